@@ -1,0 +1,31 @@
+// What to compute: tokens of several sequences laid end to end, without padding. Plain data; `data` and `generate` fill it, `model` reads it.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace loraine {
+
+inline constexpr int32_t kIgnoreLabel = -100;
+
+struct Sequence {
+  int64_t start = 0;     // first row in the batch
+  int64_t length = 0;    // rows of this sequence in the batch
+  int64_t kv_start = 0;  // first row of its keys and values (in the batch itself when training, in the KV cache when generating)
+  int64_t kv_length = 0; // keys and values visible, these rows included; causal, aligned at the end
+};
+
+struct AdapterRows {      // rows [start, start + length) run with adapter set `set` of the Pass; rows in no range run the base alone
+  int64_t start = 0, length = 0;
+  int set = 0;
+};
+
+struct Batch {
+  std::vector<int32_t> tokens;     // [T]
+  std::vector<int32_t> positions;  // [T]
+  std::vector<int32_t> labels;     // [T] or empty; labels[t] is the token that row t must predict (already shifted), or kIgnoreLabel
+  std::vector<Sequence> sequences;
+  std::vector<AdapterRows> adapter_rows;
+  int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+}  // namespace loraine

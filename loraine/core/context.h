@@ -1,0 +1,20 @@
+// What every op runs with: the device, scratch memory and the random state. One per engine thread.
+#pragma once
+#include <cstdint>
+
+#include "loraine/core/tensor.h"
+
+namespace loraine {
+
+enum class Device { cpu, cuda };
+
+struct Context {
+  Device device = Device::cpu;
+  uint64_t seed = 42;  // counter-based dropout: the mask of (seed, step, site, element) is rebuilt in the backward
+  uint64_t step = 0;
+};
+
+// Number of OpenMP threads in use. Results never depend on it: work is cut into fixed tiles.
+int thread_count();
+
+}  // namespace loraine
