@@ -1,0 +1,27 @@
+// Files that appear under their final name only when complete: temporary name beside it, write, fsync, rename, fsync of the folder.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace loraine {
+
+class DurableFile {
+ public:
+  explicit DurableFile(const std::string& path);  // throws Error::io naming the path
+  ~DurableFile();                                 // without commit() the temporary file is removed
+  DurableFile(const DurableFile&) = delete;
+  DurableFile& operator=(const DurableFile&) = delete;
+  void write(const void* data, size_t bytes);
+  void commit();
+
+ private:
+  std::string path_, temporary_;
+  int fd_ = -1;
+};
+
+void write_file(const std::string& path, std::string_view content);      // durable
+std::string read_file(const std::string& path, uint64_t limit = 1ull << 32);  // regular files only; bad_data (absent, a folder, too large) or io
+void make_folders(const std::string& path);                               // mkdir -p; Error::io
+
+}  // namespace loraine

@@ -1,0 +1,34 @@
+// Where weights come from: a safetensors file, a sharded folder, a GGUF file. Called by model/load, export and adapters.
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loraine/core/tensor.h"
+
+namespace loraine {
+
+struct TensorInfo {
+  std::string name;            // Hugging Face's name, also for a GGUF
+  Dtype dtype = Dtype::F32;    // what read() and map() give; F32 for quantised GGUF types
+  std::vector<int64_t> shape;  // Hugging Face's order ([out, in])
+  std::string stored_as;       // "BF16", "Q4_1", …
+  std::string file;            // for messages
+};
+
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual const std::vector<TensorInfo>& tensors() const = 0;  // sorted by name
+  const TensorInfo* find(std::string_view name) const;         // nullptr when absent
+  // View of the mapped bytes, valid while the source lives; data is nullptr when the stored form is not a plain row-major tensor.
+  virtual Tensor map(const TensorInfo& info) const = 0;
+  // Copies into `out` (same element count; F32, F16 or BF16), converting and dequantising.
+  virtual void read(const TensorInfo& info, const Tensor& out) const = 0;
+};
+
+// path: a *.safetensors file, a *.gguf file, or a folder with model.safetensors or model.safetensors.index.json. Every header is checked before use.
+std::unique_ptr<TensorSource> open_tensor_source(const std::string& path);
+
+}  // namespace loraine

@@ -1,0 +1,29 @@
+// A frozen weight as it lies in memory and how it is multiplied. Several Hugging Face matrices that share their input form one site.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "loraine/core/context.h"
+#include "loraine/core/tensor.h"
+
+namespace loraine {
+
+struct WeightPart {
+  std::string name;      // Hugging Face module path, "model.layers.0.self_attn.q_proj"
+  Tensor weight;         // [out, in], F32, F16 or BF16, mapped or owned
+  const float* bias = nullptr;  // [out] or nullptr
+  Buffer owned, owned_bias;     // empty when mapped in place
+};
+
+struct Weight {
+  std::vector<WeightPart> parts;  // stacked along `out`
+  int64_t in() const { return parts.empty() ? 0 : parts[0].weight.shape[1]; }
+  int64_t out() const;            // sum over parts
+};
+
+// y [T, out] = x [T, in] Wᵀ + bias (y overwritten)
+void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool use_bf16);
+// dx [T, in] (+)= dy [T, out] W
+void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate, bool use_bf16);
+
+}  // namespace loraine

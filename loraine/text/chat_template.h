@@ -1,0 +1,31 @@
+// A model's own Jinja chat template, rendered as transformers configures Jinja2. Used by data (training), chat, tokenize and serving.
+#pragma once
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace loraine {
+
+struct RenderedChat {
+  std::string text;
+  std::vector<std::pair<size_t, size_t>> generation;  // byte ranges [begin, end) inside {% generation %} blocks
+};
+
+class ChatTemplate {
+ public:
+  // special_tokens: bos_token, eos_token, … as in tokenizer_config.json (an object; values are strings or {"content": …}).
+  ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file);
+  ~ChatTemplate();
+  // messages: array of {"role", "content", …}; kwargs: add_generation_prompt, continue_final_message, tools, documents and the template's own.
+  // Throws Error::bad_data with the template's message (raise_exception), line, and limits on steps, nesting and output.
+  RenderedChat render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const;
+  bool has_generation_blocks() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace loraine

@@ -1,0 +1,44 @@
+// tokenizer.json (byte-level BPE and SentencePiece-style BPE): text to ids and back, equal to the `tokenizers` library.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace loraine {
+
+class Tokenizer {
+ public:
+  // bytes of a tokenizer.json; `file` names it in errors (bad_data; what it uses and we do not know is named).
+  static std::unique_ptr<Tokenizer> from_json(std::string_view bytes, const std::string& file);
+  virtual ~Tokenizer() = default;
+
+  // split_special_tokens: the spelling of special tokens in `text` is plain text (the library's encode_special_tokens).
+  virtual std::vector<int32_t> encode(std::string_view text, bool add_special_tokens = false, bool split_special_tokens = false) const = 0;
+  virtual std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const = 0;
+  virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
+  virtual std::optional<std::string> id_to_token(int32_t id) const = 0;
+  virtual int64_t vocab_size() const = 0;  // added tokens included: one more than the largest id
+  virtual bool is_special(int32_t id) const = 0;
+  // Adds a token behind the vocabulary (or marks an existing one as added); returns its id.
+  virtual int32_t add_token(const std::string& content, bool special) = 0;
+};
+
+// Turns a stream of ids into text pieces that never end inside a UTF-8 character. Used by chat and serving.
+class Detokenizer {
+ public:
+  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens) : tokenizer_(tokenizer), skip_(skip_special_tokens) {}
+  std::string push(int32_t id);  // new text that is certain by now
+  std::string finish();          // the rest
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_;
+  std::vector<int32_t> ids_;
+  size_t prefix_ = 0, read_ = 0;
+};
+
+}  // namespace loraine
