@@ -1,0 +1,73 @@
+// Folders checkpoint-N that are complete or do not exist: written under a temporary name, flushed, marked with checksums, renamed.
+// Also the optimizer's state, the place in the data, and the lock on the output folder. Called by the step loop.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loraine/core/tensor.h"
+
+namespace loraine {
+
+inline constexpr const char* kCheckpointMarker = "loraine_checkpoint.json";
+
+struct Checkpoint {
+  std::string path;
+  int64_t step = 0;
+};
+struct DamagedCheckpoint {
+  std::string path, reason;
+};
+struct CheckpointList {
+  std::vector<Checkpoint> complete;        // newest (largest step) first
+  std::vector<DamagedCheckpoint> damaged;  // no marker (another program's, or cut off), a file missing, changed or of another size
+};
+
+std::string begin_checkpoint(const std::string& output_dir, int64_t step);   // an empty folder to write into
+std::string finish_checkpoint(const std::string& output_dir, int64_t step);  // output_dir/checkpoint-<step>
+CheckpointList find_checkpoints(const std::string& output_dir);              // reads every file to check it; an absent folder has none
+std::optional<std::string> checkpoint_damage(const std::string& folder);     // the reason, or nothing when complete
+// Keeps the newest `limit` (at least 1) and always `best` (a path, may be empty); limit absent keeps all. Also removes left-over partial
+// folders.
+void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> limit, const std::string& best);
+
+struct Moments {  // AdamW's running means of one parameter; F32 views owned by the optimizer
+  std::string name;
+  Tensor m, v;
+};
+void write_optimizer_state(const std::string& folder, const std::vector<Moments>& moments);  // folder/optimizer.safetensors
+void read_optimizer_state(const std::string& folder,
+                          const std::vector<Moments>& moments);  // fills the views; bad_data when names or shapes differ
+
+struct TrainingState {         // training_state.json
+  int64_t step = 0;            // optimizer steps done
+  int64_t epoch = 0;           // epoch under way, from 0
+  int64_t batch_in_epoch = 0;  // micro-batches of it already used
+  uint64_t seed = 42;
+  std::string data_hash;  // of the encoded data; another one refuses to resume
+  double loss_sum = 0;    // of the steps since the last log line, and their number
+  int64_t loss_steps = 0;
+  double train_seconds = 0;      // spent so far
+  std::string scheduler = "{}";  // Schedule::state().dump()
+};
+void write_training_state(const std::string& folder, const TrainingState& state);
+TrainingState read_training_state(const std::string& folder);
+
+// Holds output_dir/.loraine.lock (made when absent) until destroyed; Error usage names the process that holds it already.
+class OutputLock {
+ public:
+  explicit OutputLock(const std::string& output_dir);
+  ~OutputLock();
+  OutputLock(const OutputLock&) = delete;
+  OutputLock& operator=(const OutputLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+// The folder may be absent, empty, or hold complete checkpoints (the newest is given back, to resume from); else Error usage, unless
+// `overwrite`.
+std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite);
+
+}  // namespace loraine
