@@ -1,0 +1,26 @@
+// The commands of the program, one function each; args are what follows the command's name. main.cpp turns an Error into an exit code.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace loraine {
+
+int run_train(const std::vector<std::string>& args);
+int run_chat(const std::vector<std::string>& args);
+int run_export(const std::vector<std::string>& args);
+int run_convert(const std::vector<std::string>& args);
+int run_trace(const std::vector<std::string>& args);
+int run_tokenize(const std::vector<std::string>& args);
+int run_bench(const std::vector<std::string>& args);
+int run_version(const std::vector<std::string>& args);
+int run_help(const std::vector<std::string>& args);
+
+struct Command {
+  const char* name;
+  const char* summary;
+  int (*run)(const std::vector<std::string>&);
+};
+const std::vector<Command>& commands();  // those that this build holds
+std::string usage_text();                // for help, and below an unknown command
+
+}  // namespace loraine

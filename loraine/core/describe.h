@@ -1,0 +1,66 @@
+// One description of options: flags, --help, YAML keys, the saved run record and docs/cli.md all come from a list of these.
+// A struct of settings has `describe(Settings&, const OptionVisitor&)` beside it, which lists its fields once.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace loraine {
+
+using Value = nlohmann::ordered_json;  // a YAML value: null, bool, integer, float, string, list, map
+
+using OptionField = std::variant<bool*, std::optional<bool>*, int64_t*, std::optional<int64_t>*, double*, std::optional<double>*,
+                                 std::string*, std::optional<std::string>*>;
+
+struct Limits {
+  std::vector<std::string> choices;  // empty: any
+  std::vector<std::string> built;    // empty: all choices; a choice outside is refused as known but not built
+  double lowest = -std::numeric_limits<double>::infinity();
+  double highest = std::numeric_limits<double>::infinity();
+  bool comma_list = false;  // text: a YAML list is joined by commas
+  bool json = false;        // text: holds a map, kept as JSON text
+};
+
+struct Option {
+  std::string name;
+  std::string group;
+  OptionField field;
+  std::string help;
+  Limits limits = {};
+};
+
+using OptionVisitor = std::function<void(const Option&)>;
+
+// One setting as read from a file, a key=value override or a flag.
+struct Setting {
+  std::string key;
+  std::string text;   // a flag's value as typed; a YAML value as JSON text
+  bool typed = true;  // true: `text` is JSON (the value had a type in YAML); false: plain text of a flag
+  bool bare = false;  // a flag without a value
+  std::string where;  // "train.yaml:3:1" or "--lora_rank"
+};
+
+// Sets the field from the setting, or throws Error::usage (unsupported for a choice that is not built) naming where, key, value, what was
+// expected.
+void set_option(const Option& option, const Setting& setting);
+
+bool is_bool(const Option& option);
+std::string type_text(const Option& option);   // "integer", "number or null", "one of: no, steps, epoch", …
+std::string value_text(const Option& option);  // the present value, "null" where it has none
+
+// The known word nearest to `word` by edit distance (a swap of neighbours counts one), empty when none is near.
+std::string nearest_word(std::string_view word, std::span<const std::string> known);
+
+// Grouped list for --help; `options` in the order in which they were described, defaults = present values.
+std::string options_help(std::span<const Option> options, int columns);
+// The same as a Markdown table per group, for docs/cli.md.
+std::string options_markdown(std::span<const Option> options);
+
+}  // namespace loraine

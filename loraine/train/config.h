@@ -1,0 +1,119 @@
+// Every setting of train, chat and export: LLaMA-Factory's keys and defaults. Filled by cli/arguments from YAML, overrides and flags.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "loraine/core/describe.h"
+
+namespace loraine {
+
+struct TrainConfig {
+  // model
+  std::string model_name_or_path;                   // folder or .gguf; empty: not given
+  std::optional<std::string> adapter_name_or_path;  // comma list of folders, for chat also name=path
+  std::string infer_dtype = "auto";                 // auto, float16, bfloat16, float32: weights and activations outside training
+  bool split_special_tokens = false;
+
+  // data
+  std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json
+  std::string dataset_dir = "data";
+  std::optional<std::string> template_name;  // key `template`; null: the model's own chat template
+  int64_t cutoff_len = 2048;
+  std::optional<int64_t> max_samples;
+  double val_size = 0.0;  // above 1 a count, else a share
+  bool train_on_prompt = false;
+  bool mask_history = false;
+  std::optional<std::string> default_system;
+  std::optional<bool> enable_thinking = true;
+
+  // method
+  std::string stage = "sft";
+  std::string finetuning_type = "lora";
+  int64_t lora_rank = 8;
+  std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
+  double lora_dropout = 0.0;
+  std::string lora_target = "all";  // comma list of names, `all`, or a regular expression
+  bool use_rslora = false;
+  std::string init_lora_weights = "true";  // true, gaussian
+  bool create_new_adapter = false;
+  bool disable_shuffling = false;
+  std::optional<int64_t> early_stopping_steps;  // evaluations without gain
+  bool plot_loss = false;
+  bool compute_accuracy = false;
+  std::string include_num_input_tokens_seen = "no";  // no, all, non_padding
+
+  // run
+  std::string output_dir = "trainer_output";
+  bool overwrite_output_dir = false;
+  bool do_train = false, do_eval = false;
+  int64_t per_device_train_batch_size = 8, per_device_eval_batch_size = 8;
+  int64_t gradient_accumulation_steps = 1;
+  double num_train_epochs = 3.0;
+  int64_t max_steps = -1;  // wins over epochs when positive
+  int64_t seed = 42;
+  std::optional<int64_t> data_seed;  // order of samples; null: seed
+  std::optional<std::string> resume_from_checkpoint;
+  bool bf16 = false;
+  bool dry_run = false;
+
+  // optimizer and schedule
+  std::string optim = "adamw_torch_fused";
+  double learning_rate = 5e-5;
+  double weight_decay = 0.0;
+  double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_epsilon = 1e-8;
+  double max_grad_norm = 1.0;  // 0: no clipping
+  std::string lr_scheduler_type = "linear";
+  std::optional<std::string> lr_scheduler_kwargs;  // JSON text of a map
+  double warmup_steps = 0;                         // below 1 a share of all updates
+  std::optional<double> warmup_ratio;              // 1 and above: steps
+
+  // logging, saving, evaluation; a step count below 1 is a share of all updates
+  double logging_steps = 500;
+  bool logging_first_step = false;
+  std::string save_strategy = "steps";  // no, steps, epoch, best
+  double save_steps = 500;
+  std::optional<int64_t> save_total_limit;
+  bool save_only_model = false;
+  std::string eval_strategy = "no";  // no, steps, epoch
+  std::optional<double> eval_steps;  // null: logging_steps
+  bool eval_on_start = false;
+  bool load_best_model_at_end = false;
+  std::optional<std::string> metric_for_best_model;  // null: loss
+  std::optional<bool> greater_is_better;             // null: false when the metric ends in "loss"
+
+  // generation
+  bool do_sample = true;
+  double temperature = 0.95, top_p = 0.7;
+  int64_t top_k = 50;
+  int64_t max_new_tokens = 1024;
+  double repetition_penalty = 1.0;
+  bool skip_special_tokens = true;
+
+  // export
+  std::optional<std::string> export_dir;
+  int64_t export_size = 5;  // largest shard in 10^9 bytes
+  std::string export_device = "cpu";
+};
+
+void describe(TrainConfig& config, const OptionVisitor& visit);
+std::vector<Option> options_of(TrainConfig& config);
+
+// Applies settings in order. Returns one line per key that is accepted and means nothing here. Throws Error::usage for an unknown key (with
+// the nearest known one) or a wrong value, Error::unsupported for a key of LLaMA-Factory that would change the result and is not built.
+// `extra`: options of one command only (not LLaMA-Factory's keys).
+std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra = {});
+
+// Rules between keys; throw Error::usage naming the keys.
+void check_train_config(const TrainConfig& config);
+void check_chat_config(const TrainConfig& config);
+void check_export_config(const TrainConfig& config);
+
+// Items of a comma list, blanks around them removed, empty ones dropped.
+std::vector<std::string> split_list(const std::optional<std::string>& text);
+// The settings as given and by default, as a JSON object in the order described (the run record).
+std::string config_json(const TrainConfig& config);
+
+}  // namespace loraine
