@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Compares build/loraine with the real transformers and PEFT, on a small random model made here. Called by tools/interop.sh.
+Both ways: an adapter trained by loraine loads in PEFT, one trained by PEFT loads in loraine, a merged folder loads in transformers."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+import peft
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+root = pathlib.Path(__file__).resolve().parent.parent
+program = root / "build/loraine"
+failures = 0
+
+
+def loraine(*arguments):
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"loraine {arguments[0]} ended with {done.returncode}:\n{done.stderr or done.stdout}")
+
+
+def check(what, figure, limit):
+    global failures
+    good = figure <= limit
+    failures += not good
+    print(f"{'ok' if good else 'FAIL':4} {what}: {figure:.3g} (limit {limit:g})", flush=True)
+
+
+def load(folder):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+
+
+def trace(work, model, adapter, ids, *more):
+    save_file({"input_ids": ids, "labels": ids.clone(), "attention_mask": torch.ones_like(ids)}, work / "in.safetensors")
+    arguments = ["--adapter_name_or_path", adapter] if adapter else []
+    loraine("trace", "--model_name_or_path", model, *arguments, "--batch", work / "in.safetensors", "--output", work / "out.safetensors", *more)
+    return load_file(work / "out.safetensors")
+
+
+def main(work):
+    torch.manual_seed(7)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}")
+    config = transformers.LlamaConfig(
+        vocab_size=200, hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1, tie_word_embeddings=True,
+    )
+    base = work / "base"
+    transformers.LlamaForCausalLM(config).save_pretrained(base)
+    ids = torch.randint(3, 200, (3, 20))
+    with torch.no_grad():
+        check("base logits", (trace(work, base, None, ids)["logits"] - load(base)(ids).logits).abs().max().item(), 1e-4)
+
+    data = work / "data"
+    data.mkdir()
+    rows = [torch.randint(3, 200, (18,)).tolist() for _ in range(24)]
+    (data / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row, "labels": [-100] * 4 + row[4:]}) + "\n" for row in rows))
+    (data / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.jsonl", "formatting": "tokenized"}}))
+    loraine(
+        "train", "--stage", "sft", "--do_train", "true", "--finetuning_type", "lora", "--model_name_or_path", base, "--dataset", "rows",
+        "--dataset_dir", data, "--output_dir", work / "trained", "--lora_target", "all", "--lora_rank", 4, "--learning_rate", "1e-2",
+        "--per_device_train_batch_size", 4, "--num_train_epochs", 3, "--logging_steps", 1,
+    )
+    theirs = peft.PeftModel.from_pretrained(load(base), work / "trained").eval()
+    ours = trace(work, base, work / "trained", ids)
+    with torch.no_grad():
+        moved = (theirs(ids).logits - load(base)(ids).logits).abs().max().item()
+        check("adapter trained by loraine, loaded by PEFT: logits", (ours["logits"] - theirs(ids).logits).abs().max().item(), 1e-4)
+    check("  and it does move the logits (1 / largest change)", 1 / max(moved, 1e-9), 1e3)
+
+    model = peft.get_peft_model(load(base), peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(20):
+        batch = torch.tensor(rows[(4 * step) % 24 : (4 * step) % 24 + 4])
+        model(batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval().save_pretrained(work / "by_peft")
+    ours = trace(work, base, work / "by_peft", ids)
+    with torch.no_grad():
+        check("adapter trained by PEFT, loaded by loraine: logits", (ours["logits"] - model(ids).logits).abs().max().item(), 1e-4)
+
+    loraine("export", "--model_name_or_path", base, "--adapter_name_or_path", work / "trained", "--export_dir", work / "merged", "--export_size", 1)
+    merged, prompt = load(work / "merged"), ids[:1, :8]
+    ours = trace(work, base, work / "trained", prompt, "--max_new_tokens", 16)["generated_ids"][0]
+    with torch.no_grad():
+        generated = merged.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=16, do_sample=False)[0, 8:]
+    ours = [token for token in ours.tolist() if token >= 0]
+    generated = generated.tolist()
+    if len(generated) == len(ours) + 1 and generated[-1] == config.eos_token_id:
+        generated.pop()
+    check("merged folder in transformers: greedy tokens that differ", sum(a != b for a, b in zip(ours, generated)) + abs(len(ours) - len(generated)), 0)
+    return failures
+
+
+with tempfile.TemporaryDirectory() as folder:
+    sys.exit(1 if main(pathlib.Path(folder)) else 0)

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs the real transformers and PEFT into a virtual environment (some GB) and compares with build/loraine. Called by ./dev interop.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+venv=${INTEROP_VENV:-build/venv}
+if [[ ! -f $venv/ready ]]; then
+  echo "installing torch, transformers and peft into $venv (some GB)"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft safetensors numpy
+  touch "$venv/ready"
+fi
+exec "$venv/bin/python" tools/interop.py "$@"
