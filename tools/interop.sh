@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${INTEROP_VENV:-build/venv}
 if [[ ! -f $venv/ready ]]; then
   echo "installing torch, transformers and peft into $venv (some GB)"
-  python3 -m venv "$venv"
+  python3 -m venv "$venv" || { echo "interop: python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
   "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft safetensors numpy
   touch "$venv/ready"
 fi
