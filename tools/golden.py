@@ -6,6 +6,7 @@ A case: base logits and loss; logits, loss, gradients with lora/; greedy tokens;
 """
 import array
 import json
+import os
 import pathlib
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import tempfile
 
 root = pathlib.Path(__file__).resolve().parent.parent
-program = root / "build/loraine"
+program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
 codes = {"F32": "f", "F64": "d", "I64": "q", "I32": "i"}
 limits = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-4, "run losses": 1e-3, "final adapter": 1e-3, "merged weights": 1e-6, "greedy tokens": 0}
 

@@ -1,0 +1,102 @@
+"""Small random models and tokenized data for the end-to-end tests, and a way to run the program. Standard library only."""
+import array
+import json
+import os
+import pathlib
+import random
+import struct
+import subprocess
+
+root = pathlib.Path(__file__).resolve().parent.parent.parent
+program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
+
+vocab, channels, inner, layers, heads, kv_heads = 64, 16, 32, 2, 4, 2
+
+
+def run(*arguments, cwd=None):
+    """(exit code, stdout + stderr)"""
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300, stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout + done.stderr
+
+
+def write_safetensors(path, tensors):
+    """tensors: name → (dtype, shape, bytes)"""
+    header, offset = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
+
+
+def read_safetensors(path):
+    data = pathlib.Path(path).read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    codes = {"F32": "f", "I64": "q", "F64": "d"}
+    result = {}
+    for name, entry in json.loads(data[8 : 8 + size]).items():
+        if name != "__metadata__":
+            values = array.array(codes[entry["dtype"]])
+            values.frombytes(data[8 + size + entry["data_offsets"][0] : 8 + size + entry["data_offsets"][1]])
+            result[name] = (entry["shape"], values)
+    return result
+
+
+def llama_tensors(seed=1):
+    draw = random.Random(seed)
+
+    def weight(*shape, mean=0.0, spread=0.15):
+        count = 1
+        for size in shape:
+            count *= size
+        return "F32", list(shape), array.array("f", [draw.gauss(mean, spread) for _ in range(count)]).tobytes()
+
+    head = channels // heads
+    tensors = {"model.embed_tokens.weight": weight(vocab, channels), "model.norm.weight": weight(channels, mean=1.0)}
+    for layer in range(layers):
+        at = f"model.layers.{layer}."
+        for name, rows, columns in [
+            ("self_attn.q_proj", heads * head, channels), ("self_attn.k_proj", kv_heads * head, channels), ("self_attn.v_proj", kv_heads * head, channels),
+            ("self_attn.o_proj", channels, heads * head), ("mlp.gate_proj", inner, channels), ("mlp.up_proj", inner, channels), ("mlp.down_proj", channels, inner),
+        ]:
+            tensors[f"{at}{name}.weight"] = weight(rows, columns)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"{at}{name}.weight"] = weight(channels, mean=1.0)
+    tensors["lm_head.weight"] = weight(vocab, channels)
+    return tensors
+
+
+def write_model(folder):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True)
+    config = dict(
+        architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=vocab, hidden_size=channels, intermediate_size=inner,
+        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=128, rms_norm_eps=1e-6,
+        rope_theta=10000.0, tie_word_embeddings=False, hidden_act="silu", bos_token_id=1, eos_token_id=2, pad_token_id=0, torch_dtype="float32",
+    )
+    (folder / "config.json").write_text(json.dumps(config))
+    write_safetensors(folder / "model.safetensors", llama_tensors())
+    return folder
+
+
+def write_rows(folder, count=24, seed=3):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True)
+    draw = random.Random(seed)
+    with open(folder / "rows.jsonl", "w") as file:
+        for _ in range(count):
+            ids = [draw.randrange(3, vocab) for _ in range(draw.randrange(6, 14))]
+            file.write(json.dumps({"input_ids": ids, "labels": [-100, -100] + ids[2:]}) + "\n")
+    (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.jsonl", "formatting": "tokenized"}}))
+    return folder
+
+
+def train_arguments(model, data, output, **changes):
+    settings = dict(
+        stage="sft", do_train="true", finetuning_type="lora", model_name_or_path=model, dataset="rows", dataset_dir=data, output_dir=output,
+        lora_rank=4, lora_target="all", learning_rate="5e-3", per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=12,
+        logging_steps=1, lr_scheduler_type="cosine", warmup_steps=2, save_steps=500,
+    )
+    settings.update(changes)
+    return ["train"] + [word for key, value in settings.items() for word in (f"--{key}", value)]
