@@ -1,0 +1,90 @@
+// Memory-bound ops on the CPU, row by row.
+#include <cmath>
+#include <cstring>
+#include <span>
+
+#include "loraine/core/tensor.h"
+#include "loraine/kernels/parallel.h"
+#include "loraine/kernels/simd.h"
+
+namespace loraine {
+namespace {
+
+LORAINE_CLONES void add_row(float* y, const float* a, const float* b, int64_t C) {
+#pragma omp simd
+  for (int64_t c = 0; c < C; ++c) y[c] = a[c] + b[c];
+}
+
+// SplitMix64's finaliser (Steele, Lea, Flood 2014): every input bit reaches every output bit.
+__attribute__((always_inline)) inline uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return z ^ (z >> 31);
+}
+constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
+
+// Element `first + c` is kept when its 32 random bits reach the threshold p · 2³².
+LORAINE_CLONES void dropout_row(float* y, const float* x, int64_t C, uint64_t key, uint64_t first, uint64_t threshold, float scale) {
+  for (int64_t c = 0; c < C; ++c) {
+    uint64_t bits = mix(key + (first + static_cast<uint64_t>(c)) * kGolden) >> 32;
+    y[c] = bits >= threshold ? x[c] * scale : 0.0f;
+  }
+}
+
+}  // namespace
+
+void add_cpu(const Tensor& y, const Tensor& a, const Tensor& b) {
+  int64_t C = y.cols();
+  float* out = y.f32();
+  const float *pa = a.f32(), *pb = b.f32();
+  parallel_for(
+      y.rows(), [&](int64_t t) { add_row(out + t * y.row_stride, pa + t * a.row_stride, pb + t * b.row_stride, C); }, row_chunk(C));
+}
+
+void add_bias_cpu(const Tensor& y, const float* bias) {
+  int64_t C = y.cols();
+  float* out = y.f32();
+  parallel_for(
+      y.rows(), [&](int64_t t) { add_row(out + t * y.row_stride, out + t * y.row_stride, bias, C); }, row_chunk(C));
+}
+
+void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t> tokens) {
+  int64_t C = y.cols(), bytes = static_cast<int64_t>(size_of(table.dtype));
+  parallel_for(
+      y.rows(),
+      [&](int64_t t) {
+        const char* row = static_cast<const char*>(table.data) + tokens[static_cast<size_t>(t)] * table.row_stride * bytes;
+        convert(y.f32() + t * y.row_stride, Dtype::F32, row, table.dtype, C);
+      },
+      row_chunk(C));
+}
+
+void gather_rows_cpu(const Tensor& y, const Tensor& x, std::span<const int64_t> rows) {
+  size_t bytes = static_cast<size_t>(x.cols()) * sizeof(float);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(y.f32() + static_cast<int64_t>(i) * y.row_stride, x.f32() + rows[i] * x.row_stride, bytes);
+  }
+}
+
+void scatter_rows_cpu(const Tensor& y, const Tensor& x, std::span<const int64_t> rows) {
+  size_t bytes = static_cast<size_t>(y.cols()) * sizeof(float);
+  for (int64_t t = 0; t < y.rows(); ++t) std::memset(y.f32() + t * y.row_stride, 0, bytes);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(y.f32() + rows[i] * y.row_stride, x.f32() + static_cast<int64_t>(i) * x.row_stride, bytes);
+  }
+}
+
+void dropout_cpu(const Tensor& y, const Tensor& x, float p, uint64_t seed, uint64_t step, uint64_t site) {
+  int64_t C = y.cols();
+  uint64_t key = mix(mix(mix(seed + kGolden) + step * kGolden) + site * kGolden);
+  uint64_t threshold = static_cast<uint64_t>(std::ldexp(static_cast<double>(p), 32));
+  float scale = 1.0f / (1.0f - p);
+  float* out = y.f32();
+  const float* in = x.f32();
+  parallel_for(
+      y.rows(),
+      [&](int64_t t) { dropout_row(out + t * y.row_stride, in + t * x.row_stride, C, key, static_cast<uint64_t>(t * C), threshold, scale); },
+      row_chunk(C));
+}
+
+}  // namespace loraine

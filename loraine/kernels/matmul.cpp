@@ -1,0 +1,48 @@
+// Checks of the matrix products and the choice of device.
+#include "loraine/kernels/matmul.h"
+
+#include "loraine/kernels/dispatch.h"
+
+namespace loraine {
+
+void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16);
+void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16);
+void matmul_tn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
+
+namespace {
+void check_weight(const char* op, const Tensor& w) {
+  if (w.dtype == Dtype::F32 || w.dtype == Dtype::F16 || w.dtype == Dtype::BF16) return;
+  throw Error(ErrorKind::internal, fmt::format("{}: w is {}, expected F32, F16 or BF16", op, name_of(w.dtype)));
+}
+}  // namespace
+
+void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
+  int64_t M = y.rows(), N = y.cols(), K = x.cols();
+  check_f32("matmul_nt", "y", y, M, N);
+  check_f32("matmul_nt", "x", x, M, K);
+  check_shape("matmul_nt", "w", w, N, K);
+  check_weight("matmul_nt", w);
+  if (M == 0 || N == 0) return;
+  dispatch(ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta, use_bf16); });
+}
+
+void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
+  int64_t M = y.rows(), N = y.cols(), K = x.cols();
+  check_f32("matmul_nn", "y", y, M, N);
+  check_f32("matmul_nn", "x", x, M, K);
+  check_shape("matmul_nn", "w", w, K, N);
+  check_weight("matmul_nn", w);
+  if (M == 0 || N == 0) return;
+  dispatch(ctx, "matmul_nn", [&] { matmul_nn_cpu(y, x, w, alpha, beta, use_bf16); });
+}
+
+void matmul_tn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
+  int64_t M = y.rows(), N = y.cols(), K = x.rows();
+  check_f32("matmul_tn", "y", y, M, N);
+  check_f32("matmul_tn", "x", x, K, M);
+  check_f32("matmul_tn", "w", w, K, N);
+  if (M == 0 || N == 0) return;
+  dispatch(ctx, "matmul_tn", [&] { matmul_tn_cpu(y, x, w, alpha, beta); });
+}
+
+}  // namespace loraine

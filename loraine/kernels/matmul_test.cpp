@@ -1,0 +1,112 @@
+// Matrix products against sums in double: every dtype, shape class (decode, small rank, tile edges), strides, alpha and beta, any thread count.
+#include "loraine/kernels/matmul.h"
+
+#include <omp.h>
+
+#include "loraine/core/error.h"
+#include "tests/support/op_check.h"
+
+namespace loraine {
+namespace {
+
+enum class Form { nt, nn, tn };
+
+struct Case {
+  int64_t M, N, K;
+  float alpha = 1, beta = 0;
+  int64_t pad = 0;  // extra columns in every row
+};
+
+std::vector<float> widened(const std::vector<float>& x, Dtype dtype, std::vector<uint16_t>& narrow) {
+  narrow.resize(x.size());
+  std::vector<float> back(x.size());
+  convert(narrow.data(), dtype, x.data(), Dtype::F32, static_cast<int64_t>(x.size()));
+  convert(back.data(), Dtype::F32, narrow.data(), dtype, static_cast<int64_t>(x.size()));
+  return back;
+}
+
+std::vector<float> run(Form form, const Case& c, Dtype dtype, double tolerance, bool use_bf16 = false) {
+  int64_t xr = form == Form::tn ? c.K : c.M, xc = form == Form::tn ? c.M : c.K;
+  int64_t wr = form == Form::nt ? c.N : c.K, wc = form == Form::nt ? c.K : c.N;
+  std::vector<float> x = random_floats(xr * (xc + c.pad), 1), w = random_floats(wr * (wc + c.pad), 2), y = random_floats(c.M * (c.N + c.pad), 3);
+  std::vector<uint16_t> narrow;
+  if (dtype != Dtype::F32) w = widened(w, dtype, narrow);
+  std::vector<double> want = doubles(y);
+  int64_t lx = xc + c.pad, lw = wc + c.pad, ly = c.N + c.pad;
+  for (int64_t m = 0; m < c.M; ++m) {
+    for (int64_t n = 0; n < c.N; ++n) {
+      double sum = 0;
+      for (int64_t k = 0; k < c.K; ++k) {
+        double a = form == Form::tn ? x[static_cast<size_t>(k * lx + m)] : x[static_cast<size_t>(m * lx + k)];
+        double b = form == Form::nt ? w[static_cast<size_t>(n * lw + k)] : w[static_cast<size_t>(k * lw + n)];
+        sum += a * b;
+      }
+      double& out = want[static_cast<size_t>(m * ly + n)];
+      out = c.alpha * sum + (c.beta == 0 ? 0 : c.beta * out);
+    }
+  }
+  Context ctx;
+  Tensor ty = matrix(y, c.M, ly).col_range(0, c.N), tx = matrix(x, xr, lx).col_range(0, xc);
+  Tensor tw(dtype == Dtype::F32 ? static_cast<void*>(w.data()) : narrow.data(), dtype, {wr, lw});
+  tw = tw.col_range(0, wc);
+  if (form == Form::nt) matmul_nt(ctx, ty, tx, tw, c.alpha, c.beta, use_bf16);
+  if (form == Form::nn) matmul_nn(ctx, ty, tx, tw, c.alpha, c.beta, use_bf16);
+  if (form == Form::tn) matmul_tn(ctx, ty, tx, tw, c.alpha, c.beta);
+  expect_near(y, want, tolerance, "y");  // the padding columns too: they must be untouched
+  return y;
+}
+
+const Case kCases[] = {{1, 1, 1},         {1, 100, 64},         {2, 300, 77, 0.5f, 1}, {3, 65, 576, 2, 0, 3}, {4, 33, 19, 1, 1, 5}, {5, 49, 31},
+                       {300, 16, 200},    {130, 200, 8, 2, 1},  {64, 8, 300},          {17, 193, 64, 1, 0.5f, 2}, {257, 385, 60, 1, 1}, {1, 5, 2000, -1, 1},
+                       {4, 700, 1030},    {70, 3, 5},           {1, 70, 5}};
+
+TEST(Matmul, EqualsTheSumInDouble) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(::testing::Message() << c.M << " x " << c.N << " x " << c.K);
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16, Dtype::F16}) {
+      run(Form::nt, c, dtype, 2e-6);
+      run(Form::nn, c, dtype, 2e-6);
+    }
+    run(Form::tn, c, Dtype::F32, 2e-6);
+  }
+}
+
+TEST(Matmul, BfloatInstructionsStayWithinTheirPrecision) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(::testing::Message() << c.M << " x " << c.N << " x " << c.K);
+    run(Form::nt, c, Dtype::BF16, 8e-3, true);
+    run(Form::nn, c, Dtype::BF16, 8e-3, true);
+  }
+}
+
+TEST(Matmul, DoesNotDependOnTheNumberOfThreads) {
+  int threads = omp_get_max_threads();
+  for (const Case& c : {Case{300, 400, 700}, Case{2, 900, 700}, Case{64, 16, 700}}) {
+    for (Form form : {Form::nt, Form::nn, Form::tn}) {
+      omp_set_num_threads(1);
+      std::vector<float> one = run(form, c, Dtype::F32, 2e-6);
+      omp_set_num_threads(3);
+      std::vector<float> three = run(form, c, Dtype::F32, 2e-6);
+      omp_set_num_threads(threads);
+      EXPECT_EQ(one, three);
+    }
+  }
+}
+
+TEST(Matmul, EmptyAndWrongShapes) {
+  Context ctx;
+  std::vector<float> a(12), b(12), y(9);
+  matmul_nt(ctx, Tensor(y.data(), Dtype::F32, {0, 3}), Tensor(a.data(), Dtype::F32, {0, 4}), matrix(b, 3, 4));
+  EXPECT_THROW(matmul_nt(ctx, matrix(y, 3, 3), matrix(a, 3, 4), matrix(b, 4, 3)), Error);
+  ctx.device = Device::cuda;
+  try {
+    matmul_nt(ctx, matrix(y, 3, 3), matrix(a, 3, 4), matrix(b, 3, 4));
+    FAIL() << "cuda is not in this build";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind, ErrorKind::unsupported);
+    EXPECT_NE(std::string(e.what()).find("matmul_nt"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace loraine

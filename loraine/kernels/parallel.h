@@ -1,0 +1,31 @@
+// The one parallel loop of the CPU kernels: items are independent, so results do not depend on who runs them. Carries exceptions out.
+#pragma once
+#include <cstdint>
+#include <exception>
+
+namespace loraine {
+
+// body(i) for i in [0, n). `chunk` items are taken at a time. Runs on the caller alone when there is one item.
+template <class Body>
+void parallel_for(int64_t n, Body&& body, int64_t chunk = 1) {
+  if (n <= chunk) {
+    for (int64_t i = 0; i < n; ++i) body(i);
+    return;
+  }
+  std::exception_ptr failure;
+#pragma omp parallel for schedule(dynamic, chunk)
+  for (int64_t i = 0; i < n; ++i) {
+    try {
+      body(i);
+    } catch (...) {
+#pragma omp critical(loraine_parallel_for)
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+// Rows per chunk so that a chunk holds about 16k elements.
+inline int64_t row_chunk(int64_t cols) { return cols >= 16384 ? 1 : 16384 / (cols > 0 ? cols : 1) + 1; }
+
+}  // namespace loraine

@@ -1,0 +1,52 @@
+// SwiGLU against its formula in double, gradient by central differences; extreme gates stay finite.
+#include "loraine/kernels/swiglu.h"
+
+#include "loraine/kernels/simd.h"
+#include "tests/support/op_check.h"
+
+namespace loraine {
+namespace {
+
+std::vector<double> reference(const std::vector<double>& gu, int64_t T, int64_t F) {
+  std::vector<double> h(static_cast<size_t>(T * F));
+  for (int64_t t = 0; t < T; ++t) {
+    for (int64_t f = 0; f < F; ++f) {
+      double g = gu[static_cast<size_t>(t * 2 * F + f)], u = gu[static_cast<size_t>(t * 2 * F + F + f)];
+      h[static_cast<size_t>(t * F + f)] = g / (1 + std::exp(-g)) * u;
+    }
+  }
+  return h;
+}
+
+TEST(Exp, IsWithinTwoUlp) {
+  for (double x = -87; x < 88; x += 0.00717) {
+    float in = static_cast<float>(x);
+    double want = std::exp(static_cast<double>(in));
+    ASSERT_NEAR(exp_f32(in) / want, 1.0, 2.5e-7) << in;
+  }
+  EXPECT_EQ(exp_f32(0.0f), 1.0f);
+  EXPECT_EQ(exp_f32(-200.0f), 0.0f);
+  EXPECT_EQ(exp_f32(-INFINITY), 0.0f);
+  EXPECT_TRUE(std::isfinite(exp_f32(1e30f)));
+  EXPECT_TRUE(std::isnan(exp_f32(NAN)));
+}
+
+TEST(Swiglu, ForwardAndBackward) {
+  const int64_t T = 4, F = 37;
+  std::vector<float> gu = random_floats(T * 2 * F, 1, 3), r = random_floats(T * F, 2), h(static_cast<size_t>(T * F)), d(gu.size());
+  gu[0] = 100;
+  gu[1] = -100;
+  Context ctx;
+  swiglu(ctx, matrix(h, T, F), matrix(gu, T, 2 * F));
+  std::vector<double> gud = doubles(gu);
+  expect_near(h, reference(gud, T, F), 1e-6, "h");
+  swiglu_backward(ctx, matrix(d, T, 2 * F), matrix(r, T, F), matrix(gu, T, 2 * F));
+  std::vector<double> want = central_differences(gud, [&] { return inner(reference(gud, T, F), r); });
+  expect_near(d, want, 2e-6, "d_gate_up");
+  std::vector<float> in_place = gu;
+  swiglu_backward(ctx, matrix(in_place, T, 2 * F), matrix(r, T, F), matrix(in_place, T, 2 * F));
+  EXPECT_EQ(in_place, d);
+}
+
+}  // namespace
+}  // namespace loraine
