@@ -1,0 +1,340 @@
+// See bpe.h.
+#include "loraine/text/bpe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstring>
+
+#include "loraine/text/unicode.h"
+
+namespace loraine::tokens {
+
+static constexpr size_t kCutAbove = 48;  // bytes: longer words are cut where no merge crosses
+
+static uint64_t mix(uint64_t x) {
+  x ^= x >> 32, x *= 0xD6E8FEB86659FD93ull, x ^= x >> 32, x *= 0xD6E8FEB86659FD93ull;
+  return x ^ (x >> 32);
+}
+
+static uint64_t hash_bytes(std::string_view text) {
+  uint64_t h = text.size() * 0x9E3779B97F4A7C15ull;
+  size_t i = 0;
+  for (; i + 8 <= text.size(); i += 8) {
+    uint64_t part;
+    std::memcpy(&part, text.data() + i, 8);
+    h = std::rotl(h ^ part, 29) * 0x9FB21C651E98DF25ull;
+  }
+  uint64_t rest = 0;
+  if (i < text.size()) std::memcpy(&rest, text.data() + i, text.size() - i);
+  return mix(h ^ rest);
+}
+
+static size_t table_size(size_t entries) { return std::bit_ceil(std::max<size_t>(16, entries + entries / 2)); }
+
+Bpe::Bpe(const Json& model, const Place& place) {
+  JsonObject object = as_object(model, place);
+  std::string type = get_string_or(object, "type", "BPE", place);  // older files leave it out
+  if (type != "BPE") fail_unknown(place, "model type", type);
+  check_keys(object,
+             {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
+              "ignore_merges", "vocab", "merges"},
+             place);
+  if (has(object, "dropout")) {
+    double dropout = 0;
+    if (get(object, "dropout", place).get_double().get(dropout) || dropout != 0)
+      fail(place, "\"dropout\" is not 0 or null: encoding at random is not supported");
+  }
+  prefix_ = get_string_or(object, "continuing_subword_prefix", "", place);
+  suffix_ = get_string_or(object, "end_of_word_suffix", "", place);
+  fuse_unknown_ = get_bool_or(object, "fuse_unk", false, place);
+  byte_fallback_ = get_bool_or(object, "byte_fallback", false, place);
+  ignore_merges_ = get_bool_or(object, "ignore_merges", false, place);
+  read_vocabulary(as_object(get(object, "vocab", place), place.in("vocab")), place.in("vocab"));
+  has_unknown_ = has(object, "unk_token");
+  if (has_unknown_) unknown_ = id_of(get_string(object, "unk_token", place)).value_or(-1);
+  for (int b = 0; b < 256; ++b) byte_ids_[b] = id_of(fmt::format("<0x{:02X}>", b)).value_or(-1);
+  read_merges(get_array(object, "merges", place), place.in("merges"));
+  can_cut_ = prefix_.empty() && suffix_.empty();
+  static std::atomic<uint64_t> next_serial{1};
+  serial_ = next_serial++;
+}
+
+void Bpe::read_vocabulary(const JsonObject& vocabulary, const Place& place) {
+  size_t count = 0, bytes = 0;
+  for (auto field : vocabulary) ++count, bytes += field.key.size();
+  if (count == 0) fail(place, "is empty");
+  int64_t limit = static_cast<int64_t>(count) * 2 + 1'000'000;
+  std::string& text = storage_.emplace_back();
+  text.reserve(bytes);
+  tokens_.reserve(count);
+  slots_.resize(table_size(count));
+  for (auto field : vocabulary) {
+    int64_t id = -1;
+    if (field.value.get_int64().get(id) || id < 0 || id >= limit)
+      fail(place, fmt::format("\"{}\" has no id between 0 and {}", field.key.substr(0, 100), limit - 1));
+    size_t begin = text.size();
+    text += field.key;
+    std::string_view token(text.data() + begin, field.key.size());
+    if (static_cast<size_t>(id) >= tokens_.size()) tokens_.resize(static_cast<size_t>(id) + 1);
+    tokens_[static_cast<size_t>(id)] = token;
+    longest_token_ = std::max(longest_token_, token.size());
+    uint64_t hash = hash_bytes(token);
+    size_t mask = slots_.size() - 1, at = hash & mask;
+    while (slots_[at].id >= 0 &&
+           (slots_[at].hash != static_cast<uint32_t>(hash >> 32) || tokens_[static_cast<size_t>(slots_[at].id)] != token))
+      at = (at + 1) & mask;
+    slots_[at] = {static_cast<uint32_t>(hash >> 32), static_cast<int32_t>(id)};
+  }
+}
+
+std::optional<int32_t> Bpe::id_of(std::string_view token) const {
+  uint64_t hash = hash_bytes(token);
+  size_t mask = slots_.size() - 1;
+  for (size_t at = hash & mask; slots_[at].id >= 0; at = (at + 1) & mask)
+    if (slots_[at].hash == static_cast<uint32_t>(hash >> 32) && tokens_[static_cast<size_t>(slots_[at].id)] == token) return slots_[at].id;
+  return std::nullopt;
+}
+
+std::optional<std::string_view> Bpe::token_of(int32_t id) const {
+  if (id < 0 || id >= size() || tokens_[static_cast<size_t>(id)].data() == nullptr) return std::nullopt;
+  return tokens_[static_cast<size_t>(id)];
+}
+
+void Bpe::read_merges(const simdjson::dom::array& merges, const Place& place) {
+  size_t count = merges.size();
+  if (count >= 0xFFFFFF) count = static_cast<size_t>(std::distance(merges.begin(), merges.end()));  // size() saturates there
+  merges_.resize(table_size(count));
+  crossings_.assign(1024, UINT64_MAX);
+  uint32_t rank = 0;
+  size_t crossings = 0;
+  for (Json merge : merges) {
+    std::string_view left, right;
+    simdjson::dom::array pair;
+    if (!merge.get_string().get(left)) {
+      if (left.starts_with("#version")) continue;
+      size_t space = left.find(' ');
+      if (space == std::string_view::npos || left.find(' ', space + 1) != std::string_view::npos)
+        fail(place, fmt::format("entry {} \"{}\" is not two tokens with one space between", rank, left.substr(0, 100)));
+      right = left.substr(space + 1);
+      left = left.substr(0, space);
+    } else if (merge.get_array().get(pair) || pair.size() != 2 || pair.at(0).get_string().get(left) || pair.at(1).get_string().get(right)) {
+      fail(place, fmt::format("entry {} is neither a string nor a pair of strings", rank));
+    }
+    add_merge(left, right, rank++, place);
+    if (left.empty() || right.empty()) continue;
+    size_t zero = 0;
+    uint64_t crossing = static_cast<uint64_t>(last_char(left)) << 32 | next_char(right, zero);
+    if (2 * crossings > crossings_.size()) {
+      std::vector<uint64_t> old(crossings_.size() * 4, UINT64_MAX);
+      old.swap(crossings_);
+      size_t mask = crossings_.size() - 1;
+      for (uint64_t key : old) {
+        if (key == UINT64_MAX) continue;
+        size_t at = mix(key) & mask;
+        while (crossings_[at] != UINT64_MAX) at = (at + 1) & mask;
+        crossings_[at] = key;
+      }
+    }
+    size_t mask = crossings_.size() - 1, at = mix(crossing) & mask;
+    while (crossings_[at] != UINT64_MAX && crossings_[at] != crossing) at = (at + 1) & mask;
+    if (crossings_[at] == UINT64_MAX) crossings_[at] = crossing, ++crossings;
+  }
+}
+
+void Bpe::add_merge(std::string_view left, std::string_view right, uint32_t rank, const Place& place) {
+  auto a = id_of(left), b = id_of(right);
+  if (!a || !b) fail(place, fmt::format("entry {}: \"{}\" is not in the vocabulary", rank, (a ? right : left).substr(0, 100)));
+  if (right.size() < prefix_.size()) fail(place, fmt::format("entry {}: \"{}\" lacks the prefix \"{}\"", rank, right, prefix_));
+  std::string joined;
+  joined.reserve(left.size() + right.size());
+  joined.append(left).append(right.substr(prefix_.size()));
+  auto id = id_of(joined);
+  if (!id) fail(place, fmt::format("entry {}: \"{}\" is not in the vocabulary", rank, joined.substr(0, 100)));
+  uint64_t pair = static_cast<uint64_t>(static_cast<uint32_t>(*a)) << 32 | static_cast<uint32_t>(*b);
+  size_t mask = merges_.size() - 1, at = mix(pair) & mask;
+  while (merges_[at].pair != UINT64_MAX && merges_[at].pair != pair) at = (at + 1) & mask;
+  merges_[at] = {pair, rank, *id};  // of a pair listed twice, the last counts
+}
+
+const Bpe::Merge* Bpe::merge_of(int32_t left, int32_t right) const {
+  uint64_t pair = static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+  size_t mask = merges_.size() - 1;
+  for (size_t at = mix(pair) & mask; merges_[at].pair != UINT64_MAX; at = (at + 1) & mask)
+    if (merges_[at].pair == pair) return &merges_[at];
+  return nullptr;
+}
+
+bool Bpe::may_cross(char32_t left, char32_t right) const {
+  uint64_t key = static_cast<uint64_t>(left) << 32 | right;
+  size_t mask = crossings_.size() - 1;
+  for (size_t at = mix(key) & mask; crossings_[at] != UINT64_MAX; at = (at + 1) & mask)
+    if (crossings_[at] == key) return true;
+  return false;
+}
+
+void Bpe::encode_word(std::string_view word, std::vector<int32_t>& ids) const {
+  if (word.size() <= kCutAbove || !can_cut_) return encode_cached(word, ids);
+  if (ignore_merges_ && word.size() <= longest_token_)
+    if (auto id = id_of(word)) return ids.push_back(*id);
+  // Cut between two characters that no merge joins. Both must be tokens themselves: unknown ones and bytes look at their neighbours.
+  size_t begin = 0, at = 0;
+  char32_t left = 0;
+  bool left_known = false;
+  while (at < word.size()) {
+    size_t here = at;
+    char32_t right = next_char(word, at);
+    bool cut = here > 0 && !may_cross(left, right);
+    if (cut || left_known) {
+      bool right_known = false;
+      if (cut) {
+        if (!left_known) {
+          size_t back = here;
+          do --back;
+          while ((static_cast<unsigned char>(word[back]) & 0xC0u) == 0x80);
+          left_known = id_of(word.substr(back, here - back)).has_value();
+        }
+        right_known = id_of(word.substr(here, at - here)).has_value();
+      }
+      if (cut && left_known && right_known) {
+        encode_cached(word.substr(begin, here - begin), ids);
+        begin = here;
+      }
+      left_known = right_known;
+    }
+    left = right;
+  }
+  encode_cached(word.substr(begin), ids);
+}
+
+namespace {
+
+struct CacheEntry {  // 64 bytes
+  uint8_t length = 0, count = 0;
+  char word[30];
+  int32_t ids[8];
+};
+
+struct WordCache {
+  static constexpr size_t kEntries = 1 << 15;
+  uint64_t serial = 0;
+  std::vector<CacheEntry> entries;
+};
+
+struct Symbol {
+  int32_t id, previous, next;
+  bool alive;
+};
+
+struct Candidate {
+  uint64_t order;  // rank << 32 | position: the lowest goes first
+  int32_t id;
+};
+struct Later {
+  bool operator()(const Candidate& a, const Candidate& b) const { return a.order > b.order; }
+};
+
+}  // namespace
+
+void Bpe::encode_cached(std::string_view word, std::vector<int32_t>& ids) const {
+  thread_local WordCache cache;
+  if (cache.serial != serial_) {
+    cache.entries.assign(WordCache::kEntries, {});
+    cache.serial = serial_;
+  }
+  if (word.empty() || word.size() > sizeof CacheEntry::word) {
+    if (ignore_merges_ && word.size() <= longest_token_)
+      if (auto id = id_of(word)) return ids.push_back(*id);
+    return encode_merging(word, ids);
+  }
+  CacheEntry& entry = cache.entries[hash_bytes(word) % WordCache::kEntries];
+  if (entry.length == word.size() && std::memcmp(entry.word, word.data(), word.size()) == 0) {
+    ids.insert(ids.end(), entry.ids, entry.ids + entry.count);
+    return;
+  }
+  size_t before = ids.size();
+  if (auto id = ignore_merges_ ? id_of(word) : std::nullopt) ids.push_back(*id);
+  else encode_merging(word, ids);
+  size_t count = ids.size() - before;
+  if (count > std::size(entry.ids)) return;
+  entry.length = static_cast<uint8_t>(word.size());
+  entry.count = static_cast<uint8_t>(count);
+  std::memcpy(entry.word, word.data(), word.size());
+  std::copy(ids.begin() + static_cast<std::ptrdiff_t>(before), ids.end(), entry.ids);
+}
+
+// The library's order exactly: the lowest rank first, then the leftmost; a candidate whose pair changed meanwhile still merges
+// when the new pair gives the same token.
+void Bpe::encode_merging(std::string_view word, std::vector<int32_t>& ids) const {
+  thread_local std::vector<Symbol> symbols;
+  thread_local std::vector<Candidate> queue;
+  if (word.size() >= INT32_MAX) throw Error(ErrorKind::bad_data, fmt::format("a text of {} bytes is too long to tokenize", word.size()));
+  symbols.clear();
+  queue.clear();
+  auto add = [&](int32_t id) {
+    auto n = static_cast<int32_t>(symbols.size());
+    symbols.push_back({id, n - 1, n + 1, true});
+  };
+  bool unknown_waits = false;
+  std::string spelled;
+  for (size_t at = 0; at < word.size();) {
+    size_t begin = at;
+    next_char(word, at);
+    std::string_view piece = word.substr(begin, at - begin);
+    if ((begin > 0 && !prefix_.empty()) || (at == word.size() && !suffix_.empty())) {
+      spelled = (begin > 0 ? prefix_ : "") + std::string(piece) + (at == word.size() ? suffix_ : "");
+      piece = spelled;
+    }
+    if (auto id = id_of(piece)) {
+      if (unknown_waits) add(unknown_);
+      unknown_waits = false;
+      add(*id);
+      continue;
+    }
+    auto byte_id = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)]; };
+    if (byte_fallback_ && std::all_of(piece.begin(), piece.end(), [&](char c) { return byte_id(c) >= 0; })) {
+      for (char c : piece) add(byte_id(c));
+      continue;
+    }
+    if (!has_unknown_) continue;  // characters that nothing stands for vanish
+    if (unknown_ < 0) throw Error(ErrorKind::bad_data, "the tokenizer's unk_token is not in its vocabulary, and the text needs it");
+    if (unknown_waits && !fuse_unknown_) add(unknown_);
+    unknown_waits = true;
+  }
+  if (unknown_waits) add(unknown_);
+  if (symbols.empty()) return;
+  symbols.back().next = -1;
+
+  auto consider = [&](int32_t at) {
+    const Symbol& s = symbols[static_cast<size_t>(at)];
+    const Merge* m = merge_of(s.id, symbols[static_cast<size_t>(s.next)].id);
+    if (!m) return false;
+    queue.push_back({static_cast<uint64_t>(m->rank) << 32 | static_cast<uint32_t>(at), m->id});
+    return true;
+  };
+  for (size_t i = 0; i + 1 < symbols.size(); ++i) consider(static_cast<int32_t>(i));
+  std::make_heap(queue.begin(), queue.end(), Later{});
+  while (!queue.empty()) {
+    std::pop_heap(queue.begin(), queue.end(), Later{});
+    Candidate top = queue.back();
+    queue.pop_back();
+    auto at = static_cast<int32_t>(static_cast<uint32_t>(top.order));
+    Symbol& left = symbols[static_cast<size_t>(at)];
+    if (!left.alive || left.next < 0) continue;
+    Symbol& right = symbols[static_cast<size_t>(left.next)];
+    const Merge* m = merge_of(left.id, right.id);
+    if (!m || m->id != top.id) continue;
+    left.id = top.id;
+    right.alive = false;
+    left.next = right.next;
+    if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = at;
+    if (left.previous >= 0 && consider(left.previous)) std::push_heap(queue.begin(), queue.end(), Later{});
+    if (left.next >= 0 && consider(at)) std::push_heap(queue.begin(), queue.end(), Later{});
+  }
+  for (int32_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) ids.push_back(symbols[static_cast<size_t>(i)].id);
+}
+
+}  // namespace loraine::tokens

@@ -1,0 +1,28 @@
+// A pattern of tokenizer.json ({"String": …} or {"Regex": …}) and its matches in a text. Used by Split and Replace.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "loraine/text/tokenizer_json.h"
+
+namespace loraine::tokens {
+
+class TextPattern {
+ public:
+  static TextPattern from_json(const Json& value, const Place& place);
+  static TextPattern literal(std::string text);
+  static TextPattern regex(const std::string& source, const Place& place);  // throws bad_data when it does not compile
+
+  // Calls found(begin, end) for each match from left to right; empty matches are given too. `text` is valid UTF-8.
+  void each_match(std::string_view text, const std::function<void(size_t, size_t)>& found) const;
+
+  struct Code;  // the compiled expression
+
+ private:
+  std::string literal_, source_;
+  std::shared_ptr<const Code> code_;
+};
+
+}  // namespace loraine::tokens

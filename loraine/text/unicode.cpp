@@ -1,0 +1,182 @@
+// See unicode.h. Normal forms use utf8proc's tables; marks are sorted here, since utf8proc sorts a long run of them in quadratic time.
+#include "loraine/text/unicode.h"
+
+#include <simdjson.h>
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "loraine/core/error.h"
+
+namespace loraine::tokens {
+
+char32_t last_char(std::string_view text) {
+  size_t at = text.size() - 1;
+  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0u) == 0x80) --at;
+  return next_char(text, at);
+}
+
+void append_char(std::string& out, char32_t c) {
+  auto put = [&](char32_t byte) { out.push_back(static_cast<char>(byte)); };
+  if (c < 0x80) {
+    put(c);
+  } else if (c < 0x800) {
+    put(0xC0 | c >> 6), put(0x80 | (c & 0x3F));
+  } else if (c < 0x10000) {
+    put(0xE0 | c >> 12), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
+  } else {
+    put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
+  }
+}
+
+bool valid_utf8(std::string_view bytes) { return simdjson::validate_utf8(bytes.data(), bytes.size()); }
+
+// Bytes of the character at `at` if it is valid, else minus the bytes of the maximal invalid part.
+static int utf8_part(std::string_view bytes, size_t at) {
+  auto byte = [&](size_t i) { return at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0u; };
+  unsigned first = byte(0), low = 0x80, high = 0xBF;
+  if (first < 0x80) return 1;
+  int length = first >= 0xC2 && first <= 0xDF ? 2 : first >= 0xE0 && first <= 0xEF ? 3 : first >= 0xF0 && first <= 0xF4 ? 4 : 0;
+  if (length == 0) return -1;
+  if (first == 0xE0) low = 0xA0;
+  if (first == 0xED) high = 0x9F;
+  if (first == 0xF0) low = 0x90;
+  if (first == 0xF4) high = 0x8F;
+  if (byte(1) < low || byte(1) > high) return -1;
+  for (int i = 2; i < length; ++i)
+    if ((byte(static_cast<size_t>(i)) & 0xC0u) != 0x80) return -i;
+  return length;
+}
+
+std::string repair_utf8(std::string_view bytes) {
+  std::string out;
+  out.reserve(bytes.size());
+  for (size_t at = 0; at < bytes.size();) {
+    int part = utf8_part(bytes, at);
+    size_t length = static_cast<size_t>(part < 0 ? -part : part);
+    out.append(part < 0 ? kReplacement : bytes.substr(at, length));
+    at += length;
+  }
+  return out;
+}
+
+bool is_space(char32_t c) {
+  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+static utf8proc_category_t category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
+
+bool is_numeric(char32_t c) {
+  if (c < 0x80) return c >= '0' && c <= '9';
+  auto k = category(c);
+  if (k == UTF8PROC_CATEGORY_CN)  // numbers of scripts newer than utf8proc's tables (Unicode 15 and 16)
+    return (c >= 0x1D2C0 && c <= 0x1D2D3) || (c >= 0x11F50 && c <= 0x11F59) || (c >= 0x10D40 && c <= 0x10D49) ||
+           (c >= 0x1E5F1 && c <= 0x1E5FA) || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x11BF0 && c <= 0x11BF9) ||
+           (c >= 0x116D0 && c <= 0x116E3) || (c >= 0x1CCF0 && c <= 0x1CCF9) || (c >= 0x16130 && c <= 0x16139) ||
+           (c >= 0x1E4F0 && c <= 0x1E4F9);
+  return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
+}
+
+bool is_mark(char32_t c) {
+  auto k = category(c);
+  return k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_ME;
+}
+
+bool is_word(char32_t c) {
+  auto k = category(c);
+  return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || is_mark(c) || k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL ||
+         k == UTF8PROC_CATEGORY_PC;
+}
+
+bool is_punctuation(char32_t c) {
+  if (c < 0x80) return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
+  auto k = category(c);
+  return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
+}
+
+static int combining_class(utf8proc_int32_t c) { return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class; }
+
+std::string unicode_normal(std::string_view text, Form form) {
+  // Below U+0300 (first byte 0xCC) every character is its own NFC; ASCII is its own form everywhere.
+  unsigned char limit = form == Form::nfc ? 0xCC : 0x80;
+  if (std::none_of(text.begin(), text.end(), [&](char c) { return static_cast<unsigned char>(c) >= limit; })) return std::string(text);
+  bool compatible = form == Form::nfkc || form == Form::nfkd, compose = form == Form::nfc || form == Form::nfkc;
+  auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> chars;
+  chars.reserve(text.size() + 32);
+  for (size_t at = 0; at < text.size();) {
+    auto c = static_cast<utf8proc_int32_t>(next_char(text, at));
+    if (c < 0x80) {
+      chars.push_back(c);
+      continue;
+    }
+    std::array<utf8proc_int32_t, 32> parts{};  // the longest decomposition has 18 characters
+    int boundary = 0;
+    auto n = utf8proc_decompose_char(c, parts.data(), static_cast<utf8proc_ssize_t>(parts.size()), options, &boundary);
+    if (n < 0 || n > static_cast<utf8proc_ssize_t>(parts.size()))
+      throw Error(ErrorKind::internal, "utf8proc could not decompose a character");
+    chars.insert(chars.end(), parts.begin(), parts.begin() + n);
+  }
+  for (size_t i = 0; i < chars.size();) {
+    if (combining_class(chars[i]) == 0) {
+      ++i;
+      continue;
+    }
+    size_t end = i;
+    while (end < chars.size() && combining_class(chars[end]) != 0) ++end;
+    std::stable_sort(chars.begin() + static_cast<std::ptrdiff_t>(i), chars.begin() + static_cast<std::ptrdiff_t>(end),
+                     [](auto a, auto b) { return combining_class(a) < combining_class(b); });
+    i = end;
+  }
+  auto count = static_cast<utf8proc_ssize_t>(chars.size());
+  if (compose) {
+    count = utf8proc_normalize_utf32(chars.data(), count, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    if (count < 0) throw Error(ErrorKind::internal, "utf8proc could not compose a text");
+  }
+  std::string out;
+  out.reserve(text.size());
+  for (utf8proc_ssize_t i = 0; i < count; ++i) append_char(out, static_cast<char32_t>(chars[static_cast<size_t>(i)]));
+  return out;
+}
+
+std::string lower_case(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    char32_t c = next_char(text, at);
+    if (c == 0x130) out += "i\xCC\x87";  // the only character whose lower case has two
+    else
+      append_char(
+          out, c < 0x80 ? (c >= 'A' && c <= 'Z' ? c + 32 : c) : static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+  }
+  return out;
+}
+
+namespace {
+struct ByteTable {
+  std::array<std::string, 256> text;
+  std::array<int, 512> byte;
+  ByteTable() {
+    byte.fill(-1);
+    char32_t next = 256;
+    for (unsigned b = 0; b < 256; ++b) {
+      bool printable = (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
+      char32_t c = printable ? b : next++;
+      append_char(text[b], c);
+      byte[c] = static_cast<int>(b);
+    }
+  }
+};
+const ByteTable& byte_table() {
+  static const ByteTable table;
+  return table;
+}
+}  // namespace
+
+std::string_view byte_to_printable(unsigned char byte) { return byte_table().text[byte]; }
+int printable_to_byte(char32_t c) { return c < 512 ? byte_table().byte[c] : -1; }
+
+}  // namespace loraine::tokens
