@@ -1,0 +1,321 @@
+// The description of every setting, how settings are applied, and the rules between them. Called by cli/arguments.
+#include "loraine/train/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/error.h"
+#include "loraine/train/config_other_keys.h"
+
+namespace loraine {
+namespace {
+
+Limits at_least(double lowest) { return {.lowest = lowest}; }
+Limits between(double lowest, double highest) { return {.lowest = lowest, .highest = highest}; }
+Limits one_of(std::vector<std::string> choices, std::vector<std::string> built = {}) {
+  return {.choices = std::move(choices), .built = std::move(built)};
+}
+const Limits kCommaList = {.comma_list = true};
+
+void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
+  visit({"model_name_or_path", "model", &c.model_name_or_path, "base model: a Hugging Face folder or a .gguf file"});
+  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, comma separated; chat also takes name=path", kCommaList});
+  visit({"infer_dtype", "model", &c.infer_dtype, "type of weights and activations in chat and export",
+         one_of({"auto", "float16", "bfloat16", "float32"})});
+  visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
+
+  visit({"dataset", "data", &c.dataset, "training sets: names in dataset_info.json, comma separated", kCommaList});
+  visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, comma separated", kCommaList});
+  visit({"dataset_dir", "data", &c.dataset_dir, "folder of dataset_info.json and the data files"});
+  visit({"template", "data", &c.template_name, "named chat template; null: the one that comes with the model"});
+  visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", at_least(1)});
+  visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", at_least(1)});
+  visit({"val_size", "data", &c.val_size, "rows (above 1) or share of the training set kept for evaluation", at_least(0)});
+  visit({"train_on_prompt", "data", &c.train_on_prompt, "the prompt is trained on too"});
+  visit({"mask_history", "data", &c.mask_history, "only the last answer of a conversation is trained on"});
+  visit({"default_system", "data", &c.default_system, "system text where a conversation has none"});
+  visit({"enable_thinking", "data", &c.enable_thinking, "thinking mode of reasoning templates"});
+}
+
+void describe_method(TrainConfig& c, const OptionVisitor& visit) {
+  visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"sft"})});
+  visit({"finetuning_type", "method", &c.finetuning_type, "what is trained", one_of({"lora", "oft", "freeze", "full"}, {"lora"})});
+  visit({"lora_rank", "method", &c.lora_rank, "rank r of A and B", between(1, 65536)});
+  visit({"lora_alpha", "method", &c.lora_alpha, "the update is scaled by alpha / r; null: twice the rank", at_least(1)});
+  visit({"lora_dropout", "method", &c.lora_dropout, "share of inputs of A set to zero while training", between(0, 0.9999)});
+  visit({"lora_target", "method", &c.lora_target,
+         "linear layers that get an adapter: names, comma separated, `all`, or a regular expression", kCommaList});
+  visit({"use_rslora", "method", &c.use_rslora, "scale by alpha / sqrt(r)"});
+  visit({"init_lora_weights", "method", &c.init_lora_weights, "how A starts; B starts at zero", one_of({"true", "gaussian"})});
+  visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
+  visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
+  visit({"early_stopping_steps", "method", &c.early_stopping_steps, "stop after this many evaluations without a gain", at_least(1)});
+  visit({"plot_loss", "method", &c.plot_loss, "draw the loss curves"});
+  visit({"compute_accuracy", "method", &c.compute_accuracy, "token accuracy in evaluations"});
+  visit({"include_num_input_tokens_seen", "method", &c.include_num_input_tokens_seen, "count the tokens seen in the log",
+         one_of({"no", "all", "non_padding"})});
+}
+
+void describe_run(TrainConfig& c, const OptionVisitor& visit) {
+  visit({"output_dir", "run", &c.output_dir, "folder of the adapter, checkpoints and logs"});
+  visit({"overwrite_output_dir", "run", &c.overwrite_output_dir, "start anew in a folder that holds a run"});
+  visit({"do_train", "run", &c.do_train, "train"});
+  visit({"do_eval", "run", &c.do_eval, "evaluate at the end"});
+  visit({"per_device_train_batch_size", "run", &c.per_device_train_batch_size, "examples in a micro-batch", at_least(1)});
+  visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", at_least(1)});
+  visit({"gradient_accumulation_steps", "run", &c.gradient_accumulation_steps, "micro-batches per update", at_least(1)});
+  visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", at_least(0)});
+  visit({"max_steps", "run", &c.max_steps, "updates; wins over num_train_epochs when positive", at_least(-1)});
+  visit({"seed", "run", &c.seed, "seed of everything random", at_least(0)});
+  visit({"data_seed", "run", &c.data_seed, "seed of the order of examples; null: seed", at_least(0)});
+  visit({"resume_from_checkpoint", "run", &c.resume_from_checkpoint, "checkpoint folder to go on from"});
+  visit({"bf16", "run", &c.bf16, "compute in bfloat16; adapters and optimizer stay in float32"});
+  visit({"dry_run", "run", &c.dry_run, "print the tables of parameters, memory and data, and stop"});
+
+  visit({"optim", "optimizer", &c.optim, "optimizer; both names are the same AdamW", one_of({"adamw_torch", "adamw_torch_fused"})});
+  visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
+  visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
+  visit({"adam_beta1", "optimizer", &c.adam_beta1, "decay of the first moment", between(0, 1)});
+  visit({"adam_beta2", "optimizer", &c.adam_beta2, "decay of the second moment", between(0, 1)});
+  visit({"adam_epsilon", "optimizer", &c.adam_epsilon, "added to the denominator", between(0, 1)});
+  visit({"max_grad_norm", "optimizer", &c.max_grad_norm, "the global gradient norm is clipped to this; 0: never", at_least(0)});
+  visit({"lr_scheduler_type", "optimizer", &c.lr_scheduler_type, "shape of the learning rate over the run",
+         one_of({"linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+                 "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy"},
+                {"linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+                 "cosine_with_min_lr", "warmup_stable_decay"})});
+  visit({"lr_scheduler_kwargs",
+         "optimizer",
+         &c.lr_scheduler_kwargs,
+         "settings of that shape, such as min_lr_rate or num_cycles",
+         {.json = true}});
+  visit({"warmup_steps", "optimizer", &c.warmup_steps, "updates of warm-up; below 1 a share of all updates", at_least(0)});
+  visit({"warmup_ratio", "optimizer", &c.warmup_ratio, "warm-up as a share of all updates", at_least(0)});
+}
+
+void describe_records(TrainConfig& c, const OptionVisitor& visit) {
+  visit({"logging_steps", "logging, saving, evaluation", &c.logging_steps, "updates between two log lines; below 1 a share of all",
+         at_least(0)});
+  visit({"logging_first_step", "logging, saving, evaluation", &c.logging_first_step, "log the first update too"});
+  visit({"save_strategy", "logging, saving, evaluation", &c.save_strategy, "when checkpoints are written",
+         one_of({"no", "steps", "epoch", "best"})});
+  visit(
+      {"save_steps", "logging, saving, evaluation", &c.save_steps, "updates between two checkpoints; below 1 a share of all", at_least(0)});
+  visit({"save_total_limit", "logging, saving, evaluation", &c.save_total_limit, "how many checkpoints are kept", at_least(1)});
+  visit({"save_only_model", "logging, saving, evaluation", &c.save_only_model,
+         "checkpoints without optimizer state; such a run cannot be resumed"});
+  visit({"eval_strategy", "logging, saving, evaluation", &c.eval_strategy, "when to evaluate while training",
+         one_of({"no", "steps", "epoch"})});
+  visit({"eval_steps", "logging, saving, evaluation", &c.eval_steps, "updates between two evaluations; null: logging_steps", at_least(0)});
+  visit({"eval_on_start", "logging, saving, evaluation", &c.eval_on_start, "evaluate once before training"});
+  visit({"load_best_model_at_end", "logging, saving, evaluation", &c.load_best_model_at_end, "end with the best checkpoint"});
+  visit({"metric_for_best_model", "logging, saving, evaluation", &c.metric_for_best_model, "what best means; null: the evaluation loss"});
+  visit({"greater_is_better", "logging, saving, evaluation", &c.greater_is_better, "larger is better; null: by the metric's name"});
+}
+
+void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) {
+  visit({"do_sample", "generation", &c.do_sample, "sample; false: always the likeliest token"});
+  visit({"temperature", "generation", &c.temperature, "softmax temperature; 0: always the likeliest token", between(0, 100)});
+  visit({"top_p", "generation", &c.top_p, "sample among the likeliest tokens of this total probability", between(0, 1)});
+  visit({"top_k", "generation", &c.top_k, "sample among the k likeliest tokens; 0: all", at_least(0)});
+  visit({"max_new_tokens", "generation", &c.max_new_tokens, "longest answer in tokens", at_least(1)});
+  visit({"repetition_penalty", "generation", &c.repetition_penalty, "divides the logits of tokens that are there already; 1: off",
+         between(1e-3, 1e3)});
+  visit({"skip_special_tokens", "generation", &c.skip_special_tokens, "special tokens are not shown"});
+
+  visit({"export_dir", "export", &c.export_dir, "folder that the merged model is written to"});
+  visit({"export_size", "export", &c.export_size, "largest file in GB (10^9 bytes)", between(1, 1e6)});
+  visit({"export_device", "export", &c.export_device, "where the merge runs", one_of({"cpu", "auto"})});
+}
+
+bool same_as_default(const Setting& setting, const OtherKey& key) {
+  Value standard = Value::parse(key.default_value);
+  if (setting.bare) return standard == Value(true);
+  Value value;
+  if (setting.typed) {
+    value = Value::parse(setting.text);
+  } else {
+    std::string lower = setting.text;
+    for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    value = Value::parse(lower, nullptr, false);
+    if (value.is_discarded() || standard.is_string()) value = setting.text;
+    if (lower == "none" || lower == "no" || lower == "f" || lower == "n") value = standard.is_string() ? Value(setting.text) : Value(false);
+    if (standard.is_boolean() && (lower == "yes" || lower == "1" || lower == "t" || lower == "y")) value = true;
+    if (standard.is_boolean() && lower == "0") value = false;
+  }
+  if (value.is_null() || value == standard) return true;
+  return standard.is_null() && (value == Value(false) || value == Value("") || value == Value("null"));
+}
+
+[[noreturn]] void unknown_key(const Setting& setting, const std::vector<std::string>& known) {
+  std::string near = nearest_word(setting.key, known);
+  throw Error(ErrorKind::usage,
+              fmt::format("{}: unknown key '{}'{}", setting.where, setting.key,
+                          near.empty() ? "" : fmt::format(", the nearest known one is '{}'", near)),
+              near.empty() ? "`loraine help train` lists all keys" : "did you mean '" + near + "'? `loraine help train` lists all keys");
+}
+
+}  // namespace
+
+void describe(TrainConfig& config, const OptionVisitor& visit) {
+  describe_model_and_data(config, visit);
+  describe_method(config, visit);
+  describe_run(config, visit);
+  describe_records(config, visit);
+  describe_generation_and_export(config, visit);
+}
+
+std::vector<Option> options_of(TrainConfig& config) {
+  std::vector<Option> options;
+  describe(config, [&](const Option& option) { options.push_back(option); });
+  return options;
+}
+
+std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra) {
+  std::vector<Option> options = options_of(config);
+  options.insert(options.end(), extra.begin(), extra.end());
+  std::vector<std::string> notes, known;
+  for (const Option& option : options) known.push_back(option.name);
+  for (const OtherKey& key : other_keys()) known.push_back(key.name);
+  for (const Setting& given : settings) {
+    Setting setting = given;
+    auto named = [&](const auto& option) { return option.name == setting.key; };
+    auto option = std::ranges::find_if(options, named);
+    auto other = std::ranges::find_if(other_keys(), named);
+    if (option == options.end() && other == other_keys().end() && setting.key.starts_with("no_") && setting.bare) {  // --no_flag
+      setting.key = setting.key.substr(3);
+      setting.bare = false;
+      setting.typed = true;
+      setting.text = "false";
+      option = std::ranges::find_if(options, named);
+      other = std::ranges::find_if(other_keys(), named);
+      if (option != options.end() && !is_bool(*option)) option = options.end();
+      if (option == options.end() && other == other_keys().end()) unknown_key(given, known);
+    }
+    if (option != options.end()) {
+      set_option(*option, setting);
+    } else if (other == other_keys().end()) {
+      unknown_key(setting, known);
+    } else if (!other->changes_result) {
+      notes.push_back(fmt::format("{}: {} is accepted and has no effect in loraine", setting.where, setting.key));
+    } else if (!same_as_default(setting, *other)) {
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{}: {} is {}; loraine knows this key of LLaMA-Factory and does not do it yet, only its default ({})",
+                              setting.where, setting.key, setting.bare ? "true" : setting.text, other->default_value),
+                  "leave the key out, or set it to its default");
+    }
+  }
+  return notes;
+}
+
+namespace {
+
+[[noreturn]] void broken_rule(const std::string& message, const std::string& hint = {}) { throw Error(ErrorKind::usage, message, hint); }
+
+void check_model(const TrainConfig& c) {
+  if (c.model_name_or_path.empty())
+    broken_rule("model_name_or_path is not given", "give the folder of the base model: --model_name_or_path DIR");
+  if (c.cutoff_len > INT32_MAX) broken_rule(fmt::format("cutoff_len is {}, at most {} is possible", c.cutoff_len, INT32_MAX));
+}
+
+void check_evaluation(const TrainConfig& c) {
+  bool has_set = !split_list(c.eval_dataset).empty(), splits = c.val_size > 1e-6;
+  if (has_set && splits)
+    broken_rule("eval_dataset and val_size are both given; the evaluation rows come from one of them", "leave one of the two out");
+  if (c.val_size > 1 && c.val_size != static_cast<double>(static_cast<int64_t>(c.val_size)))
+    broken_rule(fmt::format("val_size is {}: above 1 it is a number of rows and must be whole", c.val_size));
+  bool evaluates = c.do_eval || c.eval_strategy != "no" || c.eval_on_start;
+  if (evaluates && !has_set && !splits)
+    broken_rule("an evaluation is asked for (do_eval, eval_strategy or eval_on_start) and there are no rows for it",
+                "set eval_dataset or val_size");
+  if (c.early_stopping_steps && c.eval_strategy == "no")
+    broken_rule("early_stopping_steps needs evaluations while training, eval_strategy is no", "set eval_strategy to steps or epoch");
+  if (c.load_best_model_at_end && c.eval_strategy == "no")
+    broken_rule("load_best_model_at_end needs evaluations while training, eval_strategy is no",
+                "set eval_strategy to the value of save_strategy");
+  if (c.load_best_model_at_end && c.save_strategy != "best") {
+    if (c.save_strategy != c.eval_strategy)
+      broken_rule(fmt::format("load_best_model_at_end needs a checkpoint per evaluation: save_strategy is {}, eval_strategy is {}",
+                              c.save_strategy, c.eval_strategy),
+                  "set both to the same value");
+    double every = c.eval_steps.value_or(c.logging_steps);
+    double times = every > 0 ? c.save_steps / every : 0;
+    if (c.eval_strategy == "steps" && (every < 1) == (c.save_steps < 1) && std::abs(times - std::round(times)) > 1e-9)
+      broken_rule(fmt::format("load_best_model_at_end: save_steps is {}, which is no multiple of eval_steps {}", c.save_steps, every),
+                  "make save_steps a multiple of eval_steps");
+  }
+  if (c.eval_strategy == "steps" && c.eval_steps.value_or(c.logging_steps) <= 0) broken_rule("eval_strategy is steps, and eval_steps is 0");
+  if (c.save_strategy == "steps" && c.save_steps <= 0)
+    broken_rule("save_strategy is steps, and save_steps is 0", "to save nothing set save_strategy to no");
+  if (c.logging_steps <= 0) broken_rule("logging_steps is 0, expected a number above it");
+}
+
+}  // namespace
+
+void check_train_config(const TrainConfig& c) {
+  check_model(c);
+  if (split_list(c.dataset).empty() && (c.do_train || !c.do_eval))
+    broken_rule("dataset is not given, training needs one", "name sets of dataset_info.json: --dataset NAME,NAME");
+  if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");
+  if (split_list(c.lora_target).empty()) broken_rule("lora_target is empty", "name layers, or `all`");
+  if (c.max_steps == 0) broken_rule("max_steps is 0, expected a number of updates, or -1 for num_train_epochs");
+  if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
+  if (c.warmup_ratio && c.warmup_steps > 0 && *c.warmup_ratio > 0)
+    broken_rule("warmup_steps and warmup_ratio are both given", "leave one of the two out");
+  if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
+  check_evaluation(c);
+}
+
+void check_chat_config(const TrainConfig& c) { check_model(c); }
+
+void check_export_config(const TrainConfig& c) {
+  check_model(c);
+  if (!c.export_dir || c.export_dir->empty())
+    broken_rule("export_dir is not given", "name the folder for the merged model: --export_dir DIR");
+}
+
+std::vector<std::string> split_list(const std::optional<std::string>& text) {
+  std::vector<std::string> items;
+  if (!text) return items;
+  size_t start = 0;
+  while (start <= text->size()) {
+    size_t end = std::min(text->find(',', start), text->size());
+    size_t first = start, last = end;
+    while (first < last && (*text)[first] == ' ') ++first;
+    while (last > first && (*text)[last - 1] == ' ') --last;
+    if (last > first) items.push_back(text->substr(first, last - first));
+    start = end + 1;
+  }
+  return items;
+}
+
+std::string config_json(const TrainConfig& config) {
+  TrainConfig copy = config;
+  Value record = Value::object();
+  describe(copy, [&](const Option& option) {
+    std::visit(
+        [&](auto* field) {
+          using Field = std::remove_pointer_t<decltype(field)>;
+          auto store = [&](const auto& x) {
+            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(x)>, std::string>) {
+              record[option.name] = option.limits.json ? Value::parse(x) : Value(x);
+            } else {
+              record[option.name] = x;
+            }
+          };
+          if constexpr (requires(Field f) { f.has_value(); }) {
+            if (*field) store(**field);
+            else record[option.name] = nullptr;
+          } else {
+            store(*field);
+          }
+        },
+        option.field);
+  });
+  return record.dump(2, ' ', false, Value::error_handler_t::replace);
+}
+
+}  // namespace loraine
