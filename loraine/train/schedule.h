@@ -44,7 +44,7 @@ class Schedule {
   double num_cycles_ = 0.5, power_ = 1.0, lr_end_ = 1e-7, min_rate_ = 0.0, timescale_ = 10000;
   std::optional<double> warmup_lr_rate_;
   int64_t stable_ = 0, decay_ = 0;
-  std::string warmup_shape_ = "linear", decay_shape_ = "linear";
+  std::string warmup_shape_ = "linear", decay_shape_ = "cosine";
   struct Plateau {
     std::string mode = "min", threshold_mode = "rel";
     double factor = 0.1, threshold = 1e-4, min_lr = 0, eps = 1e-8;
