@@ -1,0 +1,237 @@
+// Tokenizer on small hand-made files: added tokens, every part by itself, hostile text, malformed files. Real files:
+// tokenizer_golden_test.cpp.
+#include "loraine/text/tokenizer.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+using Ids = std::vector<int32_t>;
+
+struct Parts {
+  std::string added = "[]", normalizer = "null", pre_tokenizer = "null", post_processor = "null", decoder = R"({"type":"Fuse"})";
+  std::string vocab = R"({"a":0,"b":1,"c":2,"ab":3,"abc":4,"bc":5," ":6,"aa":7,"aaaa":8,"é":9,"  ":10})";
+  std::string merges = R"(["a b",["ab","c"],"b c","a a","aa aa",[" "," "]])";
+  std::string model = "";  // more keys of the model
+};
+
+std::string file_of(const Parts& p) {
+  return fmt::format(
+      R"({{"version":"1.0","truncation":null,"padding":null,"added_tokens":{},"normalizer":{},"pre_tokenizer":{},"post_processor":{},"decoder":{},)"
+      R"("model":{{"type":"BPE","vocab":{},"merges":{}{}}}}})",
+      p.added, p.normalizer, p.pre_tokenizer, p.post_processor, p.decoder, p.vocab, p.merges, p.model);
+}
+
+std::unique_ptr<Tokenizer> make(const Parts& p) { return Tokenizer::from_json(file_of(p), "small.json"); }
+
+std::string error_of(const std::string& json) {
+  try {
+    (void)Tokenizer::from_json(json, "small.json");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, ErrorKind::bad_data);
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string added(const char* content, int id, const char* flags = "") {
+  return fmt::format(R"({{"id":{},"content":"{}"{}}})", id, content, flags);
+}
+
+TEST(Tokenizer, MergesLowestRankFirstThenLeftmost) {
+  auto t = make({});
+  EXPECT_EQ(t->encode("abc"), (Ids{4}));
+  EXPECT_EQ(t->encode("bcabca"), (Ids{5, 4, 0}));
+  EXPECT_EQ(t->encode("aaaaaaa"), (Ids{8, 7, 0}));
+  EXPECT_EQ(t->encode("aab"), (Ids{0, 3}));
+  EXPECT_EQ(t->encode("axéb"), (Ids{0, 9, 1}));  // x stands for nothing and vanishes
+  EXPECT_EQ(t->encode(""), Ids{});
+  EXPECT_EQ(t->decode(Ids{4, 99, -1, 9}), "abcé");
+  EXPECT_EQ(t->vocab_size(), 11);
+  EXPECT_EQ(t->token_to_id("bc"), 5);
+  EXPECT_EQ(t->id_to_token(11), std::nullopt);
+}
+
+TEST(Tokenizer, LongWordsAreEncodedAsShortOnes) {
+  auto t = make({});
+  std::string word;
+  Ids expected;
+  for (int i = 0; i < 100; ++i) word += "abcé bcaa", expected.insert(expected.end(), {4, 9, 6, 5, 7});
+  for (size_t i = 5; i < expected.size(); i += 5) {  // "aa" then "abc": a a|a b c merges "ab" first, "aa" of the rest
+    EXPECT_EQ(expected[i], 4);
+  }
+  EXPECT_EQ(t->encode(word), expected);
+}
+
+TEST(Tokenizer, UnknownCharactersAndByteFallback) {
+  Parts p;
+  p.vocab = R"({"<unk>":0,"a":1,"<0xC3>":2,"<0xBC>":3})";
+  p.merges = "[]";
+  p.model = R"(,"unk_token":"<unk>","fuse_unk":true,"byte_fallback":true)";
+  p.decoder = R"({"type":"Sequence","decoders":[{"type":"ByteFallback"},{"type":"Fuse"}]})";
+  auto t = make(p);
+  EXPECT_EQ(t->encode("aüa"), (Ids{1, 2, 3, 1}));
+  EXPECT_EQ(t->encode("axyza"), (Ids{1, 0, 1}));
+  EXPECT_EQ(t->decode(Ids{1, 2, 3, 2, 3, 1, 2}), "aüüa\xEF\xBF\xBD");
+  EXPECT_EQ(t->decode(Ids{3, 2, 3, 1}),
+            "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"
+            "a");
+  p.model = R"(,"unk_token":"<unk>")";
+  EXPECT_EQ(make(p)->encode("axya"), (Ids{1, 0, 0, 1}));
+  p.model = R"(,"unk_token":"<none>")";
+  EXPECT_THROW(make(p)->encode("x"), Error);
+}
+
+TEST(Tokenizer, IgnoreMergesTakesWholeWords) {
+  Parts p;
+  p.merges = "[]";
+  EXPECT_EQ(make(p)->encode("abc"), (Ids{0, 1, 2}));
+  p.model = R"(,"ignore_merges":true)";
+  EXPECT_EQ(make(p)->encode("abc"), (Ids{4}));
+}
+
+TEST(Tokenizer, AddedTokensLeftmostLongestAndTheirFlags) {
+  Parts p;
+  const char* plain = R"(,"special":false,"normalized":false)";
+  p.added = "[" + added("<x>", 20, R"(,"special":true,"normalized":false)") + "," + added("<x><x>", 21, plain) + "," +
+            added("bb", 22, R"(,"normalized":false,"single_word":true)") + "," +
+            added("L", 23, R"(,"normalized":false,"lstrip":true,"rstrip":true)") + "," + added("N", 24, R"(,"normalized":true)") + "]";
+  p.normalizer = R"({"type":"Lowercase"})";
+  auto t = make(p);
+  EXPECT_EQ(t->encode("a<x>b"), (Ids{0, 20, 1}));
+  EXPECT_EQ(t->encode("<x><x><x>"), (Ids{21, 20}));
+  EXPECT_EQ(t->encode("a<x><x>", false, true), (Ids{0, 21}));
+  EXPECT_EQ(t->encode("a<x>b", false, true), (Ids{3}));  // < x > vanish, and a, b meet
+  EXPECT_EQ(t->encode("bb abb"), (Ids{22, 6, 3, 1}));
+  EXPECT_EQ(t->encode("a \u3000L  b"), (Ids{0, 23, 1}));
+  EXPECT_EQ(t->encode("anA"), (Ids{0, 24, 0}));
+  EXPECT_TRUE(t->is_special(20));
+  EXPECT_FALSE(t->is_special(21));
+  EXPECT_EQ(t->decode(Ids{0, 20, 1}, true), "ab");
+  EXPECT_EQ(t->vocab_size(), 25);
+  EXPECT_EQ(t->add_token("<new>", true), 25);
+  EXPECT_EQ(t->add_token("<new>", true), 25);
+  EXPECT_EQ(t->add_token("abc", false), 4);
+  EXPECT_EQ(t->encode("c<new>"), (Ids{2, 25}));
+  EXPECT_THROW(t->add_token("", true), Error);
+}
+
+TEST(Tokenizer, TemplateAddsSpecialTokens) {
+  Parts p;
+  p.post_processor =
+      R"({"type":"Sequence","processors":[{"type":"ByteLevel"},{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"S","type_id":0}},)"
+      R"({"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"E","type_id":0}}],"pair":[],)"
+      R"("special_tokens":{"S":{"id":"S","ids":[1],"tokens":["b"]},"E":{"id":"E","ids":[2,2],"tokens":["c","c"]}}}]})";
+  EXPECT_EQ(make(p)->encode("a", true), (Ids{1, 0, 2, 2}));
+  EXPECT_EQ(make(p)->encode("a", false), (Ids{0}));
+}
+
+TEST(Tokenizer, SplitBehaviors) {
+  auto ids = [](const char* behavior, bool invert) {
+    Parts p;
+    p.pre_tokenizer = fmt::format(R"({{"type":"Split","pattern":{{"Regex":"b"}},"behavior":"{}","invert":{}}})", behavior, invert);
+    return make(p)->encode("abbcab");
+  };
+  EXPECT_EQ(ids("Isolated", false), (Ids{0, 1, 1, 2, 0, 1}));
+  EXPECT_EQ(ids("Removed", false), (Ids{0, 2, 0}));
+  EXPECT_EQ(ids("Removed", true), (Ids{1, 1, 1}));
+  EXPECT_EQ(ids("MergedWithPrevious", false), (Ids{3, 1, 2, 0 + 3}));
+  EXPECT_EQ(ids("MergedWithNext", false), (Ids{0, 1, 5, 0, 1}));
+  EXPECT_EQ(ids("Contiguous", false), (Ids{0, 1, 1, 2, 0, 1}));
+}
+
+TEST(Tokenizer, NormalizersInSequence) {
+  Parts p;
+  p.normalizer = R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Strip","strip_left":true,"strip_right":true},)"
+                 R"({"type":"Replace","pattern":{"Regex":"z+"},"content":"b"},{"type":"Prepend","prepend":"a"}]})";
+  EXPECT_EQ(make(p)->encode(" \u3000zzzce\u0301 \t"), (Ids{4, 9}));
+  p.normalizer = R"({"type":"NFKC"})";
+  EXPECT_EQ(make(p)->encode("\uFF41\uFF42"), (Ids{3}));
+}
+
+TEST(Tokenizer, MetaspaceAndItsDecoder) {
+  Parts p;
+  p.vocab = R"({"▁":0,"a":1,"▁a":2})";
+  p.merges = R"(["▁ a"])";
+  p.pre_tokenizer = R"({"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true})";
+  p.decoder = R"({"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true})";
+  p.added = "[" + added("<x>", 3, R"(,"normalized":false)") + "]";
+  auto t = make(p);
+  EXPECT_EQ(t->encode("a a<x>a"), (Ids{2, 2, 3, 1}));
+  EXPECT_EQ(t->decode(Ids{2, 2, 1}), "a aa");
+}
+
+TEST(Tokenizer, HostileTextTakesLinearishTime) {
+  Parts p;
+  p.pre_tokenizer = R"({"type":"Split","pattern":{"Regex":"\\s+(?!\\S)|\\s+|\\S+"},"behavior":"Isolated"})";
+  p.normalizer = R"({"type":"NFC"})";
+  auto t = make(p);
+  EXPECT_EQ(t->encode(std::string(1 << 20, 'a')), Ids(1 << 18, 8));
+  EXPECT_EQ(t->encode(std::string(1 << 20, ' ')), Ids(1 << 19, 10));
+  std::string marks = "a";
+  for (int i = 0; i < 200'000; ++i) marks += i % 2 ? "\u0301" : "\u0323";  // must be reordered by the normalizer
+  EXPECT_EQ(t->encode(marks + "b").back(), 1);
+  EXPECT_EQ(t->encode("a\xFF\xE2\x82"
+                      "b"),
+            (Ids{3}));  // invalid bytes become U+FFFD, which this vocabulary lacks
+}
+
+TEST(Tokenizer, MalformedFilesAreErrorsThatNameThePlace) {
+  EXPECT_NE(error_of("").find("small.json"), std::string::npos);
+  EXPECT_NE(error_of("[]").find("not an object"), std::string::npos);
+  EXPECT_NE(error_of("{}").find("model"), std::string::npos);
+  std::string whole = file_of({});
+  for (size_t cut = 0; cut < whole.size(); cut += 7) EXPECT_NE(error_of(whole.substr(0, cut)), "no error") << cut;
+  auto with = [](auto change) {
+    Parts p;
+    change(p);
+    return error_of(file_of(p));
+  };
+  EXPECT_NE(with([](Parts& p) { p.normalizer = R"({"type":"Precompiled"})"; }).find("Precompiled"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.pre_tokenizer = R"({"type":"Nonesuch"})"; }).find("Nonesuch"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.decoder = R"({"type":"Fuse","speed":1})"; }).find("speed"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.model = R"(,"odd":1)"; }).find("odd"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.model = R"(,"dropout":0.1)"; }).find("dropout"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.merges = R"(["a z"])"; }).find("\"z\" is not in the vocabulary"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.merges = R"(["a b c"])"; }).find("two tokens"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.merges = R"([["a"]])"; }).find("pair"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.vocab = R"({"a":2000000000})"; }).find("no id"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.vocab = R"({"a":-1})"; }).find("no id"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.vocab = "{}"; }).find("empty"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.added = "[" + added("q", 0) + "]"; }).find("already"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.pre_tokenizer = R"({"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"})"; }).find("compile"),
+            std::string::npos);
+  EXPECT_NE(with([](Parts& p) {
+              std::string open, close;
+              for (int i = 0; i < 200; ++i) open += R"({"type":"Sequence","normalizers":[)", close += "]}";
+              p.normalizer = open + close;
+            }).find("nested"),
+            std::string::npos);
+}
+
+TEST(Detokenizer, NeverEndsInsideACharacter) {
+  Parts p;
+  p.vocab = R"({"a":0,"Ã":1,"¼":2,"<s>":3})";  // byte-level: c3, bc
+  p.merges = "[]";
+  p.decoder = R"({"type":"ByteLevel"})";
+  p.added = "[" + added("<s>", 3, R"(,"special":true)") + "]";
+  auto t = make(p);
+  Detokenizer stream(*t, true);
+  EXPECT_EQ(stream.push(0), "a");
+  EXPECT_EQ(stream.push(1), "");
+  EXPECT_EQ(stream.push(3), "");
+  EXPECT_EQ(stream.push(2), "ü");
+  EXPECT_EQ(stream.push(1), "");
+  EXPECT_EQ(stream.push(0),
+            "\xEF\xBF\xBD"
+            "a");
+  EXPECT_EQ(stream.push(1), "");
+  EXPECT_EQ(stream.finish(), "\xEF\xBF\xBD");
+}
+
+}  // namespace
+}  // namespace loraine
