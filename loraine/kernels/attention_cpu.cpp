@@ -15,7 +15,7 @@
 namespace loraine {
 namespace {
 
-constexpr int64_t kQueryTile = 64, kKeyTile = 128;
+constexpr int64_t kQueryTile = 64, kKeyTile = 128, kFewRows = 4;
 
 float* scratch(size_t floats) {
   thread_local Buffer memory;
@@ -116,6 +116,32 @@ void forward_tile(const Tensor& o, const Tensor& lse, const Tensor& q, const Ten
   }
 }
 
+// sum[d] += p · v[d]
+LORAINE_CLONES void add_scaled(float* sum, const float* v, float p, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) sum[i] += p * v[i];
+}
+
+// Decode: one query row over all its keys, without packing. Two passes over the scores, which stay in cache.
+void forward_row(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& shape, const QueryTile& t) {
+  const Sequence& s = *t.sequence;
+  int64_t D = shape.head_dim, kv_head = t.head / (shape.heads / shape.kv_heads);
+  Keys keys = keys_of(s, t.row, shape.window);
+  int64_t n = keys.last - keys.first;
+  const float* qt = q.f32() + (s.start + t.row) * q.row_stride + t.head * D;
+  const float* kt = k.f32() + (s.kv_start + keys.first) * k.row_stride + kv_head * D;
+  const float* vt = v.f32() + (s.kv_start + keys.first) * v.row_stride + kv_head * D;
+  float* ot = o.f32() + (s.start + t.row) * o.row_stride + t.head * D;
+  float* scores = scratch(static_cast<size_t>(n));
+  for (int64_t j = 0; j < n; ++j) scores[j] = dot(qt, kt + j * k.row_stride, D);
+  float maximum = max_of(scores, n) * shape.scale, sum = 0;
+  for (int64_t j = 0; j < n; j += kKeyTile) sum += exp_row(scores + j, std::min(kKeyTile, n - j), shape.scale, maximum);
+  std::fill(ot, ot + D, 0.0f);
+  for (int64_t j = 0; j < n; ++j) add_scaled(ot, vt + j * v.row_stride, scores[j], D);
+  scale_row(ot, D, 1.0f / sum);
+  if (lse.data) lse.f32()[(s.start + t.row) * lse.row_stride + t.head] = maximum + std::log(sum);
+}
+
 struct Gradients {
   const Tensor &d_q, &d_k, &d_v, &d_o, &o, &lse, &q, &k, &v;
 };
@@ -173,10 +199,15 @@ void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Te
   std::vector<QueryTile> tiles;
   for (const Sequence& s : sequences) {
     for (int64_t head = 0; head < shape.heads; ++head) {
-      for (int64_t row = 0; row < s.length; row += kQueryTile) tiles.push_back({&s, head, row, std::min(kQueryTile, s.length - row)});
+      int64_t step = s.length <= kFewRows ? 1 : kQueryTile;
+      for (int64_t row = 0; row < s.length; row += step) tiles.push_back({&s, head, row, std::min(step, s.length - row)});
     }
   }
-  parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) { forward_tile(o, lse, q, k, v, shape, tiles[static_cast<size_t>(i)]); });
+  parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
+    const QueryTile& t = tiles[static_cast<size_t>(i)];
+    if (t.rows == 1) forward_row(o, lse, q, k, v, shape, t);
+    else forward_tile(o, lse, q, k, v, shape, t);
+  });
 }
 
 void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse, const Tensor& q,
