@@ -13,7 +13,7 @@
 
 namespace loraine::tokens {
 
-static constexpr size_t kCutAbove = 48;  // bytes: longer words are cut where no merge crosses
+static constexpr size_t kCutAbove = 62;  // bytes: longer words are cut where no merge crosses
 
 static uint64_t mix(uint64_t x) {
   x ^= x >> 32, x *= 0xD6E8FEB86659FD93ull, x ^= x >> 32, x *= 0xD6E8FEB86659FD93ull;
@@ -57,6 +57,11 @@ Bpe::Bpe(const Json& model, const Place& place) {
   has_unknown_ = has(object, "unk_token");
   if (has_unknown_) unknown_ = id_of(get_string(object, "unk_token", place)).value_or(-1);
   for (int b = 0; b < 256; ++b) byte_ids_[b] = id_of(fmt::format("<0x{:02X}>", b)).value_or(-1);
+  for (char32_t c = 0; c < kCharIds; ++c) {
+    std::string text;
+    append_char(text, c);
+    char_ids_[c] = id_of(text).value_or(-1);
+  }
   read_merges(get_array(object, "merges", place), place.in("merges"));
   can_cut_ = prefix_.empty() && suffix_.empty();
   static std::atomic<uint64_t> next_serial{1};
@@ -212,10 +217,10 @@ void Bpe::encode_word(std::string_view word, std::vector<int32_t>& ids) const {
 
 namespace {
 
-struct CacheEntry {  // 64 bytes
+struct CacheEntry {  // 128 bytes
   uint8_t length = 0, count = 0;
-  char word[30];
-  int32_t ids[8];
+  char word[62];
+  int32_t ids[16];
 };
 
 struct WordCache {
@@ -282,7 +287,11 @@ void Bpe::encode_merging(std::string_view word, std::vector<int32_t>& ids) const
   std::string spelled;
   for (size_t at = 0; at < word.size();) {
     size_t begin = at;
-    next_char(word, at);
+    char32_t c = next_char(word, at);
+    if (can_cut_ && c < kCharIds && char_ids_[c] >= 0 && !unknown_waits) {
+      add(char_ids_[c]);
+      continue;
+    }
     std::string_view piece = word.substr(begin, at - begin);
     if ((begin > 0 && !prefix_.empty()) || (at == word.size() && !suffix_.empty())) {
       spelled = (begin > 0 ? prefix_ : "") + std::string(piece) + (at == word.size() ? suffix_ : "");

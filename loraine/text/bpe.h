@@ -46,6 +46,8 @@ class Bpe {
   std::vector<Merge> merges_;             // open addressing, a power of two
   std::vector<uint64_t> crossings_;       // open addressing: pairs of characters that some merge joins
   int32_t byte_ids_[256];                 // of "<0x00>" …, -1 for none
+  static constexpr char32_t kCharIds = 0x180;
+  int32_t char_ids_[kCharIds];  // of the first characters, GPT-2's stand-ins for bytes among them; -1 for none
   int32_t unknown_ = -1;
   bool has_unknown_ = false, fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false, can_cut_ = false;
   std::string prefix_, suffix_;  // continuing_subword_prefix, end_of_word_suffix
