@@ -1,0 +1,75 @@
+// The program: picks the command, and is the only place that turns an Error into an exit code.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <new>
+
+#include "loraine/cli/commands.h"
+#include "loraine/cli/progress.h"
+#include "loraine/core/describe.h"
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+// A closed standard stream would give its number to the next file opened, and messages would be written into that file.
+void fill_closed_streams() {
+  for (int fd = 0; fd <= 2; ++fd)
+    if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) == -1) return;
+}
+
+// OpenMP reads its settings when it is loaded, before main. Threads that spin while they wait slow down whatever else runs on the machine.
+void wait_passively(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);  // on failure: go on as we are
+}
+
+void print_error(const std::string& message, const std::string& hint) {
+  print_stderr("error: " + message + "\n" + (hint.empty() ? "" : "hint: " + hint + "\n"));
+}
+
+int run_command(const std::string& name, const std::vector<std::string>& args) {
+  std::vector<std::string> names;
+  for (const Command& command : commands()) {
+    if (name == command.name) return command.run(args);
+    names.push_back(command.name);
+  }
+  std::string near = nearest_word(name, names);
+  bool file = name.ends_with(".yaml") || name.ends_with(".yml") || name.ends_with(".json");
+  print_error(fmt::format("unknown command '{}'", name), file           ? "name the command first: loraine train " + name
+                                                         : near.empty() ? ""
+                                                                        : "did you mean '" + near + "'?");
+  print_stderr("\n" + usage_text());
+  return exit_code(ErrorKind::usage);
+}
+
+int run_program(const std::vector<std::string>& words) {
+  try {
+    if (words.empty() || words[0] == "--help" || words[0] == "-h") return run_help({});
+    if (words[0] == "--version") return run_version({});
+    return run_command(words[0], {words.begin() + 1, words.end()});
+  } catch (const Error& error) {
+    print_error(error.what(), error.hint);
+    return exit_code(error.kind);
+  } catch (const std::bad_alloc&) {
+    print_error("out of memory", "a smaller per_device_train_batch_size or cutoff_len needs less");
+    return exit_code(ErrorKind::out_of_memory);
+  } catch (const std::exception& error) {
+    print_error(std::string("internal: ") + error.what(), "this is a bug in loraine, please report it");
+    return exit_code(ErrorKind::internal);
+  }
+}
+
+}  // namespace
+}  // namespace loraine
+
+int main(int argc, char** argv) {
+  loraine::fill_closed_streams();
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away must not end a training run
+  loraine::wait_passively(argv);
+  return loraine::run_program(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+}
