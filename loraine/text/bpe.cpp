@@ -109,11 +109,15 @@ std::optional<std::string_view> Bpe::token_of(int32_t id) const {
   return tokens_[static_cast<size_t>(id)];
 }
 
+// Row and column of a common character in near_, 511 for the others.
+static uint32_t near_index(char32_t c) { return c < 0x180 ? c : c == 0x2581 ? 0x180 : 511; }
+
 void Bpe::read_merges(const simdjson::dom::array& merges, const Place& place) {
   size_t count = merges.size();
   if (count >= 0xFFFFFF) count = static_cast<size_t>(std::distance(merges.begin(), merges.end()));  // size() saturates there
   merges_.resize(table_size(count));
   crossings_.assign(1024, UINT64_MAX);
+  near_.assign(512 * 512, false);
   uint32_t rank = 0;
   size_t crossings = 0;
   for (Json merge : merges) {
@@ -133,6 +137,7 @@ void Bpe::read_merges(const simdjson::dom::array& merges, const Place& place) {
     if (left.empty() || right.empty()) continue;
     size_t zero = 0;
     uint64_t crossing = static_cast<uint64_t>(last_char(left)) << 32 | next_char(right, zero);
+    near_[near_index(last_char(left)) << 9 | near_index(static_cast<uint32_t>(crossing))] = true;
     if (2 * crossings > crossings_.size()) {
       std::vector<uint64_t> old(crossings_.size() * 4, UINT64_MAX);
       old.swap(crossings_);
@@ -174,6 +179,8 @@ const Bpe::Merge* Bpe::merge_of(int32_t left, int32_t right) const {
 }
 
 bool Bpe::may_cross(char32_t left, char32_t right) const {
+  uint32_t row = near_index(left), column = near_index(right);
+  if (row != 511 && column != 511) return near_[row << 9 | column];
   uint64_t key = static_cast<uint64_t>(left) << 32 | right;
   size_t mask = crossings_.size() - 1;
   for (size_t at = mix(key) & mask; crossings_[at] != UINT64_MAX; at = (at + 1) & mask)
@@ -202,7 +209,7 @@ void Bpe::encode_word(std::string_view word, std::vector<int32_t>& ids) const {
           while ((static_cast<unsigned char>(word[back]) & 0xC0u) == 0x80);
           left_known = id_of(word.substr(back, here - back)).has_value();
         }
-        right_known = id_of(word.substr(here, at - here)).has_value();
+        right_known = right < kCharIds ? char_ids_[right] >= 0 : id_of(word.substr(here, at - here)).has_value();
       }
       if (cut && left_known && right_known) {
         encode_cached(word.substr(begin, here - begin), ids);

@@ -45,6 +45,7 @@ class Bpe {
   std::vector<Slot> slots_;               // open addressing, a power of two
   std::vector<Merge> merges_;             // open addressing, a power of two
   std::vector<uint64_t> crossings_;       // open addressing: pairs of characters that some merge joins
+  std::vector<bool> near_;                // the same for common characters: 512 x 512 bits
   int32_t byte_ids_[256];                 // of "<0x00>" …, -1 for none
   static constexpr char32_t kCharIds = 0x180;
   int32_t char_ids_[kCharIds];  // of the first characters, GPT-2's stand-ins for bytes among them; -1 for none
