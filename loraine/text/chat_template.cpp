@@ -1,0 +1,155 @@
+// ChatTemplate over the Jinja engine: the variables transformers gives a template, generation spans, continue_final_message.
+#include "loraine/text/chat_template.h"
+
+#include <fmt/format.h>
+
+#include "loraine/text/jinja_eval.h"
+
+namespace loraine {
+
+using Json = nlohmann::ordered_json;
+
+struct ChatTemplate::State {
+  jinja::Template source;
+  Json special_tokens = Json::object();
+  std::string file;
+};
+
+namespace {
+
+const std::string kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+[[noreturn]] void rethrow(const jinja::JinjaError& error, const std::string& file) {
+  std::string where = error.line > 0 ? fmt::format("{}: line {}: ", file, error.line) : file + ": ";
+  std::string kind = error.type == "TemplateError" ? "" : error.type + ": ";
+  const char* hint = error.type == "TemplateError" ? "the chat template refuses these messages; change them or the template"
+                                                   : "check the messages against what the chat template expects";
+  throw Error(ErrorKind::bad_data, where + kind + error.what(), hint);
+}
+
+[[noreturn]] void refuse(const std::string& message) { throw Error(ErrorKind::bad_data, "chat template: " + message, "check the messages"); }
+
+// What transformers does to messages before a template sees them: no keys that are none; reasoning under the names templates read.
+Json prepare_messages(const Json& messages) {
+  if (!messages.is_array()) refuse("messages must be a list");
+  Json out = Json::array();
+  for (const Json& message : messages) {
+    if (!message.is_object()) {
+      out.push_back(message);
+      continue;
+    }
+    Json clean = Json::object();
+    for (auto it = message.begin(); it != message.end(); ++it)
+      if (!it.value().is_null()) clean[it.key()] = it.value();
+    for (const char* key : {"reasoning_content", "thinking", "reasoning"}) {
+      if (!clean.contains(key)) continue;
+      Json reasoning = clean[key];
+      if (!clean.contains("reasoning_content")) clean["reasoning_content"] = reasoning;
+      if (!clean.contains("thinking")) clean["thinking"] = reasoning;
+      break;
+    }
+    out.push_back(std::move(clean));
+  }
+  return out;
+}
+
+// Appends the tag to the text that is to be continued; gives that text without it.
+std::string mark_final_message(Json& messages, const std::string& field) {
+  if (messages.empty()) refuse("continue_final_message needs a last message, found none");
+  Json& last = messages.back();
+  if (!last.is_object() || !last.contains(field)) refuse("continue_final_message: the last message has no \"" + field + "\"");
+  Json& content = last[field];
+  if (content.is_string()) {
+    auto text = content.get<std::string>();
+    content = text + kContinueTag;
+    return text;
+  }
+  if (content.is_array())
+    for (auto part = content.rbegin(); part != content.rend(); ++part)
+      if (part->is_object() && part->contains("text") && (*part)["text"].is_string()) {
+        auto text = (*part)["text"].get<std::string>();
+        (*part)["text"] = text + kContinueTag;
+        return text;
+      }
+  refuse("continue_final_message: the last message has no text to continue");
+}
+
+void cut_at_tag(RenderedChat& chat, const std::string& final_text) {
+  std::string tag(jinja::strip(kContinueTag, true, true)), wanted(jinja::strip(final_text, true, true));
+  size_t at = chat.text.rfind(tag);
+  if (at == std::string::npos || chat.text.find(wanted) == std::string::npos)
+    refuse("continue_final_message is set but the final message does not appear in the rendered chat");
+  bool space_kept = chat.text.compare(at, kContinueTag.size(), kContinueTag) == 0;
+  chat.text.resize(at);
+  if (!space_kept) chat.text.resize(jinja::strip(chat.text, false, true).size());
+  std::erase_if(chat.generation, [&](const auto& span) { return span.first >= chat.text.size(); });
+  for (auto& span : chat.generation) span.second = std::min(span.second, chat.text.size());
+}
+
+// now: "2026-02-03T04:05:06", the time strftime_now sees.
+std::tm parse_now(const std::string& text) {
+  std::tm time{};
+  const char* end = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &time);
+  if (end == nullptr || *end != '\0') refuse("now: found \"" + text + "\", expected YYYY-MM-DDTHH:MM:SS");
+  std::tm utc = time;
+  timegm(&utc);  // fills the day of the week and of the year
+  time.tm_wday = utc.tm_wday;
+  time.tm_yday = utc.tm_yday;
+  return time;
+}
+
+}  // namespace
+
+ChatTemplate::ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file)
+    : state_(std::make_unique<State>()) {
+  state_->file = file;
+  try {
+    state_->source = jinja::parse(source);
+  } catch (const jinja::JinjaError& error) {
+    rethrow(error, file);
+  }
+  if (!special_tokens.is_object()) return;
+  for (auto it = special_tokens.begin(); it != special_tokens.end(); ++it) {
+    if (it.value().is_string()) state_->special_tokens[it.key()] = it.value();
+    else if (it.value().is_object() && it.value().contains("content")) state_->special_tokens[it.key()] = it.value()["content"];
+  }
+}
+
+ChatTemplate::~ChatTemplate() = default;
+
+bool ChatTemplate::has_generation_blocks() const { return state_->source.has_generation; }
+
+RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const {
+  if (!messages.is_array() || messages.empty()) refuse("found an empty conversation, expected at least one message");
+  Json context = state_->special_tokens;
+  context["tools"] = nullptr;
+  context["documents"] = nullptr;
+  context["add_generation_prompt"] = false;
+  jinja::RenderOptions options;
+  std::string continued;
+  for (auto it = kwargs.begin(); it != kwargs.end(); ++it) {
+    if (it.key() == "strftime_now" && it.value().is_string()) options.now = parse_now(it.value().get<std::string>());
+    else if (it.key() != "continue_final_message") context[it.key()] = it.value();
+    else if (it.value().is_string()) continued = it.value().get<std::string>();
+    else if (it.value().is_boolean() && it.value().get<bool>()) continued = "content";
+  }
+  const Json& prompt = context["add_generation_prompt"];
+  if (!continued.empty() && prompt.is_boolean() && prompt.get<bool>())
+    refuse("continue_final_message and add_generation_prompt exclude each other; the final message cannot be continued and followed by a new one");
+  Json prepared = prepare_messages(messages);
+  std::string final_text;
+  if (!continued.empty()) final_text = mark_final_message(prepared, continued);
+  context["messages"] = std::move(prepared);
+  RenderedChat chat;
+  try {
+    jinja::Rendered rendered = jinja::render(state_->source, context, options);
+    chat.text = std::move(rendered.text);
+    chat.generation = std::move(rendered.generation);
+  } catch (const jinja::JinjaError& error) {
+    rethrow(error, state_->file);
+  }
+  if (!continued.empty()) cut_at_tag(chat, final_text);
+  return chat;
+}
+
+}  // namespace loraine

@@ -1,0 +1,98 @@
+// ChatTemplate against what transformers' apply_chat_template gives.
+#include "loraine/text/chat_template.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <sstream>
+
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+const fs::path kGolden = fs::path(LORAINE_SOURCE_DIR) / "../shared/golden/chat_templates";
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::string unxz(const fs::path& path) {
+  std::string out, command = "xz -dc '" + path.string() + "'";
+  FILE* pipe = popen(command.c_str(), "r");
+  char buffer[65536];
+  for (size_t n; pipe && (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) out.append(buffer, n);
+  if (pipe) pclose(pipe);
+  return out;
+}
+
+size_t code_points(const std::string& text, size_t bytes) {
+  size_t n = 0;
+  for (size_t k = 0; k < bytes; ++k) n += (text[k] & 0xc0) != 0x80;
+  return n;
+}
+
+TEST(ChatTemplate, GoldenCases) {
+  if (!fs::exists(kGolden / "cases.jsonl.xz")) GTEST_SKIP() << "no " << kGolden;
+  std::map<std::string, std::unique_ptr<ChatTemplate>> templates;
+  std::istringstream lines(unxz(kGolden / "cases.jsonl.xz"));
+  int total = 0, good = 0;
+  for (std::string line; std::getline(lines, line); ++total) {
+    Json c = Json::parse(line);
+    std::string name = c["template_name"];
+    auto& chat = templates[name];
+    if (!chat) chat = std::make_unique<ChatTemplate>(read(kGolden / (name + ".jinja")), Json::object(), name);
+    Json kwargs = c["kwargs"];
+    if (c.contains("now")) kwargs["strftime_now"] = c["now"];
+    std::string found, error;
+    Json spans = Json::array();
+    try {
+      RenderedChat r = chat->render(c["messages"], kwargs);
+      found = r.text;
+      for (auto [begin, end] : r.generation) spans.push_back({code_points(found, begin), code_points(found, end)});
+    } catch (const Error& e) {
+      error = e.what();
+    }
+    bool same;
+    if (c.contains("error")) same = !error.empty() && (c["error_type"] != "TemplateError" || error.ends_with(": " + c["error"].get<std::string>()));
+    else same = error.empty() && found == c["rendered"] && (!c.contains("generation_spans") || spans == c["generation_spans"]);
+    good += same;
+    EXPECT_TRUE(same) << name << " " << c["kind"] << "\n  found  " << error << found << spans << "\n  wanted " << c.value("rendered", "") << c.value("error", "");
+  }
+  EXPECT_GT(total, 0);
+  std::cout << good << " of " << total << " chat renderings equal\n";
+}
+
+TEST(ChatTemplate, SpecialTokensAndErrors) {
+  ChatTemplate chat("{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ raise_exception('no') if stop }}",
+                    Json::parse(R"({"bos_token": {"content": "<s>"}})"), "t.jinja");
+  Json messages = Json::parse(R"([{"role": "user", "content": "{{ 1 }}"}])");
+  EXPECT_EQ(chat.render(messages, Json::object()).text, "<s>{{ 1 }}");
+  EXPECT_FALSE(chat.has_generation_blocks());
+  try {
+    chat.render(messages, {{"stop", true}});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "t.jinja: line 1: no");
+    EXPECT_EQ(e.kind, ErrorKind::bad_data);
+  }
+  EXPECT_THROW(ChatTemplate("{% if %}", Json::object(), "bad"), Error);
+}
+
+TEST(ChatTemplate, ContinuesTheFinalMessage) {
+  ChatTemplate chat("{% for m in messages %}<{{ m.content|trim }}>{% endfor %}", Json::object(), "t");
+  Json messages = Json::parse(R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b "}])");
+  EXPECT_EQ(chat.render(messages, {{"continue_final_message", true}}).text, "<a><b");
+  EXPECT_THROW(chat.render(messages, {{"continue_final_message", true}, {"add_generation_prompt", true}}), Error);
+}
+
+}  // namespace
+}  // namespace loraine
