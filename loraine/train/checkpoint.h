@@ -28,9 +28,10 @@ std::string begin_checkpoint(const std::string& output_dir, int64_t step);   // 
 std::string finish_checkpoint(const std::string& output_dir, int64_t step);  // output_dir/checkpoint-<step>
 CheckpointList find_checkpoints(const std::string& output_dir);              // reads every file to check it; an absent folder has none
 std::optional<std::string> checkpoint_damage(const std::string& folder);     // the reason, or nothing when complete
-// Keeps the newest `limit` (at least 1) and always `best` (a path, may be empty); limit absent keeps all. Also removes left-over partial
-// folders.
-void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> limit, const std::string& best);
+// Keeps the newest `limit` (at least 1) and always `best` (a path, may be empty); limit absent keeps all. Checkpoints past newest_step come
+// from an earlier run in the same folder and count as the oldest. Also removes left-over partial folders. Damaged folders are not touched.
+void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> limit, const std::string& best,
+                            int64_t newest_step = INT64_MAX);
 
 struct Moments {  // AdamW's running means of one parameter; F32 views owned by the optimizer
   std::string name;

@@ -1,0 +1,383 @@
+// Complete-or-absent checkpoint folders, the optimizer's state in them, and the lock on the output folder.
+#include "loraine/train/checkpoint.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "loraine/core/error.h"
+#include "loraine/io/durable_file.h"
+#include "loraine/io/mapped_file.h"
+#include "loraine/io/model_files.h"
+#include "loraine/io/safetensors.h"
+#include "loraine/train/python_number.h"
+
+namespace loraine {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void io_error(const std::string& path, const std::string& what) {
+  throw Error(ErrorKind::io, fmt::format("{}: {}", path, what), "check free space and permissions");
+}
+
+// CRC-32C (Castagnoli), eight bytes at a time from tables.
+using CrcTables = std::array<std::array<uint32_t, 256>, 8>;
+const CrcTables& crc_tables() {
+  static const CrcTables tables = [] {
+    CrcTables t{};
+    for (uint32_t i = 0; i < 256; ++i) {
+      uint32_t crc = i;
+      for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (crc & 1 ? 0x82f63b78u : 0);
+      t[0][i] = crc;
+    }
+    for (uint32_t i = 0; i < 256; ++i)
+      for (size_t k = 1; k < 8; ++k) t[k][i] = (t[k - 1][i] >> 8) ^ t[0][t[k - 1][i] & 0xff];
+    return t;
+  }();
+  return tables;
+}
+
+uint32_t crc32c(const unsigned char* data, size_t size) {
+  const CrcTables& t = crc_tables();
+  uint32_t crc = ~0u;
+  for (; size >= 8; data += 8, size -= 8) {
+    uint32_t low, high;
+    std::memcpy(&low, data, 4);
+    std::memcpy(&high, data + 4, 4);
+    low ^= crc;
+    crc = t[7][low & 0xff] ^ t[6][(low >> 8) & 0xff] ^ t[5][(low >> 16) & 0xff] ^ t[4][low >> 24] ^ t[3][high & 0xff] ^
+          t[2][(high >> 8) & 0xff] ^ t[1][(high >> 16) & 0xff] ^ t[0][high >> 24];
+  }
+  for (; size > 0; ++data, --size) crc = (crc >> 8) ^ t[0][(crc ^ *data) & 0xff];
+  return ~crc;
+}
+
+void sync_path(const std::string& path, bool folder) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | (folder ? O_DIRECTORY : 0));
+  if (fd < 0) io_error(path, std::strerror(errno));
+  // Some network file systems cannot sync a folder and say EINVAL.
+  const bool synced = ::fsync(fd) == 0 || (folder && errno == EINVAL);
+  const int code = errno;
+  ::close(fd);
+  if (!synced) io_error(path, std::strerror(code));
+}
+
+std::string final_path(const std::string& output_dir, int64_t step) { return fmt::format("{}/checkpoint-{}", output_dir, step); }
+std::string partial_path(const std::string& output_dir, int64_t step) { return fmt::format("{}/.checkpoint-{}.partial", output_dir, step); }
+bool is_partial(const std::string& name) {
+  return name.starts_with(".checkpoint-") && (name.ends_with(".partial") || name.ends_with(".replaced"));
+}
+
+// "checkpoint-12" → 12; nothing for another name, a sign, leading zeros or a number out of range.
+std::optional<int64_t> step_of(const std::string& name) {
+  constexpr std::string_view prefix = "checkpoint-";
+  if (!name.starts_with(prefix) || name.size() == prefix.size() || name.size() > prefix.size() + 18) return {};
+  int64_t step = 0;
+  const char *first = name.data() + prefix.size(), *last = name.data() + name.size();
+  if (*first < '0' || *first > '9' || (*first == '0' && last - first > 1)) return {};
+  const auto [end, code] = std::from_chars(first, last, step);
+  if (code != std::errc() || end != last) return {};
+  return step;
+}
+
+std::vector<std::string> entries_of(const std::string& folder) {
+  std::vector<std::string> out;
+  std::error_code failed;
+  for (fs::directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed))
+    out.push_back(it->path().filename().string());
+  if (failed) io_error(folder, "cannot be listed: " + failed.message());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// Checkpoint folders by name alone, largest step first.
+std::vector<Checkpoint> named_checkpoints(const std::string& output_dir) {
+  std::vector<Checkpoint> out;
+  std::error_code ignored;
+  if (!fs::is_directory(output_dir, ignored)) return out;
+  for (const std::string& name : entries_of(output_dir))
+    if (const auto step = step_of(name); step && fs::is_directory(output_dir + "/" + name, ignored))
+      out.push_back({output_dir + "/" + name, *step});
+  std::sort(out.begin(), out.end(), [](const Checkpoint& a, const Checkpoint& b) { return a.step > b.step; });
+  return out;
+}
+
+void remove_folder(const std::string& path) {
+  std::error_code failed;
+  fs::remove_all(path, failed);
+  if (failed) io_error(path, "cannot be removed: " + failed.message());
+}
+
+// Regular files below `folder`, as paths relative to it, sorted; the marker is left out.
+std::vector<std::string> files_below(const std::string& folder) {
+  std::vector<std::string> out;
+  std::error_code failed;
+  for (fs::recursive_directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed)) {
+    if (it->is_directory()) continue;
+    const std::string name = it->path().lexically_relative(folder).string();
+    if (name != kCheckpointMarker) out.push_back(name);
+  }
+  if (failed) io_error(folder, "cannot be listed: " + failed.message());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+bool safe_relative(const std::string& name) {
+  const fs::path path(name);
+  if (name.empty() || path.is_absolute() || name.find('\0') != std::string::npos) return false;
+  return std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
+}
+
+std::string damage_against(const std::string& folder, const Json& marker) {
+  if (!marker.is_object() || !marker.contains("files") || !marker["files"].is_object()) return "its marker is not one of this program";
+  for (auto it = marker["files"].begin(); it != marker["files"].end(); ++it) {
+    const std::string& name = it.key();
+    if (!safe_relative(name) || !it->is_object() || !it->contains("bytes") || !it->contains("crc32c") ||
+        !(*it)["bytes"].is_number_unsigned() || !(*it)["crc32c"].is_number_unsigned())
+      return "its marker is not one of this program";
+    std::error_code failed;
+    const std::string path = folder + "/" + name;
+    if (!fs::is_regular_file(path, failed)) return name + " is missing";
+    const MappedFile file(path);
+    const uint64_t expected = (*it)["bytes"].get<uint64_t>();
+    if (file.size() != expected) return fmt::format("{} has {} bytes, {} were written", name, file.size(), expected);
+    if (crc32c(file.data(), file.size()) != (*it)["crc32c"].get<uint64_t>()) return name + " has changed since it was written";
+  }
+  return "";
+}
+
+std::string joined(const std::vector<std::string>& names, size_t most) {
+  std::string out;
+  for (size_t i = 0; i < std::min(most, names.size()); ++i) out += (i ? ", " : "") + names[i];
+  return names.size() > most ? out + fmt::format(" and {} more", names.size() - most) : out;
+}
+
+}  // namespace
+
+std::string begin_checkpoint(const std::string& output_dir, int64_t step) {
+  const std::string path = partial_path(output_dir, step);
+  remove_folder(path);
+  make_folders(path);
+  return path;
+}
+
+std::string finish_checkpoint(const std::string& output_dir, int64_t step) {
+  const std::string partial = partial_path(output_dir, step), path = final_path(output_dir, step);
+  OrderedJson files = OrderedJson::object();
+  for (const std::string& name : files_below(partial)) {
+    sync_path(partial + "/" + name, false);
+    const MappedFile file(partial + "/" + name);
+    files[name] = {{"bytes", file.size()}, {"crc32c", crc32c(file.data(), file.size())}};
+  }
+  if (files.empty()) throw Error(ErrorKind::internal, fmt::format("{}: a checkpoint without files", partial), "");
+  for (fs::recursive_directory_iterator it(partial), end; it != end; ++it)
+    if (it->is_directory()) sync_path(it->path().string(), true);
+  write_file(partial + "/" + kCheckpointMarker, python_json({{"format", 1}, {"step", step}, {"files", files}}, 2, false) + "\n");
+  sync_path(partial, true);
+  std::error_code failed;
+  const std::string replaced = fmt::format("{}/.checkpoint-{}.replaced", output_dir, step);
+  if (fs::exists(path, failed)) {  // the same step of an earlier run, or a damaged one
+    remove_folder(replaced);
+    fs::rename(path, replaced, failed);
+    if (failed) io_error(path, "cannot be replaced: " + failed.message());
+  }
+  fs::rename(partial, path, failed);
+  if (failed) io_error(path, "cannot get its name: " + failed.message());
+  sync_path(output_dir, true);
+  remove_folder(replaced);
+  return path;
+}
+
+std::optional<std::string> checkpoint_damage(const std::string& folder) {
+  std::error_code ignored;
+  const std::string marker = folder + "/" + kCheckpointMarker;
+  if (!fs::is_directory(folder, ignored)) return "it is not a folder";
+  if (!fs::is_regular_file(marker, ignored))
+    return fmt::format("{} is missing: it was cut off or written by another program", kCheckpointMarker);
+  try {
+    const std::string damage = damage_against(folder, parse_json_file(marker));
+    if (damage.empty()) return {};
+    return damage;
+  } catch (const Error& error) { return error.what(); }
+}
+
+CheckpointList find_checkpoints(const std::string& output_dir) {
+  CheckpointList out;
+  for (Checkpoint& checkpoint : named_checkpoints(output_dir)) {
+    if (const auto damage = checkpoint_damage(checkpoint.path)) out.damaged.push_back({checkpoint.path, *damage});
+    else out.complete.push_back(std::move(checkpoint));
+  }
+  return out;
+}
+
+void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> limit, const std::string& best, int64_t newest_step) {
+  std::error_code ignored;
+  if (!fs::is_directory(output_dir, ignored)) return;
+  for (const std::string& name : entries_of(output_dir))
+    if (is_partial(name)) remove_folder(output_dir + "/" + name);
+  if (!limit) return;
+  // Told apart by their marker alone: another program's folders stay.
+  std::vector<Checkpoint> ours;
+  for (Checkpoint& checkpoint : named_checkpoints(output_dir))
+    if (fs::exists(checkpoint.path + "/" + kCheckpointMarker, ignored)) ours.push_back(std::move(checkpoint));
+  std::stable_partition(ours.begin(), ours.end(), [&](const Checkpoint& c) { return c.step <= newest_step; });
+  const auto is_best = [&](const Checkpoint& c) {
+    return !best.empty() && fs::path(c.path).lexically_normal() == fs::path(best).lexically_normal();
+  };
+  int64_t left = std::max<int64_t>(1, *limit);
+  // The best one takes a place; the newest is always kept, so that a run can go on.
+  for (size_t i = 1; i < ours.size(); ++i)
+    if (is_best(ours[i]) && left > 1) --left;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    if (i > 0 && is_best(ours[i])) continue;
+    if (left-- > 0) continue;
+    // The marker goes first: a removal cut off halfway leaves a folder that nobody takes for complete.
+    fs::remove(ours[i].path + "/" + kCheckpointMarker, ignored);
+    remove_folder(ours[i].path);
+  }
+}
+
+void write_optimizer_state(const std::string& folder, const std::vector<Moments>& moments) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const Moments& parameter : moments) {
+    tensors.emplace_back(parameter.name + ".m", parameter.m);
+    tensors.emplace_back(parameter.name + ".v", parameter.v);
+  }
+  write_safetensors(folder + "/optimizer.safetensors", tensors, {{"format", "pt"}});
+}
+
+void read_optimizer_state(const std::string& folder, const std::vector<Moments>& moments) {
+  const std::string path = folder + "/optimizer.safetensors";
+  const auto source = open_safetensors(path);
+  std::vector<std::string> problems;
+  std::set<std::string> expected;
+  const auto each = [&](auto&& visit) {
+    for (const Moments& parameter : moments) {
+      visit(parameter.name + ".m", parameter.m);
+      visit(parameter.name + ".v", parameter.v);
+    }
+  };
+  each([&](const std::string& name, const Tensor& tensor) {
+    expected.insert(name);
+    const TensorInfo* info = source->find(name);
+    if (info == nullptr) {
+      problems.push_back(name + " is missing");
+    } else if (info->shape != std::vector<int64_t>(tensor.shape, tensor.shape + tensor.rank)) {
+      problems.push_back(fmt::format("{} has shape [{}], this run needs {}", name, fmt::join(info->shape, ", "), tensor.shape_text()));
+    } else if (info->dtype != Dtype::F32) {
+      problems.push_back(fmt::format("{} is {}, expected F32", name, info->stored_as));
+    }
+  });
+  for (const TensorInfo& info : source->tensors())
+    if (!expected.count(info.name)) problems.push_back(info.name + " belongs to no parameter of this run");
+  if (!problems.empty())
+    throw Error(ErrorKind::bad_data, fmt::format("{}: {}", path, joined(problems, 5)),
+                "resume with the settings the checkpoint was made with (rank, targets, model), or start anew");
+  each([&](const std::string& name, const Tensor& tensor) { source->read(*source->find(name), tensor); });
+}
+
+void write_training_state(const std::string& folder, const TrainingState& state) {
+  const OrderedJson json = {{"format", 1},
+                            {"step", state.step},
+                            {"epoch", state.epoch},
+                            {"batch_in_epoch", state.batch_in_epoch},
+                            {"seed", state.seed},
+                            {"data_hash", state.data_hash},
+                            {"loss_sum", state.loss_sum},
+                            {"loss_steps", state.loss_steps},
+                            {"train_seconds", state.train_seconds},
+                            {"scheduler", state.scheduler}};
+  write_file(folder + "/training_state.json", python_json(json, 2, false) + "\n");
+}
+
+TrainingState read_training_state(const std::string& folder) {
+  const std::string path = folder + "/training_state.json";
+  const Json json = parse_json_file(path);
+  TrainingState state;
+  try {
+    if (json.at("format").get<int64_t>() != 1)
+      throw Error(ErrorKind::bad_data, fmt::format("{}: format {}, expected 1", path, json["format"].dump()),
+                  "use the program that wrote it");
+    state.step = json.at("step").get<int64_t>();
+    state.epoch = json.at("epoch").get<int64_t>();
+    state.batch_in_epoch = json.at("batch_in_epoch").get<int64_t>();
+    state.seed = json.at("seed").get<uint64_t>();
+    state.data_hash = json.at("data_hash").get<std::string>();
+    state.loss_sum = json.at("loss_sum").get<double>();
+    state.loss_steps = json.at("loss_steps").get<int64_t>();
+    state.train_seconds = json.at("train_seconds").get<double>();
+    state.scheduler = json.at("scheduler").get<std::string>();
+  } catch (const Json::exception& e) {
+    throw Error(ErrorKind::bad_data, fmt::format("{}: {}", path, e.what()), "resume from another checkpoint");
+  }
+  if (state.step < 0 || state.epoch < 0 || state.batch_in_epoch < 0 || state.loss_steps < 0)
+    throw Error(ErrorKind::bad_data, fmt::format("{}: a count below 0", path), "resume from another checkpoint");
+  return state;
+}
+
+OutputLock::OutputLock(const std::string& output_dir) {
+  make_folders(output_dir);
+  const std::string path = output_dir + "/.loraine.lock";
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+  if (fd_ < 0) io_error(path, std::strerror(errno));
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    char text[32] = {};
+    const ssize_t size = ::pread(fd_, text, sizeof text - 1, 0);
+    std::string holder(text, size > 0 ? static_cast<size_t>(size) : 0);
+    holder.erase(std::remove_if(holder.begin(), holder.end(), [](char c) { return c < '0' || c > '9'; }), holder.end());
+    ::close(fd_);
+    fd_ = -1;
+    throw Error(ErrorKind::usage,
+                fmt::format("output_dir {}: process {} is writing to it, expected a folder of this run alone", output_dir,
+                            holder.empty() ? "(unknown)" : holder),
+                "wait for it or choose another output_dir");
+  }
+  // A file system without locks (some network ones) cannot be guarded; the run goes on without.
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    const int code = errno;
+    ::close(fd_);
+    fd_ = -1;
+    io_error(path, std::strerror(code));
+  }
+}
+
+OutputLock::~OutputLock() {
+  // The file stays: removing it would let two processes hold locks on two files of one name.
+  if (fd_ >= 0) ::close(fd_);
+}
+
+std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite) {
+  std::error_code failed;
+  const fs::file_status status = fs::status(output_dir, failed);
+  if (output_dir.empty()) throw Error(ErrorKind::usage, "output_dir is empty, expected the path of a folder", "set output_dir");
+  if (status.type() == fs::file_type::not_found) return {};
+  if (status.type() != fs::file_type::directory)
+    throw Error(ErrorKind::usage, fmt::format("output_dir {}: it is not a folder", output_dir), "choose another output_dir");
+  if (overwrite) return {};
+  std::vector<std::string> names, damaged;
+  for (const std::string& name : entries_of(output_dir))
+    if (name != ".loraine.lock" && !is_partial(name)) names.push_back(name);
+  if (names.empty()) return {};
+  for (Checkpoint& checkpoint : named_checkpoints(output_dir)) {
+    const auto damage = checkpoint_damage(checkpoint.path);
+    if (!damage) return std::move(checkpoint);
+    damaged.push_back(fmt::format("checkpoint-{}: {}", checkpoint.step, *damage));
+  }
+  throw Error(ErrorKind::usage,
+              fmt::format("output_dir {}: it holds {}{}, expected an empty folder or one with a complete checkpoint", output_dir,
+                          joined(names, 3), damaged.empty() ? std::string() : "; damaged: " + joined(damaged, 3)),
+              "choose another output_dir, or set overwrite_output_dir: true");
+}
+
+}  // namespace loraine
