@@ -8,7 +8,8 @@ namespace loraine {
 void adamw_cpu(const Tensor& parameter, const Tensor& m, const Tensor& v, const Tensor& gradient, float grad_scale, const AdamW& options);
 double sum_of_squares_cpu(const Tensor& x);
 
-void adamw(Context& ctx, const Tensor& parameter, const Tensor& m, const Tensor& v, const Tensor& gradient, float grad_scale, const AdamW& options) {
+void adamw(Context& ctx, const Tensor& parameter, const Tensor& m, const Tensor& v, const Tensor& gradient, float grad_scale,
+           const AdamW& options) {
   for (const Tensor* t : {&parameter, &m, &v, &gradient}) {
     check_op(t->dtype == Dtype::F32 && t->contiguous() && t->numel() == parameter.numel(), "adamw",
              "parameter, m, v and gradient must be contiguous F32 of one size");

@@ -20,7 +20,8 @@ TEST(AdamW, FollowsTheFormula) {
       double gd = g[i] * grad_scale;
       md[i] = beta1 * md[i] + (1 - beta1) * gd;
       vd[i] = beta2 * vd[i] + (1 - beta2) * gd * gd;
-      pd[i] = pd[i] * (1 - lr * decay) - lr / (1 - std::pow(beta1, step)) * md[i] / (std::sqrt(vd[i]) / std::sqrt(1 - std::pow(beta2, step)) + eps);
+      pd[i] = pd[i] * (1 - lr * decay) -
+              lr / (1 - std::pow(beta1, step)) * md[i] / (std::sqrt(vd[i]) / std::sqrt(1 - std::pow(beta2, step)) + eps);
     }
   }
   expect_near(p, pd, 3e-7, "parameter");

@@ -5,10 +5,11 @@
 
 namespace loraine {
 
-void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-                   const AttentionShape& shape);
-void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse, const Tensor& q,
-                            const Tensor& k, const Tensor& v, std::span<const Sequence> sequences, const AttentionShape& shape);
+void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                   std::span<const Sequence> sequences, const AttentionShape& shape);
+void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse,
+                            const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
+                            const AttentionShape& shape);
 
 namespace {
 void check(const char* op, const Tensor& o, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
@@ -27,15 +28,16 @@ void check(const char* op, const Tensor& o, const Tensor& q, const Tensor& k, co
 }
 }  // namespace
 
-void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-               const AttentionShape& shape) {
+void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+               std::span<const Sequence> sequences, const AttentionShape& shape) {
   check("attention", o, q, k, v, sequences, shape);
   if (lse.data) check_f32("attention", "lse", lse, q.rows(), shape.heads);
   dispatch(ctx, "attention", [&] { attention_cpu(o, lse, q, k, v, sequences, shape); });
 }
 
-void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse,
-                        const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences, const AttentionShape& shape) {
+void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
+                        const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
+                        const AttentionShape& shape) {
   const char* op = "attention_backward";
   check(op, o, q, k, v, sequences, shape);
   check_f32(op, "lse", lse, q.rows(), shape.heads);

@@ -1,5 +1,5 @@
-// Tiled attention on the CPU (the online softmax of FlashAttention, Dao et al. 2022). Work items are fixed by the sequences alone: a query tile of one
-// head in the forward, a kv head of one sequence in the backward; each adds up its tiles in ascending order.
+// Tiled attention on the CPU (the online softmax of FlashAttention, Dao et al. 2022). Work items are fixed by the sequences alone: a query
+// tile of one head in the forward, a kv head of one sequence in the backward; each adds up its tiles in ascending order.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -41,13 +41,11 @@ LORAINE_CLONES float max_of(const float* s, int64_t n) {
 
 // s[j] = exp(s[j] · scale − shift); returns the sum.
 LORAINE_CLONES float exp_row(float* s, int64_t n, float scale, float shift) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; ++j) s[j] = exp_f32(s[j] * scale - shift);
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; ++j) {
-    float e = exp_f32(s[j] * scale - shift);
-    s[j] = e;
-    sum += e;
-  }
+  for (int64_t j = 0; j < n; ++j) sum += s[j];
   return sum;
 }
 
@@ -123,7 +121,8 @@ LORAINE_CLONES void add_scaled(float* sum, const float* v, float p, int64_t n) {
 }
 
 // Decode: one query row over all its keys, without packing. Two passes over the scores, which stay in cache.
-void forward_row(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& shape, const QueryTile& t) {
+void forward_row(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionShape& shape,
+                 const QueryTile& t) {
   const Sequence& s = *t.sequence;
   int64_t D = shape.head_dim, kv_head = t.head / (shape.heads / shape.kv_heads);
   Keys keys = keys_of(s, t.row, shape.window);
@@ -147,8 +146,8 @@ struct Gradients {
 };
 
 // Adds what query rows [row, row + rows) of one head and keys [key, key + n) give each other.
-void backward_tile(const Gradients& g, const AttentionShape& shape, const Sequence& s, int64_t head, int64_t row, int64_t rows, int64_t key, int64_t n,
-                   const float* delta, float* p, float* d_p) {
+void backward_tile(const Gradients& g, const AttentionShape& shape, const Sequence& s, int64_t head, int64_t row, int64_t rows, int64_t key,
+                   int64_t n, const float* delta, float* p, float* d_p) {
   int64_t D = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
   auto block = [&](const Tensor& t, int64_t r, int64_t h) { return t.f32() + (s.start + r) * t.row_stride + h * D; };
   const float *qt = block(g.q, row, head), *kt = block(g.k, key, kv_head), *vt = block(g.v, key, kv_head), *d_ot = block(g.d_o, row, head);
@@ -194,8 +193,8 @@ void backward_kv_head(const Gradients& g, const AttentionShape& shape, const Seq
 
 }  // namespace
 
-void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-                   const AttentionShape& shape) {
+void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                   std::span<const Sequence> sequences, const AttentionShape& shape) {
   std::vector<QueryTile> tiles;
   for (const Sequence& s : sequences) {
     for (int64_t head = 0; head < shape.heads; ++head) {
@@ -210,12 +209,12 @@ void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Te
   });
 }
 
-void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse, const Tensor& q,
-                            const Tensor& k, const Tensor& v, std::span<const Sequence> sequences, const AttentionShape& shape) {
+void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse,
+                            const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
+                            const AttentionShape& shape) {
   Gradients g{d_q, d_k, d_v, d_o, o, lse, q, k, v};
-  parallel_for(static_cast<int64_t>(sequences.size()) * shape.kv_heads, [&](int64_t i) {
-    backward_kv_head(g, shape, sequences[static_cast<size_t>(i / shape.kv_heads)], i % shape.kv_heads);
-  });
+  parallel_for(static_cast<int64_t>(sequences.size()) * shape.kv_heads,
+               [&](int64_t i) { backward_kv_head(g, shape, sequences[static_cast<size_t>(i / shape.kv_heads)], i % shape.kv_heads); });
 }
 
 }  // namespace loraine

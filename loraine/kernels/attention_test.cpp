@@ -1,5 +1,5 @@
-// Attention against the full softmax in double: varlen, grouped heads, windows, decode with a cache, strided rows; gradients by central differences
-// on a small case and against the closed form on cases of several tiles.
+// Attention against the full softmax in double: varlen, grouped heads, windows, decode with a cache, strided rows; gradients by central
+// differences on a small case and against the closed form on cases of several tiles.
 #include "loraine/kernels/attention.h"
 
 #include <omp.h>
@@ -66,18 +66,18 @@ struct Results {
   std::vector<float> o, lse, d_q, d_k, d_v;
 };
 
-Results run(std::vector<float> q, std::vector<float> k, std::vector<float> v, std::vector<float> d_o, const std::vector<Sequence>& sequences,
-        const AttentionShape& a) {
+Results run(std::vector<float> q, std::vector<float> k, std::vector<float> v, std::vector<float> d_o,
+            const std::vector<Sequence>& sequences, const AttentionShape& a) {
   int64_t T = static_cast<int64_t>(q.size()) / (a.heads * a.head_dim), S = static_cast<int64_t>(k.size()) / (a.kv_heads * a.head_dim);
   int64_t C = a.heads * a.head_dim, E = a.kv_heads * a.head_dim;
   Results r{std::vector<float>(q.size()), std::vector<float>(static_cast<size_t>(T * a.heads)), std::vector<float>(q.size(), 7.0f),
-        std::vector<float>(k.size(), 7.0f), std::vector<float>(k.size(), 7.0f)};
+            std::vector<float>(k.size(), 7.0f), std::vector<float>(k.size(), 7.0f)};
   Context ctx;
   Tensor lse = matrix(r.lse, T, a.heads);
   attention(ctx, matrix(r.o, T, C), lse, matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a);
   if (!d_o.empty()) {
-    attention_backward(ctx, matrix(r.d_q, T, C), matrix(r.d_k, S, E), matrix(r.d_v, S, E), matrix(d_o, T, C), matrix(r.o, T, C), lse, matrix(q, T, C),
-                       matrix(k, S, E), matrix(v, S, E), sequences, a);
+    attention_backward(ctx, matrix(r.d_q, T, C), matrix(r.d_k, S, E), matrix(r.d_v, S, E), matrix(d_o, T, C), matrix(r.o, T, C), lse,
+                       matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a);
   }
   return r;
 }
@@ -136,7 +136,8 @@ TEST(Attention, GradientIsThatOfTheForward) {
 }
 
 TEST(Attention, CachedPrefillAndDecode) {
-  // Two sequences decode one token, one prefills 70 rows behind 130 cached ones, one decodes 3 rows; kv rows lie elsewhere than the queries.
+  // Two sequences decode one token, one prefills 70 rows behind 130 cached ones, one decodes 3 rows; kv rows lie elsewhere than the
+  // queries.
   std::vector<Sequence> s{{0, 1, 10, 700}, {1, 70, 800, 200}, {71, 1, 0, 1}, {72, 3, 720, 50}};
   for (int64_t window : {0, 40}) {
     for (int64_t D : {16, 64, 20}) {

@@ -31,7 +31,8 @@ LORAINE_CLONES void softmax_in_place(float* x, int64_t n, float shift, float sca
 
 }  // namespace
 
-void cross_entropy_cpu(const Tensor& logits, std::span<const int32_t> labels, std::span<double> losses, std::span<uint8_t> correct, float grad_scale) {
+void cross_entropy_cpu(const Tensor& logits, std::span<const int32_t> labels, std::span<double> losses, std::span<uint8_t> correct,
+                       float grad_scale) {
   int64_t V = logits.cols();
   constexpr int64_t kBlock = 1024;
   parallel_for(logits.rows(), [&](int64_t t) {

@@ -13,7 +13,7 @@ TEST(CrossEntropy, LossGradientAndCorrect) {
     std::vector<float> logits = random_floats(n * V, 1, 5);
     std::vector<int32_t> labels;
     for (int64_t i = 0; i < n; ++i) labels.push_back(static_cast<int32_t>(i * 131 % V));
-    logits[0] = 300;                                   // row 0: its label, far ahead
+    logits[0] = 300;                                      // row 0: its label, far ahead
     if (V > 2) logits[static_cast<size_t>(V + 2)] = 300;  // row 1: another token, far ahead
     std::vector<double> want_loss, want_gradient;
     std::vector<uint8_t> want_correct;

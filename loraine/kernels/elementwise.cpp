@@ -36,7 +36,8 @@ void embedding(Context& ctx, const Tensor& y, const Tensor& table, std::span<con
   check_f32("embedding", "y", y, static_cast<int64_t>(tokens.size()), table.cols());
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= table.rows()) {
-      throw Error(ErrorKind::bad_data, fmt::format("embedding: token id {} at row {} is outside the vocabulary of {}", tokens[i], i, table.rows()),
+      throw Error(ErrorKind::bad_data,
+                  fmt::format("embedding: token id {} at row {} is outside the vocabulary of {}", tokens[i], i, table.rows()),
                   "Check that the tokenizer belongs to this model.");
     }
   }

@@ -83,7 +83,9 @@ void dropout_cpu(const Tensor& y, const Tensor& x, float p, uint64_t seed, uint6
   const float* in = x.f32();
   parallel_for(
       y.rows(),
-      [&](int64_t t) { dropout_row(out + t * y.row_stride, in + t * x.row_stride, C, key, static_cast<uint64_t>(t * C), threshold, scale); },
+      [&](int64_t t) {
+        dropout_row(out + t * y.row_stride, in + t * x.row_stride, C, key, static_cast<uint64_t>(t * C), threshold, scale);
+      },
       row_chunk(C));
 }
 

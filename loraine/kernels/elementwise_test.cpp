@@ -64,9 +64,7 @@ TEST(Dropout, KeepsWithProbabilityOneMinusP) {
     double kept = 0, pairs = 0;
     for (size_t i = 0; i < m.size(); ++i) {
       bool k = m[i] != 0;
-      if (k) {
-        ASSERT_FLOAT_EQ(m[i], 1 / (1 - p));
-      }
+      if (k) { ASSERT_FLOAT_EQ(m[i], 1 / (1 - p)); }
       kept += k;
       if (i > 0) pairs += k && m[i - 1] != 0;
     }

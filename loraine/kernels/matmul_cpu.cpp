@@ -91,11 +91,13 @@ void dot_block(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, f
       if (w.dtype == Dtype::F32) {
         const float* first = w.f32() + (n0 + j) * w.row_stride;
         if (rows == 4) dot_four_f32(sums, first, w.row_stride, xm, K);
-        else for (int64_t r = 0; r < rows; ++r) sums[r] = dot_one_f32(first + r * w.row_stride, xm, K);
+        else
+          for (int64_t r = 0; r < rows; ++r) sums[r] = dot_one_f32(first + r * w.row_stride, xm, K);
       } else {
         const bf16* first = static_cast<const bf16*>(w.data) + (n0 + j) * w.row_stride;
         if (rows == 4) dot_four_bf16(sums, first, w.row_stride, xm, K);
-        else for (int64_t r = 0; r < rows; ++r) sums[r] = dot_one_bf16(first + r * w.row_stride, xm, K);
+        else
+          for (int64_t r = 0; r < rows; ++r) sums[r] = dot_one_bf16(first + r * w.row_stride, xm, K);
       }
       float* out = y.f32() + m * y.row_stride + n0 + j;
       for (int64_t r = 0; r < rows; ++r) out[r] = alpha * sums[r] + (beta == 0 ? 0.0f : beta * out[r]);
@@ -119,14 +121,14 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   int64_t K = x.cols();
   if (x.rows() <= kFewRows && w.dtype != Dtype::F16) {
     int64_t N = y.cols(), chunk = std::max<int64_t>(1, 32768 / (kDotRows * K + 1));  // small products stay on one thread
-    parallel_for(
-        (N + kDotRows - 1) / kDotRows, [&](int64_t b) { dot_block(y, x, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); }, chunk);
+    parallel_for((N + kDotRows - 1) / kDotRows,
+                 [&](int64_t b) { dot_block(y, x, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); }, chunk);
     return;
   }
   for_tiles(y.rows(), y.cols(), [&](int64_t m0, int64_t m, int64_t n0, int64_t n) {
     F32Block b = widen(w, n0, n, 0, K);
-    sgemm_tile(false, true, m, n, K, alpha, x.f32() + m0 * x.row_stride, x.row_stride, b.data, b.stride, beta, y.f32() + m0 * y.row_stride + n0,
-               y.row_stride);
+    sgemm_tile(false, true, m, n, K, alpha, x.f32() + m0 * x.row_stride, x.row_stride, b.data, b.stride, beta,
+               y.f32() + m0 * y.row_stride + n0, y.row_stride);
   });
 }
 
@@ -134,8 +136,8 @@ void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   int64_t K = x.cols();
   for_tiles(y.rows(), y.cols(), [&](int64_t m0, int64_t m, int64_t n0, int64_t n) {
     F32Block b = widen(w, 0, K, n0, n);
-    sgemm_tile(false, false, m, n, K, alpha, x.f32() + m0 * x.row_stride, x.row_stride, b.data, b.stride, beta, y.f32() + m0 * y.row_stride + n0,
-               y.row_stride);
+    sgemm_tile(false, false, m, n, K, alpha, x.f32() + m0 * x.row_stride, x.row_stride, b.data, b.stride, beta,
+               y.f32() + m0 * y.row_stride + n0, y.row_stride);
   });
 }
 

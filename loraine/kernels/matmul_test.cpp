@@ -1,4 +1,5 @@
-// Matrix products against sums in double: every dtype, shape class (decode, small rank, tile edges), strides, alpha and beta, any thread count.
+// Matrix products against sums in double: every dtype, shape class (decode, small rank, tile edges), strides, alpha and beta, any thread
+// count.
 #include "loraine/kernels/matmul.h"
 
 #include <omp.h>
@@ -28,7 +29,8 @@ std::vector<float> widened(const std::vector<float>& x, Dtype dtype, std::vector
 std::vector<float> run(Form form, const Case& c, Dtype dtype, double tolerance, bool use_bf16 = false) {
   int64_t xr = form == Form::tn ? c.K : c.M, xc = form == Form::tn ? c.M : c.K;
   int64_t wr = form == Form::nt ? c.N : c.K, wc = form == Form::nt ? c.K : c.N;
-  std::vector<float> x = random_floats(xr * (xc + c.pad), 1), w = random_floats(wr * (wc + c.pad), 2), y = random_floats(c.M * (c.N + c.pad), 3);
+  std::vector<float> x = random_floats(xr * (xc + c.pad), 1), w = random_floats(wr * (wc + c.pad), 2),
+                     y = random_floats(c.M * (c.N + c.pad), 3);
   std::vector<uint16_t> narrow;
   if (dtype != Dtype::F32) w = widened(w, dtype, narrow);
   std::vector<double> want = doubles(y);
@@ -56,9 +58,21 @@ std::vector<float> run(Form form, const Case& c, Dtype dtype, double tolerance, 
   return y;
 }
 
-const Case kCases[] = {{1, 1, 1},         {1, 100, 64},         {2, 300, 77, 0.5f, 1}, {3, 65, 576, 2, 0, 3}, {4, 33, 19, 1, 1, 5}, {5, 49, 31},
-                       {300, 16, 200},    {130, 200, 8, 2, 1},  {64, 8, 300},          {17, 193, 64, 1, 0.5f, 2}, {257, 385, 60, 1, 1}, {1, 5, 2000, -1, 1},
-                       {4, 700, 1030},    {70, 3, 5},           {1, 70, 5}};
+const Case kCases[] = {{1, 1, 1},
+                       {1, 100, 64},
+                       {2, 300, 77, 0.5f, 1},
+                       {3, 65, 576, 2, 0, 3},
+                       {4, 33, 19, 1, 1, 5},
+                       {5, 49, 31},
+                       {300, 16, 200},
+                       {130, 200, 8, 2, 1},
+                       {64, 8, 300},
+                       {17, 193, 64, 1, 0.5f, 2},
+                       {257, 385, 60, 1, 1},
+                       {1, 5, 2000, -1, 1},
+                       {4, 700, 1030},
+                       {70, 3, 5},
+                       {1, 70, 5}};
 
 TEST(Matmul, EqualsTheSumInDouble) {
   for (const Case& c : kCases) {

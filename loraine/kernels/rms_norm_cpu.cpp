@@ -21,7 +21,8 @@ LORAINE_CLONES void scale_row(float* y, const float* x, const float* weight, flo
 }
 
 // With n = x · rstd and g = d_y · weight: d_x = rstd · (g − n · mean(g · n)).
-LORAINE_CLONES void backward_row(float* d_x, const float* d_y, const float* x, const float* weight, float rstd, int64_t C, bool accumulate) {
+LORAINE_CLONES void backward_row(float* d_x, const float* d_y, const float* x, const float* weight, float rstd, int64_t C,
+                                 bool accumulate) {
   float dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (int64_t c = 0; c < C; ++c) dot += d_y[c] * weight[c] * x[c];
@@ -59,7 +60,8 @@ void rms_norm_rebuild_cpu(const Tensor& y, const Tensor& x, const Tensor& rstd, 
       x.rows(), [&](int64_t t) { scale_row(out + t * y.row_stride, in + t * x.row_stride, w, r[t * rstd.row_stride], C); }, row_chunk(C));
 }
 
-void rms_norm_backward_cpu(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& rstd, const Tensor& weight, bool accumulate) {
+void rms_norm_backward_cpu(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& rstd, const Tensor& weight,
+                           bool accumulate) {
   int64_t C = x.cols();
   float* dx = d_x.f32();
   const float *dy = d_y.f32(), *in = x.f32(), *w = weight.f32(), *r = rstd.f32();

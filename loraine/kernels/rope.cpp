@@ -5,12 +5,12 @@
 
 namespace loraine {
 
-void rope_cpu(const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies, float scale,
-              float direction);
+void rope_cpu(const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
+              float scale, float direction);
 
 namespace {
-void run(Context& ctx, const char* op, const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> frequencies,
-         float scale, float direction) {
+void run(Context& ctx, const char* op, const Tensor& x, int64_t head_dim, std::span<const int32_t> positions,
+         std::span<const float> frequencies, float scale, float direction) {
   check_f32(op, "x", x, static_cast<int64_t>(positions.size()), x.cols());
   check_op(head_dim > 0 && head_dim % 2 == 0 && x.cols() % head_dim == 0, op, "the columns of x must be whole heads of even size");
   check_op(static_cast<int64_t>(frequencies.size()) * 2 <= head_dim, op, "there are more frequencies than head_dim / 2");
@@ -18,12 +18,13 @@ void run(Context& ctx, const char* op, const Tensor& x, int64_t head_dim, std::s
 }
 }  // namespace
 
-void rope(Context& ctx, const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies, float scale) {
+void rope(Context& ctx, const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
+          float scale) {
   run(ctx, "rope", x, head_dim, positions, inverse_frequencies, scale, 1);
 }
 
-void rope_backward(Context& ctx, const Tensor& d_x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
-                   float scale) {
+void rope_backward(Context& ctx, const Tensor& d_x, int64_t head_dim, std::span<const int32_t> positions,
+                   std::span<const float> inverse_frequencies, float scale) {
   run(ctx, "rope_backward", d_x, head_dim, positions, inverse_frequencies, scale, -1);
 }
 

@@ -1,5 +1,5 @@
-// Rotary embedding on the CPU: one table of cos and sin per row, used by all its heads. With fewer frequencies than head_dim / 2 (partial rotary)
-// only the first 2 · size columns of a head turn.
+// Rotary embedding on the CPU: one table of cos and sin per row, used by all its heads. With fewer frequencies than head_dim / 2 (partial
+// rotary) only the first 2 · size columns of a head turn.
 #include <cmath>
 #include <span>
 
@@ -24,8 +24,8 @@ LORAINE_CLONES void turn_row(float* x, int64_t heads, int64_t head_dim, int64_t 
 
 }  // namespace
 
-void rope_cpu(const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies, float scale,
-              float direction) {
+void rope_cpu(const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
+              float scale, float direction) {
   int64_t half = static_cast<int64_t>(inverse_frequencies.size()), heads = x.cols() / head_dim;
   float* data = x.f32();
   parallel_for(

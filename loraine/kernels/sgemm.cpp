@@ -8,8 +8,8 @@
 
 namespace loraine {
 
-void sgemm_tile(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
-                float* c, int64_t ldc) {
+void sgemm_tile(bool a_t, bool b_t, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda, const float* b, int64_t ldb,
+                float beta, float* c, int64_t ldc) {
   // Inside a parallel region oneDNN runs on the calling thread alone; outside it must be told.
   bool outside = !omp_in_parallel();
   int threads = omp_get_max_threads();

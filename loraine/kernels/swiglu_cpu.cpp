@@ -29,7 +29,8 @@ void swiglu_cpu(const Tensor& h, const Tensor& gate_up) {
   float* out = h.f32();
   const float* in = gate_up.f32();
   parallel_for(
-      h.rows(), [&](int64_t t) { forward_row(out + t * h.row_stride, in + t * gate_up.row_stride, in + t * gate_up.row_stride + F, F); }, row_chunk(F));
+      h.rows(), [&](int64_t t) { forward_row(out + t * h.row_stride, in + t * gate_up.row_stride, in + t * gate_up.row_stride + F, F); },
+      row_chunk(F));
 }
 
 void swiglu_backward_cpu(const Tensor& d_gate_up, const Tensor& d_h, const Tensor& gate_up) {

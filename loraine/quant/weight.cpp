@@ -14,11 +14,12 @@ void check(const char* op, const Weight& weight, const Tensor& out, const Tensor
   if (weight.parts.empty()) throw Error(ErrorKind::internal, fmt::format("{}: the weight has no parts", op));
   for (const WeightPart& part : weight.parts) {
     if (part.weight.rank == 2 && part.weight.shape[1] == weight.in()) continue;
-    throw Error(ErrorKind::internal, fmt::format("{}: {} has shape {}, expected [out, {}]", op, part.name, part.weight.shape_text(), weight.in()));
+    throw Error(ErrorKind::internal,
+                fmt::format("{}: {} has shape {}, expected [out, {}]", op, part.name, part.weight.shape_text(), weight.in()));
   }
   if (out.rank != 2 || in.rank != 2 || out.rows() != in.rows() || out.cols() != weight.out() || in.cols() != weight.in()) {
-    throw Error(ErrorKind::internal, fmt::format("{}: {} has shape [{}, {}], but the activations are {} and {}", op, weight.parts[0].name, weight.out(),
-                                                 weight.in(), in.shape_text(), out.shape_text()));
+    throw Error(ErrorKind::internal, fmt::format("{}: {} has shape [{}, {}], but the activations are {} and {}", op, weight.parts[0].name,
+                                                 weight.out(), weight.in(), in.shape_text(), out.shape_text()));
   }
 }
 }  // namespace
