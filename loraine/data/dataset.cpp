@@ -1,0 +1,195 @@
+// The story of the data: names to rows, split, encoding in parallel, counts. Called through dataset.h.
+#include "loraine/data/dataset.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <exception>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/error.h"
+#include "loraine/data/batcher.h"
+#include "loraine/data/orders.h"
+#include "loraine/data/rows.h"
+
+namespace loraine {
+namespace {
+
+struct Encoder {
+  EncodeOptions options;
+  Tokenizer* tokenizer = nullptr;
+  const ChatTemplate* chat_template = nullptr;
+  std::optional<Template> named;
+  const SpecialTokens* special = nullptr;
+  std::string default_system;
+  int64_t vocab_size = 0;
+
+  Encoded encode(const Row& row) const {
+    if (row.tokens) return cut_tokens(*row.tokens);
+    if (!tokenizer)
+      throw Error(ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",
+                  "put tokenizer.json into the folder, or use a set with formatting: tokenized");
+    if (named) return encode_with_template(*named, *tokenizer, *special, row.conversation, options);
+    if (!chat_template)
+      throw Error(ErrorKind::usage, "template: the model has no chat template and none is named",
+                  "set template, for example template: chatml");
+    nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
+    const auto messages = template_messages(row.conversation, default_system, kwargs);
+    return encode_with_chat_template(*chat_template, *tokenizer, messages, kwargs, options);
+  }
+
+  Encoded cut_tokens(const Example& whole) const {
+    Encoded result{whole, false};
+    const auto most = static_cast<size_t>(std::max<int64_t>(options.cutoff_len, 0));
+    result.truncated = whole.input_ids.size() > most;
+    if (result.truncated) {
+      result.example.input_ids.resize(most);
+      result.example.labels.resize(most);
+    }
+    return result;
+  }
+
+  void check_ids(const Row& row, const Example& example) const {
+    if (vocab_size <= 0) return;
+    for (size_t i = 0; i < example.input_ids.size(); ++i) {
+      const int32_t id = std::max(example.input_ids[i], example.labels[i]);
+      if (id >= vocab_size)
+        throw Error(ErrorKind::bad_data, fmt::format("{}: token {} is {}, the model's vocabulary has {}", row.place(), i, id, vocab_size),
+                    "is the tokenizer, or the tokenized file, of another model?");
+    }
+  }
+};
+
+Dataset encode_rows(const Encoder& encoder, const std::vector<Row>& rows, const std::vector<int64_t>& order, bool skip_bad_rows) {
+  const int64_t n = static_cast<int64_t>(order.size());
+  std::vector<Encoded> encoded(order.size());
+  std::vector<std::exception_ptr> failed(order.size());
+#pragma omp parallel for schedule(dynamic, 8)
+  for (int64_t i = 0; i < n; ++i) {
+    const Row& row = rows[static_cast<size_t>(order[static_cast<size_t>(i)])];
+    if (!row.dropped.empty()) continue;
+    try {
+      encoded[static_cast<size_t>(i)] = encoder.encode(row);
+      encoder.check_ids(row, encoded[static_cast<size_t>(i)].example);
+    } catch (const Error& e) { failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place())); } catch (...) {
+      failed[static_cast<size_t>(i)] = std::current_exception();
+    }
+  }
+  Dataset set;
+  set.num_rows = n;
+  const auto drop = [&](const Row& row, const std::string& why) {
+    ++set.num_dropped;
+    if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + why);
+  };
+  for (size_t i = 0; i < order.size(); ++i) {
+    const Row& row = rows[static_cast<size_t>(order[i])];
+    if (failed[i]) {
+      try {
+        std::rethrow_exception(failed[i]);
+      } catch (const Error& e) {
+        if (!skip_bad_rows || e.kind != ErrorKind::bad_data) throw;
+        drop(row, e.what());
+        continue;
+      }
+    }
+    Example& example = encoded[i].example;
+    if (!row.dropped.empty() || example.input_ids.empty()) {
+      drop(row, row.dropped.empty() ? "nothing is left of it" : row.dropped);
+      continue;
+    }
+    set.num_truncated += encoded[i].truncated;
+    set.num_tokens += static_cast<int64_t>(example.input_ids.size());
+    set.num_trained += count_labels(example);
+    set.longest = std::max(set.longest, static_cast<int64_t>(example.input_ids.size()));
+    set.examples.push_back(std::move(example));
+  }
+  return set;
+}
+
+std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::string>& names) {
+  std::vector<Row> all;
+  for (const std::string& name : names) {
+    const DatasetInfo info = read_dataset_info(options.dataset_dir, name);
+    auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, options.skip_bad_rows);
+    if (info.num_samples) {
+      std::vector<Row> drawn;
+      for (int64_t i : numpy_legacy_samples(static_cast<int64_t>(rows.size()), *info.num_samples, static_cast<uint32_t>(options.seed)))
+        drawn.push_back(rows[static_cast<size_t>(i)]);
+      rows = std::move(drawn);
+    }
+    if (options.max_samples && static_cast<int64_t>(rows.size()) > *options.max_samples)
+      rows.resize(static_cast<size_t>(*options.max_samples));
+    std::move(rows.begin(), rows.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+void check_options(const DataOptions& options) {
+  const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
+  if (options.cutoff_len < 1) refuse(fmt::format("cutoff_len: {} is not positive", options.cutoff_len), "");
+  if (options.max_samples && *options.max_samples < 1) refuse(fmt::format("max_samples: {} is not positive", *options.max_samples), "");
+  if (options.mask_history && options.train_on_prompt) refuse("mask_history and train_on_prompt exclude each other", "set one of them");
+  if (options.val_size > 0 && !options.eval_datasets.empty()) refuse("val_size and eval_dataset exclude each other", "set one of them");
+  if (!(options.val_size >= 0)) refuse(fmt::format("val_size: {} is not a share or a number of rows", options.val_size), "");
+}
+
+}  // namespace
+
+std::vector<std::string> split_names(const std::string& comma_list) {
+  std::vector<std::string> names;
+  for (size_t at = 0; at <= comma_list.size();) {
+    const size_t comma = std::min(comma_list.find(',', at), comma_list.size());
+    std::string name = comma_list.substr(at, comma - at);
+    name.erase(0, std::min(name.find_first_not_of(" \t"), name.size()));
+    name.erase(name.find_last_not_of(" \t") + 1);
+    if (!name.empty()) names.push_back(name);
+    at = comma + 1;
+  }
+  return names;
+}
+
+DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
+  check_options(options);
+  Encoder encoder;
+  encoder.options = {options.cutoff_len, options.train_on_prompt, options.mask_history, options.split_special_tokens,
+                     options.enable_thinking};
+  encoder.tokenizer = tokenizer;
+  encoder.chat_template = chat_template;
+  encoder.special = &special;
+  encoder.vocab_size = options.vocab_size;
+  encoder.default_system = options.default_system.value_or("");
+  if (options.template_name && tokenizer) {
+    if (*options.template_name == "derived")
+      encoder.named = chat_template ? derive_template(*chat_template, *tokenizer) : named_template("empty");
+    else encoder.named = named_template(*options.template_name);
+    if (options.default_system) encoder.named->default_system = *options.default_system;
+    if (encoder.named->efficient_eos && options.train_on_prompt)
+      throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
+    apply_template_tokens(*encoder.named, *tokenizer, special);
+  }
+
+  const std::vector<Row> rows = read_sets(options, options.datasets);
+  const int64_t n = static_cast<int64_t>(rows.size());
+  Split split;
+  if (options.val_size > 0) {
+    split = split_rows(n, options.val_size, options.seed);
+  } else {
+    split.train.resize(rows.size());
+    for (int64_t i = 0; i < n; ++i) split.train[static_cast<size_t>(i)] = i;
+  }
+  DataSplit result;
+  result.train = encode_rows(encoder, rows, split.train, options.skip_bad_rows);
+  result.eval = encode_rows(encoder, rows, split.eval, options.skip_bad_rows);
+  if (!options.eval_datasets.empty()) {
+    const std::vector<Row> eval_rows = read_sets(options, options.eval_datasets);
+    std::vector<int64_t> order(eval_rows.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
+    result.eval = encode_rows(encoder, eval_rows, order, options.skip_bad_rows);
+  }
+  if (!options.datasets.empty() && result.train.examples.empty())
+    throw Error(ErrorKind::bad_data, fmt::format("data: none of {} rows can be trained on{}", n,
+                                                 result.train.dropped_rows.empty() ? "" : "; first: " + result.train.dropped_rows.front()));
+  return result;
+}
+
+}  // namespace loraine

@@ -1,0 +1,48 @@
+// Data sets by name to encoded examples: what train and trace call. read_dataset_info → read_rows → split → encode.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loraine/data/encode.h"
+#include "loraine/data/example.h"
+
+namespace loraine {
+
+struct DataOptions {
+  std::vector<std::string> datasets, eval_datasets;  // names in dataset_info.json
+  std::string dataset_dir = "data";
+  std::optional<std::string> template_name;  // LLaMA-Factory's name, or `derived` for its template: null; none: the model's chat template
+  int64_t cutoff_len = 2048;
+  std::optional<int64_t> max_samples;  // per data set
+  double val_size = 0;                 // below 1 a share, else a count
+  bool train_on_prompt = false, mask_history = false;
+  std::optional<std::string> default_system;
+  std::optional<bool> enable_thinking = true;
+  bool split_special_tokens = false;
+  uint64_t seed = 42;
+  bool skip_bad_rows = false;  // a bad row is dropped and counted instead of stopping the run
+  int64_t vocab_size = 0;      // above 0: ids of tokenized rows (and of every other) must lie below it
+};
+
+struct Dataset {
+  std::vector<Example> examples;
+  int64_t num_rows = 0;  // rows read
+  int64_t num_truncated = 0, num_dropped = 0;
+  int64_t num_tokens = 0, num_trained = 0;  // trained: labels that count, before the shift
+  int64_t longest = 0;
+  std::vector<std::string> dropped_rows;  // the first few: where and why
+};
+
+struct DataSplit {
+  Dataset train, eval;
+};
+
+// Turns "a, b" into names.
+std::vector<std::string> split_names(const std::string& comma_list);
+
+// tokenizer may be null when all sets are tokenized; chat_template may be null when template_name is given. With a named template the
+// tokenizer gets the template's stop words (apply_template_tokens) and `special` the eos, pad and stop ids that generation must use.
+DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special);
+
+}  // namespace loraine

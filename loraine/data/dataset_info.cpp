@@ -1,0 +1,127 @@
+// dataset_info.json: which file a data set's name stands for and how its rows are laid out. Called by dataset.cpp through rows.h.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "loraine/core/error.h"
+#include "loraine/data/rows.h"
+
+namespace loraine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json read_json(const std::string& path) {
+  std::error_code failed;
+  if (!std::filesystem::is_regular_file(path, failed))
+    throw Error(ErrorKind::usage, fmt::format("{}: no such file", path), "set dataset_dir to the folder that holds dataset_info.json");
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream bytes;
+  bytes << in.rdbuf();
+  if (!in) throw Error(ErrorKind::io, fmt::format("{}: cannot be read", path));
+  const std::string text = bytes.str();
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& e) {
+    const auto before = std::string_view(text).substr(0, e.byte > 0 ? e.byte - 1 : 0);
+    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+    const auto column = before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1) + 1;
+    throw Error(ErrorKind::bad_data, fmt::format("{}, line {}, column {}: not valid JSON", path, line, column));
+  }
+}
+
+// Fields named in `object`; the others become empty, as LLaMA-Factory does once `columns` or `tags` is given.
+void take_names(const Json& entry, const char* section, const std::string& where,
+                const std::vector<std::pair<const char*, std::string*>>& fields, const std::vector<std::string>& ignored) {
+  const auto found = entry.find(section);
+  if (found == entry.end() || found->is_null()) return;
+  if (!found->is_object()) throw Error(ErrorKind::bad_data, fmt::format("{}: `{}` is not an object", where, section));
+  for (const auto& [key, target] : fields) target->clear();
+  for (const auto& [key, value] : found->items()) {
+    const auto field = std::find_if(fields.begin(), fields.end(), [&key = key](const auto& f) { return key == f.first; });
+    if (field == fields.end()) {
+      if (std::find(ignored.begin(), ignored.end(), key) != ignored.end()) continue;
+      throw Error(ErrorKind::bad_data, fmt::format("{}: `{}.{}` is not known", where, section, key));
+    }
+    if (value.is_null()) continue;
+    if (!value.is_string()) throw Error(ErrorKind::bad_data, fmt::format("{}: `{}.{}` is not a text", where, section, key));
+    *field->second = value.get<std::string>();
+  }
+}
+
+}  // namespace
+
+DatasetInfo read_dataset_info(const std::string& folder, const std::string& name) {
+  const std::string path = (std::filesystem::path(folder) / "dataset_info.json").string();
+  const Json all = read_json(path);
+  if (!all.is_object()) throw Error(ErrorKind::bad_data, fmt::format("{}: not an object of data sets", path));
+  const auto found = all.find(name);
+  if (found == all.end()) {
+    std::vector<std::string> names;
+    for (const auto& [key, value] : all.items()) names.push_back(key);
+    if (names.size() > 20) names.resize(20);
+    throw Error(ErrorKind::usage, fmt::format("dataset: `{}` is not in {}", name, path),
+                fmt::format("it names: {}", fmt::join(names, ", ")));
+  }
+  const Json& entry = *found;
+  const std::string where = fmt::format("{}: `{}`", path, name);
+  if (!entry.is_object()) throw Error(ErrorKind::bad_data, where + " is not an object");
+  const auto text = [&](const char* key) -> std::string {
+    const auto value = entry.find(key);
+    if (value == entry.end() || value->is_null()) return {};
+    if (!value->is_string()) throw Error(ErrorKind::bad_data, fmt::format("{}: `{}` is not a text", where, key));
+    return value->get<std::string>();
+  };
+  DatasetInfo info;
+  info.name = name;
+  info.folder = folder;
+  info.file_name = text("file_name");
+  if (info.file_name.empty())
+    throw Error(ErrorKind::unsupported, where + " has no file_name; sets of a hub or made by a script cannot be fetched",
+                "download the file into dataset_dir and give its file_name");
+  const std::string formatting = text("formatting");
+  if (formatting.empty() || formatting == "alpaca") info.formatting = Formatting::alpaca;
+  else if (formatting == "sharegpt") info.formatting = Formatting::sharegpt;
+  else if (formatting == "openai") info.formatting = Formatting::openai;
+  else if (formatting == "tokenized") info.formatting = Formatting::tokenized;
+  else
+    throw Error(ErrorKind::bad_data,
+                fmt::format("{}: formatting `{}` is not one of alpaca, sharegpt, openai, tokenized", where, formatting));
+  if (const auto ranking = entry.find("ranking"); ranking != entry.end() && ranking->is_boolean() && ranking->get<bool>())
+    throw Error(ErrorKind::usage, where + " is a ranking set; stage sft trains on answers, not on preferences");
+  if (const auto samples = entry.find("num_samples"); samples != entry.end() && !samples->is_null()) {
+    if (!samples->is_number_integer() || samples->get<int64_t>() <= 0)
+      throw Error(ErrorKind::bad_data, where + ": num_samples is not a positive whole number");
+    info.num_samples = samples->get<int64_t>();
+  }
+  auto& c = info.columns;
+  if (info.formatting != Formatting::tokenized)
+    take_names(entry, "columns", where,
+               {{"prompt", &c.prompt},
+                {"query", &c.query},
+                {"response", &c.response},
+                {"history", &c.history},
+                {"messages", &c.messages},
+                {"system", &c.system},
+                {"tools", &c.tools}},
+               {"images", "videos", "audios", "chosen", "rejected", "kto_tag"});
+  else take_names(entry, "columns", where, {{"input_ids", &c.input_ids}, {"labels", &c.labels}}, {});
+  auto& t = info.tags;
+  take_names(entry, "tags", where,
+             {{"role_tag", &t.role},
+              {"content_tag", &t.content},
+              {"user_tag", &t.user},
+              {"assistant_tag", &t.assistant},
+              {"observation_tag", &t.observation},
+              {"function_tag", &t.function},
+              {"system_tag", &t.system}},
+             {});
+  return info;
+}
+
+}  // namespace loraine

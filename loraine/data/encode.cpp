@@ -1,0 +1,172 @@
+// Slot-wise encoding and the cut-off and mask rules of LLaMA-Factory. Called through encode.h.
+#include "loraine/data/encode.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/batch.h"
+#include "loraine/core/error.h"
+#include "loraine/data/tools.h"
+
+namespace loraine {
+namespace {
+
+constexpr std::string_view kOpenThought = "<think>\n", kCloseThought = "\n</think>\n\n";
+
+// Puts `value` in the place of the first {{name}}; texts that hold braces of their own are not looked at again under the same name.
+void fill(std::string& text, std::string_view name, std::string_view value) {
+  if (const size_t at = text.find(name); at != std::string::npos) text.replace(at, name.size(), value);
+}
+
+struct SlotWriter {
+  const Tokenizer& tokenizer;
+  const SpecialTokens& special;
+  bool split_special_tokens;
+
+  void text(std::vector<int32_t>& ids, const std::string& text) const {
+    if (text.empty()) return;
+    const auto more = tokenizer.encode(text, false, split_special_tokens);
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  void slots(std::vector<int32_t>& ids, const std::vector<Slot>& slots, const std::string& content, const std::string* index) const {
+    for (const Slot& slot : slots) {
+      if (slot.kind == SlotKind::text) {
+        std::string filled = slot.text;
+        fill(filled, "{{content}}", content);
+        if (index) fill(filled, "{{idx}}", *index);
+        text(ids, filled);
+      } else if (slot.kind == SlotKind::bos && special.bos) {
+        ids.push_back(*special.bos);
+      } else if (slot.kind == SlotKind::eos && special.eos) {
+        ids.push_back(*special.eos);
+      }
+    }
+  }
+};
+
+std::string remove_thoughts(const std::string& text) {
+  std::string kept;
+  size_t from = 0;
+  for (;;) {
+    const size_t open = text.find(kOpenThought, from);
+    const size_t close = open == std::string::npos ? open : text.find(kCloseThought, open + kOpenThought.size());
+    if (close == std::string::npos) break;
+    kept.append(text, from, open - from);
+    from = close + kCloseThought.size();
+  }
+  kept.append(text, from, std::string::npos);
+  kept.erase(0, std::min(kept.find_first_not_of('\n'), kept.size()));
+  return kept;
+}
+
+bool has_thought(const std::string& text) {
+  return text.find("<think>") != std::string::npos || text.find("</think>") != std::string::npos;
+}
+
+}  // namespace
+
+std::pair<int64_t, int64_t> kept_lengths(int64_t source, int64_t target, int64_t cutoff_len) {
+  int64_t most = 0;
+  if (target * 2 < cutoff_len) most = cutoff_len;
+  else if (source * 2 < cutoff_len) most = cutoff_len - source;
+  else most = static_cast<int64_t>(static_cast<double>(cutoff_len) * (static_cast<double>(target) / static_cast<double>(source + target)));
+  const int64_t kept_target = std::min(most, target);
+  return {std::min(std::max<int64_t>(cutoff_len - kept_target, 0), source), kept_target};
+}
+
+Encoded assemble_turns(std::span<const Turn> turns, const EncodeOptions& options, std::optional<int32_t> efficient_eos) {
+  Encoded result;
+  auto& ids = result.example.input_ids;
+  auto& labels = result.example.labels;
+  int64_t used = efficient_eos ? 1 : 0;
+  std::vector<std::pair<int64_t, int64_t>> kept(turns.size(), {0, 0});  // in the order of the conversation
+  for (size_t i = 0; i < turns.size(); ++i) {
+    const size_t turn = options.mask_history ? turns.size() - 1 - i : i;  // mask_history: the last turn has the first claim
+    const auto source = static_cast<int64_t>(turns[turn].source.size()), target = static_cast<int64_t>(turns[turn].target.size());
+    if (used < options.cutoff_len) kept[turn] = kept_lengths(source, target, options.cutoff_len - used);
+    used += kept[turn].first + kept[turn].second;
+    result.truncated |= kept[turn] != std::pair(source, target);
+  }
+  ids.reserve(static_cast<size_t>(used));
+  labels.reserve(static_cast<size_t>(used));
+  for (size_t turn = 0; turn < turns.size(); ++turn) {
+    const auto [source, target] = kept[turn];
+    const auto& from = turns[turn];
+    ids.insert(ids.end(), from.source.begin(), from.source.begin() + source);
+    ids.insert(ids.end(), from.target.begin(), from.target.begin() + target);
+    const bool first_processed = options.mask_history ? turn + 1 == turns.size() : turn == 0;
+    if (options.train_on_prompt) {
+      labels.insert(labels.end(), from.source.begin(), from.source.begin() + source);
+    } else if (source > 0) {
+      labels.insert(labels.end(), static_cast<size_t>(source), kIgnoreLabel);
+      if (efficient_eos && !first_processed) labels[labels.size() - static_cast<size_t>(source)] = *efficient_eos;
+    }
+    if (options.mask_history && !first_processed) labels.insert(labels.end(), static_cast<size_t>(target), kIgnoreLabel);
+    else labels.insert(labels.end(), from.target.begin(), from.target.begin() + target);
+  }
+  if (efficient_eos) {
+    ids.push_back(*efficient_eos);
+    labels.push_back(*efficient_eos);
+  }
+  return result;
+}
+
+std::vector<Turn> encode_turns(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special,
+                               const Conversation& conversation, const EncodeOptions& options) {
+  const SlotWriter writer{tokenizer, special, options.split_special_tokens};
+  std::vector<Message> messages = conversation.messages;
+  const bool reasoning = chat.kind == TemplateClass::reasoning;
+  if (reasoning) {
+    const bool no_thoughts = options.enable_thinking == false;
+    for (size_t i = 1; i < messages.size(); i += 2)
+      if (no_thoughts || (options.mask_history && i + 1 < messages.size())) messages[i].content = remove_thoughts(messages[i].content);
+  }
+  const std::string system = (conversation.system.empty() ? chat.default_system : conversation.system);
+  const std::string system_content = system + (conversation.tools.empty() ? "" : tools_text(chat.tool_format, conversation.tools));
+  const bool with_system = !system.empty() || !conversation.tools.empty();
+
+  std::vector<Turn> turns;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (i % 2 == 0) turns.emplace_back();
+    auto& ids = i % 2 == 0 ? turns.back().source : turns.back().target;
+    std::string before_user;
+    if (i == 0) {
+      writer.slots(ids, chat.prefix, "", nullptr);
+      if (with_system && chat.kind == TemplateClass::llama2) {
+        before_user = chat.system.empty() ? "" : chat.system.front().text;
+        fill(before_user, "{{content}}", system_content);
+      } else if (with_system) {
+        writer.slots(ids, chat.system, system_content, nullptr);
+      }
+    }
+    const Message& message = messages[i];
+    const std::string index = std::to_string(i / 2);
+    switch (message.role) {
+      case Role::user:
+        writer.slots(ids, chat.user, before_user + message.content, chat.kind == TemplateClass::llama2 ? nullptr : &index);
+        break;
+      case Role::assistant: writer.slots(ids, chat.assistant, message.content, nullptr); break;
+      case Role::observation: writer.slots(ids, chat.observation, message.content, nullptr); break;
+      case Role::function: writer.slots(ids, chat.function, calls_text(chat.tool_format, message.content), nullptr); break;
+    }
+  }
+  if (reasoning) {  // an answer without thoughts gets empty ones: into the prompt without loss, or (thinking on) into the answer
+    const auto empty = tokenizer.encode(std::string(kOpenThought) + std::string(kCloseThought), false, options.split_special_tokens);
+    for (size_t turn = 0; turn < turns.size(); ++turn) {
+      if (turn * 2 + 1 >= messages.size() || has_thought(messages[turn * 2 + 1].content)) continue;
+      if (options.enable_thinking.value_or(false)) turns[turn].target.insert(turns[turn].target.begin(), empty.begin(), empty.end());
+      else turns[turn].source.insert(turns[turn].source.end(), empty.begin(), empty.end());
+    }
+  }
+  return turns;
+}
+
+Encoded encode_with_template(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special,
+                             const Conversation& conversation, const EncodeOptions& options) {
+  const auto turns = encode_turns(chat, tokenizer, special, conversation, options);
+  return assemble_turns(turns, options, chat.efficient_eos ? special.eos : std::nullopt);
+}
+
+}  // namespace loraine

@@ -1,0 +1,264 @@
+// The layouts of data rows, with LLaMA-Factory's rules for what is joined, replaced and dropped. Called by read_rows.cpp.
+#include "loraine/data/formats.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/batch.h"
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+namespace dom = simdjson::dom;
+using Json = nlohmann::ordered_json;
+
+[[noreturn]] void bad_field(const std::string& field, const std::string& found) {
+  throw Error(ErrorKind::bad_data, fmt::format("field `{}`: {}", field, found),
+              "correct the row, or set skip_bad_rows: true to go on without such rows");
+}
+
+const char* type_name(dom::element value) {
+  switch (value.type()) {
+    case dom::element_type::ARRAY: return "a list";
+    case dom::element_type::OBJECT: return "an object";
+    case dom::element_type::STRING: return "a text";
+    case dom::element_type::BOOL: return "true or false";
+    case dom::element_type::NULL_VALUE: return "null";
+    default: return "a number";
+  }
+}
+
+std::string text_of(dom::element value, const std::string& field) {
+  std::string_view text;
+  if (value.get(text)) bad_field(field, fmt::format("{} where a text is expected", type_name(value)));
+  return std::string(text);
+}
+
+// The field's text; empty for null, and for an absent field unless it is required.
+std::string field_text(dom::object object, const std::string& field, bool required) {
+  if (field.empty()) return {};
+  dom::element value;
+  if (object.at_key(field).get(value)) {
+    if (required) bad_field(field, "absent");
+    return {};
+  }
+  return value.is_null() ? std::string() : text_of(value, field);
+}
+
+Json to_json(dom::element value) { return Json::parse(std::string(simdjson::minify(value))); }
+
+// The tools column may hold JSON text or the list itself.
+std::string tools_field(dom::object object, const std::string& field) {
+  dom::element value;
+  if (field.empty() || object.at_key(field).get(value) || value.is_null()) return {};
+  if (value.is_array() || value.is_object()) return python_json(to_json(value));
+  return text_of(value, field);
+}
+
+void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
+  const auto& columns = info.columns;
+  auto& messages = row.conversation.messages;
+  dom::element value;
+  if (!columns.history.empty() && !object.at_key(columns.history).get(value) && value.is_array()) {
+    size_t turn = 0;
+    for (const dom::element pair : value.get_array()) {
+      const std::string field = fmt::format("{}[{}]", columns.history, turn++);
+      dom::array both;
+      if (pair.get(both) || both.size() != 2) bad_field(field, "a list of two texts is expected: what was asked and what was answered");
+      messages.push_back({Role::user, text_of(both.at(0).value(), field + "[0]")});
+      messages.push_back({Role::assistant, text_of(both.at(1).value(), field + "[1]")});
+    }
+  }
+  std::string text = field_text(object, columns.prompt, true);
+  const std::string query = field_text(object, columns.query, false);
+  if (!text.empty() && !query.empty()) text += '\n';
+  messages.push_back({Role::user, text + query});
+  row.conversation.system = field_text(object, columns.system, false);
+  row.conversation.tools = tools_field(object, columns.tools);
+  if (columns.response.empty() || object.at_key(columns.response).get(value))
+    bad_field(columns.response.empty() ? "output" : columns.response, "absent");
+  if (value.is_null()) row.dropped = fmt::format("field `{}`: null, so there is no answer to train on", columns.response);
+  else messages.push_back({Role::assistant, text_of(value, columns.response)});
+}
+
+// One message's role and text as they stand in the row.
+struct RawMessage {
+  std::string role, content;
+};
+
+RawMessage raw_message(const DatasetInfo& info, dom::element element, const std::string& field) {
+  dom::object object;
+  if (element.get(object))
+    bad_field(field,
+              fmt::format("{} where an object with `{}` and `{}` is expected", type_name(element), info.tags.role, info.tags.content));
+  dom::element value;
+  if (object.at_key(info.tags.role).get(value)) bad_field(field + "." + info.tags.role, "absent");
+  RawMessage message{text_of(value, field + "." + info.tags.role), {}};
+  if (info.formatting == Formatting::openai && (message.role == info.tags.assistant || message.role == info.tags.function)) {
+    dom::array calls;
+    if (!object.at_key("tool_calls").get(calls) && calls.size() > 0) {
+      Json functions = Json::array();
+      for (const dom::element call : calls) {
+        dom::element function;
+        if (call.at_key("function").get(function)) bad_field(field + ".tool_calls", "a call without `function`");
+        functions.push_back(to_json(function));
+      }
+      return {info.tags.function, python_json(functions)};
+    }
+  }
+  if (object.at_key(info.tags.content).get(value)) bad_field(field + "." + info.tags.content, "absent");
+  message.content = text_of(value, field + "." + info.tags.content);
+  return message;
+}
+
+// Without tools, LLaMA-Factory's openai converter adds this to a system text that does not speak of thinking.
+std::string openai_system(std::string system, bool tools) {
+  const std::string quiet = "detailed thinking off";
+  if (system.empty()) return tools ? system : quiet;
+  if (tools) return system + "\n";
+  if (system.find("detailed thinking on") != std::string::npos || system.find(quiet) != std::string::npos) return system;
+  return system + "\n" + quiet;
+}
+
+void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
+  const auto& columns = info.columns;
+  const auto& tags = info.tags;
+  if (columns.messages.empty()) bad_field("columns.messages", "not named in dataset_info.json");
+  dom::element value;
+  if (object.at_key(columns.messages).get(value)) bad_field(columns.messages, "absent");
+  dom::array list;
+  if (value.get(list)) bad_field(columns.messages, fmt::format("{} where a list of messages is expected", type_name(value)));
+  std::vector<RawMessage> raw;
+  for (const dom::element element : list) raw.push_back(raw_message(info, element, fmt::format("{}[{}]", columns.messages, raw.size())));
+
+  auto& conversation = row.conversation;
+  conversation.system = field_text(object, columns.system, false);
+  conversation.tools = tools_field(object, columns.tools);
+  size_t first = 0;
+  if (!tags.system.empty() && !raw.empty() && raw.front().role == tags.system) {
+    conversation.system = raw.front().content;
+    first = 1;
+  }
+  const auto role_of = [&](const std::string& tag) -> std::optional<Role> {
+    if (tag.empty()) return std::nullopt;
+    if (tag == tags.user) return Role::user;
+    if (tag == tags.assistant) return Role::assistant;
+    if (tag == tags.observation) return Role::observation;
+    if (tag == tags.function) return Role::function;
+    return std::nullopt;
+  };
+  std::optional<std::string> observations;
+  auto& messages = conversation.messages;
+  const auto flush = [&] {
+    if (observations) messages.push_back({Role::observation, std::move(*observations)});
+    observations.reset();
+  };
+  for (size_t i = first; i < raw.size() && row.dropped.empty(); ++i) {
+    const auto role = role_of(raw[i].role);
+    if (!role) {
+      row.dropped =
+          fmt::format("field `{}[{}].{}`: role `{}` is not known or not allowed there", columns.messages, i, tags.role, raw[i].role);
+      break;
+    }
+    if (info.formatting == Formatting::openai) {
+      if (*role == Role::observation) {
+        observations = observations ? *observations + "\n</tool_response>\n<tool_response>\n" + raw[i].content : raw[i].content;
+        continue;
+      }
+      flush();
+    }
+    messages.push_back({*role, std::move(raw[i].content)});
+  }
+  for (size_t i = 0; i < messages.size() && row.dropped.empty(); ++i) {
+    const bool asks = messages[i].role == Role::user || messages[i].role == Role::observation;
+    if (asks != (i % 2 == 0))
+      row.dropped = fmt::format("field `{}`: message {} breaks the alternation of user and assistant", columns.messages, i + 1);
+  }
+  if (row.dropped.empty() && (messages.empty() || messages.size() % 2 != 0))
+    row.dropped = fmt::format("field `{}`: {} messages; pairs of a question and an answer are expected", columns.messages, messages.size());
+  if (info.formatting == Formatting::openai)
+    conversation.system = openai_system(std::move(conversation.system), !conversation.tools.empty());
+}
+
+std::vector<int32_t> id_list(dom::object object, const std::string& field, int64_t least) {
+  dom::element value;
+  dom::array list;
+  if (object.at_key(field).get(value)) bad_field(field, "absent");
+  if (value.get(list)) bad_field(field, fmt::format("{} where a list of token ids is expected", type_name(value)));
+  std::vector<int32_t> ids;
+  ids.reserve(list.size());
+  for (const dom::element item : list) {
+    int64_t id = 0;
+    if (item.get(id))
+      bad_field(fmt::format("{}[{}]", field, ids.size()), fmt::format("{} where a whole number is expected", type_name(item)));
+    if (id > 0x7fffffff || (id < 0 && id != least))
+      bad_field(fmt::format("{}[{}]", field, ids.size()), fmt::format("{} is not a token id", id));
+    ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+void fill_tokens(const DatasetInfo& info, dom::object object, Row& row) {
+  Example example;
+  example.input_ids = id_list(object, info.columns.input_ids, 0);
+  example.labels = id_list(object, info.columns.labels, kIgnoreLabel);
+  if (example.input_ids.size() != example.labels.size())
+    bad_field(info.columns.labels, fmt::format("{} labels for {} token ids", example.labels.size(), example.input_ids.size()));
+  if (example.input_ids.empty()) row.dropped = fmt::format("field `{}`: empty", info.columns.input_ids);
+  row.tokens = std::move(example);
+}
+
+void write_text(std::string& out, const std::string& text, bool ascii) {
+  // Json's dump escapes as Python does, but for DEL, which Python leaves alone.
+  out += Json(text).dump(-1, ' ', ascii, Json::error_handler_t::replace);
+}
+
+void write_json(std::string& out, const Json& value, bool ascii, int depth) {
+  if (depth > 1024) throw Error(ErrorKind::bad_data, "JSON nested deeper than 1024 levels");
+  if (value.is_object() || value.is_array()) {
+    out += value.is_object() ? '{' : '[';
+    bool first = true;
+    for (auto item = value.begin(); item != value.end(); ++item) {
+      if (!first) out += ", ";
+      first = false;
+      if (value.is_object()) {
+        write_text(out, item.key(), ascii);
+        out += ": ";
+      }
+      write_json(out, *item, ascii, depth + 1);
+    }
+    out += value.is_object() ? '}' : ']';
+  } else if (value.is_string()) {
+    write_text(out, value.get_ref<const std::string&>(), ascii);
+  } else if (value.is_number_float()) {
+    const std::string number = fmt::format("{}", value.get<double>());
+    out += number;
+    if (number.find_first_of(".en") == std::string::npos) out += ".0";
+  } else {
+    out += value.dump();
+  }
+}
+
+}  // namespace
+
+std::string python_json(const nlohmann::ordered_json& value, bool ascii) {
+  std::string out;
+  write_json(out, value, ascii, 0);
+  return out;
+}
+
+void fill_row(const DatasetInfo& info, dom::element element, Row& row) {
+  dom::object object;
+  if (element.get(object))
+    throw Error(ErrorKind::bad_data, fmt::format("{} where an object is expected", type_name(element)), "each row must be a JSON object");
+  switch (info.formatting) {
+    case Formatting::alpaca: fill_alpaca(info, object, row); break;
+    case Formatting::sharegpt:
+    case Formatting::openai: fill_messages(info, object, row); break;
+    case Formatting::tokenized: fill_tokens(info, object, row); break;
+  }
+}
+
+}  // namespace loraine

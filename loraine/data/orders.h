@@ -1,0 +1,34 @@
+// Orders of samples that depend on a seed, equal to torch.randperm and numpy.random. Called by data/dataset and train.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace loraine {
+
+// torch.randperm(n) of a CPU generator seeded with `seed`. An epoch e of training takes seed + e.
+std::vector<int64_t> torch_randperm(int64_t n, uint64_t seed);
+
+// numpy.random.default_rng(seed).permutation(n)  (SeedSequence, PCG64).
+std::vector<int64_t> numpy_permutation(int64_t n, uint64_t seed);
+
+// LLaMA-Factory's num_samples: numpy.random.seed(seed), the first of numpy.random.permutation(n), then numpy.random.choice(n, rest).
+std::vector<int64_t> numpy_legacy_samples(int64_t n, int64_t num_samples, uint32_t seed);
+
+struct Split {
+  std::vector<int64_t> train, eval;
+};
+// val_size < 1: a share (rounded up); otherwise a count. Throws usage when nothing is left on one side.
+Split split_rows(int64_t n, double val_size, uint64_t seed);
+
+// Rows of several sets laid in turn: pairs (set, row). `until_all`: interleave_over, else interleave_under.
+// probabilities empty: strict turns; otherwise drawn by default_rng(seed).choice.
+struct SetRow {
+  int64_t set = 0, row = 0;
+};
+std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std::vector<double>& probabilities, bool until_all,
+                                    uint64_t seed);
+
+}  // namespace loraine

@@ -1,0 +1,45 @@
+// Rows of data files as conversations or token ids, before encoding. Used by dataset.cpp.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loraine/data/encode.h"
+
+namespace loraine {
+
+enum class Formatting : uint8_t { alpaca, sharegpt, openai, tokenized };
+
+// One entry of dataset_info.json. Columns and tags that are empty do not exist (also: every column not listed once `columns` is given).
+struct DatasetInfo {
+  std::string name, folder, file_name;
+  Formatting formatting = Formatting::alpaca;
+  std::optional<int64_t> num_samples;
+  struct Columns {
+    std::string prompt = "instruction", query = "input", response = "output", history, messages = "conversations", system, tools;
+    std::string input_ids = "input_ids", labels = "labels";
+  } columns;
+  struct Tags {
+    std::string role = "from", content = "value", user = "human", assistant = "gpt", observation = "observation",
+                function = "function_call", system = "system";
+  } tags;
+};
+
+// Reads dataset_info.json of `folder`; throws usage when the name is unknown, unsupported for hub sets, ranking, other formats.
+DatasetInfo read_dataset_info(const std::string& folder, const std::string& name);
+
+struct Row {
+  std::string file;    // for messages
+  int64_t number = 0;  // line of a JSONL file, row of a JSON list; from 1
+  bool lines = false;
+  std::string dropped;  // why it cannot be trained on (empty: it can)
+  Conversation conversation;
+  std::optional<Example> tokens;  // formatting: tokenized
+  std::string place() const { return file + (lines ? ", line " : ", row ") + std::to_string(number); }
+};
+
+// All rows in the order of the file(s); at most `limit`. A bad row throws bad_data naming file, line and field, or, with skip_bad_rows,
+// is kept with `dropped` set (so that the rows' numbering, and with it every order, stays).
+std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit, bool skip_bad_rows);
+
+}  // namespace loraine

@@ -1,0 +1,52 @@
+// LLaMA-Factory's named chat templates as slots, and the slots derived from a model's own Jinja template. Used by encode, dataset and chat.
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loraine/text/chat_template.h"
+#include "loraine/text/tokenizer.h"
+
+namespace loraine {
+
+enum class SlotKind : uint8_t { none, text, bos, eos };
+struct Slot {
+  SlotKind kind = SlotKind::none;
+  std::string text;  // may hold {{content}}; tokenised alone, so merges never cross a slot's border
+};
+
+enum class TemplateClass : uint8_t {
+  plain,
+  llama2,     // the system text goes inside the first user slot
+  reasoning,  // answers without thoughts get empty ones
+};
+
+struct Template {
+  std::string name;
+  TemplateClass kind = TemplateClass::plain;
+  std::vector<Slot> prefix, system, user, assistant, function, observation;
+  std::string tool_format = "default";
+  std::string default_system;
+  std::vector<std::string> stop_words;
+  bool efficient_eos = false, replace_eos = false;
+  std::optional<bool> enable_thinking = true;  // used by the reasoning class
+};
+
+// Special tokens of a model, from tokenizer_config.json; a template may change eos.
+struct SpecialTokens {
+  std::optional<int32_t> bos, eos, pad;
+  std::vector<int32_t> stop;  // ids that end an answer: eos and the template's stop words
+};
+SpecialTokens read_special_tokens(const nlohmann::ordered_json& tokenizer_config, const Tokenizer& tokenizer);
+
+std::vector<std::string> template_names();
+Template named_template(const std::string& name);  // throws usage with the nearest names
+
+// LLaMA-Factory's `template: null`: slots cut out of renderings of the model's own template.
+Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tokenizer);
+
+// replace_eos, missing eos and pad, stop words as special tokens: as LLaMA-Factory does before it encodes.
+void apply_template_tokens(const Template& chat, Tokenizer& tokenizer, SpecialTokens& special);
+
+}  // namespace loraine
