@@ -1,0 +1,67 @@
+// Opens a GGUF file as a model, and writes it out as a Hugging Face folder.
+#include "loraine/io/gguf_model.h"
+
+#include <algorithm>
+
+#include "loraine/core/error.h"
+#include "loraine/io/durable_file.h"
+#include "loraine/io/read_elements.h"
+#include "loraine/io/safetensors_layout.h"
+
+namespace loraine {
+namespace {
+
+// Token ids that end a text: eos, and the end-of-turn token where a file has its own.
+Json gguf_generation_config(const GgufFile& file, const Json& config) {
+  Json generation = {{"_from_model_config", true}};
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
+    if (config.contains(key)) generation[key] = config[key];
+  auto turn = file.unsigned_integer("tokenizer.ggml.eot_token_id");
+  if (turn && generation.contains("eos_token_id") && generation["eos_token_id"] != *turn && *turn < config["vocab_size"].get<uint64_t>())
+    generation["eos_token_id"] = {generation["eos_token_id"], *turn};
+  return generation;
+}
+
+Dtype dtype_named(const std::string& name) { return name == "bfloat16" ? Dtype::BF16 : name == "float16" ? Dtype::F16 : Dtype::F32; }
+
+void write_tensors(const std::string& path, const TensorSource& tensors, Dtype dtype) {
+  std::vector<SafetensorsEntry> entries;
+  for (const TensorInfo& info : tensors.tensors()) entries.push_back({info.name, dtype, info.shape});
+  stream_safetensors(path, entries, {{"format", "pt"}}, [&](size_t index, const WriteBytes& write) {
+    const TensorInfo& info = tensors.tensors()[index];
+    Buffer buffer(static_cast<size_t>(element_count(info)) * size_of(dtype));
+    Tensor out(buffer.data(), dtype, std::span<const int64_t>(info.shape));
+    tensors.read(info, out);
+    write(out.data, out.bytes());
+  });
+}
+
+}  // namespace
+
+ModelFiles open_gguf_model(const std::string& path) {
+  auto file = std::make_shared<const GgufFile>(path);
+  ModelFiles files;
+  files.path = path;
+  files.tensors = open_gguf(file);
+  files.config = gguf_config(*file, *files.tensors);
+  files.generation_config = gguf_generation_config(*file, files.config);
+  if (has_gguf_tokenizer(*file)) {
+    files.tokenizer_json = gguf_tokenizer_json(*file);
+    files.tokenizer_config = gguf_tokenizer_config(*file);
+  }
+  files.chat_template = file->text("tokenizer.chat_template");
+  return files;
+}
+
+void convert_gguf(const std::string& gguf, const std::string& folder) {
+  ModelFiles files = open_gguf_model(gguf);
+  make_folders(folder);
+  write_tensors(folder + "/model.safetensors", *files.tensors, dtype_named(files.config["torch_dtype"].get<std::string>()));
+  if (files.tokenizer_json) write_file(folder + "/tokenizer.json", *files.tokenizer_json);
+  if (files.tokenizer_config) write_file(folder + "/tokenizer_config.json", files.tokenizer_config->dump(2) + "\n");
+  if (files.chat_template) write_file(folder + "/chat_template.jinja", *files.chat_template);
+  write_file(folder + "/generation_config.json", files.generation_config->dump(2) + "\n");
+  write_file(folder + "/config.json", files.config.dump(2) + "\n");  // last: a folder without it is not taken for a model
+}
+
+}  // namespace loraine

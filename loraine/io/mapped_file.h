@@ -1,0 +1,26 @@
+// A regular file mapped read-only. Used by the safetensors and GGUF readers; FIFOs, folders and devices are refused without waiting on
+// them.
+#pragma once
+#include <cstddef>
+#include <string>
+
+namespace loraine {
+
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);  // throws bad_data (absent, not a regular file) or io
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  const unsigned char* data() const { return static_cast<const unsigned char*>(data_); }  // nullptr when the file is empty
+  size_t size() const { return size_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Opens a regular file for reading and gives its size; never blocks on a FIFO. The caller closes the descriptor.
+int open_regular_file(const std::string& path, size_t& size);
+
+}  // namespace loraine

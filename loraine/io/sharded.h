@@ -1,0 +1,12 @@
+// A model cut into several safetensors files by model.safetensors.index.json. Called by open_tensor_source.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "loraine/io/tensor_source.h"
+
+namespace loraine {
+
+std::unique_ptr<TensorSource> open_sharded(const std::string& folder, const std::string& index_file);
+
+}  // namespace loraine
