@@ -1,0 +1,44 @@
+// What is added at a linear site. A site is one fused weight of one layer (q,k,v · o · gate,up · down); an adapter holds what is trained there.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loraine/core/context.h"
+#include "loraine/core/tensor.h"
+#include "loraine/quant/weight.h"
+
+namespace loraine {
+
+// One trained tensor: its PEFT name, value and gradient, F32 and contiguous.
+struct Parameter {
+  std::string name;  // "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+  Tensor value;
+  Tensor gradient;  // data == nullptr when the adapter is not trained
+};
+
+class Adapter {
+ public:
+  virtual ~Adapter() = default;
+  virtual int64_t saved_width() const = 0;  // F32 columns per row kept from forward to backward
+  // y [T, out] += adapter(x [T, in]); saved [T, saved_width()]. training switches dropout on. scratch is released before returning.
+  virtual void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const = 0;
+  // d_x += gradient through the adapter (skipped when d_x.data == nullptr); gradients of the parameters are accumulated.
+  virtual void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) = 0;
+  virtual std::vector<Parameter> parameters() const = 0;
+  // w [out, in] F32 of part `part` becomes the merged weight.
+  virtual void merge_into(Context& ctx, const Tensor& w, int part) const = 0;
+};
+
+enum SiteKind { kQkv = 0, kOutput = 1, kGateUp = 2, kDown = 3, kSiteKinds = 4 };
+
+// One named adapter over all its sites. Switching adapters is changing a pointer to a set.
+struct AdapterSet {
+  std::string name = "default";
+  std::vector<std::unique_ptr<Adapter>> sites;  // [layers · kSiteKinds]; empty pointers where nothing is adapted
+  Adapter* at(int64_t layer, SiteKind kind) const { return sites[static_cast<size_t>(layer) * kSiteKinds + kind].get(); }
+  std::vector<Parameter> parameters() const;    // sorted by name
+};
+
+}  // namespace loraine

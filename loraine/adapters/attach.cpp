@@ -1,0 +1,159 @@
+// Target resolution by PEFT's rules, and initial values.
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "loraine/adapters/attach.h"
+
+#include <pcre2.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <sstream>
+
+#include "loraine/adapters/lora.h"
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+// A regular expression that must match the whole text; search limits keep hostile patterns from running for ever.
+class Regex {
+ public:
+  explicit Regex(const std::string& pattern) : pattern_(pattern), code_(nullptr, pcre2_code_free) {
+    int error = 0;
+    PCRE2_SIZE offset = 0;
+    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &error,
+                              &offset, nullptr));
+    if (!code_) {
+      char text[200] = {};
+      pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(text), sizeof text);
+      throw Error(ErrorKind::usage, "the pattern '" + pattern + "' is not a regular expression: " + text + " at character " + std::to_string(offset));
+    }
+  }
+  bool matches(const std::string& text) const {
+    std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(pcre2_match_data_create_from_pattern(code_.get(), nullptr),
+                                                                             pcre2_match_data_free);
+    std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)> limits(pcre2_match_context_create(nullptr), pcre2_match_context_free);
+    pcre2_set_match_limit(limits.get(), 100000);
+    pcre2_set_depth_limit(limits.get(), 10000);
+    int rc = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0, match.get(), limits.get());
+    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
+      throw Error(ErrorKind::usage, "the pattern '" + pattern_ + "' takes too long on '" + text + "'", "write it without nested repetition");
+    return rc >= 0;
+  }
+
+ private:
+  std::string pattern_;
+  std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> code_;
+};
+
+bool ends_with_name(const std::string& path, const std::string& name) {
+  if (path == name) return true;
+  return path.size() > name.size() && path.ends_with(name) && path[path.size() - name.size() - 1] == '.';
+}
+
+// PEFT: the first numbered segment after a name, "model.layers.3.…" → 3; -1 without one.
+int64_t layer_index(const std::string& path) {
+  std::stringstream in(path);
+  for (std::string segment; std::getline(in, segment, '.');)
+    if (!segment.empty() && segment.size() < 10 && std::all_of(segment.begin(), segment.end(), [](unsigned char c) { return std::isdigit(c); }))
+      return std::stoll(segment);
+  return -1;
+}
+
+struct Targets {
+  explicit Targets(const LoraConfig& config) : config(config) {
+    if (!config.target_regex.empty()) regex = std::make_unique<Regex>(config.target_regex);
+    if (!config.exclude_regex.empty()) exclude = std::make_unique<Regex>(config.exclude_regex);
+  }
+  bool contains(const std::string& path) const {
+    if (exclude && exclude->matches(path)) return false;
+    for (const std::string& name : config.exclude_modules)
+      if (ends_with_name(path, name)) return false;
+    if (regex) return regex->matches(path);
+    bool named = std::any_of(config.target_modules.begin(), config.target_modules.end(),
+                             [&](const std::string& name) { return ends_with_name(path, name); });
+    if (!named || config.layers_to_transform.empty()) return named;
+    return std::find(config.layers_to_transform.begin(), config.layers_to_transform.end(), layer_index(path)) != config.layers_to_transform.end();
+  }
+  const LoraConfig& config;
+  std::unique_ptr<Regex> regex, exclude;
+};
+
+template <class T>
+T by_pattern(const std::vector<std::pair<std::string, T>>& patterns, const std::string& path, T otherwise) {
+  for (const auto& [pattern, value] : patterns)
+    if (Regex("(.*\\.)?(" + pattern + ")").matches(path)) return value;
+  return otherwise;
+}
+
+}  // namespace
+
+void set_targets(LoraConfig& config, const std::string& lora_target) {
+  config.target_modules.clear();
+  config.target_regex.clear();
+  if (lora_target == "all" || lora_target == "all-linear") {
+    config.target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  } else if (lora_target.find_first_of("\\*+?([|^${") != std::string::npos) {
+    config.target_regex = lora_target;
+  } else {
+    std::stringstream in(lora_target);
+    for (std::string name; std::getline(in, name, ',');) {
+      size_t first = name.find_first_not_of(" \t"), last = name.find_last_not_of(" \t");
+      if (first != std::string::npos) config.target_modules.push_back(name.substr(first, last - first + 1));
+    }
+  }
+}
+
+AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained) {
+  if (config.r <= 0) throw Error(ErrorKind::usage, "lora_rank is " + std::to_string(config.r) + ", expected a number above 0", "set lora_rank: 8");
+  Targets targets(config);
+  AdapterSet set;
+  set.sites.resize(sites.size());
+  bool any = false;
+  for (size_t s = 0; s < sites.size(); ++s) {
+    std::vector<LoraPart> parts;
+    int64_t offset = 0;
+    for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
+      const WeightPart& weight = sites[s]->parts[p];
+      int64_t out = weight.weight.rows();
+      if (targets.contains(weight.name)) {
+        int64_t r = by_pattern(config.rank_pattern, weight.name, config.r);
+        double alpha = by_pattern(config.alpha_pattern, weight.name, config.lora_alpha);
+        if (r <= 0) throw Error(ErrorKind::usage, "rank_pattern gives " + weight.name + " rank " + std::to_string(r) + ", expected a number above 0");
+        double scale = alpha / (config.use_rslora ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r));
+        parts.push_back({static_cast<int>(p), offset, out, r, static_cast<float>(scale), weight.name});
+        any = true;
+      }
+      offset += out;
+    }
+    if (!parts.empty()) set.sites[s] = std::make_unique<Lora>(sites[s]->in(), std::move(parts), static_cast<float>(config.lora_dropout), s, trained);
+  }
+  if (!any) {
+    std::string wanted = config.target_regex;
+    for (const std::string& name : config.target_modules) wanted += (wanted.empty() ? "" : ",") + name;
+    throw Error(ErrorKind::usage, "lora_target '" + wanted + "' matches no linear layer of the model",
+                "use all, or names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+  }
+  return set;
+}
+
+void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  for (Parameter& p : set.parameters()) {
+    bool is_b = p.name.ends_with(".lora_B.weight");
+    float* x = p.value.f32();
+    if (is_b && config.init_lora_weights != "false") {
+      std::fill(x, x + p.value.numel(), 0.0f);
+    } else if (config.init_lora_weights == "gaussian") {
+      std::normal_distribution<float> normal(0, 1.0f / static_cast<float>(p.value.rows()));
+      for (int64_t i = 0; i < p.value.numel(); ++i) x[i] = normal(random);
+    } else {  // Kaiming uniform with a = sqrt(5): U(-1/sqrt(in), 1/sqrt(in))
+      float bound = 1.0f / std::sqrt(static_cast<float>(p.value.cols()));
+      std::uniform_real_distribution<float> uniform(-bound, bound);
+      for (int64_t i = 0; i < p.value.numel(); ++i) x[i] = uniform(random);
+    }
+  }
+}
+
+}  // namespace loraine

@@ -1,0 +1,37 @@
+// From adapter_config.json's words (targets, ranks, patterns) to an AdapterSet over the sites of a model. Called by train, chat, export, trace.
+#pragma once
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loraine/adapters/adapter.h"
+
+namespace loraine {
+
+// The keys of PEFT's LoraConfig that loraine builds.
+struct LoraConfig {
+  int64_t r = 8;
+  double lora_alpha = 8;
+  double lora_dropout = 0;
+  bool use_rslora = false;
+  std::string init_lora_weights = "true";  // "true", "false" or "gaussian"
+  std::vector<std::string> target_modules;  // names matched as suffixes of module paths
+  std::string target_regex;                 // instead of names: full match of the whole path
+  std::vector<std::string> exclude_modules;
+  std::string exclude_regex;
+  std::vector<int64_t> layers_to_transform;
+  std::vector<std::pair<std::string, int64_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::string base_model_name_or_path;
+};
+
+// LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
+void set_targets(LoraConfig& config, const std::string& lora_target);
+
+// sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths). Throws usage when nothing matches.
+AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);
+void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed);
+
+}  // namespace loraine

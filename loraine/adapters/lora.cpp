@@ -1,0 +1,101 @@
+// LoRA forward, backward and merge on stacked matrices.
+#include "loraine/adapters/lora.h"
+
+#include <algorithm>
+
+#include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/matmul.h"
+
+namespace loraine {
+
+std::vector<Parameter> AdapterSet::parameters() const {
+  std::vector<Parameter> all;
+  for (const auto& site : sites) {
+    if (!site) continue;
+    for (Parameter& p : site->parameters()) all.push_back(std::move(p));
+  }
+  std::sort(all.begin(), all.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
+  return all;
+}
+
+Lora::Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site, bool trained)
+    : in_(in), parts_(std::move(parts)), dropout_(dropout), site_(site), trained_(trained) {
+  int64_t elements = 0;
+  for (const LoraPart& part : parts_) {
+    rank_offset_.push_back(total_rank_);
+    total_rank_ += part.r;
+    elements += part.out * part.r;
+  }
+  elements += total_rank_ * in_;
+  memory_ = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained_ ? 2 : 1), true);
+  float* next = static_cast<float*>(memory_.data());
+  auto place = [&](Tensor& t, int64_t rows, int64_t cols) {
+    t = Tensor(next, Dtype::F32, {rows, cols});
+    next += rows * cols;
+  };
+  place(a_, total_rank_, in_);
+  b_.resize(parts_.size());
+  d_b_.resize(parts_.size());
+  for (size_t i = 0; i < parts_.size(); ++i) place(b_[i], parts_[i].out, parts_[i].r);
+  if (!trained_) return;
+  place(d_a_, total_rank_, in_);
+  for (size_t i = 0; i < parts_.size(); ++i) place(d_b_[i], parts_[i].out, parts_[i].r);
+}
+
+void Lora::forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const {
+  size_t mark = scratch.mark();
+  Tensor input = x;
+  if (training && dropout_ > 0) {
+    input = scratch.take(Dtype::F32, {x.rows(), in_});
+    dropout(ctx, input, x, dropout_, site_);
+  }
+  matmul_nt(ctx, saved, input, a_);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const LoraPart& part = parts_[i];
+    matmul_nt(ctx, y.col_range(part.offset, part.out), saved.col_range(rank_offset_[i], part.r), b_[i], part.scale, 1);
+  }
+  scratch.release(mark);
+}
+
+void Lora::backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) {
+  size_t mark = scratch.mark();
+  Tensor g = scratch.take(Dtype::F32, {x.rows(), total_rank_});  // s · dY B
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const LoraPart& part = parts_[i];
+    Tensor d_part = d_y.col_range(part.offset, part.out);
+    matmul_nn(ctx, g.col_range(rank_offset_[i], part.r), d_part, b_[i], part.scale, 0);
+    matmul_tn(ctx, d_b_[i], d_part, saved.col_range(rank_offset_[i], part.r), part.scale, 1);
+  }
+  if (dropout_ > 0) {
+    Tensor t = scratch.take(Dtype::F32, {x.rows(), in_});
+    dropout(ctx, t, x, dropout_, site_);
+    matmul_tn(ctx, d_a_, g, t, 1, 1);
+    if (d_x.data) {
+      matmul_nn(ctx, t, g, a_);
+      dropout(ctx, t, t, dropout_, site_);
+      add(ctx, d_x, d_x, t);
+    }
+  } else {
+    matmul_tn(ctx, d_a_, g, x, 1, 1);
+    if (d_x.data) matmul_nn(ctx, d_x, g, a_, 1, 1);
+  }
+  scratch.release(mark);
+}
+
+std::vector<Parameter> Lora::parameters() const {
+  std::vector<Parameter> all;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    std::string prefix = "base_model.model." + parts_[i].name;
+    Tensor d_a = trained_ ? d_a_.row_range(rank_offset_[i], parts_[i].r) : Tensor();
+    all.push_back({prefix + ".lora_A.weight", a(i), d_a});
+    all.push_back({prefix + ".lora_B.weight", b_[i], trained_ ? d_b_[i] : Tensor()});
+  }
+  return all;
+}
+
+void Lora::merge_into(Context& ctx, const Tensor& w, int part) const {
+  for (size_t i = 0; i < parts_.size(); ++i)
+    if (parts_[i].part == part) matmul_nn(ctx, w, b_[i], a(i), parts_[i].scale, 1);
+}
+
+}  // namespace loraine

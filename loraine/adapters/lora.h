@@ -1,0 +1,41 @@
+// LoRA (Hu et al. 2021): y = W x + s B A dropout(x), s = alpha / r, or alpha / sqrt(r) with use_rslora.
+// The A matrices of a fused site are stacked, so x is read once; B is block-diagonal.
+#pragma once
+#include "loraine/adapters/adapter.h"
+
+namespace loraine {
+
+struct LoraPart {
+  int part = 0;          // which part of the fused weight
+  int64_t offset = 0;    // first column of this part in y
+  int64_t out = 0, r = 0;
+  float scale = 1;
+  std::string name;      // module path
+};
+
+class Lora : public Adapter {
+ public:
+  // in: columns of the site; parts in order. Memory is zero-filled; trained adapters get gradients.
+  Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site, bool trained);
+  int64_t saved_width() const override { return total_rank_; }
+  void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const override;
+  void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) override;
+  std::vector<Parameter> parameters() const override;
+  void merge_into(Context& ctx, const Tensor& w, int part) const override;
+  const std::vector<LoraPart>& parts() const { return parts_; }
+  Tensor a(size_t i) const { return a_.row_range(rank_offset_[i], parts_[i].r); }  // [r, in]
+  Tensor b(size_t i) const { return b_[i]; }                                        // [out, r]
+
+ private:
+  int64_t in_, total_rank_ = 0;
+  std::vector<LoraPart> parts_;
+  std::vector<int64_t> rank_offset_;
+  float dropout_;
+  uint64_t site_;
+  bool trained_;
+  Buffer memory_;
+  Tensor a_, d_a_;                // [R, in]
+  std::vector<Tensor> b_, d_b_;   // [out, r] each
+};
+
+}  // namespace loraine

@@ -1,0 +1,16 @@
+// PEFT's files of an adapter: adapter_config.json and adapter_model.safetensors. Called by train, chat, export, trace.
+#pragma once
+#include <string>
+
+#include "loraine/adapters/attach.h"
+
+namespace loraine {
+
+LoraConfig read_lora_config(const std::string& folder);  // bad_data for keys that change the maths and are not built, by name
+// Reads the tensors of `folder` into a set made by attach_lora from its config: every tensor must be there, none may be left over.
+void read_lora_tensors(const AdapterSet& set, const std::string& folder);
+AdapterSet load_adapter(const std::vector<const Weight*>& sites, const std::string& folder, bool trained, LoraConfig* config_out = nullptr);
+// Writes both files as PEFT 0.18 writes them, durably.
+void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder);
+
+}  // namespace loraine

@@ -1,0 +1,161 @@
+// loraine trace: logits, loss, adapter gradients and greedy continuations of a batch, for anyone who checks the numbers.
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "loraine/adapters/peft_files.h"
+#include "loraine/cli/arguments.h"
+#include "loraine/cli/commands.h"
+#include "loraine/core/error.h"
+#include "loraine/generate/engine.h"
+#include "loraine/io/safetensors.h"
+#include "loraine/model/load.h"
+#include "loraine/train/loss.h"
+
+namespace loraine {
+namespace {
+
+struct TraceInput {
+  int64_t rows = 0, columns = 0;
+  std::vector<int64_t> ids, labels, mask;  // [B, T] each; labels and mask may be empty
+};
+
+std::vector<int64_t> read_i64(const TensorSource& source, const std::string& file, const char* name, TraceInput& in, bool required) {
+  const TensorInfo* info = source.find(name);
+  if (!info) {
+    if (required) throw Error(ErrorKind::bad_data, fmt::format("{}: no tensor {}, expected int64 [B, T]", file, name));
+    return {};
+  }
+  if (info->dtype != Dtype::I64 || info->shape.size() != 2) throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, expected I64 [B, T]", file, name, info->stored_as));
+  if (in.rows == 0) {
+    in.rows = info->shape[0];
+    in.columns = info->shape[1];
+  }
+  if (info->shape[0] != in.rows || info->shape[1] != in.columns) throw Error(ErrorKind::bad_data, fmt::format("{}: {} has another shape than input_ids", file, name));
+  Tensor view = source.map(*info);
+  std::vector<int64_t> values(static_cast<size_t>(in.rows * in.columns));
+  std::memcpy(values.data(), view.data, view.bytes());
+  return values;
+}
+
+// Rows without their padding, laid end to end; labels shifted. from[t] is the place in [B, T] of batch row t.
+Batch to_batch(const TraceInput& in, int64_t vocab, std::vector<int64_t>& from, int64_t& label_count) {
+  Batch batch;
+  for (int64_t b = 0; b < in.rows; ++b) {
+    int64_t length = 0, start = batch.rows();
+    for (int64_t t = 0; t < in.columns; ++t)
+      if (in.mask.empty() || in.mask[static_cast<size_t>(b * in.columns + t)]) ++length;
+    for (int64_t t = 0; t < length; ++t) {
+      size_t at = static_cast<size_t>(b * in.columns + t);
+      if (!in.mask.empty() && !in.mask[at]) throw Error(ErrorKind::bad_data, "attention_mask: padding before a token; only right padding is taken");
+      if (in.ids[at] < 0 || in.ids[at] >= vocab) throw Error(ErrorKind::bad_data, fmt::format("input_ids: {} lies outside the vocabulary of {}", in.ids[at], vocab));
+      batch.tokens.push_back(static_cast<int32_t>(in.ids[at]));
+      batch.positions.push_back(static_cast<int32_t>(t));
+      bool next = t + 1 < length && !in.labels.empty();
+      batch.labels.push_back(next ? static_cast<int32_t>(in.labels[at + 1]) : kIgnoreLabel);
+      if (next && in.labels[at + 1] != kIgnoreLabel) ++label_count;
+      from.push_back(static_cast<int64_t>(at));
+    }
+    if (length) batch.sequences.push_back({start, length, start, length});
+  }
+  return batch;
+}
+
+}  // namespace
+
+int run_trace(const std::vector<std::string>& args) {
+  TrainConfig config;
+  std::string batch_file, output;
+  bool gradients = false;
+  int64_t new_tokens = 0;
+  std::vector<std::string> rest;  // trace's own options are taken out; the rest are settings of the model
+  for (size_t i = 0; i < args.size(); ++i) {
+    auto value = [&] {
+      if (i + 1 >= args.size()) throw Error(ErrorKind::usage, args[i] + " needs a value");
+      return args[++i];
+    };
+    if (args[i] == "--batch") batch_file = value();
+    else if (args[i] == "--output") output = value();
+    else if (args[i] == "--gradients") gradients = value() == "true";
+    else if (args[i] == "--max_new_tokens") {
+      std::string text = value();
+      if (text.empty() || text.size() > 6 || text.find_first_not_of("0123456789") != std::string::npos)
+        throw Error(ErrorKind::usage, "--max_new_tokens is " + text + ", expected a whole number up to 999999");
+      new_tokens = std::stoll(text);
+    } else rest.push_back(args[i]);
+  }
+  if (!read_config(rest, "trace", config)) return 0;
+  if (config.model_name_or_path.empty() || batch_file.empty() || output.empty())
+    throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
+  ModelFiles files = open_model_files(config.model_name_or_path);
+  Model model = load_model(files, config.bf16);
+  AdapterSet adapter;
+  bool adapted = config.adapter_name_or_path.has_value();
+  if (adapted) adapter = load_adapter(model.sites(), *config.adapter_name_or_path, true);
+  auto source = open_safetensors(batch_file);
+  TraceInput in;
+  in.ids = read_i64(*source, batch_file, "input_ids", in, true);
+  in.labels = read_i64(*source, batch_file, "labels", in, false);
+  in.mask = read_i64(*source, batch_file, "attention_mask", in, false);
+  std::vector<int64_t> from;
+  int64_t labels = 0, vocab = model.config.vocab_size;
+  Batch batch = to_batch(in, vocab, from, labels);
+  if (batch.rows() == 0) throw Error(ErrorKind::bad_data, batch_file + ": no token to compute");
+
+  std::vector<const AdapterSet*> sets;
+  if (adapted) {
+    sets = {&adapter};
+    batch.adapter_rows = {{0, batch.rows(), 0}};
+  }
+  Context ctx;
+  Arena dry;
+  plan_activations(model.config, batch.rows(), true, sets, dry);
+  Arena memory(dry.peak());
+  Activations activations = plan_activations(model.config, batch.rows(), true, sets, memory);
+  Arena scratch(std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model.config, batch.rows())));
+  Pass pass{&activations, nullptr, sets, &scratch, false};
+  decoder_forward(ctx, model, batch, pass);
+
+  Buffer logits_memory(static_cast<size_t>(in.rows * in.columns * vocab) * sizeof(float), true);
+  Tensor logits(logits_memory.data(), Dtype::F32, {in.rows * in.columns, vocab});
+  for (int64_t t = 0; t < batch.rows(); ++t) head_logits(ctx, model, logits.row_range(from[static_cast<size_t>(t)], 1), activations.hidden.row_range(t, 1));
+  std::vector<std::pair<std::string, Tensor>> out = {{"logits", Tensor(logits.data, Dtype::F32, {in.rows, in.columns, vocab})}};
+  float loss = 0;
+  if (!in.labels.empty()) {
+    Buffer d_memory(static_cast<size_t>(batch.rows() * model.config.hidden_size) * sizeof(float));
+    Tensor d(d_memory.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
+    double divisor = static_cast<double>(std::max<int64_t>(labels, 1));
+    LossSums sums = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, gradients ? static_cast<float>(1 / divisor) : 0, scratch);
+    loss = static_cast<float>(sums.loss / divisor);
+    out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
+    if (gradients && adapted) {
+      decoder_backward(ctx, model, batch, pass, adapter, d);
+      for (const Parameter& p : adapter.parameters()) out.push_back({"grad." + p.name, p.gradient});
+    }
+  }
+  std::vector<int64_t> generated(static_cast<size_t>(in.rows * new_tokens), -1);
+  if (new_tokens > 0) {
+    int64_t widest = 1;
+    for (const auto& site : adapter.sites)
+      if (site) widest = std::max(widest, site->saved_width());
+    Engine engine(model, in.columns + new_tokens, widest);
+    GenerateOptions options;
+    options.max_new_tokens = new_tokens;
+    options.stop_ids = model.config.eos_token_ids;
+    if (files.generation_config && files.generation_config->contains("eos_token_id")) {
+      const Json& eos = (*files.generation_config)["eos_token_id"];
+      if (eos.is_number_integer()) options.stop_ids = {eos.get<int32_t>()};
+    }
+    for (const Sequence& s : batch.sequences) {
+      std::span<const int32_t> prompt(batch.tokens.data() + s.start, static_cast<size_t>(s.length));
+      std::vector<int32_t> ids = engine.generate(ctx, prompt, adapted ? &adapter : nullptr, options);
+      int64_t row = from[static_cast<size_t>(s.start)] / in.columns;
+      std::copy(ids.begin(), ids.end(), generated.begin() + static_cast<ptrdiff_t>(row * new_tokens));
+    }
+    out.push_back({"generated_ids", Tensor(generated.data(), Dtype::I64, {in.rows, new_tokens})});
+  }
+  write_safetensors(output, out, {{"format", "pt"}});
+  return 0;
+}
+
+}  // namespace loraine

@@ -1,0 +1,98 @@
+// loraine train: settings, data and screen around train().
+#include "loraine/train/train.h"
+
+#include <fmt/format.h>
+
+#include <csignal>
+#include <unistd.h>
+
+#include "loraine/cli/arguments.h"
+#include "loraine/cli/commands.h"
+#include "loraine/cli/open_text.h"
+#include "loraine/cli/progress.h"
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+std::atomic<bool> stop_requested{false};
+
+void on_signal(int) {
+  if (stop_requested.exchange(true)) _exit(130);
+}
+
+DataOptions data_options(const TrainConfig& c) {
+  DataOptions d;
+  d.datasets = split_list(c.dataset);
+  d.eval_datasets = split_list(c.eval_dataset);
+  d.dataset_dir = c.dataset_dir;
+  d.template_name = c.template_name;
+  d.cutoff_len = c.cutoff_len;
+  d.max_samples = c.max_samples;
+  d.val_size = c.val_size;
+  d.train_on_prompt = c.train_on_prompt;
+  d.mask_history = c.mask_history;
+  d.default_system = c.default_system;
+  d.enable_thinking = c.enable_thinking;
+  d.split_special_tokens = c.split_special_tokens;
+  d.seed = static_cast<uint64_t>(c.seed);
+  return d;
+}
+
+void print_data(const char* name, const Dataset& data) {
+  if (data.num_rows == 0) return;
+  print_stderr(table_text(fmt::format("{} data", name), {{"examples", count_text(static_cast<int64_t>(data.examples.size()))},
+                                                         {"tokens", count_text(data.num_tokens)},
+                                                         {"trained tokens", count_text(data.num_trained)},
+                                                         {"longest", count_text(data.longest)},
+                                                         {"cut", count_text(data.num_truncated)},
+                                                         {"dropped", count_text(data.num_dropped)}}, false));
+  for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
+}
+
+void print_summary(const TrainSummary& s) {
+  auto bytes = [](size_t n) { return bytes_text(static_cast<double>(n)); };
+  print_stderr(table_text("parameters", {{"trainable", count_text(s.trainable)},
+                                         {"all", count_text(s.parameters)},
+                                         {"percent", fmt::format("{:.4f}", 100.0 * static_cast<double>(s.trainable) / static_cast<double>(s.parameters))}}, false));
+  print_stderr(table_text("memory", {{"weights", bytes(s.weight_bytes)}, {"adapter and gradients", bytes(s.adapter_bytes)}, {"optimizer", bytes(s.optimizer_bytes)},
+                                     {"activations", bytes(s.activation_bytes)}, {"scratch", bytes(s.scratch_bytes)},
+                                     {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}}, false));
+  print_stderr(fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
+}
+
+}  // namespace
+
+int run_train(const std::vector<std::string>& args) {
+  TrainInput input;
+  if (!read_config(args, "train", input.config)) return 0;
+  const TrainConfig& c = input.config;
+  input.files = open_model_files(c.model_name_or_path);
+  ModelText text = open_text(input.files);
+  DataOptions options = data_options(c);
+  if (!options.template_name && !text.chat_template) options.template_name = "empty";
+  if (auto it = input.files.config.find("vocab_size"); it != input.files.config.end() && it->is_number_integer()) options.vocab_size = it->get<int64_t>();
+  SpecialTokens special;
+  input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
+  print_data("training", input.data.train);
+  print_data("evaluation", input.data.eval);
+  input.stop = &stop_requested;
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGINT, on_signal);
+  Progress bar("train");
+  TrainScreen screen;
+  screen.summary = print_summary;
+  screen.message = [&](const std::string& line) { bar.message(line); };
+  screen.progress = [&](int64_t step, int64_t total, double loss, double rate, double speed) { bar.update({step, total, loss, rate, speed, {}}); };
+  TrainEnd end = train(input, screen);
+  if (end == TrainEnd::dry_run) return 0;
+  bar.finish();
+  if (end == TrainEnd::stopped) {
+    print_stderr("stopped by a signal; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
+    return kExitStopped;
+  }
+  print_stderr("saved the adapter to " + c.output_dir + "\n");
+  return 0;
+}
+
+}  // namespace loraine

@@ -1,0 +1,260 @@
+// embed → block × L → norm, and the way back. Forward and backward of each step stand together.
+#include "loraine/model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "loraine/core/error.h"
+#include "loraine/kernels/attention.h"
+#include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/rms_norm.h"
+#include "loraine/kernels/rope.h"
+#include "loraine/kernels/swiglu.h"
+
+namespace loraine {
+namespace {
+
+Tensor vector_view(const std::vector<float>& v) { return Tensor(const_cast<float*>(v.data()), Dtype::F32, {static_cast<int64_t>(v.size())}); }
+
+void copy_rows(const Tensor& to, const Tensor& from) {
+  for (int64_t i = 0; i < from.rows(); ++i)
+    std::memcpy(to.f32() + i * to.row_stride, from.f32() + i * from.row_stride, static_cast<size_t>(from.cols()) * sizeof(float));
+}
+
+struct Step {  // what every step of one block needs
+  Context& ctx;
+  const Model& model;
+  const Batch& batch;
+  Pass& pass;
+  int64_t layer;
+  const ModelConfig& c() const { return model.config; }
+  const BlockWeights& weights() const { return model.blocks[static_cast<size_t>(layer)]; }
+  BlockActivations& saved() const { return pass.activations->blocks[pass.activations->training ? static_cast<size_t>(layer) : 0]; }
+  Tensor rows(const Tensor& t) const { return t.row_range(0, batch.rows()); }
+  Tensor scratch(int64_t cols) const { return pass.scratch->take(Dtype::F32, {batch.rows(), cols}); }
+  AttentionShape attention_shape() const {
+    return {c().num_attention_heads, c().num_key_value_heads, c().head_dim, c().window[static_cast<size_t>(layer)],
+            1.0f / std::sqrt(static_cast<float>(c().head_dim))};
+  }
+};
+
+// y = W x + adapters(x) over their row ranges
+void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind site) {
+  multiply_weight(s.ctx, y, s.weights().sites[site], x, s.model.use_bf16);
+  for (const AdapterRows& range : s.batch.adapter_rows) {
+    const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(s.layer, site);
+    if (!adapter) continue;
+    Tensor saved = s.saved().adapter[site];
+    saved.shape[1] = adapter->saved_width();
+    adapter->forward(s.ctx, y.row_range(range.start, range.length), x.row_range(range.start, range.length), saved.row_range(range.start, range.length),
+                     s.pass.training, *s.pass.scratch);
+  }
+}
+
+// d_x = d_y W + adapter part; nothing of d_x is computed when its data is nullptr
+void linear_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x, SiteKind site) {
+  if (d_x.data) multiply_weight_backward(s.ctx, d_x, s.weights().sites[site], d_y, false, s.model.use_bf16);
+  if (Adapter* adapter = trained.at(s.layer, site)) {
+    Tensor saved = s.rows(s.saved().adapter[site]);
+    saved.shape[1] = adapter->saved_width();
+    adapter->backward(s.ctx, d_x, d_y, x, saved, *s.pass.scratch);
+  }
+}
+
+// RMSNorm over each head of q and k (Qwen 3), then the rotation
+void norm_and_rotate(const Step& s, const Tensor& qkv) {
+  const ModelConfig& c = s.c();
+  int64_t heads = c.num_attention_heads + c.num_key_value_heads;
+  if (c.qk_norm) {
+    Tensor before = s.rows(s.saved().qk_before_norm);
+    copy_rows(before, qkv.col_range(0, heads * c.head_dim));
+    for (int64_t h = 0; h < heads; ++h) {
+      Tensor rstd(s.saved().qk_rstd.row_range(h, 1).data, Dtype::F32, {s.batch.rows()});
+      rms_norm(s.ctx, qkv.col_range(h * c.head_dim, c.head_dim), rstd, before.col_range(h * c.head_dim, c.head_dim),
+               vector_view(h < c.num_attention_heads ? s.weights().q_norm : s.weights().k_norm), c.rms_norm_eps);
+    }
+  }
+  rope(s.ctx, qkv.col_range(0, heads * c.head_dim), c.head_dim, s.batch.positions, c.inverse_frequencies);
+}
+void norm_and_rotate_backward(const Step& s, const Tensor& d_qkv) {
+  const ModelConfig& c = s.c();
+  int64_t heads = c.num_attention_heads + c.num_key_value_heads;
+  rope_backward(s.ctx, d_qkv.col_range(0, heads * c.head_dim), c.head_dim, s.batch.positions, c.inverse_frequencies);
+  if (!c.qk_norm) return;
+  Tensor before = s.rows(s.saved().qk_before_norm);
+  for (int64_t h = 0; h < heads; ++h) {
+    Tensor rstd(s.saved().qk_rstd.row_range(h, 1).data, Dtype::F32, {s.batch.rows()});
+    Tensor d = d_qkv.col_range(h * c.head_dim, c.head_dim);
+    rms_norm_backward(s.ctx, d, d, before.col_range(h * c.head_dim, c.head_dim), rstd,
+                      vector_view(h < c.num_attention_heads ? s.weights().q_norm : s.weights().k_norm), false);
+  }
+}
+
+void attend(const Step& s, const Tensor& o, const Tensor& lse, const Tensor& qkv) {
+  const ModelConfig& c = s.c();
+  Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()), v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
+  if (KvCache* cache = s.pass.cache) {
+    Tensor cache_k = cache->k[static_cast<size_t>(s.layer)], cache_v = cache->v[static_cast<size_t>(s.layer)];
+    for (const Sequence& sequence : s.batch.sequences) {
+      int64_t first = sequence.kv_start + sequence.kv_length - sequence.length;
+      copy_rows(cache_k.row_range(first, sequence.length), k.row_range(sequence.start, sequence.length));
+      copy_rows(cache_v.row_range(first, sequence.length), v.row_range(sequence.start, sequence.length));
+    }
+    attention(s.ctx, o, Tensor(), q, cache_k, cache_v, s.batch.sequences, s.attention_shape());
+  } else {
+    attention(s.ctx, o, lse, q, k, v, s.batch.sequences, s.attention_shape());
+  }
+}
+
+// x_next [T, C] = the residual stream after this block
+void block_forward(const Step& s, const Tensor& x_next) {
+  const ModelConfig& c = s.c();
+  BlockActivations& a = s.saved();
+  Tensor x = s.rows(a.x), qkv = s.rows(a.qkv), o = s.rows(a.o), x_mid = s.rows(a.x_mid), gate_up = s.rows(a.gate_up);
+  size_t mark = s.pass.scratch->mark();
+  Tensor h = s.scratch(c.hidden_size);
+  rms_norm(s.ctx, h, s.rows(a.rstd1), x, vector_view(s.weights().input_norm), c.rms_norm_eps);
+  linear_forward(s, qkv, h, kQkv);
+  norm_and_rotate(s, qkv);
+  attend(s, o, s.rows(a.lse), qkv);
+  linear_forward(s, h, o, kOutput);
+  add(s.ctx, x_mid, x, h);
+  rms_norm(s.ctx, h, s.rows(a.rstd2), x_mid, vector_view(s.weights().post_norm), c.rms_norm_eps);
+  linear_forward(s, gate_up, h, kGateUp);
+  Tensor f = s.scratch(c.intermediate_size);
+  swiglu(s.ctx, f, gate_up);
+  linear_forward(s, h, f, kDown);
+  add(s.ctx, x_next, x_mid, h);
+  s.pass.scratch->release(mark);
+}
+
+// d_x [T, C]: gradient of the block's output on entry, of its input on return (left unfinished when the block is the first one)
+void block_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, bool first) {
+  const ModelConfig& c = s.c();
+  BlockActivations& a = s.saved();
+  Tensor x = s.rows(a.x), qkv = s.rows(a.qkv), o = s.rows(a.o), x_mid = s.rows(a.x_mid), gate_up = s.rows(a.gate_up);
+  size_t mark = s.pass.scratch->mark();
+  Tensor h = s.scratch(c.hidden_size), d_h = s.scratch(c.hidden_size);
+  size_t inner = s.pass.scratch->mark();
+  {  // x_next = x_mid + down(swiglu(gate_up(norm(x_mid))))
+    Tensor f = s.scratch(c.intermediate_size), d_f = s.scratch(c.intermediate_size);
+    swiglu(s.ctx, f, gate_up);
+    linear_backward(s, trained, d_f, d_x, f, kDown);
+    swiglu_backward(s.ctx, gate_up, d_f, gate_up);
+    rms_norm_rebuild(s.ctx, h, x_mid, s.rows(a.rstd2), vector_view(s.weights().post_norm));
+    linear_backward(s, trained, d_h, gate_up, h, kGateUp);
+    rms_norm_backward(s.ctx, d_x, d_h, x_mid, s.rows(a.rstd2), vector_view(s.weights().post_norm), true);
+    s.pass.scratch->release(inner);
+  }
+  {  // x_mid = x + output(attention(rotate(qkv(norm(x)))))
+    Tensor d_o = s.scratch(c.q_size()), d_qkv = s.scratch(c.q_size() + 2 * c.kv_size());
+    linear_backward(s, trained, d_o, d_x, o, kOutput);
+    Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()), v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
+    attention_backward(s.ctx, d_qkv.col_range(0, c.q_size()), d_qkv.col_range(c.q_size(), c.kv_size()),
+                       d_qkv.col_range(c.q_size() + c.kv_size(), c.kv_size()), d_o, o, s.rows(a.lse), q, k, v, s.batch.sequences, s.attention_shape());
+    norm_and_rotate_backward(s, d_qkv);
+    rms_norm_rebuild(s.ctx, h, x, s.rows(a.rstd1), vector_view(s.weights().input_norm));
+    linear_backward(s, trained, first ? Tensor() : d_h, d_qkv, h, kQkv);
+    if (!first) rms_norm_backward(s.ctx, d_x, d_h, x, s.rows(a.rstd1), vector_view(s.weights().input_norm), true);
+  }
+  s.pass.scratch->release(mark);
+}
+
+// First layer with a trained site: the backward stops there.
+int64_t first_trained_layer(const AdapterSet& set, int64_t layers) {
+  for (int64_t layer = 0; layer < layers; ++layer)
+    for (int kind = 0; kind < kSiteKinds; ++kind)
+      if (set.at(layer, static_cast<SiteKind>(kind))) return layer;
+  return layers;
+}
+
+int64_t saved_width(const std::vector<const AdapterSet*>& adapters, int64_t layer, int kind) {
+  int64_t width = 0;
+  for (const AdapterSet* set : adapters)
+    if (const Adapter* adapter = set->at(layer, static_cast<SiteKind>(kind))) width = std::max(width, adapter->saved_width());
+  return width;
+}
+
+}  // namespace
+
+KvCache::KvCache(const ModelConfig& config, int64_t rows) : capacity(rows) {
+  size_t each = static_cast<size_t>(rows * config.kv_size());
+  memory = Buffer(each * sizeof(float) * 2 * static_cast<size_t>(config.num_hidden_layers));
+  float* next = static_cast<float*>(memory.data());
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer, next += 2 * each) {
+    k.emplace_back(next, Dtype::F32, std::initializer_list<int64_t>{rows, config.kv_size()});
+    v.emplace_back(next + each, Dtype::F32, std::initializer_list<int64_t>{rows, config.kv_size()});
+  }
+}
+
+Activations plan_activations(const ModelConfig& c, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena) {
+  Activations all;
+  all.training = training;
+  all.blocks.resize(training ? static_cast<size_t>(c.num_hidden_layers) : 1);
+  for (size_t i = 0; i < all.blocks.size(); ++i) {
+    BlockActivations& a = all.blocks[i];
+    a.x = arena.take(Dtype::F32, {rows, c.hidden_size});
+    a.rstd1 = arena.take(Dtype::F32, {rows});
+    a.qkv = arena.take(Dtype::F32, {rows, c.q_size() + 2 * c.kv_size()});
+    if (c.qk_norm) {
+      int64_t heads = c.num_attention_heads + c.num_key_value_heads;
+      a.qk_before_norm = arena.take(Dtype::F32, {rows, heads * c.head_dim});
+      a.qk_rstd = arena.take(Dtype::F32, {heads, rows});
+    }
+    a.o = arena.take(Dtype::F32, {rows, c.q_size()});
+    a.lse = arena.take(Dtype::F32, {rows, c.num_attention_heads});
+    a.x_mid = arena.take(Dtype::F32, {rows, c.hidden_size});
+    a.rstd2 = arena.take(Dtype::F32, {rows});
+    a.gate_up = arena.take(Dtype::F32, {rows, 2 * c.intermediate_size});
+    for (int kind = 0; kind < kSiteKinds; ++kind) {
+      int64_t width = 0;
+      if (training) width = saved_width(adapters, static_cast<int64_t>(i), kind);
+      else
+        for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) width = std::max(width, saved_width(adapters, layer, kind));
+      a.adapter[kind] = arena.take(Dtype::F32, {rows, width});
+    }
+  }
+  all.x_last = arena.take(Dtype::F32, {rows, c.hidden_size});
+  all.rstd_last = arena.take(Dtype::F32, {rows});
+  all.hidden = arena.take(Dtype::F32, {rows, c.hidden_size});
+  return all;
+}
+
+size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters) {
+  const ModelConfig& c = model.config;
+  int64_t ranks = 0;
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
+    for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, saved_width(adapters, layer, kind));
+  int64_t widest = std::max({c.hidden_size, c.intermediate_size, c.q_size()});
+  int64_t columns = c.hidden_size + c.intermediate_size + widest;
+  if (training) columns = 2 * c.hidden_size + std::max(2 * c.intermediate_size, 2 * c.q_size() + 2 * c.kv_size()) + widest + ranks;
+  return static_cast<size_t>(rows * columns) * sizeof(float) + 64 * 16;
+}
+
+void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
+  Activations& all = *pass.activations;
+  int64_t rows = batch.rows();
+  embedding(ctx, all.blocks[0].x.row_range(0, rows), model.embedding, batch.tokens);
+  for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
+    bool last = layer + 1 == model.config.num_hidden_layers;
+    Tensor next = last ? all.x_last : all.blocks[all.training ? static_cast<size_t>(layer) + 1 : 0].x;
+    block_forward({ctx, model, batch, pass, layer}, next.row_range(0, rows));
+  }
+  rms_norm(ctx, all.hidden.row_range(0, rows), all.rstd_last.row_range(0, rows), all.x_last.row_range(0, rows), vector_view(model.final_norm),
+           model.config.rms_norm_eps);
+}
+
+void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass& pass, AdapterSet& trained, const Tensor& d_hidden) {
+  Activations& all = *pass.activations;
+  int64_t rows = batch.rows(), first = first_trained_layer(trained, model.config.num_hidden_layers);
+  rms_norm_backward(ctx, d_hidden, d_hidden, all.x_last.row_range(0, rows), all.rstd_last.row_range(0, rows), vector_view(model.final_norm), false);
+  for (int64_t layer = model.config.num_hidden_layers - 1; layer >= first; --layer)
+    block_backward({ctx, model, batch, pass, layer}, trained, d_hidden, layer == first);
+}
+
+void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden) {
+  multiply_weight(ctx, logits, model.head, hidden, model.use_bf16);
+}
+
+}  // namespace loraine

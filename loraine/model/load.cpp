@@ -1,0 +1,142 @@
+// Placing weights: Hugging Face names to sites, all mismatches gathered before failing.
+#include "loraine/model/load.h"
+
+#include <fmt/format.h>
+
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+struct Placement {
+  const TensorSource& source;
+  std::string problems;
+  int count = 0;
+
+  void problem(const std::string& text) {
+    if (++count <= 5) problems += "\n  " + text;
+  }
+  const TensorInfo* check(const std::string& name, std::vector<int64_t> shape, const char* meaning) {
+    const TensorInfo* info = source.find(name);
+    if (!info) {
+      problem(name + ": missing");
+      return nullptr;
+    }
+    if (info->shape != shape) {
+      problem(fmt::format("{}: file has {}, config implies {} ({})", name, Tensor(nullptr, Dtype::F32, info->shape).shape_text(),
+                          Tensor(nullptr, Dtype::F32, shape).shape_text(), meaning));
+      return nullptr;
+    }
+    if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16) {
+      problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", name, info->stored_as));
+      return nullptr;
+    }
+    return info;
+  }
+  Tensor place(const std::string& name, int64_t rows, int64_t cols, const char* meaning, Buffer& owned) {
+    const TensorInfo* info = check(name, {rows, cols}, meaning);
+    if (!info) return {};
+    Tensor mapped = source.map(*info);
+    if (mapped.data && reinterpret_cast<uintptr_t>(mapped.data) % size_of(mapped.dtype) == 0) return mapped;
+    owned = Buffer(static_cast<size_t>(rows * cols) * size_of(info->dtype));
+    Tensor t(owned.data(), info->dtype, {rows, cols});
+    source.read(*info, t);
+    return t;
+  }
+  void vector(std::vector<float>& out, const std::string& name, int64_t size) {
+    const TensorInfo* info = check(name, {size}, "a vector of that size");
+    if (!info) return;
+    out.resize(static_cast<size_t>(size));
+    source.read(*info, Tensor(out.data(), Dtype::F32, {size}));
+  }
+  void part(Weight& weight, const std::string& name, int64_t out, int64_t in, bool bias, const char* meaning) {
+    WeightPart part;
+    part.name = name;
+    part.weight = place(name + ".weight", out, in, meaning, part.owned);
+    if (bias) {
+      if (const TensorInfo* info = check(name + ".bias", {out}, "one bias per output")) {
+        part.owned_bias = Buffer(static_cast<size_t>(out) * sizeof(float));
+        source.read(*info, Tensor(part.owned_bias.data(), Dtype::F32, {out}));
+        part.bias = static_cast<const float*>(part.owned_bias.data());
+      }
+    }
+    weight.parts.push_back(std::move(part));
+  }
+};
+
+void place_block(Placement& p, BlockWeights& block, const ModelConfig& c, int64_t layer) {
+  std::string prefix = fmt::format("model.layers.{}.", layer), attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+  p.vector(block.input_norm, prefix + "input_layernorm.weight", c.hidden_size);
+  p.vector(block.post_norm, prefix + "post_attention_layernorm.weight", c.hidden_size);
+  if (c.qk_norm) {
+    p.vector(block.q_norm, attention + "q_norm.weight", c.head_dim);
+    p.vector(block.k_norm, attention + "k_norm.weight", c.head_dim);
+  }
+  const char* heads = "num_attention_heads × head_dim, hidden_size";
+  const char* kv_heads = "num_key_value_heads × head_dim, hidden_size";
+  p.part(block.sites[kQkv], attention + "q_proj", c.q_size(), c.hidden_size, c.qkv_bias, heads);
+  p.part(block.sites[kQkv], attention + "k_proj", c.kv_size(), c.hidden_size, c.qkv_bias, kv_heads);
+  p.part(block.sites[kQkv], attention + "v_proj", c.kv_size(), c.hidden_size, c.qkv_bias, kv_heads);
+  p.part(block.sites[kOutput], attention + "o_proj", c.hidden_size, c.q_size(), c.output_bias, "hidden_size, num_attention_heads × head_dim");
+  p.part(block.sites[kGateUp], mlp + "gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, "intermediate_size, hidden_size");
+  p.part(block.sites[kGateUp], mlp + "up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, "intermediate_size, hidden_size");
+  p.part(block.sites[kDown], mlp + "down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, "hidden_size, intermediate_size");
+}
+
+}  // namespace
+
+std::vector<const Weight*> Model::sites() const {
+  std::vector<const Weight*> all;
+  for (const BlockWeights& block : blocks)
+    for (const Weight& weight : block.sites) all.push_back(&weight);
+  return all;
+}
+
+int64_t Model::parameter_count() const {
+  int64_t n = embedding.numel() + static_cast<int64_t>(final_norm.size());
+  if (!config.tie_word_embeddings) n += head.in() * head.out();
+  for (const BlockWeights& block : blocks) {
+    n += static_cast<int64_t>(block.input_norm.size() + block.post_norm.size() + block.q_norm.size() + block.k_norm.size());
+    for (const Weight& weight : block.sites)
+      for (const WeightPart& part : weight.parts) n += part.weight.numel() + (part.bias ? part.weight.rows() : 0);
+  }
+  return n;
+}
+
+size_t Model::weight_bytes() const {
+  size_t n = embedding.bytes();
+  if (!config.tie_word_embeddings)
+    for (const WeightPart& part : head.parts) n += part.weight.bytes();
+  for (const BlockWeights& block : blocks)
+    for (const Weight& weight : block.sites)
+      for (const WeightPart& part : weight.parts) n += part.weight.bytes();
+  return n;
+}
+
+Model load_model(ModelFiles& files, bool bf16) {
+  Model model;
+  model.path = files.path;
+  model.config = model_config(files.config, files.path + "/config.json");
+  model.use_bf16 = bf16;
+  model.source = std::shared_ptr<TensorSource>(std::move(files.tensors));
+  const ModelConfig& c = model.config;
+  Placement p{*model.source, {}};
+  model.embedding = p.place("model.embed_tokens.weight", c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
+  p.vector(model.final_norm, "model.norm.weight", c.hidden_size);
+  model.blocks.resize(static_cast<size_t>(c.num_hidden_layers));
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) place_block(p, model.blocks[static_cast<size_t>(layer)], c, layer);
+  if (c.tie_word_embeddings) {
+    WeightPart part;
+    part.name = "lm_head";
+    part.weight = model.embedding;
+    model.head.parts.push_back(std::move(part));
+  } else {
+    p.part(model.head, "lm_head", c.vocab_size, c.hidden_size, false, "vocab_size, hidden_size");
+  }
+  if (p.count)
+    throw Error(ErrorKind::bad_data, fmt::format("{}: {} tensors disagree with config.json:{}", files.path, p.count, p.problems),
+                "is config.json from another model?");
+  return model;
+}
+
+}  // namespace loraine

@@ -1,0 +1,11 @@
+// From files to a Model: checks every tensor against config.json, maps weights in place where their type allows. Called by every command.
+#pragma once
+#include "loraine/io/model_files.h"
+#include "loraine/model/model.h"
+
+namespace loraine {
+
+// Takes over files.tensors. bf16: products in bf16 where the machine has the instructions.
+Model load_model(ModelFiles& files, bool bf16 = false);
+
+}  // namespace loraine

@@ -1,0 +1,36 @@
+// The frozen base: configuration and weights, const once loaded. One model serves any number of adapter sets.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loraine/adapters/adapter.h"
+#include "loraine/io/tensor_source.h"
+#include "loraine/model/config.h"
+#include "loraine/quant/weight.h"
+
+namespace loraine {
+
+struct BlockWeights {
+  std::vector<float> input_norm, post_norm;  // [C]
+  std::vector<float> q_norm, k_norm;         // [D], empty unless qk_norm
+  Weight sites[kSiteKinds];                  // qkv, output, gate_up, down
+};
+
+struct Model {
+  ModelConfig config;
+  std::string path;
+  Tensor embedding;              // [V, C] as stored
+  Buffer embedding_memory;       // empty when mapped
+  Weight head;                   // [V, C]; the embedding itself when tied
+  std::vector<float> final_norm; // [C]
+  std::vector<BlockWeights> blocks;
+  bool use_bf16 = false;
+  std::shared_ptr<TensorSource> source;  // keeps mapped weights alive
+
+  std::vector<const Weight*> sites() const;  // [layers · kSiteKinds], what attach_lora takes
+  int64_t parameter_count() const;
+  size_t weight_bytes() const;
+};
+
+}  // namespace loraine

@@ -1,0 +1,60 @@
+// Gathers labelled rows, runs the head and the cross entropy chunk by chunk, and scatters the gradient back.
+#include "loraine/train/loss.h"
+
+#include <algorithm>
+
+#include "loraine/kernels/cross_entropy.h"
+#include "loraine/kernels/elementwise.h"
+
+namespace loraine {
+
+size_t loss_scratch_bytes(const ModelConfig& c, int64_t rows) {
+  int64_t chunk = std::min(rows, kLossChunk);
+  return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8;
+}
+
+LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden, float grad_scale,
+                                Arena& scratch) {
+  std::vector<int64_t> rows;
+  std::vector<int32_t> labels;
+  for (int64_t t = 0; t < batch.rows(); ++t) {
+    int32_t label = batch.labels[static_cast<size_t>(t)];
+    if (label == kIgnoreLabel) continue;
+    rows.push_back(t);
+    labels.push_back(label);
+  }
+  int64_t n = static_cast<int64_t>(rows.size());
+  std::vector<double> losses(rows.size());
+  std::vector<uint8_t> correct(rows.size());
+  size_t mark = scratch.mark();
+  Tensor d_labelled = scratch.take(Dtype::F32, {std::max<int64_t>(n, 1), model.config.hidden_size});
+  for (int64_t first = 0; first < n; first += kLossChunk) {
+    int64_t count = std::min(kLossChunk, n - first);
+    size_t inner = scratch.mark();
+    Tensor x = scratch.take(Dtype::F32, {count, model.config.hidden_size}), logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
+    size_t f = static_cast<size_t>(first), c = static_cast<size_t>(count);
+    gather_rows(ctx, x, hidden, std::span(rows).subspan(f, c));
+    head_logits(ctx, model, logits, x);
+    cross_entropy(ctx, logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c), grad_scale);
+    if (grad_scale != 0) multiply_weight_backward(ctx, d_labelled.row_range(first, count), model.head, logits, false, model.use_bf16);
+    scratch.release(inner);
+  }
+  if (grad_scale != 0) scatter_rows(ctx, d_hidden, d_labelled.row_range(0, n), rows);
+  scratch.release(mark);
+
+  LossSums sums;
+  sums.labels = n;
+  size_t i = 0;
+  for (const Sequence& sequence : batch.sequences) {
+    int64_t right = 0, all = 0;
+    for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++all) {
+      sums.loss += losses[i];
+      right += correct[i];
+    }
+    if (all) sums.accuracy += static_cast<double>(right) / static_cast<double>(all);
+    ++sums.sequences;
+  }
+  return sums;
+}
+
+}  // namespace loraine

@@ -1,0 +1,20 @@
+// Loss over trained tokens only, in chunks: full logits of a batch exist nowhere. Called by the step loop and by evaluation.
+#pragma once
+#include "loraine/model/decoder.h"
+
+namespace loraine {
+
+inline constexpr int64_t kLossChunk = 256;  // rows of logits at a time
+
+struct LossSums {
+  double loss = 0;      // sum of −log p over labelled rows
+  int64_t labels = 0;   // labelled rows (shifted)
+  double accuracy = 0;  // sum over sequences of the share of labels predicted right
+  int64_t sequences = 0;
+};
+
+size_t loss_scratch_bytes(const ModelConfig& config, int64_t rows);
+// hidden [T, C]. With grad_scale != 0 d_hidden [T, C] gets the gradient of grad_scale · loss; otherwise it is not touched.
+LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden, float grad_scale, Arena& scratch);
+
+}  // namespace loraine

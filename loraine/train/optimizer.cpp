@@ -1,0 +1,36 @@
+// Moments in one buffer, parameters in the order of their names.
+#include "loraine/train/optimizer.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace loraine {
+
+Optimizer::Optimizer(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {
+  size_t elements = 0;
+  for (const Parameter& p : parameters_) elements += static_cast<size_t>(p.value.numel());
+  memory_ = Buffer(2 * elements * sizeof(float), true);
+  float* next = static_cast<float*>(memory_.data());
+  for (const Parameter& p : parameters_) {
+    int64_t n = p.value.numel();
+    moments_.push_back({p.name, Tensor(next, Dtype::F32, {p.value.rows(), p.value.cols()}), Tensor(next + n, Dtype::F32, {p.value.rows(), p.value.cols()})});
+    next += 2 * n;
+  }
+}
+
+void Optimizer::zero_gradients() {
+  for (const Parameter& p : parameters_) std::memset(p.gradient.data, 0, p.gradient.bytes());
+}
+
+double Optimizer::gradient_norm(Context& ctx) const {
+  double sum = 0;
+  for (const Parameter& p : parameters_) sum += sum_of_squares(ctx, p.gradient);
+  return std::sqrt(sum);
+}
+
+void Optimizer::step(Context& ctx, const AdamW& options, double norm, double max_norm) {
+  float scale = max_norm > 0 ? static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))) : 1.0f;
+  for (size_t i = 0; i < parameters_.size(); ++i) adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale, options);
+}
+
+}  // namespace loraine

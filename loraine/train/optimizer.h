@@ -1,0 +1,26 @@
+// AdamW over the parameters of one adapter set, with clipping by the global norm. Called by the step loop.
+#pragma once
+#include "loraine/adapters/adapter.h"
+#include "loraine/kernels/adamw.h"
+#include "loraine/train/checkpoint.h"
+
+namespace loraine {
+
+class Optimizer {
+ public:
+  explicit Optimizer(std::vector<Parameter> parameters);
+  void zero_gradients();
+  double gradient_norm(Context& ctx) const;
+  // Clips to max_norm when above 0 (torch: scale = max_norm / (norm + 1e-6), at most 1), then AdamW.
+  void step(Context& ctx, const AdamW& options, double norm, double max_norm);
+  const std::vector<Moments>& moments() const { return moments_; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  size_t bytes() const { return memory_.bytes(); }
+
+ private:
+  std::vector<Parameter> parameters_;
+  std::vector<Moments> moments_;
+  Buffer memory_;
+};
+
+}  // namespace loraine

@@ -1,0 +1,35 @@
+// The story of a run: load, attach, plan memory, step, evaluate, save. Called by the command line; prints nothing itself.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "loraine/data/dataset.h"
+#include "loraine/io/model_files.h"
+#include "loraine/train/config.h"
+
+namespace loraine {
+
+struct TrainSummary {  // what the table before training shows
+  int64_t parameters = 0, trainable = 0;
+  size_t weight_bytes = 0, adapter_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, scratch_bytes = 0;
+  int64_t micro_batch_rows = 0, steps = 0, batches_per_epoch = 0;
+};
+
+struct TrainScreen {
+  std::function<void(const TrainSummary&)> summary;
+  std::function<void(const std::string&)> message;
+  std::function<void(int64_t step, int64_t total, double loss, double learning_rate, double tokens_per_second)> progress;
+};
+
+struct TrainInput {
+  TrainConfig config;
+  ModelFiles files;
+  DataSplit data;
+  const std::atomic<bool>* stop = nullptr;  // set by a signal: the step is finished, a checkpoint saved
+};
+
+enum class TrainEnd { finished, stopped, dry_run };
+TrainEnd train(TrainInput& input, const TrainScreen& screen);
+
+}  // namespace loraine
