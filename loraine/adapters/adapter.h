@@ -1,4 +1,5 @@
-// What is added at a linear site. A site is one fused weight of one layer (q,k,v · o · gate,up · down); an adapter holds what is trained there.
+// What is added at a linear site. A site is one fused weight of one layer (q,k,v · o · gate,up · down); an adapter holds what is trained
+// there.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -38,7 +39,7 @@ struct AdapterSet {
   std::string name = "default";
   std::vector<std::unique_ptr<Adapter>> sites;  // [layers · kSiteKinds]; empty pointers where nothing is adapted
   Adapter* at(int64_t layer, SiteKind kind) const { return sites[static_cast<size_t>(layer) * kSiteKinds + kind].get(); }
-  std::vector<Parameter> parameters() const;    // sorted by name
+  std::vector<Parameter> parameters() const;  // sorted by name
 };
 
 }  // namespace loraine

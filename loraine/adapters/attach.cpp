@@ -22,23 +22,26 @@ class Regex {
   explicit Regex(const std::string& pattern) : pattern_(pattern), code_(nullptr, pcre2_code_free) {
     int error = 0;
     PCRE2_SIZE offset = 0;
-    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &error,
-                              &offset, nullptr));
+    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED,
+                              &error, &offset, nullptr));
     if (!code_) {
       char text[200] = {};
       pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(text), sizeof text);
-      throw Error(ErrorKind::usage, "the pattern '" + pattern + "' is not a regular expression: " + text + " at character " + std::to_string(offset));
+      throw Error(ErrorKind::usage,
+                  "the pattern '" + pattern + "' is not a regular expression: " + text + " at character " + std::to_string(offset));
     }
   }
   bool matches(const std::string& text) const {
     std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(pcre2_match_data_create_from_pattern(code_.get(), nullptr),
-                                                                             pcre2_match_data_free);
-    std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)> limits(pcre2_match_context_create(nullptr), pcre2_match_context_free);
+                                                                              pcre2_match_data_free);
+    std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)> limits(pcre2_match_context_create(nullptr),
+                                                                                     pcre2_match_context_free);
     pcre2_set_match_limit(limits.get(), 100000);
     pcre2_set_depth_limit(limits.get(), 10000);
     int rc = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0, match.get(), limits.get());
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-      throw Error(ErrorKind::usage, "the pattern '" + pattern_ + "' takes too long on '" + text + "'", "write it without nested repetition");
+      throw Error(ErrorKind::usage, "the pattern '" + pattern_ + "' takes too long on '" + text + "'",
+                  "write it without nested repetition");
     return rc >= 0;
   }
 
@@ -56,7 +59,8 @@ bool ends_with_name(const std::string& path, const std::string& name) {
 int64_t layer_index(const std::string& path) {
   std::stringstream in(path);
   for (std::string segment; std::getline(in, segment, '.');)
-    if (!segment.empty() && segment.size() < 10 && std::all_of(segment.begin(), segment.end(), [](unsigned char c) { return std::isdigit(c); }))
+    if (!segment.empty() && segment.size() < 10 &&
+        std::all_of(segment.begin(), segment.end(), [](unsigned char c) { return std::isdigit(c); }))
       return std::stoll(segment);
   return -1;
 }
@@ -74,7 +78,8 @@ struct Targets {
     bool named = std::any_of(config.target_modules.begin(), config.target_modules.end(),
                              [&](const std::string& name) { return ends_with_name(path, name); });
     if (!named || config.layers_to_transform.empty()) return named;
-    return std::find(config.layers_to_transform.begin(), config.layers_to_transform.end(), layer_index(path)) != config.layers_to_transform.end();
+    return std::find(config.layers_to_transform.begin(), config.layers_to_transform.end(), layer_index(path)) !=
+           config.layers_to_transform.end();
   }
   const LoraConfig& config;
   std::unique_ptr<Regex> regex, exclude;
@@ -106,7 +111,8 @@ void set_targets(LoraConfig& config, const std::string& lora_target) {
 }
 
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained) {
-  if (config.r <= 0) throw Error(ErrorKind::usage, "lora_rank is " + std::to_string(config.r) + ", expected a number above 0", "set lora_rank: 8");
+  if (config.r <= 0)
+    throw Error(ErrorKind::usage, "lora_rank is " + std::to_string(config.r) + ", expected a number above 0", "set lora_rank: 8");
   Targets targets(config);
   AdapterSet set;
   set.sites.resize(sites.size());
@@ -120,14 +126,16 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
       if (targets.contains(weight.name)) {
         int64_t r = by_pattern(config.rank_pattern, weight.name, config.r);
         double alpha = by_pattern(config.alpha_pattern, weight.name, config.lora_alpha);
-        if (r <= 0) throw Error(ErrorKind::usage, "rank_pattern gives " + weight.name + " rank " + std::to_string(r) + ", expected a number above 0");
+        if (r <= 0)
+          throw Error(ErrorKind::usage, "rank_pattern gives " + weight.name + " rank " + std::to_string(r) + ", expected a number above 0");
         double scale = alpha / (config.use_rslora ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r));
         parts.push_back({static_cast<int>(p), offset, out, r, static_cast<float>(scale), weight.name});
         any = true;
       }
       offset += out;
     }
-    if (!parts.empty()) set.sites[s] = std::make_unique<Lora>(sites[s]->in(), std::move(parts), static_cast<float>(config.lora_dropout), s, trained);
+    if (!parts.empty())
+      set.sites[s] = std::make_unique<Lora>(sites[s]->in(), std::move(parts), static_cast<float>(config.lora_dropout), s, trained);
   }
   if (!any) {
     std::string wanted = config.target_regex;

@@ -1,4 +1,5 @@
-// From adapter_config.json's words (targets, ranks, patterns) to an AdapterSet over the sites of a model. Called by train, chat, export, trace.
+// From adapter_config.json's words (targets, ranks, patterns) to an AdapterSet over the sites of a model. Called by train, chat, export,
+// trace.
 #pragma once
 #include <map>
 #include <nlohmann/json_fwd.hpp>
@@ -16,7 +17,7 @@ struct LoraConfig {
   double lora_alpha = 8;
   double lora_dropout = 0;
   bool use_rslora = false;
-  std::string init_lora_weights = "true";  // "true", "false" or "gaussian"
+  std::string init_lora_weights = "true";   // "true", "false" or "gaussian"
   std::vector<std::string> target_modules;  // names matched as suffixes of module paths
   std::string target_regex;                 // instead of names: full match of the whole path
   std::vector<std::string> exclude_modules;

@@ -6,11 +6,11 @@
 namespace loraine {
 
 struct LoraPart {
-  int part = 0;          // which part of the fused weight
-  int64_t offset = 0;    // first column of this part in y
+  int part = 0;        // which part of the fused weight
+  int64_t offset = 0;  // first column of this part in y
   int64_t out = 0, r = 0;
   float scale = 1;
-  std::string name;      // module path
+  std::string name;  // module path
 };
 
 class Lora : public Adapter {
@@ -24,7 +24,7 @@ class Lora : public Adapter {
   void merge_into(Context& ctx, const Tensor& w, int part) const override;
   const std::vector<LoraPart>& parts() const { return parts_; }
   Tensor a(size_t i) const { return a_.row_range(rank_offset_[i], parts_[i].r); }  // [r, in]
-  Tensor b(size_t i) const { return b_[i]; }                                        // [out, r]
+  Tensor b(size_t i) const { return b_[i]; }                                       // [out, r]
 
  private:
   int64_t in_, total_rank_ = 0;
@@ -34,8 +34,8 @@ class Lora : public Adapter {
   uint64_t site_;
   bool trained_;
   Buffer memory_;
-  Tensor a_, d_a_;                // [R, in]
-  std::vector<Tensor> b_, d_b_;   // [out, r] each
+  Tensor a_, d_a_;               // [R, in]
+  std::vector<Tensor> b_, d_b_;  // [out, r] each
 };
 
 }  // namespace loraine

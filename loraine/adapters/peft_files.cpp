@@ -15,9 +15,21 @@ namespace loraine {
 namespace {
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
-constexpr const char* kNotBuilt[] = {"use_dora",          "modules_to_save",  "lora_bias",        "target_parameters", "layer_replication",
-                                     "use_qalora",        "trainable_token_indices", "alora_invocation_tokens", "arrow_config", "use_bdlora",
-                                     "velora_config",     "monteclora_config", "kasa_config",     "layers_pattern",    "fan_in_fan_out"};
+constexpr const char* kNotBuilt[] = {"use_dora",
+                                     "modules_to_save",
+                                     "lora_bias",
+                                     "target_parameters",
+                                     "layer_replication",
+                                     "use_qalora",
+                                     "trainable_token_indices",
+                                     "alora_invocation_tokens",
+                                     "arrow_config",
+                                     "use_bdlora",
+                                     "velora_config",
+                                     "monteclora_config",
+                                     "kasa_config",
+                                     "layers_pattern",
+                                     "fan_in_fan_out"};
 
 bool is_off(const Json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) || ((value.is_array() || value.is_object()) && value.empty()) ||
@@ -42,7 +54,8 @@ std::vector<std::string> names(const Json& value, const std::string& file, const
 LoraConfig read_lora_config(const std::string& folder) {
   std::string file = folder + "/adapter_config.json";
   Json json = parse_json_file(file);
-  if (!json.is_object() || !json.contains("peft_type")) throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
+  if (!json.is_object() || !json.contains("peft_type"))
+    throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
   if (json["peft_type"] != "LORA") wrong(file, "peft_type", json["peft_type"], "\"LORA\"");
   for (const char* key : kNotBuilt)
     if (json.contains(key) && !is_off(json[key])) wrong(file, key, json[key], "it switched off: loraine does not build it yet");
@@ -57,16 +70,20 @@ LoraConfig read_lora_config(const std::string& folder) {
   number("lora_alpha", config.lora_alpha);
   number("lora_dropout", config.lora_dropout);
   if (config.r <= 0 || config.r > 65536) wrong(file, "r", json["r"], "a rank from 1 to 65536");
-  if (!(config.lora_dropout >= 0 && config.lora_dropout < 1)) wrong(file, "lora_dropout", json["lora_dropout"], "a share from 0 to below 1");
+  if (!(config.lora_dropout >= 0 && config.lora_dropout < 1))
+    wrong(file, "lora_dropout", json["lora_dropout"], "a share from 0 to below 1");
   if (json.contains("use_rslora")) {
     if (!json["use_rslora"].is_boolean()) wrong(file, "use_rslora", json["use_rslora"], "true or false");
     config.use_rslora = json["use_rslora"].get<bool>();
   }
   if (json.contains("init_lora_weights")) {
     const Json& init = json["init_lora_weights"];
-    config.init_lora_weights = init.is_boolean() ? (init.get<bool>() ? "true" : "false") : init.is_string() ? init.get<std::string>() : "true";
+    config.init_lora_weights = init.is_boolean()  ? (init.get<bool>() ? "true" : "false")
+                               : init.is_string() ? init.get<std::string>()
+                                                  : "true";
     if (config.init_lora_weights != "true" && config.init_lora_weights != "false" && config.init_lora_weights != "gaussian")
-      wrong(file, "init_lora_weights", init, "true, false or \"gaussian\": other values change the base model, which loraine does not build yet");
+      wrong(file, "init_lora_weights", init,
+            "true, false or \"gaussian\": other values change the base model, which loraine does not build yet");
   }
   const Json targets = json.value("target_modules", Json());
   if (targets.is_string() && targets != "all-linear") config.target_regex = targets.get<std::string>();
@@ -112,17 +129,20 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   };
   for (const Parameter& p : set.parameters()) {
     const TensorInfo* info = source->find(p.name);
-    if (!info) { problem(p.name + ": missing"); continue; }
+    if (!info) {
+      problem(p.name + ": missing");
+      continue;
+    }
     left.erase(p.name);
     Tensor stored(nullptr, info->dtype, info->shape);
     if (stored.shape_text() != p.value.shape_text())
       problem(fmt::format("{}: file has {}, config implies {}", p.name, stored.shape_text(), p.value.shape_text()));
-    else
-      source->read(*info, p.value);
+    else source->read(*info, p.value);
   }
   for (const std::string& name : left) problem(name + ": belongs to no module of this model and config");
-  if (count) throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),
-                         "is the adapter for another model?");
+  if (count)
+    throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),
+                "is the adapter for another model?");
 }
 
 AdapterSet load_adapter(const std::vector<const Weight*>& sites, const std::string& folder, bool trained, LoraConfig* config_out) {
@@ -144,7 +164,8 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
   for (const Parameter& p : set.parameters()) tensors.emplace_back(p.name, p.value);
   write_safetensors(folder + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
 
-  nlohmann::ordered_json targets = config.target_regex.empty() ? nlohmann::ordered_json(config.target_modules) : nlohmann::ordered_json(config.target_regex);
+  nlohmann::ordered_json targets =
+      config.target_regex.empty() ? nlohmann::ordered_json(config.target_modules) : nlohmann::ordered_json(config.target_regex);
   auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(list); };
   nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = nlohmann::ordered_json::object();
   for (const auto& [name, r] : config.rank_pattern) ranks[name] = r;
@@ -152,17 +173,43 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
   bool whole_alpha = config.lora_alpha == static_cast<double>(static_cast<int64_t>(config.lora_alpha));
   const nlohmann::ordered_json none;
   const nlohmann::ordered_json empty = nlohmann::ordered_json::object();
-  nlohmann::ordered_json json = {
-      {"alora_invocation_tokens", none}, {"alpha_pattern", alphas}, {"arrow_config", none}, {"auto_mapping", none},
-      {"base_model_name_or_path", config.base_model_name_or_path}, {"bias", "none"}, {"corda_config", none}, {"ensure_weight_tying", false},
-      {"eva_config", none},
-      {"exclude_modules", config.exclude_regex.empty() ? list_or_null(config.exclude_modules) : nlohmann::ordered_json(config.exclude_regex)},
-      {"fan_in_fan_out", false}, {"inference_mode", true}, {"init_lora_weights", true}, {"layer_replication", none}, {"layers_pattern", none},
-      {"layers_to_transform", list_or_null(config.layers_to_transform)}, {"loftq_config", empty}, {"lora_alpha", config.lora_alpha},
-      {"lora_bias", false}, {"lora_dropout", config.lora_dropout}, {"megatron_config", none}, {"megatron_core", "megatron.core"},
-      {"modules_to_save", none}, {"peft_type", "LORA"}, {"peft_version", "0.18.1"}, {"qalora_group_size", 16}, {"r", config.r},
-      {"rank_pattern", ranks}, {"revision", none}, {"target_modules", targets}, {"target_parameters", none}, {"task_type", "CAUSAL_LM"},
-      {"trainable_token_indices", none}, {"use_dora", false}, {"use_qalora", false}, {"use_rslora", config.use_rslora}};
+  nlohmann::ordered_json json = {{"alora_invocation_tokens", none},
+                                 {"alpha_pattern", alphas},
+                                 {"arrow_config", none},
+                                 {"auto_mapping", none},
+                                 {"base_model_name_or_path", config.base_model_name_or_path},
+                                 {"bias", "none"},
+                                 {"corda_config", none},
+                                 {"ensure_weight_tying", false},
+                                 {"eva_config", none},
+                                 {"exclude_modules", config.exclude_regex.empty() ? list_or_null(config.exclude_modules)
+                                                                                  : nlohmann::ordered_json(config.exclude_regex)},
+                                 {"fan_in_fan_out", false},
+                                 {"inference_mode", true},
+                                 {"init_lora_weights", true},
+                                 {"layer_replication", none},
+                                 {"layers_pattern", none},
+                                 {"layers_to_transform", list_or_null(config.layers_to_transform)},
+                                 {"loftq_config", empty},
+                                 {"lora_alpha", config.lora_alpha},
+                                 {"lora_bias", false},
+                                 {"lora_dropout", config.lora_dropout},
+                                 {"megatron_config", none},
+                                 {"megatron_core", "megatron.core"},
+                                 {"modules_to_save", none},
+                                 {"peft_type", "LORA"},
+                                 {"peft_version", "0.18.1"},
+                                 {"qalora_group_size", 16},
+                                 {"r", config.r},
+                                 {"rank_pattern", ranks},
+                                 {"revision", none},
+                                 {"target_modules", targets},
+                                 {"target_parameters", none},
+                                 {"task_type", "CAUSAL_LM"},
+                                 {"trainable_token_indices", none},
+                                 {"use_dora", false},
+                                 {"use_qalora", false},
+                                 {"use_rslora", config.use_rslora}};
   if (whole_alpha) json["lora_alpha"] = static_cast<int64_t>(config.lora_alpha);
   if (config.init_lora_weights == "gaussian") json["init_lora_weights"] = "gaussian";
   if (config.init_lora_weights == "false") json["init_lora_weights"] = false;

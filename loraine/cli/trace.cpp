@@ -26,12 +26,14 @@ std::vector<int64_t> read_i64(const TensorSource& source, const std::string& fil
     if (required) throw Error(ErrorKind::bad_data, fmt::format("{}: no tensor {}, expected int64 [B, T]", file, name));
     return {};
   }
-  if (info->dtype != Dtype::I64 || info->shape.size() != 2) throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, expected I64 [B, T]", file, name, info->stored_as));
+  if (info->dtype != Dtype::I64 || info->shape.size() != 2)
+    throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, expected I64 [B, T]", file, name, info->stored_as));
   if (in.rows == 0) {
     in.rows = info->shape[0];
     in.columns = info->shape[1];
   }
-  if (info->shape[0] != in.rows || info->shape[1] != in.columns) throw Error(ErrorKind::bad_data, fmt::format("{}: {} has another shape than input_ids", file, name));
+  if (info->shape[0] != in.rows || info->shape[1] != in.columns)
+    throw Error(ErrorKind::bad_data, fmt::format("{}: {} has another shape than input_ids", file, name));
   Tensor view = source.map(*info);
   std::vector<int64_t> values(static_cast<size_t>(in.rows * in.columns));
   std::memcpy(values.data(), view.data, view.bytes());
@@ -47,8 +49,10 @@ Batch to_batch(const TraceInput& in, int64_t vocab, std::vector<int64_t>& from, 
       if (in.mask.empty() || in.mask[static_cast<size_t>(b * in.columns + t)]) ++length;
     for (int64_t t = 0; t < length; ++t) {
       size_t at = static_cast<size_t>(b * in.columns + t);
-      if (!in.mask.empty() && !in.mask[at]) throw Error(ErrorKind::bad_data, "attention_mask: padding before a token; only right padding is taken");
-      if (in.ids[at] < 0 || in.ids[at] >= vocab) throw Error(ErrorKind::bad_data, fmt::format("input_ids: {} lies outside the vocabulary of {}", in.ids[at], vocab));
+      if (!in.mask.empty() && !in.mask[at])
+        throw Error(ErrorKind::bad_data, "attention_mask: padding before a token; only right padding is taken");
+      if (in.ids[at] < 0 || in.ids[at] >= vocab)
+        throw Error(ErrorKind::bad_data, fmt::format("input_ids: {} lies outside the vocabulary of {}", in.ids[at], vocab));
       batch.tokens.push_back(static_cast<int32_t>(in.ids[at]));
       batch.positions.push_back(static_cast<int32_t>(t));
       bool next = t + 1 < length && !in.labels.empty();
@@ -118,14 +122,16 @@ int run_trace(const std::vector<std::string>& args) {
 
   Buffer logits_memory(static_cast<size_t>(in.rows * in.columns * vocab) * sizeof(float), true);
   Tensor logits(logits_memory.data(), Dtype::F32, {in.rows * in.columns, vocab});
-  for (int64_t t = 0; t < batch.rows(); ++t) head_logits(ctx, model, logits.row_range(from[static_cast<size_t>(t)], 1), activations.hidden.row_range(t, 1));
+  for (int64_t t = 0; t < batch.rows(); ++t)
+    head_logits(ctx, model, logits.row_range(from[static_cast<size_t>(t)], 1), activations.hidden.row_range(t, 1));
   std::vector<std::pair<std::string, Tensor>> out = {{"logits", Tensor(logits.data, Dtype::F32, {in.rows, in.columns, vocab})}};
   float loss = 0;
   if (!in.labels.empty()) {
     Buffer d_memory(static_cast<size_t>(batch.rows() * model.config.hidden_size) * sizeof(float));
     Tensor d(d_memory.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
     double divisor = static_cast<double>(std::max<int64_t>(labels, 1));
-    LossSums sums = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, gradients ? static_cast<float>(1 / divisor) : 0, scratch);
+    LossSums sums =
+        loss_and_head_gradient(ctx, model, batch, activations.hidden, d, gradients ? static_cast<float>(1 / divisor) : 0, scratch);
     loss = static_cast<float>(sums.loss / divisor);
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
     if (gradients && adapted) {

@@ -2,9 +2,9 @@
 #include "loraine/train/train.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <csignal>
-#include <unistd.h>
 
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
@@ -41,24 +41,35 @@ DataOptions data_options(const TrainConfig& c) {
 
 void print_data(const char* name, const Dataset& data) {
   if (data.num_rows == 0) return;
-  print_stderr(table_text(fmt::format("{} data", name), {{"examples", count_text(static_cast<int64_t>(data.examples.size()))},
-                                                         {"tokens", count_text(data.num_tokens)},
-                                                         {"trained tokens", count_text(data.num_trained)},
-                                                         {"longest", count_text(data.longest)},
-                                                         {"cut", count_text(data.num_truncated)},
-                                                         {"dropped", count_text(data.num_dropped)}}, false));
+  print_stderr(table_text(fmt::format("{} data", name),
+                          {{"examples", count_text(static_cast<int64_t>(data.examples.size()))},
+                           {"tokens", count_text(data.num_tokens)},
+                           {"trained tokens", count_text(data.num_trained)},
+                           {"longest", count_text(data.longest)},
+                           {"cut", count_text(data.num_truncated)},
+                           {"dropped", count_text(data.num_dropped)}},
+                          false));
   for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
 }
 
 void print_summary(const TrainSummary& s) {
   auto bytes = [](size_t n) { return bytes_text(static_cast<double>(n)); };
-  print_stderr(table_text("parameters", {{"trainable", count_text(s.trainable)},
-                                         {"all", count_text(s.parameters)},
-                                         {"percent", fmt::format("{:.4f}", 100.0 * static_cast<double>(s.trainable) / static_cast<double>(s.parameters))}}, false));
-  print_stderr(table_text("memory", {{"weights", bytes(s.weight_bytes)}, {"adapter and gradients", bytes(s.adapter_bytes)}, {"optimizer", bytes(s.optimizer_bytes)},
-                                     {"activations", bytes(s.activation_bytes)}, {"scratch", bytes(s.scratch_bytes)},
-                                     {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}}, false));
-  print_stderr(fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
+  print_stderr(
+      table_text("parameters",
+                 {{"trainable", count_text(s.trainable)},
+                  {"all", count_text(s.parameters)},
+                  {"percent", fmt::format("{:.4f}", 100.0 * static_cast<double>(s.trainable) / static_cast<double>(s.parameters))}},
+                 false));
+  print_stderr(table_text("memory",
+                          {{"weights", bytes(s.weight_bytes)},
+                           {"adapter and gradients", bytes(s.adapter_bytes)},
+                           {"optimizer", bytes(s.optimizer_bytes)},
+                           {"activations", bytes(s.activation_bytes)},
+                           {"scratch", bytes(s.scratch_bytes)},
+                           {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}},
+                          false));
+  print_stderr(
+      fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
 }
 
 }  // namespace
@@ -71,8 +82,13 @@ int run_train(const std::vector<std::string>& args) {
   ModelText text = open_text(input.files);
   DataOptions options = data_options(c);
   if (!options.template_name && !text.chat_template) options.template_name = "empty";
-  if (auto it = input.files.config.find("vocab_size"); it != input.files.config.end() && it->is_number_integer()) options.vocab_size = it->get<int64_t>();
+  if (auto it = input.files.config.find("vocab_size"); it != input.files.config.end() && it->is_number_integer())
+    options.vocab_size = it->get<int64_t>();
   SpecialTokens special;
+  if (text.tokenizer)
+    special = read_special_tokens(input.files.tokenizer_config ? nlohmann::ordered_json::parse(input.files.tokenizer_config->dump())
+                                                               : nlohmann::ordered_json::object(),
+                                  *text.tokenizer);
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
@@ -83,7 +99,9 @@ int run_train(const std::vector<std::string>& args) {
   TrainScreen screen;
   screen.summary = print_summary;
   screen.message = [&](const std::string& line) { bar.message(line); };
-  screen.progress = [&](int64_t step, int64_t total, double loss, double rate, double speed) { bar.update({step, total, loss, rate, speed, {}}); };
+  screen.progress = [&](int64_t step, int64_t total, double loss, double rate, double speed) {
+    bar.update({step, total, loss, rate, speed, {}});
+  };
   TrainEnd end = train(input, screen);
   if (end == TrainEnd::dry_run) return 0;
   bar.finish();

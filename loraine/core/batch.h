@@ -1,4 +1,5 @@
-// What to compute: tokens of several sequences laid end to end, without padding. Plain data; `data` and `generate` fill it, `model` reads it.
+// What to compute: tokens of several sequences laid end to end, without padding. Plain data; `data` and `generate` fill it, `model` reads
+// it.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -8,13 +9,13 @@ namespace loraine {
 inline constexpr int32_t kIgnoreLabel = -100;
 
 struct Sequence {
-  int64_t start = 0;     // first row in the batch
-  int64_t length = 0;    // rows of this sequence in the batch
-  int64_t kv_start = 0;  // first row of its keys and values (in the batch itself when training, in the KV cache when generating)
-  int64_t kv_length = 0; // keys and values visible, these rows included; causal, aligned at the end
+  int64_t start = 0;      // first row in the batch
+  int64_t length = 0;     // rows of this sequence in the batch
+  int64_t kv_start = 0;   // first row of its keys and values (in the batch itself when training, in the KV cache when generating)
+  int64_t kv_length = 0;  // keys and values visible, these rows included; causal, aligned at the end
 };
 
-struct AdapterRows {      // rows [start, start + length) run with adapter set `set` of the Pass; rows in no range run the base alone
+struct AdapterRows {  // rows [start, start + length) run with adapter set `set` of the Pass; rows in no range run the base alone
   int64_t start = 0, length = 0;
   int set = 0;
 };

@@ -12,7 +12,10 @@ namespace {
 TEST(Dtype, HalfRoundTripsEveryValue) {
   for (uint32_t h = 0; h < 65536; ++h) {
     float x = f16_to_f32(static_cast<f16>(h));
-    if (std::isnan(x)) { EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(x)))); continue; }
+    if (std::isnan(x)) {
+      EXPECT_TRUE(std::isnan(f16_to_f32(f32_to_f16(x))));
+      continue;
+    }
     EXPECT_EQ(f32_to_f16(x), h) << x;
   }
   EXPECT_EQ(f32_to_f16(65520.0f), 0x7c00);
@@ -21,8 +24,8 @@ TEST(Dtype, HalfRoundTripsEveryValue) {
 
 TEST(Dtype, BfloatRoundsToNearestEven) {
   EXPECT_EQ(f32_to_bf16(1.0f), 0x3f80);
-  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);          // halfway, down to even
-  EXPECT_EQ(f32_to_bf16(1.01171875f), 0x3f82);          // halfway, up to even
+  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);  // halfway, down to even
+  EXPECT_EQ(f32_to_bf16(1.01171875f), 0x3f82);  // halfway, up to even
   EXPECT_TRUE(std::isnan(bf16_to_f32(f32_to_bf16(NAN))));
 }
 
@@ -37,7 +40,13 @@ TEST(Tensor, ViewsKeepTheRowStride) {
 }
 
 TEST(Arena, DryPassMeasuresWhatTheRealPassUses) {
-  auto use = [](Arena& a) { a.take(Dtype::F32, {3, 5}); size_t m = a.mark(); a.take(Dtype::BF16, {100}); a.release(m); a.take(Dtype::U8, {1}); };
+  auto use = [](Arena& a) {
+    a.take(Dtype::F32, {3, 5});
+    size_t m = a.mark();
+    a.take(Dtype::BF16, {100});
+    a.release(m);
+    a.take(Dtype::U8, {1});
+  };
   Arena dry;
   use(dry);
   Arena real(dry.peak());

@@ -9,8 +9,8 @@ namespace loraine {
 
 enum class Dtype : uint8_t { F32, F16, BF16, F64, I64, I32, I16, I8, U8, Bool };
 
-size_t size_of(Dtype dtype);        // bytes of one element
-const char* name_of(Dtype dtype);   // "F32", … : the safetensors spelling
+size_t size_of(Dtype dtype);       // bytes of one element
+const char* name_of(Dtype dtype);  // "F32", … : the safetensors spelling
 
 using bf16 = uint16_t;  // storage only; arithmetic is in f32
 using f16 = uint16_t;

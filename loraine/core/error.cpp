@@ -3,9 +3,7 @@
 
 namespace loraine {
 
-Error with_context(const Error& error, const std::string& context) {
-  return Error(error.kind, context + ": " + error.what(), error.hint);
-}
+Error with_context(const Error& error, const std::string& context) { return Error(error.kind, context + ": " + error.what(), error.hint); }
 
 int exit_code(ErrorKind kind) {
   switch (kind) {

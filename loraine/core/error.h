@@ -20,7 +20,8 @@ struct Error : std::runtime_error {
 Error with_context(const Error& error, const std::string& context);
 
 // Exit codes: 0 done · 1 failure · 2 usage or config · 3 bad input file · 4 out of memory · 5 numeric · 6 disk or I/O.
-// not_found and unsupported thrown about an input file map to 3: throw bad_data there; not_found / unsupported are for keys and commands (2).
+// not_found and unsupported thrown about an input file map to 3: throw bad_data there; not_found / unsupported are for keys and commands
+// (2).
 int exit_code(ErrorKind kind);
 inline constexpr int kExitStopped = 75;  // stopped by a signal, a checkpoint to resume from was saved
 

@@ -23,14 +23,14 @@ struct Tensor {
       : Tensor(data_, dtype_, std::span<const int64_t>(shape_.begin(), shape_.size())) {}
 
   int64_t rows() const { return shape[0]; }
-  int64_t cols() const;                                       // product of all dimensions but the first
+  int64_t cols() const;  // product of all dimensions but the first
   int64_t numel() const { return rows() * cols(); }
   bool contiguous() const { return row_stride == cols(); }
   size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype); }
-  Tensor row_range(int64_t first, int64_t count) const;       // rows [first, first + count)
-  Tensor col_range(int64_t first, int64_t count) const;       // columns of a rank-2 tensor
-  float* f32() const;                                         // data as float; throws internal when the dtype is another
-  std::string shape_text() const;                             // "[2048, 1024]"
+  Tensor row_range(int64_t first, int64_t count) const;  // rows [first, first + count)
+  Tensor col_range(int64_t first, int64_t count) const;  // columns of a rank-2 tensor
+  float* f32() const;                                    // data as float; throws internal when the dtype is another
+  std::string shape_text() const;                        // "[2048, 1024]"
 };
 
 // Owned memory, 64-byte aligned, zero-filled on demand.
@@ -54,7 +54,7 @@ class Buffer {
 // Planned memory. A first pass over a dry arena (no memory) measures the peak; a second pass over a real one of that size hands out views.
 class Arena {
  public:
-  Arena() = default;                                  // dry: counts only
+  Arena() = default;  // dry: counts only
   explicit Arena(size_t bytes) : memory_(bytes), capacity_(bytes), dry_(false) {}
   bool dry() const { return dry_; }
   Tensor take(Dtype dtype, std::initializer_list<int64_t> shape);  // 64-byte aligned; throws out_of_memory past the capacity

@@ -229,8 +229,8 @@ Template named_template(const std::string& name) {
     return result;
   }
   const auto names = template_names();
-  const auto nearest =
-      *std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) { return edit_distance(a, name) < edit_distance(b, name); });
+  const auto nearest = *std::min_element(names.begin(), names.end(),
+                                         [&](const auto& a, const auto& b) { return edit_distance(a, name) < edit_distance(b, name); });
   throw Error(
       ErrorKind::usage, fmt::format("template: `{}` is not known", name),
       fmt::format("did you mean `{}`? known: {}; without a name the model's own chat template is used", nearest, fmt::join(names, ", ")));

@@ -49,15 +49,17 @@ void Engine::run(Context& ctx, std::span<const int32_t> tokens, int64_t past, co
   }
   decoder_forward(ctx, model_, batch, pass);
   if (want_logits)
-    head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {1, model_.config.vocab_size}), activations_.hidden.row_range(batch.rows() - 1, 1));
+    head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {1, model_.config.vocab_size}),
+                activations_.hidden.row_range(batch.rows() - 1, 1));
 }
 
-std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter, const GenerateOptions& options,
-                                      const std::function<bool(int32_t)>& on_token) {
+std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter,
+                                      const GenerateOptions& options, const std::function<bool(int32_t)>& on_token) {
   int64_t n = static_cast<int64_t>(prompt.size());
   if (n == 0) throw Error(ErrorKind::usage, "the prompt is empty");
   if (n >= cache_.capacity)
-    throw Error(ErrorKind::usage, "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(cache_.capacity), "type clear");
+    throw Error(ErrorKind::usage,
+                "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(cache_.capacity), "type clear");
   for (int64_t first = 0; first < n; first += kPrefillRows) {
     int64_t count = std::min(kPrefillRows, n - first);
     run(ctx, prompt.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first, adapter, first + count == n);

@@ -36,7 +36,8 @@ class Engine {
   std::vector<float> logits_;
 };
 
-// Next id from logits [V] (changed in place): repetition penalty over `seen`, then greedy or temperature → top_k → top_p, in transformers' order.
+// Next id from logits [V] (changed in place): repetition penalty over `seen`, then greedy or temperature → top_k → top_p, in transformers'
+// order.
 int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& options, std::mt19937_64& random);
 
 }  // namespace loraine

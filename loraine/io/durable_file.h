@@ -20,8 +20,9 @@ class DurableFile {
   int fd_ = -1;
 };
 
-void write_file(const std::string& path, std::string_view content);      // durable
-std::string read_file(const std::string& path, uint64_t limit = 1ull << 32);  // regular files only; bad_data (absent, a folder, too large) or io
-void make_folders(const std::string& path);                               // mkdir -p; Error::io
+void write_file(const std::string& path, std::string_view content);  // durable
+std::string read_file(const std::string& path,
+                      uint64_t limit = 1ull << 32);  // regular files only; bad_data (absent, a folder, too large) or io
+void make_folders(const std::string& path);          // mkdir -p; Error::io
 
 }  // namespace loraine

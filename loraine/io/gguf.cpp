@@ -185,7 +185,8 @@ GgufFile::GgufFile(const std::string& path_) : path(path_), file(path_) {
   Cursor cursor(path, file);
   const unsigned char* magic = cursor.take(4, "the magic");
   if (std::memcmp(magic, "GGUF", 4) != 0)
-    throw Error(ErrorKind::bad_data, path + ": starts with " + in_quotes({reinterpret_cast<const char*>(magic), 4}) + ", expected \"GGUF\"");
+    throw Error(ErrorKind::bad_data,
+                path + ": starts with " + in_quotes({reinterpret_cast<const char*>(magic), 4}) + ", expected \"GGUF\"");
   version = cursor.number<uint32_t>("the version");
   if (version != 2 && version != 3)
     throw Error(ErrorKind::bad_data, fmt::format("{}: is GGUF version {}, expected 2 or 3{}", path, version,

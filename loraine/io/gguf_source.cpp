@@ -31,7 +31,8 @@ class GgufSource : public TensorSource {
       const GgmlType* type = ggml_type(tensor.type);
       auto name = hugging_face_name(tensor.name);
       if (!name) problems.push_back("tensor " + in_quotes(tensor.name) + " is not one of the architecture " + architecture);
-      else if (!type->readable) problems.push_back("tensor " + in_quotes(tensor.name) + " is stored as " + type->name + ", which is not read");
+      else if (!type->readable)
+        problems.push_back("tensor " + in_quotes(tensor.name) + " is stored as " + type->name + ", which is not read");
       if (!name || name->empty() || !type->readable) continue;
       int64_t heads = static_cast<int64_t>(permuted_heads(*file_, architecture, tensor.name));
       if (heads > 0 && (tensor.shape[0] % heads != 0 || tensor.shape[0] / heads % 2 != 0))

@@ -131,7 +131,8 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
     return text;
   }
   [[noreturn]] void fail(const std::string& what) const {
-    std::string where = tensors.empty() || place_ == Place::names || place_ == Place::metadata ? "" : " of " + in_quotes(tensors.back().name);
+    std::string where =
+        tensors.empty() || place_ == Place::names || place_ == Place::metadata ? "" : " of " + in_quotes(tensors.back().name);
     throw Error(ErrorKind::bad_data, fmt::format("{}: its header{} has {}", file_, where, what), "the file is damaged");
   }
   bool scalar(const char* what) {

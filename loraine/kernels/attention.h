@@ -1,4 +1,5 @@
-// Causal attention over sequences of different length laid end to end (varlen), grouped-query, optional sliding window. Tiled; probabilities are never stored.
+// Causal attention over sequences of different length laid end to end (varlen), grouped-query, optional sliding window. Tiled;
+// probabilities are never stored.
 #pragma once
 #include <span>
 
@@ -13,12 +14,13 @@ struct AttentionShape {
   float scale = 0;     // usually 1 / sqrt(head_dim)
 };
 
-// o [T, H·D], lse [T, H] (log-sum-exp of each row, saved for the backward; may have data == nullptr); q [T, H·D]; k, v [*, Hkv·D]; all F32, rows may be strided.
-// Query row i of a sequence of length n with kv_length m sees keys 0 … m − n + i.
-void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-               const AttentionShape& shape);
+// o [T, H·D], lse [T, H] (log-sum-exp of each row, saved for the backward; may have data == nullptr); q [T, H·D]; k, v [*, Hkv·D]; all F32,
+// rows may be strided. Query row i of a sequence of length n with kv_length m sees keys 0 … m − n + i.
+void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+               std::span<const Sequence> sequences, const AttentionShape& shape);
 // Overwrites d_q, d_k, d_v (training only: kv_start == start, kv_length == length).
-void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse,
-                        const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences, const AttentionShape& shape);
+void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
+                        const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
+                        const AttentionShape& shape);
 
 }  // namespace loraine

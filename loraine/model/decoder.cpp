@@ -15,7 +15,9 @@
 namespace loraine {
 namespace {
 
-Tensor vector_view(const std::vector<float>& v) { return Tensor(const_cast<float*>(v.data()), Dtype::F32, {static_cast<int64_t>(v.size())}); }
+Tensor vector_view(const std::vector<float>& v) {
+  return Tensor(const_cast<float*>(v.data()), Dtype::F32, {static_cast<int64_t>(v.size())});
+}
 
 void copy_rows(const Tensor& to, const Tensor& from) {
   for (int64_t i = 0; i < from.rows(); ++i)
@@ -47,8 +49,8 @@ void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind si
     if (!adapter) continue;
     Tensor saved = s.saved().adapter[site];
     saved.shape[1] = adapter->saved_width();
-    adapter->forward(s.ctx, y.row_range(range.start, range.length), x.row_range(range.start, range.length), saved.row_range(range.start, range.length),
-                     s.pass.training, *s.pass.scratch);
+    adapter->forward(s.ctx, y.row_range(range.start, range.length), x.row_range(range.start, range.length),
+                     saved.row_range(range.start, range.length), s.pass.training, *s.pass.scratch);
   }
 }
 
@@ -93,7 +95,8 @@ void norm_and_rotate_backward(const Step& s, const Tensor& d_qkv) {
 
 void attend(const Step& s, const Tensor& o, const Tensor& lse, const Tensor& qkv) {
   const ModelConfig& c = s.c();
-  Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()), v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
+  Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()),
+         v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
   if (KvCache* cache = s.pass.cache) {
     Tensor cache_k = cache->k[static_cast<size_t>(s.layer)], cache_v = cache->v[static_cast<size_t>(s.layer)];
     for (const Sequence& sequence : s.batch.sequences) {
@@ -150,9 +153,11 @@ void block_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, bool 
   {  // x_mid = x + output(attention(rotate(qkv(norm(x)))))
     Tensor d_o = s.scratch(c.q_size()), d_qkv = s.scratch(c.q_size() + 2 * c.kv_size());
     linear_backward(s, trained, d_o, d_x, o, kOutput);
-    Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()), v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
+    Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()),
+           v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
     attention_backward(s.ctx, d_qkv.col_range(0, c.q_size()), d_qkv.col_range(c.q_size(), c.kv_size()),
-                       d_qkv.col_range(c.q_size() + c.kv_size(), c.kv_size()), d_o, o, s.rows(a.lse), q, k, v, s.batch.sequences, s.attention_shape());
+                       d_qkv.col_range(c.q_size() + c.kv_size(), c.kv_size()), d_o, o, s.rows(a.lse), q, k, v, s.batch.sequences,
+                       s.attention_shape());
     norm_and_rotate_backward(s, d_qkv);
     rms_norm_rebuild(s.ctx, h, x, s.rows(a.rstd1), vector_view(s.weights().input_norm));
     linear_backward(s, trained, first ? Tensor() : d_h, d_qkv, h, kQkv);
@@ -188,7 +193,8 @@ KvCache::KvCache(const ModelConfig& config, int64_t rows) : capacity(rows) {
   }
 }
 
-Activations plan_activations(const ModelConfig& c, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena) {
+Activations plan_activations(const ModelConfig& c, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
+                             Arena& arena) {
   Activations all;
   all.training = training;
   all.blocks.resize(training ? static_cast<size_t>(c.num_hidden_layers) : 1);
@@ -241,14 +247,15 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
     Tensor next = last ? all.x_last : all.blocks[all.training ? static_cast<size_t>(layer) + 1 : 0].x;
     block_forward({ctx, model, batch, pass, layer}, next.row_range(0, rows));
   }
-  rms_norm(ctx, all.hidden.row_range(0, rows), all.rstd_last.row_range(0, rows), all.x_last.row_range(0, rows), vector_view(model.final_norm),
-           model.config.rms_norm_eps);
+  rms_norm(ctx, all.hidden.row_range(0, rows), all.rstd_last.row_range(0, rows), all.x_last.row_range(0, rows),
+           vector_view(model.final_norm), model.config.rms_norm_eps);
 }
 
 void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass& pass, AdapterSet& trained, const Tensor& d_hidden) {
   Activations& all = *pass.activations;
   int64_t rows = batch.rows(), first = first_trained_layer(trained, model.config.num_hidden_layers);
-  rms_norm_backward(ctx, d_hidden, d_hidden, all.x_last.row_range(0, rows), all.rstd_last.row_range(0, rows), vector_view(model.final_norm), false);
+  rms_norm_backward(ctx, d_hidden, d_hidden, all.x_last.row_range(0, rows), all.rstd_last.row_range(0, rows), vector_view(model.final_norm),
+                    false);
   for (int64_t layer = model.config.num_hidden_layers - 1; layer >= first; --layer)
     block_backward({ctx, model, batch, pass, layer}, trained, d_hidden, layer == first);
 }

@@ -1,4 +1,5 @@
-// The decoder: one forward for training, evaluation, chat and serving, and its hand-written backward. Called by train, generate, export, trace.
+// The decoder: one forward for training, evaluation, chat and serving, and its hand-written backward. Called by train, generate, export,
+// trace.
 #pragma once
 #include <span>
 #include <vector>
@@ -10,14 +11,14 @@ namespace loraine {
 
 // What a block keeps from forward to backward, all F32. T rows. Everything else is rebuilt elementwise.
 struct BlockActivations {
-  Tensor x, rstd1;                  // [T, C] residual input, [T]
-  Tensor qkv;                       // [T, (Hq + 2 Hkv) D] after norm and rotation
-  Tensor qk_before_norm;            // [T, (Hq + Hkv) D] and
-  Tensor qk_rstd;                   // [Hq + Hkv, T], with qk_norm only
-  Tensor o, lse;                    // [T, Hq D], [T, Hq]
-  Tensor x_mid, rstd2;              // [T, C], [T]
-  Tensor gate_up;                   // [T, 2F]
-  Tensor adapter[kSiteKinds];       // [T, saved_width] per site
+  Tensor x, rstd1;             // [T, C] residual input, [T]
+  Tensor qkv;                  // [T, (Hq + 2 Hkv) D] after norm and rotation
+  Tensor qk_before_norm;       // [T, (Hq + Hkv) D] and
+  Tensor qk_rstd;              // [Hq + Hkv, T], with qk_norm only
+  Tensor o, lse;               // [T, Hq D], [T, Hq]
+  Tensor x_mid, rstd2;         // [T, C], [T]
+  Tensor gate_up;              // [T, 2F]
+  Tensor adapter[kSiteKinds];  // [T, saved_width] per site
 };
 
 struct Activations {
@@ -45,7 +46,8 @@ struct Pass {
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.
-Activations plan_activations(const ModelConfig& config, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena);
+Activations plan_activations(const ModelConfig& config, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
+                             Arena& arena);
 size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters);
 
 // Fills pass.activations->hidden [T, C] (first batch.rows() rows).

@@ -77,7 +77,8 @@ void place_block(Placement& p, BlockWeights& block, const ModelConfig& c, int64_
   p.part(block.sites[kQkv], attention + "q_proj", c.q_size(), c.hidden_size, c.qkv_bias, heads);
   p.part(block.sites[kQkv], attention + "k_proj", c.kv_size(), c.hidden_size, c.qkv_bias, kv_heads);
   p.part(block.sites[kQkv], attention + "v_proj", c.kv_size(), c.hidden_size, c.qkv_bias, kv_heads);
-  p.part(block.sites[kOutput], attention + "o_proj", c.hidden_size, c.q_size(), c.output_bias, "hidden_size, num_attention_heads × head_dim");
+  p.part(block.sites[kOutput], attention + "o_proj", c.hidden_size, c.q_size(), c.output_bias,
+         "hidden_size, num_attention_heads × head_dim");
   p.part(block.sites[kGateUp], mlp + "gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, "intermediate_size, hidden_size");
   p.part(block.sites[kGateUp], mlp + "up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, "intermediate_size, hidden_size");
   p.part(block.sites[kDown], mlp + "down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, "hidden_size, intermediate_size");

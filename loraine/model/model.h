@@ -20,10 +20,10 @@ struct BlockWeights {
 struct Model {
   ModelConfig config;
   std::string path;
-  Tensor embedding;              // [V, C] as stored
-  Buffer embedding_memory;       // empty when mapped
-  Weight head;                   // [V, C]; the embedding itself when tied
-  std::vector<float> final_norm; // [C]
+  Tensor embedding;               // [V, C] as stored
+  Buffer embedding_memory;        // empty when mapped
+  Weight head;                    // [V, C]; the embedding itself when tied
+  std::vector<float> final_norm;  // [C]
   std::vector<BlockWeights> blocks;
   bool use_bf16 = false;
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive

@@ -9,8 +9,8 @@
 namespace loraine {
 
 struct WeightPart {
-  std::string name;      // Hugging Face module path, "model.layers.0.self_attn.q_proj"
-  Tensor weight;         // [out, in], F32, F16 or BF16, mapped or owned
+  std::string name;             // Hugging Face module path, "model.layers.0.self_attn.q_proj"
+  Tensor weight;                // [out, in], F32, F16 or BF16, mapped or owned
   const float* bias = nullptr;  // [out] or nullptr
   Buffer owned, owned_bias;     // empty when mapped in place
 };
@@ -18,7 +18,7 @@ struct WeightPart {
 struct Weight {
   std::vector<WeightPart> parts;  // stacked along `out`
   int64_t in() const { return parts.empty() ? 0 : parts[0].weight.shape[1]; }
-  int64_t out() const;            // sum over parts
+  int64_t out() const;  // sum over parts
 };
 
 // y [T, out] = x [T, in] Wᵀ + bias (y overwritten)

@@ -27,7 +27,9 @@ const std::string kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
   throw Error(ErrorKind::bad_data, where + kind + error.what(), hint);
 }
 
-[[noreturn]] void refuse(const std::string& message) { throw Error(ErrorKind::bad_data, "chat template: " + message, "check the messages"); }
+[[noreturn]] void refuse(const std::string& message) {
+  throw Error(ErrorKind::bad_data, "chat template: " + message, "check the messages");
+}
 
 // What transformers does to messages before a template sees them: no keys that are none; reasoning under the names templates read.
 Json prepare_messages(const Json& messages) {
@@ -105,9 +107,7 @@ ChatTemplate::ChatTemplate(const std::string& source, const nlohmann::ordered_js
   state_->file = file;
   try {
     state_->source = jinja::parse(source);
-  } catch (const jinja::JinjaError& error) {
-    rethrow(error, file);
-  }
+  } catch (const jinja::JinjaError& error) { rethrow(error, file); }
   if (!special_tokens.is_object()) return;
   for (auto it = special_tokens.begin(); it != special_tokens.end(); ++it) {
     if (it.value().is_string()) state_->special_tokens[it.key()] = it.value();
@@ -135,7 +135,9 @@ RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const 
   }
   const Json& prompt = context["add_generation_prompt"];
   if (!continued.empty() && prompt.is_boolean() && prompt.get<bool>())
-    refuse("continue_final_message and add_generation_prompt exclude each other; the final message cannot be continued and followed by a new one");
+    refuse(
+        "continue_final_message and add_generation_prompt exclude each other; the final message cannot be continued and followed by a new "
+        "one");
   Json prepared = prepare_messages(messages);
   std::string final_text;
   if (!continued.empty()) final_text = mark_final_message(prepared, continued);
@@ -145,9 +147,7 @@ RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const 
     jinja::Rendered rendered = jinja::render(state_->source, context, options);
     chat.text = std::move(rendered.text);
     chat.generation = std::move(rendered.generation);
-  } catch (const jinja::JinjaError& error) {
-    rethrow(error, state_->file);
-  }
+  } catch (const jinja::JinjaError& error) { rethrow(error, state_->file); }
   if (!continued.empty()) cut_at_tag(chat, final_text);
   return chat;
 }

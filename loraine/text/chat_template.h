@@ -18,8 +18,8 @@ class ChatTemplate {
   // special_tokens: bos_token, eos_token, … as in tokenizer_config.json (an object; values are strings or {"content": …}).
   ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file);
   ~ChatTemplate();
-  // messages: array of {"role", "content", …}; kwargs: add_generation_prompt, continue_final_message, tools, documents and the template's own.
-  // Throws Error::bad_data with the template's message (raise_exception), line, and limits on steps, nesting and output.
+  // messages: array of {"role", "content", …}; kwargs: add_generation_prompt, continue_final_message, tools, documents and the template's
+  // own. Throws Error::bad_data with the template's message (raise_exception), line, and limits on steps, nesting and output.
   RenderedChat render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const;
   bool has_generation_blocks() const;
 

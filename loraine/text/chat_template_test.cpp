@@ -58,14 +58,14 @@ TEST(ChatTemplate, GoldenCases) {
       RenderedChat r = chat->render(c["messages"], kwargs);
       found = r.text;
       for (auto [begin, end] : r.generation) spans.push_back({code_points(found, begin), code_points(found, end)});
-    } catch (const Error& e) {
-      error = e.what();
-    }
+    } catch (const Error& e) { error = e.what(); }
     bool same;
-    if (c.contains("error")) same = !error.empty() && (c["error_type"] != "TemplateError" || error.ends_with(": " + c["error"].get<std::string>()));
+    if (c.contains("error"))
+      same = !error.empty() && (c["error_type"] != "TemplateError" || error.ends_with(": " + c["error"].get<std::string>()));
     else same = error.empty() && found == c["rendered"] && (!c.contains("generation_spans") || spans == c["generation_spans"]);
     good += same;
-    EXPECT_TRUE(same) << name << " " << c["kind"] << "\n  found  " << error << found << spans << "\n  wanted " << c.value("rendered", "") << c.value("error", "");
+    EXPECT_TRUE(same) << name << " " << c["kind"] << "\n  found  " << error << found << spans << "\n  wanted " << c.value("rendered", "")
+                      << c.value("error", "");
   }
   EXPECT_GT(total, 0);
   std::cout << good << " of " << total << " chat renderings equal\n";

@@ -11,10 +11,43 @@ namespace loraine::jinja {
 
 enum class Kind {
   // expressions; `children` in the order written
-  Constant, Name, Tuple, List, Dict, Attribute, Subscript, Slice, Call, Filter, Test, Not, Negative, Positive, Binary, And, Or, Concat,
-  Compare, Ternary, NamespaceAttribute,
+  Constant,
+  Name,
+  Tuple,
+  List,
+  Dict,
+  Attribute,
+  Subscript,
+  Slice,
+  Call,
+  Filter,
+  Test,
+  Not,
+  Negative,
+  Positive,
+  Binary,
+  And,
+  Or,
+  Concat,
+  Compare,
+  Ternary,
+  NamespaceAttribute,
   // statements
-  Data, Print, For, If, Set, SetBlock, Macro, CallBlock, FilterBlock, With, Generation, Scope, Break, Continue, NoLoader
+  Data,
+  Print,
+  For,
+  If,
+  Set,
+  SetBlock,
+  Macro,
+  CallBlock,
+  FilterBlock,
+  With,
+  Generation,
+  Scope,
+  Break,
+  Continue,
+  NoLoader
 };
 
 struct Node;
@@ -30,17 +63,19 @@ struct Node {
   Kind kind;
   int line = 0;
   int depth = 1;
-  std::string text;                 // name, operator, attribute, data
+  std::string text;  // name, operator, attribute, data
   Value constant;
-  std::vector<NodePtr> children;    // of an expression; a null child is an absent part of a Slice, a Ternary, or the subject of a filter block
+  std::vector<NodePtr>
+      children;  // of an expression; a null child is an absent part of a Slice, a Ternary, or the subject of a filter block
   std::vector<std::string> names;   // operators of Compare; parameters of Macro and CallBlock
   std::vector<Argument> arguments;  // of Call, Filter, Test
   std::vector<NodePtr> body, orelse;
-  bool recursive = false;           // For
+  bool recursive = false;                                               // For
   bool uses_varargs = false, uses_kwargs = false, uses_caller = false;  // Macro
 };
 // For: children = target, iterable, condition (may be null). If: children = conditions, one block each; orelse.
-// Macro, CallBlock: names = parameters, children = defaults of the last ones; CallBlock: the call is arguments[0]. With: children = target, value, …
+// Macro, CallBlock: names = parameters, children = defaults of the last ones; CallBlock: the call is arguments[0]. With: children = target,
+// value, …
 
 struct Template {
   std::vector<NodePtr> body;

@@ -23,10 +23,10 @@ inline bool given(const Value& value) { return !(value.undefined() && value.o ==
 int64_t as_integer(const Value& value);  // an index; TypeError otherwise
 
 Value binary(const std::string& op, const Value& a, const Value& b);
-Value percent_format(const std::string& format, const Value& arguments);                     // "%s" % …
-Value brace_format(Engine* engine, const std::string& format, const Args& args);             // "{}".format(…)
-Value get_item(Engine* engine, const Value& object, const Value& key);                       // object[key], as Jinja does
-Value get_attribute(Engine& engine, const Value& object, const std::string& name);           // object.name
+Value percent_format(const std::string& format, const Value& arguments);            // "%s" % …
+Value brace_format(Engine* engine, const std::string& format, const Args& args);    // "{}".format(…)
+Value get_item(Engine* engine, const Value& object, const Value& key);              // object[key], as Jinja does
+Value get_attribute(Engine& engine, const Value& object, const std::string& name);  // object.name
 Value slice(const Value& object, const Value& begin, const Value& end, const Value& step);
 bool cycler_method(const Value& self, const std::string& name, Value& result);  // false: not one
 std::optional<Value> global(const std::string& name);

@@ -107,8 +107,8 @@ std::vector<Value> unpack(const Value& value, size_t count) {
 
 void check_namespace_name(const std::string& name) {
   if (!name.empty() && name[0] == '_')
-    fail("SecurityError", "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '" + name +
-                              "'. Please rename the attribute.");
+    fail("SecurityError",
+         "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '" + name + "'. Please rename the attribute.");
 }
 
 struct Depth {

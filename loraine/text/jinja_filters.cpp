@@ -292,10 +292,12 @@ std::optional<int64_t> parse_int(std::string_view text, int base) {
 std::optional<double> parse_float(std::string_view text) {
   std::string s(strip(text, true, true)), lowered;
   for (char c : s) lowered += static_cast<char>(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
-  if (lowered.empty() || lowered.find_first_of("xp()") != std::string::npos || is_space(static_cast<unsigned char>(lowered[0]))) return std::nullopt;
+  if (lowered.empty() || lowered.find_first_of("xp()") != std::string::npos || is_space(static_cast<unsigned char>(lowered[0])))
+    return std::nullopt;
   std::string clean;
   for (size_t k = 0; k < lowered.size(); ++k) {
-    bool between = k > 0 && k + 1 < lowered.size() && std::isdigit(static_cast<unsigned char>(lowered[k - 1])) && std::isdigit(static_cast<unsigned char>(lowered[k + 1]));
+    bool between = k > 0 && k + 1 < lowered.size() && std::isdigit(static_cast<unsigned char>(lowered[k - 1])) &&
+                   std::isdigit(static_cast<unsigned char>(lowered[k + 1]));
     if (lowered[k] == '_' && between) continue;
     clean += lowered[k];
   }
@@ -484,7 +486,8 @@ Value f_urlencode(Engine&, const Value& value, Args&) {
   };
   if (value.is_string() || !(value.type == Type::Dict || value.is_sequence())) quote(to_text(value), false);
   else
-    for (const Value& entry : value.type == Type::Dict ? list(iterate(call_method(value, "items", *std::make_unique<Args>()))).items() : iterate(value)) {
+    for (const Value& entry :
+         value.type == Type::Dict ? list(iterate(call_method(value, "items", *std::make_unique<Args>()))).items() : iterate(value)) {
       auto two = iterate(entry);
       if (two.size() != 2) fail("ValueError", "urlencode needs pairs");
       if (!out.empty()) out += '&';
@@ -496,7 +499,8 @@ Value f_urlencode(Engine&, const Value& value, Args&) {
 }
 
 Value f_format(Engine&, const Value& value, Args& args) {
-  if (!args.named.empty() && !args.positional.empty()) fail("FilterArgumentError", "can't handle positional and keyword arguments at the same time");
+  if (!args.named.empty() && !args.positional.empty())
+    fail("FilterArgumentError", "can't handle positional and keyword arguments at the same time");
   if (args.named.empty()) return percent_format(to_text(value), list(args.positional, Type::Tuple));
   std::vector<std::pair<Value, Value>> entries;
   for (auto& [name, item] : args.named) entries.emplace_back(string(name), item);
@@ -535,19 +539,54 @@ const std::map<std::string, FilterEntry>& filters() {
     auto a = bind_args("do_center", args, {"width"});
     return string(pad(to_text(v), given(a[0]) ? as_integer(a[0]) : 80, " ", 'c'));
   };
-  static const std::map<std::string, FilterEntry> kFilters = {
-      {"abs", {f_abs, false}}, {"attr", {f_attr, true}}, {"batch", {f_batch, true}}, {"capitalize", {text_filter<capitalize>, false}},
-      {"center", {kCenter, true}}, {"count", {kLength, false}}, {"d", {f_default, true}}, {"default", {f_default, true}},
-      {"dictsort", {f_dictsort, true}}, {"e", {f_escape, false}}, {"escape", {f_escape, false}}, {"first", {f_first, false}},
-      {"float", {f_float, true}}, {"forceescape", {f_forceescape, false}}, {"format", {f_format, true}}, {"groupby", {f_groupby, true}},
-      {"indent", {f_indent, true}}, {"int", {f_int, true}}, {"items", {f_items, false}}, {"join", {f_join, true}}, {"last", {f_last, false}},
-      {"length", {kLength, false}}, {"list", {kList, false}}, {"lower", {text_filter<lower>, false}}, {"map", {f_map, true}},
-      {"max", {kMax, true}}, {"min", {kMin, true}}, {"pprint", {kPprint, false}}, {"reject", {kReject, true}}, {"rejectattr", {kRejectAttr, true}},
-      {"replace", {f_replace, true}}, {"reverse", {f_reverse, false}}, {"round", {f_round, true}}, {"safe", {f_safe, false}},
-      {"select", {kSelect, true}}, {"selectattr", {kSelectAttr, true}}, {"slice", {f_slice, true}}, {"sort", {f_sort, true}},
-      {"string", {f_string, false}}, {"sum", {f_sum, true}}, {"title", {f_title, false}}, {"tojson", {f_tojson, true}}, {"trim", {f_trim, true}},
-      {"truncate", {f_truncate, true}}, {"unique", {f_unique, true}}, {"upper", {text_filter<upper>, false}}, {"urlencode", {f_urlencode, false}},
-      {"wordcount", {f_wordcount, false}}};
+  static const std::map<std::string, FilterEntry> kFilters = {{"abs", {f_abs, false}},
+                                                              {"attr", {f_attr, true}},
+                                                              {"batch", {f_batch, true}},
+                                                              {"capitalize", {text_filter<capitalize>, false}},
+                                                              {"center", {kCenter, true}},
+                                                              {"count", {kLength, false}},
+                                                              {"d", {f_default, true}},
+                                                              {"default", {f_default, true}},
+                                                              {"dictsort", {f_dictsort, true}},
+                                                              {"e", {f_escape, false}},
+                                                              {"escape", {f_escape, false}},
+                                                              {"first", {f_first, false}},
+                                                              {"float", {f_float, true}},
+                                                              {"forceescape", {f_forceescape, false}},
+                                                              {"format", {f_format, true}},
+                                                              {"groupby", {f_groupby, true}},
+                                                              {"indent", {f_indent, true}},
+                                                              {"int", {f_int, true}},
+                                                              {"items", {f_items, false}},
+                                                              {"join", {f_join, true}},
+                                                              {"last", {f_last, false}},
+                                                              {"length", {kLength, false}},
+                                                              {"list", {kList, false}},
+                                                              {"lower", {text_filter<lower>, false}},
+                                                              {"map", {f_map, true}},
+                                                              {"max", {kMax, true}},
+                                                              {"min", {kMin, true}},
+                                                              {"pprint", {kPprint, false}},
+                                                              {"reject", {kReject, true}},
+                                                              {"rejectattr", {kRejectAttr, true}},
+                                                              {"replace", {f_replace, true}},
+                                                              {"reverse", {f_reverse, false}},
+                                                              {"round", {f_round, true}},
+                                                              {"safe", {f_safe, false}},
+                                                              {"select", {kSelect, true}},
+                                                              {"selectattr", {kSelectAttr, true}},
+                                                              {"slice", {f_slice, true}},
+                                                              {"sort", {f_sort, true}},
+                                                              {"string", {f_string, false}},
+                                                              {"sum", {f_sum, true}},
+                                                              {"title", {f_title, false}},
+                                                              {"tojson", {f_tojson, true}},
+                                                              {"trim", {f_trim, true}},
+                                                              {"truncate", {f_truncate, true}},
+                                                              {"unique", {f_unique, true}},
+                                                              {"upper", {text_filter<upper>, false}},
+                                                              {"urlencode", {f_urlencode, false}},
+                                                              {"wordcount", {f_wordcount, false}}};
   return kFilters;
 }
 
@@ -594,9 +633,11 @@ const std::map<std::string, TestBody>& tests() {
       {"iterable", [](const Value& v, Args&) { return v.undefined() || v.is_string() || v.type == Type::Dict || v.is_sequence(); }},
       {"sequence",
        [](const Value& v, Args&) {
-         return v.undefined() || v.is_string() || v.type == Type::Dict || v.type == Type::List || v.type == Type::Tuple || v.type == Type::Range;
+         return v.undefined() || v.is_string() || v.type == Type::Dict || v.type == Type::List || v.type == Type::Tuple ||
+                v.type == Type::Range;
        }},
-      {"callable", [](const Value& v, Args&) { return v.undefined() || (v.type == Type::Object && static_cast<const CallableObject&>(*v.o).callable()); }},
+      {"callable", [](const Value& v,
+                      Args&) { return v.undefined() || (v.type == Type::Object && static_cast<const CallableObject&>(*v.o).callable()); }},
       {"odd", [](const Value& v, Args&) { return modulo(v, integer(2)) == 1; }},
       {"even", [](const Value& v, Args&) { return modulo(v, integer(2)) == 0; }},
       {"divisibleby", [](const Value& v, Args& a) { return modulo(v, operand(a)) == 0; }},
@@ -607,8 +648,21 @@ const std::map<std::string, TestBody>& tests() {
       {"in", [](const Value& v, Args& a) { return contains(v, operand(a)); }},
       {"filter", [](const Value& v, Args&) { return v.is_string() && is_filter(v.text()); }},
       {"test", [](const Value& v, Args&) { return v.is_string() && is_test(v.text()); }},
-      {"==", kEq}, {"eq", kEq}, {"equalto", kEq}, {"!=", kNe}, {"ne", kNe}, {"<", kLt}, {"lt", kLt}, {"lessthan", kLt},
-      {"<=", kLe}, {"le", kLe}, {">", kGt}, {"gt", kGt}, {"greaterthan", kGt}, {">=", kGe}, {"ge", kGe}};
+      {"==", kEq},
+      {"eq", kEq},
+      {"equalto", kEq},
+      {"!=", kNe},
+      {"ne", kNe},
+      {"<", kLt},
+      {"lt", kLt},
+      {"lessthan", kLt},
+      {"<=", kLe},
+      {"le", kLe},
+      {">", kGt},
+      {"gt", kGt},
+      {"greaterthan", kGt},
+      {">=", kGe},
+      {"ge", kGe}};
   return kTests;
 }
 }  // namespace
@@ -620,7 +674,8 @@ Value apply_filter(Engine& engine, const std::string& name, const Value& subject
   charge(1);
   const FilterEntry& entry = filters().at(name);
   if (!entry.takes_arguments && !(args.positional.empty() && args.named.empty()))
-    fail("TypeError", fmt::format("do_{}() takes 1 positional argument but {} were given", name, 1 + args.positional.size() + args.named.size()));
+    fail("TypeError",
+         fmt::format("do_{}() takes 1 positional argument but {} were given", name, 1 + args.positional.size() + args.named.size()));
   return entry.body(engine, subject, args);
 }
 
@@ -630,7 +685,8 @@ bool apply_test(const std::string& name, const Value& subject, Args& args) {
   bool compares = tests().at(name) == tests().at("eq");
   for (const char* with : kWithArgument) compares = compares || name == with;
   for (const char* with : {"ne", "lt", "le", "gt", "ge"}) compares = compares || tests().at(name) == tests().at(with);
-  if (!compares && !(args.positional.empty() && args.named.empty())) fail("TypeError", fmt::format("test_{}() takes 1 positional argument but {} were given", name, 1 + args.positional.size()));
+  if (!compares && !(args.positional.empty() && args.named.empty()))
+    fail("TypeError", fmt::format("test_{}() takes 1 positional argument but {} were given", name, 1 + args.positional.size()));
   return tests().at(name)(subject, args);
 }
 

@@ -75,7 +75,8 @@ std::string assemble(const Spec& spec, bool negative, const std::string& prefix,
 std::string format_integer(const Spec& spec, int64_t x) {
   uint64_t magnitude = x < 0 ? 0 - static_cast<uint64_t>(x) : static_cast<uint64_t>(x);
   std::string prefix;
-  if (spec.alternate && (spec.type == 'x' || spec.type == 'X' || spec.type == 'o' || spec.type == 'b')) prefix = std::string("0") + spec.type;
+  if (spec.alternate && (spec.type == 'x' || spec.type == 'X' || spec.type == 'o' || spec.type == 'b'))
+    prefix = std::string("0") + spec.type;
   std::string digits = spec.type == 'x' || spec.type == 'X' ? in_base(magnitude, 16, spec.type == 'X')
                        : spec.type == 'o'                   ? in_base(magnitude, 8, false)
                        : spec.type == 'b'                   ? in_base(magnitude, 2, false)
@@ -241,7 +242,8 @@ struct BraceFormatter {
           open -= format[end] == '}';
           if (open == 0) break;
         }
-        if (end >= format.size()) fail("ValueError", k + 1 == format.size() ? "Single '{' encountered in format string" : "expected '}' before end of string");
+        if (end >= format.size())
+          fail("ValueError", k + 1 == format.size() ? "Single '{' encountered in format string" : "expected '}' before end of string");
         out += replacement(format.substr(k + 1, end - k - 1), depth);
         if (out.size() > (size_t{1} << 20)) charge_bytes(static_cast<int64_t>(out.size()));
         k = end;
@@ -516,9 +518,8 @@ std::optional<Value> global(const std::string& name) {
     bool is_class;
   };
   static const std::map<std::string, Entry> kGlobals = {
-      {"range", {make_range, true}},         {"dict", {make_dict, true}},
-      {"cycler", {make_cycler, true}},       {"joiner", {make_joiner, true}},
-      {"namespace", {make_namespace, true}}, {"raise_exception", {raise_exception, false}},
+      {"range", {make_range, true}},           {"dict", {make_dict, true}},           {"cycler", {make_cycler, true}},
+      {"joiner", {make_joiner, true}},         {"namespace", {make_namespace, true}}, {"raise_exception", {raise_exception, false}},
       {"strftime_now", {strftime_now, false}}, {"self", {not_callable, false}}};
   auto it = kGlobals.find(name);
   if (it == kGlobals.end()) return std::nullopt;

@@ -113,7 +113,8 @@ struct Lexer {
       } else if (c >= '0' && c <= '7') {
         uint32_t x = 0;
         size_t n = 0;
-        for (; n < 3 && k + n < raw.size() && raw[k + n] >= '0' && raw[k + n] <= '7'; ++n) x = x * 8 + static_cast<uint32_t>(raw[k + n] - '0');
+        for (; n < 3 && k + n < raw.size() && raw[k + n] >= '0' && raw[k + n] <= '7'; ++n)
+          x = x * 8 + static_cast<uint32_t>(raw[k + n] - '0');
         k += n - 1;
         append_utf8(out, x);
       } else if (c == 'x' || c == 'u' || c == 'U') {
@@ -135,7 +136,8 @@ struct Lexer {
 
   size_t digits(size_t k) const {  // (\d+_)*\d+ from k; k itself if none
     size_t end = k;
-    while (end < s.size() && (digit(s[end]) || (s[end] == '_' && end > k && digit(s[end - 1]) && end + 1 < s.size() && digit(s[end + 1])))) ++end;
+    while (end < s.size() && (digit(s[end]) || (s[end] == '_' && end > k && digit(s[end - 1]) && end + 1 < s.size() && digit(s[end + 1]))))
+      ++end;
     return end;
   }
 
@@ -216,8 +218,8 @@ struct Lexer {
   }
 
   void operator_token(std::string& open) {
-    static const char* const kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]",
-                                             "(",  ")",  "{",  "}",  ">",  "<",  "=", ".", ":", "|", ",", ";"};
+    static const char* const kOperators[] = {"//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+                                             "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"};
     for (const char* op : kOperators) {
       if (!starts(op)) continue;
       char c = op[0];
@@ -280,7 +282,8 @@ struct Lexer {
 }  // namespace
 
 std::vector<Token> tokenize(std::string_view source) {
-  if (source.size() > kMaxSource) fail("TemplateSyntaxError", fmt::format("template of {} bytes is larger than {}", source.size(), kMaxSource));
+  if (source.size() > kMaxSource)
+    fail("TemplateSyntaxError", fmt::format("template of {} bytes is larger than {}", source.size(), kMaxSource));
   Lexer lexer;
   lexer.s = normalize_newlines(source);
   lexer.run();

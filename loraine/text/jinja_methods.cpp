@@ -13,10 +13,11 @@ namespace loraine::jinja {
 namespace {
 
 const std::set<std::string> kStringMethods = {
-    "capitalize", "casefold", "center", "count", "encode", "endswith", "expandtabs", "find", "format", "format_map", "index", "isalnum", "isalpha",
-    "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "ljust",
-    "lower", "lstrip", "maketrans", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit",
-    "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "translate", "upper", "zfill"};
+    "capitalize",   "casefold", "center",   "count",   "encode",    "endswith",   "expandtabs",   "find",      "format",    "format_map",
+    "index",        "isalnum",  "isalpha",  "isascii", "isdecimal", "isdigit",    "isidentifier", "islower",   "isnumeric", "isprintable",
+    "isspace",      "istitle",  "isupper",  "join",    "ljust",     "lower",      "lstrip",       "maketrans", "partition", "removeprefix",
+    "removesuffix", "replace",  "rfind",    "rindex",  "rjust",     "rpartition", "rsplit",       "rstrip",    "split",     "splitlines",
+    "startswith",   "strip",    "swapcase", "title",   "translate", "upper",      "zfill"};
 const std::set<std::string> kListRefused = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
 const std::set<std::string> kDictAllowed = {"get", "items", "keys", "values", "copy"};
 const std::set<std::string> kDictRefused = {"clear", "pop", "popitem", "setdefault", "update"};
@@ -39,7 +40,9 @@ std::string object_repr(const Value& value) {
   return type_name(value) + " object";
 }
 
-Value missing(const Value& object, const std::string& name) { return undefined(fmt::format("'{}' has no attribute {}", object_repr(object), repr(string(name)))); }
+Value missing(const Value& object, const std::string& name) {
+  return undefined(fmt::format("'{}' has no attribute {}", object_repr(object), repr(string(name))));
+}
 
 Value refused(const Value& object, const std::string& name) {
   return undefined(fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, type_name(object)), true);
@@ -218,7 +221,8 @@ Value binary(const std::string& op, const Value& a, const Value& b) {
     if ((a.is_string() || list_a) && b.is_integral()) return repeat(a, b.integer());
     if (a.is_integral() && (b.is_string() || b.type == Type::List || b.type == Type::Tuple)) return repeat(b, a.integer());
   }
-  fail("TypeError", fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", op == "**" ? "** or pow()" : op, type_name(a), type_name(b)));
+  fail("TypeError",
+       fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", op == "**" ? "** or pow()" : op, type_name(a), type_name(b)));
 }
 
 Access method_access(const Value& self, const std::string& name) {
@@ -342,7 +346,8 @@ Value split(const std::string& text, const Value& separator, int64_t limit, bool
   charge(static_cast<int64_t>(text.size() / 16));
   if (!from_right) {
     size_t at = 0;
-    for (size_t hit; limit > 0 && (hit = text.find(by, at)) != std::string::npos; --limit, at = hit + by.size()) parts.push_back(text.substr(at, hit - at));
+    for (size_t hit; limit > 0 && (hit = text.find(by, at)) != std::string::npos; --limit, at = hit + by.size())
+      parts.push_back(text.substr(at, hit - at));
     parts.push_back(text.substr(at));
   } else {
     size_t end = text.size();
@@ -466,7 +471,8 @@ Value string_method(const std::string& text, const std::string& name, Args& args
   if (name == "startswith" || name == "endswith") return affix(name, text, args);
   if (name == "replace") {
     auto a = bind_args("replace", args, {"old", "new", "count"}, 2);
-    return string(replace_all(text, need_string(a[0], "replace() argument 1"), need_string(a[1], "replace() argument 2"), given(a[2]) ? as_integer(a[2]) : -1));
+    return string(replace_all(text, need_string(a[0], "replace() argument 1"), need_string(a[1], "replace() argument 2"),
+                              given(a[2]) ? as_integer(a[2]) : -1));
   }
   if (name == "find" || name == "rfind" || name == "index" || name == "rindex") return find(name, text, args);
   if (name == "count") return count(text, args);
@@ -487,8 +493,8 @@ Value string_method(const std::string& text, const std::string& name, Args& args
     auto a = bind_args("splitlines", args, {"keepends"});
     return string_list(split_lines(text, truthy(a[0])));
   }
-  if (name == "expandtabs" || name == "encode" || name == "translate" || name == "maketrans" || name == "format_map" || name == "isidentifier" ||
-      name == "isprintable")
+  if (name == "expandtabs" || name == "encode" || name == "translate" || name == "maketrans" || name == "format_map" ||
+      name == "isidentifier" || name == "isprintable")
     fail("TypeError", "str." + name + " is not supported in chat templates");
   bind_args(name.c_str(), args, {});
   if (name == "upper") return string(upper(text));
@@ -538,7 +544,8 @@ Value call_method(const Value& self, const std::string& name, Args& args) {
     }
     ++n;
   }
-  if (name == "index") fail("ValueError", self.type == Type::Tuple ? "tuple.index(x): x not in tuple" : repr(a[0]) + " is not in " + type_name(self));
+  if (name == "index")
+    fail("ValueError", self.type == Type::Tuple ? "tuple.index(x): x not in tuple" : repr(a[0]) + " is not in " + type_name(self));
   return integer(n);
 }
 

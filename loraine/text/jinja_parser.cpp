@@ -124,7 +124,8 @@ struct Parser {
     NodePtr node;
     for (;;) {
       std::string op;
-      if (is(TokenType::Operator) && (is_op("==") || is_op("!=") || is_op("<") || is_op("<=") || is_op(">") || is_op(">="))) op = next().text;
+      if (is(TokenType::Operator) && (is_op("==") || is_op("!=") || is_op("<") || is_op("<=") || is_op(">") || is_op(">=")))
+        op = next().text;
       else if (skip_name("in")) op = "in";
       else if (is_name("not") && look().type == TokenType::Name && look().text == "in") {
         next(), next();
@@ -378,8 +379,8 @@ struct Parser {
     adopt(*node, std::move(subject));
     TokenType t = current().type;
     if (is_op("(")) call_arguments(*node);
-    else if ((t == TokenType::Name && !is_name("else") && !is_name("or") && !is_name("and")) || t == TokenType::Text || t == TokenType::Integer ||
-             t == TokenType::Float || is_op("[") || is_op("{")) {
+    else if ((t == TokenType::Name && !is_name("else") && !is_name("or") && !is_name("and")) || t == TokenType::Text ||
+             t == TokenType::Integer || t == TokenType::Float || is_op("[") || is_op("{")) {
       if (is_name("is")) error("You cannot chain multiple tests with is");
       Argument argument;
       argument.value = postfix(primary());
@@ -405,7 +406,8 @@ struct Parser {
       if (tuple_ends(end_words) || is_op("=")) break;
       Descent descent(*this);
       NodePtr part;
-      if (with_namespace && is(TokenType::Name) && look().type == TokenType::Operator && look().text == ".") part = assign_target(true, end_words);
+      if (with_namespace && is(TokenType::Name) && look().type == TokenType::Operator && look().text == ".")
+        part = assign_target(true, end_words);
       else part = primary();
       check_target(*part);
       adopt(*node, std::move(part));
@@ -492,7 +494,9 @@ struct Parser {
       node->body = statements({"endgeneration"}, true);
       loops = outer;
     } else if (tag == "break" || tag == "continue") {
-      if (loops == 0) throw JinjaError("SyntaxError", fmt::format("'{}' {}", tag, tag == "break" ? "outside loop" : "not properly in loop"), current().line);
+      if (loops == 0)
+        throw JinjaError("SyntaxError", fmt::format("'{}' {}", tag, tag == "break" ? "outside loop" : "not properly in loop"),
+                         current().line);
       node = make(tag == "break" ? Kind::Break : Kind::Continue);
     } else if (tag == "block") node = block_statement();
     else if (tag == "print") {
@@ -605,8 +609,7 @@ struct Parser {
   NodePtr block_statement() {
     NodePtr node = make(Kind::Scope, "block");
     std::string name = expect_any_name();
-    while (skip_name("scoped") || skip_name("required")) {
-    }
+    while (skip_name("scoped") || skip_name("required")) {}
     int outer = std::exchange(loops, 0);
     node->body = statements({"endblock"}, false);
     loops = outer;

@@ -21,14 +21,14 @@ RenderOptions frozen() {
   return options;
 }
 
-std::string text_of(const std::string& source, const Json& context = Json::object()) { return render(parse(source), context, frozen()).text; }
+std::string text_of(const std::string& source, const Json& context = Json::object()) {
+  return render(parse(source), context, frozen()).text;
+}
 
 std::string error_of(const std::string& source, const Json& context = Json::object()) {
   try {
     text_of(source, context);
-  } catch (const JinjaError& error) {
-    return error.type;
-  }
+  } catch (const JinjaError& error) { return error.type; }
   return "none";
 }
 
@@ -47,7 +47,8 @@ TEST(Jinja, GoldenCases) {
       type = error.type;
     }
     std::string wanted_type = c.value("error_type", ""), wanted = c.value(wanted_type.empty() ? "output" : "error", "");
-    bool same = wanted_type.empty() ? type.empty() && found == wanted : !type.empty() && (wanted_type != "TemplateError" || (type == wanted_type && found == wanted));
+    bool same = wanted_type.empty() ? type.empty() && found == wanted
+                                    : !type.empty() && (wanted_type != "TemplateError" || (type == wanted_type && found == wanted));
     good += same;
     if (!same && c["category"] == "bigint") ++big;
     else EXPECT_TRUE(same) << c["template"] << "\n  found  " << type << ": " << found << "\n  wanted " << wanted_type << ": " << wanted;

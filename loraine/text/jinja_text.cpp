@@ -70,8 +70,8 @@ void append_lower(std::string& out, const Characters& s, size_t k) {
   if (c == 0x3a3) {
     auto ignorable = [](char32_t x) {
       auto t = category(x);
-      return x == '\'' || x == '.' || x == ':' || x == 0xb7 || x == 0x2019 || t == UTF8PROC_CATEGORY_MN || t == UTF8PROC_CATEGORY_ME || t == UTF8PROC_CATEGORY_CF ||
-             t == UTF8PROC_CATEGORY_LM || t == UTF8PROC_CATEGORY_SK;
+      return x == '\'' || x == '.' || x == ':' || x == 0xb7 || x == 0x2019 || t == UTF8PROC_CATEGORY_MN || t == UTF8PROC_CATEGORY_ME ||
+             t == UTF8PROC_CATEGORY_CF || t == UTF8PROC_CATEGORY_LM || t == UTF8PROC_CATEGORY_SK;
     };
     size_t before = k, after = k + 1;
     while (before > 0 && ignorable(decode(s[before - 1]))) --before;
@@ -197,7 +197,9 @@ std::vector<std::string> split_words(const std::string& text, int64_t limit, boo
     size_t k = 0, at = 0;
     while (k < s.size()) {
       if (limit-- <= 0) {
-        out.push_back(std::string(strip(from_right ? rest.substr(at) : std::string_view(text).substr(static_cast<size_t>(rest.data() - text.data()) + at), true, false)));
+        out.push_back(std::string(
+            strip(from_right ? rest.substr(at) : std::string_view(text).substr(static_cast<size_t>(rest.data() - text.data()) + at), true,
+                  false)));
         if (!from_right) out.back() = std::string(strip(out.back(), true, false));
         return out;
       }

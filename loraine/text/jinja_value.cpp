@@ -462,7 +462,9 @@ void json_string(const std::string& text, bool ascii, std::string& out) {
     else if (c < 0x20) out += fmt::format("\\u{:04x}", static_cast<uint32_t>(c));
     else if (!ascii || c < 0x7f + 1) out += s;
     else if (c < 0x10000) out += fmt::format("\\u{:04x}", static_cast<uint32_t>(c));
-    else out += fmt::format("\\u{:04x}\\u{:04x}", 0xd800 + ((static_cast<uint32_t>(c) - 0x10000) >> 10), 0xdc00 + ((static_cast<uint32_t>(c) - 0x10000) & 0x3ff));
+    else
+      out += fmt::format("\\u{:04x}\\u{:04x}", 0xd800 + ((static_cast<uint32_t>(c) - 0x10000) >> 10),
+                         0xdc00 + ((static_cast<uint32_t>(c) - 0x10000) & 0x3ff));
   }
   out += '"';
 }
@@ -586,8 +588,8 @@ void append_utf8(std::string& out, char32_t c) {
   else if (c < 0x10000)
     ((out += static_cast<char>(0xe0 | c >> 12)) += static_cast<char>(0x80 | (c >> 6 & 0x3f))) += static_cast<char>(0x80 | (c & 0x3f));
   else
-    (((out += static_cast<char>(0xf0 | c >> 18)) += static_cast<char>(0x80 | (c >> 12 & 0x3f))) += static_cast<char>(0x80 | (c >> 6 & 0x3f))) +=
-        static_cast<char>(0x80 | (c & 0x3f));
+    (((out += static_cast<char>(0xf0 | c >> 18)) += static_cast<char>(0x80 | (c >> 12 & 0x3f))) +=
+     static_cast<char>(0x80 | (c >> 6 & 0x3f))) += static_cast<char>(0x80 | (c & 0x3f));
 }
 
 bool is_space(char32_t c) {

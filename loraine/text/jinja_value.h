@@ -32,7 +32,7 @@ struct Budget {
 };
 void charge(int64_t steps);
 void charge_bytes(int64_t bytes);  // of one text or list
-struct BudgetScope {  // makes `budget` the one of this thread
+struct BudgetScope {               // makes `budget` the one of this thread
   explicit BudgetScope(Budget& budget);
   ~BudgetScope();
   Budget* before;
@@ -62,8 +62,8 @@ struct Value {
   bool undefined() const { return type == Type::Undefined; }
   int64_t integer() const { return type == Type::Bool ? int64_t{b} : i; }
   double number() const { return type == Type::Float ? d : static_cast<double>(integer()); }
-  const std::string& text() const;                // String
-  const std::vector<Value>& items() const;        // a sequence
+  const std::string& text() const;          // String
+  const std::vector<Value>& items() const;  // a sequence
 };
 
 struct StringObject : Object {
@@ -72,13 +72,13 @@ struct StringObject : Object {
 };
 struct SequenceObject : Object {
   std::vector<Value> items;
-  const char* view = nullptr;   // dict_keys, dict_values, dict_items
-  bool consumed = false;        // a Generator that has been read
+  const char* view = nullptr;  // dict_keys, dict_values, dict_items
+  bool consumed = false;       // a Generator that has been read
   int64_t range[3] = {0, 0, 1};
 };
 struct DictObject : Object {
-  std::vector<std::pair<Value, Value>> entries;             // in order of insertion
-  std::unordered_map<std::string, size_t> index;            // of text keys
+  std::vector<std::pair<Value, Value>> entries;   // in order of insertion
+  std::unordered_map<std::string, size_t> index;  // of text keys
   const Value* find(const Value& key) const;
   const Value* find(const std::string& key) const;
   void set(const Value& key, Value value);
@@ -116,15 +116,15 @@ Value undefined(std::string message, bool security = false);
 Value undefined_name(const std::string& name);
 Value from_json(const nlohmann::ordered_json& json, int depth = 0);
 
-const DictObject& as_dict(const Value& value);   // Dict or Namespace
+const DictObject& as_dict(const Value& value);  // Dict or Namespace
 [[noreturn]] void fail_undefined(const Value& value);
-std::string type_name(const Value& value);       // Python's: 'str', 'NoneType', …
+std::string type_name(const Value& value);  // Python's: 'str', 'NoneType', …
 bool truthy(const Value& value);
 bool equal(const Value& a, const Value& b);
-bool less(const Value& a, const Value& b, const char* op);  // a < b; `op` is for the error only
+bool less(const Value& a, const Value& b, const char* op);     // a < b; `op` is for the error only
 bool compare(const Value& a, const Value& b, const char* op);  // < <= > >=
 bool contains(const Value& item, const Value& container);
-std::string to_text(const Value& value);         // str(value)
+std::string to_text(const Value& value);  // str(value)
 std::string repr(const Value& value);
 std::string float_repr(double x);
 int64_t length(const Value& value);

@@ -13,8 +13,8 @@ size_t loss_scratch_bytes(const ModelConfig& c, int64_t rows) {
   return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8;
 }
 
-LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden, float grad_scale,
-                                Arena& scratch) {
+LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden,
+                                float grad_scale, Arena& scratch) {
   std::vector<int64_t> rows;
   std::vector<int32_t> labels;
   for (int64_t t = 0; t < batch.rows(); ++t) {
@@ -31,11 +31,13 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   for (int64_t first = 0; first < n; first += kLossChunk) {
     int64_t count = std::min(kLossChunk, n - first);
     size_t inner = scratch.mark();
-    Tensor x = scratch.take(Dtype::F32, {count, model.config.hidden_size}), logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
+    Tensor x = scratch.take(Dtype::F32, {count, model.config.hidden_size}),
+           logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
     size_t f = static_cast<size_t>(first), c = static_cast<size_t>(count);
     gather_rows(ctx, x, hidden, std::span(rows).subspan(f, c));
     head_logits(ctx, model, logits, x);
-    cross_entropy(ctx, logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c), grad_scale);
+    cross_entropy(ctx, logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
+                  grad_scale);
     if (grad_scale != 0) multiply_weight_backward(ctx, d_labelled.row_range(first, count), model.head, logits, false, model.use_bf16);
     scratch.release(inner);
   }

@@ -13,7 +13,8 @@ Optimizer::Optimizer(std::vector<Parameter> parameters) : parameters_(std::move(
   float* next = static_cast<float*>(memory_.data());
   for (const Parameter& p : parameters_) {
     int64_t n = p.value.numel();
-    moments_.push_back({p.name, Tensor(next, Dtype::F32, {p.value.rows(), p.value.cols()}), Tensor(next + n, Dtype::F32, {p.value.rows(), p.value.cols()})});
+    moments_.push_back({p.name, Tensor(next, Dtype::F32, {p.value.rows(), p.value.cols()}),
+                        Tensor(next + n, Dtype::F32, {p.value.rows(), p.value.cols()})});
     next += 2 * n;
   }
 }
@@ -30,7 +31,8 @@ double Optimizer::gradient_norm(Context& ctx) const {
 
 void Optimizer::step(Context& ctx, const AdamW& options, double norm, double max_norm) {
   float scale = max_norm > 0 ? static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))) : 1.0f;
-  for (size_t i = 0; i < parameters_.size(); ++i) adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale, options);
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale, options);
 }
 
 }  // namespace loraine

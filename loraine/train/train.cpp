@@ -29,7 +29,9 @@ namespace {
 double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // A step count: below 1 it is a share of all steps, rounded up.
-int64_t step_count(double value, int64_t total) { return value < 1 ? static_cast<int64_t>(std::ceil(value * static_cast<double>(total))) : static_cast<int64_t>(value); }
+int64_t step_count(double value, int64_t total) {
+  return value < 1 ? static_cast<int64_t>(std::ceil(value * static_cast<double>(total))) : static_cast<int64_t>(value);
+}
 OrderedJson step_json(double value) { return value < 1 ? OrderedJson(value) : OrderedJson(static_cast<int64_t>(value)); }
 
 struct Run {
@@ -100,13 +102,16 @@ int64_t worst_rows(const std::vector<Example>& examples, int64_t batch_size) {
 void plan(Run& run) {
   const TrainConfig& c = run.config;
   int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
-  if (n == 0) throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
+  if (n == 0)
+    throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
   if (run.input.data.train.num_trained == 0)
-    throw Error(ErrorKind::usage, "all labels of the training data are masked: nothing would be trained", "check the template and the roles of the data");
+    throw Error(ErrorKind::usage, "all labels of the training data are masked: nothing would be trained",
+                "check the template and the roles of the data");
   run.micro_batches = (n + c.per_device_train_batch_size - 1) / c.per_device_train_batch_size;
   run.updates_per_epoch = (run.micro_batches + c.gradient_accumulation_steps - 1) / c.gradient_accumulation_steps;
   TrainerState& s = run.state;
-  s.max_steps = c.max_steps > 0 ? c.max_steps : static_cast<int64_t>(std::ceil(c.num_train_epochs * static_cast<double>(run.updates_per_epoch)));
+  s.max_steps =
+      c.max_steps > 0 ? c.max_steps : static_cast<int64_t>(std::ceil(c.num_train_epochs * static_cast<double>(run.updates_per_epoch)));
   s.num_train_epochs = epoch_count(c.max_steps, run.updates_per_epoch, c.num_train_epochs);
   s.train_batch_size = c.per_device_train_batch_size;
   s.logging_steps = step_json(c.logging_steps);
@@ -136,8 +141,8 @@ void plan(Run& run) {
   }
   run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + trainable;
   if (run.screen.summary)
-    run.screen.summary({run.model.parameter_count() + trainable, trainable, run.model.weight_bytes(), adapter_bytes, run.optimizer->bytes(), dry.peak(),
-                        scratch, rows, s.max_steps, run.micro_batches});
+    run.screen.summary({run.model.parameter_count() + trainable, trainable, run.model.weight_bytes(), adapter_bytes, run.optimizer->bytes(),
+                        dry.peak(), scratch, rows, s.max_steps, run.micro_batches});
   if (c.dry_run) return;
   run.activation_memory = std::make_unique<Arena>(dry.peak());
   run.scratch = std::make_unique<Arena>(scratch);
@@ -194,7 +199,8 @@ OrderedJson evaluate(Run& run) {
   for (int64_t first = 0; first < n; first += run.config.per_device_eval_batch_size, ++batches) {
     Batch batch = batch_of(examples, nullptr, first, run.config.per_device_eval_batch_size);
     decoder_forward(run.ctx, run.model, batch, run.pass);
-    LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0, *run.scratch);
+    LossSums sums =
+        loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0, *run.scratch);
     if (sums.labels) loss += sums.loss / static_cast<double>(sums.labels);
     accuracy += sums.accuracy;
     sequences += sums.sequences;
@@ -213,10 +219,12 @@ void log(Run& run, OrderedJson values) {
 
 void evaluate_and_note(Run& run) {
   OrderedJson metrics = evaluate(run);
-  if (run.screen.message) run.screen.message(fmt::format("step {}: eval_loss {:.4f}", run.state.global_step, metrics["eval_loss"].get<double>()));
+  if (run.screen.message)
+    run.screen.message(fmt::format("step {}: eval_loss {:.4f}", run.state.global_step, metrics["eval_loss"].get<double>()));
   log(run, metrics);
   std::string name = run.metric_name();
-  if (!metrics.contains(name)) throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures", "use loss or accuracy");
+  if (!metrics.contains(name))
+    throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures", "use loss or accuracy");
   double metric = metrics[name].get<double>();
   run.schedule->observe(metric);
   if (run.state.early_stopping.patience > 0 && early_stop(run.state, metric, run.greater_is_better())) run.stopping = true;
@@ -238,7 +246,8 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
     Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
     Tensor d = run.d_hidden.row_range(0, batch.rows());
     decoder_forward(run.ctx, run.model, batch, run.pass);
-    LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d, static_cast<float>(1 / divisor), *run.scratch);
+    LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
+                                           static_cast<float>(1 / divisor), *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
     int64_t longest = 0;
@@ -258,12 +267,16 @@ void update(Run& run, double loss) {
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     std::string culprit = "the loss";
     for (const Parameter& p : run.optimizer->parameters())
-      if (!std::isfinite(sum_of_squares(run.ctx, p.gradient))) { culprit = "the gradient of " + p.name; break; }
-    throw Error(ErrorKind::numeric, fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm),
+      if (!std::isfinite(sum_of_squares(run.ctx, p.gradient))) {
+        culprit = "the gradient of " + p.name;
+        break;
+      }
+    throw Error(ErrorKind::numeric,
+                fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm),
                 "lower learning_rate, or look for NaN in the base weights; the last checkpoint is good");
   }
-  AdamW options{static_cast<float>(rate), static_cast<float>(c.adam_beta1), static_cast<float>(c.adam_beta2), static_cast<float>(c.adam_epsilon),
-                static_cast<float>(c.weight_decay), s.global_step + 1};
+  AdamW options{static_cast<float>(rate),           static_cast<float>(c.adam_beta1),   static_cast<float>(c.adam_beta2),
+                static_cast<float>(c.adam_epsilon), static_cast<float>(c.weight_decay), s.global_step + 1};
   run.optimizer->step(run.ctx, options, norm, c.max_grad_norm);
   ++s.global_step;
   ++run.own_steps;
@@ -271,12 +284,14 @@ void update(Run& run, double loss) {
   run.position.loss_sum += loss;
   ++run.position.loss_steps;
   if (s.global_step % run.logging_steps == 0 || (c.logging_first_step && s.global_step == 1)) {
-    log(run, {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)}, {"grad_norm", norm}, {"learning_rate", rate}});
+    log(run,
+        {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)}, {"grad_norm", norm}, {"learning_rate", rate}});
     run.position.loss_sum = 0;
     run.position.loss_steps = 0;
   }
   double now = seconds_now();
-  if (run.screen.progress) run.screen.progress(s.global_step, s.max_steps, loss, rate, run.tokens_since_log / std::max(1e-9, now - run.last_log));
+  if (run.screen.progress)
+    run.screen.progress(s.global_step, s.max_steps, loss, rate, run.tokens_since_log / std::max(1e-9, now - run.last_log));
 }
 
 // After an update: evaluation and checkpoint when due. False when the run ends here.
@@ -284,10 +299,12 @@ bool after_update(Run& run, bool epoch_end) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   bool last = s.global_step >= s.max_steps, stop = run.input.stop && run.input.stop->load();
-  bool eval_due = run.evaluates() && ((c.eval_strategy == "steps" && s.global_step % run.eval_steps == 0) || (c.eval_strategy == "epoch" && epoch_end));
+  bool eval_due =
+      run.evaluates() && ((c.eval_strategy == "steps" && s.global_step % run.eval_steps == 0) || (c.eval_strategy == "epoch" && epoch_end));
   int64_t best_before = s.best_global_step.value_or(-1);
   if (eval_due) evaluate_and_note(run);
-  bool save_due = (c.save_strategy == "steps" && (s.global_step % run.save_steps == 0 || last)) || (c.save_strategy == "epoch" && (epoch_end || last)) ||
+  bool save_due = (c.save_strategy == "steps" && (s.global_step % run.save_steps == 0 || last)) ||
+                  (c.save_strategy == "epoch" && (epoch_end || last)) ||
                   (c.save_strategy == "best" && eval_due && s.best_global_step.value_or(-1) != best_before);
   s.should_training_stop = last || run.stopping;
   if (save_due || stop || (run.stopping && c.save_strategy != "no")) save_checkpoint(run);
@@ -325,7 +342,9 @@ void resume(Run& run, const std::string& folder) {
   run.state.max_steps = planned.max_steps;
   run.state.num_train_epochs = planned.num_train_epochs;
   run.schedule->load_state(nlohmann::json::parse(run.position.scheduler));
-  run.padded_tokens = run.other_parameters ? static_cast<int64_t>(std::llround(run.state.total_flos / (6.0 * static_cast<double>(run.other_parameters)))) : 0;
+  run.padded_tokens = run.other_parameters
+                          ? static_cast<int64_t>(std::llround(run.state.total_flos / (6.0 * static_cast<double>(run.other_parameters))))
+                          : 0;
   if (run.screen.message) run.screen.message(fmt::format("resuming from {} at step {}", folder, run.state.global_step));
 }
 

@@ -60,7 +60,8 @@ std::vector<float> rope_frequencies(const ConfigReader& hf, int64_t head_dim) {
     }
   std::vector<float> frequencies(static_cast<size_t>(head_dim / 2));
   for (size_t i = 0; i < frequencies.size(); ++i)
-    frequencies[i] = 1.0f / static_cast<float>(std::pow(static_cast<float>(theta), static_cast<float>(2 * i) / static_cast<float>(head_dim)));
+    frequencies[i] =
+        1.0f / static_cast<float>(std::pow(static_cast<float>(theta), static_cast<float>(2 * i) / static_cast<float>(head_dim)));
   if (type == "default") return frequencies;
   double factor = rope.number_or("factor", 0);
   if (!(factor >= 1)) hf.wrong("rope_scaling", "a factor of 1 or more");
@@ -104,7 +105,8 @@ ModelConfig decoder_config(const ConfigReader& hf) {
   c.num_attention_heads = hf.positive("num_attention_heads");
   c.num_key_value_heads = hf.positive_or("num_key_value_heads", c.num_attention_heads);
   if (c.num_hidden_layers > 10000) hf.wrong("num_hidden_layers", "at most 10000");
-  if (c.num_attention_heads % c.num_key_value_heads) hf.wrong("num_key_value_heads", fmt::format("a divisor of num_attention_heads {}", c.num_attention_heads));
+  if (c.num_attention_heads % c.num_key_value_heads)
+    hf.wrong("num_key_value_heads", fmt::format("a divisor of num_attention_heads {}", c.num_attention_heads));
   if (!hf.get("head_dim") && c.hidden_size % c.num_attention_heads)
     hf.wrong("hidden_size", fmt::format("a multiple of num_attention_heads {}, or an explicit head_dim", c.num_attention_heads));
   c.head_dim = hf.positive_or("head_dim", c.hidden_size / c.num_attention_heads);
@@ -127,7 +129,8 @@ void sliding_window(ModelConfig& config, const ConfigReader& hf, int64_t first_s
   for (size_t layer = 0; layer < config.window.size(); ++layer) {
     bool sliding = static_cast<int64_t>(layer) >= first_sliding_layer;
     if (types) {
-      if (!types->is_array() || types->size() != config.window.size()) hf.wrong("layer_types", fmt::format("a list of {} types", config.window.size()));
+      if (!types->is_array() || types->size() != config.window.size())
+        hf.wrong("layer_types", fmt::format("a list of {} types", config.window.size()));
       sliding = (*types)[layer] == "sliding_attention";
     }
     if (sliding) config.window[layer] = size;
@@ -135,8 +138,12 @@ void sliding_window(ModelConfig& config, const ConfigReader& hf, int64_t first_s
 }
 
 ModelConfig model_config(const nlohmann::json& hf, const std::string& file) {
-  struct Family { const char* model_type; ModelConfig (*config)(const ConfigReader&); };
-  static constexpr Family kFamilies[] = {{"llama", llama_config}, {"mistral", mistral_config}, {"qwen2", qwen2_config}, {"qwen3", qwen3_config}};
+  struct Family {
+    const char* model_type;
+    ModelConfig (*config)(const ConfigReader&);
+  };
+  static constexpr Family kFamilies[] = {
+      {"llama", llama_config}, {"mistral", mistral_config}, {"qwen2", qwen2_config}, {"qwen3", qwen3_config}};
   ConfigReader reader(hf, file);
   const nlohmann::json* type = reader.get("model_type");
   if (!type || !type->is_string()) reader.wrong("model_type", "a text");

@@ -11,11 +11,11 @@ namespace loraine {
 class ConfigReader {
  public:
   ConfigReader(const nlohmann::json& hf, std::string file) : hf_(hf), file_(std::move(file)) {}
-  int64_t positive(const char* key) const;                         // required, 1 … 2^31
-  int64_t positive_or(const char* key, int64_t otherwise) const;   // absent or null gives `otherwise`
+  int64_t positive(const char* key) const;                        // required, 1 … 2^31
+  int64_t positive_or(const char* key, int64_t otherwise) const;  // absent or null gives `otherwise`
   double number_or(const char* key, double otherwise) const;
   bool flag_or(const char* key, bool otherwise) const;
-  const nlohmann::json* get(const char* key) const;                // nullptr when absent or null
+  const nlohmann::json* get(const char* key) const;  // nullptr when absent or null
   [[noreturn]] void wrong(const char* key, const std::string& expected) const;
   const std::string& file() const { return file_; }
 
@@ -24,7 +24,7 @@ class ConfigReader {
   std::string file_;
 };
 
-ModelConfig decoder_config(const ConfigReader& hf);                        // what all families share: sizes, norms, rope, ties
+ModelConfig decoder_config(const ConfigReader& hf);  // what all families share: sizes, norms, rope, ties
 void sliding_window(ModelConfig& config, const ConfigReader& hf, int64_t first_sliding_layer);  // window from sliding_window / layer_types
 
 ModelConfig llama_config(const ConfigReader& hf);

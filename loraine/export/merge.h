@@ -1,0 +1,25 @@
+// Merging an adapter into its base: W + s B A in f32 with one rounding, written as a Hugging Face folder, then checked. Called by loraine
+// export.
+#pragma once
+#include <string>
+
+#include "loraine/adapters/adapter.h"
+#include "loraine/io/model_files.h"
+#include "loraine/model/model.h"
+
+namespace loraine {
+
+struct MergeReport {
+  int64_t tensors = 0, merged = 0, shards = 0;
+  double largest_difference = 0, largest_logit = 0;  // of the check: merged against base + adapter
+};
+
+// Writes model.safetensors (or shards of at most shard_bytes with an index), config.json, generation_config.json, tokenizer and template
+// into `folder`. adapter may be nullptr. Types stay as stored; a tied head is not stored twice.
+MergeReport merge_to_folder(const Model& model, const ModelFiles& files, const AdapterSet* adapter, const std::string& folder,
+                            int64_t shard_bytes);
+
+// Logits of the written model against base + adapter on fixed prompts.
+void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report);
+
+}  // namespace loraine
