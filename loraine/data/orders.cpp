@@ -95,6 +95,14 @@ struct Pcg64 {
     }
     return static_cast<uint32_t>(product >> 32);
   }
+  // numpy's random_interval: [0, range] by rejection under a mask of ones
+  uint32_t interval(uint32_t range) {
+    uint32_t mask = range, value = 0;
+    for (int shift = 1; shift <= 16; shift *= 2) mask |= mask >> shift;
+    do value = next32() & mask;
+    while (value > range);
+    return value;
+  }
   uint128 state = 0, increment = 0;
   bool has_half = false;
   uint32_t half = 0;
@@ -122,7 +130,7 @@ std::vector<int64_t> numpy_permutation(int64_t n, uint64_t seed) {
   check_count(n, 0xffffffffll);
   Pcg64 generator(seed);
   auto order = ascending(n);
-  for (int64_t i = n - 1; i > 0; --i) std::swap(order[static_cast<size_t>(i)], order[generator.bounded(static_cast<uint32_t>(i))]);
+  for (int64_t i = n - 1; i > 0; --i) std::swap(order[static_cast<size_t>(i)], order[generator.interval(static_cast<uint32_t>(i))]);
   return order;
 }
 
