@@ -1,0 +1,69 @@
+// Orders against recorded torch and numpy orders; the batch layout.
+#include "loraine/data/orders.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/error.h"
+#include "loraine/data/batcher.h"
+
+namespace loraine {
+namespace {
+
+using Rows = std::vector<int64_t>;
+
+TEST(Orders, KnownOrders) {
+  EXPECT_EQ(torch_randperm(10, 42), (Rows{2, 6, 1, 8, 4, 5, 0, 9, 3, 7}));
+  EXPECT_EQ(torch_randperm(10, 43), (Rows{8, 4, 9, 0, 5, 1, 6, 7, 2, 3}));
+  const Split split = split_rows(9, 0.25, 42);
+  EXPECT_EQ(split.train, (Rows{2, 4, 6, 1, 5, 8}));
+  EXPECT_EQ(split.eval, (Rows{3, 0, 7}));
+  EXPECT_EQ(numpy_legacy_samples(6, 9, 42), (Rows{0, 1, 5, 2, 4, 3, 4, 4, 1}));
+  EXPECT_THROW(split_rows(3, 3, 42), Error);
+}
+
+TEST(Orders, RecordedOrders) {
+  std::ifstream in(LORAINE_SOURCE_DIR "/../shared/golden/llamafactory/orders.json");
+  if (!in) GTEST_SKIP() << "shared golden cases are absent";
+  const auto golden = nlohmann::json::parse(in);
+  for (const auto& c : golden.at("shuffle")) {
+    const uint64_t seed = (c.at("data_seed").is_null() ? c.at("seed") : c.at("data_seed")).get<uint64_t>();
+    for (size_t epoch = 0; epoch < c.at("epochs").size(); ++epoch)
+      EXPECT_EQ(torch_randperm(c.at("n"), seed + epoch), c.at("epochs")[epoch].get<Rows>()) << "n " << c.at("n") << " seed " << seed;
+  }
+  for (const auto& c : golden.at("split")) {
+    const Split split = split_rows(c.at("n"), c.at("val_size"), c.at("seed"));
+    EXPECT_EQ(split.train, c.at("train").get<Rows>());
+    EXPECT_EQ(split.eval, c.at("eval").get<Rows>());
+  }
+  for (const auto& c : golden.at("num_samples"))
+    EXPECT_EQ(numpy_legacy_samples(c.at("n"), c.at("num_samples"), c.at("seed")), c.at("rows").get<Rows>());
+  for (const auto& c : golden.at("interleave")) {
+    const auto probs = c.at("probs").is_null() ? std::vector<double>{} : c.at("probs").get<std::vector<double>>();
+    Rows rows;
+    for (const SetRow& r : interleave_rows(c.at("sizes").get<Rows>(), probs, c.at("mix_strategy") == "interleave_over", c.at("seed")))
+      rows.push_back(100 * r.set + r.row);
+    EXPECT_EQ(rows, c.at("rows").get<Rows>());
+  }
+}
+
+TEST(Batcher, LaysExamplesEndToEnd) {
+  const Example a{{5, 6, 7}, {kIgnoreLabel, 6, 7}}, b{{8, 9}, {8, 9}}, empty{};
+  const Example* all[] = {&a, &empty, &b};
+  const Batch batch = make_batch(all);
+  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{5, 6, 7, 8, 9}));
+  EXPECT_EQ(batch.positions, (std::vector<int32_t>{0, 1, 2, 0, 1}));
+  EXPECT_EQ(batch.labels, (std::vector<int32_t>{6, 7, kIgnoreLabel, 9, kIgnoreLabel}));
+  ASSERT_EQ(batch.sequences.size(), 2u);
+  EXPECT_EQ(batch.sequences[1].start, 3);
+  EXPECT_EQ(batch.sequences[1].length, 2);
+  EXPECT_EQ(batch.sequences[1].kv_start, 3);
+  EXPECT_EQ(batch.sequences[1].kv_length, 2);
+  EXPECT_EQ(count_labels(a), 2);
+  EXPECT_EQ(count_labels(b), 2);  // a labelled first token counts, though nothing predicts it
+}
+
+}  // namespace
+}  // namespace loraine
