@@ -1,5 +1,5 @@
 // Matrix products on oneDNN, cut into fixed tiles so that the result does not depend on the number of threads. Row-major, f32 activations;
-// the frozen operand may be F32, F16 or BF16 (widened tile by tile, or multiplied by bf16 instructions where `use_bf16` and the machine has
+// the frozen operand may be F32, F16 or BF16 (widened tile by tile; `use_bf16` is reserved for products in bf16 where the machine has
 // them).
 #pragma once
 #include "loraine/core/context.h"
