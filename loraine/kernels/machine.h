@@ -1,0 +1,22 @@
+// What this machine's instruction set is, and how fast the GEMM library multiplies on it when it runs alone. Called by bench and load.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace loraine {
+
+std::string instruction_set();  // "AVX2", "AVX-512", "AVX-512 BF16", …: what oneDNN uses here
+bool has_bf16_products();       // the machine multiplies bf16 by bf16 into f32
+
+// Seconds of one product y [M, N] = x [M, K] wᵀ (w [N, K]) or, with nn, x [M, K] w (w [K, N]), as oneDNN runs it by itself on all threads:
+// one call, its own cut. bf16: both operands in bf16, w packed beforehand (needs has_bf16_products()). The memory is the function's own.
+struct ProductTime {
+  double wall = 0, cpu = 0;  // cpu: of all threads of the process together
+};
+ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, bool bf16);
+// Bytes per second of adding up `bytes` bytes with all threads: what a product with one row could reach at most.
+ProductTime time_plain_read(const void* data, int64_t bytes);
+
+double process_cpu_seconds();  // all threads of this process
+
+}  // namespace loraine
