@@ -12,7 +12,7 @@ namespace loraine::jinja {
 namespace {
 
 constexpr int kMaxEvalDepth = 1500;
-constexpr size_t kMaxKept = 200'000;
+constexpr size_t kMaxKept = 20'000;
 
 struct MacroObject : CallableObject {
   const Node* node;
@@ -60,7 +60,8 @@ struct LoopObject : CallableObject {
 struct LoopMethod : CallableObject {
   std::shared_ptr<LoopObject> loop;
   bool cycle = false;
-  Value call(Engine&, Args& args) override {
+  Value call(Engine& engine, Args& args) override {
+    if (!cycle) engine.keep_loop(loop);
     if (cycle) {
       if (args.positional.empty()) fail("TypeError", "no items for cycling given");
       return args.positional[static_cast<size_t>(loop->index0) % args.positional.size()];
@@ -111,6 +112,19 @@ void check_namespace_name(const std::string& name) {
          "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '" + name + "'. Please rename the attribute.");
 }
 
+// What the values of a context weigh, about.
+int64_t input_bytes(const nlohmann::ordered_json& json, int depth) {
+  int64_t bytes = 16;
+  if (depth > kMaxValueDepth) return bytes;
+  if (json.is_string()) bytes += static_cast<int64_t>(json.get_ref<const std::string&>().size());
+  if (json.is_object())
+    for (auto it = json.begin(); it != json.end(); ++it)
+      bytes += static_cast<int64_t>(it.key().size()) + input_bytes(it.value(), depth + 1);
+  if (json.is_array())
+    for (const auto& item : json) bytes += input_bytes(item, depth + 1);
+  return bytes;
+}
+
 struct Depth {
   int& depth;
   explicit Depth(int& d) : depth(d) {
@@ -127,6 +141,13 @@ struct Depth {
 Engine::~Engine() {
   for (const ScopePtr& scope : kept_scopes_) scope->variables.clear();
   for (const auto& object : kept_namespaces_) object->attributes.entries.clear();
+  for (const auto& loop : kept_loops_) static_cast<LoopObject&>(*loop).last_changed.reset();
+}
+
+void Engine::keep_loop(const std::shared_ptr<Object>& loop) {
+  if (!kept_loops_.empty() && kept_loops_.back() == loop) return;
+  if (kept_loops_.size() > kMaxKept) fail("LimitError", "the template asks too many loops for changes");
+  kept_loops_.push_back(loop);
 }
 
 void Engine::keep(const ScopePtr& scope) {
@@ -144,6 +165,7 @@ std::tm Engine::now() const {
 
 Rendered Engine::run(const Template& source, const nlohmann::ordered_json& context) {
   auto root = std::make_shared<Scope>();
+  allow_input(input_bytes(context, 0));
   for (auto it = context.begin(); it != context.end(); ++it) root->variables[it.key()] = from_json(it.value());
   out_ = &result_.text;
   exec(source.body, child_of(root));
@@ -162,8 +184,8 @@ ScopePtr Engine::child_of(const ScopePtr& parent) const {
 
 void Engine::write(std::string_view text) {
   charge_bytes(static_cast<int64_t>(text.size()));
-  out_->append(text);
-  if (out_->size() > static_cast<size_t>(options_.budget.largest)) fail("LimitError", "the output grows beyond the limit on bytes");
+  charge_live(static_cast<int64_t>(text.size()));
+  append(*out_, text);
 }
 
 std::string Engine::capture(const std::vector<NodePtr>& body, const ScopePtr& scope) {
@@ -175,11 +197,15 @@ std::string Engine::capture(const std::vector<NodePtr>& body, const ScopePtr& sc
     ~Restore() { out = before; }
   } restore{out_, before};
   exec(body, scope);
+  charge_live(-static_cast<int64_t>(text.size()));  // from here on it is a value or part of another text
   return text;
 }
 
 Value Engine::lookup(const std::string& name, const ScopePtr& scope) const {
+  charge(1);
+  int hops = 0;
   for (const Scope* s = scope.get(); s; s = s->parent.get()) {
+    if ((++hops & 7) == 0) charge(1);
     auto it = s->variables.find(name);
     if (it != s->variables.end()) return it->second;
   }
@@ -341,6 +367,10 @@ void Engine::exec_for(const Node& node, const Value& iterable, const ScopePtr& s
     exec(node.orelse, child_of(scope));
     return;
   }
+  loop->hold(static_cast<int64_t>(sizeof(LoopObject) + loop->items.capacity() * sizeof(Value)));
+  for (const Value& item : loop->items)
+    if (item.o) loop->depth = std::max(loop->depth, item.o->depth + 1);
+  if (loop->depth > kMaxValueDepth) fail("RecursionError", fmt::format("values nested deeper than {} levels", kMaxValueDepth));
   Value loop_value = object_value(loop);
   ScopePtr inner = child_of(scope);
   for (loop->index0 = 0; loop->index0 < loop->size(); ++loop->index0) {
@@ -364,6 +394,7 @@ Value Engine::run_loop(const Node& node, const Value& iterable, const ScopePtr& 
     throw;
   }
   out_ = before;
+  charge_live(-static_cast<int64_t>(text.size()));
   return string(std::move(text));
 }
 
@@ -374,6 +405,7 @@ Value Engine::call_macro(const Node& node, const ScopePtr& closure, const std::s
   std::vector<bool> filled(n, false);
   auto named = std::move(args.named);
   auto take = [&](const std::string& key) -> std::optional<Value> {
+    charge(static_cast<int64_t>(named.size() / 8));
     for (auto it = named.begin(); it != named.end(); ++it)
       if (it->first == key) {
         Value value = it->second;
@@ -546,7 +578,7 @@ Value Engine::eval(const Node& node, const ScopePtr& scope) {
       bool negative = node.kind == Kind::Negative;
       if (!x.is_number()) fail("TypeError", fmt::format("bad operand type for unary {}: '{}'", negative ? '-' : '+', type_name(x)));
       if (x.type == Type::Float) return real(negative ? -x.d : x.d);
-      return negative ? binary("-", integer(0), x) : integer(x.integer());
+      return binary(negative ? "-" : "+", integer(0), x);
     }
     case Kind::Binary: {
       Value left = child(0);
@@ -562,7 +594,7 @@ Value Engine::eval(const Node& node, const ScopePtr& scope) {
     }
     case Kind::Concat: {
       std::string text;
-      for (size_t k = 0; k < node.children.size(); ++k) text += to_text(child(k));
+      for (size_t k = 0; k < node.children.size(); ++k) append(text, to_text(child(k)));
       return string(std::move(text));
     }
     case Kind::Compare: return eval_compare(node, scope);

@@ -43,6 +43,7 @@ class Engine {
   Value run_loop(const Node& node, const Value& iterable, const ScopePtr& scope, int depth);  // a recursive loop's text
   Value make_namespace(Args& args);
   std::tm now() const;
+  void keep_loop(const std::shared_ptr<Object>& loop);  // it remembers values that may hold it: cut at the end
 
  private:
   Value eval(const Node& node, const ScopePtr& scope);
@@ -66,6 +67,7 @@ class Engine {
   int depth_ = 0;
   std::vector<ScopePtr> kept_scopes_;
   std::vector<std::shared_ptr<NamespaceObject>> kept_namespaces_;
+  std::vector<std::shared_ptr<Object>> kept_loops_;
   std::optional<Value> block_subject_;  // of the filters of a filter or set block
 };
 

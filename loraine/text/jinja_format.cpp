@@ -42,20 +42,12 @@ std::string group_digits(const std::string& digits, char separator) {
   return out + digits.substr(whole);
 }
 
-std::string in_base(uint64_t x, unsigned base, bool big) {
-  std::string out;
-  do out += (big ? "0123456789ABCDEF" : "0123456789abcdef")[x % base];
-  while (x /= base);
-  std::reverse(out.begin(), out.end());
-  return out;
-}
-
 std::string printf_double(double x, char type, int64_t precision, bool alternate) {
   if (std::isnan(x) || std::isinf(x)) {
     std::string text = std::isnan(x) ? "nan" : "inf";
     return type == 'F' || type == 'E' || type == 'G' ? upper(text) : text;
   }
-  if (precision > 5000) fail("ValueError", "precision too big");
+  charge(precision / 2);
   std::string format = fmt::format("%{}.{}{}", alternate ? "#" : "", precision, type);
   int n = std::snprintf(nullptr, 0, format.c_str(), x);
   std::string out(static_cast<size_t>(n) + 1, '\0');
@@ -72,16 +64,12 @@ std::string assemble(const Spec& spec, bool negative, const std::string& prefix,
   return pad(sign + prefix + body, spec.width, spec.fill, spec.align ? spec.align : '>');
 }
 
-std::string format_integer(const Spec& spec, int64_t x) {
-  uint64_t magnitude = x < 0 ? 0 - static_cast<uint64_t>(x) : static_cast<uint64_t>(x);
+std::string format_integer(const Spec& spec, const BigInteger& x) {
   std::string prefix;
   if (spec.alternate && (spec.type == 'x' || spec.type == 'X' || spec.type == 'o' || spec.type == 'b'))
     prefix = std::string("0") + spec.type;
-  std::string digits = spec.type == 'x' || spec.type == 'X' ? in_base(magnitude, 16, spec.type == 'X')
-                       : spec.type == 'o'                   ? in_base(magnitude, 8, false)
-                       : spec.type == 'b'                   ? in_base(magnitude, 2, false)
-                                                            : std::to_string(magnitude);
-  return assemble(spec, x < 0, prefix, digits);
+  int base = spec.type == 'x' || spec.type == 'X' ? 16 : spec.type == 'o' ? 8 : spec.type == 'b' ? 2 : 10;
+  return assemble(spec, x.negative(), prefix, x.digits(base, spec.type == 'X'));
 }
 
 std::string format_double(const Spec& spec, double x) {
@@ -168,7 +156,7 @@ std::string format_value(const Value& value, const std::string& spec_text) {
   }
   if (spec.type && std::string_view("dnxXob").find(spec.type) == std::string_view::npos) unknown();
   if (spec.precision >= 0) fail("ValueError", "Precision not allowed in integer format specifier");
-  return format_integer(spec, value.integer());
+  return format_integer(spec, big_integer(value));
 }
 
 struct BraceFormatter {
@@ -224,6 +212,7 @@ struct BraceFormatter {
     return value;
   }
   std::string run(const std::string& format, int depth) {
+    charge(static_cast<int64_t>(format.size() / 16));
     if (depth > 2) fail("ValueError", "Max string recursion exceeded");
     std::string out;
     for (size_t k = 0; k < format.size(); ++k) {
@@ -244,8 +233,7 @@ struct BraceFormatter {
         }
         if (end >= format.size())
           fail("ValueError", k + 1 == format.size() ? "Single '{' encountered in format string" : "expected '}' before end of string");
-        out += replacement(format.substr(k + 1, end - k - 1), depth);
-        if (out.size() > (size_t{1} << 20)) charge_bytes(static_cast<int64_t>(out.size()));
+        append(out, replacement(format.substr(k + 1, end - k - 1), depth));
         k = end;
       } else {
         out += c;
@@ -254,6 +242,7 @@ struct BraceFormatter {
     return out;
   }
   std::string replacement(const std::string& body, int depth) {
+    charge(20);
     size_t end = 0;
     for (int bracket = 0; end < body.size(); ++end) {
       bracket += body[end] == '[';
@@ -303,6 +292,7 @@ std::string percent_one(char type, Spec spec, const Value& value, bool left) {
   if (left) spec.align = '<', spec.fill = " ";
   spec.type = type == 'i' || type == 'u' ? 'd' : type;
   bool whole = std::string_view("diuxXo").find(type) != std::string_view::npos;
+  charge(20);
   if (value.undefined()) fail_undefined(value);
   if (!value.is_number())
     fail("TypeError", whole ? fmt::format("%{} format: a real number is required, not {}", type, type_name(value))
@@ -310,10 +300,10 @@ std::string percent_one(char type, Spec spec, const Value& value, bool left) {
   if (!whole) return format_double(spec, value.number());
   if (value.type == Type::Float) {
     if (type == 'x' || type == 'X' || type == 'o') fail("TypeError", fmt::format("%{} format: an integer is required, not float", type));
-    if (!(std::fabs(value.d) < 9.2e18)) fail("OverflowError", "cannot convert float to a 64-bit integer");
-    return format_integer(spec, static_cast<int64_t>(value.d));
+    if (!std::isfinite(value.d)) fail(std::isnan(value.d) ? "ValueError" : "OverflowError", "cannot convert this float to an integer");
+    return format_integer(spec, BigInteger::from_double(value.d));
   }
-  return format_integer(spec, value.integer());
+  return format_integer(spec, big_integer(value));
 }
 }  // namespace
 
@@ -354,7 +344,9 @@ Value percent_format(const std::string& format, const Value& arguments) {
     auto size = [&]() -> int64_t {
       if (k < format.size() && format[k] == '*') {
         ++k;
-        return std::clamp<int64_t>(as_integer(source.take()), 0, kMaxWidth);
+        int64_t given_size = as_integer(source.take());
+        if (given_size > kMaxWidth) fail("ValueError", "width or precision too big");
+        return std::max<int64_t>(given_size, 0);
       }
       return parse_number(format, k);
     };
@@ -372,8 +364,7 @@ Value percent_format(const std::string& format, const Value& arguments) {
     }
     if (std::string_view("diuxXoeEfFgGcrsa").find(type) == std::string_view::npos)
       fail("ValueError", fmt::format("unsupported format character '{}' ({:#x}) at index {}", type, static_cast<unsigned char>(type), k));
-    out += percent_one(type, spec, keyed ? *keyed : source.take(), left);
-    if (out.size() > (size_t{1} << 20)) charge_bytes(static_cast<int64_t>(out.size()));
+    append(out, percent_one(type, spec, keyed ? *keyed : source.take(), left));
   }
   if (!used_mapping && !source.mapping && source.next < source.items.size())
     fail("TypeError", "not all arguments converted during string formatting");
@@ -381,6 +372,7 @@ Value percent_format(const std::string& format, const Value& arguments) {
 }
 
 std::string strftime(const std::string& format, const std::tm& time) {
+  charge(1000);
   if (format.size() > 4096) fail("ValueError", "strftime format is longer than 4096 bytes");
   std::string out(format.size() * 64 + 64, '\0');
   std::string guarded = format + "|";  // so that an empty result differs from a failure

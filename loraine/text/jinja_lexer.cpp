@@ -11,7 +11,7 @@
 namespace loraine::jinja {
 namespace {
 
-constexpr size_t kMaxSource = 16 << 20;
+constexpr size_t kMaxSource = 512 << 10;
 
 bool digit(char c) { return c >= '0' && c <= '9'; }
 bool name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80); }

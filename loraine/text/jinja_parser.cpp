@@ -1,7 +1,6 @@
 // Recursive descent over Jinja tokens; the grammar and the error messages are Jinja2's, depth is bounded. Called by ChatTemplate.
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <cstdlib>
 #include <set>
 
@@ -188,13 +187,13 @@ struct Parser {
   }
   NodePtr number() {
     Token token = next();
-    errno = 0;
     if (token.type == TokenType::Float) return constant(real(std::strtod(token.text.c_str(), nullptr)));
     bool prefixed = token.text.size() > 2 && token.text[0] == '0' && (token.text[1] & 0x40);
     int base = !prefixed ? 10 : (token.text[1] | 0x20) == 'x' ? 16 : (token.text[1] | 0x20) == 'o' ? 8 : 2;
-    long long x = std::strtoll(token.text.c_str() + (prefixed ? 2 : 0), nullptr, base);
-    if (errno == ERANGE) error("integer " + token.text + " does not fit 64 bits");
-    return constant(integer(x));
+    if (base == 10 && token.text.size() > 4300) error("an integer of more than 4300 digits");
+    auto x = BigInteger::from_digits(std::string_view(token.text).substr(prefixed ? 2 : 0), base);
+    if (!x) error("not an integer: " + token.text);
+    return constant(integer(*x));
   }
   NodePtr primary() {
     Descent descent(*this);

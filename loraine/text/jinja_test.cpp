@@ -32,11 +32,10 @@ std::string error_of(const std::string& source, const Json& context = Json::obje
   return "none";
 }
 
-TEST(Jinja, GoldenCases) {
-  std::filesystem::path path = std::filesystem::path(LORAINE_SOURCE_DIR) / "../shared/golden/jinja/cases.jsonl";
-  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
+// Lines of {"template", "context", "output" or "error_type" + "error"}; only raise_exception's message must be the same text.
+void check_cases(const std::filesystem::path& path) {
   std::ifstream file(path);
-  int total = 0, good = 0, big = 0;
+  int total = 0;
   for (std::string line; std::getline(file, line); ++total) {
     Json c = Json::parse(line);
     std::string found, type;
@@ -49,11 +48,15 @@ TEST(Jinja, GoldenCases) {
     std::string wanted_type = c.value("error_type", ""), wanted = c.value(wanted_type.empty() ? "output" : "error", "");
     bool same = wanted_type.empty() ? type.empty() && found == wanted
                                     : !type.empty() && (wanted_type != "TemplateError" || (type == wanted_type && found == wanted));
-    good += same;
-    if (!same && c["category"] == "bigint") ++big;
-    else EXPECT_TRUE(same) << c["template"] << "\n  found  " << type << ": " << found << "\n  wanted " << wanted_type << ": " << wanted;
+    EXPECT_TRUE(same) << c["template"] << "\n  found  " << type << ": " << found << "\n  wanted " << wanted_type << ": " << wanted;
   }
-  std::cout << good << " of " << total << " Jinja cases equal (" << big << " need integers beyond 64 bits)\n";
+  EXPECT_GT(total, 200);
+}
+
+TEST(Jinja, GoldenCases) {
+  std::filesystem::path path = std::filesystem::path(LORAINE_SOURCE_DIR) / "../shared/golden/jinja/cases.jsonl";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
+  check_cases(path);
 }
 
 TEST(Jinja, KeepsOrderOfKeysAndEvaluates) {

@@ -58,11 +58,9 @@ void append_title(std::string& out, char32_t c) {
   }
 }
 
-using Characters = std::vector<std::string_view>;
-
-// A sigma is final when a cased letter stands before it and none after it.
-void append_lower(std::string& out, const Characters& s, size_t k) {
-  char32_t c = decode(s[k]);
+// The character text[at:end] in lower case. A sigma is final when a cased letter stands before it and none after it.
+void append_lower(std::string& out, std::string_view text, size_t at, size_t end) {
+  char32_t c = decode(text.substr(at, end - at));
   if (c == 0x130) {
     out += "i\u0307";
     return;
@@ -73,14 +71,35 @@ void append_lower(std::string& out, const Characters& s, size_t k) {
       return x == '\'' || x == '.' || x == ':' || x == 0xb7 || x == 0x2019 || t == UTF8PROC_CATEGORY_MN || t == UTF8PROC_CATEGORY_ME ||
              t == UTF8PROC_CATEGORY_CF || t == UTF8PROC_CATEGORY_LM || t == UTF8PROC_CATEGORY_SK;
     };
-    size_t before = k, after = k + 1;
-    while (before > 0 && ignorable(decode(s[before - 1]))) --before;
-    while (after < s.size() && ignorable(decode(s[after]))) ++after;
-    bool final = before > 0 && cased(decode(s[before - 1])) && !(after < s.size() && cased(decode(s[after])));
-    append_utf8(out, final ? 0x3c2 : 0x3c3);
+    char32_t before = 0, after = 0;  // the next characters that count, 0 for none
+    for (size_t k = at; k > 0 && before == 0;) {
+      size_t begin = k - 1;
+      while (begin > 0 && (text[begin] & 0xc0) == 0x80 && k - begin < 4) --begin;
+      char32_t x = decode(text.substr(begin, k - begin));
+      if (!ignorable(x)) before = x;
+      k = begin;
+    }
+    for (size_t k = end; k < text.size() && after == 0;) {
+      size_t stop = code_point_end(text, k);
+      char32_t x = decode(text.substr(k, stop - k));
+      if (!ignorable(x)) after = x;
+      k = stop;
+    }
+    append_utf8(out, cased(before) && !cased(after) ? 0x3c2 : 0x3c3);
     return;
   }
   append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+}
+
+// Calls each(character, at, end) from left to right.
+template <typename Each>
+void each_character(std::string_view text, const Each& each) {
+  charge(static_cast<int64_t>(text.size() / 4));
+  for (size_t at = 0; at < text.size();) {
+    size_t end = code_point_end(text, at);
+    each(decode(text.substr(at, end - at)), at, end);
+    at = end;
+  }
 }
 
 bool line_end(char32_t c) { return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029; }
@@ -88,20 +107,19 @@ bool line_end(char32_t c) { return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x
 
 std::string upper(const std::string& text) {
   std::string out;
-  for (auto s : split_code_points(text)) append_upper(out, decode(s));
+  each_character(text, [&](char32_t c, size_t, size_t) { append_upper(out, c); });
   return out;
 }
 
 std::string lower(const std::string& text) {
   std::string out;
-  Characters s = split_code_points(text);
-  for (size_t k = 0; k < s.size(); ++k) append_lower(out, s, k);
+  each_character(text, [&](char32_t, size_t at, size_t end) { append_lower(out, text, at, end); });
   return out;
 }
 
 std::string casefold(const std::string& text) {
   std::string out;
-  for (auto s : split_code_points(text)) {
+  for (auto s : CodePoints(text)) {
     utf8proc_int32_t folded[8];
     auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(decode(s)), folded, 8, UTF8PROC_CASEFOLD, nullptr);
     if (n <= 0 || n > 8) out += s;
@@ -112,34 +130,30 @@ std::string casefold(const std::string& text) {
 
 std::string capitalize(const std::string& text) {
   std::string out;
-  Characters s = split_code_points(text);
-  for (size_t k = 0; k < s.size(); ++k) {
-    if (k == 0) append_title(out, decode(s[0]));
-    else append_lower(out, s, k);
-  }
+  each_character(text, [&](char32_t c, size_t at, size_t end) {
+    if (at == 0) append_title(out, c);
+    else append_lower(out, text, at, end);
+  });
   return out;
 }
 
 std::string title(const std::string& text) {
   std::string out;
   bool inside = false;
-  Characters s = split_code_points(text);
-  for (size_t k = 0; k < s.size(); ++k) {
-    char32_t c = decode(s[k]);
-    if (inside) append_lower(out, s, k);
+  each_character(text, [&](char32_t c, size_t at, size_t end) {
+    if (inside) append_lower(out, text, at, end);
     else append_title(out, c);
     inside = cased(c);
-  }
+  });
   return out;
 }
 
 std::string swapcase(const std::string& text) {
   std::string out;
-  Characters s = split_code_points(text);
-  for (size_t k = 0; k < s.size(); ++k) {
-    if (is_upper(decode(s[k]))) append_lower(out, s, k);
-    else append_upper(out, decode(s[k]));
-  }
+  each_character(text, [&](char32_t c, size_t at, size_t end) {
+    if (is_upper(c)) append_lower(out, text, at, end);
+    else append_upper(out, c);
+  });
   return out;
 }
 
@@ -149,7 +163,7 @@ bool word_character(char32_t c) {
 }
 
 bool is_class(const std::string& text, const std::string& name) {
-  Characters characters = split_code_points(text);
+  CodePoints characters(text);
   if (name == "isascii") return std::all_of(text.begin(), text.end(), [](char c) { return !(c & 0x80); });
   if (name == "istitle") {
     bool inside = false, any = false;
@@ -188,67 +202,57 @@ bool is_class(const std::string& text, const std::string& name) {
   return any;
 }
 
-std::vector<std::string> split_words(const std::string& text, int64_t limit, bool from_right) {
-  std::vector<std::string> out;
-  std::string_view rest = strip(text, true, true);
-  if (rest.empty()) return out;
-  if (limit > static_cast<int64_t>(text.size()) || !from_right) {
-    Characters s = split_code_points(rest);
-    size_t k = 0, at = 0;
-    while (k < s.size()) {
-      if (limit-- <= 0) {
-        out.push_back(std::string(
-            strip(from_right ? rest.substr(at) : std::string_view(text).substr(static_cast<size_t>(rest.data() - text.data()) + at), true,
-                  false)));
-        if (!from_right) out.back() = std::string(strip(out.back(), true, false));
-        return out;
-      }
-      size_t begin = at;
-      for (; k < s.size() && !is_space(decode(s[k])); ++k) at += s[k].size();
-      out.push_back(std::string(rest.substr(begin, at - begin)));
-      for (; k < s.size() && is_space(decode(s[k])); ++k) at += s[k].size();
-    }
-    return out;
-  }
-  rest = strip(text, false, true);
-  while (!rest.empty()) {
-    if (limit-- <= 0) {
-      out.push_back(std::string(rest));
+// Words between runs of blanks; after `limit` cuts the rest stays one word.
+std::vector<std::string_view> split_words(const std::string& text, int64_t limit, bool from_right) {
+  std::vector<std::string_view> out;
+  std::string_view rest = strip(text, !from_right, from_right);
+  charge(static_cast<int64_t>(rest.size() / 8));
+  auto last_begin = [](std::string_view s) {
+    size_t begin = s.size() - 1;
+    while (begin > 0 && (s[begin] & 0xc0) == 0x80 && s.size() - begin < 4) --begin;
+    return begin;
+  };
+  for (; !rest.empty(); --limit) {
+    if (limit <= 0) {
+      out.push_back(rest);
       break;
     }
-    Characters s = split_code_points(rest);
-    size_t begin = rest.size();
-    for (size_t k = s.size(); k > 0 && !is_space(decode(s[k - 1])); --k) begin -= s[k - 1].size();
-    out.push_back(std::string(rest.substr(begin)));
-    rest = strip(rest.substr(0, begin), false, true);
+    size_t at = from_right ? rest.size() : 0;
+    if (from_right)
+      for (size_t begin; at > 0 && (begin = last_begin(rest.substr(0, at)), !is_space(decode(rest.substr(begin, at - begin))));
+           at = begin) {}
+    else
+      for (size_t end; at < rest.size() && (end = code_point_end(rest, at), !is_space(decode(rest.substr(at, end - at)))); at = end) {}
+    charge_bytes(128);  // what the part will need as a value, so that there are not too many
+    out.push_back(from_right ? rest.substr(at) : rest.substr(0, at));
+    rest = from_right ? strip(rest.substr(0, at), false, true) : strip(rest.substr(at), true, false);
   }
-  std::reverse(out.begin(), out.end());
+  if (from_right) std::reverse(out.begin(), out.end());
   return out;
 }
 
-std::vector<std::string> split_lines(const std::string& text, bool keep_ends) {
-  std::vector<std::string> out;
-  Characters s = split_code_points(text);
-  std::string line;
-  for (size_t k = 0; k < s.size(); ++k) {
-    if (!line_end(decode(s[k]))) {
-      line += s[k];
-      if (k + 1 == s.size()) out.push_back(line);
-      continue;
+std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends) {
+  std::vector<std::string_view> out;
+  charge(static_cast<int64_t>(text.size() / 8));
+  size_t begin = 0;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = code_point_end(text, at);
+    if (line_end(decode(text.substr(at, end - at)))) {
+      if (text[at] == '\r' && end < text.size() && text[end] == '\n') ++end;
+      charge_bytes(128);
+      out.push_back(text.substr(begin, (keep_ends ? end : at) - begin));
+      begin = end;
     }
-    bool pair = s[k] == "\r" && k + 1 < s.size() && s[k + 1] == "\n";
-    if (keep_ends) (line += s[k]) += pair ? "\n" : "";
-    k += pair;
-    out.push_back(std::move(line));
-    line.clear();
+    at = end;
   }
+  if (begin < text.size()) out.push_back(text.substr(begin));
   return out;
 }
 
 std::string pad(const std::string& text, int64_t width, const std::string& fill, char align) {
   int64_t n = count_code_points(text);
   if (width <= n) return text;
-  charge_bytes(width);
+  charge_bytes(n > (int64_t{1} << 40) || width > (int64_t{1} << 40) ? int64_t{1} << 40 : width * static_cast<int64_t>(fill.size()));
   int64_t blanks = width - n, left = align == '<' ? 0 : align == '>' ? blanks : blanks / 2 + (align == 'c' ? blanks & width & 1 : 0);
   std::string out;
   for (int64_t k = 0; k < left; ++k) out += fill;
@@ -260,26 +264,20 @@ std::string pad(const std::string& text, int64_t width, const std::string& fill,
 std::string replace_all(const std::string& text, const std::string& from, const std::string& to, int64_t count) {
   if (count < 0) count = INT64_MAX;
   std::string out;
-  auto grown = [&] {
-    if (out.size() > (size_t{1} << 20)) charge_bytes(static_cast<int64_t>(out.size() / 1024));
-    if (out.size() > (size_t{64} << 20)) charge_bytes(static_cast<int64_t>(out.size()));
-  };
   if (from.empty()) {
-    for (auto s : split_code_points(text)) {
-      if (count-- > 0) out += to;
-      out += s;
-      grown();
+    for (auto s : CodePoints(text)) {
+      if (count-- > 0) append(out, to);
+      append(out, s);
     }
-    if (count > 0) out += to;
+    if (count > 0) append(out, to);
     return out;
   }
   size_t at = 0;
-  for (size_t hit; count > 0 && (hit = text.find(from, at)) != std::string::npos; --count, at = hit + from.size()) {
-    out.append(text, at, hit - at);
-    out += to;
-    grown();
+  for (size_t hit; count > 0 && (hit = find_text(text, from, at)) != std::string::npos; --count, at = hit + from.size()) {
+    append(out, std::string_view(text).substr(at, hit - at));
+    append(out, to);
   }
-  out.append(text, at);
+  append(out, std::string_view(text).substr(at));
   return out;
 }
 
