@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "loraine/kernels/attention.h"
+#include "loraine/kernels/exp_rows.h"
 #include "loraine/kernels/parallel.h"
 #include "loraine/kernels/sgemm.h"
 #include "loraine/kernels/simd.h"
@@ -30,28 +31,6 @@ struct Keys {
 Keys keys_of(const Sequence& s, int64_t row, int64_t window) {
   int64_t last = s.kv_length - s.length + row + 1;
   return {window > 0 ? std::max<int64_t>(0, last - window) : 0, last};
-}
-
-LORAINE_CLONES float max_of(const float* s, int64_t n) {
-  float best = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : best)
-  for (int64_t j = 0; j < n; ++j) best = s[j] > best ? s[j] : best;
-  return best;
-}
-
-// s[j] = exp(s[j] · scale − shift); returns the sum.
-LORAINE_CLONES float exp_row(float* s, int64_t n, float scale, float shift) {
-#pragma omp simd
-  for (int64_t j = 0; j < n; ++j) s[j] = exp_f32(s[j] * scale - shift);
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; ++j) sum += s[j];
-  return sum;
-}
-
-LORAINE_CLONES void scale_row(float* x, int64_t n, float factor) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
 LORAINE_CLONES float dot(const float* a, const float* b, int64_t n) {
@@ -100,7 +79,7 @@ void forward_tile(const Tensor& o, const Tensor& lse, const Tensor& q, const Ten
       float* row = scores + i * kKeyTile;
       zero_outside(row, n, lo, hi);
       if (lo == hi) continue;
-      float m = std::max(maximum[i], max_of(row + lo, hi - lo) * shape.scale);
+      float m = std::max(maximum[i], max_row(row + lo, hi - lo) * shape.scale);
       float old = std::exp(maximum[i] - m);
       sum[i] = sum[i] * old + exp_row(row + lo, hi - lo, shape.scale, m);
       if (old != 1.0f) scale_row(ot + i * o.row_stride, D, old);
@@ -133,7 +112,7 @@ void forward_row(const Tensor& o, const Tensor& lse, const Tensor& q, const Tens
   float* ot = o.f32() + (s.start + t.row) * o.row_stride + t.head * D;
   float* scores = scratch(static_cast<size_t>(n));
   for (int64_t j = 0; j < n; ++j) scores[j] = dot(qt, kt + j * k.row_stride, D);
-  float maximum = max_of(scores, n) * shape.scale, sum = 0;
+  float maximum = max_row(scores, n) * shape.scale, sum = 0;
   for (int64_t j = 0; j < n; j += kKeyTile) sum += exp_row(scores + j, std::min(kKeyTile, n - j), shape.scale, maximum);
   std::fill(ot, ot + D, 0.0f);
   for (int64_t j = 0; j < n; ++j) add_scaled(ot, vt + j * v.row_stride, scores[j], D);

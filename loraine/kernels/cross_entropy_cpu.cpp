@@ -4,32 +4,10 @@
 #include <span>
 
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/exp_rows.h"
 #include "loraine/kernels/parallel.h"
-#include "loraine/kernels/simd.h"
 
 namespace loraine {
-namespace {
-
-LORAINE_CLONES float max_row(const float* x, int64_t n) {
-  float best = x[0];
-#pragma omp simd reduction(max : best)
-  for (int64_t i = 0; i < n; ++i) best = x[i] > best ? x[i] : best;
-  return best;
-}
-
-LORAINE_CLONES float sum_exp(const float* x, int64_t n, float shift) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += exp_f32(x[i] - shift);
-  return sum;
-}
-
-LORAINE_CLONES void softmax_in_place(float* x, int64_t n, float shift, float scale) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) x[i] = exp_f32(x[i] - shift) * scale;
-}
-
-}  // namespace
 
 void cross_entropy_cpu(const Tensor& logits, std::span<const int32_t> labels, std::span<double> losses, std::span<uint8_t> correct,
                        float grad_scale) {
@@ -40,12 +18,16 @@ void cross_entropy_cpu(const Tensor& logits, std::span<const int32_t> labels, st
     size_t i = static_cast<size_t>(t);
     int64_t label = labels[i];
     float largest = max_row(x, V);
-    double sum = 0;
-    for (int64_t v = 0; v < V; v += kBlock) sum += sum_exp(x + v, std::min(kBlock, V - v), largest);
-    losses[i] = std::log(sum) + largest - x[label];
-    if (!correct.empty()) correct[i] = x[label] == largest && std::find(x, x + label, largest) == x + label;
+    float at_label = x[label];
+    if (!correct.empty()) correct[i] = at_label == largest && std::find(x, x + label, largest) == x + label;
+    double sum = 0;  // with a gradient e^(x − max) stays in place and is scaled below
+    for (int64_t v = 0; v < V; v += kBlock) {
+      int64_t n = std::min(kBlock, V - v);
+      sum += grad_scale == 0 ? sum_exp_row(x + v, n, largest) : exp_row(x + v, n, 1, largest);
+    }
+    losses[i] = std::log(sum) + largest - at_label;
     if (grad_scale == 0) return;
-    softmax_in_place(x, V, largest, static_cast<float>(grad_scale / sum));
+    scale_row(x, V, static_cast<float>(grad_scale / sum));
     x[label] -= grad_scale;
   });
 }
