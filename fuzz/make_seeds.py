@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Writes the small, valid files that fuzzing starts from into fuzz/corpus: safetensors, GGUF, config.json, adapter_config.json, YAML."""
+import json
+import pathlib
+import struct
+
+corpus = pathlib.Path(__file__).resolve().parent / "corpus"
+
+
+def save(target, name, data):
+    folder = corpus / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def safetensors(tensors, metadata=None):
+    header, body = ({"__metadata__": metadata} if metadata else {}), b""
+    for name, dtype, shape, data in tensors:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + body
+
+
+save("safetensors", "empty", safetensors([]))
+save("safetensors", "one", safetensors([("a", "F32", [2, 2], struct.pack("<4f", 1, 2, 3, 4))], {"format": "pt"}))
+save("safetensors", "kinds", safetensors([
+    ("model.norm.weight", "F16", [3], bytes(6)), ("x", "BF16", [1, 2], bytes(4)), ("ids", "I64", [2], bytes(16)),
+    ("none", "F32", [0, 4], b""), ("scalar", "F64", [], bytes(8)), ("mask", "BOOL", [3], bytes(3))]))
+
+# GGUF value types
+U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64 = range(11)
+
+
+def gguf_text(text):
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def gguf_value(kind, value):
+    if kind == STRING:
+        return gguf_text(value)
+    return struct.pack({U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q"}[kind], value)
+
+
+def gguf(metadata, tensors):
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    for key, kind, value in metadata:
+        out += gguf_text(key)
+        if isinstance(value, list):
+            out += struct.pack("<IIQ", ARRAY, kind, len(value)) + b"".join(gguf_value(kind, item) for item in value)
+        else:
+            out += struct.pack("<I", kind) + gguf_value(kind, value)
+    body = b""
+    for name, shape, kind, data in tensors:
+        body += bytes(-len(body) % 32)
+        out += gguf_text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape) + struct.pack("<IQ", kind, len(body))
+        body += data
+    return out + bytes(-len(out) % 32) + body
+
+
+def llama(tokenizer, kind, row_bytes):
+    """A llama of one layer and 32 channels; matrices of ggml type `kind`, row_bytes bytes in a row of 32."""
+    words = tokenizer[0]
+    metadata = [
+        ("general.architecture", STRING, "llama"), ("llama.block_count", U32, 1), ("llama.context_length", U32, 64),
+        ("llama.embedding_length", U32, 32), ("llama.feed_forward_length", U32, 32), ("llama.attention.head_count", U32, 2),
+        ("llama.attention.head_count_kv", U32, 1), ("llama.attention.layer_norm_rms_epsilon", F32, 1e-5), ("llama.rope.freq_base", F32, 1e4),
+        ("llama.rope.dimension_count", U32, 16), ("llama.vocab_size", U32, len(words)),
+        ("tokenizer.chat_template", STRING, "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"), *tokenizer[1]]
+    matrix = lambda rows: ([32, rows], kind, bytes([0, 60] + [7] * (row_bytes - 2)) * rows)
+    norm = ([32], 0, struct.pack("<32f", *[1.0] * 32))
+    tensors = [("token_embd.weight", *matrix(len(words))), ("output_norm.weight", *norm), ("blk.0.attn_norm.weight", *norm), ("blk.0.ffn_norm.weight", *norm)]
+    for name, rows in (("attn_q", 32), ("attn_k", 16), ("attn_v", 16), ("attn_output", 32), ("ffn_gate", 32), ("ffn_up", 32), ("ffn_down", 32)):
+        tensors.append((f"blk.0.{name}.weight", *matrix(rows)))
+    return gguf(metadata, tensors)
+
+
+bytes_words = ["<|end|>", "a", "b", "Ġ", "ab", "Ġa"]
+byte_level = (bytes_words, [
+    ("tokenizer.ggml.model", STRING, "gpt2"), ("tokenizer.ggml.pre", STRING, "smollm"), ("tokenizer.ggml.tokens", STRING, bytes_words),
+    ("tokenizer.ggml.token_type", I32, [3, 1, 1, 1, 1, 1]), ("tokenizer.ggml.merges", STRING, ["a b", "Ġ a"]),
+    ("tokenizer.ggml.bos_token_id", U32, 0), ("tokenizer.ggml.eos_token_id", U32, 0)])
+piece_words = ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "▁a"]
+pieces = (piece_words, [
+    ("tokenizer.ggml.model", STRING, "llama"), ("tokenizer.ggml.tokens", STRING, piece_words),
+    ("tokenizer.ggml.scores", F32, [0, 0, 0, 0, -1, -2, -3]), ("tokenizer.ggml.token_type", I32, [2, 3, 3, 6, 1, 1, 1]),
+    ("tokenizer.ggml.bos_token_id", U32, 1), ("tokenizer.ggml.eos_token_id", U32, 2), ("tokenizer.ggml.add_bos_token", BOOL, True)])
+save("gguf", "empty", gguf([], []))
+save("gguf", "byte_level_q8_0", llama(byte_level, 8, 34))
+save("gguf", "byte_level_q4_0", llama(byte_level, 2, 18))
+save("gguf", "pieces_f16", llama(pieces, 1, 64))
+save("gguf", "pieces_q4_1", llama(pieces, 3, 20))
+
+sizes = {"vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+configs = {
+    "llama": {"rope_theta": 1e4, "tie_word_embeddings": True, "eos_token_id": [1, 2], "head_dim": 16},
+    "llama3": {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                                       "original_max_position_embeddings": 8192}, "rope_theta": 5e5},
+    "mistral": {"sliding_window": 16, "rope_theta": 1e4},
+    "qwen2": {"use_sliding_window": False, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    "qwen3": {"head_dim": 32, "attention_bias": False, "layer_types": ["full_attention", "full_attention"]},
+}
+for name, more in configs.items():
+    save("config", name, json.dumps({"model_type": name, **sizes, **more}))
+
+lora = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": ["q_proj", "v_proj"], "bias": "none",
+        "task_type": "CAUSAL_LM", "base_model_name_or_path": "x", "inference_mode": True}
+save("adapter_config", "names", json.dumps(lora))
+save("adapter_config", "regex", json.dumps({**lora, "target_modules": r".*\.(q|v)_proj$", "use_rslora": True}))
+save("adapter_config", "patterns", json.dumps({**lora, "target_modules": "all-linear", "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"layers.1.mlp": 2},
+                                               "layers_to_transform": [0], "exclude_modules": ["down_proj"]}))
+
+save("yaml", "train", """### a run
+model_name_or_path: some/model
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 8
+lora_target: all
+dataset: identity,alpaca_en_demo
+cutoff_len: 2048
+output_dir: out/run
+learning_rate: 1.0e-4
+num_train_epochs: 3.0
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+bf16: true
+report_to: none
+lr_scheduler_kwargs: {num_cycles: 2}
+""")
+save("yaml", "flow", "{lora_rank: 8, lora_target: [q_proj, v_proj], seed: ~}")
+save("yaml", "override", "lr_scheduler_kwargs.num_cycles=2")
+save("yaml", "json", json.dumps({"lora_rank": 16, "learning_rate": 2e-4, "val_size": 0.1}))
