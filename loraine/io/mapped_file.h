@@ -18,7 +18,12 @@ class MappedFile {
  private:
   void* data_ = nullptr;
   size_t size_ = 0;
+  int guard_ = -1;  // its place in the list of guarded mappings
 };
+
+// A file that someone cuts while it is mapped would end the program with SIGBUS. Its missing pages read as zeros instead, and this function
+// throws bad_data naming the file: call it after reading weights and before anything computed from them is kept. Costs a few loads.
+void check_mapped_files();
 
 // Opens a regular file for reading and gives its size; never blocks on a FIFO. The caller closes the descriptor.
 int open_regular_file(const std::string& path, size_t& size);
