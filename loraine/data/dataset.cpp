@@ -11,6 +11,7 @@
 #include "loraine/data/batcher.h"
 #include "loraine/data/orders.h"
 #include "loraine/data/rows.h"
+#include "loraine/data/tools.h"
 
 namespace loraine {
 namespace {
@@ -151,8 +152,8 @@ std::vector<std::string> split_names(const std::string& comma_list) {
 DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
   check_options(options);
   Encoder encoder;
-  encoder.options = {options.cutoff_len, options.train_on_prompt, options.mask_history, options.split_special_tokens,
-                     options.enable_thinking};
+  encoder.options = {options.cutoff_len,      options.train_on_prompt,   options.mask_history, options.split_special_tokens,
+                     options.enable_thinking, options.preserve_thinking, options.today};
   encoder.tokenizer = tokenizer;
   encoder.chat_template = chat_template;
   encoder.special = &special;
@@ -163,6 +164,12 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
       encoder.named = chat_template ? derive_template(*chat_template, *tokenizer) : named_template("empty");
     else encoder.named = named_template(*options.template_name);
     if (options.default_system) encoder.named->default_system = *options.default_system;
+    if (options.tool_format) {
+      check_tool_format(*options.tool_format);
+      encoder.named->tool_format = *options.tool_format;
+      encoder.named->function = {{SlotKind::text, "{{content}}"}};
+      if (!encoder.named->efficient_eos) encoder.named->function.push_back({SlotKind::eos, ""});
+    }
     if (encoder.named->efficient_eos && options.train_on_prompt)
       throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
     apply_template_tokens(*encoder.named, *tokenizer, special);

@@ -19,6 +19,9 @@ struct DataOptions {
   bool train_on_prompt = false, mask_history = false;
   std::optional<std::string> default_system;
   std::optional<bool> enable_thinking = true;
+  bool preserve_thinking = false;
+  std::optional<std::string> tool_format;  // instead of the named template's own
+  std::string today;                       // the date in llama3's tool text; empty: the machine's
   bool split_special_tokens = false;
   uint64_t seed = 42;
   bool skip_bad_rows = false;  // a bad row is dropped and counted instead of stopping the run

@@ -118,13 +118,15 @@ std::vector<Turn> encode_turns(const Template& chat, const Tokenizer& tokenizer,
   const SlotWriter writer{tokenizer, special, options.split_special_tokens};
   std::vector<Message> messages = conversation.messages;
   const bool reasoning = chat.kind == TemplateClass::reasoning;
+  const bool without_history = options.mask_history && !options.preserve_thinking;
   if (reasoning) {
-    const bool no_thoughts = options.enable_thinking == false;
     for (size_t i = 1; i < messages.size(); i += 2)
-      if (no_thoughts || (options.mask_history && i + 1 < messages.size())) messages[i].content = remove_thoughts(messages[i].content);
+      if (options.enable_thinking == false || (without_history && i + 1 < messages.size()))
+        messages[i].content = remove_thoughts(messages[i].content);
   }
   const std::string system = (conversation.system.empty() ? chat.default_system : conversation.system);
-  const std::string system_content = system + (conversation.tools.empty() ? "" : tools_text(chat.tool_format, conversation.tools));
+  const std::string system_content =
+      system + (conversation.tools.empty() ? "" : tools_text(chat.tool_format, conversation.tools, options.today));
   const bool with_system = !system.empty() || !conversation.tools.empty();
 
   std::vector<Turn> turns;
@@ -149,12 +151,16 @@ std::vector<Turn> encode_turns(const Template& chat, const Tokenizer& tokenizer,
         break;
       case Role::assistant: writer.slots(ids, chat.assistant, message.content, nullptr); break;
       case Role::observation: writer.slots(ids, chat.observation, message.content, nullptr); break;
-      case Role::function: writer.slots(ids, chat.function, calls_text(chat.tool_format, message.content), nullptr); break;
+      case Role::function:
+        writer.slots(ids, chat.function, calls_text(chat.tool_format, message.content, chat.kind != TemplateClass::llama2), nullptr);
+        break;
     }
   }
-  if (reasoning) {  // an answer without thoughts gets empty ones: into the prompt without loss, or (thinking on) into the answer
+  // An answer without thoughts gets empty ones: into the prompt without loss, or (thinking on) into the answer. Where earlier answers
+  // lose their thoughts, only the last one does.
+  if (reasoning) {
     const auto empty = tokenizer.encode(std::string(kOpenThought) + std::string(kCloseThought), false, options.split_special_tokens);
-    for (size_t turn = 0; turn < turns.size(); ++turn) {
+    for (size_t turn = without_history && !turns.empty() ? turns.size() - 1 : 0; turn < turns.size(); ++turn) {
       if (turn * 2 + 1 >= messages.size() || has_thought(messages[turn * 2 + 1].content)) continue;
       if (options.enable_thinking.value_or(false)) turns[turn].target.insert(turns[turn].target.begin(), empty.begin(), empty.end());
       else turns[turn].source.insert(turns[turn].source.end(), empty.begin(), empty.end());

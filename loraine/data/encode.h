@@ -27,6 +27,8 @@ struct EncodeOptions {
   bool train_on_prompt = false, mask_history = false;
   bool split_special_tokens = false;
   std::optional<bool> enable_thinking = true;
+  bool preserve_thinking = false;  // with mask_history: thoughts of earlier answers stay
+  std::string today;               // the date in llama3's tool text; empty: the machine's
 };
 
 struct Encoded {

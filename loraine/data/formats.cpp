@@ -7,6 +7,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
+#include "loraine/data/python_json.h"
 
 namespace loraine {
 namespace {
@@ -210,44 +211,7 @@ void fill_tokens(const DatasetInfo& info, dom::object object, Row& row) {
   row.tokens = std::move(example);
 }
 
-void write_text(std::string& out, const std::string& text, bool ascii) {
-  // Json's dump escapes as Python does, but for DEL, which Python leaves alone.
-  out += Json(text).dump(-1, ' ', ascii, Json::error_handler_t::replace);
-}
-
-void write_json(std::string& out, const Json& value, bool ascii, int depth) {
-  if (depth > 1024) throw Error(ErrorKind::bad_data, "JSON nested deeper than 1024 levels");
-  if (value.is_object() || value.is_array()) {
-    out += value.is_object() ? '{' : '[';
-    bool first = true;
-    for (auto item = value.begin(); item != value.end(); ++item) {
-      if (!first) out += ", ";
-      first = false;
-      if (value.is_object()) {
-        write_text(out, item.key(), ascii);
-        out += ": ";
-      }
-      write_json(out, *item, ascii, depth + 1);
-    }
-    out += value.is_object() ? '}' : ']';
-  } else if (value.is_string()) {
-    write_text(out, value.get_ref<const std::string&>(), ascii);
-  } else if (value.is_number_float()) {
-    const std::string number = fmt::format("{}", value.get<double>());
-    out += number;
-    if (number.find_first_of(".en") == std::string::npos) out += ".0";
-  } else {
-    out += value.dump();
-  }
-}
-
 }  // namespace
-
-std::string python_json(const nlohmann::ordered_json& value, bool ascii) {
-  std::string out;
-  write_json(out, value, ascii, 0);
-  return out;
-}
 
 void fill_row(const DatasetInfo& info, dom::element element, Row& row) {
   dom::object object;

@@ -9,7 +9,4 @@ namespace loraine {
 // Fills row.conversation or row.tokens, or row.dropped where LLaMA-Factory drops a row. Throws bad_data that names the field.
 void fill_row(const DatasetInfo& info, simdjson::dom::element element, Row& row);
 
-// JSON text as Python's json.dumps(ensure_ascii=False) writes it; `ascii`: with \u escapes.
-std::string python_json(const nlohmann::ordered_json& value, bool ascii = false);
-
 }  // namespace loraine

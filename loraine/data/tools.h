@@ -1,10 +1,19 @@
 // Tool definitions and calls as text, in the format a named template uses. Called by encode.cpp.
 #pragma once
 #include <string>
+#include <vector>
 
 namespace loraine {
 
-std::string tools_text(const std::string& format, const std::string& tools_json);
-std::string calls_text(const std::string& format, const std::string& calls_json);
+std::vector<std::string> tool_formats();
+void check_tool_format(const std::string& format);  // throws usage that lists the known ones
+
+// What is written behind the system text for a JSON list of tools (plain functions, or {"type": "function", "function": …}).
+// `today` is the date that llama3's text holds ("26 Jul 2024"); empty: the machine's.
+std::string tools_text(const std::string& format, const std::string& tools_json, const std::string& today = {});
+
+// The assistant's text for one call or a list of calls, each {"name", "arguments"}. with_words: the calls may stand between <tool_call>
+// tags or behind a thought; the text around them is kept in front.
+std::string calls_text(const std::string& format, const std::string& calls, bool with_words);
 
 }  // namespace loraine

@@ -1,0 +1,233 @@
+// Every recorded LLaMA-Factory case (stage sft) of the templates and options built here: equal ids and labels, row by row.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+
+#include "loraine/core/error.h"
+#include "loraine/data/dataset.h"
+#include "loraine/data/templates.h"
+
+namespace loraine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+const fs::path kShared = fs::path(LORAINE_SOURCE_DIR) / ".." / "shared";
+
+std::string read_bytes(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream bytes;
+  bytes << in.rdbuf();
+  return bytes.str();
+}
+
+std::string unpack(const fs::path& path) {
+  const std::string command = "xz -dc '" + path.string() + "'";
+  FILE* pipe = popen(command.c_str(), "r");
+  std::string bytes;
+  char block[1 << 16];
+  for (size_t n = 0; pipe && (n = fread(block, 1, sizeof block, pipe)) > 0;) bytes.append(block, n);
+  if (pipe) pclose(pipe);
+  return bytes;
+}
+
+// Options of a case as DataOptions; false where one of them is not built.
+bool read_options(const Json& from, DataOptions& options) {
+  for (const auto& [key, value] : from.items()) {
+    if (key == "cutoff_len") options.cutoff_len = value;
+    else if (key == "mask_history") options.mask_history = value;
+    else if (key == "train_on_prompt") options.train_on_prompt = value;
+    else if (key == "enable_thinking") options.enable_thinking = value.is_null() ? std::nullopt : std::optional<bool>(value.get<bool>());
+    else if (key == "default_system") options.default_system = value.get<std::string>();
+    else if (key == "split_special_tokens") options.split_special_tokens = value;
+    else if (key == "preserve_thinking") options.preserve_thinking = value;
+    else if (key == "tool_format") options.tool_format = value.get<std::string>();
+    else if (key == "max_samples") options.max_samples = value.get<int64_t>();
+    else if (key == "val_size") options.val_size = value;
+    else if (key == "seed") options.seed = value;
+    else if (key != "add_tokens" && key != "add_special_tokens" && key != "preprocessing_batch_size") return false;
+  }
+  return true;
+}
+
+std::string compare(const std::vector<Example>& got, const Json& wanted) {
+  if (got.size() != wanted.size()) return "examples: " + std::to_string(got.size()) + " for " + std::to_string(wanted.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (got[i].input_ids != wanted[i]["input_ids"].get<std::vector<int32_t>>())
+      return "ids of example " + std::to_string(i) + ": " + Json(got[i].input_ids).dump() + " for " + wanted[i]["input_ids"].dump();
+    if (got[i].labels != wanted[i]["labels"].get<std::vector<int32_t>>()) return "labels of example " + std::to_string(i);
+  }
+  return {};
+}
+
+std::string jinja_source(const fs::path& folder, const Json& config) {
+  const std::string file = read_bytes(folder / "chat_template.jinja");
+  return file.empty() ? config.value("chat_template", "") : file;
+}
+
+struct Cases {
+  fs::path folder = fs::temp_directory_path() / ("loraine_encode_golden_" + std::to_string(::getpid()));
+  std::map<std::string, std::string> tokenizer_json;
+  std::map<std::string, std::unique_ptr<Tokenizer>> shared;  // reused by cases that add no token
+  Cases() { fs::create_directories(folder); }
+  ~Cases() { fs::remove_all(folder); }
+
+  std::unique_ptr<Tokenizer> tokenizer(const std::string& name) {
+    auto& bytes = tokenizer_json[name];
+    if (bytes.empty()) bytes = unpack(kShared / "tokenizers" / name / "tokenizer.json.xz");
+    return Tokenizer::from_json(bytes, name);
+  }
+
+  // Writes the data sets and reads them back encoded.
+  DataSplit open(const Json& c, DataOptions options) {
+    Json info = Json::object();
+    for (const Json& set : c["datasets"]) {
+      const std::string name = set["name"], file = name + "." + set["file"].get<std::string>();
+      Json entry = set["info"];
+      entry["file_name"] = file;
+      info[name] = entry;
+      options.datasets.push_back(name);
+      Json rows = Json::array();
+      for (const Json& row : set["rows"]) rows.push_back(row);
+      std::ofstream out(folder / file, std::ios::binary);
+      if (set["file"] == "json") out << rows.dump(1);
+      else
+        for (const Json& row : rows) out << row.dump() << "\n";
+    }
+    std::ofstream(folder / "dataset_info.json") << info.dump();
+    options.dataset_dir = folder.string();
+    options.skip_bad_rows = true;
+    std::unique_ptr<Tokenizer> own;
+    Tokenizer* use = nullptr;
+    const std::string name = c["tokenizer"];
+    const bool adds = c["options"].contains("add_tokens") || c["options"].contains("add_special_tokens");
+    const std::string key = name + "/" + *options.template_name;
+    if (adds) {
+      own = tokenizer(name);
+      use = own.get();
+      for (const char* option : {"add_tokens", "add_special_tokens"})
+        if (c["options"].contains(option))
+          for (const auto& token : split_names(c["options"][option])) own->add_token(token, std::string(option) == "add_special_tokens");
+    } else {
+      if (!shared[key]) shared[key] = tokenizer(name);
+      use = shared[key].get();
+    }
+    const Json config = Json::parse(read_bytes(kShared / "tokenizers" / name / "tokenizer_config.json"));
+    auto special = read_special_tokens(config, *use);
+    std::unique_ptr<ChatTemplate> chat;
+    if (const auto source = jinja_source(kShared / "tokenizers" / name, config); c["template"].is_null() && !source.empty())
+      chat = std::make_unique<ChatTemplate>(source, config, name);
+    DataSplit data = open_data(options, use, chat.get(), special);
+    if (c.contains("tokenizer_state")) {
+      const Json& state = c["tokenizer_state"];
+      if (!state["eos_id"].is_null()) { EXPECT_EQ(special.eos.value_or(-1), state["eos_id"].get<int32_t>()) << c["case"]; }
+    }
+    return data;
+  }
+};
+
+TEST(EncodeGolden, RecordedCases) {
+  const fs::path file = kShared / "golden" / "llamafactory" / "encode.jsonl.xz";
+  if (!fs::exists(file)) GTEST_SKIP() << "shared golden cases are absent";
+  Cases cases;
+  std::istringstream lines(unpack(file));
+  const auto names = template_names();
+  const std::set<std::string> known(names.begin(), names.end());
+  std::map<std::string, int> not_covered;
+  int equal = 0, refused = 0;
+  for (std::string line; std::getline(lines, line);) {
+    Json c = Json::parse(line);
+    const std::string name = c["case"];
+    DataOptions options;
+    if (c["stage"] != "sft") {
+      ++not_covered["stage " + c["stage"].get<std::string>()];
+      continue;
+    }
+    if (!c["template"].is_null() && !known.count(c["template"])) {
+      ++not_covered["other template"];
+      continue;
+    }
+    if (!read_options(c["options"], options)) {
+      ++not_covered["option not built"];
+      continue;
+    }
+    options.template_name = c["template"].is_null() ? "derived" : c["template"].get<std::string>();
+    options.today = c.value("today", "");
+    const bool has_result = c.contains("result");
+    bool files = true;
+    for (const Json& set : c["datasets"]) files &= set["file"] == "json" || set["file"] == "jsonl";
+    if (!files) {
+      ++not_covered["csv, parquet"];
+      continue;
+    }
+    try {
+      const DataSplit data = cases.open(c, options);
+      if (!has_result) {
+        ADD_FAILURE() << name << ": should be refused: " << c["error"];
+        continue;
+      }
+      const bool split = c["result"].is_object();
+      std::string difference = compare(data.train.examples, split ? c["result"]["train"] : c["result"]);
+      if (difference.empty() && split) difference = compare(data.eval.examples, c["result"]["eval"]);
+      EXPECT_EQ(difference, "") << name;
+      equal += difference.empty();
+    } catch (const Error& e) {
+      EXPECT_FALSE(has_result) << name << ": " << e.what();
+      refused += !has_result;
+    }
+  }
+  std::printf("encode.jsonl: %d cases equal, %d refused as recorded\n", equal, refused);
+  for (const auto& [why, count] : not_covered) std::printf("  not covered: %-20s %d\n", why.c_str(), count);
+  EXPECT_GE(equal, 211);  // every case of these templates and options
+}
+
+TEST(EncodeGolden, RecordedRuns) {
+  const fs::path runs = kShared / "golden" / "llamafactory" / "runs";
+  if (!fs::exists(runs)) GTEST_SKIP() << "shared golden cases are absent";
+  int checked = 0;
+  for (const char* run : {"sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_accumulation", "sft_lora_batch_accumulation",
+                          "sft_rslora", "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_resume",
+                          "sft_train_on_prompt", "sft_multiturn_mask_history"}) {
+    const std::string yaml = read_bytes(runs / run / "train.yaml");
+    const auto value = [&](const std::string& key) -> std::string {
+      const size_t at = ("\n" + yaml).find("\n" + key + ": ");
+      if (at == std::string::npos) return {};
+      const size_t from = at + key.size() + 2;
+      return yaml.substr(from, yaml.find('\n', from) - from);
+    };
+    DataOptions options;
+    options.datasets = split_names(value("dataset"));
+    options.eval_datasets = split_names(value("eval_dataset"));
+    options.dataset_dir = (runs / run / "data").string();
+    options.template_name = value("template");
+    options.cutoff_len = std::stoll(value("cutoff_len"));
+    options.mask_history = value("mask_history") == "true";
+    options.train_on_prompt = value("train_on_prompt") == "true";
+    if (!value("val_size").empty()) options.val_size = std::stod(value("val_size"));
+    const fs::path model = runs / run / value("model_name_or_path");
+    const auto tokenizer = Tokenizer::from_json(read_bytes(model / "tokenizer.json"), "tokenizer.json");
+    auto special = read_special_tokens(Json::parse(read_bytes(model / "tokenizer_config.json")), *tokenizer);
+    const DataSplit data = open_data(options, tokenizer.get(), nullptr, special);
+    Json train = Json::array(), eval = Json::array();
+    std::istringstream lines(read_bytes(runs / run / "encoded.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      Json sample = Json::parse(line);
+      (sample["set"] == "train" ? train : eval).push_back(sample);
+    }
+    EXPECT_EQ(compare(data.train.examples, train), "") << run;
+    EXPECT_EQ(compare(data.eval.examples, eval), "") << run;
+    ++checked;
+  }
+  EXPECT_EQ(checked, 13);
+}
+
+}  // namespace
+}  // namespace loraine
