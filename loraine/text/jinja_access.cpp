@@ -76,6 +76,7 @@ std::optional<Value> python_attribute(Engine* engine, const Value& object, const
   if (object.is_integral() && (name == "real" || name == "numerator"))
     return object.type == Type::Bool ? integer(object.integer()) : object;
   if (object.is_integral() && name == "imag") return integer(0);
+  if (object.type == Type::Float && name == "real") return object;
   switch (method_access(object, name)) {
     case Access::allowed: return bound(object, name);
     case Access::refused: return refused(object, name);
@@ -156,7 +157,7 @@ Value get_item(Engine* engine, const Value& object, const Value& key) {
 Value slice(const Value& object, const Value& begin, const Value& end, const Value& step) {
   if (object.undefined()) fail_undefined(object);
   if (!object.is_string() && object.type != Type::List && object.type != Type::Tuple && object.type != Type::Range)
-    return undefined(object_repr(object) + " has no element slice");
+    fail("TypeError", object.type == Type::Dict ? "unhashable type: 'slice'" : "'" + type_name(object) + "' object is not subscriptable");
   auto part = [](const Value& v, int64_t otherwise) {
     if (v.type == Type::None) return otherwise;
     if (!v.is_integral()) fail("TypeError", "slice indices must be integers or None or have an __index__ method");
@@ -184,6 +185,10 @@ Value slice(const Value& object, const Value& begin, const Value& end, const Val
   int64_t from = clamp(begin, by < 0 ? high : low), to = clamp(end, by < 0 ? low : high);
   if (by > n) by = n + 1;  // the same items, without overflow
   if (by < -n) by = -n - 1;
+  if (object.type == Type::Range) {
+    const auto& r = static_cast<const SequenceObject&>(*object.o).range;
+    return make_range(r[0] + from * r[2], r[0] + to * r[2], by * r[2]);
+  }
   std::string text;
   charge(by == 1 ? 0 : n / 8);
   if (ascii && by == 1) return string(from < to ? ascii->substr(static_cast<size_t>(from), static_cast<size_t>(to - from)) : "");
@@ -194,7 +199,7 @@ Value slice(const Value& object, const Value& begin, const Value& end, const Val
   }
   if (object.is_string()) return string(std::move(text));
   charge(static_cast<int64_t>(items.size() / 4));
-  return list(std::move(items), object.type == Type::Range ? Type::List : object.type);
+  return list(std::move(items), object.type);
 }
 
 }  // namespace loraine::jinja

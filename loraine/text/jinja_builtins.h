@@ -27,6 +27,7 @@ Value percent_format(const std::string& format, const Value& arguments);        
 Value brace_format(Engine* engine, const std::string& format, const Args& args);    // "{}".format(…)
 Value get_item(Engine* engine, const Value& object, const Value& key);              // object[key], as Jinja does
 Value get_attribute(Engine& engine, const Value& object, const std::string& name);  // object.name
+Value make_range(int64_t begin, int64_t end, int64_t step);
 Value slice(const Value& object, const Value& begin, const Value& end, const Value& step);
 bool cycler_method(const Value& self, const std::string& name, Value& result);  // false: not one
 std::optional<Value> global(const std::string& name);

@@ -13,6 +13,10 @@ namespace {
 
 using TestBody = bool (*)(const Value&, Args&);
 
+bool hashable(const Value& v) {
+  if (v.type == Type::List || v.type == Type::Dict) fail("TypeError", "unhashable type: '" + type_name(v) + "'");
+  return true;
+}
 const Value& operand(Args& args) {
   if (args.positional.size() != 1 || !args.named.empty()) fail("TypeError", "the test takes one argument");
   return args.positional[0];
@@ -69,8 +73,8 @@ const std::map<std::string, TestBody>& tests() {
       {"sameas", [](const Value& v, Args& a) { return same(v, operand(a)); }},
       {"escaped", [](const Value& v, Args&) { return is_safe(v); }},
       {"in", [](const Value& v, Args& a) { return contains(v, operand(a)); }},
-      {"filter", [](const Value& v, Args&) { return v.is_string() && is_filter(v.text()); }},
-      {"test", [](const Value& v, Args&) { return v.is_string() && is_test(v.text()); }},
+      {"filter", [](const Value& v, Args&) { return hashable(v) && v.is_string() && is_filter(v.text()); }},
+      {"test", [](const Value& v, Args&) { return hashable(v) && v.is_string() && is_test(v.text()); }},
       {"==", kEq},
       {"eq", kEq},
       {"equalto", kEq},

@@ -366,7 +366,8 @@ Value percent_format(const std::string& format, const Value& arguments) {
       fail("ValueError", fmt::format("unsupported format character '{}' ({:#x}) at index {}", type, static_cast<unsigned char>(type), k));
     append(out, percent_one(type, spec, keyed ? *keyed : source.take(), left));
   }
-  if (!used_mapping && !source.mapping && source.next < source.items.size())
+  bool subscriptable = arguments.type == Type::List || arguments.type == Type::Range || arguments.undefined();  // a mapping to Python
+  if (!used_mapping && !source.mapping && !subscriptable && source.next < source.items.size())
     fail("TypeError", "not all arguments converted during string formatting");
   return string(std::move(out));
 }
@@ -419,7 +420,7 @@ Value object_value(std::shared_ptr<Object> object) {
   return v;
 }
 
-Value make_range(Engine&, Args& args) {
+Value f_range(Engine&, Args& args) {
   if (!args.named.empty()) fail("TypeError", "range() takes no keyword arguments");
   if (args.positional.empty() || args.positional.size() > 3)
     fail("TypeError", fmt::format("range expected 1 to 3 arguments, got {}", args.positional.size()));
@@ -428,17 +429,7 @@ Value make_range(Engine&, Args& args) {
   if (args.positional.size() > 1) begin = end, end = as_integer(args.positional[1]);
   if (args.positional.size() > 2) step = as_integer(args.positional[2]);
   if (step == 0) fail("ValueError", "range() arg 3 must not be zero");
-  __int128 span = step > 0 ? static_cast<__int128>(end) - begin : static_cast<__int128>(begin) - end;
-  __int128 stride = step > 0 ? static_cast<__int128>(step) : -static_cast<__int128>(step);
-  __int128 count = span <= 0 ? 0 : (span + stride - 1) / stride;
-  if (count > 100000) fail("OverflowError", "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).");
-  std::vector<Value> items;
-  for (int64_t k = 0; k < static_cast<int64_t>(count); ++k) items.push_back(integer(begin + k * step));
-  charge(static_cast<int64_t>(count / 4));
-  Value v = list(std::move(items), Type::Range);
-  auto& r = static_cast<SequenceObject&>(*v.o).range;
-  r[0] = begin, r[1] = end, r[2] = step;
-  return v;
+  return make_range(begin, end, step);
 }
 
 Value make_dict(Engine&, Args& args) {
@@ -489,6 +480,20 @@ Value make_namespace(Engine& engine, Args& args) { return engine.make_namespace(
 Value not_callable(Engine&, Args&) { fail("TypeError", "'TemplateReference' object is not callable"); }
 }  // namespace
 
+Value make_range(int64_t begin, int64_t end, int64_t step) {
+  __int128 span = step > 0 ? static_cast<__int128>(end) - begin : static_cast<__int128>(begin) - end;
+  __int128 stride = step > 0 ? static_cast<__int128>(step) : -static_cast<__int128>(step);
+  __int128 count = span <= 0 ? 0 : (span + stride - 1) / stride;
+  if (count > 100000) fail("OverflowError", "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).");
+  std::vector<Value> items;
+  for (int64_t k = 0; k < static_cast<int64_t>(count); ++k) items.push_back(integer(begin + k * step));
+  charge(static_cast<int64_t>(count / 4));
+  Value v = list(std::move(items), Type::Range);
+  auto& r = static_cast<SequenceObject&>(*v.o).range;
+  r[0] = begin, r[1] = end, r[2] = step;
+  return v;
+}
+
 // {{ c.next() }} and {{ c.reset() }} act on the cycler itself.
 bool cycler_method(const Value& self, const std::string& name, Value& result) {
   auto* cycler = dynamic_cast<Cycler*>(self.o.get());
@@ -509,10 +514,14 @@ std::optional<Value> global(const std::string& name) {
     Value (*body)(Engine&, Args&);
     bool is_class;
   };
-  static const std::map<std::string, Entry> kGlobals = {
-      {"range", {make_range, true}},           {"dict", {make_dict, true}},           {"cycler", {make_cycler, true}},
-      {"joiner", {make_joiner, true}},         {"namespace", {make_namespace, true}}, {"raise_exception", {raise_exception, false}},
-      {"strftime_now", {strftime_now, false}}, {"self", {not_callable, false}}};
+  static const std::map<std::string, Entry> kGlobals = {{"range", {f_range, true}},
+                                                        {"dict", {make_dict, true}},
+                                                        {"cycler", {make_cycler, true}},
+                                                        {"joiner", {make_joiner, true}},
+                                                        {"namespace", {make_namespace, true}},
+                                                        {"raise_exception", {raise_exception, false}},
+                                                        {"strftime_now", {strftime_now, false}},
+                                                        {"self", {not_callable, false}}};
   auto it = kGlobals.find(name);
   if (it == kGlobals.end()) return std::nullopt;
   auto function = std::make_shared<Function>();

@@ -174,6 +174,22 @@ Value stripped(const std::string& name, const std::string& text, Args& args) {
   return string(std::string(strip(text, left, right, &a[0].text())));
 }
 
+std::string expand_tabs(const std::string& text, int64_t size) {
+  std::string out;
+  int64_t column = 0;
+  for (std::string_view c : CodePoints(text)) {
+    if (c != "\t") {
+      append(out, c);
+      column = c == "\n" || c == "\r" ? 0 : column + 1;
+      continue;
+    }
+    int64_t blanks = size > 0 ? size - column % size : 0;
+    append(out, pad("", blanks, " ", '>'));
+    column += blanks;
+  }
+  return out;
+}
+
 Value string_method(const std::string& text, const std::string& name, Args& args) {
   charge(static_cast<int64_t>(text.size() / 64));
   charge_bytes(static_cast<int64_t>(text.size()));
@@ -207,8 +223,11 @@ Value string_method(const std::string& text, const std::string& name, Args& args
     auto a = bind_args("splitlines", args, {"keepends"});
     return string_list(split_lines(text, truthy(a[0])));
   }
-  if (name == "expandtabs" || name == "encode" || name == "translate" || name == "maketrans" || name == "format_map" ||
-      name == "isidentifier" || name == "isprintable")
+  if (name == "expandtabs") {
+    auto a = bind_args("expandtabs", args, {"tabsize"});
+    return string(expand_tabs(text, given(a[0]) ? as_integer(a[0]) : 8));
+  }
+  if (name == "encode" || name == "translate" || name == "maketrans" || name == "format_map")
     fail("TypeError", "str." + name + " is not supported in chat templates");
   bind_args(name.c_str(), args, {});
   if (name == "upper") return string(upper(text));

@@ -502,7 +502,8 @@ struct Parser {
       node = pair(Kind::Print, "", tuple(true, {}, false), nullptr);
     } else if (tag == "autoescape") {
       node = make(Kind::Scope);
-      expression();
+      NodePtr on = expression();
+      if (on->kind != Kind::Constant || truthy(on->constant)) error("autoescape is not supported");
       node->body = statements({"endautoescape"}, true);
     } else if (tag == "include" || tag == "extends" || tag == "import" || tag == "from") {
       node = make(Kind::NoLoader, tag);

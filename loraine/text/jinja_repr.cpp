@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "loraine/text/jinja_text.h"
 #include "loraine/text/jinja_value.h"
 
 namespace loraine::jinja {
@@ -27,8 +28,6 @@ std::string float_repr(double x) {
   return out;
 }
 
-namespace {
-
 bool printable(char32_t c) {
   if (c == ' ') return true;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
@@ -43,6 +42,8 @@ bool printable(char32_t c) {
     default: return true;
   }
 }
+
+namespace {
 
 std::string hex_escape(const char* begin, char32_t c, int digits) {
   std::string out = begin;
@@ -103,7 +104,13 @@ void repr_to(const Value& value, std::string& out, int depth) {
     case Type::Bool: out += value.b ? "True" : "False"; break;
     case Type::Int: append(out, integer_text(value)); break;
     case Type::Float: out += float_repr(value.d); break;
-    case Type::String: repr_string(value.text(), out); break;
+    case Type::String: {
+      bool safe = static_cast<const StringObject&>(*value.o).safe;
+      if (safe) out += "Markup(";
+      repr_string(value.text(), out);
+      if (safe) out += ')';
+      break;
+    }
     case Type::List:
       out += '[';
       repr_items(value.items(), out, depth + 1);

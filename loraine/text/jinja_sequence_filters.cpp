@@ -33,10 +33,12 @@ Value get_path(Engine& engine, Value item, const Value& path, const Value& other
 
 Value fold(const Value& value, bool case_sensitive) { return !case_sensitive && value.is_string() ? string(lower(value.text())) : value; }
 
-void sort_by(std::vector<std::pair<Value, Value>>& keyed, bool reverse) {
+void sort_by(std::vector<std::pair<Value, Value>>& keyed, bool reverse, bool as_lists = false) {
   charge(static_cast<int64_t>(keyed.size()));
-  std::stable_sort(keyed.begin(), keyed.end(),
-                   [&](const auto& a, const auto& b) { return reverse ? less(b.first, a.first, "<") : less(a.first, b.first, "<"); });
+  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
+    const Value &x = reverse ? b.first : a.first, &y = reverse ? a.first : b.first;
+    return !(as_lists && equal(x, y)) && less(x, y, "<");
+  });
 }
 
 Value f_sort(Engine& engine, const Value& value, Args& args) {
@@ -63,8 +65,9 @@ Value f_sort(Engine& engine, const Value& value, Args& args) {
     keyed.emplace_back(key, item);
   }
   // Python compares each item with the one before it, later < earlier; errors name the types in that order.
-  for (size_t k = 1; k < keyed.size(); ++k) less(keyed[k].first, keyed[k - 1].first, "<");
-  sort_by(keyed, truthy(a[0]));
+  for (size_t k = 1; k < keyed.size(); ++k)
+    if (!equal(keyed[k].first, keyed[k - 1].first)) less(keyed[k].first, keyed[k - 1].first, "<");
+  sort_by(keyed, truthy(a[0]), true);  // its keys are lists of one: equal ones are never asked which is less
   std::vector<Value> out;
   for (auto& entry : keyed) out.push_back(std::move(entry.second));
   return list(std::move(out));
@@ -107,11 +110,13 @@ Value f_map(Engine& engine, const Value& value, Args& args) {
   if (args.positional.empty()) {
     auto a = bind_args("map", args, {"attribute", "default"});
     if (!given(a[0])) fail("FilterArgumentError", "map requires a filter argument");
-    for (Value& item : iterate(value)) out.push_back(get_path(engine, item, a[0], a[1]));
+    if (truthy(value))
+      for (Value& item : iterate(value)) out.push_back(get_path(engine, item, a[0], a[1]));
     return generator(std::move(out));
   }
   std::string name = to_text(args.positional[0]);
   if (!is_filter(name)) fail("TemplateRuntimeError", "No filter named '" + name + "'.");
+  if (!truthy(value)) return generator({});  // the filter asks before it iterates
   Args rest{{args.positional.begin() + 1, args.positional.end()}, args.named};
   for (Value& item : iterate(value)) {
     Args copy = rest;
@@ -134,6 +139,7 @@ Value choose(Engine& engine, const Value& value, Args& args, bool by_attribute, 
     if (!is_test(test)) fail("TemplateRuntimeError", "No test named '" + test + "'.");
   }
   Args rest{{args.positional.begin() + static_cast<std::ptrdiff_t>(at), args.positional.end()}, args.named};
+  if (!truthy(value)) return generator({});  // the filter asks before it iterates
   std::vector<Value> out;
   for (Value& item : iterate(value)) {
     Value tested = get_path(engine, item, path);

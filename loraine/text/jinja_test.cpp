@@ -59,6 +59,8 @@ TEST(Jinja, GoldenCases) {
   check_cases(path);
 }
 
+TEST(Jinja, OwnCases) { check_cases(std::filesystem::path(LORAINE_SOURCE_DIR) / "tests/golden/jinja/cases.jsonl"); }
+
 TEST(Jinja, KeepsOrderOfKeysAndEvaluates) {
   EXPECT_EQ(text_of("{{ x|tojson }}", Json::parse(R"({"x": {"b": 1, "a": [true, null]}})")), R"({"b": 1, "a": [true, null]})");
   EXPECT_EQ(text_of("{% for k, v in x.items() %}{{ k }}={{ v }};{% endfor %}", Json::parse(R"({"x": {"z": 1, "y": 2}})")), "z=1;y=2;");

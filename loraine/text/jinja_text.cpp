@@ -178,6 +178,20 @@ bool is_class(const std::string& text, const std::string& name) {
     }
     return any;
   }
+  if (name == "isprintable") {
+    for (auto s : characters)
+      if (!printable(decode(s))) return false;
+    return true;
+  }
+  if (name == "isidentifier") {
+    for (auto s : characters) {
+      char32_t c = decode(s);
+      auto k = category(c);
+      bool later = k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_PC;
+      if (!(letter(c) || c == '_' || k == UTF8PROC_CATEGORY_NL || (later && s.data() != text.data()))) return false;
+    }
+    return !text.empty();
+  }
   bool any = false;
   for (auto s : characters) {
     char32_t c = decode(s);

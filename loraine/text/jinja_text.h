@@ -14,6 +14,7 @@ std::string capitalize(const std::string& text);
 std::string title(const std::string& text);
 std::string swapcase(const std::string& text);
 bool is_class(const std::string& text, const std::string& name);                                     // isalpha, isdigit, isupper, …
+bool printable(char32_t c);                                                                          // as repr leaves it
 bool word_character(char32_t c);                                                                     // \w
 std::vector<std::string_view> split_words(const std::string& text, int64_t limit, bool from_right);  // at runs of blanks
 std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends);

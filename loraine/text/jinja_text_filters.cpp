@@ -37,6 +37,8 @@ Value f_safe(Engine&, const Value& value, Args&) { return string(to_text(value),
 Value f_string(Engine&, const Value& value, Args&) { return value.is_string() ? value : string(to_text(value)); }
 
 Value f_indent(Engine&, const Value& value, Args& args) {
+  if (value.undefined()) fail_undefined(value);
+  if (!value.is_string()) fail("TypeError", "indent needs a text, not " + type_name(value));
   auto a = bind_args("do_indent", args, {"width", "first", "blank"});
   std::string indention = given(a[0]) && a[0].is_string() ? a[0].text() : pad("", given(a[0]) ? as_integer(a[0]) : 4, " ", '>');
   const std::string text = to_text(value) + "\n";
@@ -70,11 +72,12 @@ Value f_title(Engine&, const Value& value, Args&) {
 
 Value f_truncate(Engine&, const Value& value, Args& args) {
   auto a = bind_args("do_truncate", args, {"length", "killwords", "end", "leeway"});
-  const std::string text = to_text(value), end = given(a[2]) ? to_text(a[2]) : "...";
-  int64_t width = given(a[0]) ? as_integer(a[0]) : 255, leeway = absent(a[3]) ? 5 : as_integer(a[3]), n = count_code_points(text);
+  const std::string text = value.is_string() ? value.text() : "", end = given(a[2]) ? to_text(a[2]) : "...";
+  int64_t width = given(a[0]) ? as_integer(a[0]) : 255, leeway = absent(a[3]) ? 5 : as_integer(a[3]), n = length(value);
   if (width < count_code_points(end)) fail("AssertionError", fmt::format("expected length >= {}, got {}", count_code_points(end), width));
   if (leeway < 0) fail("AssertionError", fmt::format("expected leeway >= 0, got {}", leeway));
-  if (n - leeway <= width) return string(text);
+  if (n - leeway <= width) return value;
+  if (!value.is_string()) fail("TypeError", "truncate needs a text, not " + type_name(value));
   std::string cut = slice(string(text), none(), integer(width - count_code_points(end)), none()).text();
   if (!truthy(a[1])) cut = cut.substr(0, cut.rfind(' '));
   return string(cut + end);
