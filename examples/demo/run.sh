@@ -27,9 +27,13 @@ PY
   rm -rf "$out/wheel"
 }
 
-# ask CHAT_ARGUMENTS...: every line of questions.txt on its own (history is cleared between them), greedy, so that answers repeat
+# ask CHAT_ARGUMENTS...: every line of questions.txt in a chat of its own; greedy, so that answers repeat
 ask() {
-  sed 's/$/\nclear/' examples/demo/questions.txt | "$loraine" chat "$@" --do_sample false --max_new_tokens 48
+  local question
+  while IFS= read -r question; do
+    printf '\nUser: %s\n' "$question"
+    printf '%s\n' "$question" | "$loraine" chat "$@" --do_sample false --max_new_tokens 48
+  done <examples/demo/questions.txt
 }
 
 mkdir -p "$out"
