@@ -7,6 +7,7 @@ namespace loraine {
 
 void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16);
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16);
+void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
 void matmul_tn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
 
 namespace {
@@ -24,6 +25,20 @@ void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, 
   check_weight("matmul_nt", w);
   if (M == 0 || N == 0) return;
   dispatch(ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta, use_bf16); });
+}
+
+void matmul_few_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
+  const char* op = "matmul_few_rows";
+  int64_t N = 0;
+  for (const Tensor& w : parts) {
+    check_shape(op, "a part", w, w.rows(), x.cols());
+    check_weight(op, w);
+    N += w.rows();
+  }
+  check_op(x.rows() <= kFewRows, op, "x has too many rows");
+  check_f32(op, "y", y, x.rows(), N);
+  check_f32(op, "x", x, x.rows(), x.cols());
+  dispatch(ctx, op, [&] { matmul_few_rows_cpu(y, x, parts); });
 }
 
 void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {

@@ -85,6 +85,22 @@ TEST(Matmul, EqualsTheSumInDouble) {
   }
 }
 
+TEST(Matmul, PartsOfFewRowsEqualSingleProducts) {
+  Context ctx;
+  for (int64_t M : {1, 3, 4}) {
+    std::vector<float> x = random_floats(M * 75, 1), a = random_floats(40 * 75, 2), b = random_floats(7 * 75, 3),
+                       y(static_cast<size_t>(M * 47));
+    std::vector<bf16> narrow(b.size());
+    convert(narrow.data(), Dtype::BF16, b.data(), Dtype::F32, static_cast<int64_t>(b.size()));
+    Tensor parts[] = {matrix(a, 40, 75), Tensor(narrow.data(), Dtype::BF16, {7, 75})};
+    matmul_few_rows(ctx, matrix(y, M, 47), matrix(x, M, 75), parts);
+    std::vector<float> want(y.size(), 1.0f);
+    matmul_nt(ctx, matrix(want, M, 47).col_range(0, 40), matrix(x, M, 75), parts[0]);
+    matmul_nt(ctx, matrix(want, M, 47).col_range(40, 7), matrix(x, M, 75), parts[1]);
+    EXPECT_EQ(y, want);
+  }
+}
+
 TEST(Matmul, BfloatInstructionsStayWithinTheirPrecision) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(::testing::Message() << c.M << " x " << c.N << " x " << c.K);

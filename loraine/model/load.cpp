@@ -2,15 +2,25 @@
 #include "loraine/model/load.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "loraine/core/error.h"
 
 namespace loraine {
 namespace {
 
+// The pages of a mapped tensor that was copied are not needed again; the kernel would count them as ours until it is short of memory.
+void let_go(const Tensor& mapped) {
+  uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), first = reinterpret_cast<uintptr_t>(mapped.data);
+  uintptr_t begin = (first + page - 1) / page * page, end = (first + mapped.bytes()) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 struct Placement {
   const TensorSource& source;
-  std::string problems;
+  bool bf16 = false;  // matrices are kept in bf16, whatever the file has
+  std::string problems = {};
   int count = 0;
 
   void problem(const std::string& text) {
@@ -37,10 +47,12 @@ struct Placement {
     const TensorInfo* info = check(name, {rows, cols}, meaning);
     if (!info) return {};
     Tensor mapped = source.map(*info);
-    if (mapped.data && reinterpret_cast<uintptr_t>(mapped.data) % size_of(mapped.dtype) == 0) return mapped;
-    owned = Buffer(static_cast<size_t>(rows * cols) * size_of(info->dtype));
-    Tensor t(owned.data(), info->dtype, {rows, cols});
+    Dtype dtype = bf16 ? Dtype::BF16 : info->dtype;
+    if (mapped.data && dtype == info->dtype && reinterpret_cast<uintptr_t>(mapped.data) % size_of(dtype) == 0) return mapped;
+    owned = Buffer(static_cast<size_t>(rows * cols) * size_of(dtype));
+    Tensor t(owned.data(), dtype, {rows, cols});
     source.read(*info, t);
+    if (mapped.data) let_go(mapped);
     return t;
   }
   void vector(std::vector<float>& out, const std::string& name, int64_t size) {
@@ -121,7 +133,7 @@ Model load_model(ModelFiles& files, bool bf16) {
   model.use_bf16 = bf16;
   model.source = std::shared_ptr<TensorSource>(std::move(files.tensors));
   const ModelConfig& c = model.config;
-  Placement p{*model.source, {}};
+  Placement p{*model.source, bf16};
   model.embedding = p.place("model.embed_tokens.weight", c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
   p.vector(model.final_norm, "model.norm.weight", c.hidden_size);
   model.blocks.resize(static_cast<size_t>(c.num_hidden_layers));

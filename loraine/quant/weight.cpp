@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <span>
+
 #include "loraine/core/error.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/matmul.h"
@@ -10,6 +12,8 @@
 namespace loraine {
 
 namespace {
+constexpr size_t kMaxParts = 4;
+
 void check(const char* op, const Weight& weight, const Tensor& out, const Tensor& in) {
   if (weight.parts.empty()) throw Error(ErrorKind::internal, fmt::format("{}: the weight has no parts", op));
   for (const WeightPart& part : weight.parts) {
@@ -33,9 +37,15 @@ int64_t Weight::out() const {
 void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool use_bf16) {
   check("multiply_weight", weight, y, x);
   int64_t first = 0;
+  bool few = x.rows() > 0 && x.rows() <= kFewRows && weight.parts.size() <= kMaxParts;
+  if (few) {
+    Tensor parts[kMaxParts];
+    for (size_t i = 0; i < weight.parts.size(); ++i) parts[i] = weight.parts[i].weight;
+    matmul_few_rows(ctx, y, x, std::span(parts, weight.parts.size()));
+  }
   for (const WeightPart& part : weight.parts) {
     Tensor columns = y.col_range(first, part.weight.rows());
-    matmul_nt(ctx, columns, x, part.weight, 1, 0, use_bf16);
+    if (!few) matmul_nt(ctx, columns, x, part.weight, 1, 0, use_bf16);
     if (part.bias) add_bias(ctx, columns, part.bias);
     first += part.weight.rows();
   }

@@ -1,0 +1,127 @@
+// Four rows of the weight at a time against the row of activations, compiled once per instruction set by Highway's foreach_target.
+#include "loraine/kernels/row_dots.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "loraine/kernels/row_dots.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace loraine {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+struct F32Elements {
+  using T = float;
+  static HWY_INLINE V load(D d, const T* p) { return hn::LoadU(d, p); }
+  static HWY_INLINE float one(T x) { return x; }
+};
+struct Bf16Elements {
+  using T = uint16_t;
+  static HWY_INLINE V load(D d, const T* p) {
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::Rebind<uint32_t, D> d32;
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, p))));
+  }
+  static HWY_INLINE float one(T x) { return bf16_to_f32(x); }
+};
+struct F16Elements {
+  using T = uint16_t;
+  static HWY_INLINE V load(D d, const T* p) {
+    const hn::Rebind<hwy::float16_t, D> d16;
+    return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
+  }
+  static HWY_INLINE float one(T x) { return f16_to_f32(x); }
+};
+
+template <class E>
+HWY_INLINE void dots(float* sums, const void* weight, int64_t stride, int64_t rows, const float* x, int64_t K) {
+  using T = typename E::T;
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = 0; r < rows; r += 4) {
+    const T* w0 = static_cast<const T*>(weight) + r * stride;
+    const int64_t left = rows - r;  // past the end the last row is read again and its sum dropped
+    const T *w1 = left > 1 ? w0 + stride : w0, *w2 = left > 2 ? w1 + stride : w1, *w3 = left > 3 ? w2 + stride : w2;
+    V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+    int64_t k = 0;
+    for (; k + lanes <= K; k += lanes) {
+      V xk = hn::LoadU(d, x + k);
+      s0 = hn::MulAdd(E::load(d, w0 + k), xk, s0);
+      s1 = hn::MulAdd(E::load(d, w1 + k), xk, s1);
+      s2 = hn::MulAdd(E::load(d, w2 + k), xk, s2);
+      s3 = hn::MulAdd(E::load(d, w3 + k), xk, s3);
+    }
+    float out[4] = {hn::GetLane(hn::SumOfLanes(d, s0)), hn::GetLane(hn::SumOfLanes(d, s1)), hn::GetLane(hn::SumOfLanes(d, s2)),
+                    hn::GetLane(hn::SumOfLanes(d, s3))};
+    for (; k < K; ++k) {
+      out[0] += E::one(w0[k]) * x[k];
+      out[1] += E::one(w1[k]) * x[k];
+      out[2] += E::one(w2[k]) * x[k];
+      out[3] += E::one(w3[k]) * x[k];
+    }
+    for (int64_t i = 0; i < 4 && i < left; ++i) sums[r + i] = out[i];
+  }
+}
+
+void RowDots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K) {
+  if (dtype == Dtype::F32) dots<F32Elements>(sums, w, stride, rows, x, K);
+  else if (dtype == Dtype::BF16) dots<Bf16Elements>(sums, w, stride, rows, x, K);
+  else dots<F16Elements>(sums, w, stride, rows, x, K);
+}
+
+template <class E>
+HWY_INLINE void widen(float* out, const void* in, int64_t n) {
+  const D d;
+  const auto* p = static_cast<const typename E::T*>(in);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(E::load(d, p + i), d, out + i);
+  for (; i < n; ++i) out[i] = E::one(p[i]);
+}
+
+void WidenRow(float* out, const void* in, Dtype dtype, int64_t n) {
+  if (dtype == Dtype::BF16) widen<Bf16Elements>(out, in, n);
+  else widen<F16Elements>(out, in, n);
+}
+
+void NarrowRow(bf16* out, const float* in, int64_t n) {
+  const D d;
+  const hn::Rebind<uint16_t, D> d16;
+  const hn::Rebind<uint32_t, D> d32;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const V v = hn::LoadU(d, in + i);
+    const auto u = hn::BitCast(d32, v);
+    const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(d32, 1));
+    const auto rounded = hn::Add(u, hn::Add(odd, hn::Set(d32, 0x7fff)));
+    const auto quiet = hn::Or(u, hn::Set(d32, 0x400000));  // a NaN stays one
+    const auto bits = hn::ShiftRight<16>(hn::BitCast(d32, hn::IfThenElse(hn::IsNaN(v), hn::BitCast(d, quiet), hn::BitCast(d, rounded))));
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::Rebind<int32_t, D>(), bits)), d16, out + i);
+  }
+  for (; i < n; ++i) out[i] = f32_to_bf16(in[i]);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace loraine
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace loraine {
+
+HWY_EXPORT(RowDots);
+HWY_EXPORT(WidenRow);
+HWY_EXPORT(NarrowRow);
+
+void row_dots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K) {
+  HWY_DYNAMIC_DISPATCH(RowDots)(sums, w, dtype, stride, rows, x, K);
+}
+void widen_row(float* out, const void* in, Dtype dtype, int64_t n) { HWY_DYNAMIC_DISPATCH(WidenRow)(out, in, dtype, n); }
+void narrow_row(bf16* out, const float* in, int64_t n) { HWY_DYNAMIC_DISPATCH(NarrowRow)(out, in, n); }
+
+}  // namespace loraine
+#endif
