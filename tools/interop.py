@@ -7,8 +7,10 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import warnings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+warnings.simplefilter("ignore")
 import peft
 import torch
 import transformers
@@ -17,6 +19,7 @@ from safetensors.torch import load_file, save_file
 root = pathlib.Path(__file__).resolve().parent.parent
 program = root / "build/loraine"
 failures = 0
+transformers.utils.logging.disable_progress_bar()
 
 
 def loraine(*arguments):
