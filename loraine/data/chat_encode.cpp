@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
@@ -23,62 +24,164 @@ bool is_assistant(const Json& message) {
   return found != message.end() && found->is_string() && found->get_ref<const std::string&>() == "assistant";
 }
 
+std::string trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
+}
+
 bool starts_with_at(const std::string& text, size_t at, std::string_view part) { return text.compare(at, part.size(), part) == 0; }
 
-// Byte ranges of the assistant's turns in `text`. Start: the rendering up to the turn with the generation prompt. End: the rendering
-// that includes the turn; where a template writes a last turn differently, the turn's text and what follows it there.
-std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Json& messages, const Json& kwargs, const std::string& text) {
-  std::vector<Range> ranges;
-  size_t from = 0;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    if (!is_assistant(messages[i])) continue;
-    const auto head = [&](size_t count, bool generate) {
-      Json list = Json::array(), with = kwargs;
-      for (size_t m = 0; m < count; ++m) list.push_back(messages[m]);
-      with["add_generation_prompt"] = generate;
-      return chat.render(list, with).text;
-    };
+// One conversation, its whole rendering, and what tells the assistant's turns apart in it.
+struct Renderings {
+  const ChatTemplate& chat;
+  const Json& messages;
+  const Json& kwargs;
+  const std::string& text;
+
+  std::string head(size_t count, bool generate) const {
+    Json list = Json::array(), with = kwargs;
+    for (size_t m = 0; m < count; ++m) list.push_back(messages[m]);
+    with["add_generation_prompt"] = generate;
+    return chat.render(list, with).text;
+  }
+
+  // The turn of message i, from three renderings. Start: the rendering up to the turn with the generation prompt. End: the rendering
+  // that includes the turn; where a template writes a last turn differently, the turn's text and what follows it there.
+  std::optional<Range> exact(size_t i) const {
     const std::string before = head(i, true);
     // With the generation prompt the text may go on (an empty thought) where the whole conversation does not: the shared part counts.
     const size_t start = static_cast<size_t>(std::mismatch(before.begin(), before.end(), text.begin(), text.end()).first - before.begin());
     const std::string bare = head(i, false);
     const bool same_start = start == before.size() || (start >= bare.size() && starts_with_at(text, 0, bare));
+    if (!same_start) return std::nullopt;
     const std::string through = i + 1 == messages.size() ? text : head(i + 1, false);
-    size_t end = std::string::npos;
-    if (same_start && starts_with_at(text, 0, through)) {
-      end = through.size();
-    } else if (same_start) {
-      std::string content = content_of(messages[i]);
-      if (const size_t thought = content.rfind("</think>"); thought != std::string::npos) content.erase(0, thought + 8);
-      content.erase(0, std::min(content.find_first_not_of(" \t\r\n"), content.size()));
-      content.erase(content.find_last_not_of(" \t\r\n") + 1);
-      const size_t here = text.find(content, start), there = through.rfind(content);
-      if (!content.empty() && here != std::string::npos && there != std::string::npos) {
-        const std::string tail = through.substr(there + content.size());
-        if (starts_with_at(text, here + content.size(), tail)) end = here + content.size() + tail.size();
-      }
+    if (starts_with_at(text, 0, through)) return Range(start, through.size());
+    std::string content = content_of(messages[i]);
+    if (const size_t thought = content.rfind("</think>"); thought != std::string::npos) content.erase(0, thought + 8);
+    content = trimmed(content);
+    const size_t here = text.find(content, start), there = through.rfind(content);
+    if (content.empty() || here == std::string::npos || there == std::string::npos) return std::nullopt;
+    const std::string tail = through.substr(there + content.size());
+    if (!starts_with_at(text, here + content.size(), tail)) return std::nullopt;
+    return Range(start, here + content.size() + tail.size());
+  }
+};
+
+// What a template writes around one question and its answer, learnt from a turn whose place is known: before the question, between the
+// two, behind the answer. A later turn that consists of exactly these parts lies where they say, without rendering anything again.
+struct TurnFrame {
+  std::string before, between, behind;
+  bool trim_question = false, trim_answer = false;
+};
+
+bool plain_message(const Json& message, std::string_view role) {
+  return message.size() == 2 && message.contains("role") && message["role"] == role && message.contains("content") &&
+         message["content"].is_string();
+}
+
+std::optional<TurnFrame> learn_frame(const std::string& text, size_t from, Range turn, const std::string& question,
+                                     const std::string& answer) {
+  TurnFrame frame;
+  const auto find_question = [&](const std::string& part) {
+    const size_t at = part.empty() ? std::string::npos : text.find(part, from);
+    if (at == std::string::npos || at + part.size() > turn.first) return false;
+    frame.before = text.substr(from, at - from);
+    frame.between = text.substr(at + part.size(), turn.first - at - part.size());
+    return true;
+  };
+  if (!find_question(question)) {
+    frame.trim_question = true;
+    if (!find_question(trimmed(question))) return std::nullopt;
+  }
+  const auto find_answer = [&](const std::string& part) {
+    if (part.empty() || turn.first + part.size() > turn.second || !starts_with_at(text, turn.first, part)) return false;
+    frame.behind = text.substr(turn.first + part.size(), turn.second - turn.first - part.size());
+    return true;
+  };
+  if (!find_answer(answer)) {
+    frame.trim_answer = true;
+    if (!find_answer(trimmed(answer))) return std::nullopt;
+  }
+  if (frame.between.empty() || frame.behind.empty()) return std::nullopt;  // nothing would hold a turn in its place
+  return frame;
+}
+
+std::optional<Range> match_frame(const TurnFrame& frame, const std::string& text, size_t from, const std::string& question,
+                                 const std::string& answer) {
+  const auto take = [&](const std::string& part) {
+    if (!starts_with_at(text, from, part)) return false;
+    from += part.size();
+    return true;
+  };
+  if (!take(frame.before) || !take(frame.trim_question ? trimmed(question) : question) || !take(frame.between)) return std::nullopt;
+  const size_t start = from;
+  if (!take(frame.trim_answer ? trimmed(answer) : answer) || !take(frame.behind)) return std::nullopt;
+  return Range(start, from);
+}
+
+// Byte ranges of the assistant's turns in `text`. The first, the second and the last answer, and every one that does not look like the one
+// before it, are placed by renderings; the others by what is written around them, so that long conversations stay linear.
+std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Json& messages, const Json& kwargs, const std::string& text) {
+  const Renderings renderings{chat, messages, kwargs, text};
+  std::vector<Range> ranges;
+  std::optional<TurnFrame> frame;
+  size_t from = 0, previous = 0;  // end of the last answer; the message behind it
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (!is_assistant(messages[i])) continue;
+    const bool regular =
+        !ranges.empty() && previous + 1 == i && plain_message(messages[previous], "user") && plain_message(messages[i], "assistant");
+    std::optional<Range> range;
+    if (regular && frame && i + 2 < messages.size())
+      range = match_frame(*frame, text, from, content_of(messages[previous]), content_of(messages[i]));
+    if (!range) {
+      range = renderings.exact(i);
+      if (!range || range->first < from || range->second < range->first)
+        throw Error(ErrorKind::bad_data,
+                    fmt::format("chat template: where the answer of message {} begins and ends cannot be told from its renderings", i + 1),
+                    "put {% generation %} … {% endgeneration %} around the assistant's text in the template, or name a template");
+      if (regular) frame = learn_frame(text, from, *range, content_of(messages[previous]), content_of(messages[i]));
     }
-    if (end == std::string::npos || start < from || end < start)
-      throw Error(ErrorKind::bad_data,
-                  fmt::format("chat template: where the answer of message {} begins and ends cannot be told from its renderings", i + 1),
-                  "put {% generation %} … {% endgeneration %} around the assistant's text in the template, or name a template");
-    ranges.emplace_back(start, end);
-    from = end;
+    ranges.push_back(*range);
+    from = range->second;
+    previous = i + 1;
   }
   return ranges;
 }
 
-// Index of the first token that does not lie wholly before byte `at`; `crossed`: that token began before it.
-size_t token_at(const Tokenizer& tokenizer, const std::string& text, size_t at, const std::vector<int32_t>& ids, bool split,
-                bool& crossed) {
+// Places in the text that the tokenizer cannot look across: where a special token begins, with its index among the ids.
+struct TextCut {
+  size_t byte = 0, token = 0;
+};
+
+std::vector<TextCut> special_cuts(const Tokenizer& tokenizer, const std::string& text, const std::vector<int32_t>& ids) {
+  std::vector<TextCut> cuts;
+  std::map<int32_t, std::string> spelling;  // empty: not special
+  size_t from = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    auto [known, added] = spelling.try_emplace(ids[i]);
+    if (added && tokenizer.is_special(ids[i])) known->second = tokenizer.id_to_token(ids[i]).value_or("");
+    if (known->second.empty()) continue;
+    const size_t at = text.find(known->second, from);
+    if (at == std::string::npos) return {};  // the text is not what the ids spell
+    cuts.push_back({at, i});
+    from = at + known->second.size();
+  }
+  return cuts;
+}
+
+// Index of the first token that does not lie wholly before byte `at`; `crossed`: that token began before it. Only the text since the last
+// special token before `at` is looked at.
+size_t token_at(const Tokenizer& tokenizer, const std::string& text, size_t at, const std::vector<int32_t>& ids,
+                const std::vector<TextCut>& cuts, bool split, bool& crossed) {
   crossed = false;
   if (at >= text.size()) return ids.size();
-  const auto head = tokenizer.encode(std::string_view(text).substr(0, at), false, split);
-  const size_t limit = std::min(head.size(), ids.size());
-  const size_t same =
-      static_cast<size_t>(std::mismatch(head.begin(), head.begin() + static_cast<std::ptrdiff_t>(limit), ids.begin()).first - head.begin());
+  const auto behind = std::lower_bound(cuts.begin(), cuts.end(), at, [](const TextCut& cut, size_t byte) { return cut.byte < byte; });
+  const TextCut cut = behind == cuts.begin() ? TextCut{} : *std::prev(behind);
+  const auto head = tokenizer.encode(std::string_view(text).substr(cut.byte, at - cut.byte), false, split);
+  size_t same = 0;
+  while (same < head.size() && cut.token + same < ids.size() && head[same] == ids[cut.token + same]) ++same;
   crossed = same < head.size();
-  return same;
+  return cut.token + same;
 }
 
 }  // namespace
@@ -91,13 +194,14 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
   const RenderedChat rendered = chat.render(messages, with);
   const auto ranges = chat.has_generation_blocks() ? rendered.generation : assistant_ranges(chat, messages, with, rendered.text);
   const auto ids = tokenizer.encode(rendered.text, false, options.split_special_tokens);
+  const auto cuts = special_cuts(tokenizer, rendered.text, ids);
   std::vector<Turn> turns;
   size_t from = 0;
   for (const auto& [begin, end] : ranges) {
     if (begin >= end) continue;
     bool crossed = false;
-    const size_t first = std::max(from, token_at(tokenizer, rendered.text, begin, ids, options.split_special_tokens, crossed));
-    size_t last = token_at(tokenizer, rendered.text, end, ids, options.split_special_tokens, crossed);
+    const size_t first = std::max(from, token_at(tokenizer, rendered.text, begin, ids, cuts, options.split_special_tokens, crossed));
+    size_t last = token_at(tokenizer, rendered.text, end, ids, cuts, options.split_special_tokens, crossed);
     last = std::clamp(last + (crossed ? 1 : 0), first, ids.size());
     const auto at = [&](size_t i) { return ids.begin() + static_cast<std::ptrdiff_t>(i); };
     turns.push_back({{at(from), at(first)}, {at(first), at(last)}});

@@ -7,6 +7,7 @@
 #include <exception>
 #include <nlohmann/json.hpp>
 
+#include "loraine/core/batch.h"
 #include "loraine/core/error.h"
 #include "loraine/data/batcher.h"
 #include "loraine/data/orders.h"
@@ -94,8 +95,10 @@ Dataset encode_rows(const Encoder& encoder, const std::vector<Row>& rows, const 
       }
     }
     Example& example = encoded[i].example;
+    if (row.dropped.empty() && example.input_ids.empty() && !skip_bad_rows)
+      throw Error(ErrorKind::bad_data, row.place() + ": it becomes no token at all", "correct or remove the row");
     if (!row.dropped.empty() || example.input_ids.empty()) {
-      drop(row, row.dropped.empty() ? "nothing is left of it" : row.dropped);
+      drop(row, row.dropped.empty() ? "it becomes no token at all" : row.dropped);
       continue;
     }
     set.num_truncated += encoded[i].truncated;
@@ -110,7 +113,8 @@ Dataset encode_rows(const Encoder& encoder, const std::vector<Row>& rows, const 
 std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::string>& names) {
   std::vector<Row> all;
   for (const std::string& name : names) {
-    const DatasetInfo info = read_dataset_info(options.dataset_dir, name);
+    DatasetInfo info = read_dataset_info(options.dataset_dir, name);
+    info.accept_untrained = options.accept_untrained;
     auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, options.skip_bad_rows);
     if (info.num_samples) {
       std::vector<Row> drawn;
@@ -125,6 +129,18 @@ std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::st
   return all;
 }
 
+// A set of which nothing would be learnt: its labels are all masked (the first token of a sample is never predicted).
+void check_trained(const Dataset& set, const char* what, const DataOptions& options) {
+  if (set.examples.empty()) return;
+  for (const Example& example : set.examples)
+    for (size_t i = 1; i < example.labels.size(); ++i)
+      if (example.labels[i] != kIgnoreLabel) return;
+  throw Error(ErrorKind::usage,
+              fmt::format("{}: the labels of all {} samples are masked, so nothing would be learnt (cutoff_len {}, {} samples cut)", what,
+                          set.examples.size(), options.cutoff_len, set.num_truncated),
+              "raise cutoff_len, or check that the answers are where dataset_info.json says");
+}
+
 void check_options(const DataOptions& options) {
   const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
   if (options.cutoff_len < 1) refuse(fmt::format("cutoff_len: {} is not positive", options.cutoff_len), "");
@@ -135,6 +151,24 @@ void check_options(const DataOptions& options) {
 }
 
 }  // namespace
+
+uint64_t data_fingerprint(std::span<const Example> examples) {
+  uint64_t hash = 0x9e3779b97f4a7c15ull;
+  const auto mix = [&hash](uint64_t value) {  // one round of splitmix64 per pair of values
+    hash = (hash ^ value) * 0xbf58476d1ce4e5b9ull;
+    hash ^= hash >> 29;
+  };
+  mix(examples.size());
+  for (const Example& example : examples) {
+    mix(example.input_ids.size());
+    for (size_t i = 0; i < example.input_ids.size(); ++i) {
+      const uint64_t label = i < example.labels.size() ? static_cast<uint32_t>(example.labels[i]) : 0;
+      mix(static_cast<uint64_t>(static_cast<uint32_t>(example.input_ids[i])) << 32 | label);
+    }
+  }
+  hash = (hash ^ (hash >> 32)) * 0x94d049bb133111ebull;
+  return hash ^ (hash >> 31);
+}
 
 std::vector<std::string> split_names(const std::string& comma_list) {
   std::vector<std::string> names;
@@ -192,6 +226,10 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     std::vector<int64_t> order(eval_rows.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
     result.eval = encode_rows(encoder, eval_rows, order, options.skip_bad_rows);
+  }
+  if (!options.accept_untrained) {
+    check_trained(result.train, "dataset", options);
+    check_trained(result.eval, "evaluation data", options);
   }
   if (!options.datasets.empty() && result.train.examples.empty())
     throw Error(ErrorKind::bad_data, fmt::format("data: none of {} rows can be trained on{}", n,

@@ -1,6 +1,7 @@
 // Data sets by name to encoded examples: what train and trace call. read_dataset_info → read_rows → split → encode.
 #pragma once
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,9 @@ struct DataOptions {
   std::string today;                       // the date in llama3's tool text; empty: the machine's
   bool split_special_tokens = false;
   uint64_t seed = 42;
-  bool skip_bad_rows = false;  // a bad row is dropped and counted instead of stopping the run
-  int64_t vocab_size = 0;      // above 0: ids of tokenized rows (and of every other) must lie below it
+  bool skip_bad_rows = false;     // a bad row is dropped and counted instead of stopping the run
+  bool accept_untrained = false;  // as LLaMA-Factory: empty answers, and sets without one trained label, are no errors
+  int64_t vocab_size = 0;         // above 0: ids of tokenized rows (and of every other) must lie below it
 };
 
 struct Dataset {
@@ -40,6 +42,9 @@ struct Dataset {
 struct DataSplit {
   Dataset train, eval;
 };
+
+// A stable 64-bit hash of the token ids and labels in their order: the same data encoded the same way. Kept in checkpoints.
+uint64_t data_fingerprint(std::span<const Example> examples);
 
 // Turns "a, b" into names.
 std::vector<std::string> split_names(const std::string& comma_list);

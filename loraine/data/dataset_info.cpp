@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "loraine/core/error.h"
+#include "loraine/core/text_position.h"
 #include "loraine/data/rows.h"
 
 namespace loraine {
@@ -28,10 +29,8 @@ Json read_json(const std::string& path) {
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& e) {
-    const auto before = std::string_view(text).substr(0, e.byte > 0 ? e.byte - 1 : 0);
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const auto column = before.size() - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1) + 1;
-    throw Error(ErrorKind::bad_data, fmt::format("{}, line {}, column {}: not valid JSON", path, line, column));
+    const auto position = text_position(text, e.byte > 0 ? e.byte - 1 : 0);
+    throw Error(ErrorKind::bad_data, fmt::format("{}, {}: not valid JSON", path, position.text()));
   }
 }
 

@@ -66,7 +66,9 @@ TEST(Dataset, AlpacaRows) {
   folder.write("d.jsonl", "{\"instruction\":\"a\",\"input\":\"b\",\"output\":\"c\"}\r\n\n{\"instruction\":\"x\",\"output\":null}\n");
   ByteTokenizer tokenizer;
   SpecialTokens special;
-  const DataSplit data = open_data(options_for(folder), &tokenizer, nullptr, special);
+  auto options = options_for(folder);
+  options.skip_bad_rows = true;
+  const DataSplit data = open_data(options, &tokenizer, nullptr, special);
   ASSERT_EQ(data.train.examples.size(), 1u);
   EXPECT_EQ(data.train.examples[0].input_ids, (std::vector<int32_t>{'a', '\n', 'b', 'c'}));
   EXPECT_EQ(data.train.examples[0].labels, (std::vector<int32_t>{-100, -100, -100, 'c'}));
@@ -107,6 +109,96 @@ TEST(Dataset, TokenizedNeedsNoTokenizer) {
   EXPECT_EQ(data.train.num_truncated, 1);
   folder.write("d.json", R"([{"input_ids":[1,2,3],"labels":[-100,2]}])");
   EXPECT_NE(message_of(options, ErrorKind::bad_data).find("row 1"), std::string::npos);
+}
+
+// Each bad row alone: the message names the line and the field; with skip_bad_rows the good row is left.
+TEST(Dataset, EveryBadRowNamesLineAndField) {
+  struct Case {
+    std::string info, row, field;
+  };
+  const std::string alpaca = "{}", chat = R"({"formatting": "sharegpt"})",
+                    openai = R"({"formatting": "openai", "columns": {"messages": "messages"}, "tags": {"role_tag": "role", "content_tag":
+                    "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system", "observation_tag": "tool",
+                    "function_tag": "function"}})";
+  const auto turns = [](const std::string& list) { return "{\"conversations\":[" + list + "]}"; };
+  const auto said = [](const std::string& role, const std::string& text) { return R"({"from":")" + role + R"(","value":)" + text + "}"; };
+  const std::string user = said("human", "\"q\""), gpt = said("gpt", "\"a\""), system = said("system", "\"s\"");
+  std::string deep = "1";
+  for (int i = 0; i < 100; ++i) deep = "[" + deep + "]";
+  const Case cases[] = {
+      {alpaca, R"({"instruction":"a"})", "output"},
+      {alpaca, R"({"output":"a"})", "instruction"},
+      {alpaca, R"({"instruction":"a","output":null})", "output"},
+      {alpaca, R"({"instruction":"a","output":""})", "output"},
+      {alpaca, R"({"instruction":"a","output":["b"]})", "output"},
+      {alpaca, R"({"instruction":"a","output":"\ud800"})", "output"},
+      {alpaca, "{\"instruction\":\"a\",\"output\":\"\xff\"}", "output"},
+      {alpaca, std::string("{\"instruction\":\"a\",\"output\":\"") + '\0' + "\"}", "output"},
+      {alpaca, R"({"instruction":"a","output":"b\u0000"})", "output"},
+      {alpaca, R"({"instruction":"a","output":"b","output":"c"})", "output"},
+      {alpaca, R"({"instruction":"a","output":"b")", "output"},
+      {alpaca, R"({"instruction":"a","output":"b","extra":)" + deep + "}", "extra"},
+      {chat, turns(user), "conversations"},
+      {chat, turns(gpt + "," + user), "conversations"},
+      {chat, turns(user + "," + user + "," + gpt + "," + gpt), "conversations"},
+      {chat, turns(""), "conversations"},
+      {chat, turns(system + "," + system + "," + user + "," + gpt), "conversations[1].from"},
+      {chat, turns(said("robot", "\"x\"") + "," + gpt), "conversations[0].from"},
+      {chat, turns(user + "," + said("gpt", "null")), "conversations[1].value"},
+      {chat, turns(user + "," + said("gpt", "\"\"")), "conversations[1].value"},
+      {chat, turns(R"({"from":"human"},)" + gpt), "conversations[0].value"},
+      {chat, R"({"messages":[]})", "conversations"},
+      {openai, R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null}]})", "messages[1].content"},
+  };
+  for (const Case& c : cases) {
+    Folder folder;
+    auto entry = nlohmann::json::parse(c.info);
+    entry["file_name"] = "d.jsonl";
+    folder.write("dataset_info.json", nlohmann::json{{"d", entry}}.dump());
+    folder.write("d.jsonl", "\n" + c.row + "\n");
+    const std::string message = message_of(options_for(folder), ErrorKind::bad_data);
+    EXPECT_NE(message.find("d.jsonl, line 2"), std::string::npos) << message;
+    EXPECT_NE(message.find("`" + c.field), std::string::npos) << message << "\n" << c.row;
+  }
+}
+
+TEST(Dataset, ListRowsNameTheirLine) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.json"}})");
+  folder.write("d.json", "[\n {\"instruction\":\"]\\\"[\",\n  \"output\":\"x\"},\n {\"instruction\":\"a\"}\n]");
+  EXPECT_NE(message_of(options_for(folder), ErrorKind::bad_data).find("d.json, line 4 (row 2)"), std::string::npos);
+  folder.write("d.json", "[\n {\"instruction\":\"a\",\n \"output\": x}]");
+  const std::string broken = message_of(options_for(folder), ErrorKind::bad_data);
+  EXPECT_NE(broken.find("d.json, line 3, column 12"), std::string::npos) << broken;
+  EXPECT_NE(broken.find("`output`"), std::string::npos) << broken;
+}
+
+TEST(Dataset, AllLabelsMaskedIsRefused) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl"}})");
+  folder.write("d.jsonl", "{\"instruction\":\"a long question\",\"output\":\"c\"}\n");
+  auto options = options_for(folder);
+  options.cutoff_len = 1;
+  EXPECT_NE(message_of(options, ErrorKind::usage).find("masked"), std::string::npos);
+  options.accept_untrained = true;
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  const DataSplit data = open_data(options, &tokenizer, nullptr, special);
+  EXPECT_EQ(data.train.num_trained, 0);
+  EXPECT_EQ(data.train.num_truncated, 1);
+}
+
+TEST(Dataset, Fingerprint) {
+  std::vector<Example> data = {{{1, 2, 3}, {-100, 2, 3}}, {{4}, {4}}};
+  const uint64_t hash = data_fingerprint(data);
+  EXPECT_EQ(hash, data_fingerprint(data));
+  EXPECT_EQ(hash, 0x420230b59d6d1bd4ull);  // kept in checkpoints: must never change
+  auto other = data;
+  other[0].labels[1] = -100;
+  EXPECT_NE(hash, data_fingerprint(other));
+  std::swap(data[0], data[1]);
+  EXPECT_NE(hash, data_fingerprint(data));
+  EXPECT_NE(data_fingerprint(std::vector<Example>{{{1, 2}, {1, 2}}}), data_fingerprint(std::vector<Example>{{{1}, {1}}, {{2}, {2}}}));
 }
 
 TEST(Encode, KeptLengths) {

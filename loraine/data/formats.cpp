@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/batch.h"
@@ -17,7 +18,7 @@ using Json = nlohmann::ordered_json;
 
 [[noreturn]] void bad_field(const std::string& field, const std::string& found) {
   throw Error(ErrorKind::bad_data, fmt::format("field `{}`: {}", field, found),
-              "correct the row, or set skip_bad_rows: true to go on without such rows");
+              "correct the row, or set skip_bad_rows to the number of such rows to go on without");
 }
 
 const char* type_name(dom::element value) {
@@ -34,7 +35,45 @@ const char* type_name(dom::element value) {
 std::string text_of(dom::element value, const std::string& field) {
   std::string_view text;
   if (value.get(text)) bad_field(field, fmt::format("{} where a text is expected", type_name(value)));
+  if (text.find('\0') != std::string_view::npos) bad_field(field, "holds a NUL character");
   return std::string(text);
+}
+
+// An answer's text, which must hold something to train on.
+std::string answer_of(const DatasetInfo& info, dom::element value, const std::string& field) {
+  if (value.is_null()) bad_field(field, "null, so there is no answer to train on");
+  std::string text = text_of(value, field);
+  if (text.empty() && !info.accept_untrained) bad_field(field, "an empty answer; nothing but its end would be trained");
+  return text;
+}
+
+// Nesting and keys of a whole row: a key that stands twice would make what counts a guess. `path`: the field, for messages.
+void check_structure(dom::element element, std::string& path, int depth) {
+  constexpr int kMaxDepth = 64;
+  if (depth > kMaxDepth) bad_field(path.substr(0, 60), fmt::format("nested deeper than {} levels", kMaxDepth));
+  const size_t length = path.size();
+  if (dom::object object; !element.get(object)) {
+    std::vector<std::string_view> keys;
+    for (const auto [key, value] : object) {
+      path += (length == 0 ? "" : ".") + std::string(key);
+      keys.push_back(key);
+      if (value.is_object() || value.is_array()) check_structure(value, path, depth + 1);
+      path.resize(length);
+    }
+    std::sort(keys.begin(), keys.end());
+    if (const auto twice = std::adjacent_find(keys.begin(), keys.end()); twice != keys.end())
+      bad_field(path + (length == 0 ? "" : ".") + std::string(*twice), "stands twice in one object");
+  } else if (dom::array array; !element.get(array)) {
+    size_t i = 0;
+    for (const dom::element item : array) {
+      if (item.is_object() || item.is_array()) {
+        path += fmt::format("[{}]", i);
+        check_structure(item, path, depth + 1);
+        path.resize(length);
+      }
+      ++i;
+    }
+  }
 }
 
 // The field's text; empty for null, and for an absent field unless it is required.
@@ -69,7 +108,7 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
       dom::array both;
       if (pair.get(both) || both.size() != 2) bad_field(field, "a list of two texts is expected: what was asked and what was answered");
       messages.push_back({Role::user, text_of(both.at(0).value(), field + "[0]")});
-      messages.push_back({Role::assistant, text_of(both.at(1).value(), field + "[1]")});
+      messages.push_back({Role::assistant, answer_of(info, both.at(1).value(), field + "[1]")});
     }
   }
   std::string text = field_text(object, columns.prompt, true);
@@ -80,8 +119,7 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   row.conversation.tools = tools_field(object, columns.tools);
   if (columns.response.empty() || object.at_key(columns.response).get(value))
     bad_field(columns.response.empty() ? "output" : columns.response, "absent");
-  if (value.is_null()) row.dropped = fmt::format("field `{}`: null, so there is no answer to train on", columns.response);
-  else messages.push_back({Role::assistant, text_of(value, columns.response)});
+  messages.push_back({Role::assistant, answer_of(info, value, columns.response)});
 }
 
 // One message's role and text as they stand in the row.
@@ -110,7 +148,8 @@ RawMessage raw_message(const DatasetInfo& info, dom::element element, const std:
     }
   }
   if (object.at_key(info.tags.content).get(value)) bad_field(field + "." + info.tags.content, "absent");
-  message.content = text_of(value, field + "." + info.tags.content);
+  const bool answer = message.role == info.tags.assistant;
+  message.content = answer ? answer_of(info, value, field + "." + info.tags.content) : text_of(value, field + "." + info.tags.content);
   return message;
 }
 
@@ -156,12 +195,14 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
     if (observations) messages.push_back({Role::observation, std::move(*observations)});
     observations.reset();
   };
-  for (size_t i = first; i < raw.size() && row.dropped.empty(); ++i) {
+  for (size_t i = first; i < raw.size(); ++i) {
     const auto role = role_of(raw[i].role);
     if (!role) {
-      row.dropped =
-          fmt::format("field `{}[{}].{}`: role `{}` is not known or not allowed there", columns.messages, i, tags.role, raw[i].role);
-      break;
+      const bool system = !tags.system.empty() && raw[i].role == tags.system;
+      bad_field(fmt::format("{}[{}].{}", columns.messages, i, tags.role),
+                system ? "a system message that is not the first message; only one, at the beginning, is possible"
+                       : fmt::format("role `{}` is not one of {}, {}, {}, {}", raw[i].role, tags.user, tags.assistant, tags.observation,
+                                     tags.function));
     }
     if (info.formatting == Formatting::openai) {
       if (*role == Role::observation) {
@@ -172,13 +213,13 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
     }
     messages.push_back({*role, std::move(raw[i].content)});
   }
-  for (size_t i = 0; i < messages.size() && row.dropped.empty(); ++i) {
+  for (size_t i = 0; i < messages.size(); ++i) {
     const bool asks = messages[i].role == Role::user || messages[i].role == Role::observation;
     if (asks != (i % 2 == 0))
-      row.dropped = fmt::format("field `{}`: message {} breaks the alternation of user and assistant", columns.messages, i + 1);
+      bad_field(columns.messages, fmt::format("message {} breaks the alternation of {} and {}", i + 1, tags.user, tags.assistant));
   }
-  if (row.dropped.empty() && (messages.empty() || messages.size() % 2 != 0))
-    row.dropped = fmt::format("field `{}`: {} messages; pairs of a question and an answer are expected", columns.messages, messages.size());
+  if (messages.empty() || messages.size() % 2 != 0)
+    bad_field(columns.messages, fmt::format("{} messages; pairs of a question and an answer are expected", messages.size()));
   if (info.formatting == Formatting::openai)
     conversation.system = openai_system(std::move(conversation.system), !conversation.tools.empty());
 }
@@ -207,7 +248,7 @@ void fill_tokens(const DatasetInfo& info, dom::object object, Row& row) {
   example.labels = id_list(object, info.columns.labels, kIgnoreLabel);
   if (example.input_ids.size() != example.labels.size())
     bad_field(info.columns.labels, fmt::format("{} labels for {} token ids", example.labels.size(), example.input_ids.size()));
-  if (example.input_ids.empty()) row.dropped = fmt::format("field `{}`: empty", info.columns.input_ids);
+  if (example.input_ids.empty()) bad_field(info.columns.input_ids, "empty");
   row.tokens = std::move(example);
 }
 
@@ -217,6 +258,8 @@ void fill_row(const DatasetInfo& info, dom::element element, Row& row) {
   dom::object object;
   if (element.get(object))
     throw Error(ErrorKind::bad_data, fmt::format("{} where an object is expected", type_name(element)), "each row must be a JSON object");
+  std::string path;
+  if (info.formatting != Formatting::tokenized) check_structure(element, path, 0);
   switch (info.formatting) {
     case Formatting::alpaca: fill_alpaca(info, object, row); break;
     case Formatting::sharegpt:

@@ -6,7 +6,7 @@
 
 namespace loraine {
 
-// Fills row.conversation or row.tokens, or row.dropped where LLaMA-Factory drops a row. Throws bad_data that names the field.
+// Fills row.conversation or row.tokens, or throws bad_data that names the field.
 void fill_row(const DatasetInfo& info, simdjson::dom::element element, Row& row);
 
 }  // namespace loraine

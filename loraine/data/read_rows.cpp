@@ -6,10 +6,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
+#include "loraine/core/text_position.h"
 #include "loraine/data/formats.h"
 #include "loraine/data/rows.h"
 
@@ -58,11 +59,16 @@ simdjson::padded_string load(const std::string& file) {
   return bytes;
 }
 
-// Line and column of the first mistake, found by a second parser that keeps positions.
-std::string where_broken(std::string_view text, const std::string& fallback) {
+// The first mistake, found by a second parser that keeps positions: its place, and the field before it.
+struct Mistake {
+  TextPosition position;
+  std::string field;
+};
+
+std::optional<Mistake> find_mistake(std::string_view text) {
   struct Listener : nlohmann::json_sax<nlohmann::json> {
     size_t byte = 0;
-    std::string what;
+    std::string field;
     bool null() override { return true; }
     bool boolean(bool) override { return true; }
     bool number_integer(number_integer_t) override { return true; }
@@ -71,7 +77,10 @@ std::string where_broken(std::string_view text, const std::string& fallback) {
     bool string(string_t&) override { return true; }
     bool binary(binary_t&) override { return true; }
     bool start_object(size_t) override { return true; }
-    bool key(string_t&) override { return true; }
+    bool key(string_t& name) override {
+      field = name.substr(0, 60);
+      return true;
+    }
     bool end_object() override { return true; }
     bool start_array(size_t) override { return true; }
     bool end_array() override { return true; }
@@ -80,11 +89,40 @@ std::string where_broken(std::string_view text, const std::string& fallback) {
       return false;
     }
   } listener;
-  if (nlohmann::json::sax_parse(text.begin(), text.end(), &listener) || listener.byte == 0) return fallback;
-  const auto before = text.substr(0, std::min(listener.byte - 1, text.size()));
-  const auto last_newline = before.rfind('\n');
-  return fmt::format("line {}, column {}", 1 + std::count(before.begin(), before.end(), '\n'),
-                     before.size() - (last_newline == std::string_view::npos ? 0 : last_newline + 1) + 1);
+  if (nlohmann::json::sax_parse(text.begin(), text.end(), &listener) || listener.byte == 0) return std::nullopt;
+  return Mistake{text_position(text, listener.byte - 1), listener.field};
+}
+
+std::string broken_text(const std::optional<Mistake>& mistake, simdjson::error_code code) {
+  const bool field = mistake && !mistake->field.empty();
+  return fmt::format("not valid JSON{}: {}", field ? fmt::format(" at or behind field `{}`", mistake->field) : "",
+                     simdjson::error_message(code));
+}
+
+// The line on which each element of a JSON list begins. The list has been parsed already, so only strings and brackets matter.
+std::vector<int64_t> lines_of_rows(std::string_view text) {
+  std::vector<int64_t> lines;
+  int64_t line = 1;
+  int depth = 0;
+  bool quoted = false, expects = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\n') ++line;
+    if (quoted) {
+      if (c == '\\') ++i;
+      else quoted = c != '"';
+      continue;
+    }
+    if (c == ' ' || c == '\t' || c == '\r' || c == '\n') continue;
+    if (c == ']' && depth == 1) break;
+    if (expects) lines.push_back(line);
+    expects = false;
+    if (c == '"') quoted = true;
+    else if (c == '[' || c == '{') expects = ++depth == 1;
+    else if (c == ']' || c == '}') --depth;
+    else if (c == ',') expects = depth == 1;
+  }
+  return lines;
 }
 
 struct RowReader {
@@ -95,11 +133,12 @@ struct RowReader {
 
   bool full() const { return limit && static_cast<int64_t>(rows.size()) >= *limit; }
 
-  void add(const std::string& file, int64_t number, bool lines, const std::function<dom::element()>& element) {
+  template <class Element>
+  void add(const std::shared_ptr<const std::string>& file, int64_t line, int64_t number, const Element& element) {
     Row row;
     row.file = file;
+    row.line = line;
     row.number = number;
-    row.lines = lines;
     try {
       fill_row(info, element(), row);
     } catch (const Error& e) {
@@ -111,22 +150,26 @@ struct RowReader {
     rows.push_back(std::move(row));
   }
 
-  void read_list(const std::string& file, const simdjson::padded_string& bytes, size_t start) {
+  void read_list(const std::shared_ptr<const std::string>& file, const simdjson::padded_string& bytes, size_t start) {
+    const std::string_view text(bytes.data() + start, bytes.size() - start);
     dom::parser parser;
     dom::element document;
-    if (const auto code = parser.parse(bytes.data() + start, bytes.size() - start, false).get(document))
+    if (const auto code = parser.parse(text.data(), text.size(), false).get(document)) {
+      const auto mistake = find_mistake(text);
       throw Error(ErrorKind::bad_data,
-                  fmt::format("{}, {}: not valid JSON: {}", file, where_broken({bytes.data() + start, bytes.size() - start}, "somewhere"),
-                              simdjson::error_message(code)),
-                  "correct the file; nothing was read");
-    int64_t number = 0;
+                  fmt::format("{}{}: {}", *file, mistake ? ", " + mistake->position.text() : "", broken_text(mistake, code)),
+                  "correct the file; nothing of it was read");
+    }
+    const auto lines = lines_of_rows(text);
+    size_t row = 0;
     for (const dom::element element : document.get_array()) {
       if (full()) return;
-      add(file, ++number, false, [&] { return element; });
+      add(file, row < lines.size() ? lines[row] : 0, static_cast<int64_t>(row + 1), [&] { return element; });
+      ++row;
     }
   }
 
-  void read_lines(const std::string& file, const simdjson::padded_string& bytes, size_t start) {
+  void read_lines(const std::shared_ptr<const std::string>& file, const simdjson::padded_string& bytes, size_t start) {
     dom::parser parser;
     int64_t number = 0;
     for (size_t at = start; at < bytes.size() && !full();) {
@@ -137,14 +180,12 @@ struct RowReader {
       at += length + 1;
       const std::string_view line(begin, length);
       if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-      add(file, number, true, [&] {  // the parser may look at the bytes behind the line: they are the next line or padding
+      add(file, number, 0, [&] {  // the parser may look at the bytes behind the line: they are the next line or padding
         dom::element element;
         if (const auto code = parser.parse(begin, length, false).get(element)) {
-          const std::string place = where_broken(line, "");
-          throw Error(
-              ErrorKind::bad_data,
-              fmt::format("not valid JSON{}: {}", place.empty() ? "" : place.substr(place.find(',')), simdjson::error_message(code)),
-              "each line must hold one whole JSON object");
+          const auto mistake = find_mistake(line);
+          const std::string column = mistake ? fmt::format("column {}: ", mistake->position.column) : "";
+          throw Error(ErrorKind::bad_data, column + broken_text(mistake, code), "each line must hold one whole JSON object");
         }
         return element;
       });
@@ -154,17 +195,22 @@ struct RowReader {
 
 }  // namespace
 
+std::string Row::place() const {
+  return fmt::format("{}, line {}{}", file ? *file : "data", line, number > 0 ? fmt::format(" (row {})", number) : "");
+}
+
 std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit, bool skip_bad_rows) {
   RowReader reader{info, limit, skip_bad_rows, {}};
   for (const std::string& file : files_of(info)) {
     if (reader.full()) break;
     const auto bytes = load(file);
+    const auto name = std::make_shared<const std::string>(file);
     const std::string_view text(bytes.data(), bytes.size());
     const size_t start = text.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0;
     const size_t first = text.find_first_not_of(" \t\r\n", start);
     if (first != std::string_view::npos && text[first] == '[' && fs::path(file).extension() == ".json")
-      reader.read_list(file, bytes, start);
-    else reader.read_lines(file, bytes, start);
+      reader.read_list(name, bytes, start);
+    else reader.read_lines(name, bytes, start);
   }
   return std::move(reader.rows);
 }

@@ -1,5 +1,6 @@
 // Rows of data files as conversations or token ids, before encoding. Used by dataset.cpp.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ struct DatasetInfo {
   std::string name, folder, file_name;
   Formatting formatting = Formatting::alpaca;
   std::optional<int64_t> num_samples;
+  bool accept_untrained = false;  // answers may be empty
   struct Columns {
     std::string prompt = "instruction", query = "input", response = "output", history, messages = "conversations", system, tools;
     std::string input_ids = "input_ids", labels = "labels";
@@ -29,13 +31,13 @@ struct DatasetInfo {
 DatasetInfo read_dataset_info(const std::string& folder, const std::string& name);
 
 struct Row {
-  std::string file;    // for messages
-  int64_t number = 0;  // line of a JSONL file, row of a JSON list; from 1
-  bool lines = false;
-  std::string dropped;  // why it cannot be trained on (empty: it can)
+  std::shared_ptr<const std::string> file;  // for messages
+  int64_t line = 0;                         // from 1
+  int64_t number = 0;                       // row of a JSON list, from 1; 0 in JSON lines
+  std::string dropped;                      // why it cannot be used (empty: it can); only with skip_bad_rows
   Conversation conversation;
   std::optional<Example> tokens;  // formatting: tokenized
-  std::string place() const { return file + (lines ? ", line " : ", row ") + std::to_string(number); }
+  std::string place() const;      // "data/a.json, line 12 (row 3)"
 };
 
 // All rows in the order of the file(s); at most `limit`. A bad row throws bad_data naming file, line and field, or, with skip_bad_rows,

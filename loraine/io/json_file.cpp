@@ -4,6 +4,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/core/text_position.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/json_text.h"
 #include "loraine/io/model_files.h"
@@ -14,18 +15,7 @@ namespace {
 constexpr uint64_t kMaxJsonFile = 256u << 20;
 constexpr int kMaxDepth = 128;
 
-std::string position(const std::string& text, size_t byte) {
-  size_t line = 1, column = 1;
-  for (size_t i = 0; i < byte && i < text.size(); ++i) {
-    if (text[i] == '\n') {
-      ++line;
-      column = 1;
-    } else if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) {
-      ++column;
-    }
-  }
-  return fmt::format("line {}, column {}", line, column);
-}
+std::string position(const std::string& text, size_t byte) { return text_position(text, byte).text(); }
 
 // First pass: every rule, nothing is built. Counts bytes through an iterator so that duplicate keys can be located too.
 class Strict : public nlohmann::json_sax<Json> {

@@ -1,0 +1,127 @@
+// Label masks from a model's own template: by renderings and by {% generation %} the same, in long conversations too.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/batch.h"
+#include "loraine/data/encode.h"
+
+namespace loraine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// One id per byte; the markers are special tokens from 256 on.
+class MarkerTokenizer : public Tokenizer {
+ public:
+  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens, bool split_special_tokens) const override {
+    std::vector<int32_t> ids;
+    if (add_special_tokens) ids.push_back(256);
+    for (size_t at = 0; at < text.size();) {
+      int32_t special = 0;
+      if (!split_special_tokens)
+        for (size_t m = 0; m < std::size(kMarkers); ++m)
+          if (text.substr(at, kMarkers[m].size()) == kMarkers[m]) special = static_cast<int32_t>(256 + m);
+      ids.push_back(special > 0 ? special : static_cast<unsigned char>(text[at]));
+      at += special > 0 ? kMarkers[static_cast<size_t>(special - 256)].size() : 1;
+    }
+    bytes_encoded += text.size();
+    return ids;
+  }
+  std::string decode(std::span<const int32_t> ids, bool) const override {
+    std::string text;
+    for (const int32_t id : ids)
+      text += id >= 256 ? std::string(kMarkers[static_cast<size_t>(id - 256)]) : std::string(1, static_cast<char>(id));
+    return text;
+  }
+  std::optional<int32_t> token_to_id(std::string_view) const override { return std::nullopt; }
+  std::optional<std::string> id_to_token(int32_t id) const override { return decode(std::vector<int32_t>{id}, false); }
+  int64_t vocab_size() const override { return 260; }
+  bool is_special(int32_t id) const override { return id >= 256; }
+  int32_t add_token(const std::string&, bool) override { return 259; }
+  mutable size_t bytes_encoded = 0;
+
+ private:
+  static constexpr std::string_view kMarkers[] = {"<s>", "<|im_start|>", "<|im_end|>"};
+};
+
+Json conversation(int answers, bool repetitive) {
+  Json messages = Json::array({{{"role", "system"}, {"content", "Be brief."}}});
+  for (int i = 0; i < answers; ++i) {
+    const std::string number = repetitive ? "" : std::to_string(i);
+    messages.push_back({{"role", "user"}, {"content", " user\nassistant <|im_start|> " + number}});
+    messages.push_back({{"role", "assistant"}, {"content", i % 7 == 3 ? "" : "assistant" + number + "\n"}});
+  }
+  return messages;
+}
+
+const std::string kBody =
+    "{{ '<s>' }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% BEGIN %}{{ m.content + "
+    "'<|im_end|>\n' }}{% END %}{% else %}{{ (m.content | trim) + '<|im_end|>\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+std::string with_blocks(bool blocks) {
+  std::string source = kBody;
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"{% BEGIN %}", blocks ? "{% generation %}" : ""},
+                                 {"{% END %}", blocks ? "{% endgeneration %}" : ""}})
+    source.replace(source.find(from), from.size(), to);
+  return source;
+}
+
+Example encode(const std::string& source, const Json& messages, const MarkerTokenizer& tokenizer, EncodeOptions options = {}) {
+  options.cutoff_len = 1 << 24;
+  return encode_with_chat_template(ChatTemplate(source, Json::object(), "template"), tokenizer, messages, Json::object(), options).example;
+}
+
+TEST(ChatEncode, RenderingsAndBlocksGiveTheSameMasks) {
+  const MarkerTokenizer tokenizer;
+  for (const bool repetitive : {false, true})
+    for (const int answers : {1, 2, 3, 20}) {
+      const Json messages = conversation(answers, repetitive);
+      const Example blocks = encode(with_blocks(true), messages, tokenizer), renderings = encode(with_blocks(false), messages, tokenizer);
+      EXPECT_EQ(blocks.input_ids, renderings.input_ids);
+      EXPECT_EQ(blocks.labels, renderings.labels);
+      EXPECT_EQ(std::count(renderings.labels.begin(), renderings.labels.end(), 258), answers);  // each end of turn is trained
+      EXPECT_EQ(std::count(renderings.input_ids.begin(), renderings.input_ids.end(), 256), 1);  // one BOS
+    }
+}
+
+TEST(ChatEncode, FourHundredTurnsAreLinear) {
+  const auto seconds = [](int answers) {
+    const MarkerTokenizer tokenizer;
+    const Json messages = conversation(answers, false);
+    const auto begin = std::chrono::steady_clock::now();
+    const Example example = encode(with_blocks(false), messages, tokenizer);
+    EXPECT_EQ(std::count(example.labels.begin(), example.labels.end(), 258), answers);
+    EXPECT_LT(tokenizer.bytes_encoded, 4 * example.input_ids.size() + 40 * static_cast<size_t>(answers) * 4);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  seconds(50);
+  const double some = seconds(100), many = seconds(400);
+  std::printf("100 answers %.1f ms, 400 answers %.1f ms\n", some * 1e3, many * 1e3);
+  EXPECT_EQ(encode(with_blocks(true), conversation(400, false), MarkerTokenizer()).labels,
+            encode(with_blocks(false), conversation(400, false), MarkerTokenizer()).labels);
+}
+
+TEST(ChatEncode, LastTurnWrittenDifferently) {  // thoughts stay in the last answer only, as Qwen 3's template does
+  const std::string source =
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% set c = m.content %}{% if m.role == 'assistant' and not loop.last %}"
+      "{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}{{ c + '<|im_end|>\n' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+  Json messages = Json::array();
+  for (int i = 0; i < 6; ++i) {
+    messages.push_back({{"role", "user"}, {"content", "q" + std::to_string(i)}});
+    messages.push_back({{"role", "assistant"}, {"content", (i % 2 ? "<think>\nt\n</think>\n\n" : "") + ("a" + std::to_string(i))}});
+  }
+  const MarkerTokenizer tokenizer;
+  const Example example = encode(source, messages, tokenizer);
+  std::string trained;
+  for (size_t i = 0; i < example.labels.size(); ++i)
+    if (example.labels[i] != kIgnoreLabel) trained += tokenizer.decode(std::vector<int32_t>{example.labels[i]}, false);
+  EXPECT_EQ(trained, "a0<|im_end|>\na1<|im_end|>\na2<|im_end|>\na3<|im_end|>\na4<|im_end|>\n<think>\nt\n</think>\n\na5<|im_end|>\n");
+}
+
+}  // namespace
+}  // namespace loraine
