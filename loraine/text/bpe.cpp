@@ -33,6 +33,10 @@ static uint64_t hash_bytes(std::string_view text) {
   return mix(h ^ rest);
 }
 
+// Place of a pair of ids in the filter; independent of its place in the table.
+static constexpr int kFilterBits = 21;
+static size_t filter_bit(uint64_t pair) { return (pair ^ pair >> 23) * 0xD6E8FEB86659FD93ull >> (64 - kFilterBits); }
+
 static size_t table_size(size_t entries) { return std::bit_ceil(std::max<size_t>(16, entries + entries / 2)); }
 
 Bpe::Bpe(const Json& model, const Place& place) {
@@ -62,6 +66,7 @@ Bpe::Bpe(const Json& model, const Place& place) {
     append_char(text, c);
     char_ids_[c] = id_of(text).value_or(-1);
   }
+  first_merges_.assign(size_t{kCharIds} * kCharIds, {UINT32_MAX, -1});
   read_merges(get_array(object, "merges", place), place.in("merges"));
   can_cut_ = prefix_.empty() && suffix_.empty();
   static std::atomic<uint64_t> next_serial{1};
@@ -109,6 +114,14 @@ std::optional<std::string_view> Bpe::token_of(int32_t id) const {
   return tokens_[static_cast<size_t>(id)];
 }
 
+// The character that is all of a text, if it is one below `limit`; `limit` otherwise.
+static char32_t only_char(std::string_view text, char32_t limit) {
+  if (text.empty() || text.size() > 2) return limit;
+  size_t at = 0;
+  char32_t c = next_char(text, at);
+  return at == text.size() && c < limit ? c : limit;
+}
+
 // Row and column of a common character in near_, 511 for the others.
 static uint32_t near_index(char32_t c) { return c < 0x180 ? c : c == 0x2581 ? 0x180 : 511; }
 
@@ -116,6 +129,8 @@ void Bpe::read_merges(const simdjson::dom::array& merges, const Place& place) {
   size_t count = merges.size();
   if (count >= 0xFFFFFF) count = static_cast<size_t>(std::distance(merges.begin(), merges.end()));  // size() saturates there
   merges_.resize(table_size(count));
+  merge_shift_ = 64 - std::countr_zero(merges_.size());
+  merge_filter_.assign((size_t{1} << kFilterBits) / 64, 0);
   crossings_.assign(1024, UINT64_MAX);
   near_.assign(512 * 512, false);
   uint32_t rank = 0;
@@ -162,18 +177,27 @@ void Bpe::add_merge(std::string_view left, std::string_view right, uint32_t rank
   std::string joined;
   joined.reserve(left.size() + right.size());
   joined.append(left).append(right.substr(prefix_.size()));
-  auto id = id_of(joined);
+  // Most files number the merged tokens in the order of the merges.
+  auto guess = static_cast<size_t>(last_joined_ + 1);
+  auto id = guess < tokens_.size() && tokens_[guess] == joined && prefix_.empty() ? std::optional(last_joined_ + 1) : id_of(joined);
   if (!id) fail(place, fmt::format("entry {}: \"{}\" is not in the vocabulary", rank, joined.substr(0, 100)));
   uint64_t pair = static_cast<uint64_t>(static_cast<uint32_t>(*a)) << 32 | static_cast<uint32_t>(*b);
-  size_t mask = merges_.size() - 1, at = mix(pair) & mask;
+  size_t mask = merges_.size() - 1, at = merge_slot(pair), bit = filter_bit(pair);
   while (merges_[at].pair != UINT64_MAX && merges_[at].pair != pair) at = (at + 1) & mask;
+  merge_filter_[bit / 64] |= uint64_t{1} << (bit % 64);
+  last_joined_ = *id;
+  char32_t first = only_char(left, kCharIds), second = only_char(right, kCharIds);
+  if (first < kCharIds && second < kCharIds && char_ids_[first] == *a && char_ids_[second] == *b)
+    first_merges_[first * kCharIds + second] = {rank, *id};
   merges_[at] = {pair, rank, *id};  // of a pair listed twice, the last counts
 }
 
 const Bpe::Merge* Bpe::merge_of(int32_t left, int32_t right) const {
   uint64_t pair = static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+  size_t bit = filter_bit(pair);
+  if (!(merge_filter_[bit / 64] >> (bit % 64) & 1)) return nullptr;
   size_t mask = merges_.size() - 1;
-  for (size_t at = mix(pair) & mask; merges_[at].pair != UINT64_MAX; at = (at + 1) & mask)
+  for (size_t at = merge_slot(pair); merges_[at].pair != UINT64_MAX; at = (at + 1) & mask)
     if (merges_[at].pair == pair) return &merges_[at];
   return nullptr;
 }
@@ -230,11 +254,47 @@ struct CacheEntry {  // 128 bytes
   int32_t ids[16];
 };
 
+// A word of up to 15 bytes: its bytes and, on top, its length.
+struct ShortKey {
+  uint64_t low = 0, high = 0;
+  bool operator==(const ShortKey&) const = default;
+};
+struct ShortEntry {  // 32 bytes
+  ShortKey key;
+  int32_t ids[3];
+  uint32_t count = 0;
+};
+
 struct WordCache {
-  static constexpr size_t kEntries = 1 << 15;
+  static constexpr size_t kEntries = 1 << 13, kShortEntries = 1 << 15;
   uint64_t serial = 0;
   std::vector<CacheEntry> entries;
+  std::vector<ShortEntry> short_entries;
 };
+
+ShortKey short_key(std::string_view word) {  // 1 to 15 bytes
+  auto load = [&](size_t at, size_t n) {
+    uint64_t x = 0;
+    std::memcpy(&x, word.data() + at, n);
+    return x;
+  };
+  size_t n = word.size();
+  ShortKey key;
+  if (n >= 8) {
+    uint64_t last = 0;
+    std::memcpy(&last, word.data() + n - 8, 8);
+    std::memcpy(&key.low, word.data(), 8);
+    key.high = n == 8 ? 0 : last >> (8 * (16 - n));
+  } else if (n >= 4) {
+    uint32_t first = 0, last = 0;
+    std::memcpy(&first, word.data(), 4), std::memcpy(&last, word.data() + n - 4, 4);
+    key.low = first | uint64_t{last} << (8 * (n - 4));
+  } else {
+    key.low = load(0, 1) | (n > 1 ? load(n - 1, 1) << (8 * (n - 1)) : 0) | (n > 2 ? load(1, 1) << 8 : 0);
+  }
+  key.high |= uint64_t{n} << 56;
+  return key;
+}
 
 struct Symbol {
   int32_t id, previous, next;
@@ -255,12 +315,26 @@ void Bpe::encode_cached(std::string_view word, std::vector<int32_t>& ids) const 
   thread_local WordCache cache;
   if (cache.serial != serial_) {
     cache.entries.assign(WordCache::kEntries, {});
+    cache.short_entries.assign(WordCache::kShortEntries, {});
     cache.serial = serial_;
   }
-  if (word.empty() || word.size() > sizeof CacheEntry::word) {
-    if (ignore_merges_ && word.size() <= longest_token_)
-      if (auto id = id_of(word)) return ids.push_back(*id);
-    return encode_merging(word, ids);
+  if (word.empty() || word.size() > sizeof CacheEntry::word) return encode_uncached(word, ids);
+  if (word.size() <= 15) {
+    ShortKey key = short_key(word);
+    uint64_t hash = (key.low * 0x9E3779B97F4A7C15ull ^ std::rotl(key.high, 23)) * 0xD6E8FEB86659FD93ull;
+    ShortEntry& entry = cache.short_entries[hash >> (64 - 15)];
+    if (!(entry.key == key)) {
+      size_t before = ids.size();
+      encode_uncached(word, ids);
+      size_t count = ids.size() - before;
+      if (count > std::size(entry.ids)) return;
+      entry.key = key;
+      entry.count = static_cast<uint32_t>(count);
+      std::copy(ids.begin() + static_cast<std::ptrdiff_t>(before), ids.end(), entry.ids);
+      return;
+    }
+    for (uint32_t k = 0; k < entry.count; ++k) ids.push_back(entry.ids[k]);
+    return;
   }
   CacheEntry& entry = cache.entries[hash_bytes(word) % WordCache::kEntries];
   if (entry.length == word.size() && std::memcmp(entry.word, word.data(), word.size()) == 0) {
@@ -268,14 +342,92 @@ void Bpe::encode_cached(std::string_view word, std::vector<int32_t>& ids) const 
     return;
   }
   size_t before = ids.size();
-  if (auto id = ignore_merges_ ? id_of(word) : std::nullopt) ids.push_back(*id);
-  else encode_merging(word, ids);
+  encode_uncached(word, ids);
   size_t count = ids.size() - before;
   if (count > std::size(entry.ids)) return;
   entry.length = static_cast<uint8_t>(word.size());
   entry.count = static_cast<uint8_t>(count);
   std::memcpy(entry.word, word.data(), word.size());
   std::copy(ids.begin() + static_cast<std::ptrdiff_t>(before), ids.end(), entry.ids);
+}
+
+void Bpe::encode_uncached(std::string_view word, std::vector<int32_t>& ids) const {
+  if (ignore_merges_ && word.size() <= longest_token_)
+    if (auto id = id_of(word)) return ids.push_back(*id);
+  if (!encode_short(word, ids)) encode_merging(word, ids);
+}
+
+// Words of up to 128 characters that are tokens: the lowest rank is found by looking at all, which beats a queue here. The order is
+// encode_merging's: a pair that changed spells a longer text, so a stale candidate there never merges.
+bool Bpe::encode_short(std::string_view word, std::vector<int32_t>& ids) const {
+  constexpr size_t kMost = 128;
+  if (!can_cut_ || word.empty() || word.size() > 4 * kMost) return false;
+  int32_t symbols[kMost], joined[kMost];
+  uint32_t ranks[kMost];  // of the pair that begins here
+  size_t n = 0;
+  char32_t left = kCharIds;
+  auto consider = [&](size_t k) {
+    const Merge* m = merge_of(symbols[k], symbols[k + 1]);
+    ranks[k] = m ? m->rank : UINT32_MAX;
+    joined[k] = m ? m->id : -1;
+  };
+  for (size_t at = 0; at < word.size(); ++n) {
+    if (n == kMost) return false;
+    size_t begin = at;
+    char32_t c = next_char(word, at);
+    if (c < kCharIds) symbols[n] = char_ids_[c];
+    else symbols[n] = id_of(word.substr(begin, at - begin)).value_or(-1);
+    if (symbols[n] < 0) return false;
+    if (n > 0) {
+      if (c < kCharIds && left < kCharIds) {
+        const FirstMerge& first = first_merges_[left * kCharIds + c];
+        ranks[n - 1] = first.rank;
+        joined[n - 1] = first.id;
+      } else {
+        consider(n - 1);
+      }
+    }
+    left = c;
+  }
+  // Symbols stay in their place, linked; each block of eight knows its lowest rank, so that a merge looks at few of them.
+  uint8_t next[kMost], previous[kMost];
+  uint32_t lowest[kMost / 8];
+  for (size_t k = 0; k < n; ++k) next[k] = static_cast<uint8_t>(k + 1), previous[k] = static_cast<uint8_t>(k - 1);
+  size_t blocks = (n + 7) / 8;
+  for (size_t k = n - 1; k < blocks * 8; ++k) ranks[k] = UINT32_MAX;
+  auto refresh = [&](size_t k) {
+    const uint32_t* r = ranks + (k & ~size_t{7});
+    uint32_t x = std::min(std::min(r[0], r[1]), std::min(r[2], r[3])), y = std::min(std::min(r[4], r[5]), std::min(r[6], r[7]));
+    lowest[k / 8] = std::min(x, y);
+  };
+  for (size_t k = 0; k < blocks; ++k) refresh(k * 8);
+  auto consider_linked = [&](size_t k) {
+    const Merge* m = next[k] < n ? merge_of(symbols[k], symbols[next[k]]) : nullptr;
+    ranks[k] = m ? m->rank : UINT32_MAX;
+    joined[k] = m ? m->id : -1;
+  };
+  for (;;) {
+    size_t block = 0;
+    for (size_t k = 1; k < blocks; ++k)
+      if (lowest[k] < lowest[block]) block = k;
+    if (lowest[block] == UINT32_MAX) break;
+    size_t best = block * 8;
+    while (ranks[best] != lowest[block]) ++best;
+    size_t gone = next[best];
+    symbols[best] = joined[best];
+    ranks[gone] = UINT32_MAX;
+    next[best] = next[gone];
+    if (next[gone] < n) previous[next[gone]] = static_cast<uint8_t>(best);
+    consider_linked(best);
+    if (best > 0) {
+      consider_linked(previous[best]);
+      refresh(previous[best]);
+    }
+    refresh(best);
+    if (gone / 8 != best / 8) refresh(gone);
+  }
+  for (size_t k = 0; k < n; k = next[k]) ids.push_back(symbols[k]);
+  return true;
 }
 
 // The library's order exactly: the lowest rank first, then the leftmost; a candidate whose pair changed meanwhile still merges

@@ -36,6 +36,9 @@ class Bpe {
   void read_merges(const simdjson::dom::array& merges, const Place& place);
   void add_merge(std::string_view left, std::string_view right, uint32_t rank, const Place& place);
   const Merge* merge_of(int32_t left, int32_t right) const;
+  size_t merge_slot(uint64_t pair) const { return pair * 0x9E3779B97F4A7C15ull >> merge_shift_; }
+  bool encode_short(std::string_view word, std::vector<int32_t>& ids) const;  // false: not one of its words
+  void encode_uncached(std::string_view word, std::vector<int32_t>& ids) const;
   void encode_cached(std::string_view word, std::vector<int32_t>& ids) const;
   void encode_merging(std::string_view word, std::vector<int32_t>& ids) const;
   bool may_cross(char32_t left, char32_t right) const;
@@ -44,12 +47,19 @@ class Bpe {
   std::deque<std::string> storage_;       // what tokens_ points into
   std::vector<Slot> slots_;               // open addressing, a power of two
   std::vector<Merge> merges_;             // open addressing, a power of two
+  int merge_shift_ = 0;                   // 64 - log2 of its size
+  std::vector<uint64_t> merge_filter_;    // a bit per hash of a pair: most pairs that do not merge are refused here
   std::vector<uint64_t> crossings_;       // open addressing: pairs of characters that some merge joins
   std::vector<bool> near_;                // the same for common characters: 512 x 512 bits
   int32_t byte_ids_[256];                 // of "<0x00>" …, -1 for none
   static constexpr char32_t kCharIds = 0x180;
-  int32_t char_ids_[kCharIds];  // of the first characters, GPT-2's stand-ins for bytes among them; -1 for none
-  int32_t unknown_ = -1;
+  struct FirstMerge {
+    uint32_t rank;
+    int32_t id;
+  };
+  std::vector<FirstMerge> first_merges_;  // of two such characters: kCharIds x kCharIds
+  int32_t char_ids_[kCharIds];            // of the first characters, GPT-2's stand-ins for bytes among them; -1 for none
+  int32_t unknown_ = -1, last_joined_ = -1;
   bool has_unknown_ = false, fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false, can_cut_ = false;
   std::string prefix_, suffix_;  // continuing_subword_prefix, end_of_word_suffix
   size_t longest_token_ = 0;

@@ -1,6 +1,7 @@
 // See pre_tokenizer.h.
 #include "loraine/text/pre_tokenizer.h"
 
+#include <array>
 #include <functional>
 
 #include "loraine/text/unicode.h"
@@ -175,9 +176,29 @@ void byte_level(const PreTokenizer& p, Words& words) {
     });
   if (p.use_pattern) split_pattern(words, p, SplitBehavior::isolated, false);
   rewrite_words(words, [](std::string_view word, size_t, std::string& out) {
-    for (char c : word) {
-      if (c > ' ' && c < 0x7F) out += c;
-      else out += byte_to_printable(static_cast<unsigned char>(c));
+    char block[512];  // twice 256: a stand-in has at most two bytes
+    static const std::array<std::array<char, 2>, 256> kStandIns = [] {
+      std::array<std::array<char, 2>, 256> table{};
+      for (unsigned b = 0; b < 256; ++b) {
+        std::string_view s = byte_to_printable(static_cast<unsigned char>(b));
+        table[b] = {s[0], s.size() > 1 ? s[1] : '\0'};
+      }
+      return table;
+    }();
+    const auto& stand_ins = kStandIns;
+    for (size_t begin = 0; begin < word.size(); begin += 256) {
+      size_t n = 0;
+      for (char c : word.substr(begin, 256)) {
+        if (c > ' ' && c < 0x7F) {
+          block[n++] = c;
+        } else {
+          const auto& stand_in = stand_ins[static_cast<unsigned char>(c)];
+          block[n++] = stand_in[0];
+          block[n] = stand_in[1];
+          n += stand_in[1] != 0;
+        }
+      }
+      out.append(block, n);
     }
   });
 }

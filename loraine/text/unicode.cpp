@@ -99,7 +99,46 @@ bool is_punctuation(char32_t c) {
 
 static int combining_class(utf8proc_int32_t c) { return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class; }
 
-std::string unicode_normal(std::string_view text, Form form) {
+// Characters of common scripts that are starters, their own NFC, and never the second part of a composition.
+static bool stays_in_nfc(char32_t c) {
+  return c < 0x300 || (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7A3) || (c >= 0x3000 && c <= 0x3029) ||
+         (c >= 0x3030 && c <= 0x3098) || (c >= 0x309D && c <= 0x30FF) || (c >= 0xFF01 && c <= 0xFFEE) || (c >= 0x2010 && c <= 0x2027) ||
+         (c >= 0x2030 && c <= 0x205E) || (c >= 0x400 && c <= 0x482) || (c >= 0x48A && c <= 0x52F) || (c >= 0x391 && c <= 0x3CE) ||
+         (c >= 0x2190 && c <= 0x2328) || (c >= 0x2500 && c <= 0x27BF) || (c >= 0x1F300 && c <= 0x1FAFF);
+}
+
+static std::string normal_of_all(std::string_view text, Form form);
+
+// Only what does not stay as it is goes through the tables, with the character before it, which may compose.
+static std::string nfc(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  size_t done = 0, last = 0;  // [done, …) is not yet in out; last: the begin of the character before
+  for (size_t at = 0; at < text.size();) {
+    size_t begin = at;
+    if (static_cast<unsigned char>(text[at]) < 0xCC) {
+      last = begin;
+      at += static_cast<unsigned char>(text[at]) < 0x80 ? 1 : 2;
+      continue;
+    }
+    if (stays_in_nfc(next_char(text, at))) {
+      last = begin;
+      continue;
+    }
+    size_t end = at;
+    while (at < text.size() && !stays_in_nfc(next_char(text, at))) end = at;
+    last = std::max(last, done);
+    out.append(text, done, last - done);
+    out += normal_of_all(text.substr(last, end - last), Form::nfc);
+    done = last = at = end;
+  }
+  out.append(text, done);
+  return out;
+}
+
+std::string unicode_normal(std::string_view text, Form form) { return form == Form::nfc ? nfc(text) : normal_of_all(text, form); }
+
+static std::string normal_of_all(std::string_view text, Form form) {
   // Below U+0300 (first byte 0xCC) every character is its own NFC; ASCII is its own form everywhere.
   unsigned char limit = form == Form::nfc ? 0xCC : 0x80;
   if (std::none_of(text.begin(), text.end(), [&](char c) { return static_cast<unsigned char>(c) >= limit; })) return std::string(text);
