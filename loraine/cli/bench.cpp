@@ -254,7 +254,7 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
 }
 
 struct GenerateFigures {
-  double prefill = 0, decode = 0, read_rate = 0, decode_rate = 0;
+  double prefill = 0, decode = 0, read_rate = 0, decode_rate = 0, cpu_share = 0;
 };
 
 // Bytes of weights that one decoded token reads.
@@ -280,19 +280,18 @@ GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOpti
   GenerateOptions options;
   options.max_new_tokens = o.new_tokens + 1;
   for (int64_t round = 0; round <= o.repeats; ++round) {
-    double start = now(), last = start;
+    double start = now(), last = start, last_cpu = process_cpu_seconds();
     engine.generate(ctx, prompt, nullptr, options, [&](int32_t) {
-      double t = now();
-      if (round > 0) (last == start ? prefill : token).take(t - last, 0);
-      last = t;
+      double t = now(), cpu = process_cpu_seconds();
+      if (round > 0) (last == start ? prefill : token).take(t - last, cpu - last_cpu);
+      last = t, last_cpu = cpu;
       return true;
     });
-    double wall = 0;
-    for (const auto& [data, bytes] : pieces) wall += time_plain_read(data, bytes).wall;
-    if (round > 0) read.take(wall, 0);
+    ProductTime all = time_plain_read(pieces);
+    if (round > 0) read.take(all.wall, all.cpu);
   }
   double bytes = static_cast<double>(bytes_per_token(model));
-  return {static_cast<double>(o.prompt_tokens) / prefill.wall, 1 / token.wall, bytes / read.wall, bytes / token.wall};
+  return {static_cast<double>(o.prompt_tokens) / prefill.wall, 1 / token.wall, bytes / read.wall, bytes / token.wall, read.cpu / token.cpu};
 }
 
 std::vector<std::string> split(const std::string& list) {
@@ -343,10 +342,10 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
   if (o.new_tokens == 0) return;
   GenerateFigures g = bench_generate(ctx, model, o);
   std::fputs(table_text("Generation, " + dtype + ", one sequence",
-                        {{"what", "tokens/s", "GB/s of weights", "plain read", "share"},
-                         {fmt::format("prefill of {} tokens", o.prompt_tokens), fmt::format("{:.1f}", g.prefill), "", "", ""},
+                        {{"what", "tokens/s", "GB/s of weights", "plain read", "share", "share of CPU time"},
+                         {fmt::format("prefill of {} tokens", o.prompt_tokens), fmt::format("{:.1f}", g.prefill), "", "", "", ""},
                          {"decode", fmt::format("{:.1f}", g.decode), fmt::format("{:.1f}", g.decode_rate * 1e-9),
-                          fmt::format("{:.1f}", g.read_rate * 1e-9), percent(g.decode_rate / g.read_rate)}})
+                          fmt::format("{:.1f}", g.read_rate * 1e-9), percent(g.decode_rate / g.read_rate), percent(g.cpu_share)}})
                  .c_str(),
              stdout);
   std::fflush(stdout);
@@ -356,7 +355,8 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                                   {"decode_tokens_per_second", g.decode},
                                   {"decode_bytes_per_second", g.decode_rate},
                                   {"plain_read_bytes_per_second", g.read_rate},
-                                  {"share", g.decode_rate / g.read_rate}});
+                                  {"share", g.decode_rate / g.read_rate},
+                                  {"cpu_share", g.cpu_share}});
 }
 
 }  // namespace

@@ -175,17 +175,26 @@ void backward_kv_head(const Gradients& g, const AttentionShape& shape, const Seq
 void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                    std::span<const Sequence> sequences, const AttentionShape& shape) {
   std::vector<QueryTile> tiles;
+  int64_t keys = 1;  // seen by one item at most
+  bool rows_only = true;
   for (const Sequence& s : sequences) {
+    keys = std::max(keys, s.kv_length);
+    rows_only = rows_only && s.length <= kFewRows;
     for (int64_t head = 0; head < shape.heads; ++head) {
       int64_t step = s.length <= kFewRows ? 1 : kQueryTile;
       for (int64_t row = 0; row < s.length; row += step) tiles.push_back({&s, head, row, std::min(step, s.length - row)});
     }
   }
-  parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
-    const QueryTile& t = tiles[static_cast<size_t>(i)];
-    if (t.rows == 1) forward_row(o, lse, q, k, v, shape, t);
-    else forward_tile(o, lse, q, k, v, shape, t);
-  });
+  // Decoding over a short past is done sooner than a second thread wakes up.
+  int64_t chunk = rows_only ? std::max<int64_t>(1, 65536 / (keys * shape.head_dim)) : 1;
+  parallel_for(
+      static_cast<int64_t>(tiles.size()),
+      [&](int64_t i) {
+        const QueryTile& t = tiles[static_cast<size_t>(i)];
+        if (t.rows == 1) forward_row(o, lse, q, k, v, shape, t);
+        else forward_tile(o, lse, q, k, v, shape, t);
+      },
+      chunk);
 }
 
 void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse,

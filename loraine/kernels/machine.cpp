@@ -93,17 +93,19 @@ ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, bool 
   return timed(run);
 }
 
-ProductTime time_plain_read(const void* data, int64_t bytes) {
-  constexpr int64_t kBlock = 1 << 15;  // words
-  int64_t words = bytes / 8;
-  std::vector<uint64_t> sums(static_cast<size_t>((words + kBlock - 1) / kBlock + 1));
+ProductTime time_plain_read(std::span<const std::pair<const void*, int64_t>> pieces) {
+  constexpr int64_t kBlock = 1 << 17;  // words
+  std::vector<std::pair<const uint64_t*, int64_t>> blocks;
+  for (const auto& [data, bytes] : pieces) {
+    for (int64_t at = 0; at < bytes / 8; at += kBlock)
+      blocks.push_back({static_cast<const uint64_t*>(data) + at, std::min(kBlock, bytes / 8 - at)});
+  }
+  std::vector<uint64_t> sums(blocks.size());
   ProductTime t = timed([&] {
-    parallel_for((words + kBlock - 1) / kBlock,
-                 [&](int64_t b) {
-                   sums[static_cast<size_t>(b)] =
-                       add_up(static_cast<const uint64_t*>(data) + b * kBlock, std::min(kBlock, words - b * kBlock));
-                 },
-                 8);
+    parallel_for(static_cast<int64_t>(blocks.size()), [&](int64_t b) {
+      size_t i = static_cast<size_t>(b);
+      sums[i] = add_up(blocks[i].first, blocks[i].second);
+    });
   });
   volatile uint64_t keep = 0;
   for (uint64_t s : sums) keep = keep + s;

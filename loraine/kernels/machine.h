@@ -1,7 +1,9 @@
 // What this machine's instruction set is, and how fast the GEMM library multiplies on it when it runs alone. Called by bench and load.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
+#include <utility>
 
 namespace loraine {
 
@@ -14,8 +16,8 @@ struct ProductTime {
   double wall = 0, cpu = 0;  // cpu: of all threads of the process together
 };
 ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, bool bf16);
-// Bytes per second of adding up `bytes` bytes with all threads: what a product with one row could reach at most.
-ProductTime time_plain_read(const void* data, int64_t bytes);
+// Seconds of adding up all pieces (data, bytes) with all threads: what a product with one row could reach at most.
+ProductTime time_plain_read(std::span<const std::pair<const void*, int64_t>> pieces);
 
 double process_cpu_seconds();  // all threads of this process
 

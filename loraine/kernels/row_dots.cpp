@@ -3,8 +3,11 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "loraine/kernels/row_dots.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#include <algorithm>
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
@@ -42,19 +45,31 @@ HWY_INLINE void dots(float* sums, const void* weight, int64_t stride, int64_t ro
   using T = typename E::T;
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t kLine = std::max<int64_t>(64 / static_cast<int64_t>(sizeof(T)), lanes);
   for (int64_t r = 0; r < rows; r += 4) {
     const T* w0 = static_cast<const T*>(weight) + r * stride;
     const int64_t left = rows - r;  // past the end the last row is read again and its sum dropped
     const T *w1 = left > 1 ? w0 + stride : w0, *w2 = left > 2 ? w1 + stride : w1, *w3 = left > 3 ? w2 + stride : w2;
+    const int64_t ahead = left >= 8 ? 4 * stride : 0;  // never past the end: an unmapped page is looked up at length
     V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
     int64_t k = 0;
-    for (; k + lanes <= K; k += lanes) {
+    auto step = [&] {
       V xk = hn::LoadU(d, x + k);
       s0 = hn::MulAdd(E::load(d, w0 + k), xk, s0);
       s1 = hn::MulAdd(E::load(d, w1 + k), xk, s1);
       s2 = hn::MulAdd(E::load(d, w2 + k), xk, s2);
       s3 = hn::MulAdd(E::load(d, w3 + k), xk, s3);
+      k += lanes;
+    };
+    // A row is too short for the processor to see where it leads: the rows after these four are asked for line by line.
+    while (k + kLine <= K) {
+      hwy::Prefetch(w0 + ahead + k);
+      hwy::Prefetch(w1 + ahead + k);
+      hwy::Prefetch(w2 + ahead + k);
+      hwy::Prefetch(w3 + ahead + k);
+      for (const int64_t end = k + kLine; k < end;) step();
     }
+    while (k + lanes <= K) step();
     float out[4] = {hn::GetLane(hn::SumOfLanes(d, s0)), hn::GetLane(hn::SumOfLanes(d, s1)), hn::GetLane(hn::SumOfLanes(d, s2)),
                     hn::GetLane(hn::SumOfLanes(d, s3))};
     for (; k < K; ++k) {
