@@ -17,6 +17,37 @@ static constexpr std::string_view kNotSpaces =
     R"(\x00-\x08\x0E-\x1F\x21-\x84\x86-\x9F\xA1-\x{167F}\x{1681}-\x{1FFF}\x{200B}-\x{2027}\x{202A}-\x{202E}\x{2030}-\x{205E}\x{2060}-\x{2FFF}\x{3001}-\x{10FFFF})";
 static constexpr std::string_view kWord = R"(\p{L}\p{M}\p{N}\p{Pc})";
 
+// Letters, numbers, marks and punctuation of Unicode 15 and 16, which the tables of older PCRE2 lack (Debian 12: Unicode 14).
+static constexpr std::string_view kNewLetters =
+    R"(\x{1C89}-\x{1C8A}\x{A7CB}-\x{A7CD}\x{A7DA}-\x{A7DC}\x{105C0}-\x{105F3}\x{10D4A}-\x{10D65}\x{10D6F}-\x{10D85}\x{10EC2}-\x{10EC4}\x{1123F}-\x{11240}\x{11380}-\x{11389}\x{1138B}\x{1138E}\x{11390}-\x{113B5}\x{113B7}\x{113D1}\x{113D3}\x{11BC0}-\x{11BE0}\x{11F02}\x{11F04}-\x{11F10}\x{11F12}-\x{11F33}\x{1342F}\x{13441}-\x{13446}\x{13460}-\x{143FA}\x{16100}-\x{1611D}\x{16D40}-\x{16D6C}\x{18CFF}\x{1B132}\x{1B155}\x{1DF25}-\x{1DF2A}\x{1E030}-\x{1E06D}\x{1E4D0}-\x{1E4EB}\x{1E5D0}-\x{1E5ED}\x{1E5F0}\x{2B739}\x{2EBF0}-\x{2EE5D}\x{31350}-\x{323AF})";
+static constexpr std::string_view kNewNumbers =
+    R"(\x{10D40}-\x{10D49}\x{116D0}-\x{116E3}\x{11BF0}-\x{11BF9}\x{11F50}-\x{11F59}\x{16130}-\x{16139}\x{16D70}-\x{16D79}\x{1CCF0}-\x{1CCF9}\x{1D2C0}-\x{1D2D3}\x{1E4F0}-\x{1E4F9}\x{1E5F1}-\x{1E5FA})";
+static constexpr std::string_view kNewMarks =
+    R"(\x{897}\x{CF3}\x{ECE}\x{10D69}-\x{10D6D}\x{10EFC}-\x{10EFF}\x{11241}\x{113B8}-\x{113C0}\x{113C2}\x{113C5}\x{113C7}-\x{113CA}\x{113CC}-\x{113D0}\x{113D2}\x{113E1}-\x{113E2}\x{11F00}-\x{11F01}\x{11F03}\x{11F34}-\x{11F3A}\x{11F3E}-\x{11F42}\x{11F5A}\x{13440}\x{13447}-\x{13455}\x{1611E}-\x{1612F}\x{1E08F}\x{1E4EC}-\x{1E4EF}\x{1E5EE}-\x{1E5EF})";
+static constexpr std::string_view kNewPunctuation =
+    R"(\x{1B4E}-\x{1B4F}\x{1B7F}\x{10D6E}\x{113D4}-\x{113D5}\x{113D7}-\x{113D8}\x{11B00}-\x{11B09}\x{11BE1}\x{11F43}-\x{11F4F}\x{16D6D}-\x{16D6F}\x{1E5FF})";
+
+static std::string_view new_members(char category) {
+  return category == 'L'   ? kNewLetters
+         : category == 'N' ? kNewNumbers
+         : category == 'M' ? kNewMarks
+         : category == 'P' ? kNewPunctuation
+                           : "";
+}
+
+// False for nearly every text: it has none of those, so the shorter, faster expression serves.
+static bool may_hold_new_characters(std::string_view text) {
+  for (size_t i = 0; i + 2 < text.size(); ++i) {
+    auto first = static_cast<unsigned char>(text[i]), second = static_cast<unsigned char>(text[i + 1]);
+    if (first < 0xE0) continue;
+    if (first >= 0xF0 ? first > 0xF0 || second != 0x9F
+                      : (first == 0xE0 && (second == 0xA2 || second == 0xB3 || second == 0xBB)) ||
+                            (first == 0xE1 && (second == 0xB2 || second == 0xAD)) || (first == 0xEA && second == 0x9F))
+      return true;
+  }
+  return false;
+}
+
 struct TextPattern::Code {
   pcre2_code* code = nullptr;
   bool jit = false;
@@ -24,13 +55,23 @@ struct TextPattern::Code {
 };
 
 // Rewrites the escapes whose meaning differs; everything else is left as it is.
-static std::string to_pcre(const std::string& source, const Place& place) {
+// wide: also name the characters that older tables lack.
+static std::string to_pcre(const std::string& source, bool wide, const Place& place) {
   std::string out;
   bool in_class = false;
   for (size_t i = 0; i < source.size(); ++i) {
     char c = source[i];
     if (c == '\\' && i + 1 < source.size()) {
       char e = source[++i];
+      std::string_view extra = wide && (e == 'p' || e == 'P') && source.substr(i + 1, 1) == "{" && source.substr(i + 3, 1) == "}"
+                                   ? new_members(source[i + 2])
+                                   : "";
+      if (!extra.empty() && (e == 'p' || !in_class)) {
+        std::string members = fmt::format("\\p{{{}}}{}", source[i + 2], extra);
+        out += in_class ? members : fmt::format("[{}{}]", e == 'P' ? "^" : "", members);
+        i += 3;
+        continue;
+      }
       std::string_view inside = e == 's' ? kSpaces : e == 'S' ? kNotSpaces : e == 'w' ? kWord : "";
       if (!inside.empty()) out += in_class ? std::string(inside) : fmt::format("[{}]", inside);
       else if (e == 'W' && !in_class) out += fmt::format("[^{}]", kWord);
@@ -68,10 +109,8 @@ TextPattern TextPattern::literal(std::string text) {
   return pattern;
 }
 
-TextPattern TextPattern::regex(const std::string& source, const Place& place) {
-  if (source.size() > 65536) fail(place, fmt::format("regex of {} bytes is longer than 65536", source.size()));
-  std::string rewritten = to_pcre(source, place);
-  auto code = std::make_shared<Code>();
+static std::shared_ptr<const TextPattern::Code> compile(const std::string& source, const std::string& rewritten, const Place& place) {
+  auto code = std::make_shared<TextPattern::Code>();
   int number = 0;
   PCRE2_SIZE offset = 0;
   std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(pcre2_compile_context_create(nullptr),
@@ -86,9 +125,16 @@ TextPattern TextPattern::regex(const std::string& source, const Place& place) {
     fail(place, fmt::format("regex \"{}\" does not compile: {}", source.substr(0, 200), reinterpret_cast<const char*>(message)));
   }
   code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
+  return code;
+}
+
+TextPattern TextPattern::regex(const std::string& source, const Place& place) {
+  if (source.size() > 65536) fail(place, fmt::format("regex of {} bytes is longer than 65536", source.size()));
   TextPattern pattern;
   pattern.source_ = source;
-  pattern.code_ = std::move(code);
+  std::string narrow = to_pcre(source, false, place), wide = to_pcre(source, true, place);
+  pattern.code_ = compile(source, narrow, place);
+  if (wide != narrow) pattern.wide_code_ = compile(source, wide, place);
   return pattern;
 }
 
@@ -126,14 +172,15 @@ void TextPattern::each_match(std::string_view text, const std::function<void(siz
       found(at, at + literal_.size());
     return;
   }
-  Matching matching(code_->code);
+  const Code* code = wide_code_ && may_hold_new_characters(text) ? wide_code_.get() : code_.get();
+  Matching matching(code->code);
   auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const PCRE2_SIZE* range = pcre2_get_ovector_pointer(matching.data);
   bool last_empty = false;
   for (size_t at = 0; at <= text.size();) {
     uint32_t flags = last_empty ? PCRE2_NOTEMPTY_ATSTART : 0;
-    int rc = code_->jit ? pcre2_jit_match(code_->code, subject, text.size(), at, flags, matching.data, matching.context)
-                        : pcre2_match(code_->code, subject, text.size(), at, flags | PCRE2_NO_UTF_CHECK, matching.data, matching.context);
+    int rc = code->jit ? pcre2_jit_match(code->code, subject, text.size(), at, flags, matching.data, matching.context)
+                       : pcre2_match(code->code, subject, text.size(), at, flags | PCRE2_NO_UTF_CHECK, matching.data, matching.context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !matching.stack) {
       matching.stack = pcre2_jit_stack_create(32 * 1024, 64 * 1024 * 1024, nullptr);
       if (!matching.stack) throw Error(ErrorKind::out_of_memory, "no memory for matching a regex");

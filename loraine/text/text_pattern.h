@@ -22,7 +22,7 @@ class TextPattern {
 
  private:
   std::string literal_, source_;
-  std::shared_ptr<const Code> code_;
+  std::shared_ptr<const Code> code_, wide_code_;  // wide_code_: knows characters that older tables lack
 };
 
 }  // namespace loraine::tokens
