@@ -233,5 +233,26 @@ TEST(Detokenizer, NeverEndsInsideACharacter) {
   EXPECT_EQ(stream.finish(), "\xEF\xBF\xBD");
 }
 
+// U+1D2C5 is a number since Unicode 15 and U+31350 a letter; the regex library's own tables may be older.
+TEST(Tokenizer, NumbersAndLettersOfNewScripts) {
+  Parts p;
+  p.pre_tokenizer = R"({"type":"Split","pattern":{"Regex":"\\p{N}|\\p{L}+|[^\\p{L}\\p{N}]+"},"behavior":"Isolated","invert":false})";
+  p.vocab = "{\"\\\\\":0,\"\U0001D2C5\":1,\"\U00031350\":2,\"\U0001D2C5\\\\\":3,\"\\\\\U00031350\":4,\"a\":5,\"\U00031350a\":6}";
+  p.merges = "[[\"\U0001D2C5\",\"\\\\\"],[\"\\\\\",\"\U00031350\"],[\"\U00031350\",\"a\"]]";
+  EXPECT_EQ(make(p)->encode("\U0001D2C5\\\U00031350a"), (Ids{1, 0, 6}));
+}
+
+// Composition reaches back one character, and over several marks; what lies around it stays.
+TEST(Tokenizer, ComposesOnlyWhereNeeded) {
+  Parts p;
+  p.normalizer = R"({"type":"NFC"})";
+  p.vocab = "{\"e\":0,\"é\":1,\"日\":2,\"が\":3,\"か\":4,\"한\":5,\"각\":6,\"ậ\":7,\"x\":8,\"Ω\":9}";
+  p.merges = "[]";
+  EXPECT_EQ(make(p)->encode("日e\u0301日"), (Ids{2, 1, 2}));
+  EXPECT_EQ(make(p)->encode("\u304B\u3099か日"), (Ids{3, 4, 2}));
+  EXPECT_EQ(make(p)->encode("\u1112\u1161\u11ABx\uAC00\u11A8"), (Ids{5, 8, 6}));
+  EXPECT_EQ(make(p)->encode("xa\u0302\u0323\u2126e"), (Ids{8, 7, 9, 0}));
+}
+
 }  // namespace
 }  // namespace loraine
