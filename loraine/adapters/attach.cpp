@@ -146,6 +146,51 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
   return set;
 }
 
+AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites) {
+  AdapterSet out;
+  out.sites.resize(sites.size());
+  for (size_t s = 0; s < sites.size(); ++s) {
+    std::vector<const Lora*> adapters;
+    std::vector<LoraPart> parts;
+    for (const AdapterSet* set : sets)
+      if (const auto* lora = dynamic_cast<const Lora*>(set->sites[s].get())) {
+        adapters.push_back(lora);
+        parts.insert(parts.end(), lora->parts().begin(), lora->parts().end());
+      }
+    if (parts.empty()) continue;
+    auto joined = std::make_unique<Lora>(sites[s]->in(), std::move(parts), 0.0f, s, false);
+    size_t next = 0;
+    for (const Lora* lora : adapters)
+      for (size_t i = 0; i < lora->parts().size(); ++i, ++next) {
+        std::copy_n(lora->a(i).f32(), lora->a(i).numel(), joined->a(next).f32());
+        std::copy_n(lora->b(i).f32(), lora->b(i).numel(), joined->b(next).f32());
+      }
+    out.sites[s] = std::move(joined);
+  }
+  return out;
+}
+
+void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set) {
+  Context ctx;
+  for (size_t s = 0; s < sites.size(); ++s) {
+    const auto* lora = dynamic_cast<const Lora*>(set.sites[s].get());
+    if (!lora) continue;
+    for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
+      const bool adapted = std::ranges::any_of(lora->parts(), [&](const LoraPart& part) { return part.part == static_cast<int>(p); });
+      if (!adapted) continue;
+      WeightPart& part = sites[s]->parts[p];
+      const int64_t rows = part.weight.rows(), cols = part.weight.cols();
+      Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(part.weight.bytes());
+      Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), part.weight.dtype, {rows, cols});
+      convert(f32.data, Dtype::F32, part.weight.data, part.weight.dtype, f32.numel());
+      lora->merge_into(ctx, f32, static_cast<int>(p));
+      convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
+      part.weight = stored;
+      part.owned = std::move(memory);
+    }
+  }
+}
+
 void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed) {
   std::mt19937_64 random(seed);
   for (Parameter& p : set.parameters()) {

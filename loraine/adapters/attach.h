@@ -33,6 +33,10 @@ void set_targets(LoraConfig& config, const std::string& lora_target);
 
 // sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths). Throws usage when nothing matches.
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);
+// Several sets as one that adds all of them (for chat, export and its check; not trained).
+AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
+// Adds the set to weights in memory: what was mapped becomes owned, in f32 with one rounding to the stored type.
+void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
 void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed);
 
 }  // namespace loraine

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -31,6 +33,24 @@ constexpr const char* kNotBuilt[] = {"use_dora",
                                      "layers_pattern",
                                      "fan_in_fan_out"};
 
+// Keys that do not change what is computed, at any value.
+constexpr const char* kNoEffect[] = {"task_type",         "auto_mapping",        "peft_version",   "revision",      "inference_mode",
+                                     "megatron_config",   "megatron_core",       "loftq_config",   "eva_config",    "corda_config",
+                                     "qalora_group_size", "ensure_weight_tying", "lora_ga_config", "runtime_config"};
+constexpr const char* kRead[] = {"peft_type",
+                                 "r",
+                                 "lora_alpha",
+                                 "lora_dropout",
+                                 "use_rslora",
+                                 "bias",
+                                 "init_lora_weights",
+                                 "target_modules",
+                                 "exclude_modules",
+                                 "layers_to_transform",
+                                 "rank_pattern",
+                                 "alpha_pattern",
+                                 "base_model_name_or_path"};
+
 bool is_off(const Json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) || ((value.is_array() || value.is_object()) && value.empty()) ||
          (value.is_string() && (value.get<std::string>().empty() || value == "none"));
@@ -56,7 +76,12 @@ LoraConfig read_lora_config(const std::string& folder) {
   Json json = parse_json_file(file);
   if (!json.is_object() || !json.contains("peft_type"))
     throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
-  if (json["peft_type"] != "LORA") wrong(file, "peft_type", json["peft_type"], "\"LORA\"");
+  if (json["peft_type"] != "LORA") wrong(file, "peft_type", json["peft_type"], "\"LORA\": other methods are not built yet");
+  for (const auto& [key, value] : json.items()) {
+    auto listed = [&](const auto& list) { return std::find(std::begin(list), std::end(list), key) != std::end(list); };
+    if (!listed(kNotBuilt) && !listed(kNoEffect) && !listed(kRead) && !is_off(value))
+      wrong(file, key.c_str(), value, "no such key: it may change what the adapter computes, and loraine does not know it");
+  }
   for (const char* key : kNotBuilt)
     if (json.contains(key) && !is_off(json[key])) wrong(file, key, json[key], "it switched off: loraine does not build it yet");
   if (json.contains("bias") && json["bias"] != "none") wrong(file, "bias", json["bias"], "\"none\"");
@@ -130,16 +155,26 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   for (const Parameter& p : set.parameters()) {
     const TensorInfo* info = source->find(p.name);
     if (!info) {
-      problem(p.name + ": missing");
+      const bool is_a = p.name.ends_with(".lora_A.weight");
+      const std::string module = p.name.substr(0, p.name.size() - std::string(".lora_A.weight").size());
+      if (source->find(module + (is_a ? ".lora_B.weight" : ".lora_A.weight")))
+        problem(fmt::format("{}: missing, while its {} is there", p.name, is_a ? "lora_B" : "lora_A"));
+      else if (is_a) problem(module + ": the config targets this module and the file has no tensors for it");
       continue;
     }
     left.erase(p.name);
     Tensor stored(nullptr, info->dtype, info->shape);
-    if (stored.shape_text() != p.value.shape_text())
-      problem(fmt::format("{}: file has {}, config implies {}", p.name, stored.shape_text(), p.value.shape_text()));
+    const bool is_a = p.name.ends_with(".lora_A.weight");
+    const int64_t r = is_a ? p.value.rows() : p.value.cols();
+    if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
+      problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", p.name, info->stored_as));
+    else if (info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
+      problem(fmt::format("{}: has rank {}, adapter_config.json says {}", p.name, info->shape[is_a ? 0 : 1], r));
+    else if (stored.shape_text() != p.value.shape_text())
+      problem(fmt::format("{}: file has {}, model and config imply {}", p.name, stored.shape_text(), p.value.shape_text()));
     else source->read(*info, p.value);
   }
-  for (const std::string& name : left) problem(name + ": belongs to no module of this model and config");
+  for (const std::string& name : left) problem(name + ": belongs to no module that the config targets in this model");
   if (count)
     throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),
                 "is the adapter for another model?");
@@ -156,6 +191,20 @@ AdapterSet load_adapter(const std::vector<const Weight*>& sites, const std::stri
   read_lora_tensors(set, folder);
   if (config_out) *config_out = config;
   return set;
+}
+
+std::string base_mismatch(const LoraConfig& config, const std::string& folder, const std::string& model_path) {
+  const std::string& base = config.base_model_name_or_path;
+  if (base.empty() || base == model_path) return "";
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  auto plain = [](const std::string& path) {
+    std::string text = fs::path(path).lexically_normal().string();
+    while (text.size() > 1 && text.back() == '/') text.pop_back();
+    return text;
+  };
+  if (plain(base) == plain(model_path) || fs::equivalent(base, model_path, ignored)) return "";
+  return fmt::format("the adapter {} was made for the base model {}, and the one loaded is {}", folder, base, model_path);
 }
 
 void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder) {

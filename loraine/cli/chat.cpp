@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -17,7 +18,9 @@
 #include "loraine/cli/commands.h"
 #include "loraine/cli/open_text.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
+#include "loraine/data/encode.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/model/load.h"
@@ -36,6 +39,8 @@ class LineReader {
     history_ = history_init();
     HistEvent event;
     history(history_, &event, H_SETSIZE, 500);
+    if (const char* home = std::getenv("HOME")) file_ = std::string(home) + "/.loraine_history";
+    if (!file_.empty()) history(history_, &event, H_LOAD, file_.c_str());  // none yet: nothing to load
     editor_ = el_init("loraine", stdin, stdout, stderr);
     el_set(
         editor_, EL_PROMPT, +[](EditLine*) -> char* {
@@ -43,6 +48,7 @@ class LineReader {
           return prompt;
         });
     el_set(editor_, EL_EDITOR, "emacs");
+    el_set(editor_, EL_SIGNAL, 0);
     el_set(editor_, EL_HIST, history, history_);
   }
   ~LineReader() {
@@ -52,18 +58,31 @@ class LineReader {
   bool next(std::string& line) {
     if (!editor_) return static_cast<bool>(std::getline(std::cin, line));
     int count = 0;
-    const char* text = el_gets(editor_, &count);
-    if (!text || count <= 0) return false;
+    const char* text = nullptr;
+    for (;;) {  // Ctrl-C at the prompt drops the line, Ctrl-D ends
+      interrupted = false;
+      text = el_gets(editor_, &count);
+      if (text && count > 0) break;
+      if (!interrupted) {
+        std::fputs("\n", stdout);
+        return false;
+      }
+      std::fputs("\n", stdout);
+      el_reset(editor_);
+    }
     line.assign(text, static_cast<size_t>(count));
     while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
     HistEvent event;
-    if (!line.empty()) history(history_, &event, H_ENTER, line.c_str());
+    if (line.empty()) return true;
+    history(history_, &event, H_ENTER, line.c_str());
+    if (!file_.empty()) history(history_, &event, H_SAVE, file_.c_str());
     return true;
   }
 
  private:
   EditLine* editor_ = nullptr;
   History* history_ = nullptr;
+  std::string file_;
 };
 
 struct Chat {
@@ -73,6 +92,8 @@ struct Chat {
   Model model;
   std::map<std::string, AdapterSet> adapters;
   const AdapterSet* adapter = nullptr;
+  std::optional<Template> named;  // template: NAME; else the model's own chat template
+  SpecialTokens special;
   std::unique_ptr<Engine> engine;
   GenerateOptions options;
   Context ctx;
@@ -82,6 +103,7 @@ struct Chat {
 
 std::vector<int32_t> stop_ids(const Chat& chat) {
   std::vector<int32_t> ids = chat.model.config.eos_token_ids;
+  ids.insert(ids.end(), chat.special.stop.begin(), chat.special.stop.end());
   if (chat.files.generation_config && chat.files.generation_config->contains("eos_token_id")) {
     const Json& eos = (*chat.files.generation_config)["eos_token_id"];
     for (const Json& id : eos.is_array() ? eos : Json::array({eos}))
@@ -95,28 +117,66 @@ std::vector<int32_t> stop_ids(const Chat& chat) {
   return ids;
 }
 
+// name=path adapters wait to be switched on, the first is on at once. Plain paths are merged in turn, as LLaMA-Factory does: all on
+// together under the name "all" when there are several; each can also be chosen alone.
 void load_adapters(Chat& chat) {
-  for (const std::string& item : split_list(chat.config.adapter_name_or_path)) {
-    size_t equals = item.find('=');
+  const std::vector<std::string> items = split_list(chat.config.adapter_name_or_path);
+  std::vector<const AdapterSet*> unnamed;
+  for (const std::string& item : items) {
+    const size_t equals = item.find('=');
     std::string path = equals == std::string::npos ? item : item.substr(equals + 1);
-    std::string name = equals == std::string::npos ? path.substr(path.find_last_of('/') + 1) : item.substr(0, equals);
-    if (name.empty() || chat.adapters.count(name))
-      throw Error(ErrorKind::usage, "two adapters are called '" + name + "'", "give them names: name=path,other=path");
-    bool first = chat.adapters.empty();
-    AdapterSet& set = chat.adapters[name] = load_adapter(chat.model.sites(), path, false);
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    const std::string name = equals == std::string::npos ? path.substr(path.find_last_of('/') + 1) : item.substr(0, equals);
+    if (name.empty() || name == "all" || chat.adapters.count(name))
+      throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them",
+                  "give each a name of its own: name=path,other=path");
+    LoraConfig lora;
+    AdapterSet& set = chat.adapters[name] = load_adapter(chat.model.sites(), path, false, &lora);
     set.name = name;
-    if (first) chat.adapter = &set;
+    if (const std::string text = base_mismatch(lora, path, chat.config.model_name_or_path); !text.empty()) {
+      if (chat.config.strict) throw Error(ErrorKind::usage, text, "give its own base, or leave strict out");
+      print_stderr("warning: " + text + "\n");
+    }
+    if (equals == std::string::npos) unnamed.push_back(&set);
+    if (!chat.adapter) chat.adapter = &set;
+  }
+  if (unnamed.size() > 1) {
+    AdapterSet& all = chat.adapters["all"] = combine_adapters(unnamed, chat.model.sites());
+    all.name = "all";
+    chat.adapter = &all;
   }
 }
 
-void answer(Chat& chat, const std::string& question) {
-  chat.history.push_back({{"role", "user"}, {"content", question}});
+// Ids of the conversation so far, up to where the answer begins.
+std::vector<int32_t> prompt_ids(const Chat& chat) {
+  if (chat.named) {
+    Conversation conversation;
+    conversation.system = chat.system;
+    for (const auto& message : chat.history)
+      conversation.messages.push_back({message["role"] == "user" ? Role::user : Role::assistant, message["content"].get<std::string>()});
+    conversation.messages.push_back({Role::assistant, ""});
+    EncodeOptions options;
+    options.enable_thinking = chat.config.enable_thinking;
+    options.split_special_tokens = chat.config.split_special_tokens;
+    std::vector<int32_t> ids;
+    const std::vector<Turn> turns = encode_turns(*chat.named, *chat.text.tokenizer, chat.special, conversation, options);
+    for (size_t i = 0; i < turns.size(); ++i) {
+      ids.insert(ids.end(), turns[i].source.begin(), turns[i].source.end());
+      if (i + 1 < turns.size()) ids.insert(ids.end(), turns[i].target.begin(), turns[i].target.end());
+    }
+    return ids;
+  }
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!chat.system.empty()) messages.push_back({{"role", "system"}, {"content", chat.system}});
   for (const auto& message : chat.history) messages.push_back(message);
   nlohmann::ordered_json kwargs = {{"add_generation_prompt", true}};
   if (chat.config.enable_thinking) kwargs["enable_thinking"] = *chat.config.enable_thinking;
-  std::vector<int32_t> prompt = chat.text.tokenizer->encode(chat.text.chat_template->render(messages, kwargs).text);
+  return chat.text.tokenizer->encode(chat.text.chat_template->render(messages, kwargs).text);
+}
+
+void answer(Chat& chat, const std::string& question) {
+  chat.history.push_back({{"role", "user"}, {"content", question}});
+  const std::vector<int32_t> prompt = prompt_ids(chat);
   Detokenizer out(*chat.text.tokenizer, chat.config.skip_special_tokens);
   std::string reply;
   auto put = [&](const std::string& piece) {
@@ -124,8 +184,8 @@ void answer(Chat& chat, const std::string& question) {
     std::fwrite(piece.data(), 1, piece.size(), stdout);
     std::fflush(stdout);
   };
-  put("");
   std::fputs("Assistant: ", stdout);
+  std::fflush(stdout);
   interrupted = false;
   auto start = std::chrono::steady_clock::now();
   std::vector<int32_t> ids = chat.engine->generate(chat.ctx, prompt, chat.adapter, chat.options, [&](int32_t id) {
@@ -134,7 +194,7 @@ void answer(Chat& chat, const std::string& question) {
     return !interrupted;
   });
   put(out.finish());
-  std::fputs("\n", stdout);
+  std::fputs(interrupted ? " …\n" : "\n", stdout);
   std::fflush(stdout);
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (isatty(2))
@@ -142,18 +202,25 @@ void answer(Chat& chat, const std::string& question) {
   chat.history.push_back({{"role", "assistant"}, {"content", reply}});
 }
 
+constexpr const char* kHelp =
+    "exit ends, clear forgets the conversation; /adapter NAME, /base, /system TEXT, /save FILE; Ctrl-C stops an answer\n";
+
 // Commands of the prompt; true when the line was one.
 bool command(Chat& chat, const std::string& line) {
   std::string word = line.substr(0, line.find(' ')), rest = line.find(' ') == std::string::npos ? "" : line.substr(line.find(' ') + 1);
-  if (line == "clear") {
+  if (word == "/help") {
+    print_stderr(kHelp);
+  } else if (line == "clear") {
     chat.history = nlohmann::ordered_json::array();
     print_stderr("history cleared\n");
   } else if (word == "/adapter" || word == "/base") {
     auto it = chat.adapters.find(rest);
     if (word == "/adapter" && it == chat.adapters.end()) {
       std::string known;
-      for (const auto& [name, set] : chat.adapters) known += " " + name;
-      print_stderr("no adapter is called '" + rest + "'; there are:" + known + "\n");
+      for (const auto& [name, set] : chat.adapters) known += (known.empty() ? "" : ", ") + name + (&set == chat.adapter ? " (on)" : "");
+      if (known.empty()) print_stderr("no adapters are loaded; give them as adapter_name_or_path: name=path,other=path\n");
+      else if (rest.empty()) print_stderr("adapters: " + known + "; now: " + (chat.adapter ? chat.adapter->name : "base") + "\n");
+      else print_stderr("no adapter is called '" + rest + "'; there are: " + known + "\n");
       return true;
     }
     auto start = std::chrono::steady_clock::now();
@@ -162,12 +229,17 @@ bool command(Chat& chat, const std::string& line) {
     print_stderr(fmt::format("now: {} ({:.1f} µs)\n", chat.adapter ? chat.adapter->name : "base", us));
   } else if (word == "/system") {
     chat.system = rest;
+    print_stderr(rest.empty() ? "system text removed\n" : "system text set\n");
   } else if (word == "/save") {
     if (rest.empty()) print_stderr("/save needs a file name\n");
     else {
-      write_file(rest, chat.history.dump(2) + "\n");
-      print_stderr("saved to " + rest + "\n");
+      try {
+        write_file(rest, chat.history.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+        print_stderr("saved to " + rest + "\n");
+      } catch (const Error& error) { print_stderr(std::string(error.what()) + "\n"); }
     }
+  } else if (line.size() > 1 && line[0] == '/' && std::isalpha(static_cast<unsigned char>(line[1])) && word.find('/', 1) == word.npos) {
+    print_stderr("unknown command " + word + "\n" + kHelp);
   } else {
     return false;
   }
@@ -180,14 +252,16 @@ int run_chat(const std::vector<std::string>& args) {
   Chat chat;
   if (!read_config(args, "chat", chat.config)) return 0;
   const TrainConfig& c = chat.config;
-  if (c.template_name)
-    throw Error(ErrorKind::unsupported,
-                "chat speaks the model's own chat template; template: " + *c.template_name + " is not built for chat yet",
-                "leave template out");
   chat.files = open_model_files(c.model_name_or_path);
   chat.text = open_text(chat.files);
-  if (!chat.text.tokenizer || !chat.text.chat_template)
-    throw Error(ErrorKind::bad_data, c.model_name_or_path + ": chat needs tokenizer.json and a chat template, and one is missing");
+  if (!chat.text.tokenizer) throw Error(ErrorKind::bad_data, c.model_name_or_path + ": has no tokenizer.json, and chat needs one");
+  if (!c.template_name && !chat.text.chat_template)
+    throw Error(ErrorKind::bad_data, c.model_name_or_path + ": has no chat template of its own", "name one: --template chatml");
+  chat.special = special_tokens_of(chat.files, *chat.text.tokenizer);
+  if (c.template_name) {
+    chat.named = named_template(*c.template_name);
+    apply_template_tokens(*chat.named, *chat.text.tokenizer, chat.special);
+  }
   chat.model = load_model(chat.files, c.bf16);
   load_adapters(chat);
   int64_t widest = 1;
@@ -198,13 +272,21 @@ int run_chat(const std::vector<std::string>& args) {
   chat.options = {c.max_new_tokens,     c.do_sample, c.temperature,  c.top_p,
                   c.repetition_penalty, c.top_k,     stop_ids(chat), static_cast<uint64_t>(c.seed)};
   chat.system = c.default_system.value_or("");
-  std::signal(SIGINT, on_interrupt);
-  if (isatty(0)) print_stderr("exit ends, clear forgets; /adapter NAME, /base, /system TEXT, /save FILE\n");
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;  // without SA_RESTART: a read at the prompt returns
+  sigaction(SIGINT, &action, nullptr);
+  if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, chat.adapter ? chat.adapter->name : "base"));
   LineReader reader;
   for (std::string line; reader.next(line);) {
     if (line == "exit") break;
     if (line.empty() || command(chat, line)) continue;
-    answer(chat, line);
+    try {
+      answer(chat, line);
+    } catch (const Error& error) {
+      if (!isatty(0)) throw;
+      chat.history.erase(chat.history.size() - 1);  // the question that could not be answered
+      print_stderr(std::string("error: ") + error.what() + (error.hint.empty() ? "" : "\nhint: " + error.hint) + "\n");
+    }
   }
   return 0;
 }

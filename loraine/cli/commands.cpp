@@ -7,29 +7,15 @@ namespace loraine {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-#if __has_include("loraine/cli/train.cpp")
-    {"train", "fine-tune a model with LoRA", run_train},
-#endif
-#if __has_include("loraine/cli/chat.cpp")
-    {"chat", "talk to a model, with or without adapters", run_chat},
-#endif
-#if __has_include("loraine/cli/export.cpp")
-    {"export", "merge an adapter into its base model", run_export},
-#endif
-#if __has_include("loraine/cli/convert.cpp")
-    {"convert", "write a GGUF file as a Hugging Face folder", run_convert},
-#endif
-#if __has_include("loraine/cli/tokenize.cpp")
-    {"tokenize", "text or conversations to token ids, row by row", run_tokenize},
-#endif
-#if __has_include("loraine/cli/trace.cpp")
-    {"trace", "logits, loss and gradients of a batch, to check the numbers", run_trace},
-#endif
-#if __has_include("loraine/cli/bench.cpp")
-    {"bench", "speed of training and decoding on this machine", run_bench},
-#endif
-    {"version", "the version of this program", run_version},
-    {"help", "this text, or the options of one command: loraine help train", run_help},
+      {"train", "fine-tune a model with LoRA", run_train},
+      {"chat", "talk to a model, with or without adapters", run_chat},
+      {"export", "merge adapters into their base model", run_export},
+      {"convert", "write a GGUF file as a Hugging Face folder", run_convert},
+      {"trace", "logits, loss and gradients of a batch, to check the numbers", run_trace},
+      {"tokenize", "text or conversations to token ids, row by row", run_tokenize},
+      {"bench", "speed of training and decoding on this machine", run_bench},
+      {"version", "the version of this program", run_version},
+      {"help", "this text, or the options of one command: loraine help train", run_help},
   };
   return table;
 }

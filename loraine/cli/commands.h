@@ -21,6 +21,7 @@ struct Command {
   int (*run)(const std::vector<std::string>&);
 };
 const std::vector<Command>& commands();  // those that this build holds
+std::string cli_reference();             // docs/cli.md, as `loraine help --markdown` prints it
 std::string usage_text();                // for help, and below an unknown command
 
 }  // namespace loraine

@@ -1,4 +1,4 @@
-// loraine export: merges an adapter into its base and checks the result.
+// loraine export: merges adapters into their base and checks the result.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,32 +8,77 @@
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
 #include "loraine/export/merge.h"
+#include "loraine/io/durable_file.h"
+#include "loraine/io/write_text_files.h"
 #include "loraine/model/load.h"
 
 namespace loraine {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_folder(const TrainConfig& c, const std::string& folder) {
+  std::error_code ignored;
+  if (fs::equivalent(folder, c.model_name_or_path, ignored))
+    throw Error(ErrorKind::usage, "export_dir " + folder + " is the base model itself", "choose another folder");
+  for (const std::string& adapter : split_list(c.adapter_name_or_path))
+    if (fs::equivalent(folder, adapter, ignored))
+      throw Error(ErrorKind::usage, "export_dir " + folder + " is the adapter itself", "choose another folder");
+  if (!fs::exists(folder, ignored)) return;
+  if (!fs::is_directory(folder, ignored)) throw Error(ErrorKind::usage, "export_dir " + folder + " is not a folder", "choose another name");
+  if (!fs::is_empty(folder, ignored) && !c.overwrite_output_dir)
+    throw Error(ErrorKind::usage, "export_dir " + folder + " is not empty", "choose another folder, or set overwrite_output_dir: true");
+}
+
+// Tokenizer, template and Modelfile. The template is the one named, else the one that the model's own chat template amounts to.
+void write_text_files(const TrainConfig& c, ModelFiles& files, const std::string& folder) {
+  ModelText text = open_text(files);
+  std::string modelfile;
+  if (text.tokenizer && (c.template_name || text.chat_template)) {
+    SpecialTokens special = special_tokens_of(files, *text.tokenizer);
+    try {
+      Template chat = c.template_name ? named_template(*c.template_name) : derive_template(*text.chat_template, *text.tokenizer);
+      apply_template_tokens(chat, *text.tokenizer, special);
+      if (c.template_name) apply_template_to_files(files, chat, *text.tokenizer, special, "left");
+      modelfile = modelfile_of_template(chat, *text.tokenizer, special);
+    } catch (const Error& error) {
+      if (c.template_name) throw;  // a chat template that falls into no slots only costs the Modelfile
+      print_stderr(std::string("note: no Modelfile is written: ") + error.what() + "\n");
+    }
+  }
+  write_config_files(files, folder);
+  write_tokenizer_files(files, folder);
+  if (!modelfile.empty()) write_file(folder + "/Modelfile", modelfile);
+}
+
+}  // namespace
 
 int run_export(const std::vector<std::string>& args) {
   TrainConfig config;
   if (!read_config(args, "export", config)) return 0;
-  namespace fs = std::filesystem;
   std::string folder = config.export_dir.value_or("");
-  std::error_code ignored;
-  if (fs::equivalent(folder, config.model_name_or_path, ignored))
-    throw Error(ErrorKind::usage, "export_dir " + folder + " is the base model itself", "choose another folder");
-  if (fs::exists(folder, ignored) && !fs::is_empty(folder, ignored) && !config.overwrite_output_dir)
-    throw Error(ErrorKind::usage, "export_dir " + folder + " is not an empty folder", "choose another, or set overwrite_output_dir: true");
+  check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path);
   Model model = load_model(files);
-  std::vector<std::string> adapters = split_list(config.adapter_name_or_path);
-  if (adapters.size() > 1)
-    throw Error(ErrorKind::unsupported, "export merges one adapter at a time for now",
-                "export with the first, then with the second onto the result");
-  AdapterSet set;
-  if (!adapters.empty()) set = load_adapter(model.sites(), adapters[0], false);
-  const AdapterSet* adapter = adapters.empty() ? nullptr : &set;
-  MergeReport report = merge_to_folder(model, files, adapter, folder, config.export_size * 1000000000);
+  std::vector<AdapterSet> sets;
+  for (const std::string& path : split_list(config.adapter_name_or_path)) {
+    LoraConfig lora;
+    sets.push_back(load_adapter(model.sites(), path, false, &lora));
+    if (std::string text = base_mismatch(lora, path, config.model_name_or_path); !text.empty()) {
+      if (config.strict) throw Error(ErrorKind::usage, text, "give its own base, or leave strict out");
+      print_stderr("warning: " + text + "\n");
+    }
+  }
+  std::vector<const AdapterSet*> all;
+  for (const AdapterSet& set : sets) all.push_back(&set);
+  AdapterSet joined;
+  if (all.size() > 1) joined = combine_adapters(all, model.sites());
+  const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
+  MergeReport report = merge_to_folder(model, adapter, folder, config.export_size * 1000000000);
+  write_text_files(config, files, folder);
   check_merge(model, adapter, folder, report);
   bool narrow = model.embedding.dtype != Dtype::F32;
   double tolerance = (narrow ? 5e-2 : 1e-3) * std::max(1.0, report.largest_logit);

@@ -1,4 +1,4 @@
-// `loraine help` and `loraine help COMMAND`.
+// `loraine help`, `loraine help --markdown` and `loraine help COMMAND`.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -12,6 +12,10 @@ namespace loraine {
 int run_help(const std::vector<std::string>& args) {
   if (args.empty()) {
     std::fputs(usage_text().c_str(), stdout);
+    return 0;
+  }
+  if (args[0] == "--markdown") {
+    std::fputs(cli_reference().c_str(), stdout);
     return 0;
   }
   std::vector<std::string> names;

@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/open_text.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
 
 namespace loraine {
@@ -36,6 +38,7 @@ DataOptions data_options(const TrainConfig& c) {
   d.enable_thinking = c.enable_thinking;
   d.split_special_tokens = c.split_special_tokens;
   d.seed = static_cast<uint64_t>(c.seed);
+  d.skip_bad_rows = c.skip_bad_rows > 0;
   return d;
 }
 
@@ -70,6 +73,25 @@ void print_summary(const TrainSummary& s) {
                           false));
   print_stderr(
       fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
+  const std::string peak = fmt::format("peak memory: {} MiB\n", s.peak_bytes >> 20);
+  std::fputs(peak.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+// Rows that cannot be used are dropped up to the number the user allowed.
+void check_dropped(const TrainConfig& c, const DataSplit& data) {
+  const int64_t dropped = data.train.num_dropped + data.eval.num_dropped;
+  if (c.skip_bad_rows == 0 || dropped == 0) return;
+  if (dropped > c.skip_bad_rows) {
+    const auto& rows = data.train.dropped_rows.empty() ? data.eval.dropped_rows : data.train.dropped_rows;
+    throw Error(ErrorKind::bad_data,
+                fmt::format("{} rows cannot be used and skip_bad_rows allows {}; the first is {}", dropped, c.skip_bad_rows,
+                            rows.empty() ? "not recorded" : rows[0]),
+                "correct the data, or raise skip_bad_rows");
+  }
+  const std::string text = fmt::format("{} rows that cannot be used were dropped", dropped);
+  if (c.strict) throw Error(ErrorKind::usage, text, "correct the data, or leave strict out");
+  print_stderr("warning: " + text + "\n");
 }
 
 }  // namespace
@@ -79,6 +101,7 @@ int run_train(const std::vector<std::string>& args) {
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;
   if (c.bf16) print_stderr("bf16: products in bf16 are not built yet; this run computes in f32\n");
+  input.folder = open_run_folder(c);
   input.files = open_model_files(c.model_name_or_path);
   ModelText text = open_text(input.files);
   DataOptions options = data_options(c);
@@ -86,11 +109,11 @@ int run_train(const std::vector<std::string>& args) {
   if (auto it = input.files.config.find("vocab_size"); it != input.files.config.end() && it->is_number_integer())
     options.vocab_size = it->get<int64_t>();
   SpecialTokens special;
-  if (text.tokenizer)
-    special = read_special_tokens(input.files.tokenizer_config ? nlohmann::ordered_json::parse(input.files.tokenizer_config->dump())
-                                                               : nlohmann::ordered_json::object(),
-                                  *text.tokenizer);
+  if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
+  check_dropped(c, input.data);
+  if (text.tokenizer && c.template_name && *c.template_name != "empty")
+    apply_template_to_files(input.files, named_template(*c.template_name), *text.tokenizer, special, "right");
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
   input.stop = &stop_requested;

@@ -201,6 +201,11 @@ Value yaml_value(const std::string& text, const std::string& name) {
     refuse(name, YAML::Mark::null_mark(), "'-' begins a list, which has no items here", "put the value in quotes");
   int left = kMaxValues;
   YAML::Node node = load(text, name);
+  if (node.IsNull() && first != text.npos && text[first] == '!') {  // a tag alone, which yaml-cpp drops
+    const std::string tag = text.substr(first, last - first + 1);
+    if (tag == "!" || tag == "!!str") return "";
+    if (tag != "!!null") refuse(name, YAML::Mark::null_mark(), fmt::format("the tag '{}' is not known or does not fit its value", tag));
+  }
   try {
     return convert(node, name, 0, left);
   } catch (const YAML::Exception& error) { refuse(name, error.mark, "not YAML: " + error.msg); }

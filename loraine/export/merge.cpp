@@ -1,4 +1,4 @@
-// Tensor by tensor: mapped as it is, or merged; then shard by shard to disk; then read back and compared.
+// Tensor by tensor: mapped as it is, or merged; streamed shard by shard to disk; then read back and compared.
 #include "loraine/export/merge.h"
 
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/durable_file.h"
-#include "loraine/io/safetensors.h"
+#include "loraine/io/safetensors_layout.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
 
@@ -32,49 +32,42 @@ std::map<std::string, Target> merge_targets(const Model& model, const AdapterSet
   return targets;
 }
 
-Tensor merged_tensor(const TensorSource& source, const TensorInfo& info, const Target* target, Buffer& memory) {
+// One tensor as it is to be written. Memory: the tensor in f32 and in its stored type, at most.
+void write_merged(const TensorSource& source, const TensorInfo& info, const Target* target, const WriteBytes& write) {
   Tensor mapped = source.map(info);
-  if (!target && mapped.data) return mapped;
+  if (!target && mapped.data) {
+    write(mapped.data, mapped.bytes());
+    return;
+  }
   Tensor shape(nullptr, info.dtype, info.shape);
-  memory = Buffer(shape.bytes());
+  Buffer memory(shape.bytes());
   Tensor out(memory.data(), info.dtype, info.shape);
-  if (!target) {
+  if (target) {
+    const bool f32_stored = info.dtype == Dtype::F32;
+    Buffer f32_memory(f32_stored ? 0 : static_cast<size_t>(shape.numel()) * sizeof(float));
+    Tensor f32(f32_stored ? out.data : f32_memory.data(), Dtype::F32, info.shape);
+    source.read(info, f32);
+    Context ctx;
+    target->adapter->merge_into(ctx, f32, target->part);
+    if (!f32_stored) convert(out.data, out.dtype, f32.data, Dtype::F32, f32.numel());
+  } else {
     source.read(info, out);
-    return out;
   }
-  Buffer f32_memory(static_cast<size_t>(shape.numel()) * sizeof(float));
-  Tensor f32(f32_memory.data(), Dtype::F32, info.shape);
-  source.read(info, f32);
-  Context ctx;
-  target->adapter->merge_into(ctx, f32, target->part);
-  convert(out.data, out.dtype, f32.data, Dtype::F32, f32.numel());
-  return out;
-}
-
-void write_configs(const ModelFiles& files, const std::string& folder) {
-  write_file(folder + "/config.json", files.config.dump(2) + "\n");
-  if (files.generation_config) write_file(folder + "/generation_config.json", files.generation_config->dump(2) + "\n");
-  if (files.tokenizer_json) write_file(folder + "/tokenizer.json", *files.tokenizer_json);
-  if (files.tokenizer_config) {
-    Json config = *files.tokenizer_config;
-    if (files.chat_template) config.erase("chat_template");
-    write_file(folder + "/tokenizer_config.json", config.dump(2) + "\n");
-  }
-  if (files.chat_template) write_file(folder + "/chat_template.jinja", *files.chat_template);
+  write(out.data, out.bytes());
 }
 
 }  // namespace
 
-MergeReport merge_to_folder(const Model& model, const ModelFiles& files, const AdapterSet* adapter, const std::string& folder,
-                            int64_t shard_bytes) {
+MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, int64_t shard_bytes) {
   const TensorSource& source = *model.source;
   std::map<std::string, Target> targets = merge_targets(model, adapter);
   std::vector<std::vector<const TensorInfo*>> shards(1);
-  int64_t in_shard = 0, total = 0;
+  int64_t in_shard = 0, total = 0, parameters = 0;
   MergeReport report;
   for (const TensorInfo& info : source.tensors()) {
     if (model.config.tie_word_embeddings && info.name == "lm_head.weight") continue;
-    int64_t bytes = static_cast<int64_t>(Tensor(nullptr, info.dtype, info.shape).bytes());
+    const Tensor shape(nullptr, info.dtype, info.shape);
+    int64_t bytes = static_cast<int64_t>(shape.bytes());
     if (in_shard > 0 && in_shard + bytes > shard_bytes) {
       shards.emplace_back();
       in_shard = 0;
@@ -82,26 +75,26 @@ MergeReport merge_to_folder(const Model& model, const ModelFiles& files, const A
     shards.back().push_back(&info);
     in_shard += bytes;
     total += bytes;
+    parameters += shape.numel();
   }
   make_folders(folder);
-  Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", Json::object()}};
+  Json index = {{"metadata", {{"total_parameters", parameters}, {"total_size", total}}}, {"weight_map", Json::object()}};
   for (size_t s = 0; s < shards.size(); ++s) {
     std::string name = shards.size() == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
-    std::vector<Buffer> memory(shards[s].size());
-    std::vector<std::pair<std::string, Tensor>> tensors;
-    for (size_t i = 0; i < shards[s].size(); ++i) {
-      const TensorInfo& info = *shards[s][i];
-      auto target = targets.find(info.name);
-      if (target != targets.end()) ++report.merged;
-      tensors.emplace_back(info.name, merged_tensor(source, info, target == targets.end() ? nullptr : &target->second, memory[i]));
-      index["weight_map"][info.name] = name;
-      ++report.tensors;
+    std::vector<SafetensorsEntry> entries;
+    for (const TensorInfo* info : shards[s]) {
+      entries.push_back({info->name, info->dtype, info->shape});
+      index["weight_map"][info->name] = name;
     }
-    write_safetensors(folder + "/" + name, tensors, {{"format", "pt"}});
+    stream_safetensors(folder + "/" + name, entries, {{"format", "pt"}}, [&](size_t i, const WriteBytes& write) {
+      auto target = targets.find(entries[i].name);
+      if (target != targets.end()) ++report.merged;
+      ++report.tensors;
+      write_merged(source, *shards[s][i], target == targets.end() ? nullptr : &target->second, write);
+    });
   }
   report.shards = static_cast<int64_t>(shards.size());
   if (shards.size() > 1) write_file(folder + "/model.safetensors.index.json", index.dump(2) + "\n");
-  write_configs(files, folder);
   return report;
 }
 

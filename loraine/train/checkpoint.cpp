@@ -247,6 +247,12 @@ void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t
   }
 }
 
+void remove_checkpoints(const std::string& output_dir) {
+  std::error_code ignored;
+  for (const Checkpoint& checkpoint : named_checkpoints(output_dir))
+    if (fs::remove(checkpoint.path + "/" + kCheckpointMarker, ignored)) remove_folder(checkpoint.path);
+}
+
 void write_optimizer_state(const std::string& folder, const std::vector<Moments>& moments) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const Moments& parameter : moments) {
@@ -338,8 +344,8 @@ OutputLock::OutputLock(const std::string& output_dir) {
     ::close(fd_);
     fd_ = -1;
     throw Error(ErrorKind::usage,
-                fmt::format("output_dir {}: process {} is writing to it, expected a folder of this run alone", output_dir,
-                            holder.empty() ? "(unknown)" : holder),
+                fmt::format("output_dir {}: process {} is writing to it and holds the lock {}", output_dir,
+                            holder.empty() ? "(unknown)" : holder, path),
                 "wait for it or choose another output_dir");
   }
   // A file system without locks (some network ones) cannot be guarded; the run goes on without.
@@ -357,7 +363,7 @@ OutputLock::~OutputLock() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite) {
+std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite, std::vector<DamagedCheckpoint>* passed_over) {
   std::error_code failed;
   const fs::file_status status = fs::status(output_dir, failed);
   if (output_dir.empty()) throw Error(ErrorKind::usage, "output_dir is empty, expected the path of a folder", "set output_dir");
@@ -372,6 +378,7 @@ std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool o
   for (Checkpoint& checkpoint : named_checkpoints(output_dir)) {
     const auto damage = checkpoint_damage(checkpoint.path);
     if (!damage) return std::move(checkpoint);
+    if (passed_over) passed_over->push_back({checkpoint.path, *damage});
     damaged.push_back(fmt::format("checkpoint-{}: {}", checkpoint.step, *damage));
   }
   throw Error(ErrorKind::usage,

@@ -68,7 +68,10 @@ class OutputLock {
 };
 
 // The folder may be absent, empty, or hold complete checkpoints (the newest is given back, to resume from); else Error usage, unless
-// `overwrite`.
-std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite);
+// `overwrite`. `damaged` gets the newer ones that were passed over.
+std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite,
+                                           std::vector<DamagedCheckpoint>* damaged = nullptr);
+// The checkpoints of an earlier run in a folder that is overwritten; those of other programs stay.
+void remove_checkpoints(const std::string& output_dir);
 
 }  // namespace loraine

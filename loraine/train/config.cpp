@@ -26,6 +26,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"infer_dtype", "model", &c.infer_dtype, "type of weights and activations in chat and export",
          one_of({"auto", "float16", "bfloat16", "float32"})});
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
+  visit({"strict", "model", &c.strict, "what would be a warning about an input is an error"});
 
   visit({"dataset", "data", &c.dataset, "training sets: names in dataset_info.json, comma separated", kCommaList});
   visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, comma separated", kCommaList});
@@ -33,6 +34,8 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"template", "data", &c.template_name, "named chat template; null: the one that comes with the model"});
   visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", at_least(1)});
   visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", at_least(1)});
+  visit({"skip_bad_rows", "data", &c.skip_bad_rows, "up to N rows that cannot be used are dropped and counted", at_least(0)});
+  visit({"allow_data_change", "data", &c.allow_data_change, "resume although the data are not those of the checkpoint"});
   visit({"val_size", "data", &c.val_size, "rows (above 1) or share of the training set kept for evaluation", at_least(0)});
   visit({"train_on_prompt", "data", &c.train_on_prompt, "the prompt is trained on too"});
   visit({"mask_history", "data", &c.mask_history, "only the last answer of a conversation is trained on"});
@@ -257,6 +260,8 @@ void check_evaluation(const TrainConfig& c) {
 
 void check_train_config(const TrainConfig& c) {
   check_model(c);
+  if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
+    broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
   if (split_list(c.dataset).empty() && (c.do_train || !c.do_eval))
     broken_rule("dataset is not given, training needs one", "name sets of dataset_info.json: --dataset NAME,NAME");
   if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");

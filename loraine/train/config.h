@@ -16,6 +16,7 @@ struct TrainConfig {
   std::optional<std::string> adapter_name_or_path;  // comma list of folders, for chat also name=path
   std::string infer_dtype = "auto";                 // auto, float16, bfloat16, float32: weights and activations outside training
   bool split_special_tokens = false;
+  bool strict = false;  // a warning about an input becomes an error
 
   // data
   std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json
@@ -23,6 +24,8 @@ struct TrainConfig {
   std::optional<std::string> template_name;  // key `template`; null: the model's own chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;
+  int64_t skip_bad_rows = 0;  // up to this many rows that cannot be used are dropped
+  bool allow_data_change = false;
   double val_size = 0.0;  // above 1 a count, else a share
   bool train_on_prompt = false;
   bool mask_history = false;

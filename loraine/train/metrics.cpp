@@ -224,6 +224,10 @@ void begin_trainer_log(const std::string& output_dir, std::optional<int64_t> res
 
 void write_results(const std::string& output_dir, const std::string& split, const OrderedJson& metrics) {
   write_file(output_dir + "/" + split + "_results.json", python_json(metrics, 4, true));
+  merge_results(output_dir, metrics);
+}
+
+void merge_results(const std::string& output_dir, const OrderedJson& metrics) {
   const std::string path = output_dir + "/all_results.json";
   OrderedJson all = OrderedJson::object();
   std::error_code ignored;

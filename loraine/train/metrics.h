@@ -57,6 +57,8 @@ void begin_trainer_log(const std::string& output_dir, std::optional<int64_t> res
 
 // output_dir/<split>_results.json, and its keys merged into all_results.json. Keys sorted, indent 4.
 void write_results(const std::string& output_dir, const std::string& split, const OrderedJson& metrics);
+// Adds keys to output_dir/all_results.json alone.
+void merge_results(const std::string& output_dir, const OrderedJson& metrics);
 
 // After an evaluation: keeps the best (best_metric, best_global_step; best_model_checkpoint is set by the caller when it saves that step).
 // True: this evaluation is the best so far.

@@ -116,7 +116,7 @@ void draw_title(cairo_t* cr, const std::string& title) {
   colour(cr, kInk);
   std::string text = drawable(title);
   // A title too wide loses its middle: the start says what is shown, the end names the folder.
-  while (text_width(cr, text) > kWidth - 24 && text.size() > 24) {
+  while (text_width(cr, text) > kWidth - kLeft - kRight && text.size() > 24) {
     size_t from = text.size() / 2 - 4, to = from + 8;
     while (from > 0 && (text[from] & 0xc0) == 0x80) --from;
     while (to < text.size() && (text[to] & 0xc0) == 0x80) ++to;

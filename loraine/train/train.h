@@ -2,10 +2,13 @@
 #pragma once
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "loraine/data/dataset.h"
 #include "loraine/io/model_files.h"
+#include "loraine/train/checkpoint.h"
 #include "loraine/train/config.h"
 
 namespace loraine {
@@ -14,6 +17,7 @@ struct TrainSummary {  // what the table before training shows
   int64_t parameters = 0, trainable = 0;
   size_t weight_bytes = 0, adapter_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, scratch_bytes = 0;
   int64_t micro_batch_rows = 0, steps = 0, batches_per_epoch = 0;
+  size_t peak_bytes = 0;  // resident set of the whole process at its highest, predicted
 };
 
 struct TrainScreen {
@@ -22,10 +26,19 @@ struct TrainScreen {
   std::function<void(int64_t step, int64_t total, double loss, double learning_rate, double tokens_per_second)> progress;
 };
 
+// The output folder, made, probed with a write and locked before anything else is opened.
+struct RunFolder {
+  std::unique_ptr<OutputLock> lock;
+  std::string resume_from;  // a checkpoint, or empty
+  std::vector<std::string> warnings;
+};
+RunFolder open_run_folder(const TrainConfig& config);  // usage when it is in use or holds something else; a dry run writes nothing
+
 struct TrainInput {
   TrainConfig config;
   ModelFiles files;
   DataSplit data;
+  RunFolder folder;
   const std::atomic<bool>* stop = nullptr;  // set by a signal: the step is finished, a checkpoint saved
 };
 

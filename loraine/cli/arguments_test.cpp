@@ -1,0 +1,223 @@
+// How words become settings: YAML values as LLaMA-Factory reads them, overrides, flags, unknown keys, notes.
+#include "loraine/cli/arguments.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "loraine/cli/commands.h"
+#include "loraine/cli/yaml_values.h"
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+const std::string kGolden = LORAINE_SOURCE_DIR "/../shared/golden/llamafactory/";
+
+std::string temporary(const std::string& name, const std::string& content) {
+  std::string path = std::filesystem::temp_directory_path() / ("loraine_arguments_" + std::to_string(getpid()) + "_" + name);
+  std::ofstream(path) << content;
+  return path;
+}
+
+// The recorded type and value of one case against ours.
+void expect_same(const Value& ours, const Value& recorded, const std::string& text) {
+  std::string type = recorded["type"];
+  if (type == "float") {
+    ASSERT_TRUE(ours.is_number_float()) << text << " -> " << ours;
+    if (recorded["value"].is_string()) {
+      std::string word = recorded["value"];
+      double x = ours.get<double>();
+      EXPECT_TRUE(word == "nan" ? std::isnan(x) : std::isinf(x) && (x < 0) == (word[0] == '-')) << text;
+    } else {
+      EXPECT_EQ(ours, recorded["value"]) << text;
+    }
+    return;
+  }
+  EXPECT_EQ(ours.is_number_integer(), type == "int") << text << " -> " << ours;
+  EXPECT_EQ(ours.is_boolean(), type == "bool") << text << " -> " << ours;
+  EXPECT_EQ(ours.is_string(), type == "str") << text << " -> " << ours;
+  EXPECT_EQ(ours.is_null(), type == "NoneType") << text << " -> " << ours;
+  EXPECT_EQ(ours, recorded["value"]) << text;
+}
+
+TEST(Arguments, ValuesEqualTheRecordedOnes) {
+  std::ifstream file(kGolden + "config_values.json");
+  if (!file) GTEST_SKIP() << "no recorded values at " << kGolden;
+  Value cases = Value::parse(file);
+  ASSERT_GT(cases["yaml"].size(), 50u);
+  for (const Value& one : cases["yaml"]) {
+    std::string text = one["text"];
+    if (one.contains("error")) EXPECT_THROW(yaml_value(text, "case"), Error) << text;
+    else expect_same(yaml_value(text, "case"), one, text);
+    if (one.contains("error") || text.empty()) continue;
+    std::vector<KeyValue> pairs = yaml_pairs("a: " + text + "\n", "case");
+    ASSERT_EQ(pairs.size(), 1u);
+    expect_same(pairs[0].value, one, "a: " + text);
+  }
+  for (const Value& one : cases["override"]) {
+    std::string text = one["text"];
+    if (one.contains("error")) EXPECT_THROW(override_pair(text), Error) << text;
+    else expect_same(override_pair(text).value, one, text);
+  }
+  Value merged = cases["merge"]["file"];
+  for (const Value& word : cases["merge"]["overrides"]) {
+    KeyValue pair = override_pair(word);
+    Value one = Value::object();
+    one[pair.key] = pair.value;
+    merge_value(merged, one);
+  }
+  EXPECT_EQ(merged, cases["merge"]["result"]);
+}
+
+TEST(Arguments, EveryRecordedKeyIsKnownWithItsDefault) {
+  std::ifstream file(kGolden + "arguments.json");
+  if (!file) GTEST_SKIP() << "no recorded arguments at " << kGolden;
+  Value recorded = Value::parse(file);
+  ASSERT_GT(recorded["arguments"].size(), 300u);
+  TrainConfig config;
+  std::vector<Option> options = options_of(config);
+  Value ours = Value::parse(config_json(config));
+  size_t fields = 0;
+  for (const Value& one : recorded["arguments"]) {
+    std::string name = one["name"];
+    if (!ours.contains(name)) {  // accepted at its default, by file and by flag
+      Setting setting{.key = name, .text = one["default"].dump(), .typed = true, .bare = false, .where = "f"};
+      EXPECT_NO_THROW(apply_settings(config, {&setting, 1})) << name;
+      continue;
+    }
+    ++fields;
+    if (name == "output_dir" || name == "model_name_or_path") continue;  // null there: trainer_output, and an error
+    EXPECT_EQ(ours[name], one["default"]) << name;
+    if (one["choices"].is_null()) continue;
+    for (const Option& option : options)
+      if (option.name == name && name != "optim") EXPECT_EQ(Value(option.limits.choices), one["choices"]) << name;
+  }
+  EXPECT_GT(fields, 70u);
+}
+
+TEST(Arguments, FileThenOverrides) {
+  std::string path =
+      temporary("a.yaml",
+                "learning_rate: 1e-4\nlora_target: [q_proj, v_proj]\neval_strategy: no\nlr_scheduler_kwargs: {min_lr_rate: 0.1}\n"
+                "overwrite_cache: true\n");
+  TrainConfig config;
+  auto notes = apply_settings(config, read_arguments({path, "learning_rate=2e-4", "lr_scheduler_kwargs.num_cycles=3", "lora_alpha=null"}));
+  EXPECT_DOUBLE_EQ(config.learning_rate, 2e-4);
+  EXPECT_EQ(config.lora_target, "q_proj,v_proj");
+  EXPECT_EQ(config.eval_strategy, "no");
+  EXPECT_EQ(config.lr_scheduler_kwargs, "{\"min_lr_rate\":0.1,\"num_cycles\":3}");
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("overwrite_cache"), std::string::npos);
+  std::filesystem::remove(path);
+}
+
+TEST(Arguments, Flags) {
+  TrainConfig config;
+  apply_settings(config, read_arguments({"--model_name_or_path", "m", "--lora-rank=16", "--bf16", "--no_do_sample", "--plot_loss", "False",
+                                         "--lora_target", "010"}));
+  EXPECT_EQ(config.model_name_or_path, "m");
+  EXPECT_EQ(config.lora_rank, 16);
+  EXPECT_TRUE(config.bf16);
+  EXPECT_FALSE(config.do_sample);
+  EXPECT_FALSE(config.plot_loss);
+  EXPECT_EQ(config.lora_target, "010");  // a flag's text stays as it is
+  EXPECT_THROW(apply_settings(config, read_arguments({"--lora_rank"})), Error);
+  EXPECT_THROW(apply_settings(config, read_arguments({"--learning_rate", "-1"})), Error);
+  EXPECT_THROW(apply_settings(config, read_arguments({"--no_lora_rank"})), Error);
+  EXPECT_THROW(read_arguments({"train.txt"}), Error);
+}
+
+TEST(Arguments, UnknownKeysNameTheirPlace) {
+  std::string path = temporary("b.yaml", "lora_rank: 4\n  \nlora_alhpa: 8\n");
+  TrainConfig config;
+  try {
+    apply_settings(config, read_arguments({path}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, ErrorKind::usage);
+    EXPECT_NE(std::string(error.what()).find("b.yaml:3:1"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("'lora_alpha'"), std::string::npos) << error.what();
+  }
+  std::filesystem::remove(path);
+  std::string json = temporary("c.json", "{\n \"lora_rank\": 4,\n \"lora_rank\": 5}");
+  try {
+    read_arguments({json});
+    FAIL();
+  } catch (const Error& error) { EXPECT_NE(std::string(error.what()).find("c.json:3:2"), std::string::npos) << error.what(); }
+  std::filesystem::remove(json);
+  EXPECT_THROW(yaml_pairs("a: 1\nb: 2\na: 3\n", "f"), Error);
+  EXPECT_THROW(yaml_pairs("- a\n", "f"), Error);
+  EXPECT_THROW(yaml_pairs("a: [1, 2\n", "f"), Error);
+  EXPECT_THROW(yaml_pairs("a: " + std::string(2000, '[') + "\n", "f"), Error);
+}
+
+TEST(Arguments, KeysThatAreNotBuilt) {
+  TrainConfig config;
+  for (const char* word :
+       {"use_dora=true", "quantization_bit=4", "packing=true", "stage=dpo", "finetuning_type=full", "rope_scaling=yarn", "fp16=true"}) {
+    try {
+      apply_settings(config, read_arguments({word}));
+      FAIL() << word;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, ErrorKind::unsupported) << word;
+      EXPECT_NE(std::string(error.what()).find(std::string(word, std::string(word).find('='))), std::string::npos) << error.what();
+    }
+  }
+  for (const char* word : {"use_dora=false", "packing=false", "quantization_bit=null", "stage=sft", "mix_strategy=concat"})
+    EXPECT_TRUE(apply_settings(config, read_arguments({word})).empty()) << word;
+  EXPECT_TRUE(apply_settings(config, read_arguments({"--use_dora", "False", "--packing", "no"})).empty());
+  EXPECT_THROW(apply_settings(config, read_arguments({"--use_dora"})), Error);
+}
+
+TEST(Arguments, Rules) {
+  auto check = [](std::vector<std::string> words) {
+    words.insert(words.end(), {"--model_name_or_path", "m", "--dataset", "d"});
+    TrainConfig config;
+    apply_settings(config, read_arguments(words));
+    check_train_config(config);
+  };
+  EXPECT_NO_THROW(check({}));
+  EXPECT_THROW(check({"--mask_history", "--train_on_prompt"}), Error);
+  EXPECT_THROW(check({"--eval_strategy", "steps"}), Error);
+  EXPECT_NO_THROW(check({"--eval_strategy", "steps", "--val_size", "0.1"}));
+  EXPECT_THROW(check({"--eval_dataset", "e", "--val_size", "0.1"}), Error);
+  EXPECT_THROW(check({"--load_best_model_at_end", "--val_size", "0.1", "--eval_strategy", "epoch"}), Error);
+  EXPECT_THROW(check({"--lora_rank", "0"}), Error);
+  TrainConfig empty;
+  EXPECT_THROW(check_train_config(empty), Error);
+  EXPECT_THROW(check_export_config(empty), Error);
+}
+
+TEST(Arguments, RecordedRunsAreRead) {
+  if (!std::filesystem::exists(kGolden + "runs")) GTEST_SKIP() << "no recorded runs at " << kGolden;
+  for (const char* run : {"sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_accumulation", "sft_lora_batch_accumulation",
+                          "sft_rslora", "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_resume",
+                          "sft_train_on_prompt", "sft_multiturn_mask_history"}) {
+    TrainConfig config;
+    EXPECT_NO_THROW({
+      apply_settings(config, read_arguments({kGolden + "runs/" + run + "/train.yaml"}));
+      check_train_config(config);
+    }) << run;
+    EXPECT_EQ(config.dataset_dir, "data");
+    EXPECT_TRUE(config.template_name.has_value()) << run;
+  }
+}
+
+TEST(Arguments, HelpNamesEveryOption) {
+  TrainConfig config;
+  std::string help = command_help("train");
+  for (const Option& option : options_of(config)) EXPECT_NE(help.find("--" + option.name), std::string::npos) << option.name;
+}
+
+TEST(Arguments, TheReferenceInDocsIsWhatTheProgramPrints) {
+  std::ifstream file(LORAINE_SOURCE_DIR "/docs/cli.md");
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  EXPECT_EQ(text, cli_reference()) << "run: build/loraine help --markdown > docs/cli.md";
+}
+
+}  // namespace
+}  // namespace loraine

@@ -1,0 +1,45 @@
+// The text of docs/cli.md, made from the descriptions of the options. Printed by `loraine help --markdown`, compared by a test.
+#include <fmt/format.h>
+
+#include "loraine/cli/commands.h"
+#include "loraine/train/config.h"
+
+namespace loraine {
+
+std::string cli_reference() {
+  std::string text =
+      "# The command line\n\n"
+      "This page is printed by `loraine help --markdown`; a test compares the two.\n\n"
+      "```\nloraine COMMAND [FILE.yaml] [key=value ...] [--key value ...]\n```\n\n"
+      "Settings come from the file, then from `key=value` words (read as YAML, dots reach into maps), then from flags; later ones win. A "
+      "flag\n"
+      "without a value is true, `--no_KEY` is false. Keys and defaults are LLaMA-Factory's. A key of LLaMA-Factory that has no effect "
+      "here\n"
+      "is accepted with a note; one that would change the result and is not built is refused; any other key is an error that names the\n"
+      "nearest known one.\n\n## Commands\n\n| command | what it does |\n|---|---|\n";
+  for (const Command& command : commands()) text += fmt::format("| `{}` | {} |\n", command.name, command.summary);
+  text +=
+      "\n## Exit codes\n\n"
+      "| code | meaning |\n|---|---|\n| 0 | done |\n| 1 | failure |\n| 2 | usage or configuration |\n| 3 | bad input file |\n"
+      "| 4 | out of memory |\n| 5 | a number that is not finite |\n| 6 | disk or other input and output |\n"
+      "| 75 | stopped by a signal, with a checkpoint to resume from |\n\n"
+      "## Files of a run\n\n"
+      "`output_dir` holds what LLaMA-Factory writes: `adapter_config.json`, `adapter_model.safetensors`, `README.md`, the tokenizer's "
+      "files,\n"
+      "`trainer_log.jsonl`, `trainer_state.json`, `train_results.json`, `eval_results.json`, `all_results.json` and, with `plot_loss`, "
+      "the\n"
+      "curves as PNG and SVG. Own to loraine are `num_truncated` and `num_dropped` in `all_results.json`, the lock `.loraine.lock`, and "
+      "in\n"
+      "a checkpoint `optimizer.safetensors` and `training_state.json` (in the place of torch's pickles) and `loraine_checkpoint.json`, "
+      "the\n"
+      "list of its files with sizes and checksums.\n\n"
+      "## Words in a chat\n\n"
+      "`exit` ends, `clear` forgets the conversation, `/adapter NAME` switches (without a name: lists), `/base` switches adapters off,\n"
+      "`/system TEXT` sets the system text, `/save FILE` writes the conversation as JSON, `/help` lists them. Ctrl-C stops an answer.\n"
+      "Adapters given as paths are on together (as if merged in turn); those given as `name=path` wait to be chosen, the first is on.\n\n"
+      "## Settings\n";
+  TrainConfig config;
+  return text + options_markdown(options_of(config));
+}
+
+}  // namespace loraine

@@ -1,0 +1,21 @@
+// A named or derived chat template as the files other programs read: chat_template.jinja, tokenizer_config.json, Ollama's Modelfile.
+// Called by train and export.
+#pragma once
+#include <string>
+
+#include "loraine/cli/open_text.h"
+#include "loraine/data/templates.h"
+
+namespace loraine {
+
+SpecialTokens special_tokens_of(const ModelFiles& files, const Tokenizer& tokenizer);
+
+// The template as a Jinja text over messages, and as Ollama's Modelfile. Stop words are special.stop.
+std::string jinja_of_template(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special);
+std::string modelfile_of_template(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special);
+
+// What LLaMA-Factory changes in the text files when it trains or exports with this template. padding_side: right (train), left (export).
+void apply_template_to_files(ModelFiles& files, const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special,
+                             const std::string& padding_side);
+
+}  // namespace loraine

@@ -1,0 +1,79 @@
+// A pass over the base weights' bits, and a hash of the encoded data.
+#include "loraine/train/input_checks.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace loraine {
+namespace {
+
+// An exponent of all ones is NaN or infinity; the sum over a block is cheap to vectorise.
+bool finite_bits16(const uint16_t* x, int64_t n, uint16_t exponent) {
+  int bad = 0;
+  for (int64_t i = 0; i < n; ++i) bad |= (x[i] & exponent) == exponent;
+  return !bad;
+}
+
+bool finite_bits32(const uint32_t* x, int64_t n) {
+  int bad = 0;
+  for (int64_t i = 0; i < n; ++i) bad |= (x[i] & 0x7f800000u) == 0x7f800000u;
+  return !bad;
+}
+
+bool finite(const Tensor& t) {
+  if (t.dtype == Dtype::F32) return finite_bits32(static_cast<const uint32_t*>(t.data), t.numel());
+  return finite_bits16(static_cast<const uint16_t*>(t.data), t.numel(), t.dtype == Dtype::BF16 ? 0x7f80 : 0x7c00);
+}
+
+bool finite(const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    if (!std::isfinite(x[i])) return false;
+  return true;
+}
+bool finite(const std::vector<float>& x) { return finite(x.data(), static_cast<int64_t>(x.size())); }
+
+struct Fnv {
+  uint64_t value = 14695981039346656037ull;
+  void add(uint64_t word) {
+    for (int i = 0; i < 64; i += 8) value = (value ^ ((word >> i) & 0xff)) * 1099511628211ull;
+  }
+};
+
+}  // namespace
+
+std::string first_not_finite(const Model& model) {
+  if (!finite(model.embedding)) return "model.embed_tokens.weight";
+  for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
+    const BlockWeights& block = model.blocks[layer];
+    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    if (!finite(block.input_norm)) return prefix + "input_layernorm.weight";
+    if (!finite(block.post_norm)) return prefix + "post_attention_layernorm.weight";
+    if (!finite(block.q_norm)) return prefix + "self_attn.q_norm.weight";
+    if (!finite(block.k_norm)) return prefix + "self_attn.k_norm.weight";
+    for (const Weight& site : block.sites)
+      for (const WeightPart& part : site.parts) {
+        if (!finite(part.weight)) return part.name + ".weight";
+        if (part.bias && !finite(part.bias, part.weight.rows())) return part.name + ".bias";
+      }
+  }
+  if (!finite(model.final_norm)) return "model.norm.weight";
+  for (const WeightPart& part : model.head.parts)
+    if (part.weight.data != model.embedding.data && !finite(part.weight)) return "lm_head.weight";
+  return "";
+}
+
+std::string data_fingerprint(const DataSplit& data) {
+  Fnv hash;
+  for (const Dataset* set : {&data.train, &data.eval}) {
+    hash.add(set->examples.size());
+    for (const Example& example : set->examples) {
+      hash.add(example.input_ids.size());
+      for (int32_t id : example.input_ids) hash.add(static_cast<uint32_t>(id));
+      for (int32_t label : example.labels) hash.add(static_cast<uint32_t>(label));
+    }
+  }
+  return fmt::format("{:016x}", hash.value);
+}
+
+}  // namespace loraine

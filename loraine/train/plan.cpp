@@ -1,0 +1,135 @@
+// What is settled before step 1: the adapter, the number of steps, all memory and whether it fits. Called by train().
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "loraine/adapters/peft_files.h"
+#include "loraine/train/loss.h"
+#include "loraine/train/memory.h"
+#include "loraine/train/run.h"
+
+namespace loraine {
+namespace {
+
+// A step count: below 1 it is a share of all steps, rounded up.
+int64_t step_count(double value, int64_t total) {
+  return value < 1 ? static_cast<int64_t>(std::ceil(value * static_cast<double>(total))) : static_cast<int64_t>(value);
+}
+OrderedJson step_json(double value) { return value < 1 ? OrderedJson(value) : OrderedJson(static_cast<int64_t>(value)); }
+
+// Rows of the largest micro-batch that `batch_size` examples of a set can make.
+int64_t worst_rows(const std::vector<Example>& examples, int64_t batch_size) {
+  std::vector<int64_t> lengths;
+  for (const Example& e : examples) lengths.push_back(static_cast<int64_t>(e.input_ids.size()));
+  size_t n = std::min(lengths.size(), static_cast<size_t>(batch_size));
+  std::partial_sort(lengths.begin(), lengths.begin() + static_cast<ptrdiff_t>(n), lengths.end(), std::greater<>());
+  int64_t rows = 0;
+  for (size_t i = 0; i < n; ++i) rows += lengths[i];
+  return rows;
+}
+
+// Code and tables of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
+constexpr size_t kStepOverhead = 4u << 20;
+
+}  // namespace
+
+void attach(Run& run) {
+  const TrainConfig& c = run.config;
+  std::vector<std::string> folders = split_list(c.adapter_name_or_path);
+  const size_t merged = c.create_new_adapter || folders.empty() ? folders.size() : folders.size() - 1;
+  for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
+    LoraConfig config;
+    AdapterSet set = load_adapter(run.model.sites(), folders[i], i >= merged, &config);
+    if (std::string text = base_mismatch(config, folders[i], c.model_name_or_path); !text.empty()) warn(run, ErrorKind::usage, text);
+    if (i >= merged) {
+      run.adapter = std::move(set);
+      run.lora = config;
+    } else {
+      std::vector<Weight*> sites;
+      for (BlockWeights& block : run.model.blocks)
+        for (Weight& weight : block.sites) sites.push_back(&weight);
+      merge_into_weights(sites, set);
+      if (run.screen.message) run.screen.message("merged " + folders[i] + " into the base");
+    }
+  }
+  if (merged == folders.size()) {
+    run.lora.r = c.lora_rank;
+    run.lora.lora_alpha = static_cast<double>(c.lora_alpha.value_or(2 * c.lora_rank));
+    run.lora.lora_dropout = c.lora_dropout;
+    run.lora.use_rslora = c.use_rslora;
+    run.lora.init_lora_weights = c.init_lora_weights;
+    set_targets(run.lora, c.lora_target);
+    run.adapter = attach_lora(run.model.sites(), run.lora, true);
+    init_lora(run.adapter, run.lora, static_cast<uint64_t>(c.seed));
+  }
+  run.lora.base_model_name_or_path = c.model_name_or_path;
+  run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
+}
+
+void plan(Run& run) {
+  const TrainConfig& c = run.config;
+  int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
+  if (n == 0)
+    throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
+  if (run.input.data.train.num_trained == 0)
+    throw Error(ErrorKind::usage, "all labels of the training data are masked: nothing would be trained",
+                "check the template and the roles of the data");
+  run.micro_batches = (n + c.per_device_train_batch_size - 1) / c.per_device_train_batch_size;
+  run.updates_per_epoch = (run.micro_batches + c.gradient_accumulation_steps - 1) / c.gradient_accumulation_steps;
+  TrainerState& s = run.state;
+  s.max_steps =
+      c.max_steps > 0 ? c.max_steps : static_cast<int64_t>(std::ceil(c.num_train_epochs * static_cast<double>(run.updates_per_epoch)));
+  s.num_train_epochs = epoch_count(c.max_steps, run.updates_per_epoch, c.num_train_epochs);
+  s.train_batch_size = c.per_device_train_batch_size;
+  s.logging_steps = step_json(c.logging_steps);
+  s.save_steps = step_json(c.save_steps);
+  s.eval_steps = step_json(c.eval_steps.value_or(500));
+  if (c.eval_strategy == "steps" && !c.eval_steps) s.eval_steps = s.logging_steps;
+  s.early_stopping.patience = c.early_stopping_steps.value_or(0);
+  run.logging_steps = std::max<int64_t>(1, step_count(c.logging_steps, s.max_steps));
+  run.save_steps = std::max<int64_t>(1, step_count(c.save_steps, s.max_steps));
+  run.eval_steps = std::max<int64_t>(1, step_count(c.eval_steps.value_or(c.logging_steps), s.max_steps));
+  int64_t warmup = warmup_step_count(c.warmup_steps, c.warmup_ratio, s.max_steps);
+  nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
+  run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
+                                            scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));
+  int64_t rows = worst_rows(run.input.data.train.examples, c.per_device_train_batch_size);
+  rows = std::max(rows, worst_rows(run.input.data.eval.examples, c.per_device_eval_batch_size));
+  std::vector<const AdapterSet*> sets = {&run.adapter};
+  Arena dry;
+  plan_activations(run.model.config, rows, true, sets, dry);
+  dry.take(Dtype::F32, {rows, run.model.config.hidden_size});
+  size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model.config, rows));
+  int64_t trainable = 0;
+  size_t adapter_bytes = 0;
+  for (const Parameter& p : run.optimizer->parameters()) {
+    trainable += p.value.numel();
+    adapter_bytes += 2 * p.value.bytes();
+  }
+  run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + trainable;
+  TrainSummary summary{run.model.parameter_count() + trainable,
+                       trainable,
+                       run.model.weight_bytes(),
+                       adapter_bytes,
+                       run.optimizer->bytes(),
+                       dry.peak(),
+                       scratch,
+                       rows,
+                       s.max_steps,
+                       run.micro_batches};
+  // What is resident now holds the weights already (their check has read them) and the data; the rest is yet to be touched.
+  const size_t to_come = adapter_bytes + run.optimizer->bytes() + dry.peak() + scratch;
+  summary.peak_bytes = resident_size() + to_come + kStepOverhead;
+  if (run.screen.summary) run.screen.summary(summary);
+  check_memory(summary.peak_bytes, dry.peak() + scratch);
+  if (c.dry_run) return;
+  run.activation_memory = std::make_unique<Arena>(dry.peak());
+  run.scratch = std::make_unique<Arena>(scratch);
+  run.activations = plan_activations(run.model.config, rows, true, sets, *run.activation_memory);
+  run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
+  run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
+}
+
+}  // namespace loraine

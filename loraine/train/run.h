@@ -1,0 +1,72 @@
+// A run under way: its settings, model, adapter, memory and place. Shared by the files of train/ that make up the step loop.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loraine/adapters/attach.h"
+#include "loraine/core/error.h"
+#include "loraine/model/decoder.h"
+#include "loraine/train/checkpoint.h"
+#include "loraine/train/metrics.h"
+#include "loraine/train/optimizer.h"
+#include "loraine/train/schedule.h"
+#include "loraine/train/train.h"
+
+namespace loraine {
+
+double seconds_now();
+
+struct Run {
+  TrainInput& input;
+  const TrainScreen& screen;
+  const TrainConfig& config;
+  Context ctx;
+  Model model;
+  LoraConfig lora;
+  AdapterSet adapter;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<Schedule> schedule;
+  std::unique_ptr<Arena> activation_memory, scratch;
+  Activations activations;
+  Tensor d_hidden;
+  Pass pass;
+  TrainerState state;
+  TrainingState position;
+  int64_t micro_batches = 0, updates_per_epoch = 0, logging_steps = 0, save_steps = 0, eval_steps = 0;
+  int64_t padded_tokens = 0, other_parameters = 0;
+  double start = 0, tokens_since_log = 0, last_log = 0, loss_total = 0;
+  int64_t own_steps = 0;
+  bool stopping = false;
+  std::string data_hash;
+
+  Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config) {}
+  bool evaluates() const { return !input.data.eval.examples.empty(); }
+  bool counts_tokens() const { return config.include_num_input_tokens_seen != "no"; }
+  std::string metric_name() const {
+    std::string name = config.metric_for_best_model.value_or("loss");
+    return name.starts_with("eval_") ? name : "eval_" + name;
+  }
+  bool greater_is_better() const { return config.greater_is_better.value_or(!metric_name().ends_with("loss")); }
+};
+
+void warn(Run& run, ErrorKind kind, const std::string& message);  // with strict: the error itself
+
+// plan.cpp: before step 1
+void attach(Run& run);
+void plan(Run& run);
+
+// step.cpp: one update, one evaluation, their log lines
+double step(Run& run, const std::vector<int64_t>* order, int64_t first,
+            int64_t last);  // gradients of micro-batches [first, last); the loss
+void update(Run& run, double loss);
+OrderedJson evaluate(Run& run);
+void evaluate_and_note(Run& run);
+void log(Run& run, OrderedJson values);
+
+// save.cpp: checkpoints and the files at the end
+void save_checkpoint(Run& run);
+void resume(Run& run, const std::string& folder);
+void finish(Run& run);
+
+}  // namespace loraine

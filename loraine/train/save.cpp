@@ -1,0 +1,129 @@
+// What a run leaves: checkpoints, and the adapter, records and model card at its end. Called by the loop in train.cpp.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "loraine/adapters/peft_files.h"
+#include "loraine/io/durable_file.h"
+#include "loraine/io/write_text_files.h"
+#include "loraine/train/model_card.h"
+#include "loraine/train/plot.h"
+#include "loraine/train/run.h"
+
+namespace loraine {
+namespace {
+
+std::string checkpoint_card(const std::string& base) {
+  return fmt::format(
+      "---\nbase_model: {}\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n---\n\n"
+      "A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.\n",
+      base, base);
+}
+
+ModelCard card_of(const Run& run) {
+  const TrainConfig& c = run.config;
+  ModelCard card;
+  card.model_name = std::filesystem::path(c.output_dir).filename().string();
+  card.base_model = c.model_name_or_path;
+  card.datasets = split_list(c.dataset);
+  card.learning_rate = c.learning_rate;
+  card.train_batch_size = c.per_device_train_batch_size;
+  card.eval_batch_size = c.per_device_eval_batch_size;
+  card.gradient_accumulation_steps = c.gradient_accumulation_steps;
+  card.seed = c.seed;
+  card.optimizer = c.optim;
+  card.adam_beta1 = c.adam_beta1;
+  card.adam_beta2 = c.adam_beta2;
+  card.adam_epsilon = c.adam_epsilon;
+  card.lr_scheduler_type = c.lr_scheduler_type;
+  card.warmup = c.warmup_ratio.value_or(c.warmup_steps);
+  if (c.max_steps > 0) card.max_steps = c.max_steps;
+  card.num_train_epochs = c.num_train_epochs;
+  card.log_history = run.state.log_history;
+  return card;
+}
+
+}  // namespace
+
+void save_checkpoint(Run& run) {
+  TrainerState& s = run.state;
+  const std::string& out = run.config.output_dir;
+  std::string folder = begin_checkpoint(out, s.global_step);
+  write_peft(run.adapter, run.lora, folder);
+  write_tokenizer_files(run.input.files, folder);
+  write_file(folder + "/README.md", checkpoint_card(run.config.model_name_or_path));
+  if (!run.config.save_only_model) {
+    write_optimizer_state(folder, run.optimizer->moments());
+    run.position.step = s.global_step;
+    run.position.seed = static_cast<uint64_t>(run.config.seed);
+    run.position.scheduler = run.schedule->state().dump();
+    run.position.data_hash = run.data_hash;
+    run.position.train_seconds = seconds_now() - run.start;
+    write_training_state(folder, run.position);
+  }
+  if (s.best_global_step == s.global_step) s.best_model_checkpoint = out + fmt::format("/checkpoint-{}", s.global_step);
+  s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
+  write_trainer_state(folder, s);
+  finish_checkpoint(out, s.global_step);
+  remove_old_checkpoints(out, run.config.save_total_limit, s.best_model_checkpoint.value_or(""), s.global_step);
+}
+
+void resume(Run& run, const std::string& folder) {
+  if (auto damage = checkpoint_damage(folder)) throw Error(ErrorKind::bad_data, folder + ": " + *damage, "resume from another checkpoint");
+  TrainingState position = read_training_state(folder);
+  if (!position.data_hash.empty() && position.data_hash != run.data_hash && !run.config.allow_data_change)
+    throw Error(ErrorKind::usage,
+                fmt::format("{} was made with other data: its hash is {}, that of this run {}", folder, position.data_hash, run.data_hash),
+                "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
+  read_lora_tensors(run.adapter, folder);
+  read_optimizer_state(folder, run.optimizer->moments());
+  TrainerState planned = run.state;
+  run.position = position;
+  run.state = read_trainer_state(folder);
+  run.state.max_steps = planned.max_steps;
+  run.state.num_train_epochs = planned.num_train_epochs;
+  run.schedule->load_state(nlohmann::json::parse(run.position.scheduler));
+  run.padded_tokens = run.other_parameters
+                          ? static_cast<int64_t>(std::llround(run.state.total_flos / (6.0 * static_cast<double>(run.other_parameters))))
+                          : 0;
+  if (run.screen.message) run.screen.message(fmt::format("resuming from {} at step {}", folder, run.state.global_step));
+}
+
+void finish(Run& run) {
+  const TrainConfig& c = run.config;
+  TrainerState& s = run.state;
+  double seconds = seconds_now() - run.start;
+  s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
+  if (c.load_best_model_at_end && s.best_model_checkpoint) read_lora_tensors(run.adapter, *s.best_model_checkpoint);
+  write_peft(run.adapter, run.lora, c.output_dir);
+  write_tokenizer_files(run.input.files, c.output_dir);
+  double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);
+  if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
+  OrderedJson metrics = {{"train_loss", run.loss_total / static_cast<double>(s.global_step)}};
+  add_speed(metrics, "train", seconds, static_cast<int64_t>(samples), s.max_steps);
+  metrics["total_flos"] = s.total_flos;
+  log(run, metrics);
+  OrderedJson results = metrics;
+  results["epoch"] = s.epoch;
+  if (run.counts_tokens()) results["num_input_tokens_seen"] = s.num_input_tokens_seen;
+  write_results(c.output_dir, "train", results);
+  write_trainer_state(c.output_dir, s);
+  if (run.evaluates() && (c.do_eval || c.eval_strategy != "no")) {
+    OrderedJson eval = evaluate(run);
+    TrainerState copy = s;
+    append_log(s, eval, run.counts_tokens(), seconds_now() - run.start);
+    eval["epoch"] = s.epoch;
+    if (run.counts_tokens()) eval["num_input_tokens_seen"] = s.num_input_tokens_seen;
+    write_results(c.output_dir, "eval", eval);
+    write_trainer_state(c.output_dir, copy);
+  }
+  const DataSplit& data = run.input.data;
+  merge_results(c.output_dir, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
+                               {"num_dropped", data.train.num_dropped + data.eval.num_dropped}});
+  if (c.plot_loss) plot_training(c.output_dir, s.log_history);
+  write_model_card(c.output_dir, card_of(run));
+}
+
+}  // namespace loraine

@@ -1,0 +1,130 @@
+// One update and one evaluation, with LLaMA-Factory's divisor and log lines. Called by the loop in train.cpp.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "loraine/data/batcher.h"
+#include "loraine/data/example.h"
+#include "loraine/kernels/elementwise.h"
+#include "loraine/train/loss.h"
+#include "loraine/train/run.h"
+
+namespace loraine {
+namespace {
+
+Batch batch_of(const std::vector<Example>& examples, const std::vector<int64_t>* order, int64_t first, int64_t count) {
+  std::vector<const Example*> picked;
+  for (int64_t i = first; i < std::min(first + count, static_cast<int64_t>(examples.size())); ++i)
+    picked.push_back(&examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
+  Batch batch = make_batch(picked);
+  batch.adapter_rows = {{0, batch.rows(), 0}};
+  return batch;
+}
+
+}  // namespace
+
+OrderedJson evaluate(Run& run) {
+  const std::vector<Example>& examples = run.input.data.eval.examples;
+  double begin = seconds_now(), loss = 0, accuracy = 0;
+  int64_t batches = 0, sequences = 0, n = static_cast<int64_t>(examples.size());
+  run.pass.training = false;
+  for (int64_t first = 0; first < n; first += run.config.per_device_eval_batch_size, ++batches) {
+    Batch batch = batch_of(examples, nullptr, first, run.config.per_device_eval_batch_size);
+    decoder_forward(run.ctx, run.model, batch, run.pass);
+    LossSums sums =
+        loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0, *run.scratch);
+    if (sums.labels) loss += sums.loss / static_cast<double>(sums.labels);
+    accuracy += sums.accuracy;
+    sequences += sums.sequences;
+  }
+  run.pass.training = true;
+  OrderedJson metrics = {{"eval_loss", loss / static_cast<double>(batches)}};
+  if (run.config.compute_accuracy) metrics["eval_accuracy"] = accuracy / static_cast<double>(sequences);
+  add_speed(metrics, "eval", seconds_now() - begin, n, batches);
+  return metrics;
+}
+
+void log(Run& run, OrderedJson values) {
+  append_log(run.state, std::move(values), run.counts_tokens(), seconds_now() - run.start);
+  append_trainer_log(run.config.output_dir, run.state, seconds_now() - run.start);
+}
+
+void evaluate_and_note(Run& run) {
+  OrderedJson metrics = evaluate(run);
+  if (run.screen.message)
+    run.screen.message(fmt::format("step {}: eval_loss {:.4f}", run.state.global_step, metrics["eval_loss"].get<double>()));
+  log(run, metrics);
+  std::string name = run.metric_name();
+  if (!metrics.contains(name))
+    throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures", "use loss or accuracy");
+  double metric = metrics[name].get<double>();
+  run.schedule->observe(metric);
+  if (run.state.early_stopping.patience > 0 && early_stop(run.state, metric, run.greater_is_better())) run.stopping = true;
+  note_best(run.state, metric, run.greater_is_better());
+}
+
+// One optimizer step over the micro-batches [first, last) of this epoch; gives the loss.
+double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t last) {
+  const TrainConfig& c = run.config;
+  const std::vector<Example>& examples = run.input.data.train.examples;
+  int64_t labels = 0, n = static_cast<int64_t>(examples.size());
+  for (int64_t i = first * c.per_device_train_batch_size; i < std::min(n, last * c.per_device_train_batch_size); ++i)
+    labels += count_labels(examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
+  double loss = 0, divisor = static_cast<double>(std::max<int64_t>(labels, 1));
+  run.ctx.seed = static_cast<uint64_t>(c.seed);
+  run.optimizer->zero_gradients();
+  for (int64_t m = first; m < last; ++m) {
+    run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps + (m - first));
+    Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
+    Tensor d = run.d_hidden.row_range(0, batch.rows());
+    decoder_forward(run.ctx, run.model, batch, run.pass);
+    LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
+                                           static_cast<float>(1 / divisor), *run.scratch);
+    decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
+    loss += sums.loss / divisor;
+    int64_t longest = 0;
+    for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
+    int64_t padded = (longest + 7) / 8 * 8 * static_cast<int64_t>(batch.sequences.size());
+    run.padded_tokens += padded;
+    run.tokens_since_log += static_cast<double>(batch.rows());
+    if (run.counts_tokens()) run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? batch.rows() : padded;
+  }
+  return loss;
+}
+
+void update(Run& run, double loss) {
+  const TrainConfig& c = run.config;
+  TrainerState& s = run.state;
+  double norm = run.optimizer->gradient_norm(run.ctx), rate = run.schedule->rate(s.global_step);
+  if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    std::string culprit = "the loss";
+    for (const Parameter& p : run.optimizer->parameters())
+      if (!std::isfinite(sum_of_squares(run.ctx, p.gradient))) {
+        culprit = "the gradient of " + p.name;
+        break;
+      }
+    throw Error(ErrorKind::numeric,
+                fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm),
+                "lower learning_rate, or look for NaN in the base weights; the last checkpoint is good");
+  }
+  AdamW options{static_cast<float>(rate),           static_cast<float>(c.adam_beta1),   static_cast<float>(c.adam_beta2),
+                static_cast<float>(c.adam_epsilon), static_cast<float>(c.weight_decay), s.global_step + 1};
+  run.optimizer->step(run.ctx, options, norm, c.max_grad_norm);
+  ++s.global_step;
+  ++run.own_steps;
+  run.loss_total += loss;
+  run.position.loss_sum += loss;
+  ++run.position.loss_steps;
+  if (s.global_step % run.logging_steps == 0 || (c.logging_first_step && s.global_step == 1)) {
+    log(run,
+        {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)}, {"grad_norm", norm}, {"learning_rate", rate}});
+    run.position.loss_sum = 0;
+    run.position.loss_steps = 0;
+  }
+  double now = seconds_now();
+  if (run.screen.progress)
+    run.screen.progress(s.global_step, s.max_steps, loss, rate, run.tokens_since_log / std::max(1e-9, now - run.last_log));
+}
+
+}  // namespace loraine
