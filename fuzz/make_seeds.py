@@ -134,3 +134,36 @@ lr_scheduler_kwargs: {num_cycles: 2}
 save("yaml", "flow", "{lora_rank: 8, lora_target: [q_proj, v_proj], seed: ~}")
 save("yaml", "override", "lr_scheduler_kwargs.num_cycles=2")
 save("yaml", "json", json.dumps({"lora_rank": 16, "learning_rate": 2e-4, "val_size": 0.1}))
+
+# Data rows. The first byte picks the layout (0 alpaca, 1 sharegpt, 2 openai, 3 tokenized), the template (x4) and JSON lines (0x80).
+TOOLS = [{"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {
+    "city": {"type": "string", "enum": ["a", "b"]}, "days": {"type": "array", "items": {"type": "integer"}}}, "required": ["city"]}}]
+CALL = {"name": "weather", "arguments": {"city": "a", "days": [1, 2.5, None]}}
+
+
+def rows(name, layout, template, rows, lines=False):
+    text = "\n".join(json.dumps(row) for row in rows) + "\n" if lines else json.dumps(rows, indent=1, ensure_ascii=False)
+    save("data_rows", name, bytes([layout | template << 2 | (0x80 if lines else 0)]) + text.encode())
+
+
+def said(*turns):
+    return [{"from": role, "value": text} for role, text in turns]
+
+
+rows("alpaca", 0, 1, [{"instruction": "a", "input": "b", "output": "c", "history": [["d", "e"]], "system": "s"}])
+rows("alpaca_lines", 0, 6, [{"instruction": "é\u4e2d", "output": "x"}, {"instruction": "", "output": "y"}], lines=True)
+rows("alpaca_model", 0, 0, [{"instruction": "a", "output": "c"}, {"instruction": "a", "output": "c", "history": [["d", "e"]] * 3}])
+rows("sharegpt", 1, 2, [{"conversations": said(("system", "s"), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"))}])
+rows("sharegpt_tools", 1, 3, [{"conversations": said(("human", "a"), ("function_call", json.dumps(CALL)), ("observation", "1"), ("gpt", "b")),
+                              "tools": json.dumps(TOOLS)}])
+rows("sharegpt_default", 1, 1, [{"conversations": said(("human", "a"), ("function_call", json.dumps([CALL, CALL]))),
+                                "tools": json.dumps(TOOLS)}], lines=True)
+rows("openai", 2, 5, [{"messages": [
+    {"role": "user", "content": "a"}, {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": CALL}]},
+    {"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}, {"role": "assistant", "content": "b"}], "tools": TOOLS}])
+rows("openai_model", 2, 0, [{"messages": [
+    {"role": "user", "content": "a"}, {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": CALL}]},
+    {"role": "tool", "content": "1"}, {"role": "assistant", "content": "b"}]}], lines=True)
+rows("thoughts", 1, 4, [{"conversations": said(("human", "a"), ("gpt", "<think>\nt\n</think>\n\nb"), ("human", "c"), ("gpt", "d"))}])
+rows("tokenized", 3, 0, [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}])
+rows("tokenized_lines", 3, 0, [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}], lines=True)
