@@ -70,6 +70,7 @@ int run_program(const std::vector<std::string>& words) {
 int main(int argc, char** argv) {
   loraine::fill_closed_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away must not end a training run
+  std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is a failed write with a message, like a full disk
   loraine::wait_passively(argv);
   return loraine::run_program(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
 }
