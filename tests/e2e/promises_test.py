@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""What a run promises under faults: kill -9, damaged checkpoints, a second run, a full disk, closed streams, NaN. Run by ctest (label e2e)."""
+import array
+import json
+import math
+import os
+import pathlib
+import re
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import tiny_model as tiny
+
+
+def start(arguments, **options):
+    options.setdefault("stdout", subprocess.DEVNULL)
+    options.setdefault("stderr", subprocess.DEVNULL)
+    return subprocess.Popen([tiny.program, *map(str, arguments)], stdin=subprocess.DEVNULL, **options)
+
+
+def change_weights(model, name, values):
+    """Writes float values over the beginning of one tensor."""
+    path = model / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    size = struct.unpack("<Q", data[:8])[0]
+    begin = 8 + size + json.loads(data[8 : 8 + size])[name]["data_offsets"][0]
+    raw = array.array("f", values).tobytes()
+    data[begin : begin + len(raw)] = raw
+    path.write_bytes(data)
+
+
+def wait_for(condition, seconds=30):
+    end = time.time() + seconds
+    while time.time() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+class Promises(unittest.TestCase):
+    def setUp(self):
+        self.holder = tempfile.TemporaryDirectory()
+        self.work = pathlib.Path(self.holder.name)
+        self.model = tiny.write_model(self.work / "model")
+        self.data = tiny.write_rows(self.work / "data")
+        self.out = self.work / "out"
+
+    def tearDown(self):
+        self.holder.cleanup()
+
+    def arguments(self, out=None, **changes):
+        return tiny.train_arguments(self.model, self.data, out or self.out, **changes)
+
+    def train(self, out=None, **changes):
+        return tiny.run(*self.arguments(out, **changes))
+
+    def good(self, result):
+        self.assertEqual(result[0], 0, result[1])
+        return result[1]
+
+    def refused(self, result, code, *words):
+        self.assertEqual(result[0], code, result[1])
+        for word in words:
+            self.assertIn(word, result[1])
+        return result[1]
+
+    def adapter(self, out=None):
+        return ((out or self.out) / "adapter_model.safetensors").read_bytes()
+
+    def test_kill_at_any_instant_loses_only_steps(self):
+        settings = dict(max_steps=400, save_steps=20, logging_steps=50, save_total_limit=2)
+        whole = self.work / "whole"
+        begin = time.time()
+        self.good(self.train(whole, **settings))
+        length = time.time() - begin
+        kills = 0
+        for attempt in range(40):
+            process = start(self.arguments(**settings))
+            try:
+                process.wait(0.05 + length * (0.37 * attempt % 1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+                continue
+            if process.returncode == 0:
+                break
+            self.fail(f"exit code {process.returncode} after {kills} kills: {self.train(**settings)[1]}")
+        self.assertGreater(kills, 0)
+        if not (self.out / "adapter_model.safetensors").exists():
+            self.good(self.train(**settings))
+        self.assertEqual(self.adapter(whole), self.adapter())
+
+    def test_damaged_newest_checkpoint_falls_back(self):
+        settings = dict(max_steps=12, save_steps=4)
+        whole = self.work / "whole"
+        self.good(self.train(whole, **settings))
+        self.good(self.train(max_steps=12, save_steps=4))
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            (self.out / name).unlink()
+        newest = max(self.out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        damaged = newest / "adapter_model.safetensors"
+        data = bytearray(damaged.read_bytes())
+        data[-5] ^= 1
+        damaged.write_bytes(data)
+        text = self.good(self.train(**settings))
+        self.assertIn(newest.name, text)
+        self.assertEqual(self.adapter(whole), self.adapter())
+
+    def test_second_run_is_refused_and_a_killed_one_is_not_in_the_way(self):
+        settings = dict(max_steps=100000, save_steps=100000, logging_steps=100)
+        first = start(self.arguments(**settings))
+        try:
+            self.assertTrue(wait_for(lambda: (self.out / "trainer_log.jsonl").exists()))
+            self.refused(self.train(**settings), 2, "lock")
+        finally:
+            first.kill()
+            first.wait()
+        self.good(self.train(max_steps=3, overwrite_output_dir="true"))
+
+    def limited(self, **settings):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+
+        done = subprocess.run([tiny.program, *map(str, self.arguments(**settings))], capture_output=True, text=True, preexec_fn=limit, timeout=120)
+        return done.returncode, done.stdout + done.stderr
+
+    def test_no_room_for_a_file(self):
+        self.refused(self.limited(max_steps=4, save_steps=2), 6)
+        self.assertFalse((self.out / "adapter_model.safetensors").exists())
+        self.assertEqual([path.name for path in self.out.glob("checkpoint-*") if path.is_dir() and (path / "adapter_model.safetensors").exists()], [])
+
+    def test_full_disk(self):
+        disk = self.work / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", disk], capture_output=True).returncode:
+            self.skipTest("a small tmpfs cannot be mounted here")
+        try:
+            self.refused(self.train(disk / "out", max_steps=4, save_steps=2), 6)
+            self.assertEqual(list(disk.rglob("adapter_model.safetensors")), [])
+        finally:
+            subprocess.run(["umount", disk])
+
+    def test_streams_and_language_change_nothing(self):
+        plain, odd = self.work / "plain", self.work / "odd"
+        self.good(self.train(plain))
+        command = " ".join(f"'{word}'" for word in [str(tiny.program), *map(str, self.arguments(odd))])
+        environment = {"LANG": "C", "PATH": os.environ["PATH"], "HOME": "/"}
+        done = subprocess.run(["sh", "-c", command + " >&- 2>&- <&-"], env=environment, timeout=120)
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(self.adapter(plain), self.adapter(odd))
+
+    def test_a_full_pipe_does_not_stop_the_run(self):
+        reader, writer = os.pipe()
+        process = start(self.arguments(max_steps=3000), stdout=writer, stderr=writer)
+        os.close(writer)
+        try:
+            self.assertEqual(process.wait(120), 0)  # nobody reads; 3000 progress lines are more than a pipe holds
+        finally:
+            process.kill()
+            os.close(reader)
+        self.assertTrue((self.out / "adapter_model.safetensors").exists())
+
+    def test_pipes_and_devices_are_not_waited_on(self):
+        os.mkfifo(self.work / "fifo")
+        for name in ("model.safetensors", "config.json"):
+            target = self.model / name
+            kept = target.read_bytes()
+            target.unlink()
+            target.symlink_to(self.work / "fifo")
+            self.refused(self.train(), 3, name)
+            target.unlink()
+            target.write_bytes(kept)
+        (self.data / "rows.jsonl").unlink()
+        (self.data / "rows.jsonl").symlink_to("/dev/zero")
+        self.refused(self.train(), 3, "rows.jsonl")
+
+    def test_nan_in_the_base(self):
+        change_weights(self.model, "model.layers.1.mlp.up_proj.weight", [math.nan])
+        text = self.refused(self.train(), 5, "model.layers.1.mlp.up_proj")
+        self.assertIn("learning_rate", text)
+        self.assertFalse((self.out / "adapter_model.safetensors").exists())
+        self.refused(self.train(self.work / "strict", strict="true"), 5, "model.layers.1.mlp.up_proj")
+
+    def test_model_file_cut_while_training(self):
+        process = start(self.arguments(max_steps=1000000, save_steps=1000000, logging_steps=100), stderr=subprocess.PIPE)
+        try:
+            self.assertTrue(wait_for(lambda: (self.out / "trainer_log.jsonl").exists() and (self.out / "trainer_log.jsonl").read_text()))
+            os.truncate(self.model / "model.safetensors", 100)
+            try:
+                process.wait(20)
+                self.assertEqual(process.returncode, 3, process.stderr.read().decode()[-500:])
+            except subprocess.TimeoutExpired:
+                pass  # the weights were copied at load: the file does not matter any more
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+        self.assertFalse((self.out / "adapter_model.safetensors").exists())
+
+    def test_other_data_is_not_resumed_on(self):
+        self.good(self.train(max_steps=8, save_steps=4))
+        tiny.write_rows(self.work / "other", seed=99)
+        again = dict(max_steps=12, save_steps=4, dataset_dir=self.work / "other", resume_from_checkpoint=self.out / "checkpoint-4")
+        self.refused(self.train(self.work / "second", **again), 2, "allow_data_change")
+        self.good(self.train(self.work / "third", **again, allow_data_change="true"))
+
+    def test_dry_run_writes_nothing(self):
+        text = self.good(self.train(dry_run="true"))
+        self.assertRegex(text, r"(?m)^peak memory: \d+ MiB$")
+        self.assertFalse(self.out.exists())
+
+    def test_memory_limit(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+
+        rows = [{"input_ids": [3 + i % 60 for i in range(120)], "labels": [3 + i % 60 for i in range(120)]} for _ in range(4000)]
+        (self.data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        arguments = self.arguments(per_device_train_batch_size=4000, lora_rank=8)
+        done = subprocess.run([tiny.program, *map(str, arguments)], capture_output=True, text=True, preexec_fn=limit, timeout=120)
+        self.refused((done.returncode, done.stdout + done.stderr), 4, "per_device_train_batch_size")
+        self.assertFalse((self.out / "adapter_model.safetensors").exists())
+
+    def test_adapter_of_another_base(self):
+        self.good(self.train(max_steps=2))
+        other = tiny.write_model(self.work / "other_model")
+        common = ["export", "--model_name_or_path", other, "--adapter_name_or_path", self.out, "--export_size", 1, "--export_dir"]
+        text = self.good(tiny.run(*common, self.work / "merged"))
+        self.assertIn(str(self.model), text)
+        self.assertIn(str(other), text)
+        self.refused(tiny.run(*common, self.work / "strict", "--strict", "true"), 2, str(self.model))
+        self.assertFalse((self.work / "strict" / "model.safetensors").exists())
+
+    def test_best_checkpoint_is_kept_beside_the_last(self):
+        self.good(self.train(max_steps=12, save_steps=2, save_total_limit=1, eval_strategy="steps", eval_steps=2, val_size="0.2",
+                             load_best_model_at_end="true"))
+        state = json.loads((self.out / "trainer_state.json").read_text())
+        kept = {path.name for path in self.out.glob("checkpoint-*")}
+        self.assertIn(pathlib.Path(state["best_model_checkpoint"]).name, kept)
+        self.assertLessEqual(len(kept), 2)
+
+    def test_skipped_rows_are_counted(self):
+        rows = self.data / "rows.jsonl"
+        lines = rows.read_text().splitlines()
+        lines[3] = '{"input_ids": "no"}'
+        rows.write_text("\n".join(lines) + "\n")
+        self.refused(self.train(), 3, "rows.jsonl")
+        self.good(self.train(self.work / "skipping", skip_bad_rows=1))
+        results = json.loads((self.work / "skipping" / "all_results.json").read_text())
+        self.assertEqual((results["num_dropped"], results["num_truncated"]), (1, 0))
+        lines[5] = "{"
+        rows.write_text("\n".join(lines) + "\n")
+        self.refused(self.train(self.work / "too_many", skip_bad_rows=1), 3)
+
+
+unittest.main()
