@@ -23,6 +23,7 @@
 #include "loraine/data/encode.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/durable_file.h"
+#include "loraine/io/mapped_file.h"
 #include "loraine/model/load.h"
 
 namespace loraine {
@@ -194,6 +195,7 @@ void answer(Chat& chat, const std::string& question) {
     return !interrupted;
   });
   put(out.finish());
+  check_mapped_files();
   std::fputs(interrupted ? " …\n" : "\n", stdout);
   std::fflush(stdout);
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

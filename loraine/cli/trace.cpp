@@ -8,6 +8,7 @@
 #include "loraine/cli/commands.h"
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
+#include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors.h"
 #include "loraine/model/load.h"
 #include "loraine/train/loss.h"
@@ -69,26 +70,15 @@ Batch to_batch(const TraceInput& in, int64_t vocab, std::vector<int64_t>& from, 
 
 int run_trace(const std::vector<std::string>& args) {
   TrainConfig config;
+  config.max_new_tokens = 0;
   std::string batch_file, output;
   bool gradients = false;
-  int64_t new_tokens = 0;
-  std::vector<std::string> rest;  // trace's own options are taken out; the rest are settings of the model
-  for (size_t i = 0; i < args.size(); ++i) {
-    auto value = [&] {
-      if (i + 1 >= args.size()) throw Error(ErrorKind::usage, args[i] + " needs a value");
-      return args[++i];
-    };
-    if (args[i] == "--batch") batch_file = value();
-    else if (args[i] == "--output") output = value();
-    else if (args[i] == "--gradients") gradients = value() == "true";
-    else if (args[i] == "--max_new_tokens") {
-      std::string text = value();
-      if (text.empty() || text.size() > 6 || text.find_first_not_of("0123456789") != std::string::npos)
-        throw Error(ErrorKind::usage, "--max_new_tokens is " + text + ", expected a whole number up to 999999");
-      new_tokens = std::stoll(text);
-    } else rest.push_back(args[i]);
-  }
-  if (!read_config(rest, "trace", config)) return 0;
+  const std::vector<Option> extra = {
+      {"batch", "trace", &batch_file, "safetensors file with input_ids, labels, attention_mask: int64 [B, T], right-padded"},
+      {"output", "trace", &output, "safetensors file that gets logits, loss, gradients and generated_ids"},
+      {"gradients", "trace", &gradients, "write the gradient of every adapter tensor as grad.NAME"}};
+  if (!read_config(args, "trace", config, extra)) return 0;
+  const int64_t new_tokens = config.max_new_tokens;
   if (config.model_name_or_path.empty() || batch_file.empty() || output.empty())
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   ModelFiles files = open_model_files(config.model_name_or_path);
@@ -160,6 +150,7 @@ int run_trace(const std::vector<std::string>& args) {
     }
     out.push_back({"generated_ids", Tensor(generated.data(), Dtype::I64, {in.rows, new_tokens})});
   }
+  check_mapped_files();
   write_safetensors(output, out, {{"format", "pt"}});
   return 0;
 }

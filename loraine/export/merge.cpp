@@ -9,6 +9,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/durable_file.h"
+#include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors_layout.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
@@ -91,6 +92,7 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
       if (target != targets.end()) ++report.merged;
       ++report.tensors;
       write_merged(source, *shards[s][i], target == targets.end() ? nullptr : &target->second, write);
+      check_mapped_files();
     });
   }
   report.shards = static_cast<int64_t>(shards.size());
@@ -129,6 +131,7 @@ void check_merge(const Model& model, const AdapterSet* adapter, const std::strin
   };
   Buffer a_memory, b_memory;
   Tensor a = logits(model, adapter, a_memory), b = logits(merged, nullptr, b_memory);
+  check_mapped_files();
   for (int64_t i = 0; i < a.numel(); ++i) {
     double difference = std::abs(static_cast<double>(a.f32()[i]) - static_cast<double>(b.f32()[i]));
     report.largest_difference = std::isfinite(difference) ? std::max(report.largest_difference, difference) : INFINITY;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "loraine/core/error.h"
+#include "loraine/io/mapped_file.h"
 
 namespace loraine {
 namespace {
@@ -149,6 +150,7 @@ Model load_model(ModelFiles& files, bool bf16) {
   if (p.count)
     throw Error(ErrorKind::bad_data, fmt::format("{}: {} tensors disagree with config.json:{}", files.path, p.count, p.problems),
                 "is config.json from another model?");
+  check_mapped_files();
   return model;
 }
 

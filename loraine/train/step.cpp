@@ -6,6 +6,7 @@
 
 #include "loraine/data/batcher.h"
 #include "loraine/data/example.h"
+#include "loraine/io/mapped_file.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/run.h"
@@ -39,6 +40,7 @@ OrderedJson evaluate(Run& run) {
     sequences += sums.sequences;
   }
   run.pass.training = true;
+  check_mapped_files();
   OrderedJson metrics = {{"eval_loss", loss / static_cast<double>(batches)}};
   if (run.config.compute_accuracy) metrics["eval_accuracy"] = accuracy / static_cast<double>(sequences);
   add_speed(metrics, "eval", seconds_now() - begin, n, batches);
@@ -96,6 +98,7 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
 void update(Run& run, double loss) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
+  check_mapped_files();
   double norm = run.optimizer->gradient_norm(run.ctx), rate = run.schedule->rate(s.global_step);
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     std::string culprit = "the loss";

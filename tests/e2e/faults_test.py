@@ -4,24 +4,13 @@ import json
 import pathlib
 import struct
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import tiny_model as tiny
 
 
-class Faults(unittest.TestCase):
-    def setUp(self):
-        self.holder = tempfile.TemporaryDirectory()
-        self.work = pathlib.Path(self.holder.name)
-        self.model = tiny.write_model(self.work / "model")
-        self.data = tiny.write_rows(self.work / "data")
-        self.out = self.work / "out"
-
-    def tearDown(self):
-        self.holder.cleanup()
-
+class Faults(tiny.Case):
     def train(self, **changes):
         return tiny.run(*tiny.train_arguments(self.model, self.data, self.out, **changes))
 

@@ -6,7 +6,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -19,16 +18,7 @@ def losses(folder):
     return [line["loss"] for line in lines if "loss" in line]
 
 
-class Runs(unittest.TestCase):
-    def setUp(self):
-        self.holder = tempfile.TemporaryDirectory()
-        self.work = pathlib.Path(self.holder.name)
-        self.model = tiny.write_model(self.work / "model")
-        self.data = tiny.write_rows(self.work / "data")
-
-    def tearDown(self):
-        self.holder.cleanup()
-
+class Runs(tiny.Case):
     def train(self, name, **changes):
         out = self.work / name
         code, text = tiny.run(*tiny.train_arguments(self.model, self.data, out, **changes))

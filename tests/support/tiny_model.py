@@ -6,6 +6,8 @@ import pathlib
 import random
 import struct
 import subprocess
+import tempfile
+import unittest
 
 root = pathlib.Path(__file__).resolve().parent.parent.parent
 program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
@@ -100,3 +102,16 @@ def train_arguments(model, data, output, **changes):
     )
     settings.update(changes)
     return ["train"] + [word for key, value in settings.items() for word in (f"--{key}", value)]
+
+class Case(unittest.TestCase):
+    """A folder of its own with a model and tokenized rows; runs write to self.out."""
+
+    def setUp(self):
+        self.holder = tempfile.TemporaryDirectory()
+        self.work = pathlib.Path(self.holder.name)
+        self.model = write_model(self.work / "model")
+        self.data = write_rows(self.work / "data")
+        self.out = self.work / "out"
+
+    def tearDown(self):
+        self.holder.cleanup()
