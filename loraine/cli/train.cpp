@@ -100,7 +100,6 @@ int run_train(const std::vector<std::string>& args) {
   TrainInput input;
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;
-  if (c.bf16) print_stderr("bf16: products in bf16 are not built yet; this run computes in f32\n");
   input.folder = open_run_folder(c);
   input.files = open_model_files(c.model_name_or_path);
   ModelText text = open_text(input.files);

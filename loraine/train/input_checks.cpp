@@ -1,4 +1,4 @@
-// A pass over the base weights' bits, and a hash of the encoded data.
+// A pass over the base weights' bits.
 #include "loraine/train/input_checks.h"
 
 #include <fmt/format.h>
@@ -33,13 +33,6 @@ bool finite(const float* x, int64_t n) {
 }
 bool finite(const std::vector<float>& x) { return finite(x.data(), static_cast<int64_t>(x.size())); }
 
-struct Fnv {
-  uint64_t value = 14695981039346656037ull;
-  void add(uint64_t word) {
-    for (int i = 0; i < 64; i += 8) value = (value ^ ((word >> i) & 0xff)) * 1099511628211ull;
-  }
-};
-
 }  // namespace
 
 std::string first_not_finite(const Model& model) {
@@ -61,19 +54,6 @@ std::string first_not_finite(const Model& model) {
   for (const WeightPart& part : model.head.parts)
     if (part.weight.data != model.embedding.data && !finite(part.weight)) return "lm_head.weight";
   return "";
-}
-
-std::string data_fingerprint(const DataSplit& data) {
-  Fnv hash;
-  for (const Dataset* set : {&data.train, &data.eval}) {
-    hash.add(set->examples.size());
-    for (const Example& example : set->examples) {
-      hash.add(example.input_ids.size());
-      for (int32_t id : example.input_ids) hash.add(static_cast<uint32_t>(id));
-      for (int32_t label : example.labels) hash.add(static_cast<uint32_t>(label));
-    }
-  }
-  return fmt::format("{:016x}", hash.value);
 }
 
 }  // namespace loraine
