@@ -78,7 +78,7 @@ LoraConfig read_lora_config(const std::string& folder) {
     throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
   if (json["peft_type"] != "LORA") wrong(file, "peft_type", json["peft_type"], "\"LORA\": other methods are not built yet");
   for (const auto& [key, value] : json.items()) {
-    auto listed = [&](const auto& list) { return std::find(std::begin(list), std::end(list), key) != std::end(list); };
+    auto listed = [&key = key](const auto& list) { return std::find(std::begin(list), std::end(list), key) != std::end(list); };
     if (!listed(kNotBuilt) && !listed(kNoEffect) && !listed(kRead) && !is_off(value))
       wrong(file, key.c_str(), value, "no such key: it may change what the adapter computes, and loraine does not know it");
   }
