@@ -93,10 +93,20 @@ TEST(Arguments, EveryRecordedKeyIsKnownWithItsDefault) {
     if (name == "output_dir" || name == "model_name_or_path") continue;  // null there: trainer_output, and an error
     EXPECT_EQ(ours[name], one["default"]) << name;
     if (one["choices"].is_null()) continue;
-    for (const Option& option : options)
-      if (option.name == name && name != "optim") EXPECT_EQ(Value(option.limits.choices), one["choices"]) << name;
+    for (const Option& option : options) {
+      if (option.name != name || name == "optim") continue;
+      EXPECT_EQ(Value(option.limits.choices), one["choices"]) << name;
+    }
   }
   EXPECT_GT(fields, 70u);
+}
+
+TEST(Arguments, OneYamlDocument) {
+  EXPECT_THROW(yaml_pairs(",rank: 2", "case"), Error);  // yaml-cpp finds documents without end before a stray comma
+  EXPECT_THROW(yaml_value(", 1", "case"), Error);
+  EXPECT_THROW(yaml_pairs("a: 1\n---\na: 2\n", "case"), Error);
+  EXPECT_EQ(yaml_pairs("---\na: 1\n...\n", "case").size(), 1u);
+  EXPECT_TRUE(yaml_pairs("# nothing\n", "case").empty());
 }
 
 TEST(Arguments, FileThenOverrides) {

@@ -2,11 +2,13 @@
 #include "loraine/cli/yaml_values.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cmath>
 #include <limits>
 #include <set>
+#include <sstream>
 
 #include "loraine/core/error.h"
 
@@ -181,12 +183,38 @@ Value convert(const YAML::Node& node, const std::string& name, int depth, int& l
   }
 }
 
+// Counts the documents of a text, and does nothing else with it.
+class DocumentCounter : public YAML::EventHandler {
+ public:
+  std::vector<YAML::Mark> starts;
+
+  void OnDocumentStart(const YAML::Mark& mark) override { starts.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// Refuses a second document. yaml-cpp takes a stray ',' for an empty document and stays before it for ever, so YAML::LoadAll cannot be used.
+void expect_one_document(const std::string& text, const std::string& name) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentCounter counter;
+  while (counter.starts.size() < 2 && parser.HandleNextDocument(counter)) {}
+  if (counter.starts.size() < 2) return;
+  if (counter.starts[0].pos == counter.starts[1].pos) refuse(name, counter.starts[0], "not YAML: a value cannot begin here", "put it in quotes");
+  throw Error(ErrorKind::usage, name + ": more than one YAML document, expected one", "remove the '---' lines");
+}
+
 YAML::Node load(const std::string& text, const std::string& name) {
   if (text.size() > (1 << 20)) throw Error(ErrorKind::usage, name + ": more than 1 MiB of settings");
   try {
-    std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1) throw Error(ErrorKind::usage, name + ": more than one YAML document, expected one", "remove the '---' lines");
-    return documents.empty() ? YAML::Node() : documents[0];
+    expect_one_document(text, name);
+    return YAML::Load(text);
   } catch (const YAML::Exception& error) {
     refuse(name, error.mark, "not YAML: " + error.msg, "check quotes, colons and indentation at this place");
   }

@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(LORAINE_SANITIZE)
 constexpr double kSeconds = 20, kMegabytes = 1e9;  // the sanitizers cost both
 #else
 constexpr double kSeconds = 1.5, kMegabytes = 200;

@@ -156,9 +156,9 @@ struct Parser : ExpressionParser {
       NodePtr branch = make(Kind::Scope);
       branch->body = statements({"elif", "else", "endif"}, false);
       node->body.push_back(std::move(branch));
-      std::string word = next().text;
-      if (word == "elif") continue;
-      if (word == "else") node->orelse = statements({"endif"}, true);
+      const Token word = next();
+      if (word.text == "elif") continue;
+      if (word.text == "else") node->orelse = statements({"endif"}, true);
       return node;
     }
   }

@@ -114,7 +114,7 @@ TEST(TrainerState, EntriesAreBuiltAsTheReferenceHasThem) {
 
 TEST(TrainerState, RefusesDamage) {
   const std::string folder = fresh_folder("damage");
-  for (const std::string text :
+  for (const std::string& text :
        {std::string(""), std::string("[]"), std::string("{\"log_history\": 3}"), std::string("{\"log_history\": [1]}"),
         std::string("{\"a\":") + std::string(5000, '['), std::string("{}")}) {
     write_file(folder + "/trainer_state.json", text);

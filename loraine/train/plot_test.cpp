@@ -61,8 +61,11 @@ TEST(Plot, WritesPngAndSvgOfWhatWasLogged) {
   EXPECT_EQ(names, (std::vector<std::string>{"training_loss.png", "training_loss.svg", "training_eval_loss.png", "training_eval_loss.svg",
                                              "training_eval_accuracy.png", "training_eval_accuracy.svg"}));
   for (const std::string& name : names) {
-    if (name.ends_with(".png")) EXPECT_GT(blue_pixels(folder + "/" + name), 1000) << name;
-    if (name.ends_with(".svg")) EXPECT_NE(read_file(folder + "/" + name).find("</svg>"), std::string::npos) << name;
+    if (name.ends_with(".png")) {
+      EXPECT_GT(blue_pixels(folder + "/" + name), 1000) << name;
+    } else {
+      EXPECT_NE(read_file(folder + "/" + name).find("</svg>"), std::string::npos) << name;
+    }
   }
   EXPECT_EQ(curve_of(log, "loss").values.size(), 200u);
   EXPECT_TRUE(plot_training(folder, {}).empty());
