@@ -103,13 +103,8 @@ struct Chat {
 };
 
 std::vector<int32_t> stop_ids(const Chat& chat) {
-  std::vector<int32_t> ids = chat.model.config.eos_token_ids;
+  std::vector<int32_t> ids = eos_token_ids(chat.files, chat.model.config);
   ids.insert(ids.end(), chat.special.stop.begin(), chat.special.stop.end());
-  if (chat.files.generation_config && chat.files.generation_config->contains("eos_token_id")) {
-    const Json& eos = (*chat.files.generation_config)["eos_token_id"];
-    for (const Json& id : eos.is_array() ? eos : Json::array({eos}))
-      if (id.is_number_integer()) ids.push_back(id.get<int32_t>());
-  }
   if (chat.files.tokenizer_config && chat.files.tokenizer_config->contains("eos_token")) {
     const Json& eos = (*chat.files.tokenizer_config)["eos_token"];
     std::string token = eos.is_string() ? eos.get<std::string>() : eos.is_object() ? eos.value("content", "") : "";

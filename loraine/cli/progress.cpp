@@ -95,7 +95,8 @@ void Progress::draw(const ProgressState& state, bool last) {
     parts.push_back(duration_text(passed / static_cast<double>(done) * static_cast<double>(state.total - state.step)) + " left");
   }
   int64_t memory = state.memory_bytes.value_or(resident_bytes());
-  if (memory > 0) parts.push_back(bytes_text(static_cast<double>(memory)));
+  most_memory_ = std::max(most_memory_, memory);
+  if (most_memory_ > 0) parts.push_back(last ? "peak " + bytes_text(static_cast<double>(most_memory_)) : bytes_text(static_cast<double>(memory)));
 
   if (!terminal_) {
     write_all(fd_, fmt::format("{} {:3.0f}%  {}\n", what_, share * 100, fmt::join(parts, "  ")));

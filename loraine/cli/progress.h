@@ -30,6 +30,7 @@ class Progress {
   bool terminal_;
   double seconds_;
   bool drawn_ = false;
+  int64_t most_memory_ = 0;  // bytes, seen while drawing
   ProgressState state_;
   std::optional<int64_t> first_step_;
   std::chrono::steady_clock::time_point start_, last_draw_;

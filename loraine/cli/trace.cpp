@@ -137,11 +137,7 @@ int run_trace(const std::vector<std::string>& args) {
     Engine engine(model, in.columns + new_tokens, widest);
     GenerateOptions options;
     options.max_new_tokens = new_tokens;
-    options.stop_ids = model.config.eos_token_ids;
-    if (files.generation_config && files.generation_config->contains("eos_token_id")) {
-      const Json& eos = (*files.generation_config)["eos_token_id"];
-      if (eos.is_number_integer()) options.stop_ids = {eos.get<int32_t>()};
-    }
+    options.stop_ids = eos_token_ids(files, model.config);
     for (const Sequence& s : batch.sequences) {
       std::span<const int32_t> prompt(batch.tokens.data() + s.start, static_cast<size_t>(s.length));
       std::vector<int32_t> ids = engine.generate(ctx, prompt, adapted ? &adapter : nullptr, options);

@@ -154,4 +154,14 @@ Model load_model(ModelFiles& files, bool bf16) {
   return model;
 }
 
+std::vector<int32_t> eos_token_ids(const ModelFiles& files, const ModelConfig& config) {
+  std::vector<int32_t> ids;
+  if (files.generation_config && files.generation_config->contains("eos_token_id")) {
+    const Json& eos = (*files.generation_config)["eos_token_id"];
+    for (const Json& id : eos.is_array() ? eos : Json::array({eos}))
+      if (id.is_number_integer()) ids.push_back(id.get<int32_t>());
+  }
+  return ids.empty() ? config.eos_token_ids : ids;
+}
+
 }  // namespace loraine

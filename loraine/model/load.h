@@ -9,4 +9,7 @@ namespace loraine {
 // the instructions.
 Model load_model(ModelFiles& files, bool bf16 = false);
 
+// What ends an answer: generation_config.json's eos_token_id (one or several) where it has any, else config.json's.
+std::vector<int32_t> eos_token_ids(const ModelFiles& files, const ModelConfig& config);
+
 }  // namespace loraine
