@@ -1,4 +1,4 @@
-// Reading and writing adapter_config.json and adapter_model.safetensors.
+// Reading and writing adapter_config.json and adapter_model.safetensors; adapter_model.bin is read too.
 #include "loraine/adapters/peft_files.h"
 
 #include <fmt/format.h>
@@ -144,7 +144,9 @@ LoraConfig read_lora_config(const std::string& folder) {
 
 void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   std::string file = folder + "/adapter_model.safetensors";
-  auto source = open_safetensors(file);
+  const std::string older = folder + "/adapter_model.bin";  // what PEFT wrote before it had safetensors
+  if (!std::filesystem::exists(file) && std::filesystem::exists(older)) file = older;
+  auto source = open_tensor_source(file);
   std::set<std::string> left;
   for (const TensorInfo& info : source->tensors()) left.insert(info.name);
   std::string problems;

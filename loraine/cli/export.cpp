@@ -77,7 +77,7 @@ int run_export(const std::vector<std::string>& args) {
   AdapterSet joined;
   if (all.size() > 1) joined = combine_adapters(all, model.sites());
   const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
-  MergeReport report = merge_to_folder(model, adapter, folder, config.export_size * 1000000000);
+  MergeReport report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format});
   write_text_files(config, files, folder);
   check_merge(model, adapter, folder, report);
   bool narrow = model.embedding.dtype != Dtype::F32;

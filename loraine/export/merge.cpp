@@ -11,6 +11,7 @@
 #include "loraine/io/durable_file.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors_layout.h"
+#include "loraine/io/torch_file.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
 
@@ -59,7 +60,7 @@ void write_merged(const TensorSource& source, const TensorInfo& info, const Targ
 
 }  // namespace
 
-MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, int64_t shard_bytes) {
+MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const MergeFormat& format) {
   const TensorSource& source = *model.source;
   std::map<std::string, Target> targets = merge_targets(model, adapter);
   std::vector<std::vector<const TensorInfo*>> shards(1);
@@ -69,7 +70,7 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
     if (model.config.tie_word_embeddings && info.name == "lm_head.weight") continue;
     const Tensor shape(nullptr, info.dtype, info.shape);
     int64_t bytes = static_cast<int64_t>(shape.bytes());
-    if (in_shard > 0 && in_shard + bytes > shard_bytes) {
+    if (in_shard > 0 && in_shard + bytes > format.shard_bytes) {
       shards.emplace_back();
       in_shard = 0;
     }
@@ -80,23 +81,27 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
   }
   make_folders(folder);
   Json index = {{"metadata", {{"total_parameters", parameters}, {"total_size", total}}}, {"weight_map", Json::object()}};
+  const std::string stem = format.legacy ? "pytorch_model" : "model", extension = format.legacy ? ".bin" : ".safetensors";
   for (size_t s = 0; s < shards.size(); ++s) {
-    std::string name = shards.size() == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
+    const std::string place = shards.size() == 1 ? "" : fmt::format("-{:05}-of-{:05}", s + 1, shards.size());
+    const std::string name = stem + place + extension;
     std::vector<SafetensorsEntry> entries;
     for (const TensorInfo* info : shards[s]) {
       entries.push_back({info->name, info->dtype, info->shape});
       index["weight_map"][info->name] = name;
     }
-    stream_safetensors(folder + "/" + name, entries, {{"format", "pt"}}, [&](size_t i, const WriteBytes& write) {
+    const auto produce = [&](size_t i, const WriteBytes& write) {
       auto target = targets.find(entries[i].name);
       if (target != targets.end()) ++report.merged;
       ++report.tensors;
       write_merged(source, *shards[s][i], target == targets.end() ? nullptr : &target->second, write);
       check_mapped_files();
-    });
+    };
+    if (format.legacy) stream_torch_file(folder + "/" + name, entries, produce);
+    else stream_safetensors(folder + "/" + name, entries, {{"format", "pt"}}, produce);
   }
   report.shards = static_cast<int64_t>(shards.size());
-  if (shards.size() > 1) write_file(folder + "/model.safetensors.index.json", index.dump(2) + "\n");
+  if (shards.size() > 1) write_file(folder + "/" + stem + extension + ".index.json", index.dump(2) + "\n");
   return report;
 }
 

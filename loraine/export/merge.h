@@ -14,9 +14,14 @@ struct MergeReport {
   double largest_difference = 0, largest_logit = 0;  // of the check: merged against base + adapter
 };
 
-// Writes model.safetensors (or shards of at most shard_bytes with an index) into `folder`, one tensor at a time. adapter may be nullptr.
-// Types stay as stored; a tied head is not stored twice.
-MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, int64_t shard_bytes);
+struct MergeFormat {
+  int64_t shard_bytes = 0;  // of a file at most
+  bool legacy = false;      // pytorch_model.bin instead of model.safetensors
+};
+
+// Writes the weights (or shards with an index) into `folder`, one tensor at a time. adapter may be nullptr. Types stay as stored; a tied
+// head is not stored twice.
+MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const MergeFormat& format);
 
 // Logits of the written model against base + adapter on fixed prompts.
 void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report);

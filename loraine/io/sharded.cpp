@@ -1,4 +1,4 @@
-// Sharded safetensors folders: the index names a shard per tensor; every shard is checked like a single file.
+// Sharded folders: the index names a shard per tensor; every shard is checked like a single file.
 #include "loraine/io/sharded.h"
 
 #include <fmt/format.h>
@@ -10,7 +10,6 @@
 #include "loraine/core/error.h"
 #include "loraine/io/json_text.h"
 #include "loraine/io/model_files.h"
-#include "loraine/io/safetensors.h"
 
 namespace loraine {
 namespace {
@@ -33,11 +32,12 @@ class ShardedSource : public TensorSource {
 };
 
 void check_shard_name(const std::string& index_file, const std::string& name) {
+  const char* extension = index_file.ends_with(".bin.index.json") ? ".bin" : ".safetensors";
   bool inside = !name.empty() && name.find('/') == std::string::npos && name.find('\\') == std::string::npos &&
                 name.find('\0') == std::string::npos && name != "." && name != "..";
-  if (!inside || !name.ends_with(".safetensors"))
-    throw Error(ErrorKind::bad_data,
-                index_file + ": names the shard " + in_quotes(name) + ", expected the name of a .safetensors file in the same folder");
+  if (!inside || !name.ends_with(extension))
+    throw Error(ErrorKind::bad_data, index_file + ": names the shard " + in_quotes(name) + ", expected the name of a " + extension +
+                                         " file in the same folder");
 }
 
 }  // namespace
@@ -59,7 +59,7 @@ std::unique_ptr<TensorSource> open_sharded(const std::string& folder, const std:
     std::string file = folder + "/" + name;
     std::unique_ptr<TensorSource> shard;
     try {
-      shard = open_safetensors(file);
+      shard = open_tensor_source(file);
     } catch (const Error& error) { throw with_context(error, "shard listed in " + index_file); }
     for (const std::string& tensor : tensors)
       if (!shard->find(tensor)) problems.push_back(fmt::format("{} should be in {} but is not", in_quotes(tensor), name));

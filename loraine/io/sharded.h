@@ -1,4 +1,4 @@
-// A model cut into several safetensors files by model.safetensors.index.json. Called by open_tensor_source.
+// A model cut into several files by model.safetensors.index.json or pytorch_model.bin.index.json. Called by open_tensor_source.
 #pragma once
 #include <memory>
 #include <string>

@@ -9,6 +9,7 @@
 #include "loraine/io/gguf.h"
 #include "loraine/io/safetensors.h"
 #include "loraine/io/sharded.h"
+#include "loraine/io/torch_file.h"
 
 namespace loraine {
 namespace {
@@ -29,16 +30,16 @@ const TensorInfo* TensorSource::find(std::string_view name) const {
 std::unique_ptr<TensorSource> open_tensor_source(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
-    std::string single = path + "/model.safetensors", index = path + "/model.safetensors.index.json";
-    if (exists(single)) return open_safetensors(single);
-    if (exists(index)) return open_sharded(path, index);
-    bool pickled = exists(path + "/pytorch_model.bin") || exists(path + "/pytorch_model.bin.index.json");
-    throw Error(ErrorKind::bad_data,
-                path + ": has neither model.safetensors nor model.safetensors.index.json" +
-                    (pickled ? ", only pytorch_model.bin, which is not read because a pickle can run code" : ""),
-                pickled ? "save the model again with safe_serialization=True" : "give the folder of a Hugging Face model or a .gguf file");
+    for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
+      const std::string single = path + "/" + name, index = single + ".index.json";
+      if (exists(single)) return open_tensor_source(single);
+      if (exists(index)) return open_sharded(path, index);
+    }
+    throw Error(ErrorKind::bad_data, path + ": has no weights: neither model.safetensors nor pytorch_model.bin, nor the index of one",
+                "give the folder of a Hugging Face model or a .gguf file");
   }
   if (path.ends_with(".gguf")) return open_gguf(path);
+  if (path.ends_with(".bin")) return open_torch_file(path);
   return open_safetensors(path);
 }
 

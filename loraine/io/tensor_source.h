@@ -28,8 +28,8 @@ class TensorSource {
   virtual void read(const TensorInfo& info, const Tensor& out) const = 0;
 };
 
-// path: a *.safetensors file, a *.gguf file, or a folder with model.safetensors or model.safetensors.index.json. Every header is checked
-// before use.
+// path: a *.safetensors, *.gguf or *.bin file, or a folder with model.safetensors or pytorch_model.bin or the index of one. Every header is
+// checked before use.
 std::unique_ptr<TensorSource> open_tensor_source(const std::string& path);
 
 }  // namespace loraine

@@ -6,17 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/text/jinja_eval.h"
+#include "tests/support/sanitized.h"
 
 namespace loraine::jinja {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-#if defined(LORAINE_SANITIZE)
-constexpr double kSeconds = 20, kMegabytes = 1e9;  // the sanitizers cost both
-#else
-constexpr double kSeconds = 1.5, kMegabytes = 200;
-#endif
+constexpr double kSeconds = kSanitized ? 60 : 1.5, kMegabytes = kSanitized ? 1e9 : 200;  // the sanitizers cost both
 
 double resident_mb(const char* key) {
   std::ifstream status("/proc/self/status");

@@ -132,6 +132,7 @@ void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) 
   visit({"export_dir", "export", &c.export_dir, "folder that the merged model is written to"});
   visit({"export_size", "export", &c.export_size, "largest file in GB (10^9 bytes)", between(1, 1e6)});
   visit({"export_device", "export", &c.export_device, "where the merge runs", one_of({"cpu", "auto"})});
+  visit({"export_legacy_format", "export", &c.export_legacy_format, "write pytorch_model.bin instead of model.safetensors"});
 }
 
 bool same_as_default(const Setting& setting, const OtherKey& key) {

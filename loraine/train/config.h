@@ -99,6 +99,7 @@ struct TrainConfig {
   std::optional<std::string> export_dir;
   int64_t export_size = 5;  // largest shard in 10^9 bytes
   std::string export_device = "cpu";
+  bool export_legacy_format = false;
 };
 
 void describe(TrainConfig& config, const OptionVisitor& visit);

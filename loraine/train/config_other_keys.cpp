@@ -57,7 +57,6 @@ const std::vector<OtherKey>& other_keys() {
       {"export_quantization_dataset", false, "null"},
       {"export_quantization_nsamples", false, "128"},
       {"export_quantization_maxlen", false, "1024"},
-      {"export_legacy_format", true, "false"},
       {"export_hub_model_id", true, "null"},
       {"use_kt", true, "false"},
       {"kt_weight_path", false, "null"},
