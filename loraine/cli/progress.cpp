@@ -96,7 +96,8 @@ void Progress::draw(const ProgressState& state, bool last) {
   }
   int64_t memory = state.memory_bytes.value_or(resident_bytes());
   most_memory_ = std::max(most_memory_, memory);
-  if (most_memory_ > 0) parts.push_back(last ? "peak " + bytes_text(static_cast<double>(most_memory_)) : bytes_text(static_cast<double>(memory)));
+  if (most_memory_ > 0)
+    parts.push_back(last ? "peak " + bytes_text(static_cast<double>(most_memory_)) : bytes_text(static_cast<double>(memory)));
 
   if (!terminal_) {
     write_all(fd_, fmt::format("{} {:3.0f}%  {}\n", what_, share * 100, fmt::join(parts, "  ")));

@@ -199,14 +199,16 @@ class DocumentCounter : public YAML::EventHandler {
   void OnMapEnd() override {}
 };
 
-// Refuses a second document. yaml-cpp takes a stray ',' for an empty document and stays before it for ever, so YAML::LoadAll cannot be used.
+// Refuses a second document. yaml-cpp takes a stray ',' for an empty document and stays before it for ever, so YAML::LoadAll cannot be
+// used.
 void expect_one_document(const std::string& text, const std::string& name) {
   std::istringstream stream(text);
   YAML::Parser parser(stream);
   DocumentCounter counter;
   while (counter.starts.size() < 2 && parser.HandleNextDocument(counter)) {}
   if (counter.starts.size() < 2) return;
-  if (counter.starts[0].pos == counter.starts[1].pos) refuse(name, counter.starts[0], "not YAML: a value cannot begin here", "put it in quotes");
+  if (counter.starts[0].pos == counter.starts[1].pos)
+    refuse(name, counter.starts[0], "not YAML: a value cannot begin here", "put it in quotes");
   throw Error(ErrorKind::usage, name + ": more than one YAML document, expected one", "remove the '---' lines");
 }
 

@@ -36,8 +36,8 @@ void check_shard_name(const std::string& index_file, const std::string& name) {
   bool inside = !name.empty() && name.find('/') == std::string::npos && name.find('\\') == std::string::npos &&
                 name.find('\0') == std::string::npos && name != "." && name != "..";
   if (!inside || !name.ends_with(extension))
-    throw Error(ErrorKind::bad_data, index_file + ": names the shard " + in_quotes(name) + ", expected the name of a " + extension +
-                                         " file in the same folder");
+    throw Error(ErrorKind::bad_data,
+                index_file + ": names the shard " + in_quotes(name) + ", expected the name of a " + extension + " file in the same folder");
 }
 
 }  // namespace

@@ -33,7 +33,8 @@ class TorchSource : public TensorSource {
         pickle = &entry;
       }
     if (!pickle)
-      throw Error(ErrorKind::bad_data, path + ": has no entry NAME/data.pkl, as a file of torch.save has", "save the tensors as safetensors");
+      throw Error(ErrorKind::bad_data, path + ": has no entry NAME/data.pkl, as a file of torch.save has",
+                  "save the tensors as safetensors");
     const std::string root = pickle->name.substr(0, pickle->name.size() - 8);
     check_zip_entry(path, file_.data(), *pickle);
     check_byte_order(root);
@@ -51,8 +52,9 @@ class TorchSource : public TensorSource {
       uint64_t bytes = 0;
       if (__builtin_mul_overflow(static_cast<uint64_t>(t.storage_elements), size_of(t.dtype), &bytes) ||
           bytes != storages_[storage->second].size)
-        throw Error(ErrorKind::bad_data, fmt::format("{}: {} should lie in {} elements of {}, and its entry has {} bytes", path,
-                                                     in_quotes(t.name), t.storage_elements, name_of(t.dtype), storages_[storage->second].size));
+        throw Error(ErrorKind::bad_data,
+                    fmt::format("{}: {} should lie in {} elements of {}, and its entry has {} bytes", path, in_quotes(t.name),
+                                t.storage_elements, name_of(t.dtype), storages_[storage->second].size));
       infos_.push_back({t.name, t.dtype, t.shape, name_of(t.dtype), path});
       places_.push_back({storage->second, t.offset, t.stride});
     }
@@ -86,8 +88,7 @@ class TorchSource : public TensorSource {
     for (const ZipEntry& entry : storages_) {
       if (entry.name != root + "byteorder") continue;
       const std::string order(reinterpret_cast<const char*>(file_.data() + entry.offset), std::min<uint64_t>(entry.size, 16));
-      if (order != "little")
-        throw Error(ErrorKind::bad_data, path_ + ": its byte order is " + in_quotes(order) + ", expected \"little\"");
+      if (order != "little") throw Error(ErrorKind::bad_data, path_ + ": its byte order is " + in_quotes(order) + ", expected \"little\"");
     }
   }
   const Place& place_of(const TensorInfo& info) const {

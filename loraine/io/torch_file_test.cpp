@@ -78,7 +78,8 @@ TEST(TorchFile, EveryBitFlipIsSeenOrHarmless) {
     auto source = open_torch_file(file);
     std::vector<float> all;
     for (const TensorInfo& info : source->tensors()) {
-      std::vector<float> values(static_cast<size_t>(Tensor(nullptr, info.dtype, std::span(info.shape).first(std::min<size_t>(4, info.shape.size()))).numel()));
+      std::vector<float> values(
+          static_cast<size_t>(Tensor(nullptr, info.dtype, std::span(info.shape).first(std::min<size_t>(4, info.shape.size()))).numel()));
       if (info.dtype == Dtype::F32 || info.dtype == Dtype::BF16) source->read(info, Tensor(values.data(), Dtype::F32, info.shape));
       all.insert(all.end(), values.begin(), values.end());
     }
@@ -109,21 +110,22 @@ TEST(TorchFile, NothingIsRun) {
   expect_in("protocol 4", refused_pickle("\x80\x04."));
   expect_in("not a tensor", refused_pickle("\x80\x02}X\x01\x00\x00\x00"
                                            "aK\x01s."s));
-  for (const char* broken : {"", "\x80", "\x80\x02", "\x80\x02.", "\x80\x02}", "\x80\x02t.", "\x80\x02h\x07.", "\x80\x02}q\x01u.", "\x80\x02R.",
-                             "\x80\x02Q.", "\x80\x02}}.", "\x80\x02(}.", "\x80\x02}.x", "\x80\x02X\xff\xff\xff\xff", "\x80\x02}(Nu."})
+  for (const char* broken :
+       {"", "\x80", "\x80\x02", "\x80\x02.", "\x80\x02}", "\x80\x02t.", "\x80\x02h\x07.", "\x80\x02}q\x01u.", "\x80\x02R.", "\x80\x02Q.",
+        "\x80\x02}}.", "\x80\x02(}.", "\x80\x02}.x", "\x80\x02X\xff\xff\xff\xff", "\x80\x02}(Nu."})
     EXPECT_NE(refused_pickle(broken), "") << broken;
 }
 
 // The pickle of one tensor "t" in a storage of `elements` floats.
 std::string one_tensor(int elements, const std::string& offset, const std::string& shape, const std::string& stride) {
   auto text = [](const std::string& t) { return "X" + std::string(1, static_cast<char>(t.size())) + std::string(3, '\0') + t; };
-  return "\x80\x02}" + text("t") + "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") +
-         "K" + std::string(1, static_cast<char>(elements)) + "tQ" + offset + "(" + shape + "t(" + stride + "t\x89}tRs.";
+  return "\x80\x02}" + text("t") + "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" + text("0") +
+         text("cpu") + "K" + std::string(1, static_cast<char>(elements)) + "tQ" + offset + "(" + shape + "t(" + stride + "t\x89}tRs.";
 }
 
 TEST(TorchFile, ShapesStayInsideTheirStorage) {
-  const std::string two("K\x02", 2), three("K\x03", 2), zero("K\x00", 2), one("K\x01", 2), huge("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", 10),
-      negative("J\xff\xff\xff\xff", 5);
+  const std::string two("K\x02", 2), three("K\x03", 2), zero("K\x00", 2), one("K\x01", 2),
+      huge("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", 10), negative("J\xff\xff\xff\xff", 5);
   EXPECT_EQ(refused_pickle(one_tensor(6, zero, two + three, three + one)), "");
   EXPECT_EQ(refused_pickle(one_tensor(7, one, two + three, three + one)), "");
   expect_in("beyond its storage", refused_pickle(one_tensor(6, one, two + three, three + one)));

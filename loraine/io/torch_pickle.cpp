@@ -20,11 +20,11 @@ struct StorageType {
   const char* name;
   Dtype dtype;
 };
-constexpr StorageType kStorageTypes[] = {
-    {"torch FloatStorage", Dtype::F32}, {"torch HalfStorage", Dtype::F16}, {"torch BFloat16Storage", Dtype::BF16},
-    {"torch DoubleStorage", Dtype::F64}, {"torch LongStorage", Dtype::I64}, {"torch IntStorage", Dtype::I32},
-    {"torch ShortStorage", Dtype::I16}, {"torch CharStorage", Dtype::I8}, {"torch ByteStorage", Dtype::U8},
-    {"torch BoolStorage", Dtype::Bool}};
+constexpr StorageType kStorageTypes[] = {{"torch FloatStorage", Dtype::F32},     {"torch HalfStorage", Dtype::F16},
+                                         {"torch BFloat16Storage", Dtype::BF16}, {"torch DoubleStorage", Dtype::F64},
+                                         {"torch LongStorage", Dtype::I64},      {"torch IntStorage", Dtype::I32},
+                                         {"torch ShortStorage", Dtype::I16},     {"torch CharStorage", Dtype::I8},
+                                         {"torch ByteStorage", Dtype::U8},       {"torch BoolStorage", Dtype::Bool}};
 constexpr const char* kOrderedDict = "collections OrderedDict";
 constexpr const char* kRebuildTensor = "torch._utils _rebuild_tensor_v2";
 constexpr const char* kRebuildParameter = "torch._utils _rebuild_parameter";
@@ -50,13 +50,41 @@ const char* opcode_name(unsigned char code) {
   static constexpr struct {
     unsigned char code;
     const char* name;
-  } kNames[] = {{'0', "POP"},        {'1', "POP_MARK"},   {'2', "DUP"},          {'F', "FLOAT"},          {'I', "INT"},
-                {'L', "LONG"},       {'P', "PERSID"},     {'S', "STRING"},       {'T', "BINSTRING"},      {'V', "UNICODE"},
-                {'d', "DICT"},       {'g', "GET"},        {'i', "INST"},         {'l', "LIST"},           {'o', "OBJ"},
-                {'p', "PUT"},        {0x81, "NEWOBJ"},    {0x82, "EXT1"},        {0x83, "EXT2"},          {0x84, "EXT4"},
-                {0x8b, "LONG4"},     {'B', "BINBYTES"},   {'C', "SHORT_BINBYTES"}, {0x8c, "SHORT_BINUNICODE"}, {0x8d, "BINUNICODE8"},
-                {0x8e, "BINBYTES8"}, {0x8f, "EMPTY_SET"}, {0x90, "ADDITEMS"},    {0x91, "FROZENSET"},     {0x92, "NEWOBJ_EX"},
-                {0x93, "STACK_GLOBAL"}, {0x94, "MEMOIZE"}, {0x95, "FRAME"},      {0x96, "BYTEARRAY8"},    {0x97, "NEXT_BUFFER"},
+  } kNames[] = {{'0', "POP"},
+                {'1', "POP_MARK"},
+                {'2', "DUP"},
+                {'F', "FLOAT"},
+                {'I', "INT"},
+                {'L', "LONG"},
+                {'P', "PERSID"},
+                {'S', "STRING"},
+                {'T', "BINSTRING"},
+                {'V', "UNICODE"},
+                {'d', "DICT"},
+                {'g', "GET"},
+                {'i', "INST"},
+                {'l', "LIST"},
+                {'o', "OBJ"},
+                {'p', "PUT"},
+                {0x81, "NEWOBJ"},
+                {0x82, "EXT1"},
+                {0x83, "EXT2"},
+                {0x84, "EXT4"},
+                {0x8b, "LONG4"},
+                {'B', "BINBYTES"},
+                {'C', "SHORT_BINBYTES"},
+                {0x8c, "SHORT_BINUNICODE"},
+                {0x8d, "BINUNICODE8"},
+                {0x8e, "BINBYTES8"},
+                {0x8f, "EMPTY_SET"},
+                {0x90, "ADDITEMS"},
+                {0x91, "FROZENSET"},
+                {0x92, "NEWOBJ_EX"},
+                {0x93, "STACK_GLOBAL"},
+                {0x94, "MEMOIZE"},
+                {0x95, "FRAME"},
+                {0x96, "BYTEARRAY8"},
+                {0x97, "NEXT_BUFFER"},
                 {0x98, "READONLY_BUFFER"}};
   for (const auto& known : kNames)
     if (known.code == code) return known.name;
@@ -220,7 +248,8 @@ Index Machine::rebuild_tensor(const std::vector<Index>& arguments) {
     int64_t reach = 0;
     empty = empty || t.shape[i] == 0;
     good = good && !__builtin_mul_overflow(count, std::max<int64_t>(t.shape[i], 1), &count) &&
-           !__builtin_mul_overflow(std::max<int64_t>(t.shape[i], 1) - 1, t.stride[i], &reach) && !__builtin_add_overflow(last, reach, &last);
+           !__builtin_mul_overflow(std::max<int64_t>(t.shape[i], 1) - 1, t.stride[i], &reach) &&
+           !__builtin_add_overflow(last, reach, &last);
   }
   if (!good || (empty ? t.offset > t.storage_elements : last >= t.storage_elements))
     refuse(fmt::format("a tensor of shape [{}], stride [{}], offset {} reaches beyond its storage of {} elements", fmt::join(t.shape, ", "),
@@ -381,7 +410,8 @@ std::string write_state_dict(const std::vector<StateDictEntry>& entries) {
     for (size_t d = stride.size(); d-- > 1;) stride[d - 1] = stride[d] * std::max<int64_t>(entry.shape[d], 1);
     int64_t elements = 1;
     for (int64_t size : entry.shape) elements *= size;
-    const auto* type = std::find_if(std::begin(kStorageTypes), std::end(kStorageTypes), [&](const StorageType& t) { return t.dtype == entry.dtype; });
+    const auto* type =
+        std::find_if(std::begin(kStorageTypes), std::end(kStorageTypes), [&](const StorageType& t) { return t.dtype == entry.dtype; });
     put_text(out, entry.name);
     put_global(out, kRebuildTensor);
     out += "((";

@@ -12,9 +12,9 @@ namespace loraine {
 struct PickledTensor {
   std::string name;
   Dtype dtype = Dtype::F32;
-  std::string storage;              // names the archive's entry data/STORAGE
-  int64_t storage_elements = 0;     // the pickle's word for it, to be checked against the entry
-  int64_t offset = 0;               // elements
+  std::string storage;                 // names the archive's entry data/STORAGE
+  int64_t storage_elements = 0;        // the pickle's word for it, to be checked against the entry
+  int64_t offset = 0;                  // elements
   std::vector<int64_t> shape, stride;  // elements; every index lies within storage_elements, and there are no more indices than those
 };
 

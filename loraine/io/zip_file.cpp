@@ -191,7 +191,8 @@ void ZipWriter::finish() {
     const std::string shown_size = little_endian(long_size ? 0xffffffff : size, 4);
     put(little_endian(kCentral, 4) + little_endian(45, 2) + little_endian(45, 2) + little_endian(kInDescriptor | kUtf8, 2) +
         std::string(6, '\0') + little_endian(w.entry.crc, 4) + shown_size + shown_size + little_endian(w.entry.name.size(), 2) +
-        little_endian(extra.size(), 2) + std::string(10, '\0') + little_endian(long_header ? 0xffffffff : w.header, 4) + w.entry.name + extra);
+        little_endian(extra.size(), 2) + std::string(10, '\0') + little_endian(long_header ? 0xffffffff : w.header, 4) + w.entry.name +
+        extra);
   }
   const uint64_t size = position_ - start, end64 = position_, count = entries_.size();
   put(little_endian(kEnd64, 4) + little_endian(kEnd64Size - 12, 8) + little_endian(45, 2) + little_endian(45, 2) + std::string(8, '\0') +

@@ -94,6 +94,14 @@ class Runs(tiny.Case):
             code, text = tiny.run("trace", "--model_name_or_path", *more, "--batch", self.work / "in.safetensors", "--output", self.work / f"{name}.out")
             self.assertEqual(code, 0, text)
             seen[name] = tiny.read_safetensors(self.work / f"{name}.out")["logits"][1]
+        # once more over the same folder, as pytorch_model.bin: the same weights, and no file of the first export is left to mistake for them
+        code, text = tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", out, "--export_dir", merged,
+                              "--export_legacy_format", "true", "--overwrite_output_dir", "true")
+        self.assertEqual(code, 0, text)
+        self.assertEqual([p.name for p in merged.iterdir() if "model" in p.name], ["pytorch_model.bin"])
+        code, text = tiny.run("trace", "--model_name_or_path", merged, "--batch", self.work / "in.safetensors", "--output", self.work / "legacy.out")
+        self.assertEqual(code, 0, text)
+        self.assertEqual(tiny.read_safetensors(self.work / "legacy.out")["logits"][1], seen["merged"])
         apart = lambda a, b: max(abs(x - y) for x, y in zip(a, b))
         self.assertLess(apart(seen["adapter"], seen["merged"]), 1e-4)
         self.assertGreater(apart(seen["adapter"], seen["base"]), 1e-3)
