@@ -208,7 +208,10 @@ std::optional<std::string> checkpoint_damage(const std::string& folder) {
     const std::string damage = damage_against(folder, parse_json_file(marker));
     if (damage.empty()) return {};
     return damage;
-  } catch (const Error& error) { return error.what(); }
+  } catch (const Error& error) {
+    if (error.kind == ErrorKind::io) throw;  // the disk's fault, not the checkpoint's: an older one would lose steps for nothing
+    return error.what();
+  }
 }
 
 CheckpointList find_checkpoints(const std::string& output_dir) {

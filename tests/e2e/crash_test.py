@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Runs that are killed, stopped or denied the disk at any instant: they resume to the same adapter, byte for byte. The short form runs in
+ctest (label e2e); `./dev crash` runs the long one (LORAINE_CRASH=long): SIGKILL at 200 and SIGTERM at 20 instants, every write, fsync, rename
+and mmap failing once with each of ENOSPC, EIO and EDQUOT."""
+import errno
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import tiny_model as tiny
+
+long = os.environ.get("LORAINE_CRASH") == "long"
+shim = os.environ.get("LORAINE_FAILING_IO", "")
+stopped, io_failed = 75, 6
+
+
+class Crash(tiny.Case):
+    def arguments(self, out, **changes):
+        settings = dict(max_steps=60, save_steps=1, logging_steps=20, save_total_limit=2)
+        settings.update(changes)
+        return tiny.train_arguments(self.model, self.data, out, **settings)
+
+    def finish(self, out, **settings):
+        code, text = tiny.run(*self.arguments(out, **settings))
+        self.assertEqual(code, 0, text)
+        return (out / "adapter_model.safetensors").read_bytes()
+
+    def interrupt(self, kind, wanted, expected):
+        """Interrupts runs at random instants, each going on where the one before was interrupted, until it was done `wanted` times."""
+        draw = random.Random(kind)
+        begin = time.time()
+        whole = self.finish(self.work / "whole")
+        length = time.time() - begin
+        done = rounds = 0
+        while done < wanted:
+            rounds += 1
+            self.assertLess(rounds, 4 * wanted + 20, "the runs end before they can be interrupted")
+            out = self.work / f"out{rounds}"
+            while not (out / "adapter_model.safetensors").exists():
+                process = subprocess.Popen([tiny.program, *map(str, self.arguments(out))], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.PIPE)
+                try:
+                    _, text = process.communicate(timeout=draw.uniform(0, length))
+                    self.assertEqual(process.returncode, 0, text)
+                except subprocess.TimeoutExpired:
+                    process.send_signal(kind)
+                    _, text = process.communicate()
+                    self.assertIn(process.returncode, (*expected, 0), text)
+                    done += process.returncode != 0
+                if done >= wanted:
+                    break
+            self.assertEqual(self.finish(out), whole)
+            shutil.rmtree(out)
+        print(f"{kind.name}: {done} instants, {rounds} runs, each ended in the same adapter")
+
+    def test_kill(self):
+        self.interrupt(signal.SIGKILL, 200 if long else 12, [-signal.SIGKILL])
+
+    def test_stop(self):
+        # before the run listens for the signal it ends as any program does
+        self.interrupt(signal.SIGTERM, 20 if long else 4, [stopped, -signal.SIGTERM])
+
+    def test_every_call_that_can_fail(self):
+        if not shim:
+            self.skipTest("the preloaded library is not built (LORAINE_FAILING_IO)")
+        settings = dict(max_steps=4, save_steps=2, save_total_limit=5)
+        whole = self.finish(self.work / "whole", **settings)
+        half = self.work / "half"  # stopped behind its first checkpoint
+        self.finish(half, **{**settings, "max_steps": 2})
+        for path in half.iterdir():
+            if path.is_file():
+                path.unlink()
+        first = sorted((p.name, p.read_bytes()) for p in (half / "checkpoint-2").iterdir() if p.is_file())
+
+        def run(out, **environment):
+            return subprocess.run([tiny.program, *map(str, self.arguments(out, **settings))], capture_output=True, text=True, timeout=60,
+                                  env={**os.environ, "LD_PRELOAD": shim, **environment})
+
+        counts_file = self.work / "counts"
+        self.assertEqual(run(self.work / "counted", FAIL_COUNTS=str(counts_file)).returncode, 0)
+        counts = {kind: int(n) for kind, n in (line.split() for line in counts_file.read_text().splitlines())}
+        tried = 0
+        for kind, count in counts.items():
+            self.assertGreater(count, 0, kind)
+            for k in range(1, count + 1):
+                for number in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+                    tried += 1
+                    if not long and tried % 17:
+                        continue
+                    out = self.work / f"{kind}{k}"
+                    shutil.copytree(half, out)
+                    done = run(out, FAIL_CALL=f"{kind}:{k}:{number}")
+                    what = f"{kind} {k} of {count} with {errno.errorcode[number]}: exit {done.returncode}\n{done.stderr}"
+                    if done.returncode != 0:
+                        self.assertEqual(done.returncode, io_failed, what)
+                        self.assertIn("error: ", done.stderr, what)
+                    kept = sorted((p.name, p.read_bytes()) for p in (out / "checkpoint-2").iterdir() if p.is_file())
+                    self.assertEqual(kept, first, what)
+                    if (out / "adapter_model.safetensors").exists():
+                        self.assertEqual((out / "adapter_model.safetensors").read_bytes(), whole, what)
+                    self.assertEqual(self.finish(out, **settings) if done.returncode else whole, whole, what)
+                    shutil.rmtree(out)
+        print(f"calls of a run: {counts}")
+
+
+if __name__ == "__main__":
+    unittest.main()
