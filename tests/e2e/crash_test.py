@@ -2,6 +2,7 @@
 """Runs that are killed, stopped or denied the disk at any instant: they resume to the same adapter, byte for byte. The short form runs in
 ctest (label e2e); `./dev crash` runs the long one (LORAINE_CRASH=long): SIGKILL at 200 and SIGTERM at 20 instants, every write, fsync, rename
 and mmap failing once with each of ENOSPC, EIO and EDQUOT."""
+import array
 import errno
 import os
 import pathlib
@@ -108,6 +109,75 @@ class Crash(tiny.Case):
                     self.assertEqual(self.finish(out, **settings) if done.returncode else whole, whole, what)
                     shutil.rmtree(out)
         print(f"calls of a run: {counts}")
+
+    def damage(self, path, run, what):
+        """Flips a bit and cuts the file at every 64th byte; `run` gives the exit code and text. None may end by a signal or without a message."""
+        whole = path.read_bytes()
+        tried = refused = 0
+        try:
+            for at in range(0, len(whole), 64 if long else 64 * 7):
+                flipped = bytearray(whole)
+                flipped[at] ^= 1 << at // 64 % 8
+                for data in (bytes(flipped), whole[:at]):
+                    path.write_bytes(data)
+                    code, text = run()
+                    self.assertIn(code, (0, 2, 3, 5, 6), f"{what}, byte {at}: {text}")
+                    if code:
+                        self.assertRegex(text, r"(?m)^error: .{10,}", f"{what}, byte {at}")
+                    if data == whole[:at]:
+                        self.assertNotEqual(code, 0, f"{what} cut at byte {at} of {len(whole)} was taken for a whole one")
+                    tried += 1
+                    refused += code != 0
+        finally:
+            path.write_bytes(whole)
+        print(f"{what}: {tried} damaged files, {refused} refused, none crashed")
+
+    def test_damaged_files(self):
+        out = self.work / "run"
+        self.finish(out, max_steps=2)
+        ids = array.array("q", [5, 9, 20, 33]).tobytes()
+        batch = self.work / "in.safetensors"
+        tiny.write_safetensors(batch, {"input_ids": ("I64", [1, 4], ids)})
+
+        def trace():
+            return tiny.run("trace", "--model_name_or_path", self.model, "--adapter_name_or_path", out, "--batch", batch, "--output", self.work / "x")
+
+        self.assertEqual(trace()[0], 0)
+        for path in (self.model / "model.safetensors", self.model / "config.json", out / "adapter_model.safetensors", out / "adapter_config.json"):
+            self.damage(path, trace, path.name)
+        for path in sorted((tiny.root / "fuzz/corpus/gguf").iterdir()):
+            copy = self.work / "model.gguf"
+            shutil.copy(path, copy)
+            target = self.work / "converted"
+
+            def convert():
+                shutil.rmtree(target, ignore_errors=True)
+                return tiny.run("convert", copy, target)
+
+            self.damage(copy, convert, f"GGUF {path.name}")
+
+    def test_damaged_checkpoint(self):
+        """A checkpoint has checksums: a damaged one is named and passed over, so that the run ends in the same adapter."""
+        settings = dict(max_steps=3)
+        whole = self.finish(self.work / "whole", **settings)
+        out = self.work / "run"
+        self.finish(out, max_steps=2)
+        for path in out.iterdir():
+            if path.is_file():
+                path.unlink()
+        last = out / "checkpoint-2"
+        for path in sorted(p for p in last.iterdir() if p.is_file()):
+            data = path.read_bytes()
+            for at in range(0, len(data), 64 if long else 64 * 31):
+                copy = self.work / "copy"
+                shutil.copytree(out, copy)
+                flipped = bytearray(data)
+                flipped[at] ^= 1 << at // 64 % 8
+                (copy / "checkpoint-2" / path.name).write_bytes(bytes(flipped))
+                code, text = tiny.run(*self.arguments(copy, **settings))
+                self.assertEqual(code, 0, text)
+                self.assertEqual((copy / "adapter_model.safetensors").read_bytes(), whole, f"{path.name}, byte {at}\n{text}")
+                shutil.rmtree(copy)
 
 
 if __name__ == "__main__":
