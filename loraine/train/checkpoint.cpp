@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -30,37 +30,7 @@ namespace fs = std::filesystem;
   throw Error(ErrorKind::io, fmt::format("{}: {}", path, what), "check free space and permissions");
 }
 
-// CRC-32C (Castagnoli), eight bytes at a time from tables.
-using CrcTables = std::array<std::array<uint32_t, 256>, 8>;
-const CrcTables& crc_tables() {
-  static const CrcTables tables = [] {
-    CrcTables t{};
-    for (uint32_t i = 0; i < 256; ++i) {
-      uint32_t crc = i;
-      for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (crc & 1 ? 0x82f63b78u : 0);
-      t[0][i] = crc;
-    }
-    for (uint32_t i = 0; i < 256; ++i)
-      for (size_t k = 1; k < 8; ++k) t[k][i] = (t[k - 1][i] >> 8) ^ t[0][t[k - 1][i] & 0xff];
-    return t;
-  }();
-  return tables;
-}
-
-uint32_t crc32c(const unsigned char* data, size_t size) {
-  const CrcTables& t = crc_tables();
-  uint32_t crc = ~0u;
-  for (; size >= 8; data += 8, size -= 8) {
-    uint32_t low, high;
-    std::memcpy(&low, data, 4);
-    std::memcpy(&high, data + 4, 4);
-    low ^= crc;
-    crc = t[7][low & 0xff] ^ t[6][(low >> 8) & 0xff] ^ t[5][(low >> 16) & 0xff] ^ t[4][low >> 24] ^ t[3][high & 0xff] ^
-          t[2][(high >> 8) & 0xff] ^ t[1][(high >> 16) & 0xff] ^ t[0][high >> 24];
-  }
-  for (; size > 0; ++data, --size) crc = (crc >> 8) ^ t[0][(crc ^ *data) & 0xff];
-  return ~crc;
-}
+uint32_t checksum(const MappedFile& file) { return static_cast<uint32_t>(crc32_z(0, file.data(), file.size())); }
 
 void sync_path(const std::string& path, bool folder) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | (folder ? O_DIRECTORY : 0));
@@ -142,8 +112,8 @@ std::string damage_against(const std::string& folder, const Json& marker) {
   if (!marker.is_object() || !marker.contains("files") || !marker["files"].is_object()) return "its marker is not one of this program";
   for (auto it = marker["files"].begin(); it != marker["files"].end(); ++it) {
     const std::string& name = it.key();
-    if (!safe_relative(name) || !it->is_object() || !it->contains("bytes") || !it->contains("crc32c") ||
-        !(*it)["bytes"].is_number_unsigned() || !(*it)["crc32c"].is_number_unsigned())
+    if (!safe_relative(name) || !it->is_object() || !it->contains("bytes") || !it->contains("crc32") ||
+        !(*it)["bytes"].is_number_unsigned() || !(*it)["crc32"].is_number_unsigned())
       return "its marker is not one of this program";
     std::error_code failed;
     const std::string path = folder + "/" + name;
@@ -151,7 +121,7 @@ std::string damage_against(const std::string& folder, const Json& marker) {
     const MappedFile file(path);
     const uint64_t expected = (*it)["bytes"].get<uint64_t>();
     if (file.size() != expected) return fmt::format("{} has {} bytes, {} were written", name, file.size(), expected);
-    if (crc32c(file.data(), file.size()) != (*it)["crc32c"].get<uint64_t>()) return name + " has changed since it was written";
+    if (checksum(file) != (*it)["crc32"].get<uint64_t>()) return name + " has changed since it was written";
   }
   return "";
 }
@@ -177,7 +147,7 @@ std::string finish_checkpoint(const std::string& output_dir, int64_t step) {
   for (const std::string& name : files_below(partial)) {
     sync_path(partial + "/" + name, false);
     const MappedFile file(partial + "/" + name);
-    files[name] = {{"bytes", file.size()}, {"crc32c", crc32c(file.data(), file.size())}};
+    files[name] = {{"bytes", file.size()}, {"crc32", checksum(file)}};
   }
   if (files.empty()) throw Error(ErrorKind::internal, fmt::format("{}: a checkpoint without files", partial), "");
   for (fs::recursive_directory_iterator it(partial), end; it != end; ++it)
