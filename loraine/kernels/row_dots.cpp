@@ -82,9 +82,62 @@ HWY_INLINE void dots(float* sums, const void* weight, int64_t stride, int64_t ro
   }
 }
 
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE void pair_dots(float* sums, const void* weight, int64_t stride, int64_t rows, const float* x, int64_t K) {
+  dots<Bf16Elements>(sums, weight, stride, rows, x, K);
+}
+#else
+// bf16 weights two to a 32-bit word: the even element shifted up and the odd one masked are floats already, which is cheaper than widening.
+// The activations are laid apart in the same way, a piece of K at a time.
+HWY_INLINE void pair_dots(float* sums, const void* weight, int64_t stride, int64_t rows, const float* x, int64_t K) {
+  const D d;
+  const hn::Repartition<uint32_t, D> d32;
+  const auto odd_half = hn::Set(d32, 0xffff0000u);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), step = 2 * lanes;
+  constexpr int64_t kPiece = 2048;
+  HWY_ALIGN float apart[kPiece];
+  std::fill(sums, sums + rows, 0.0f);
+  for (int64_t first = 0; first < K; first += kPiece) {
+    const int64_t n = std::min(kPiece, K - first), whole = n / step * step;
+    for (int64_t k = 0; k < whole; k += step) {
+      V even, odd;
+      hn::LoadInterleaved2(d, x + first + k, even, odd);
+      hn::Store(even, d, apart + k);
+      hn::Store(odd, d, apart + k + lanes);
+    }
+    for (int64_t r = 0; r < rows; r += 4) {
+      const int64_t left = rows - r;  // past the end the last row is read again and its sum dropped
+      const uint16_t* w[4];
+      for (int64_t i = 0; i < 4; ++i) w[i] = static_cast<const uint16_t*>(weight) + (r + std::min(i, left - 1)) * stride + first;
+      const int64_t ahead = left >= 8 ? 4 * stride : 0;  // never past the end: an unmapped page is looked up at length
+      V e0 = hn::Zero(d), e1 = e0, e2 = e0, e3 = e0, o0 = e0, o1 = e0, o2 = e0, o3 = e0;
+      auto add = [&](V& even_sum, V& odd_sum, const uint16_t* row, V even, V odd) {
+        const auto pair = hn::BitCast(d32, hn::LoadU(hn::Repartition<uint16_t, D>(), row));
+        even_sum = hn::MulAdd(hn::BitCast(d, hn::ShiftLeft<16>(pair)), even, even_sum);
+        odd_sum = hn::MulAdd(hn::BitCast(d, hn::And(pair, odd_half)), odd, odd_sum);
+      };
+      for (int64_t k = 0; k < whole; k += step) {
+        if (k % 32 == 0)
+          for (const uint16_t* row : w) hwy::Prefetch(row + ahead + k);
+        const V even = hn::Load(d, apart + k), odd = hn::Load(d, apart + k + lanes);
+        add(e0, o0, w[0] + k, even, odd);
+        add(e1, o1, w[1] + k, even, odd);
+        add(e2, o2, w[2] + k, even, odd);
+        add(e3, o3, w[3] + k, even, odd);
+      }
+      float out[4] = {hn::GetLane(hn::SumOfLanes(d, hn::Add(e0, o0))), hn::GetLane(hn::SumOfLanes(d, hn::Add(e1, o1))),
+                      hn::GetLane(hn::SumOfLanes(d, hn::Add(e2, o2))), hn::GetLane(hn::SumOfLanes(d, hn::Add(e3, o3)))};
+      for (int64_t k = whole; k < n; ++k)
+        for (int64_t i = 0; i < 4; ++i) out[i] += bf16_to_f32(w[i][k]) * x[first + k];
+      for (int64_t i = 0; i < 4 && i < left; ++i) sums[r + i] += out[i];
+    }
+  }
+}
+#endif
+
 void RowDots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K) {
   if (dtype == Dtype::F32) dots<F32Elements>(sums, w, stride, rows, x, K);
-  else if (dtype == Dtype::BF16) dots<Bf16Elements>(sums, w, stride, rows, x, K);
+  else if (dtype == Dtype::BF16) pair_dots(sums, w, stride, rows, x, K);
   else dots<F16Elements>(sums, w, stride, rows, x, K);
 }
 
