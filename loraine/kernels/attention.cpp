@@ -9,7 +9,7 @@ void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Te
                    std::span<const Sequence> sequences, const AttentionShape& shape);
 void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse,
                             const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-                            const AttentionShape& shape);
+                            const AttentionShape& shape, const Tensor& by_head);
 
 namespace {
 void check(const char* op, const Tensor& o, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
@@ -37,7 +37,7 @@ void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q
 
 void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
                         const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-                        const AttentionShape& shape) {
+                        const AttentionShape& shape, const Tensor& by_head) {
   const char* op = "attention_backward";
   check(op, o, q, k, v, sequences, shape);
   check_f32(op, "lse", lse, q.rows(), shape.heads);
@@ -45,10 +45,11 @@ void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, cons
   check_f32(op, "d_q", d_q, q.rows(), q.cols());
   check_f32(op, "d_k", d_k, k.rows(), k.cols());
   check_f32(op, "d_v", d_v, k.rows(), k.cols());
+  check_f32(op, "by_head", by_head, q.rows(), 2 * q.cols());
   for (const Sequence& s : sequences) {
     check_op(s.kv_start == s.start && s.kv_length == s.length, op, "keys and values must lie in the batch itself");
   }
-  dispatch(ctx, op, [&] { attention_backward_cpu(d_q, d_k, d_v, d_o, o, lse, q, k, v, sequences, shape); });
+  dispatch(ctx, op, [&] { attention_backward_cpu(d_q, d_k, d_v, d_o, o, lse, q, k, v, sequences, shape, by_head); });
 }
 
 }  // namespace loraine

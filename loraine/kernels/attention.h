@@ -18,9 +18,10 @@ struct AttentionShape {
 // rows may be strided. Query row i of a sequence of length n with kv_length m sees keys 0 … m − n + i.
 void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                std::span<const Sequence> sequences, const AttentionShape& shape);
-// Overwrites d_q, d_k, d_v (training only: kv_start == start, kv_length == length).
+// Overwrites d_q, d_k, d_v (training only: kv_start == start, kv_length == length). by_head [T, 2·H·D] is room for what each query head
+// gives its keys and values, before the heads of a group are added up; every head is an item of work of its own.
 void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
                         const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-                        const AttentionShape& shape);
+                        const AttentionShape& shape, const Tensor& by_head);
 
 }  // namespace loraine

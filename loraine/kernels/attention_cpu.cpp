@@ -1,5 +1,5 @@
 // Tiled attention on the CPU (the online softmax of FlashAttention, Dao et al. 2022). Work items are fixed by the sequences alone: a query
-// tile of one head in the forward, a kv head of one sequence in the backward; each adds up its tiles in ascending order.
+// tile of one head in the forward, a query head of one sequence in the backward; each adds up its tiles in ascending order.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -121,7 +121,8 @@ void forward_row(const Tensor& o, const Tensor& lse, const Tensor& q, const Tens
 }
 
 struct Gradients {
-  const Tensor &d_q, &d_k, &d_v, &d_o, &o, &lse, &q, &k, &v;
+  const Tensor &d_q, &d_o, &o, &lse, &q, &k, &v;
+  Tensor d_k, d_v;  // [T, H·D]: of each query head
 };
 
 // Adds what query rows [row, row + rows) of one head and keys [key, key + n) give each other.
@@ -141,31 +142,38 @@ void backward_tile(const Gradients& g, const AttentionShape& shape, const Sequen
     exp_row(pi + lo, hi - lo, shape.scale, g.lse.f32()[(s.start + row + i) * g.lse.row_stride + head]);
     score_gradient(d_pi + lo, pi + lo, hi - lo, delta[row + i], shape.scale);
   }
-  sgemm_tile(true, false, n, D, rows, 1, p, kKeyTile, d_ot, g.d_o.row_stride, 1, block(g.d_v, key, kv_head), g.d_v.row_stride);
-  sgemm_tile(true, false, n, D, rows, 1, d_p, kKeyTile, qt, g.q.row_stride, 1, block(g.d_k, key, kv_head), g.d_k.row_stride);
+  sgemm_tile(true, false, n, D, rows, 1, p, kKeyTile, d_ot, g.d_o.row_stride, 1, block(g.d_v, key, head), g.d_v.row_stride);
+  sgemm_tile(true, false, n, D, rows, 1, d_p, kKeyTile, qt, g.q.row_stride, 1, block(g.d_k, key, head), g.d_k.row_stride);
   sgemm_tile(false, false, rows, D, n, 1, d_p, kKeyTile, kt, g.k.row_stride, 1, block(g.d_q, row, head), g.d_q.row_stride);
 }
 
-void backward_kv_head(const Gradients& g, const AttentionShape& shape, const Sequence& s, int64_t kv_head) {
-  int64_t D = shape.head_dim, group = shape.heads / shape.kv_heads;
-  auto block = [&](const Tensor& t, int64_t r, int64_t h) { return t.f32() + (s.start + r) * t.row_stride + h * D; };
+void backward_head(const Gradients& g, const AttentionShape& shape, const Sequence& s, int64_t head) {
+  int64_t D = shape.head_dim;
+  auto block = [&](const Tensor& t, int64_t r) { return t.f32() + (s.start + r) * t.row_stride + head * D; };
   float* p = scratch(static_cast<size_t>(2 * kQueryTile * kKeyTile + s.length));
   float *d_p = p + kQueryTile * kKeyTile, *delta = d_p + kQueryTile * kKeyTile;
   for (int64_t i = 0; i < s.length; ++i) {
-    std::fill(block(g.d_k, i, kv_head), block(g.d_k, i, kv_head) + D, 0.0f);
-    std::fill(block(g.d_v, i, kv_head), block(g.d_v, i, kv_head) + D, 0.0f);
+    for (const Tensor* t : {&g.d_k, &g.d_v, &g.d_q}) std::fill(block(*t, i), block(*t, i) + D, 0.0f);
+    delta[i] = dot(block(g.d_o, i), block(g.o, i), D);
   }
-  for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    for (int64_t i = 0; i < s.length; ++i) {
-      std::fill(block(g.d_q, i, head), block(g.d_q, i, head) + D, 0.0f);
-      delta[i] = dot(block(g.d_o, i, head), block(g.o, i, head), D);
-    }
-    for (int64_t row = 0; row < s.length; row += kQueryTile) {
-      int64_t rows = std::min(kQueryTile, s.length - row);
-      int64_t first = keys_of(s, row, shape.window).first / kKeyTile * kKeyTile, last = keys_of(s, row + rows - 1, shape.window).last;
-      for (int64_t key = first; key < last; key += kKeyTile) {
-        backward_tile(g, shape, s, head, row, rows, key, std::min(kKeyTile, last - key), delta, p, d_p);
-      }
+  for (int64_t row = 0; row < s.length; row += kQueryTile) {
+    int64_t rows = std::min(kQueryTile, s.length - row);
+    int64_t first = keys_of(s, row, shape.window).first / kKeyTile * kKeyTile, last = keys_of(s, row + rows - 1, shape.window).last;
+    for (int64_t key = first; key < last; key += kKeyTile)
+      backward_tile(g, shape, s, head, row, rows, key, std::min(kKeyTile, last - key), delta, p, d_p);
+  }
+}
+
+// sum [*, Hkv·D] = by_head [*, H·D] added up over the query heads of each group, for rows [first, first + count).
+void add_up_groups(const Tensor& sum, const Tensor& by_head, const AttentionShape& shape, int64_t first, int64_t count) {
+  int64_t D = shape.head_dim, group = shape.heads / shape.kv_heads;
+  for (int64_t i = first; i < first + count; ++i) {
+    float* to = sum.f32() + i * sum.row_stride;
+    const float* from = by_head.f32() + i * by_head.row_stride;
+    for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head, to += D) {
+      std::copy(from, from + D, to);
+      from += D;
+      for (int64_t h = 1; h < group; ++h, from += D) add_scaled(to, from, 1, D);
     }
   }
 }
@@ -199,10 +207,21 @@ void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Te
 
 void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o, const Tensor& lse,
                             const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-                            const AttentionShape& shape) {
-  Gradients g{d_q, d_k, d_v, d_o, o, lse, q, k, v};
-  parallel_for(static_cast<int64_t>(sequences.size()) * shape.kv_heads,
-               [&](int64_t i) { backward_kv_head(g, shape, sequences[static_cast<size_t>(i / shape.kv_heads)], i % shape.kv_heads); });
+                            const AttentionShape& shape, const Tensor& by_head) {
+  const bool grouped = shape.heads != shape.kv_heads;
+  Gradients g{
+      d_q, d_o, o, lse, q, k, v, grouped ? by_head.col_range(0, q.cols()) : d_k, grouped ? by_head.col_range(q.cols(), q.cols()) : d_v};
+  parallel_for(static_cast<int64_t>(sequences.size()) * shape.heads,
+               [&](int64_t i) { backward_head(g, shape, sequences[static_cast<size_t>(i / shape.heads)], i % shape.heads); });
+  if (!grouped) return;
+  std::vector<std::pair<int64_t, int64_t>> pieces;  // first row, rows
+  for (const Sequence& s : sequences)
+    for (int64_t row = 0; row < s.length; row += kQueryTile) pieces.emplace_back(s.start + row, std::min(kQueryTile, s.length - row));
+  parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    auto [first, count] = pieces[static_cast<size_t>(i)];
+    add_up_groups(d_k, g.d_k, shape, first, count);
+    add_up_groups(d_v, g.d_v, shape, first, count);
+  });
 }
 
 }  // namespace loraine

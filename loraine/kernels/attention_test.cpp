@@ -76,8 +76,9 @@ Results run(std::vector<float> q, std::vector<float> k, std::vector<float> v, st
   Tensor lse = matrix(r.lse, T, a.heads);
   attention(ctx, matrix(r.o, T, C), lse, matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a);
   if (!d_o.empty()) {
+    std::vector<float> by_head(2 * q.size());
     attention_backward(ctx, matrix(r.d_q, T, C), matrix(r.d_k, S, E), matrix(r.d_v, S, E), matrix(d_o, T, C), matrix(r.o, T, C), lse,
-                       matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a);
+                       matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a, matrix(by_head, T, 2 * C));
   }
   return r;
 }

@@ -153,11 +153,13 @@ void block_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, bool 
   {  // x_mid = x + output(attention(rotate(qkv(norm(x)))))
     Tensor d_o = s.scratch(c.q_size()), d_qkv = s.scratch(c.q_size() + 2 * c.kv_size());
     linear_backward(s, trained, d_o, d_x, o, kOutput);
+    size_t before_attention = s.pass.scratch->mark();
     Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()),
            v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
     attention_backward(s.ctx, d_qkv.col_range(0, c.q_size()), d_qkv.col_range(c.q_size(), c.kv_size()),
                        d_qkv.col_range(c.q_size() + c.kv_size(), c.kv_size()), d_o, o, s.rows(a.lse), q, k, v, s.batch.sequences,
-                       s.attention_shape());
+                       s.attention_shape(), s.scratch(2 * c.q_size()));
+    s.pass.scratch->release(before_attention);
     norm_and_rotate_backward(s, d_qkv);
     rms_norm_rebuild(s.ctx, h, x, s.rows(a.rstd1), vector_view(s.weights().input_norm));
     linear_backward(s, trained, first ? Tensor() : d_h, d_qkv, h, kQkv);
@@ -234,7 +236,9 @@ size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std:
     for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, saved_width(adapters, layer, kind));
   int64_t widest = std::max({c.hidden_size, c.intermediate_size, c.q_size()});
   int64_t columns = c.hidden_size + c.intermediate_size + widest;
-  if (training) columns = 2 * c.hidden_size + std::max(2 * c.intermediate_size, 2 * c.q_size() + 2 * c.kv_size()) + widest + ranks;
+  if (training)
+    columns = 2 * c.hidden_size + std::max(2 * c.intermediate_size + widest + ranks,
+                                           2 * c.q_size() + 2 * c.kv_size() + std::max(widest + ranks, 2 * c.q_size()));
   return static_cast<size_t>(rows * columns) * sizeof(float) + 64 * 16;
 }
 
