@@ -126,8 +126,9 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
       if (targets.contains(weight.name)) {
         int64_t r = by_pattern(config.rank_pattern, weight.name, config.r);
         double alpha = by_pattern(config.alpha_pattern, weight.name, config.lora_alpha);
-        if (r <= 0)
-          throw Error(ErrorKind::usage, "rank_pattern gives " + weight.name + " rank " + std::to_string(r) + ", expected a number above 0");
+        if (r <= 0 || r > 65536)
+          throw Error(ErrorKind::usage,
+                      "rank_pattern gives " + weight.name + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
         double scale = alpha / (config.use_rslora ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r));
         parts.push_back({static_cast<int>(p), offset, out, r, static_cast<float>(scale), weight.name});
         any = true;

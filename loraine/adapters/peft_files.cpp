@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -15,6 +16,8 @@
 
 namespace loraine {
 namespace {
+
+using Ordered = nlohmann::ordered_json;  // the first pattern that matches counts
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
 constexpr const char* kNotBuilt[] = {"use_dora",
@@ -51,18 +54,29 @@ constexpr const char* kRead[] = {"peft_type",
                                  "alpha_pattern",
                                  "base_model_name_or_path"};
 
-bool is_off(const Json& value) {
+bool is_off(const Ordered& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) || ((value.is_array() || value.is_object()) && value.empty()) ||
          (value.is_string() && (value.get<std::string>().empty() || value == "none"));
 }
 
-[[noreturn]] void wrong(const std::string& file, const char* key, const Json& value, const std::string& expected) {
+[[noreturn]] void wrong(const std::string& file, const char* key, const Ordered& value, const std::string& expected) {
   throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, expected {}", file, key, value.dump().substr(0, 80), expected));
 }
 
-std::vector<std::string> names(const Json& value, const std::string& file, const char* key) {
+template <class Number>
+bool number_of(const Ordered& value) {
+  if constexpr (std::is_integral_v<Number>) return value.is_number_integer();
+  else return value.is_number() && std::isfinite(value.get<double>());
+}
+
+bool finite(const Tensor& t) {
+  const float* x = t.f32();
+  return std::all_of(x, x + t.numel(), [](float v) { return std::isfinite(v); });
+}
+
+std::vector<std::string> names(const Ordered& value, const std::string& file, const char* key) {
   std::vector<std::string> out;
-  for (const Json& item : value) {
+  for (const Ordered& item : value) {
     if (!item.is_string()) wrong(file, key, value, "a list of module names");
     out.push_back(item.get<std::string>());
   }
@@ -73,7 +87,7 @@ std::vector<std::string> names(const Json& value, const std::string& file, const
 
 LoraConfig read_lora_config(const std::string& folder) {
   std::string file = folder + "/adapter_config.json";
-  Json json = parse_json_file(file);
+  Ordered json = parse_json_file_in_order(file);
   if (!json.is_object() || !json.contains("peft_type"))
     throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
   if (json["peft_type"] != "LORA") wrong(file, "peft_type", json["peft_type"], "\"LORA\": other methods are not built yet");
@@ -88,8 +102,9 @@ LoraConfig read_lora_config(const std::string& folder) {
   LoraConfig config;
   auto number = [&](const char* key, auto& field) {
     if (!json.contains(key) || json[key].is_null()) return;
-    if (!json[key].is_number()) wrong(file, key, json[key], "a number");
-    field = json[key].get<std::decay_t<decltype(field)>>();
+    using Number = std::decay_t<decltype(field)>;
+    if (!number_of<Number>(json[key])) wrong(file, key, json[key], std::is_integral_v<Number> ? "an integer" : "a number");
+    field = json[key].get<Number>();
   };
   number("r", config.r);
   number("lora_alpha", config.lora_alpha);
@@ -102,7 +117,7 @@ LoraConfig read_lora_config(const std::string& folder) {
     config.use_rslora = json["use_rslora"].get<bool>();
   }
   if (json.contains("init_lora_weights")) {
-    const Json& init = json["init_lora_weights"];
+    const Ordered& init = json["init_lora_weights"];
     config.init_lora_weights = init.is_boolean()  ? (init.get<bool>() ? "true" : "false")
                                : init.is_string() ? init.get<std::string>()
                                                   : "true";
@@ -110,28 +125,29 @@ LoraConfig read_lora_config(const std::string& folder) {
       wrong(file, "init_lora_weights", init,
             "true, false or \"gaussian\": other values change the base model, which loraine does not build yet");
   }
-  const Json targets = json.value("target_modules", Json());
+  const Ordered targets = json.value("target_modules", Ordered());
   if (targets.is_string() && targets != "all-linear") config.target_regex = targets.get<std::string>();
   else if (targets.is_string()) set_targets(config, "all");
   else if (targets.is_array()) config.target_modules = names(targets, file, "target_modules");
   else if (targets.is_null()) config.target_modules = {"q_proj", "v_proj"};
   else wrong(file, "target_modules", targets, "a list of names, a pattern or null");
-  const Json exclude = json.value("exclude_modules", Json());
+  const Ordered exclude = json.value("exclude_modules", Ordered());
   if (exclude.is_string()) config.exclude_regex = exclude.get<std::string>();
   else if (exclude.is_array()) config.exclude_modules = names(exclude, file, "exclude_modules");
-  const Json layers = json.value("layers_to_transform", Json());
+  const Ordered layers = json.value("layers_to_transform", Ordered());
   if (layers.is_number_integer()) config.layers_to_transform = {layers.get<int64_t>()};
   else if (layers.is_array())
-    for (const Json& layer : layers) {
+    for (const Ordered& layer : layers) {
       if (!layer.is_number_integer()) wrong(file, "layers_to_transform", layers, "a list of layer numbers");
       config.layers_to_transform.push_back(layer.get<int64_t>());
     }
   auto pattern = [&](const char* key, auto& field) {
-    const Json value = json.value(key, Json::object());
+    const Ordered value = json.value(key, Ordered::object());
     if (!value.is_object()) wrong(file, key, value, "an object of name: number");
     for (const auto& [name, n] : value.items()) {
-      if (!n.is_number()) wrong(file, key, value, "an object of name: number");
       using Number = typename std::decay_t<decltype(field)>::value_type::second_type;
+      if (!number_of<Number>(n))
+        wrong(file, key, value, std::is_integral_v<Number> ? "an object of name: integer" : "an object of name: number");
       field.emplace_back(name, n.template get<Number>());
     }
   };
@@ -174,12 +190,15 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
       problem(fmt::format("{}: has rank {}, adapter_config.json says {}", p.name, info->shape[is_a ? 0 : 1], r));
     else if (stored.shape_text() != p.value.shape_text())
       problem(fmt::format("{}: file has {}, model and config imply {}", p.name, stored.shape_text(), p.value.shape_text()));
-    else source->read(*info, p.value);
+    else {
+      source->read(*info, p.value);
+      if (!finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
+    }
   }
   for (const std::string& name : left) problem(name + ": belongs to no module that the config targets in this model");
   if (count)
     throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),
-                "is the adapter for another model?");
+                "is the adapter for another model, or its file damaged?");
 }
 
 AdapterSet load_adapter(const std::vector<const Weight*>& sites, const std::string& folder, bool trained, LoraConfig* config_out) {

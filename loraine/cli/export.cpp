@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "loraine/adapters/peft_files.h"
@@ -14,6 +15,7 @@
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/load.h"
+#include "loraine/train/input_checks.h"
 
 namespace loraine {
 namespace {
@@ -31,6 +33,20 @@ void check_folder(const TrainConfig& c, const std::string& folder) {
   if (!fs::is_directory(folder, ignored)) throw Error(ErrorKind::usage, "export_dir " + folder + " is not a folder", "choose another name");
   if (!fs::is_empty(folder, ignored) && !c.overwrite_output_dir)
     throw Error(ErrorKind::usage, "export_dir " + folder + " is not empty", "choose another folder, or set overwrite_output_dir: true");
+}
+
+// What makes a folder loadable goes before new files come, and when the merge fails its check.
+void remove_model(const std::string& folder) {
+  std::error_code ignored;
+  fs::remove(folder + "/config.json", ignored);
+  for (fs::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored)) {
+    const std::string name = it->path().filename().string();
+    std::error_code failed;
+    const std::string bare = name.ends_with(".index.json") ? name.substr(0, name.size() - 11) : name;
+    if ((bare.starts_with("model") && bare.ends_with(".safetensors")) || (bare.starts_with("pytorch_model") && bare.ends_with(".bin")))
+      fs::remove(it->path(), failed);
+    if (failed) throw Error(ErrorKind::io, it->path().string() + ": cannot be removed: " + failed.message(), "check permissions");
+  }
 }
 
 // Tokenizer, template and Modelfile. The template is the one named, else the one that the model's own chat template amounts to.
@@ -63,6 +79,11 @@ int run_export(const std::vector<std::string>& args) {
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path);
   Model model = load_model(files);
+  if (const std::string name = first_not_finite(model); !name.empty()) {
+    const std::string text = fmt::format("{}: {} holds values that are not finite numbers", model.path, name);
+    if (config.strict) throw Error(ErrorKind::numeric, text, "give a sound base, or leave strict out");
+    print_stderr("warning: " + text + "\n");
+  }
   std::vector<AdapterSet> sets;
   for (const std::string& path : split_list(config.adapter_name_or_path)) {
     LoraConfig lora;
@@ -77,6 +98,7 @@ int run_export(const std::vector<std::string>& args) {
   AdapterSet joined;
   if (all.size() > 1) joined = combine_adapters(all, model.sites());
   const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
+  remove_model(folder);
   MergeReport report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format});
   write_text_files(config, files, folder);
   check_merge(model, adapter, folder, report);
@@ -86,11 +108,17 @@ int run_export(const std::vector<std::string>& args) {
                            report.shards == 1 ? "" : "s"));
   print_stderr(fmt::format("check: largest difference of logits, merged against base + adapter: {:.3g} (tolerance {:.3g})\n",
                            report.largest_difference, tolerance));
-  if (!(report.largest_difference <= tolerance))
-    throw Error(ErrorKind::numeric,
-                fmt::format("{}: the merged model differs from base + adapter by {:.3g} in its logits, more than {:.3g}", folder,
-                            report.largest_difference, tolerance),
-                "do not use the folder");
+  if (!(report.largest_difference <= tolerance)) {
+    remove_model(folder);
+    if (!std::isfinite(report.largest_difference))
+      throw Error(ErrorKind::numeric, folder + ": the logits of the merged model are not finite numbers, so its files were removed",
+                  "look for NaN and infinity in the base and the adapters");
+    throw Error(ErrorKind::internal,
+                fmt::format("{}: the merged model differs from base + adapter by {:.3g} in its logits, more than {:.3g}, so its files were "
+                            "removed",
+                            folder, report.largest_difference, tolerance),
+                "this is a bug in loraine or a fault of the disk, please report it");
+  }
   return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
+#include "loraine/core/context.h"
 #include "loraine/core/describe.h"
 #include "loraine/core/error.h"
 
@@ -51,6 +52,7 @@ int run_program(const std::vector<std::string>& words) {
   try {
     if (words.empty() || words[0] == "--help" || words[0] == "-h") return run_help({});
     if (words[0] == "--version") return run_version({});
+    start_threads();
     return run_command(words[0], {words.begin() + 1, words.end()});
   } catch (const Error& error) {
     print_error(error.what(), error.hint);

@@ -66,6 +66,19 @@ Batch to_batch(const TraceInput& in, int64_t vocab, std::vector<int64_t>& from, 
   return batch;
 }
 
+// One adapter, or several that are on together, as if merged in turn.
+AdapterSet open_adapters(const Model& model, const std::vector<std::string>& folders, bool gradients) {
+  if (folders.size() == 1) return load_adapter(model.sites(), folders[0], true);
+  if (gradients || folders.empty())
+    throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path names {} adapters, and gradients are those of one", folders.size()),
+                "merge the earlier ones with loraine export, or leave gradients out");
+  std::vector<AdapterSet> sets;
+  for (const std::string& folder : folders) sets.push_back(load_adapter(model.sites(), folder, false));
+  std::vector<const AdapterSet*> all;
+  for (const AdapterSet& set : sets) all.push_back(&set);
+  return combine_adapters(all, model.sites());
+}
+
 }  // namespace
 
 int run_trace(const std::vector<std::string>& args) {
@@ -85,7 +98,7 @@ int run_trace(const std::vector<std::string>& args) {
   Model model = load_model(files, config.bf16);
   AdapterSet adapter;
   bool adapted = config.adapter_name_or_path.has_value();
-  if (adapted) adapter = load_adapter(model.sites(), *config.adapter_name_or_path, true);
+  if (adapted) adapter = open_adapters(model, split_list(config.adapter_name_or_path), gradients);
   auto source = open_safetensors(batch_file);
   TraceInput in;
   in.ids = read_i64(*source, batch_file, "input_ids", in, true);

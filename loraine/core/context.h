@@ -16,5 +16,7 @@ struct Context {
 
 // Number of OpenMP threads in use. Results never depend on it: work is cut into fixed tiles.
 int thread_count();
+// Starts the pool now. libgomp ends the program where it cannot start a thread; this throws out_of_memory instead.
+void start_threads();
 
 }  // namespace loraine

@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <map>
-#include <set>
 
 #include "loraine/core/error.h"
 #include "loraine/io/durable_file.h"
@@ -60,19 +58,6 @@ void write_merged(const TensorSource& source, const TensorInfo& info, const Targ
   write(out.data, out.bytes());
 }
 
-// Weights of an earlier export into the same folder: a reader could take them for the new ones.
-void remove_other_weights(const std::string& folder, const std::set<std::string>& written) {
-  std::vector<std::filesystem::path> old;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    const std::string bare = name.ends_with(".index.json") ? name.substr(0, name.size() - 11) : name;
-    const bool weights =
-        (bare.starts_with("model") && bare.ends_with(".safetensors")) || (bare.starts_with("pytorch_model") && bare.ends_with(".bin"));
-    if (weights && !written.contains(name)) old.push_back(entry.path());
-  }
-  for (const auto& path : old) std::filesystem::remove(path);
-}
-
 }  // namespace
 
 MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const MergeFormat& format) {
@@ -96,12 +81,10 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
   }
   make_folders(folder);
   Json index = {{"metadata", {{"total_parameters", parameters}, {"total_size", total}}}, {"weight_map", Json::object()}};
-  std::set<std::string> written;
   const std::string stem = format.legacy ? "pytorch_model" : "model", extension = format.legacy ? ".bin" : ".safetensors";
   for (size_t s = 0; s < shards.size(); ++s) {
     const std::string place = shards.size() == 1 ? "" : fmt::format("-{:05}-of-{:05}", s + 1, shards.size());
     const std::string name = stem + place + extension;
-    written.insert(name);
     std::vector<SafetensorsEntry> entries;
     for (const TensorInfo* info : shards[s]) {
       entries.push_back({info->name, info->dtype, info->shape});
@@ -118,12 +101,7 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
     else stream_safetensors(folder + "/" + name, entries, {{"format", "pt"}}, produce);
   }
   report.shards = static_cast<int64_t>(shards.size());
-  const std::string index_name = stem + extension + ".index.json";
-  if (shards.size() > 1) {
-    write_file(folder + "/" + index_name, index.dump(2) + "\n");
-    written.insert(index_name);
-  }
-  remove_other_weights(folder, written);
+  if (shards.size() > 1) write_file(folder + "/" + stem + extension + ".index.json", index.dump(2) + "\n");
   return report;
 }
 

@@ -100,9 +100,7 @@ struct CountingIterator {
   bool operator!=(const CountingIterator& other) const { return at != other.at; }
 };
 
-}  // namespace
-
-Json parse_json_file(const std::string& path) {
+std::string checked_text(const std::string& path) {
   std::string text = read_file(path, kMaxJsonFile);
   if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
   size_t nul = text.find('\0');
@@ -110,7 +108,12 @@ Json parse_json_file(const std::string& path) {
   size_t consumed = 0;
   Strict strict(path, text, consumed);
   Json::sax_parse(CountingIterator{text.data(), &consumed}, CountingIterator{text.data() + text.size(), &consumed}, &strict);
-  return Json::parse(text);
+  return text;
 }
+
+}  // namespace
+
+Json parse_json_file(const std::string& path) { return Json::parse(checked_text(path)); }
+nlohmann::ordered_json parse_json_file_in_order(const std::string& path) { return nlohmann::ordered_json::parse(checked_text(path)); }
 
 }  // namespace loraine

@@ -24,6 +24,7 @@ struct ModelFiles {
 
 ModelFiles open_model_files(const std::string& path);  // folder or *.gguf
 Json parse_json_file(const std::string& path);         // bad_data with file, line and column; duplicate keys refused; depth limited
+nlohmann::ordered_json parse_json_file_in_order(const std::string& path);  // keys as they stand in the file
 void convert_gguf(const std::string& gguf,
                   const std::string& folder);  // writes the Hugging Face folder (model.safetensors in F32/F16/BF16, tokenizer, configs)
 

@@ -33,34 +33,8 @@ std::optional<size_t> number_in(const std::string& path) {  // "max" and an abse
   return {};
 }
 
-struct Limit {
-  size_t bytes;
-  std::string name;
-};
-
-void keep_lower(std::optional<Limit>& lowest, std::optional<size_t> bytes, const std::string& name) {
-  if (bytes && (!lowest || *bytes < lowest->bytes)) lowest = Limit{*bytes, name};
-}
-
-// Of the process's group and all above it.
-std::optional<Limit> cgroup_limit() {
-  std::optional<Limit> lowest;
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == line.npos || second == line.npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string path = line.substr(second + 1);
-    const bool v1 = ("," + controllers + ",").find(",memory,") != std::string::npos;
-    if (!controllers.empty() && !v1) continue;
-    const std::string root = v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup", file = v1 ? "/memory.limit_in_bytes" : "/memory.max";
-    for (;;) {
-      keep_lower(lowest, number_in(root + (path == "/" ? "" : path) + file), "the cgroup's limit (" + file.substr(1) + ")");
-      if (path.empty() || path == "/") break;
-      path.resize(path.rfind('/') == path.npos ? 0 : path.rfind('/'));
-    }
-  }
-  return lowest;
+void keep_lower(std::optional<MemoryLimit>& lowest, std::optional<size_t> bytes, const std::string& name) {
+  if (bytes && (!lowest || *bytes < lowest->bytes)) lowest = MemoryLimit{*bytes, name};
 }
 
 std::string mib(size_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 20) - 1) >> 20); }
@@ -73,6 +47,27 @@ std::string mib(size_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 20) 
 
 }  // namespace
 
+std::optional<MemoryLimit> cgroup_limit(const std::string& root) {
+  std::optional<MemoryLimit> lowest;
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == line.npos || second == line.npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    std::string path = line.substr(second + 1);
+    const bool v1 = ("," + controllers + ",").find(",memory,") != std::string::npos;
+    if (!controllers.empty() && !v1) continue;
+    const std::string mount = root + (v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup"),
+                      file = v1 ? "/memory.limit_in_bytes" : "/memory.max";
+    for (;;) {
+      keep_lower(lowest, number_in(mount + (path == "/" ? "" : path) + file), "the cgroup's limit (" + file.substr(1) + ")");
+      if (path.empty() || path == "/") break;
+      path.resize(path.rfind('/') == path.npos ? 0 : path.rfind('/'));
+    }
+  }
+  return lowest;
+}
+
 size_t resident_size() { return statm().resident; }
 
 void check_memory(size_t peak, size_t more) {
@@ -81,7 +76,7 @@ void check_memory(size_t peak, size_t more) {
     const size_t needed = statm().total + more;
     if (needed > space.rlim_cur) does_not_fit(needed, space.rlim_cur, "the limit of address space (ulimit -v)");
   }
-  std::optional<Limit> limit = cgroup_limit();
+  std::optional<MemoryLimit> limit = cgroup_limit();
   const size_t physical = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
   keep_lower(limit, physical, "the machine's memory");
   if (limit && peak > limit->bytes) does_not_fit(peak, limit->bytes, limit->name);

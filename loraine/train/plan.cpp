@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_files.h"
@@ -30,6 +31,13 @@ int64_t worst_rows(const std::vector<Example>& examples, int64_t batch_size) {
   return rows;
 }
 
+bool inside(const std::string& path, const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::error_code failed;
+  const fs::path relative = fs::weakly_canonical(path, failed).lexically_relative(fs::weakly_canonical(folder, failed));
+  return !failed && !relative.empty() && relative != "." && *relative.begin() != "..";
+}
+
 // Code and tables of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
 constexpr size_t kStepOverhead = 4u << 20;
 
@@ -38,6 +46,11 @@ constexpr size_t kStepOverhead = 4u << 20;
 void attach(Run& run) {
   const TrainConfig& c = run.config;
   std::vector<std::string> folders = split_list(c.adapter_name_or_path);
+  if (c.overwrite_output_dir && run.input.folder.resume_from.empty())
+    for (const std::string& folder : folders)
+      if (inside(folder, c.output_dir))
+        throw Error(ErrorKind::usage, fmt::format("the adapter {} lies in output_dir, and overwrite_output_dir would remove it", folder),
+                    "choose another output_dir");
   const size_t merged = c.create_new_adapter || folders.empty() ? folders.size() : folders.size() - 1;
   for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
     LoraConfig config;

@@ -60,6 +60,7 @@ void plan(Run& run);
 double step(Run& run, const std::vector<int64_t>* order, int64_t first,
             int64_t last);  // gradients of micro-batches [first, last); the loss
 void update(Run& run, double loss);
+void check_moments(Run& run);  // before they are saved
 OrderedJson evaluate(Run& run);
 void evaluate_and_note(Run& run);
 void log(Run& run, OrderedJson values);

@@ -50,6 +50,7 @@ ModelCard card_of(const Run& run) {
 void save_checkpoint(Run& run) {
   TrainerState& s = run.state;
   const std::string& out = run.config.output_dir;
+  check_moments(run);
   std::string folder = begin_checkpoint(out, s.global_step);
   write_peft(run.adapter, run.lora, folder);
   write_tokenizer_files(run.input.files, folder);

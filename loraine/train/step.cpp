@@ -23,7 +23,22 @@ Batch batch_of(const std::vector<Example>& examples, const std::vector<int64_t>*
   return batch;
 }
 
+// Ends the run, naming where to go on.
+[[noreturn]] void not_finite(const Run& run, const std::string& what) {
+  const std::vector<Checkpoint> saved = find_checkpoints(run.config.output_dir).complete;
+  throw Error(ErrorKind::numeric,
+              fmt::format("{}; the last good step is {}, {}", what, run.state.global_step,
+                          saved.empty() ? "and no checkpoint was saved" : "the newest checkpoint " + saved.front().path),
+              "lower learning_rate, or look for NaN in the base weights");
+}
+
 }  // namespace
+
+void check_moments(Run& run) {
+  for (const Moments& of : run.optimizer->moments())
+    if (!std::isfinite(sum_of_squares(run.ctx, of.m) + sum_of_squares(run.ctx, of.v)))
+      not_finite(run, fmt::format("step {}: the optimizer's state of {} is not finite", run.state.global_step, of.name));
+}
 
 OrderedJson evaluate(Run& run) {
   const std::vector<Example>& examples = run.input.data.eval.examples;
@@ -41,6 +56,8 @@ OrderedJson evaluate(Run& run) {
   }
   run.pass.training = true;
   check_mapped_files();
+  if (!std::isfinite(loss))
+    not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
   OrderedJson metrics = {{"eval_loss", loss / static_cast<double>(batches)}};
   if (run.config.compute_accuracy) metrics["eval_accuracy"] = accuracy / static_cast<double>(sequences);
   add_speed(metrics, "eval", seconds_now() - begin, n, batches);
@@ -107,13 +124,14 @@ void update(Run& run, double loss) {
         culprit = "the gradient of " + p.name;
         break;
       }
-    throw Error(ErrorKind::numeric,
-                fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm),
-                "lower learning_rate, or look for NaN in the base weights; the last checkpoint is good");
+    not_finite(run, fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm));
   }
   AdamW options{static_cast<float>(rate),           static_cast<float>(c.adam_beta1),   static_cast<float>(c.adam_beta2),
                 static_cast<float>(c.adam_epsilon), static_cast<float>(c.weight_decay), s.global_step + 1};
   run.optimizer->step(run.ctx, options, norm, c.max_grad_norm);
+  for (const Parameter& p : run.optimizer->parameters())
+    if (!std::isfinite(sum_of_squares(run.ctx, p.value)))
+      not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));
   ++s.global_step;
   ++run.own_steps;
   run.loss_total += loss;

@@ -13,6 +13,7 @@ root = pathlib.Path(__file__).resolve().parent.parent.parent
 program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
 
 vocab, channels, inner, layers, heads, kv_heads = 64, 16, 32, 2, 4, 2
+large = dict(vocab=8000, channels=256, inner=688, layers=8, heads=8, kv_heads=4)  # for figures of memory
 
 
 def run(*arguments, cwd=None):
@@ -45,14 +46,15 @@ def read_safetensors(path):
     return result
 
 
-def llama_tensors(seed=1):
+def llama_tensors(seed=1, vocab=vocab, channels=channels, inner=inner, layers=layers, heads=heads, kv_heads=kv_heads):
     draw = random.Random(seed)
 
     def weight(*shape, mean=0.0, spread=0.15):
         count = 1
         for size in shape:
             count *= size
-        return "F32", list(shape), array.array("f", [draw.gauss(mean, spread) for _ in range(count)]).tobytes()
+        block = array.array("f", [draw.gauss(mean, spread) for _ in range(min(count, 4099))])  # large ones repeat it
+        return "F32", list(shape), (block * (count // len(block) + 1))[:count].tobytes()
 
     head = channels // heads
     tensors = {"model.embed_tokens.weight": weight(vocab, channels), "model.norm.weight": weight(channels, mean=1.0)}
@@ -69,16 +71,18 @@ def llama_tensors(seed=1):
     return tensors
 
 
-def write_model(folder):
+def write_model(folder, seed=1, **sizes):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
+    size = dict(vocab=vocab, channels=channels, inner=inner, layers=layers, heads=heads, kv_heads=kv_heads) | sizes
     config = dict(
-        architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=vocab, hidden_size=channels, intermediate_size=inner,
-        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=128, rms_norm_eps=1e-6,
+        architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=size["vocab"], hidden_size=size["channels"],
+        intermediate_size=size["inner"], num_hidden_layers=size["layers"], num_attention_heads=size["heads"],
+        num_key_value_heads=size["kv_heads"], max_position_embeddings=1024 if sizes else 128, rms_norm_eps=1e-6,
         rope_theta=10000.0, tie_word_embeddings=False, hidden_act="silu", bos_token_id=1, eos_token_id=2, pad_token_id=0, torch_dtype="float32",
     )
     (folder / "config.json").write_text(json.dumps(config))
-    write_safetensors(folder / "model.safetensors", llama_tensors())
+    write_safetensors(folder / "model.safetensors", llama_tensors(seed, **size))
     return folder
 
 
