@@ -254,5 +254,19 @@ TEST(Tokenizer, ComposesOnlyWhereNeeded) {
   EXPECT_EQ(make(p)->encode("xa\u0302\u0323\u2126e"), (Ids{8, 7, 9, 0}));
 }
 
+// As the library, whose tables end with Unicode 9: U+A82C (class 9 since Unicode 13) is no mark to it, so what follows is not sorted
+// before it and does not reach over it; the pair U+11935 U+11930 does not compose, and U+32FF is its own NFKD.
+TEST(Tokenizer, NormalFormsAreThoseOfUnicode9) {
+  Parts p;
+  p.normalizer = R"({"type":"NFC"})";
+  p.vocab = "{\"\u05C7\":0,\"\uA82C\":1,\"\u0332\":2,\"k\":3,\"e\":4,\"\u0301\":5,\"\U00011935\":6,\"\U00011930\":7,\"\u32FF\":8,\"é\":9}";
+  p.merges = "[]";
+  EXPECT_EQ(make(p)->encode("k\u05C7\uA82C\u0332"), (Ids{3, 0, 1, 2}));
+  EXPECT_EQ(make(p)->encode("e\uA82C\u0301e\u0301"), (Ids{4, 1, 5, 9}));
+  EXPECT_EQ(make(p)->encode("\U00011935\U00011930"), (Ids{6, 7}));
+  p.normalizer = R"({"type":"NFKD"})";
+  EXPECT_EQ(make(p)->encode("\u32FF"), (Ids{8}));
+}
+
 }  // namespace
 }  // namespace loraine

@@ -97,7 +97,43 @@ bool is_punctuation(char32_t c) {
   return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
 }
 
-static int combining_class(utf8proc_int32_t c) { return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class; }
+// The library's normal forms are those of Unicode 9: a later character stays as it is, sorts no marks and composes with nothing.
+// Only characters that utf8proc's newer tables treat otherwise are listed, with whole later blocks around them.
+static bool later_than_unicode_9(utf8proc_int32_t c) {
+  static constexpr std::array<std::array<utf8proc_int32_t, 2>, 46> kLater = {
+      {{0x7FD, 0x7FD},     {0x897, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},     {0xD3B, 0xD3C},
+       {0xEBA, 0xEBA},     {0xECE, 0xECE},     {0x1715, 0x1715},   {0x1ABF, 0x1AEB},   {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},
+       {0xA7F1, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x105C0, 0x105FF}, {0x10781, 0x107BA}, {0x10D24, 0x10D27},
+       {0x10D69, 0x10D6D}, {0x10EAB, 0x10EAC}, {0x10EFA, 0x10EFF}, {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070},
+       {0x1133B, 0x1133B}, {0x11380, 0x113FF}, {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11900, 0x11946}, {0x119E0, 0x119E0},
+       {0x11A00, 0x11AFF}, {0x11D00, 0x11DFF}, {0x11F00, 0x11F5F}, {0x16100, 0x1613F}, {0x16D40, 0x16D7F}, {0x16FF0, 0x16FF6},
+       {0x1CCD6, 0x1CCF9}, {0x1E030, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+       {0x1E5EE, 0x1E5EF}, {0x1E6E0, 0x1E6FF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}}};
+  if (c < kLater.front()[0]) return false;
+  auto range = std::upper_bound(kLater.begin(), kLater.end(), c, [](utf8proc_int32_t value, const auto& r) { return value < r[0]; });
+  return c <= (range - 1)->at(1);
+}
+
+static int combining_class(utf8proc_int32_t c) {
+  return c < 0x300 || later_than_unicode_9(c) ? 0 : utf8proc_get_property(c)->combining_class;
+}
+
+// Composes in place what lies between later characters; returns how many characters are left.
+static size_t compose(std::vector<utf8proc_int32_t>& chars) {
+  size_t kept = 0;
+  for (size_t i = 0; i < chars.size();) {
+    size_t end = i;
+    while (end < chars.size() && !later_than_unicode_9(chars[end])) ++end;
+    auto count = utf8proc_normalize_utf32(chars.data() + i, static_cast<utf8proc_ssize_t>(end - i),
+                                          static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    if (count < 0) throw Error(ErrorKind::internal, "utf8proc could not compose a text");
+    auto run = chars.begin() + static_cast<std::ptrdiff_t>(i);
+    std::copy(run, run + count, chars.begin() + static_cast<std::ptrdiff_t>(kept));
+    kept += static_cast<size_t>(count);
+    for (i = end; i < chars.size() && later_than_unicode_9(chars[i]); ++i) chars[kept++] = chars[i];
+  }
+  return kept;
+}
 
 // Characters of common scripts that are starters, their own NFC, and never the second part of a composition.
 static bool stays_in_nfc(char32_t c) {
@@ -142,13 +178,13 @@ static std::string normal_of_all(std::string_view text, Form form) {
   // Below U+0300 (first byte 0xCC) every character is its own NFC; ASCII is its own form everywhere.
   unsigned char limit = form == Form::nfc ? 0xCC : 0x80;
   if (std::none_of(text.begin(), text.end(), [&](char c) { return static_cast<unsigned char>(c) >= limit; })) return std::string(text);
-  bool compatible = form == Form::nfkc || form == Form::nfkd, compose = form == Form::nfc || form == Form::nfkc;
+  bool compatible = form == Form::nfkc || form == Form::nfkd, composed = form == Form::nfc || form == Form::nfkc;
   auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0));
   std::vector<utf8proc_int32_t> chars;
   chars.reserve(text.size() + 32);
   for (size_t at = 0; at < text.size();) {
     auto c = static_cast<utf8proc_int32_t>(next_char(text, at));
-    if (c < 0x80) {
+    if (c < 0x80 || later_than_unicode_9(c)) {
       chars.push_back(c);
       continue;
     }
@@ -170,14 +206,10 @@ static std::string normal_of_all(std::string_view text, Form form) {
                      [](auto a, auto b) { return combining_class(a) < combining_class(b); });
     i = end;
   }
-  auto count = static_cast<utf8proc_ssize_t>(chars.size());
-  if (compose) {
-    count = utf8proc_normalize_utf32(chars.data(), count, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    if (count < 0) throw Error(ErrorKind::internal, "utf8proc could not compose a text");
-  }
+  if (composed) chars.resize(compose(chars));
   std::string out;
   out.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < count; ++i) append_char(out, static_cast<char32_t>(chars[static_cast<size_t>(i)]));
+  for (utf8proc_int32_t c : chars) append_char(out, static_cast<char32_t>(c));
   return out;
 }
 
