@@ -1,69 +1,61 @@
 // Byte-pair encoding of one word: the vocabulary, the ranked merges, and a per-thread cache of short words. Called by tokenizer.cpp.
-// Words of any length take O(n log n); a long word is first cut where no merge can cross.
+// Words of any length take O(n log n); a word is first cut where no merge can cross.
 #pragma once
+#include <array>
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "loraine/text/tokenizer_json.h"
+#include "loraine/text/bpe_crossings.h"
+#include "loraine/text/bpe_merges.h"
+#include "loraine/text/bpe_vocabulary.h"
 
 namespace loraine::tokens {
 
+class WordCache;
+
 class Bpe {
  public:
-  Bpe(const Json& model, const Place& place);
+  // over_bytes: words will come as raw bytes, which the vocabulary spells with GPT-2's stand-ins (see bytes_as_words).
+  Bpe(const Json& model, const Place& place, bool over_bytes = false);
 
+  // True if encode_word takes raw bytes: they were asked for, and each byte is a token. Otherwise it takes the vocabulary's spelling.
+  bool takes_bytes() const { return bytes_; }
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const;  // appends
-  std::optional<int32_t> id_of(std::string_view token) const;
-  std::optional<std::string_view> token_of(int32_t id) const;
-  int32_t size() const { return static_cast<int32_t>(tokens_.size()); }  // one more than the largest id
+  std::optional<int32_t> id_of(std::string_view token) const { return vocabulary_.id_of(token); }
+  std::optional<std::string_view> token_of(int32_t id) const { return vocabulary_.token_of(id); }
+  int32_t size() const { return vocabulary_.size(); }  // one more than the largest id
 
  private:
-  struct Slot {
-    uint32_t hash = 0;
-    int32_t id = -1;
-  };
-  struct Merge {
-    uint64_t pair = UINT64_MAX;
-    uint32_t rank = 0;
-    int32_t id = -1;
-  };  // pair: left id << 32 | right id
-
-  void read_vocabulary(const JsonObject& vocabulary, const Place& place);
+  struct Pending;
   void read_merges(const simdjson::dom::array& merges, const Place& place);
-  void add_merge(std::string_view left, std::string_view right, uint32_t rank, const Place& place);
-  const Merge* merge_of(int32_t left, int32_t right) const;
-  size_t merge_slot(uint64_t pair) const { return pair * 0x9E3779B97F4A7C15ull >> merge_shift_; }
-  bool encode_short(std::string_view word, std::vector<int32_t>& ids) const;  // false: not one of its words
-  void encode_uncached(std::string_view word, std::vector<int32_t>& ids) const;
-  void encode_cached(std::string_view word, std::vector<int32_t>& ids) const;
-  void encode_merging(std::string_view word, std::vector<int32_t>& ids) const;
-  bool may_cross(char32_t left, char32_t right) const;
+  int32_t add_merge(const Pending& merge, int32_t last_joined, const Place& place);  // returns the id it makes
+  void fill_character_tables();
 
-  std::vector<std::string_view> tokens_;  // by id; null data: no such id
-  std::deque<std::string> storage_;       // what tokens_ points into
-  std::vector<Slot> slots_;               // open addressing, a power of two
-  std::vector<Merge> merges_;             // open addressing, a power of two
-  int merge_shift_ = 0;                   // 64 - log2 of its size
-  std::vector<uint64_t> merge_filter_;    // a bit per hash of a pair: most pairs that do not merge are refused here
-  std::vector<uint64_t> crossings_;       // open addressing: pairs of characters that some merge joins
-  std::vector<bool> near_;                // the same for common characters: 512 x 512 bits
-  int32_t byte_ids_[256];                 // of "<0x00>" …, -1 for none
-  static constexpr char32_t kCharIds = 0x180;
-  struct FirstMerge {
-    uint32_t rank;
-    int32_t id;
-  };
-  std::vector<FirstMerge> first_merges_;  // of two such characters: kCharIds x kCharIds
-  int32_t char_ids_[kCharIds];            // of the first characters, GPT-2's stand-ins for bytes among them; -1 for none
-  int32_t unknown_ = -1, last_joined_ = -1;
+  int32_t id_of_char(char32_t c, std::string_view spelling) const;
+  std::optional<int32_t> whole_word(std::string_view word) const;  // where ignore_merges asks for it
+  void encode_part(std::string_view word, bool part, WordCache& cache, std::vector<int32_t>& ids) const;
+  void encode_cut(std::string_view word, WordCache& cache, std::vector<int32_t>& ids) const;
+  void encode_uncached(std::string_view word, std::vector<int32_t>& ids) const;
+  bool encode_short(std::string_view word, std::vector<int32_t>& ids) const;  // false: not one of its words
+  void encode_merging(std::string_view word, std::vector<int32_t>& ids) const;
+  void spell_symbols(std::string_view word, std::vector<int32_t>& symbols) const;
+
+  Vocabulary vocabulary_;
+  MergeTable merges_;
+  Crossings crossings_;
+  std::array<int32_t, 256> byte_fallback_ids_{};  // of "<0x00>" …, -1 for none
+  // Words of raw bytes: first_ids_ by byte. Else by character, below kBmp; -1 for none.
+  static constexpr char32_t kBmp = 0x10000, kFirst = 0x180;
+  std::vector<int32_t> first_ids_;
+  std::vector<uint32_t> first_ranks_;  // of two bytes, or two characters below kFirst, GPT-2's stand-ins among them: kFirst x kFirst
+  int32_t unknown_ = -1;
+  bool bytes_ = false;
   bool has_unknown_ = false, fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false, can_cut_ = false;
   std::string prefix_, suffix_;  // continuing_subword_prefix, end_of_word_suffix
-  size_t longest_token_ = 0;
-  uint64_t serial_ = 0;  // tells the per-thread caches of two tokenizers apart
+  uint64_t serial_ = 0;          // tells the per-thread caches of two tokenizers apart
 };
 
 }  // namespace loraine::tokens

@@ -1,7 +1,6 @@
 // See pre_tokenizer.h.
 #include "loraine/text/pre_tokenizer.h"
 
-#include <array>
 #include <functional>
 
 #include "loraine/text/unicode.h"
@@ -55,6 +54,7 @@ PreTokenizer parse_pre_tokenizer(const Json& value, const Place& place) {
     check_keys(object, {"type", "pattern", "behavior", "invert"}, place);
     out.kind = Kind::split;
     out.pattern = TextPattern::from_json(get(object, "pattern", place), place.in("pattern"));
+    out.scanner = known_pattern(out.pattern.regex_source());
     out.behavior = parse_behavior(get_string(object, "behavior", place), place);
     out.invert = get_bool_or(object, "invert", false, place);
   } else if (type == "ByteLevel") {
@@ -63,6 +63,7 @@ PreTokenizer parse_pre_tokenizer(const Json& value, const Place& place) {
     out.add_prefix_space = get_bool_or(object, "add_prefix_space", true, place);
     out.use_pattern = get_bool_or(object, "use_regex", true, place);
     out.pattern = TextPattern::regex(kByteLevelPattern, place);
+    out.scanner = known_pattern(kByteLevelPattern);
   } else if (type == "Metaspace") {
     return parse_metaspace(object, place);
   } else if (type == "Digits") {
@@ -151,6 +152,13 @@ void split_chars(Words& words, SplitBehavior behavior, const Test& test) {
 }
 
 void split_pattern(Words& words, const PreTokenizer& p, SplitBehavior behavior, bool invert) {
+  if (p.scanner != WordPattern::none && behavior == SplitBehavior::isolated) {
+    std::vector<Range> out;
+    out.reserve(words.ranges.size() + words.text.size() / 4);
+    for (auto [first, last] : words.ranges) scan_words(p.scanner, std::string_view(words.text).substr(0, last), first, out);
+    words.ranges = std::move(out);
+    return;
+  }
   split_words(words, behavior, invert, [&](std::string_view text, const auto& found) { p.pattern.each_match(text, found); });
 }
 
@@ -175,32 +183,7 @@ void byte_level(const PreTokenizer& p, Words& words) {
       out += word;
     });
   if (p.use_pattern) split_pattern(words, p, SplitBehavior::isolated, false);
-  rewrite_words(words, [](std::string_view word, size_t, std::string& out) {
-    char block[512];  // twice 256: a stand-in has at most two bytes
-    static const std::array<std::array<char, 2>, 256> kStandIns = [] {
-      std::array<std::array<char, 2>, 256> table{};
-      for (unsigned b = 0; b < 256; ++b) {
-        std::string_view s = byte_to_printable(static_cast<unsigned char>(b));
-        table[b] = {s[0], s.size() > 1 ? s[1] : '\0'};
-      }
-      return table;
-    }();
-    const auto& stand_ins = kStandIns;
-    for (size_t begin = 0; begin < word.size(); begin += 256) {
-      size_t n = 0;
-      for (char c : word.substr(begin, 256)) {
-        if (c > ' ' && c < 0x7F) {
-          block[n++] = c;
-        } else {
-          const auto& stand_in = stand_ins[static_cast<unsigned char>(c)];
-          block[n++] = stand_in[0];
-          block[n] = stand_in[1];
-          n += stand_in[1] != 0;
-        }
-      }
-      out.append(block, n);
-    }
-  });
+  if (!p.leave_bytes) rewrite_words(words, [](std::string_view word, size_t, std::string& out) { append_printable(out, word); });
 }
 
 void metaspace(const PreTokenizer& p, Words& words, bool at_start) {
@@ -219,6 +202,16 @@ void metaspace(const PreTokenizer& p, Words& words, bool at_start) {
 }
 
 }  // namespace
+
+bool ends_with_byte_level(const PreTokenizer& p) {
+  if (p.kind == PreTokenizer::Kind::sequence) return !p.steps.empty() && ends_with_byte_level(p.steps.back());
+  return p.kind == PreTokenizer::Kind::byte_level;
+}
+
+void leave_bytes(PreTokenizer& p) {
+  if (p.kind == PreTokenizer::Kind::sequence) leave_bytes(p.steps.back());
+  else p.leave_bytes = true;
+}
 
 void pre_tokenize(const PreTokenizer& p, Words& words, bool at_start) {
   switch (p.kind) {

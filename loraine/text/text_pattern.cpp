@@ -27,7 +27,7 @@ static constexpr std::string_view kNewMarks =
 static constexpr std::string_view kNewPunctuation =
     R"(\x{1B4E}-\x{1B4F}\x{1B7F}\x{10D6E}\x{113D4}-\x{113D5}\x{113D7}-\x{113D8}\x{11B00}-\x{11B09}\x{11BE1}\x{11F43}-\x{11F4F}\x{16D6D}-\x{16D6F}\x{1E5FF})";
 
-static std::string_view new_members(char category) {
+std::string_view characters_older_tables_lack(char category) {
   return category == 'L'   ? kNewLetters
          : category == 'N' ? kNewNumbers
          : category == 'M' ? kNewMarks
@@ -64,7 +64,7 @@ static std::string to_pcre(const std::string& source, bool wide, const Place& pl
     if (c == '\\' && i + 1 < source.size()) {
       char e = source[++i];
       std::string_view extra = wide && (e == 'p' || e == 'P') && source.substr(i + 1, 1) == "{" && source.substr(i + 3, 1) == "}"
-                                   ? new_members(source[i + 2])
+                                   ? characters_older_tables_lack(source[i + 2])
                                    : "";
       if (!extra.empty() && (e == 'p' || !in_class)) {
         std::string members = fmt::format("\\p{{{}}}{}", source[i + 2], extra);

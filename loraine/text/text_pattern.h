@@ -18,11 +18,16 @@ class TextPattern {
   // Calls found(begin, end) for each match from left to right; empty matches are given too. `text` is valid UTF-8.
   void each_match(std::string_view text, const std::function<void(size_t, size_t)>& found) const;
 
+  const std::string& regex_source() const { return source_; }  // empty for a literal
+
   struct Code;  // the compiled expression
 
  private:
   std::string literal_, source_;
   std::shared_ptr<const Code> code_, wide_code_;  // wide_code_: knows characters that older tables lack
 };
+
+// Characters of a category (L, N, M or P) that the tables of older libraries lack, as the inside of a regex class: \\x{1C89}-\\x{1C8A}…
+std::string_view characters_older_tables_lack(char category);
 
 }  // namespace loraine::tokens

@@ -39,9 +39,9 @@ class BpeTokenizer final : public Tokenizer {
   void read_added_tokens(const JsonObject& root, const Place& place);
   void encode_text(std::string text, bool at_start, bool split_special, std::vector<int32_t>& ids) const;
 
-  Bpe bpe_;
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
+  Bpe bpe_;
   TokenDecoder decoder_;
   SpecialTokensAround around_;
   std::vector<AddedToken> added_;
@@ -119,13 +119,14 @@ Json part_or_null(const JsonObject& root, std::string_view key) {
 }
 
 BpeTokenizer::BpeTokenizer(const JsonObject& root, const Place& place)
-    : bpe_(get(root, "model", place), place.in("model")),
-      normalizer_(parse_normalizer(part_or_null(root, "normalizer"), place.in("normalizer"))),
+    : normalizer_(parse_normalizer(part_or_null(root, "normalizer"), place.in("normalizer"))),
       pre_tokenizer_(parse_pre_tokenizer(part_or_null(root, "pre_tokenizer"), place.in("pre_tokenizer"))),
+      bpe_(get(root, "model", place), place.in("model"), ends_with_byte_level(pre_tokenizer_)),
       decoder_(parse_decoder(part_or_null(root, "decoder"), place.in("decoder"))) {
   check_keys(root,
              {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"},
              place);
+  if (bpe_.takes_bytes()) leave_bytes(pre_tokenizer_);
   parse_post_processor(part_or_null(root, "post_processor"), place.in("post_processor"), around_);
   size_ = bpe_.size();
   if (has(root, "added_tokens")) read_added_tokens(root, place.in("added_tokens"));

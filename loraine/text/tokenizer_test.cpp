@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "loraine/core/error.h"
+#include "loraine/text/unicode.h"
 
 namespace loraine {
 namespace {
@@ -266,6 +267,64 @@ TEST(Tokenizer, NormalFormsAreThoseOfUnicode9) {
   EXPECT_EQ(make(p)->encode("\U00011935\U00011930"), (Ids{6, 7}));
   p.normalizer = R"({"type":"NFKD"})";
   EXPECT_EQ(make(p)->encode("\u32FF"), (Ids{8}));
+}
+
+TEST(Tokenizer, AFillerBeforeHangulTailsStays) {
+  Parts p;
+  p.normalizer = R"({"type":"NFC"})";
+  p.vocab = "{\"\uC004\":0,\"\u11A7\":1,\"\uC005\":2,\"\uAC1B\":3}";
+  p.merges = "[]";
+  EXPECT_EQ(make(p)->encode("\u1108\u1170\u11A7"), (Ids{0, 1}));
+  EXPECT_EQ(make(p)->encode("\u1108\u1170\u11A8\uAC00\u11C2"), (Ids{2, 3}));
+}
+
+// A token that no merge makes is taken for a whole word only, also where a long word is cut.
+TEST(Tokenizer, IgnoreMergesLooksAtWholeWordsOnly) {
+  Parts p;
+  p.vocab = R"({"a":0,"b":1,"ab":2,"c":3})";
+  p.merges = "[]";
+  p.pre_tokenizer = R"({"type":"Split","pattern":{"String":" "},"behavior":"Removed","invert":false})";
+  p.model = R"(,"ignore_merges":true)";
+  std::string word = "ab";
+  Ids expected{2, 0, 1};
+  for (int i = 0; i < 60; ++i) word += "cab", expected.insert(expected.end(), {3, 0, 1});
+  EXPECT_EQ(make(p)->encode("ab " + word + " ab"), [&] {
+    Ids ids = expected;
+    ids.push_back(2);
+    return ids;
+  }());
+}
+
+const char* kByteLevel = R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":false})";
+
+std::string byte_vocabulary(const std::vector<std::string>& more) {  // of all 256 bytes, then the tokens in `more`
+  std::string vocab = "{";
+  int id = 0;
+  auto add = [&](const std::string& token) { vocab += fmt::format("{}\"{}\":{}", id ? "," : "", token, id), ++id; };
+  for (int b = 0; b < 256; ++b) {
+    std::string token(tokens::byte_to_printable(static_cast<unsigned char>(b)));
+    add(token == "\"" || token == "\\" ? "\\" + token : token);
+  }
+  for (const std::string& token : more) add(token);
+  return vocab + "}";
+}
+
+// In a model over bytes a merge may join the end of one character and the begin of the next: there a word is not cut.
+TEST(Tokenizer, MergesOverTheEdgeOfCharacters) {
+  Parts p;
+  p.pre_tokenizer = kByteLevel;
+  // é = c3 a9, spelled Ã ©; 中 = e4 b8 ad, spelled ä ¸ \u0143
+  p.vocab = byte_vocabulary({"\u00E4\u00B8", "\u00E4\u00B8\u0143", "\u0143\u00E4", "\u00A9\u00C3"});
+  p.merges = "[[\"\u00E4\",\"\u00B8\"],[\"\u00E4\u00B8\",\"\u0143\"],[\"\u0143\",\"\u00E4\"],[\"\u00A9\",\"\u00C3\"]]";
+  auto t = make(p);
+  EXPECT_EQ(t->encode("中中中"), (Ids{257, 257, 257}));
+  std::string word;
+  Ids expected{0xC3};
+  for (int i = 0; i < 100; ++i) word += "é", expected.push_back(i < 99 ? 259 : 0xA9);
+  EXPECT_EQ(t->encode(word), expected);
+  EXPECT_EQ(t->encode("éé"), (Ids{0xC3, 259, 0xA9}));
+  p.merges = "[[\"\u0143\",\"\u00E4\"],[\"\u00E4\",\"\u00B8\"],[\"\u00E4\u00B8\",\"\u0143\"]]";
+  EXPECT_EQ(make(p)->encode("中中中中"), (Ids{256, 258, 0xB8, 258, 0xB8, 258, 0xB8, 0xAD}));
 }
 
 }  // namespace

@@ -118,19 +118,22 @@ static int combining_class(utf8proc_int32_t c) {
   return c < 0x300 || later_than_unicode_9(c) ? 0 : utf8proc_get_property(c)->combining_class;
 }
 
-// Composes in place what lies between later characters; returns how many characters are left.
+// U+11A7 too composes with nothing, though utf8proc takes it for a Hangul tail and loses it.
+static bool stands_alone(utf8proc_int32_t c) { return c == 0x11A7 || later_than_unicode_9(c); }
+
+// Composes in place what lies between characters that stand alone; returns how many characters are left.
 static size_t compose(std::vector<utf8proc_int32_t>& chars) {
   size_t kept = 0;
   for (size_t i = 0; i < chars.size();) {
     size_t end = i;
-    while (end < chars.size() && !later_than_unicode_9(chars[end])) ++end;
+    while (end < chars.size() && !stands_alone(chars[end])) ++end;
     auto count = utf8proc_normalize_utf32(chars.data() + i, static_cast<utf8proc_ssize_t>(end - i),
                                           static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
     if (count < 0) throw Error(ErrorKind::internal, "utf8proc could not compose a text");
     auto run = chars.begin() + static_cast<std::ptrdiff_t>(i);
     std::copy(run, run + count, chars.begin() + static_cast<std::ptrdiff_t>(kept));
     kept += static_cast<size_t>(count);
-    for (i = end; i < chars.size() && later_than_unicode_9(chars[i]); ++i) chars[kept++] = chars[i];
+    for (i = end; i < chars.size() && stands_alone(chars[i]); ++i) chars[kept++] = chars[i];
   }
   return kept;
 }
@@ -249,5 +252,30 @@ const ByteTable& byte_table() {
 
 std::string_view byte_to_printable(unsigned char byte) { return byte_table().text[byte]; }
 int printable_to_byte(char32_t c) { return c < 512 ? byte_table().byte[c] : -1; }
+
+size_t write_printable(std::string_view bytes, char* out) {
+  static const std::array<std::array<char, 2>, 256> kStandIns = [] {
+    std::array<std::array<char, 2>, 256> table{};
+    for (unsigned b = 0; b < 256; ++b) {
+      std::string_view s = byte_to_printable(static_cast<unsigned char>(b));
+      table[b] = {s[0], s.size() > 1 ? s[1] : '\0'};
+    }
+    return table;
+  }();
+  const auto& stand_ins = kStandIns;
+  size_t n = 0;
+  for (char c : bytes) {
+    const auto& stand_in = stand_ins[static_cast<unsigned char>(c)];
+    out[n] = stand_in[0];
+    out[n + 1] = stand_in[1];
+    n += 1 + (stand_in[1] != 0);
+  }
+  return n;
+}
+
+void append_printable(std::string& out, std::string_view bytes) {
+  char block[512];
+  for (size_t begin = 0; begin < bytes.size(); begin += 256) out.append(block, write_printable(bytes.substr(begin, 256), block));
+}
 
 }  // namespace loraine::tokens

@@ -47,5 +47,7 @@ std::string lower_case(std::string_view text);
 // GPT-2's printable stand-in for each byte, as UTF-8, and its inverse (-1: stands for no byte).
 std::string_view byte_to_printable(unsigned char byte);
 int printable_to_byte(char32_t c);
+size_t write_printable(std::string_view bytes, char* out);  // out: room for twice as many bytes; returns how many were written
+void append_printable(std::string& out, std::string_view bytes);
 
 }  // namespace loraine::tokens
