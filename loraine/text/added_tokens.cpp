@@ -56,7 +56,7 @@ static size_t strip_right(std::string_view text, size_t end) {
 void each_piece(const TokenTrie& trie, const std::vector<AddedToken>& added, std::string_view text, bool split_special,
                 const std::function<void(const AddedToken*, size_t, size_t)>& found) {
   size_t done = 0;
-  for (size_t at = 0; at < text.size() && !trie.empty();) {
+  for (size_t at = trie.empty() ? text.size() : 0; (at = trie.next_candidate(text, at)) < text.size();) {
     size_t index = 0, length = trie.longest(text, at, index);
     if (length == 0) {
       ++at;

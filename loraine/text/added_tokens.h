@@ -22,6 +22,11 @@ class TokenTrie {
   void insert(std::string_view text, size_t value);  // value: an index of the caller; the first one of a text stays
   // The longest entry that begins at `at`: its length, 0 for none.
   size_t longest(std::string_view text, size_t at, size_t& value) const;
+  // The first place from `at` on where an entry may begin; the text's end if there is none.
+  size_t next_candidate(std::string_view text, size_t at) const {
+    while (at < text.size() && root_[static_cast<unsigned char>(text[at])] == 0) ++at;
+    return at;
+  }
   bool empty() const { return next_.empty(); }
 
  private:

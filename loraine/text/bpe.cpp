@@ -42,11 +42,11 @@ void Bpe::encode_word(std::string_view word, std::vector<int32_t>& ids) const {
 void Bpe::encode_cut(std::string_view word, WordCache& cache, std::vector<int32_t>& ids) const {
   size_t begin = 0, at = 0;
   uint32_t left = crossings_.key_of(word, at);
-  bool left_known = bytes_ || id_of_char(left, word.substr(0, at)) >= 0;
+  bool left_known = all_known_ || id_of_char(left, word.substr(0, at)) >= 0;
   while (at < word.size()) {
     size_t here = at;
     uint32_t right = crossings_.key_of(word, at);
-    bool right_known = bytes_ || id_of_char(right, word.substr(here, at - here)) >= 0;
+    bool right_known = all_known_ || id_of_char(right, word.substr(here, at - here)) >= 0;
     if (left_known && right_known && !crossings_.may_cross(left, right)) {
       encode_part(word.substr(begin, here - begin), ignore_merges_, cache, ids);
       begin = here;
@@ -135,11 +135,21 @@ bool Bpe::encode_short(std::string_view word, std::vector<int32_t>& ids) const {
   Symbols s;
   char32_t left = kFirst;
   for (size_t at = 0; at < word.size(); ++s.count) {
-    if (s.count == Symbols::kMost) return false;
+    if (s.count + 4 > Symbols::kMost) return false;
     size_t begin = at;
     char32_t c = bytes_ ? static_cast<unsigned char>(word[at++]) : next_char(word, at);
     int32_t id = id_of_char(c, word.substr(begin, at - begin));
-    if (id < 0) return false;
+    if (id < 0 && !all_known_) return false;
+    if (id < 0) {  // its bytes, which merge with nothing
+      if (s.count > 0) s.ranks[s.count - 1] = MergeTable::kNone;
+      for (; begin < at; ++begin, ++s.count) {
+        s.ids[s.count] = byte_fallback_ids_[static_cast<unsigned char>(word[begin])];
+        s.ranks[s.count] = MergeTable::kNone;
+      }
+      --s.count;
+      left = kBmp;
+      continue;
+    }
     s.ids[s.count] = id;
     if (s.count > 0)
       s.ranks[s.count - 1] = c < kFirst && left < kFirst ? first_ranks_[left * kFirst + c] : merges_.rank_of(s.ids[s.count - 1], id);

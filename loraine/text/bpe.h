@@ -33,6 +33,7 @@ class Bpe {
   void read_merges(const simdjson::dom::array& merges, const Place& place);
   int32_t add_merge(const Pending& merge, int32_t last_joined, const Place& place);  // returns the id it makes
   void fill_character_tables();
+  bool bytes_stand_for_the_rest() const;
 
   int32_t id_of_char(char32_t c, std::string_view spelling) const;
   std::optional<int32_t> whole_word(std::string_view word) const;  // where ignore_merges asks for it
@@ -53,6 +54,7 @@ class Bpe {
   std::vector<uint32_t> first_ranks_;  // of two bytes, or two characters below kFirst, GPT-2's stand-ins among them: kFirst x kFirst
   int32_t unknown_ = -1;
   bool bytes_ = false;
+  bool all_known_ = false;  // every character has ids of its own: no unknown token comes up, and no merge takes a fallback byte
   bool has_unknown_ = false, fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false, can_cut_ = false;
   std::string prefix_, suffix_;  // continuing_subword_prefix, end_of_word_suffix
   uint64_t serial_ = 0;          // tells the per-thread caches of two tokenizers apart

@@ -57,7 +57,7 @@ class WordCache {
   }
 
  private:
-  static constexpr size_t kShortBuckets = 1 << 15, kLongEntries = 1 << 12;
+  static constexpr size_t kShortBuckets = 1 << 15, kLongEntries = 1 << 13;
   struct ShortEntry {  // 32 bytes
     ShortKey key;
     int32_t ids[3];

@@ -29,6 +29,14 @@ class MergeTable {
   }
   int32_t joined(uint32_t rank) const { return joined_[rank]; }
 
+  template <typename Visit>  // visit(left, right) for each pair, in no order
+  void each_pair(const Visit& visit) const {
+    for (uint64_t entry : entries_)
+      if (entry != UINT64_MAX)
+        visit(static_cast<int32_t>(entry >> (id_bits_ + rank_bits_)),
+              static_cast<int32_t>(entry >> rank_bits_ & ((uint64_t{1} << id_bits_) - 1)));
+  }
+
  private:
   static constexpr int kFilterBits = 21;
   uint64_t pair_of(int32_t left, int32_t right) const {

@@ -1,6 +1,7 @@
 // Reading the "model" of tokenizer.json into a Bpe. See bpe.h.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "loraine/text/bpe.h"
@@ -36,6 +37,7 @@ Bpe::Bpe(const Json& model, const Place& place, bool over_bytes) {
   crossings_ = Crossings(bytes_);
   read_merges(get_array(object, "merges", place), place.in("merges"));
   fill_character_tables();
+  all_known_ = bytes_ || bytes_stand_for_the_rest();
   static std::atomic<uint64_t> next_serial{1};
   serial_ = next_serial++;
 }
@@ -119,6 +121,16 @@ int32_t Bpe::add_merge(const Pending& merge, int32_t last_joined, const Place& p
   if (bytes_) crossings_.add(bytes_at_edge(left, true, left_block), bytes_at_edge(right, false, right_block));
   else if (can_cut_) crossings_.add(left, right);
   return id;
+}
+
+bool Bpe::bytes_stand_for_the_rest() const {
+  if (!byte_fallback_ || std::any_of(byte_fallback_ids_.begin(), byte_fallback_ids_.end(), [](int32_t id) { return id < 0; })) return false;
+  std::vector<bool> fallback(static_cast<size_t>(size()));
+  for (int32_t id : byte_fallback_ids_) fallback[static_cast<size_t>(id)] = true;
+  bool merged = false;
+  merges_.each_pair(
+      [&](int32_t left, int32_t right) { merged |= fallback[static_cast<size_t>(left)] || fallback[static_cast<size_t>(right)]; });
+  return !merged;
 }
 
 void Bpe::fill_character_tables() {

@@ -1,6 +1,8 @@
 // See normalizer.h.
 #include "loraine/text/normalizer.h"
 
+#include <algorithm>
+
 namespace loraine::tokens {
 
 Normalizer parse_normalizer(const Json& value, const Place& place) {
@@ -40,7 +42,20 @@ Normalizer parse_normalizer(const Json& value, const Place& place) {
   return out;
 }
 
+// One byte, such as the space that becomes U+2581, without a call for each match.
+static std::string replace_byte(char byte, std::string_view content, std::string_view text) {
+  auto count = static_cast<size_t>(std::count(text.begin(), text.end(), byte));
+  std::string out(text.size() - count + count * content.size(), '\0');
+  char* to = out.data();
+  for (char c : text) {
+    if (c != byte) *to++ = c;
+    else to = std::copy(content.begin(), content.end(), to);
+  }
+  return out;
+}
+
 std::string replace_all(const TextPattern& pattern, std::string_view content, std::string_view text) {
+  if (pattern.literal_text().size() == 1) return replace_byte(pattern.literal_text()[0], content, text);
   std::string out;
   out.reserve(text.size() + text.size() / 4);
   size_t last = 0;

@@ -18,7 +18,8 @@ class TextPattern {
   // Calls found(begin, end) for each match from left to right; empty matches are given too. `text` is valid UTF-8.
   void each_match(std::string_view text, const std::function<void(size_t, size_t)>& found) const;
 
-  const std::string& regex_source() const { return source_; }  // empty for a literal
+  const std::string& regex_source() const { return source_; }   // empty for a literal
+  const std::string& literal_text() const { return literal_; }  // empty for a regex
 
   struct Code;  // the compiled expression
 
