@@ -74,6 +74,9 @@ def piece(r, specials, tokens):
         return r.choice(tokens)
     if kind == 11 and r.random() < 0.1:
         return r.choice([" ", "a", "é", "中", "\n", "0", "=", "\U0001F600", "\t", "ab", "! "]) * r.randint(20, 300)
+    if kind == 12 and r.random() < 0.1:  # one long word of few parts
+        parts = [r.choice(["a", "aa", "b", "ab", "=", "-", "é", "中", "国", "0", " ", "\n", r.choice(tokens), any_char(r)]) for _ in range(3)]
+        return "".join(r.choice(parts) for _ in range(r.randint(50, 600)))
     return r.choice(WORDS) + r.choice([" ", " ", " ", "", "\n", ", ", ". "])
 
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "loraine/text/bpe_cache.h"
+#include "loraine/text/bpe_queue.h"
 #include "loraine/text/unicode.h"
 
 namespace loraine::tokens {
@@ -205,7 +206,7 @@ void Bpe::encode_merging(std::string_view word, std::vector<int32_t>& ids) const
   if (word.size() >= INT32_MAX) throw Error(ErrorKind::bad_data, fmt::format("a text of {} bytes is too long to tokenize", word.size()));
   thread_local std::vector<int32_t> spelling;
   thread_local std::vector<Linked> symbols;
-  thread_local std::vector<uint64_t> queue;  // rank << 32 | place of the left id: the lowest goes first
+  thread_local MergeQueue queue;
   spelling.clear(), symbols.clear(), queue.clear();
   spell_symbols(word, spelling);
   if (spelling.empty()) return;
@@ -215,17 +216,12 @@ void Bpe::encode_merging(std::string_view word, std::vector<int32_t>& ids) const
   auto symbol = [&](int32_t at) -> Linked& { return symbols[static_cast<size_t>(at)]; };
   auto consider = [&](int32_t at) {
     uint32_t rank = merges_.rank_of(symbol(at).id, symbol(symbol(at).next).id);
-    if (rank == MergeTable::kNone) return false;
-    queue.push_back(static_cast<uint64_t>(rank) << 32 | static_cast<uint32_t>(at));
-    return true;
+    if (rank != MergeTable::kNone) queue.push(rank, static_cast<uint32_t>(at));
   };
   for (int32_t i = 0; i + 1 < static_cast<int32_t>(symbols.size()); ++i) consider(i);
-  std::make_heap(queue.begin(), queue.end(), std::greater<>{});
-  while (!queue.empty()) {
-    std::pop_heap(queue.begin(), queue.end(), std::greater<>{});
-    auto at = static_cast<int32_t>(static_cast<uint32_t>(queue.back()));
-    int32_t joined = merges_.joined(static_cast<uint32_t>(queue.back() >> 32));
-    queue.pop_back();
+  for (uint32_t waiting = 0, place = 0; queue.pop(waiting, place);) {
+    auto at = static_cast<int32_t>(place);
+    int32_t joined = merges_.joined(waiting);
     Linked& left = symbol(at);
     if (!left.alive || left.next < 0) continue;
     Linked& right = symbol(left.next);
@@ -235,8 +231,8 @@ void Bpe::encode_merging(std::string_view word, std::vector<int32_t>& ids) const
     right.alive = false;
     left.next = right.next;
     if (left.next >= 0) symbol(left.next).previous = at;
-    if (left.previous >= 0 && consider(left.previous)) std::push_heap(queue.begin(), queue.end(), std::greater<>{});
-    if (left.next >= 0 && consider(at)) std::push_heap(queue.begin(), queue.end(), std::greater<>{});
+    if (left.previous >= 0) consider(left.previous);
+    if (left.next >= 0) consider(at);
   }
   for (int32_t i = 0; i >= 0; i = symbol(i).next) ids.push_back(symbol(i).id);
 }
