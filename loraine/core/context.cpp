@@ -2,6 +2,7 @@
 #include "loraine/core/context.h"
 
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <latch>
 #include <string>
@@ -32,6 +33,12 @@ void start_threads() {
                 "raise the limits of address space and of processes (ulimit -v, ulimit -u), or set OMP_NUM_THREADS=1");
 #pragma omp parallel
   {}
+  // oneDNN does not survive being refused the memory for the code that it makes.
+  constexpr size_t kRoom = 16u << 20;
+  void* room = mmap(nullptr, kRoom, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED)
+    throw Error(ErrorKind::out_of_memory, "less than 16 MiB of address space are left after the start", "raise its limit (ulimit -v)");
+  munmap(room, kRoom);
 }
 
 }  // namespace loraine

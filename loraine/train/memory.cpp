@@ -68,12 +68,15 @@ std::optional<MemoryLimit> cgroup_limit(const std::string& root) {
   return lowest;
 }
 
+// Address space for code made at run time, heaps of threads, writers.
+constexpr size_t kOwnRoom = 24u << 20;
+
 size_t resident_size() { return statm().resident; }
 
 void check_memory(size_t peak, size_t more) {
   rlimit space{};
   if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
-    const size_t needed = statm().total + more;
+    const size_t needed = statm().total + more + kOwnRoom;
     if (needed > space.rlim_cur) does_not_fit(needed, space.rlim_cur, "the limit of address space (ulimit -v)");
   }
   std::optional<MemoryLimit> limit = cgroup_limit();

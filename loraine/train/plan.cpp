@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/data/orders.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
@@ -29,6 +30,32 @@ int64_t worst_rows(const std::vector<Example>& examples, int64_t batch_size) {
   int64_t rows = 0;
   for (size_t i = 0; i < n; ++i) rows += lengths[i];
   return rows;
+}
+
+// Rows of the largest micro-batch that the run will meet: its orders are known. A run too long to look at in advance counts with
+// the worst that could be.
+int64_t largest_rows(const Run& run) {
+  const TrainConfig& c = run.config;
+  const std::vector<Example>& examples = run.input.data.train.examples;
+  const int64_t n = static_cast<int64_t>(examples.size()), batch = c.per_device_train_batch_size;
+  const int64_t epochs = (run.state.max_steps + run.updates_per_epoch - 1) / run.updates_per_epoch;
+  constexpr int64_t kMostLookups = 20'000'000;
+  if (epochs > kMostLookups / n) return worst_rows(examples, batch);
+  int64_t most = 0;
+  for (int64_t epoch = 0; epoch < epochs; ++epoch) {
+    std::vector<int64_t> order;
+    if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
+    const int64_t updates = std::min(run.updates_per_epoch, run.state.max_steps - epoch * run.updates_per_epoch);
+    const int64_t micro_batches = std::min(run.micro_batches, updates * c.gradient_accumulation_steps);
+    for (int64_t m = 0; m < micro_batches; ++m) {
+      int64_t rows = 0;
+      for (int64_t i = m * batch; i < std::min(n, (m + 1) * batch); ++i)
+        rows += static_cast<int64_t>(examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])].input_ids.size());
+      most = std::max(most, rows);
+    }
+    if (c.disable_shuffling) break;  // the first epoch is a whole one, or all there is
+  }
+  return most;
 }
 
 bool inside(const std::string& path, const std::string& folder) {
@@ -108,7 +135,7 @@ void plan(Run& run) {
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
                                             scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));
-  int64_t rows = worst_rows(run.input.data.train.examples, c.per_device_train_batch_size);
+  int64_t rows = largest_rows(run);
   rows = std::max(rows, worst_rows(run.input.data.eval.examples, c.per_device_eval_batch_size));
   std::vector<const AdapterSet*> sets = {&run.adapter};
   Arena dry;
@@ -132,8 +159,10 @@ void plan(Run& run) {
                        rows,
                        s.max_steps,
                        run.micro_batches};
-  // What is resident now holds the weights already (their check has read them) and the data; the rest is yet to be touched.
-  const size_t to_come = adapter_bytes + run.optimizer->bytes() + dry.peak() + scratch;
+  // What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
+  // zeros); activations and scratch are yet to be touched. A checkpoint's files are mapped for their checksums, one after the other.
+  size_t to_come = dry.peak() + scratch;
+  if (c.save_strategy != "no") to_come += c.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
   summary.peak_bytes = resident_size() + to_come + kStepOverhead;
   if (run.screen.summary) run.screen.summary(summary);
   check_memory(summary.peak_bytes, dry.peak() + scratch);
