@@ -46,6 +46,7 @@ struct Bpe::Pending {  // a merge whose tokens are looked up together with other
   std::string_view left, right;
   uint64_t left_hash, right_hash;
   uint32_t rank;
+  int32_t left_id = -1, right_id = -1;
 };
 
 // "left right" or ["left", "right"]; false: a comment.
@@ -72,6 +73,13 @@ void Bpe::read_merges(const simdjson::dom::array& merges, const Place& place) {
   int32_t last_joined = -1;
   std::vector<Pending> pending;
   auto add_pending = [&] {
+    for (const Pending& merge : pending) vocabulary_.prefetch_token(merge.left_hash), vocabulary_.prefetch_token(merge.right_hash);
+    for (const Pending& merge : pending) vocabulary_.prefetch_text(merge.left_hash), vocabulary_.prefetch_text(merge.right_hash);
+    for (Pending& merge : pending) {
+      merge.left_id = vocabulary_.find(merge.left, merge.left_hash).value_or(-1);
+      merge.right_id = vocabulary_.find(merge.right, merge.right_hash).value_or(-1);
+      if (merge.left_id >= 0 && merge.right_id >= 0) merges_.prefetch(merge.left_id, merge.right_id);
+    }
     for (const Pending& merge : pending) last_joined = add_merge(merge, last_joined, place);
     pending.clear();
   };
@@ -105,18 +113,19 @@ static std::string_view bytes_at_edge(std::string_view token, bool at_end, std::
 }
 
 int32_t Bpe::add_merge(const Pending& merge, int32_t last_joined, const Place& place) {
-  auto [left, right, left_hash, right_hash, rank] = merge;
-  auto a = vocabulary_.find(left, left_hash), b = vocabulary_.find(right, right_hash);
-  if (!a || !b) fail(place, fmt::format("entry {}: \"{}\" is not in the vocabulary", rank, (a ? right : left).substr(0, 100)));
+  auto [left, right, left_hash, right_hash, rank, a, b] = merge;
+  if (a < 0 || b < 0) fail(place, fmt::format("entry {}: \"{}\" is not in the vocabulary", rank, (a < 0 ? left : right).substr(0, 100)));
   if (right.size() < prefix_.size()) fail(place, fmt::format("entry {}: \"{}\" lacks the prefix \"{}\"", rank, right, prefix_));
-  std::string joined;
-  joined.reserve(left.size() + right.size());
-  joined.append(left).append(right.substr(prefix_.size()));
   // Most files number the merged tokens in the order of the merges; some list several merges of one token in a row.
-  auto guess = [&](int32_t id) { return prefix_.empty() && vocabulary_.is(id, joined); };
-  auto id = guess(last_joined + 1) ? last_joined + 1 : guess(last_joined) ? last_joined : vocabulary_.id_of(joined).value_or(-1);
+  auto guess = [&](int32_t id) { return prefix_.empty() && vocabulary_.is(id, left, right); };
+  int32_t id = guess(last_joined + 1) ? last_joined + 1 : guess(last_joined) ? last_joined : -1;
+  std::string joined;
+  if (id < 0) {
+    joined.append(left).append(right.substr(prefix_.size()));
+    id = vocabulary_.id_of(joined).value_or(-1);
+  }
   if (id < 0) fail(place, fmt::format("entry {}: \"{}\" is not in the vocabulary", rank, joined.substr(0, 100)));
-  merges_.add(*a, *b, id);
+  merges_.add(a, b, id);
   std::array<char, 4> left_block{}, right_block{};
   if (bytes_) crossings_.add(bytes_at_edge(left, true, left_block), bytes_at_edge(right, false, right_block));
   else if (can_cut_) crossings_.add(left, right);
