@@ -167,7 +167,9 @@ std::vector<int32_t> prompt_ids(const Chat& chat) {
   for (const auto& message : chat.history) messages.push_back(message);
   nlohmann::ordered_json kwargs = {{"add_generation_prompt", true}};
   if (chat.config.enable_thinking) kwargs["enable_thinking"] = *chat.config.enable_thinking;
-  return chat.text.tokenizer->encode(chat.text.chat_template->render(messages, kwargs).text);
+  const Tokenizer& tokenizer = *chat.text.tokenizer;
+  if (!chat.config.split_special_tokens) return tokenizer.encode(chat.text.chat_template->render(messages, kwargs).text);
+  return tokenizer.encode_guarded(chat.text.chat_template->render(guarded_messages(messages, tokenizer), kwargs).text);
 }
 
 void answer(Chat& chat, const std::string& question) {

@@ -177,23 +177,41 @@ size_t token_at(const Tokenizer& tokenizer, const std::string& text, size_t at, 
   if (at >= text.size()) return ids.size();
   const auto behind = std::lower_bound(cuts.begin(), cuts.end(), at, [](const TextCut& cut, size_t byte) { return cut.byte < byte; });
   const TextCut cut = behind == cuts.begin() ? TextCut{} : *std::prev(behind);
-  const auto head = tokenizer.encode(std::string_view(text).substr(cut.byte, at - cut.byte), false, split);
+  const std::string_view before = std::string_view(text).substr(cut.byte, at - cut.byte);
+  const auto head = split ? tokenizer.encode_guarded(before) : tokenizer.encode(before);
   size_t same = 0;
   while (same < head.size() && cut.token + same < ids.size() && head[same] == ids[cut.token + same]) ++same;
   crossed = same < head.size();
   return cut.token + same;
 }
 
+// What people wrote in a conversation, its roles and kinds left as they are.
+void guard_texts(Json& value, const Tokenizer& tokenizer) {
+  for (auto& [key, part] : value.items()) {
+    if (key == "role" || key == "type") continue;
+    if (part.is_string()) part = tokenizer.guard(part.get_ref<const std::string&>());
+    else if (part.is_structured()) guard_texts(part, tokenizer);
+  }
+}
+
 }  // namespace
+
+Json guarded_messages(const Json& messages, const Tokenizer& tokenizer) {
+  Json guarded = messages;
+  if (guarded.is_structured()) guard_texts(guarded, tokenizer);
+  return guarded;
+}
 
 std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer& tokenizer, const Json& messages, const Json& kwargs,
                                       const EncodeOptions& options) {
   Json with = kwargs.is_object() ? kwargs : Json::object();
   if (!with.contains("add_generation_prompt")) with["add_generation_prompt"] = false;
   if (options.enable_thinking && !with.contains("enable_thinking")) with["enable_thinking"] = *options.enable_thinking;
-  const RenderedChat rendered = chat.render(messages, with);
-  const auto ranges = chat.has_generation_blocks() ? rendered.generation : assistant_ranges(chat, messages, with, rendered.text);
-  const auto ids = tokenizer.encode(rendered.text, false, options.split_special_tokens);
+  const Json guarded = options.split_special_tokens ? guarded_messages(messages, tokenizer) : Json();
+  const Json& written = options.split_special_tokens ? guarded : messages;
+  const RenderedChat rendered = chat.render(written, with);
+  const auto ranges = chat.has_generation_blocks() ? rendered.generation : assistant_ranges(chat, written, with, rendered.text);
+  const auto ids = options.split_special_tokens ? tokenizer.encode_guarded(rendered.text) : tokenizer.encode(rendered.text);
   const auto cuts = special_cuts(tokenizer, rendered.text, ids);
   std::vector<Turn> turns;
   size_t from = 0;

@@ -30,6 +30,17 @@ class MarkerTokenizer : public Tokenizer {
     bytes_encoded += text.size();
     return ids;
   }
+  std::string guard(std::string_view part) const override {  // between the first two letters of a marker
+    std::string out(part);
+    for (const std::string_view marker : kMarkers)
+      for (size_t at = out.find(marker); at != out.npos; at = out.find(marker, at)) out.insert(at + 1, 1, '\x01');
+    return out;
+  }
+  std::vector<int32_t> encode_guarded(std::string_view text) const override {
+    std::vector<int32_t> ids = encode(text, false, false);
+    std::erase(ids, 1);
+    return ids;
+  }
   std::string decode(std::span<const int32_t> ids, bool) const override {
     std::string text;
     for (const int32_t id : ids)
@@ -86,6 +97,20 @@ TEST(ChatEncode, RenderingsAndBlocksGiveTheSameMasks) {
       EXPECT_EQ(std::count(renderings.labels.begin(), renderings.labels.end(), 258), answers);  // each end of turn is trained
       EXPECT_EQ(std::count(renderings.input_ids.begin(), renderings.input_ids.end(), 256), 1);  // one BOS
     }
+}
+
+TEST(ChatEncode, SpelledSpecialTokensAreTextWhenSplit) {
+  const MarkerTokenizer tokenizer;
+  EncodeOptions split;
+  split.split_special_tokens = true;
+  for (const bool blocks : {false, true}) {
+    const Json messages = conversation(3, false);
+    const Example taken = encode(with_blocks(blocks), messages, tokenizer), plain = encode(with_blocks(blocks), messages, tokenizer, split);
+    const auto starts = [](const Example& e) { return std::count(e.input_ids.begin(), e.input_ids.end(), 257); };
+    EXPECT_EQ(starts(taken) - starts(plain), 3);  // the three that the questions spell
+    EXPECT_EQ(std::count(plain.labels.begin(), plain.labels.end(), 258), 3);
+    EXPECT_EQ(tokenizer.decode(taken.input_ids, false), tokenizer.decode(plain.input_ids, false));
+  }
 }
 
 TEST(ChatEncode, FourHundredTurnsAreLinear) {

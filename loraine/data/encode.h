@@ -59,6 +59,9 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
 Encoded encode_with_chat_template(const ChatTemplate& chat, const Tokenizer& tokenizer, const nlohmann::ordered_json& messages,
                                   const nlohmann::ordered_json& kwargs, const EncodeOptions& options);
 
+// split_special_tokens: the texts with the spelling of special tokens broken up, for Tokenizer::encode_guarded; the template's own stay.
+nlohmann::ordered_json guarded_messages(const nlohmann::ordered_json& messages, const Tokenizer& tokenizer);
+
 // Messages as a chat template takes them; default_system where the conversation has none. Tools go to kwargs["tools"].
 nlohmann::ordered_json template_messages(const Conversation& conversation, const std::string& default_system,
                                          nlohmann::ordered_json& kwargs);

@@ -27,6 +27,8 @@ class BpeTokenizer final : public Tokenizer {
   BpeTokenizer(const JsonObject& root, const Place& place);
 
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens, bool split_special_tokens) const override;
+  std::string guard(std::string_view part) const override;
+  std::vector<int32_t> encode_guarded(std::string_view text) const override;
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const override;
   std::optional<int32_t> token_to_id(std::string_view token) const override;
   std::optional<std::string> id_to_token(int32_t id) const override;
@@ -198,6 +200,49 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, bool add_specia
     });
   });
   if (add_special_tokens) ids.insert(ids.end(), around_.after.begin(), around_.after.end());
+  return ids;
+}
+
+constexpr std::string_view kGuard = "\xEF\xB7\x90";  // U+FDD0
+
+std::string without_guards(std::string_view text) {
+  std::string out;
+  for (size_t from = 0; from < text.size();) {
+    const size_t at = std::min(text.find(kGuard, from), text.size());
+    out += text.substr(from, at - from);
+    from = at + kGuard.size();
+  }
+  return out;
+}
+
+std::string BpeTokenizer::guard(std::string_view part) const {
+  std::string plain = without_guards(part), out;
+  if (!valid_utf8(plain)) plain = repair_utf8(plain);
+  for (size_t at = 0; at < plain.size();) {
+    const size_t begin = at;
+    bool special = false;
+    for (const TokenTrie* trie : {&raw_, &normalized_}) {
+      size_t index = 0;
+      if (!trie->empty() && trie->longest(plain, begin, index) > 0) special = special || added_[index].special;
+    }
+    next_char(plain, at);
+    out += plain.substr(begin, at - begin);
+    if (special) out += kGuard;  // behind its first character; of a token of one character nothing is left to break
+  }
+  return out;
+}
+
+std::vector<int32_t> BpeTokenizer::encode_guarded(std::string_view text) const {
+  std::vector<int32_t> ids;
+  each_piece(raw_, added_, text, false, [&](const AddedToken* token, size_t begin, size_t end) {
+    if (token) return ids.push_back(token->id);
+    const std::string_view guarded = text.substr(begin, end - begin);
+    std::string piece = normalize(normalizer_, without_guards(guarded));
+    each_piece(normalized_, added_, piece, guarded.find(kGuard) != guarded.npos, [&](const AddedToken* inner, size_t first, size_t last) {
+      if (inner) return ids.push_back(inner->id);
+      encode_text(piece.substr(first, last - first), begin == 0 && first == 0, true, ids);
+    });
+  });
   return ids;
 }
 

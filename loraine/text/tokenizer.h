@@ -18,6 +18,11 @@ class Tokenizer {
 
   // split_special_tokens: the spelling of special tokens in `text` is plain text (the library's encode_special_tokens).
   virtual std::vector<int32_t> encode(std::string_view text, bool add_special_tokens = false, bool split_special_tokens = false) const = 0;
+  // For a text where the spelling of special tokens counts in some parts only: `guard` breaks it up in a part (with U+FDD0, a noncharacter,
+  // which is dropped where the text has it), `encode_guarded` takes the whole text, guarded parts and others, without special tokens around
+  // it.
+  virtual std::string guard(std::string_view part) const = 0;
+  virtual std::vector<int32_t> encode_guarded(std::string_view text) const = 0;
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const = 0;
   virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
   virtual std::optional<std::string> id_to_token(int32_t id) const = 0;

@@ -57,6 +57,20 @@ TEST(Tokenizer, MergesLowestRankFirstThenLeftmost) {
   EXPECT_EQ(t->id_to_token(11), std::nullopt);
 }
 
+TEST(Tokenizer, GuardedPartsHaveNoSpecialTokens) {
+  Parts p;
+  p.added = "[" + added("abc", 20, R"(,"special":true)") + "," + added("bc", 21) + "]";
+  auto t = make(p);
+  EXPECT_EQ(t->encode("abcabc"), (Ids{20, 20}));
+  EXPECT_EQ(t->encode_guarded("abcabc"), (Ids{20, 20}));
+  EXPECT_EQ(t->encode_guarded("abc" + t->guard("abc")), (Ids{20, 4}));
+  EXPECT_EQ(t->encode_guarded("abc" + t->guard("abc")).size(), t->encode("abc").size() + t->encode("abc", false, true).size());
+  EXPECT_EQ(t->encode_guarded(t->guard("cbc") + "abc"), (Ids{2, 21, 20}));  // added tokens that are not special stay
+  EXPECT_EQ(t->encode_guarded(t->guard("a\xEF\xB7\x90"
+                                       "bc")),
+            (Ids{4}));
+}
+
 TEST(Tokenizer, LongWordsAreEncodedAsShortOnes) {
   auto t = make({});
   std::string word;
