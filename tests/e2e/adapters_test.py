@@ -425,6 +425,7 @@ class Memory(unittest.TestCase):
             ("long", dict(per_device_train_batch_size=4, lora_dropout="0.1", save_strategy="no")),
             ("long", dict(per_device_train_batch_size=8, lora_rank=64)),
             ("long", dict(per_device_train_batch_size=4, cutoff_len=50)),
+            ("long", dict(per_device_train_batch_size=1, bf16="true")),
             ("long", dict(per_device_train_batch_size=2, val_size="0.3", eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=6)),
             ("short", dict(per_device_train_batch_size=4, gradient_accumulation_steps=2)),
             ("short", dict(per_device_train_batch_size=24, max_steps=1)),
