@@ -271,16 +271,6 @@ Value brace_format(Engine* engine, const std::string& format, const Args& args) 
 }
 
 namespace {
-struct PercentSource {
-  std::vector<Value> items;
-  const Value* mapping;
-  size_t next = 0;
-  const Value& take() {
-    if (next >= items.size()) fail("TypeError", "not enough arguments for format string");
-    return items[next++];
-  }
-};
-
 std::string percent_one(char type, Spec spec, const Value& value, bool left) {
   if (type == 's' || type == 'r' || type == 'a')
     return pad(truncated(type == 's' ? to_text(value) : repr(value), spec.precision), spec.width, " ", left ? '<' : '>');
@@ -307,67 +297,85 @@ std::string percent_one(char type, Spec spec, const Value& value, bool left) {
 }
 }  // namespace
 
-Value percent_format(const std::string& format, const Value& arguments) {
-  PercentSource source;
-  source.mapping = arguments.type == Type::Dict ? &arguments : nullptr;
-  if (arguments.type == Type::Tuple) source.items = arguments.items();
-  else source.items = {arguments};
-  std::string out;
+namespace {
+// One "%" format and its arguments: what stands in brackets, flags, sizes and the conversion, read from left to right.
+struct PercentFormatter {
+  const std::string& format;
+  const Value& arguments;
+  std::vector<Value> items = arguments.type == Type::Tuple ? arguments.items() : std::vector<Value>{arguments};
+  size_t at = 0, next = 0;  // in format, in items
   bool used_mapping = false;
-  for (size_t k = 0; k < format.size(); ++k) {
-    if (format[k] != '%') {
-      out += format[k];
-      continue;
-    }
-    ++k;
-    std::optional<Value> keyed;
-    if (k < format.size() && format[k] == '(') {
-      size_t end = format.find(')', k);
-      if (end == std::string::npos) fail("ValueError", "incomplete format key");
-      if (!source.mapping) fail("TypeError", "format requires a mapping");
-      const Value* found = as_dict(arguments).find(format.substr(k + 1, end - k - 1));
-      if (!found) fail("KeyError", "'" + format.substr(k + 1, end - k - 1) + "'");
-      keyed = *found;
-      used_mapping = true;
-      k = end + 1;
-    }
-    Spec spec;
+
+  bool has_mapping() const { return arguments.type == Type::Dict; }
+  bool is(char c) const { return at < format.size() && format[at] == c; }
+  const Value& take() {
+    if (next >= items.size()) fail("TypeError", "not enough arguments for format string");
+    return items[next++];
+  }
+  std::optional<Value> keyed() {  // "(name)"
+    if (!is('(')) return std::nullopt;
+    size_t end = format.find(')', at);
+    if (end == std::string::npos) fail("ValueError", "incomplete format key");
+    if (!has_mapping()) fail("TypeError", "format requires a mapping");
+    std::string key = format.substr(at + 1, end - at - 1);
+    const Value* found = as_dict(arguments).find(key);
+    if (!found) fail("KeyError", "'" + key + "'");
+    used_mapping = true;
+    at = end + 1;
+    return *found;
+  }
+  bool flags(Spec& spec) {  // returns whether "-" is among them
     bool left = false;
-    for (; k < format.size(); ++k) {
-      char c = format[k];
+    for (; at < format.size(); ++at) {
+      char c = format[at];
       if (c == '-') left = true;
       else if (c == '+' || (c == ' ' && spec.sign != '+')) spec.sign = c;
       else if (c == '#') spec.alternate = true;
       else if (c == '0') spec.align = '=', spec.fill = "0";
       else if (c != ' ') break;
     }
-    auto size = [&]() -> int64_t {
-      if (k < format.size() && format[k] == '*') {
-        ++k;
-        int64_t given_size = as_integer(source.take());
-        if (given_size > kMaxWidth) fail("ValueError", "width or precision too big");
-        return std::max<int64_t>(given_size, 0);
-      }
-      return parse_number(format, k);
-    };
+    return left;
+  }
+  int64_t size() {
+    if (!is('*')) return parse_number(format, at);
+    ++at;
+    int64_t given_size = as_integer(take());
+    if (given_size > kMaxWidth) fail("ValueError", "width or precision too big");
+    return std::max<int64_t>(given_size, 0);
+  }
+  std::string conversion() {  // behind a "%"; leaves `at` on the letter
+    std::optional<Value> value = keyed();
+    Spec spec;
+    bool left = flags(spec);
     spec.width = size();
-    if (k < format.size() && format[k] == '.') {
-      ++k;
+    if (is('.')) {
+      ++at;
       spec.precision = size();
     }
-    while (k < format.size() && (format[k] == 'l' || format[k] == 'h' || format[k] == 'L')) ++k;
-    if (k >= format.size()) fail("ValueError", "incomplete format");
-    char type = format[k];
-    if (type == '%') {
-      out += '%';
+    while (is('l') || is('h') || is('L')) ++at;
+    if (at >= format.size()) fail("ValueError", "incomplete format");
+    char type = format[at];
+    if (type == '%') return "%";
+    if (std::string_view("diuxXoeEfFgGcrsa").find(type) == std::string_view::npos)
+      fail("ValueError", fmt::format("unsupported format character '{}' ({:#x}) at index {}", type, static_cast<unsigned char>(type), at));
+    return percent_one(type, spec, value ? *value : take(), left);
+  }
+};
+}  // namespace
+
+Value percent_format(const std::string& format, const Value& arguments) {
+  PercentFormatter formatter{format, arguments};
+  std::string out;
+  for (size_t& at = formatter.at; at < format.size(); ++at) {
+    if (format[at] != '%') {
+      out += format[at];
       continue;
     }
-    if (std::string_view("diuxXoeEfFgGcrsa").find(type) == std::string_view::npos)
-      fail("ValueError", fmt::format("unsupported format character '{}' ({:#x}) at index {}", type, static_cast<unsigned char>(type), k));
-    append(out, percent_one(type, spec, keyed ? *keyed : source.take(), left));
+    ++at;
+    append(out, formatter.conversion());
   }
   bool subscriptable = arguments.type == Type::List || arguments.type == Type::Range || arguments.undefined();  // a mapping to Python
-  if (!used_mapping && !source.mapping && !subscriptable && source.next < source.items.size())
+  if (!formatter.used_mapping && !formatter.has_mapping() && !subscriptable && formatter.next < formatter.items.size())
     fail("TypeError", "not all arguments converted during string formatting");
   return string(std::move(out));
 }
