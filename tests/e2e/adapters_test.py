@@ -392,7 +392,7 @@ class Adapters(tiny.Case):
 
 
 class Memory(unittest.TestCase):
-    """7. What a dry run says of the peak"""
+    """What a dry run says of the peak"""
 
     @classmethod
     def setUpClass(cls):
@@ -436,6 +436,7 @@ class Memory(unittest.TestCase):
                 code, text = tiny.run(*arguments, "--dry_run", "true")
                 self.assertEqual(code, 0, text)
                 predicted, measured = int(re.search(r"peak memory: (\d+) MiB", text).group(1)), self.peak(arguments)
+                print(f"| {data} rows, {', '.join(f'{k} {v}' for k, v in changes.items())} | {predicted} | {measured:.0f} |")
                 self.assertLess(abs(predicted / measured - 1), 0.1, f"predicted {predicted}, measured {measured:.0f} MiB")
 
 
