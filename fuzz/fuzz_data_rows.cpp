@@ -16,6 +16,8 @@ class ByteTokenizer : public Tokenizer {
     for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
     return ids;
   }
+  std::string guard(std::string_view part) const override { return std::string(part); }
+  std::vector<int32_t> encode_guarded(std::string_view text) const override { return encode(text, false, true); }
   std::string decode(std::span<const int32_t> ids, bool) const override { return {ids.begin(), ids.end()}; }
   std::optional<int32_t> token_to_id(std::string_view) const override { return std::nullopt; }
   std::optional<std::string> id_to_token(int32_t) const override { return std::nullopt; }

@@ -9,6 +9,9 @@
 
 namespace loraine {
 
+// Columns of y that a tile has at most; as many rows of a 16-bit weight are widened at a time, by each thread.
+inline constexpr int64_t kTileColumns = 192;
+
 // y [M, N] = alpha · x [M, K] wᵀ (w [N, K]) + beta · y. Rows of y, x and w may be strided.
 void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0, bool use_bf16 = false);
 // The same for a stack of parts [N_i, K] and at most kFewRows rows, in one parallel loop: y [M, ΣN_i] = x partsᵀ. For decoding, where

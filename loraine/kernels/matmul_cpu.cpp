@@ -13,7 +13,7 @@
 namespace loraine {
 namespace {
 
-constexpr int64_t kTileM = 256, kTileN = 192;  // multiples of oneDNN's register blocks (8 and 48)
+constexpr int64_t kTileM = 256, kTileN = kTileColumns;  // multiples of oneDNN's register blocks (8 and 48)
 
 const char* at(const Tensor& t, int64_t row, int64_t col) {
   return static_cast<const char*>(t.data) + (row * t.row_stride + col) * static_cast<int64_t>(size_of(t.dtype));

@@ -9,6 +9,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/data/orders.h"
 #include "loraine/kernels/machine.h"
+#include "loraine/kernels/matmul.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
@@ -65,10 +66,6 @@ bool inside(const std::string& path, const std::string& folder) {
   const fs::path relative = fs::weakly_canonical(path, failed).lexically_relative(fs::weakly_canonical(folder, failed));
   return !failed && !relative.empty() && relative != "." && *relative.begin() != "..";
 }
-
-// Each thread widens a 16-bit weight to F32 by tiles of this many columns (matmul_cpu.cpp); the head's, of vocab_size rows, are the
-// largest.
-constexpr size_t kWidenedColumns = 192;
 
 // Code and tables of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
 constexpr size_t kStepOverhead = 4u << 20;
@@ -168,8 +165,9 @@ void plan(Run& run) {
   // zeros); activations and scratch are yet to be touched. A checkpoint's files are mapped for their checksums, one after the other.
   size_t to_come = dry.peak() + scratch;
   if (c.save_strategy != "no") to_come += c.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
+  // Each thread widens a 16-bit weight by tiles; the head's, of vocab_size rows, are the largest.
   if (run.model.embedding.dtype != Dtype::F32 && !(run.model.use_bf16 && has_bf16_products()))
-    to_come += static_cast<size_t>(thread_count() * run.model.config.vocab_size) * kWidenedColumns * sizeof(float);
+    to_come += static_cast<size_t>(thread_count() * run.model.config.vocab_size * kTileColumns) * sizeof(float);
   summary.peak_bytes = resident_size() + to_come + kStepOverhead;
   if (run.screen.summary) run.screen.summary(summary);
   check_memory(summary.peak_bytes, dry.peak() + scratch);
