@@ -117,7 +117,7 @@ int32_t Bpe::add_merge(const Pending& merge, int32_t last_joined, const Place& p
   if (a < 0 || b < 0) fail(place, fmt::format("entry {}: \"{}\" is not in the vocabulary", rank, (a < 0 ? left : right).substr(0, 100)));
   if (right.size() < prefix_.size()) fail(place, fmt::format("entry {}: \"{}\" lacks the prefix \"{}\"", rank, right, prefix_));
   // Most files number the merged tokens in the order of the merges; some list several merges of one token in a row.
-  auto guess = [&](int32_t id) { return prefix_.empty() && vocabulary_.is(id, left, right); };
+  auto guess = [&](int32_t id) { return prefix_.empty() && vocabulary_.is(id, merge.left, merge.right); };
   int32_t id = guess(last_joined + 1) ? last_joined + 1 : guess(last_joined) ? last_joined : -1;
   std::string joined;
   if (id < 0) {
