@@ -146,15 +146,13 @@ void stream_torch_file(const std::string& file, const std::vector<SafetensorsEnt
                        const std::function<void(size_t index, const WriteBytes& write)>& produce) {
   std::string root = file.substr(file.find_last_of('/') + 1);
   root = root.substr(0, root.find_last_of('.')) + "/";
-  std::vector<StateDictEntry> described;
-  for (const SafetensorsEntry& entry : entries) described.push_back({entry.name, entry.dtype, entry.shape});
   ZipWriter zip(file);
   auto put = [&](const std::string& name, const std::string& content) {
     zip.begin(root + name);
     zip.write(content.data(), content.size());
     zip.end();
   };
-  put("data.pkl", write_state_dict(described));
+  put("data.pkl", write_state_dict(entries));
   put("byteorder", "little");
   for (size_t i = 0; i < entries.size(); ++i) {
     uint64_t expected = size_of(entries[i].dtype), written = 0;
@@ -169,18 +167,6 @@ void stream_torch_file(const std::string& file, const std::vector<SafetensorsEnt
   }
   put("version", "3\n");
   zip.finish();
-}
-
-void write_torch_file(const std::string& file, const std::vector<std::pair<std::string, Tensor>>& tensors) {
-  std::vector<SafetensorsEntry> entries;
-  for (const auto& [name, tensor] : tensors)
-    entries.push_back({name, tensor.dtype, std::vector<int64_t>(tensor.shape, tensor.shape + tensor.rank)});
-  stream_torch_file(file, entries, [&](size_t index, const WriteBytes& write) {
-    const Tensor& tensor = tensors[index].second;
-    if (tensor.contiguous()) return write(tensor.data, tensor.bytes());
-    for (int64_t r = 0; r < tensor.rows(); ++r)
-      write(tensor.row_range(r, 1).data, static_cast<size_t>(tensor.cols()) * size_of(tensor.dtype));
-  });
 }
 
 }  // namespace loraine

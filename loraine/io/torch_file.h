@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "loraine/io/safetensors_layout.h"
@@ -18,7 +17,5 @@ std::unique_ptr<TensorSource> open_torch_file(const std::string& file);
 // Calls `produce(index, write)` once per entry, in their order; it must write exactly the bytes of entries[index].
 void stream_torch_file(const std::string& file, const std::vector<SafetensorsEntry>& entries,
                        const std::function<void(size_t index, const WriteBytes& write)>& produce);
-
-void write_torch_file(const std::string& file, const std::vector<std::pair<std::string, Tensor>>& tensors);
 
 }  // namespace loraine

@@ -62,7 +62,10 @@ TEST(TorchFile, WhatIsWrittenIsRead) {
   for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i) / 3;
   std::vector<bf16> b = {f32_to_bf16(1.5f), f32_to_bf16(-2)};
   const std::string file = temporary("written.bin", "");
-  write_torch_file(file, {{"b.weight", Tensor(b.data(), Dtype::BF16, {2})}, {"a.weight", Tensor(a.data(), Dtype::F32, {10, 10})}});
+  stream_torch_file(file, {{"b.weight", Dtype::BF16, {2}}, {"a.weight", Dtype::F32, {10, 10}}}, [&](size_t index, const WriteBytes& write) {
+    if (index == 0) write(b.data(), 4);
+    else write(a.data(), 400);
+  });
   auto source = open_torch_file(file);
   ASSERT_EQ(source->tensors().size(), 2u);
   Tensor mapped = source->map(*source->find("a.weight"));

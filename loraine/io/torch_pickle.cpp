@@ -400,12 +400,12 @@ std::vector<PickledTensor> read_state_dict(const std::string& file, const unsign
   return Machine(file, data, size).run();
 }
 
-std::string write_state_dict(const std::vector<StateDictEntry>& entries) {
+std::string write_state_dict(const std::vector<SafetensorsEntry>& entries) {
   std::string out = "\x80\x02";
   put_ordered_dict(out);
   out += '(';
   for (size_t i = 0; i < entries.size(); ++i) {
-    const StateDictEntry& entry = entries[i];
+    const SafetensorsEntry& entry = entries[i];
     std::vector<int64_t> stride(entry.shape.size(), 1);
     for (size_t d = stride.size(); d-- > 1;) stride[d - 1] = stride[d] * std::max<int64_t>(entry.shape[d], 1);
     int64_t elements = 1;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "loraine/core/dtype.h"
+#include "loraine/io/safetensors_layout.h"
 
 namespace loraine {
 
@@ -22,11 +23,6 @@ struct PickledTensor {
 std::vector<PickledTensor> read_state_dict(const std::string& file, const unsigned char* data, size_t size);
 
 // The pickle of an OrderedDict of contiguous tensors, each with a storage of its own named by its index; loads with weights_only=True.
-struct StateDictEntry {
-  std::string name;
-  Dtype dtype = Dtype::F32;
-  std::vector<int64_t> shape;
-};
-std::string write_state_dict(const std::vector<StateDictEntry>& entries);
+std::string write_state_dict(const std::vector<SafetensorsEntry>& entries);
 
 }  // namespace loraine

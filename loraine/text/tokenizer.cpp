@@ -39,7 +39,8 @@ class BpeTokenizer final : public Tokenizer {
  private:
   void insert(AddedToken token);
   void read_added_tokens(const JsonObject& root, const Place& place);
-  void encode_text(std::string text, bool at_start, bool split_special, std::vector<int32_t>& ids) const;
+  void encode_into(std::vector<int32_t>& ids, std::string_view text, bool split_special_tokens, bool guarded) const;
+  void encode_text(std::string text, bool at_start, std::vector<int32_t>& ids) const;
 
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
@@ -184,25 +185,6 @@ int32_t BpeTokenizer::add_token(const std::string& content, bool special) {
   return id;
 }
 
-std::vector<int32_t> BpeTokenizer::encode(std::string_view text, bool add_special_tokens, bool split_special_tokens) const {
-  std::string repaired;
-  if (!valid_utf8(text)) text = repaired = repair_utf8(text);
-  std::vector<int32_t> ids;
-  ids.reserve(text.size() / 3 + 8);
-  if (add_special_tokens) ids = around_.before;
-  each_piece(raw_, added_, text, split_special_tokens, [&](const AddedToken* token, size_t begin, size_t end) {
-    if (token) return ids.push_back(token->id);
-    std::string piece = normalize(normalizer_, std::string(text.substr(begin, end - begin)));
-    if (normalized_.empty()) return encode_text(std::move(piece), begin == 0, split_special_tokens, ids);
-    each_piece(normalized_, added_, piece, split_special_tokens, [&](const AddedToken* inner, size_t first, size_t last) {
-      if (inner) return ids.push_back(inner->id);
-      encode_text(piece.substr(first, last - first), begin == 0 && first == 0, split_special_tokens, ids);
-    });
-  });
-  if (add_special_tokens) ids.insert(ids.end(), around_.after.begin(), around_.after.end());
-  return ids;
-}
-
 constexpr std::string_view kGuard = "\xEF\xB7\x90";  // U+FDD0
 
 std::string without_guards(std::string_view text) {
@@ -232,21 +214,38 @@ std::string BpeTokenizer::guard(std::string_view part) const {
   return out;
 }
 
-std::vector<int32_t> BpeTokenizer::encode_guarded(std::string_view text) const {
+std::vector<int32_t> BpeTokenizer::encode(std::string_view text, bool add_special_tokens, bool split_special_tokens) const {
   std::vector<int32_t> ids;
-  each_piece(raw_, added_, text, false, [&](const AddedToken* token, size_t begin, size_t end) {
-    if (token) return ids.push_back(token->id);
-    const std::string_view guarded = text.substr(begin, end - begin);
-    std::string piece = normalize(normalizer_, without_guards(guarded));
-    each_piece(normalized_, added_, piece, guarded.find(kGuard) != guarded.npos, [&](const AddedToken* inner, size_t first, size_t last) {
-      if (inner) return ids.push_back(inner->id);
-      encode_text(piece.substr(first, last - first), begin == 0 && first == 0, true, ids);
-    });
-  });
+  ids.reserve(text.size() / 3 + 8);
+  if (add_special_tokens) ids = around_.before;
+  encode_into(ids, text, split_special_tokens, false);
+  if (add_special_tokens) ids.insert(ids.end(), around_.after.begin(), around_.after.end());
   return ids;
 }
 
-void BpeTokenizer::encode_text(std::string text, bool at_start, bool, std::vector<int32_t>& ids) const {
+std::vector<int32_t> BpeTokenizer::encode_guarded(std::string_view text) const {
+  std::vector<int32_t> ids;
+  encode_into(ids, text, false, true);
+  return ids;
+}
+
+void BpeTokenizer::encode_into(std::vector<int32_t>& ids, std::string_view text, bool split_special_tokens, bool guarded) const {
+  std::string repaired;
+  if (!valid_utf8(text)) text = repaired = repair_utf8(text);
+  each_piece(raw_, added_, text, split_special_tokens, [&](const AddedToken* token, size_t begin, size_t end) {
+    if (token) return ids.push_back(token->id);
+    const std::string_view part = text.substr(begin, end - begin);
+    std::string piece = normalize(normalizer_, guarded ? without_guards(part) : std::string(part));
+    if (normalized_.empty()) return encode_text(std::move(piece), begin == 0, ids);
+    const bool split = split_special_tokens || (guarded && part.find(kGuard) != part.npos);
+    each_piece(normalized_, added_, piece, split, [&](const AddedToken* inner, size_t first, size_t last) {
+      if (inner) return ids.push_back(inner->id);
+      encode_text(piece.substr(first, last - first), begin == 0 && first == 0, ids);
+    });
+  });
+}
+
+void BpeTokenizer::encode_text(std::string text, bool at_start, std::vector<int32_t>& ids) const {
   if (text.empty()) return;
   Words words;
   words.ranges.emplace_back(0, text.size());

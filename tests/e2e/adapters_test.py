@@ -40,21 +40,8 @@ def floats(values):
 
 
 class Adapters(tiny.Case):
-    def arguments(self, out=None, model=None, **changes):
-        return tiny.train_arguments(model or self.model, self.data, out or self.out, **changes)
-
     def train(self, out=None, model=None, **changes):
         return tiny.run(*self.arguments(out, model, **changes))
-
-    def good(self, result):
-        self.assertEqual(result[0], 0, result[1])
-        return result[1]
-
-    def refused(self, result, code, *words):
-        self.assertEqual(result[0], code, result[1])
-        for word in words:
-            self.assertIn(word, result[1])
-        return result[1]
 
     def trained(self, name, model=None, **changes):
         self.good(self.train(self.work / name, model, **({"learning_rate": "3e-2"} | changes)))

@@ -104,9 +104,10 @@ class Crash(tiny.Case):
                         self.assertIn("error: ", done.stderr, what)
                     kept = sorted((p.name, p.read_bytes()) for p in (out / "checkpoint-2").iterdir() if p.is_file())
                     self.assertEqual(kept, first, what)
-                    if (out / "adapter_model.safetensors").exists():
+                    if done.returncode == 0 or (out / "adapter_model.safetensors").exists():
                         self.assertEqual((out / "adapter_model.safetensors").read_bytes(), whole, what)
-                    self.assertEqual(self.finish(out, **settings) if done.returncode else whole, whole, what)
+                    if done.returncode != 0:
+                        self.assertEqual(self.finish(out, **settings), whole, what)
                     shutil.rmtree(out)
         print(f"calls of a run: {counts}")
 

@@ -44,21 +44,8 @@ def wait_for(condition, seconds=30):
 
 
 class Promises(tiny.Case):
-    def arguments(self, out=None, **changes):
-        return tiny.train_arguments(self.model, self.data, out or self.out, **changes)
-
     def train(self, out=None, **changes):
         return tiny.run(*self.arguments(out, **changes))
-
-    def good(self, result):
-        self.assertEqual(result[0], 0, result[1])
-        return result[1]
-
-    def refused(self, result, code, *words):
-        self.assertEqual(result[0], code, result[1])
-        for word in words:
-            self.assertIn(word, result[1])
-        return result[1]
 
     def adapter(self, out=None):
         return ((out or self.out) / "adapter_model.safetensors").read_bytes()

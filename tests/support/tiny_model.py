@@ -107,6 +107,7 @@ def train_arguments(model, data, output, **changes):
     settings.update(changes)
     return ["train"] + [word for key, value in settings.items() for word in (f"--{key}", value)]
 
+
 class Case(unittest.TestCase):
     """A folder of its own with a model and tokenized rows; runs write to self.out."""
 
@@ -119,3 +120,16 @@ class Case(unittest.TestCase):
 
     def tearDown(self):
         self.holder.cleanup()
+
+    def arguments(self, out=None, model=None, **changes):
+        return train_arguments(model or self.model, self.data, out or self.out, **changes)
+
+    def good(self, result):
+        self.assertEqual(result[0], 0, result[1])
+        return result[1]
+
+    def refused(self, result, code, *words):
+        self.assertEqual(result[0], code, result[1])
+        for word in words:
+            self.assertIn(word, result[1])
+        return result[1]
