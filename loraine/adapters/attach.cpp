@@ -141,7 +141,7 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
   if (!any) {
     std::string wanted = config.target_regex;
     for (const std::string& name : config.target_modules) wanted += (wanted.empty() ? "" : ",") + name;
-    throw Error(ErrorKind::usage, "lora_target '" + wanted + "' matches no linear layer of the model",
+    throw Error(ErrorKind::usage, "the target '" + wanted + "' (lora_target, target_modules) matches no linear layer of the model",
                 "use all, or names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
   }
   return set;

@@ -16,6 +16,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/input_warning.h"
 #include "loraine/cli/open_text.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
@@ -24,6 +25,7 @@
 #include "loraine/generate/engine.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/mapped_file.h"
+#include "loraine/model/finite.h"
 #include "loraine/model/load.h"
 
 namespace loraine {
@@ -129,10 +131,7 @@ void load_adapters(Chat& chat) {
     LoraConfig lora;
     AdapterSet& set = chat.adapters[name] = load_adapter(chat.model.sites(), path, false, &lora);
     set.name = name;
-    if (const std::string text = base_mismatch(lora, path, chat.config.model_name_or_path); !text.empty()) {
-      if (chat.config.strict) throw Error(ErrorKind::usage, text, "give its own base, or leave strict out");
-      print_stderr("warning: " + text + "\n");
-    }
+    input_warning(base_mismatch(lora, path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
     if (equals == std::string::npos) unnamed.push_back(&set);
     if (!chat.adapter) chat.adapter = &set;
   }
@@ -262,6 +261,7 @@ int run_chat(const std::vector<std::string>& args) {
     apply_template_tokens(*chat.named, *chat.text.tokenizer, chat.special);
   }
   chat.model = load_model(chat.files, c.bf16);
+  input_warning(not_finite_text(chat.model), c.strict, ErrorKind::numeric);
   load_adapters(chat);
   int64_t widest = 1;
   for (const auto& [name, set] : chat.adapters)

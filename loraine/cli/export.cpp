@@ -8,14 +8,15 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
 #include "loraine/export/merge.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
+#include "loraine/model/finite.h"
 #include "loraine/model/load.h"
-#include "loraine/train/input_checks.h"
 
 namespace loraine {
 namespace {
@@ -79,19 +80,12 @@ int run_export(const std::vector<std::string>& args) {
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path);
   Model model = load_model(files);
-  if (const std::string name = first_not_finite(model); !name.empty()) {
-    const std::string text = fmt::format("{}: {} holds values that are not finite numbers", model.path, name);
-    if (config.strict) throw Error(ErrorKind::numeric, text, "give a sound base, or leave strict out");
-    print_stderr("warning: " + text + "\n");
-  }
+  input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
   std::vector<AdapterSet> sets;
   for (const std::string& path : split_list(config.adapter_name_or_path)) {
     LoraConfig lora;
     sets.push_back(load_adapter(model.sites(), path, false, &lora));
-    if (std::string text = base_mismatch(lora, path, config.model_name_or_path); !text.empty()) {
-      if (config.strict) throw Error(ErrorKind::usage, text, "give its own base, or leave strict out");
-      print_stderr("warning: " + text + "\n");
-    }
+    input_warning(base_mismatch(lora, path, config.model_name_or_path), config.strict, ErrorKind::usage);
   }
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);

@@ -8,8 +8,8 @@
 
 #include "loraine/data/orders.h"
 #include "loraine/io/durable_file.h"
+#include "loraine/model/finite.h"
 #include "loraine/model/load.h"
-#include "loraine/train/input_checks.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -90,8 +90,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   const std::string& resume_folder = input.folder.resume_from;
   for (const std::string& text : input.folder.warnings) warn(run, ErrorKind::usage, text);
   run.model = load_model(input.files, c.bf16);
-  if (std::string name = first_not_finite(run.model); !name.empty())
-    warn(run, ErrorKind::numeric, fmt::format("{}: {} holds values that are not finite numbers", run.model.path, name));
+  if (const std::string text = not_finite_text(run.model); !text.empty()) warn(run, ErrorKind::numeric, text);
   attach(run);
   plan(run);
   if (c.dry_run) return TrainEnd::dry_run;

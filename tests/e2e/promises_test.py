@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import resource
 import signal
 import struct
@@ -164,6 +165,12 @@ class Promises(tiny.Case):
         self.assertIn("learning_rate", text)
         self.assertFalse((self.out / "adapter_model.safetensors").exists())
         self.refused(self.train(self.work / "strict", strict="true"), 5, "model.layers.1.mlp.up_proj")
+        vocabulary = {chr(33 + i): i for i in range(tiny.vocab)}
+        (self.model / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocabulary, "merges": []}}))
+        for command in (["export", "--export_dir", self.work / "merged"], ["chat", "--template", "default"]):
+            arguments = [*command, "--model_name_or_path", self.model]
+            self.refused(tiny.run(*arguments, "--strict", "true"), 5, "model.layers.1.mlp.up_proj")
+        self.assertIn("warning: ", self.good(tiny.run(*arguments)))
 
     def test_model_file_cut_while_training(self):
         process = start(self.arguments(max_steps=1000000, save_steps=1000000, logging_steps=100), stderr=subprocess.PIPE)
@@ -200,6 +207,23 @@ class Promises(tiny.Case):
         done = subprocess.run([tiny.program, *map(str, arguments)], capture_output=True, text=True, preexec_fn=limit, timeout=120)
         self.refused((done.returncode, done.stdout + done.stderr), 4, "per_device_train_batch_size")
         self.assertFalse((self.out / "adapter_model.safetensors").exists())
+
+    def test_recomputing_fits_a_memory_limit_and_changes_nothing(self):
+        rows = [{"input_ids": [3 + i % 60 for i in range(100)], "labels": [3 + i % 60 for i in range(100)]} for _ in range(400)]
+        (self.data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        settings = dict(per_device_train_batch_size=200, gradient_accumulation_steps=1, max_steps=2)
+
+        def peak(**more):
+            return int(re.search(r"peak memory: (\d+) MiB", self.good(self.train(dry_run="true", **settings, **more)))[1])
+
+        most, least = peak(gradient_checkpointing="false"), peak(gradient_checkpointing="true")
+        self.assertLess(least, most - 6)
+        self.good(self.train(self.work / "kept", **settings, gradient_checkpointing="false"))
+        text = self.good(self.train(self.work / "limited", **settings, memory_limit=f"{least + 3}MiB"))
+        self.assertRegex(text, r"recomputed +blocks")
+        self.assertEqual(self.adapter(self.work / "kept"), self.adapter(self.work / "limited"))
+        self.refused(self.train(**settings, memory_limit=f"{least - 10}MiB"), 4, "memory_limit", "per_device_train_batch_size")
+        self.refused(self.train(**settings, memory_limit=f"{least + 3}MiB", gradient_checkpointing="false"), 4, "gradient_checkpointing: auto")
 
     def test_adapter_of_another_base(self):
         self.good(self.train(max_steps=2))

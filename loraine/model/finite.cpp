@@ -1,5 +1,5 @@
 // A pass over the base weights' bits.
-#include "loraine/train/input_checks.h"
+#include "loraine/model/finite.h"
 
 #include <fmt/format.h>
 
@@ -33,8 +33,6 @@ bool finite(const float* x, int64_t n) {
 }
 bool finite(const std::vector<float>& x) { return finite(x.data(), static_cast<int64_t>(x.size())); }
 
-}  // namespace
-
 std::string first_not_finite(const Model& model) {
   if (!finite(model.embedding)) return "model.embed_tokens.weight";
   for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
@@ -54,6 +52,13 @@ std::string first_not_finite(const Model& model) {
   for (const WeightPart& part : model.head.parts)
     if (part.weight.data != model.embedding.data && !finite(part.weight)) return "lm_head.weight";
   return "";
+}
+
+}  // namespace
+
+std::string not_finite_text(const Model& model) {
+  const std::string name = first_not_finite(model);
+  return name.empty() ? "" : fmt::format("{}: {} holds values that are not finite numbers", model.path, name);
 }
 
 }  // namespace loraine

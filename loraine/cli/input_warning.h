@@ -1,0 +1,12 @@
+// One voice for warnings about an input. Called by chat and export; train has its own, which goes around the progress bar.
+#pragma once
+#include <string>
+
+#include "loraine/core/error.h"
+
+namespace loraine {
+
+// Prints "warning: TEXT"; with strict it throws TEXT as an error of this kind instead. Nothing happens when text is empty.
+void input_warning(const std::string& text, bool strict, ErrorKind kind);
+
+}  // namespace loraine
