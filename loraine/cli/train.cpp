@@ -68,6 +68,9 @@ void print_summary(const TrainSummary& s) {
                            {"adapter and gradients", bytes(s.adapter_bytes)},
                            {"optimizer", bytes(s.optimizer_bytes)},
                            {"activations", bytes(s.activation_bytes)},
+                           {"recomputed", s.recompute == Recompute::block ? "blocks"
+                                          : s.recompute == Recompute::mlp ? "gate and up"
+                                                                          : "nothing"},
                            {"scratch", bytes(s.scratch_bytes)},
                            {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}},
                           false));

@@ -110,26 +110,48 @@ void attend(const Step& s, const Tensor& o, const Tensor& lse, const Tensor& qkv
   }
 }
 
-// x_next [T, C] = the residual stream after this block
-void block_forward(const Step& s, const Tensor& x_next) {
-  const ModelConfig& c = s.c();
+// qkv, o and x_mid = x + output(attention(rotate(qkv(norm(x)))))
+void attention_forward(const Step& s) {
   BlockActivations& a = s.saved();
-  Tensor x = s.rows(a.x), qkv = s.rows(a.qkv), o = s.rows(a.o), x_mid = s.rows(a.x_mid), gate_up = s.rows(a.gate_up);
+  Tensor x = s.rows(a.x), qkv = s.rows(a.qkv), o = s.rows(a.o);
   size_t mark = s.pass.scratch->mark();
-  Tensor h = s.scratch(c.hidden_size);
-  rms_norm(s.ctx, h, s.rows(a.rstd1), x, vector_view(s.weights().input_norm), c.rms_norm_eps);
+  Tensor h = s.scratch(s.c().hidden_size);
+  rms_norm(s.ctx, h, s.rows(a.rstd1), x, vector_view(s.weights().input_norm), s.c().rms_norm_eps);
   linear_forward(s, qkv, h, kQkv);
   norm_and_rotate(s, qkv);
   attend(s, o, s.rows(a.lse), qkv);
   linear_forward(s, h, o, kOutput);
-  add(s.ctx, x_mid, x, h);
-  rms_norm(s.ctx, h, s.rows(a.rstd2), x_mid, vector_view(s.weights().post_norm), c.rms_norm_eps);
-  linear_forward(s, gate_up, h, kGateUp);
-  Tensor f = s.scratch(c.intermediate_size);
-  swiglu(s.ctx, f, gate_up);
-  linear_forward(s, h, f, kDown);
-  add(s.ctx, x_next, x_mid, h);
+  add(s.ctx, s.rows(a.x_mid), x, h);
   s.pass.scratch->release(mark);
+}
+
+// gate_up of norm(x_mid)
+void gate_up_forward(const Step& s) {
+  BlockActivations& a = s.saved();
+  size_t mark = s.pass.scratch->mark();
+  Tensor h = s.scratch(s.c().hidden_size);
+  rms_norm(s.ctx, h, s.rows(a.rstd2), s.rows(a.x_mid), vector_view(s.weights().post_norm), s.c().rms_norm_eps);
+  linear_forward(s, s.rows(a.gate_up), h, kGateUp);
+  s.pass.scratch->release(mark);
+}
+
+// x_next [T, C] = x_mid + down(swiglu(gate_up)), the residual stream after this block
+void down_forward(const Step& s, const Tensor& x_next) {
+  BlockActivations& a = s.saved();
+  size_t mark = s.pass.scratch->mark();
+  Tensor h = s.scratch(s.c().hidden_size), f = s.scratch(s.c().intermediate_size);
+  swiglu(s.ctx, f, s.rows(a.gate_up));
+  linear_forward(s, h, f, kDown);
+  add(s.ctx, x_next, s.rows(a.x_mid), h);
+  s.pass.scratch->release(mark);
+}
+
+// What the forward did not keep; called where the backward of the block begins. The last block's are still there.
+void recompute(const Step& s) {
+  const Recompute level = s.pass.activations->recompute;
+  if (s.layer + 1 == s.c().num_hidden_layers) return;
+  if (level == Recompute::block) attention_forward(s);
+  if (level != Recompute::none) gate_up_forward(s);
 }
 
 // d_x [T, C]: gradient of the block's output on entry, of its input on return (left unfinished when the block is the first one)
@@ -196,25 +218,29 @@ KvCache::KvCache(const ModelConfig& config, int64_t rows) : capacity(rows) {
 }
 
 Activations plan_activations(const ModelConfig& c, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
-                             Arena& arena) {
+                             Arena& arena, Recompute recompute) {
   Activations all;
   all.training = training;
+  all.recompute = recompute;
   all.blocks.resize(training ? static_cast<size_t>(c.num_hidden_layers) : 1);
   for (size_t i = 0; i < all.blocks.size(); ++i) {
+    if (i > 0) all.blocks[i] = all.blocks[0];  // what is not kept is shared
     BlockActivations& a = all.blocks[i];
     a.x = arena.take(Dtype::F32, {rows, c.hidden_size});
-    a.rstd1 = arena.take(Dtype::F32, {rows});
-    a.qkv = arena.take(Dtype::F32, {rows, c.q_size() + 2 * c.kv_size()});
-    if (c.qk_norm) {
-      int64_t heads = c.num_attention_heads + c.num_key_value_heads;
-      a.qk_before_norm = arena.take(Dtype::F32, {rows, heads * c.head_dim});
-      a.qk_rstd = arena.take(Dtype::F32, {heads, rows});
+    if (i == 0 || recompute != Recompute::block) {
+      a.rstd1 = arena.take(Dtype::F32, {rows});
+      a.qkv = arena.take(Dtype::F32, {rows, c.q_size() + 2 * c.kv_size()});
+      if (c.qk_norm) {
+        int64_t heads = c.num_attention_heads + c.num_key_value_heads;
+        a.qk_before_norm = arena.take(Dtype::F32, {rows, heads * c.head_dim});
+        a.qk_rstd = arena.take(Dtype::F32, {heads, rows});
+      }
+      a.o = arena.take(Dtype::F32, {rows, c.q_size()});
+      a.lse = arena.take(Dtype::F32, {rows, c.num_attention_heads});
+      a.x_mid = arena.take(Dtype::F32, {rows, c.hidden_size});
+      a.rstd2 = arena.take(Dtype::F32, {rows});
     }
-    a.o = arena.take(Dtype::F32, {rows, c.q_size()});
-    a.lse = arena.take(Dtype::F32, {rows, c.num_attention_heads});
-    a.x_mid = arena.take(Dtype::F32, {rows, c.hidden_size});
-    a.rstd2 = arena.take(Dtype::F32, {rows});
-    a.gate_up = arena.take(Dtype::F32, {rows, 2 * c.intermediate_size});
+    if (i == 0 || recompute == Recompute::none) a.gate_up = arena.take(Dtype::F32, {rows, 2 * c.intermediate_size});
     for (int kind = 0; kind < kSiteKinds; ++kind) {
       int64_t width = 0;
       if (training) width = saved_width(adapters, static_cast<int64_t>(i), kind);
@@ -249,7 +275,10 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
   for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
     bool last = layer + 1 == model.config.num_hidden_layers;
     Tensor next = last ? all.x_last : all.blocks[all.training ? static_cast<size_t>(layer) + 1 : 0].x;
-    block_forward({ctx, model, batch, pass, layer}, next.row_range(0, rows));
+    const Step s{ctx, model, batch, pass, layer};
+    attention_forward(s);
+    gate_up_forward(s);
+    down_forward(s, next.row_range(0, rows));
   }
   rms_norm(ctx, all.hidden.row_range(0, rows), all.rstd_last.row_range(0, rows), all.x_last.row_range(0, rows),
            vector_view(model.final_norm), model.config.rms_norm_eps);
@@ -260,8 +289,11 @@ void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass
   int64_t rows = batch.rows(), first = first_trained_layer(trained, model.config.num_hidden_layers);
   rms_norm_backward(ctx, d_hidden, d_hidden, all.x_last.row_range(0, rows), all.rstd_last.row_range(0, rows), vector_view(model.final_norm),
                     false);
-  for (int64_t layer = model.config.num_hidden_layers - 1; layer >= first; --layer)
-    block_backward({ctx, model, batch, pass, layer}, trained, d_hidden, layer == first);
+  for (int64_t layer = model.config.num_hidden_layers - 1; layer >= first; --layer) {
+    const Step s{ctx, model, batch, pass, layer};
+    recompute(s);
+    block_backward(s, trained, d_hidden, layer == first);
+  }
 }
 
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden) {

@@ -21,9 +21,14 @@ struct BlockActivations {
   Tensor adapter[kSiteKinds];  // [T, saved_width] per site
 };
 
+// What the backward computes once more instead of keeping it (gradient checkpointing), fastest first. `mlp`: gate_up. `block`: everything
+// but x and the adapters' columns. The blocks then share one tensor of each kind that is not kept. All three give the same bits.
+enum class Recompute { none, mlp, block };
+
 struct Activations {
   std::vector<BlockActivations> blocks;  // one per layer when training; one shared by all layers otherwise
-  Tensor x_last, rstd_last, hidden;      // [T, C] residual after the last block, [T], [T, C] after the final norm
+  Recompute recompute = Recompute::none;
+  Tensor x_last, rstd_last, hidden;  // [T, C] residual after the last block, [T], [T, C] after the final norm
   bool training = false;
 };
 
@@ -47,7 +52,7 @@ struct Pass {
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.
 Activations plan_activations(const ModelConfig& config, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
-                             Arena& arena);
+                             Arena& arena, Recompute recompute = Recompute::none);
 size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters);
 
 // Fills pass.activations->hidden [T, C] (first batch.rows() rows).

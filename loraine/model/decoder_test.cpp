@@ -80,12 +80,14 @@ Model make_model(bool bf16, bool rounded) {
 
 struct Result {
   std::vector<float> hidden, gradients;
+  size_t bytes = 0;  // of the activations
 };
 
-Result run(const Model& model) {
+Result run(const Model& model, Recompute recompute = Recompute::none, double lora_dropout = 0) {
   LoraConfig lora;
   lora.r = 4;
   lora.lora_alpha = 8;
+  lora.lora_dropout = lora_dropout;
   set_targets(lora, "all");
   AdapterSet adapter = attach_lora(model.sites(), lora, true);
   for (const Parameter& p : adapter.parameters())
@@ -99,13 +101,14 @@ Result run(const Model& model) {
   batch.adapter_rows = {{0, kRows, 0}};
   std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
-  plan_activations(model.config, kRows, true, sets, dry);
+  plan_activations(model.config, kRows, true, sets, dry, recompute);
   Arena memory(dry.peak()), scratch(scratch_bytes(model, kRows, true, sets));
-  Activations activations = plan_activations(model.config, kRows, true, sets, memory);
+  Activations activations = plan_activations(model.config, kRows, true, sets, memory, recompute);
   Pass pass{&activations, nullptr, sets, &scratch, true};
   Context ctx;
   decoder_forward(ctx, model, batch, pass);
   Result result;
+  result.bytes = dry.peak();
   const float* hidden = activations.hidden.f32();
   result.hidden.assign(hidden, hidden + kRows * kHidden);
   std::vector<float> d(static_cast<size_t>(kRows * kHidden));
@@ -140,6 +143,17 @@ TEST(Decoder, HasTheSameBitsWithAnyNumberOfThreads) {
     }
     omp_set_num_threads(threads);
   }
+}
+
+TEST(Decoder, RecomputingTakesLessMemoryAndGivesTheSameBits) {
+  const Model model = make_model(false, false);
+  const Result kept = run(model, Recompute::none, 0.1), mlp = run(model, Recompute::mlp, 0.1), block = run(model, Recompute::block, 0.1);
+  EXPECT_EQ(kept.hidden, mlp.hidden);
+  EXPECT_EQ(kept.gradients, mlp.gradients);
+  EXPECT_EQ(kept.hidden, block.hidden);
+  EXPECT_EQ(kept.gradients, block.gradients);
+  EXPECT_LT(mlp.bytes, kept.bytes);
+  EXPECT_LT(block.bytes, mlp.bytes);
 }
 
 TEST(Decoder, BfloatBaseIsNearTheFloatOne) {

@@ -9,6 +9,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/train/config_other_keys.h"
+#include "loraine/train/memory.h"
 
 namespace loraine {
 namespace {
@@ -70,6 +71,10 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"per_device_train_batch_size", "run", &c.per_device_train_batch_size, "examples in a micro-batch", at_least(1)});
   visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", at_least(1)});
   visit({"gradient_accumulation_steps", "run", &c.gradient_accumulation_steps, "micro-batches per update", at_least(1)});
+  visit({"gradient_checkpointing", "run", &c.gradient_checkpointing,
+         "compute activations once more in the backward instead of keeping them; auto: as few as memory allows",
+         one_of({"auto", "true", "false"})});
+  visit({"memory_limit", "run", &c.memory_limit, "most memory that the process may take, like 800MiB or 2GB; null: what the machine has"});
   visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", at_least(0)});
   visit({"max_steps", "run", &c.max_steps, "updates; wins over num_train_epochs when positive", at_least(-1)});
   visit({"seed", "run", &c.seed, "seed of everything random", at_least(0)});
@@ -271,6 +276,7 @@ void check_train_config(const TrainConfig& c) {
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   if (c.warmup_ratio && c.warmup_steps > 0 && *c.warmup_ratio > 0)
     broken_rule("warmup_steps and warmup_ratio are both given", "leave one of the two out");
+  if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_evaluation(c);
 }

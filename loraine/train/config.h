@@ -54,6 +54,8 @@ struct TrainConfig {
   bool do_train = false, do_eval = false;
   int64_t per_device_train_batch_size = 8, per_device_eval_batch_size = 8;
   int64_t gradient_accumulation_steps = 1;
+  std::string gradient_checkpointing = "auto";  // auto, true, false
+  std::optional<std::string> memory_limit;      // "2GB"; null: what the machine and its cgroup have
   double num_train_epochs = 3.0;
   int64_t max_steps = -1;  // wins over epochs when positive
   int64_t seed = 42;

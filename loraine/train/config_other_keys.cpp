@@ -99,7 +99,6 @@ const std::vector<OtherKey>& other_keys() {
       {"bf16_full_eval", true, "false"},
       {"fp16_full_eval", true, "false"},
       {"tf32", false, "null"},
-      {"gradient_checkpointing", false, "false"},
       {"gradient_checkpointing_kwargs", false, "null"},
       {"torch_compile", false, "false"},
       {"torch_compile_backend", false, "null"},

@@ -5,9 +5,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <fstream>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "loraine/core/error.h"
 
@@ -39,11 +43,10 @@ void keep_lower(std::optional<MemoryLimit>& lowest, std::optional<size_t> bytes,
 
 std::string mib(size_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 20) - 1) >> 20); }
 
-[[noreturn]] void does_not_fit(size_t needed, size_t limit, const std::string& name) {
-  throw Error(ErrorKind::out_of_memory, fmt::format("this run needs {} of memory, {} is {}", mib(needed), name, mib(limit)),
-              "a smaller per_device_train_batch_size (with more gradient_accumulation_steps), cutoff_len, per_device_eval_batch_size or "
-              "lora_rank needs less");
-}
+struct Shortage {
+  size_t needed;
+  MemoryLimit limit;
+};
 
 }  // namespace
 
@@ -73,16 +76,51 @@ constexpr size_t kOwnRoom = 24u << 20;
 
 size_t resident_size() { return statm().resident; }
 
-void check_memory(size_t peak, size_t more) {
+size_t parse_memory_limit(const std::string& text) {
+  static const std::pair<const char*, double> units[] = {{"", 1},         {"b", 1},      {"k", 0x1p10},   {"kb", 1e3},    {"kib", 0x1p10},
+                                                         {"m", 0x1p20},   {"mb", 1e6},   {"mib", 0x1p20}, {"g", 0x1p30},  {"gb", 1e9},
+                                                         {"gib", 0x1p30}, {"t", 0x1p40}, {"tb", 1e12},    {"tib", 0x1p40}};
+  size_t digits = 0;
+  while (digits < text.size() && (std::isdigit(static_cast<unsigned char>(text[digits])) || text[digits] == '.')) ++digits;
+  std::string unit = text.substr(digits);
+  unit.erase(0, unit.find_first_not_of(' '));
+  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  double number = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + digits, number);
+  const auto* known = std::find_if(std::begin(units), std::end(units), [&](const auto& u) { return unit == u.first; });
+  const double bytes = known == std::end(units) ? 0 : number * known->second;
+  if (failed != std::errc() || end != text.data() + digits || !(bytes >= 1 && bytes < 0x1p62))
+    throw Error(ErrorKind::usage, "memory_limit is '" + text + "', expected a size above 0", "write it like 800MiB or 2GB");
+  return static_cast<size_t>(bytes);
+}
+
+namespace {
+
+// The limit that the need goes beyond, if any.
+std::optional<Shortage> find_shortage(const MemoryNeed& need, std::optional<size_t> memory_limit) {
   rlimit space{};
   if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) {
-    const size_t needed = statm().total + more + kOwnRoom;
-    if (needed > space.rlim_cur) does_not_fit(needed, space.rlim_cur, "the limit of address space (ulimit -v)");
+    const size_t needed = statm().total + need.more + kOwnRoom;
+    if (needed > space.rlim_cur) return Shortage{needed, {space.rlim_cur, "the limit of address space (ulimit -v)"}};
   }
   std::optional<MemoryLimit> limit = cgroup_limit();
-  const size_t physical = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  keep_lower(limit, physical, "the machine's memory");
-  if (limit && peak > limit->bytes) does_not_fit(peak, limit->bytes, limit->name);
+  keep_lower(limit, static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)), "the machine's memory");
+  keep_lower(limit, memory_limit, "memory_limit");
+  if (limit && need.peak > limit->bytes) return Shortage{need.peak, *limit};
+  return {};
+}
+
+}  // namespace
+
+bool memory_fits(const MemoryNeed& need, std::optional<size_t> memory_limit) { return !find_shortage(need, memory_limit); }
+
+void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit) {
+  const std::optional<Shortage> shortage = find_shortage(need, memory_limit);
+  if (!shortage) return;
+  throw Error(ErrorKind::out_of_memory,
+              fmt::format("this run needs {} of memory, {} is {}", mib(shortage->needed), shortage->limit.name, mib(shortage->limit.bytes)),
+              "a smaller per_device_train_batch_size (with more gradient_accumulation_steps), cutoff_len, per_device_eval_batch_size or "
+              "lora_rank needs less, and so does gradient_checkpointing: auto");
 }
 
 }  // namespace loraine

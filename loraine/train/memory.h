@@ -13,8 +13,16 @@ struct MemoryLimit {
 // The lowest limit of the process's cgroup and all above it, v1 and v2. `root` stands before /proc and /sys (tests).
 std::optional<MemoryLimit> cgroup_limit(const std::string& root = "");
 size_t resident_size();  // bytes of this process in memory; 0 when unknown
-// out_of_memory when `peak` bytes resident exceed the cgroup's limit or the machine's memory, or `more` bytes of address space exceed
-// ulimit -v; names what would help.
-void check_memory(size_t peak, size_t more);
+// "800MiB", "2GB", "1.5 GiB", "4000000000": bytes. Throws usage for anything else.
+size_t parse_memory_limit(const std::string& text);
+
+struct MemoryNeed {
+  size_t peak;  // bytes resident at the highest
+  size_t more;  // bytes of address space to come
+};
+// Whether the need stays below memory_limit (when given), the cgroup's limit, the machine's memory and ulimit -v. check_memory throws
+// out_of_memory otherwise, which names what would help.
+bool memory_fits(const MemoryNeed& need, std::optional<size_t> memory_limit);
+void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit);
 
 }  // namespace loraine

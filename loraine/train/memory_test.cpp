@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "loraine/core/error.h"
+
 namespace loraine {
 namespace {
 
@@ -52,6 +54,15 @@ TEST(CgroupLimit, NothingToRead) {
   EXPECT_FALSE(cgroup_limit(root.path));
   root.file("/proc/self/cgroup", "garbage\n0::/\n:\n");
   EXPECT_FALSE(cgroup_limit(root.path));
+}
+
+TEST(MemoryLimit, TakesUnitsAndRefusesTheRest) {
+  EXPECT_EQ(parse_memory_limit("2GB"), 2'000'000'000u);
+  EXPECT_EQ(parse_memory_limit("1.5 GiB"), 3u << 29);
+  EXPECT_EQ(parse_memory_limit("800m"), 800u << 20);
+  EXPECT_EQ(parse_memory_limit("123456"), 123456u);
+  for (const char* bad : {"", "GB", "0", "-1GB", "1.2.3GB", "2 apples", "1e3", "nan", "99999999999999999999TB"})
+    EXPECT_THROW(parse_memory_limit(bad), Error) << bad;
 }
 
 }  // namespace

@@ -70,6 +70,61 @@ bool inside(const std::string& path, const std::string& folder) {
 // Code and tables of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
 constexpr size_t kStepOverhead = 4u << 20;
 
+// What one level of recomputing takes.
+struct Layout {
+  size_t activations, scratch;
+  MemoryNeed need;
+};
+
+// What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
+// zeros); activations and scratch are yet to be touched. A checkpoint's files are mapped for their checksums, one after the other.
+Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute recompute) {
+  const ModelConfig& model = run.model.config;
+  const std::vector<const AdapterSet*> sets = {&run.adapter};
+  Arena dry;
+  plan_activations(model, rows, true, sets, dry, recompute);
+  dry.take(Dtype::F32, {rows, model.hidden_size});
+  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(model, rows));
+  const size_t planned = dry.peak() + scratch;
+  size_t to_come = planned;
+  if (run.config.save_strategy != "no") to_come += run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
+  // Each thread widens a 16-bit weight by tiles; the head's, of vocab_size rows, are the largest.
+  if (run.model.embedding.dtype != Dtype::F32 && !(run.model.use_bf16 && has_bf16_products()))
+    to_come += static_cast<size_t>(thread_count() * model.vocab_size * kTileColumns) * sizeof(float);
+  return {dry.peak(), scratch, {resident_size() + to_come + kStepOverhead, planned}};
+}
+
+// All memory of the steps, at the fastest level of recomputing that fits; shows the summary.
+void plan_memory(Run& run) {
+  const TrainConfig& c = run.config;
+  const int64_t rows = std::max(largest_rows(run), worst_rows(run.input.data.eval.examples, c.per_device_eval_batch_size));
+  int64_t trainable = 0;
+  size_t adapter_bytes = 0;
+  for (const Parameter& p : run.optimizer->parameters()) {
+    trainable += p.value.numel();
+    adapter_bytes += 2 * p.value.bytes();
+  }
+  run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + trainable;
+  std::optional<size_t> limit;
+  if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
+  Recompute recompute = c.gradient_checkpointing == "true" ? Recompute::block : Recompute::none;
+  Layout layout = lay_out(run, rows, adapter_bytes, recompute);
+  if (c.gradient_checkpointing == "auto")
+    for (Recompute more : {Recompute::mlp, Recompute::block})
+      if (!memory_fits(layout.need, limit)) layout = lay_out(run, rows, adapter_bytes, recompute = more);
+  if (run.screen.summary)
+    run.screen.summary({run.model.parameter_count() + trainable, trainable, run.model.weight_bytes(), adapter_bytes, run.optimizer->bytes(),
+                        layout.activations, layout.scratch, rows, run.state.max_steps, run.micro_batches, recompute, layout.need.peak});
+  check_memory(layout.need, limit);
+  if (c.dry_run) return;
+  const std::vector<const AdapterSet*> sets = {&run.adapter};
+  run.activation_memory = std::make_unique<Arena>(layout.activations);
+  run.scratch = std::make_unique<Arena>(layout.scratch);
+  run.activations = plan_activations(run.model.config, rows, true, sets, *run.activation_memory, recompute);
+  run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
+  run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
+}
+
 }  // namespace
 
 void attach(Run& run) {
@@ -137,46 +192,7 @@ void plan(Run& run) {
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
                                             scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));
-  int64_t rows = largest_rows(run);
-  rows = std::max(rows, worst_rows(run.input.data.eval.examples, c.per_device_eval_batch_size));
-  std::vector<const AdapterSet*> sets = {&run.adapter};
-  Arena dry;
-  plan_activations(run.model.config, rows, true, sets, dry);
-  dry.take(Dtype::F32, {rows, run.model.config.hidden_size});
-  size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model.config, rows));
-  int64_t trainable = 0;
-  size_t adapter_bytes = 0;
-  for (const Parameter& p : run.optimizer->parameters()) {
-    trainable += p.value.numel();
-    adapter_bytes += 2 * p.value.bytes();
-  }
-  run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + trainable;
-  TrainSummary summary{run.model.parameter_count() + trainable,
-                       trainable,
-                       run.model.weight_bytes(),
-                       adapter_bytes,
-                       run.optimizer->bytes(),
-                       dry.peak(),
-                       scratch,
-                       rows,
-                       s.max_steps,
-                       run.micro_batches};
-  // What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
-  // zeros); activations and scratch are yet to be touched. A checkpoint's files are mapped for their checksums, one after the other.
-  size_t to_come = dry.peak() + scratch;
-  if (c.save_strategy != "no") to_come += c.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
-  // Each thread widens a 16-bit weight by tiles; the head's, of vocab_size rows, are the largest.
-  if (run.model.embedding.dtype != Dtype::F32 && !(run.model.use_bf16 && has_bf16_products()))
-    to_come += static_cast<size_t>(thread_count() * run.model.config.vocab_size * kTileColumns) * sizeof(float);
-  summary.peak_bytes = resident_size() + to_come + kStepOverhead;
-  if (run.screen.summary) run.screen.summary(summary);
-  check_memory(summary.peak_bytes, dry.peak() + scratch);
-  if (c.dry_run) return;
-  run.activation_memory = std::make_unique<Arena>(dry.peak());
-  run.scratch = std::make_unique<Arena>(scratch);
-  run.activations = plan_activations(run.model.config, rows, true, sets, *run.activation_memory);
-  run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
-  run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
+  plan_memory(run);
 }
 
 }  // namespace loraine

@@ -8,6 +8,7 @@
 
 #include "loraine/data/dataset.h"
 #include "loraine/io/model_files.h"
+#include "loraine/model/decoder.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/config.h"
 
@@ -17,6 +18,7 @@ struct TrainSummary {  // what the table before training shows
   int64_t parameters = 0, trainable = 0;
   size_t weight_bytes = 0, adapter_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, scratch_bytes = 0;
   int64_t micro_batch_rows = 0, steps = 0, batches_per_epoch = 0;
+  Recompute recompute = Recompute::none;
   size_t peak_bytes = 0;  // resident set of the whole process at its highest, predicted
 };
 
