@@ -28,6 +28,7 @@ namespace {
 struct BenchOptions {
   std::string tokens = "512,1024", dtype = "f32,bf16";
   int64_t rank = 8, repeats = 3, new_tokens = 32, prompt_tokens = 256;
+  bool profile = false;
   std::optional<std::string> json;
 };
 
@@ -38,6 +39,7 @@ std::vector<Option> options_of(BenchOptions& o) {
           {"repeats", "bench", &o.repeats, "Rounds; the best of each figure is shown.", {.lowest = 1, .highest = 1000}},
           {"prompt_tokens", "bench", &o.prompt_tokens, "Tokens of the prompt that is read in.", {.lowest = 1, .highest = 65536}},
           {"new_tokens", "bench", &o.new_tokens, "Tokens that are generated; 0 leaves generation out.", {.lowest = 0, .highest = 65536}},
+          {"profile", "bench", &o.profile, "Show the time of every op of a training step."},
           {"json", "bench", &o.json, "File that gets the figures as JSON."}};
 }
 
@@ -104,6 +106,8 @@ ModelFiles random_files(Dtype dtype) {
   files.tensors = std::make_unique<RandomWeights>(files.config, dtype);
   return files;
 }
+
+std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share); }
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -184,9 +188,11 @@ struct TrainFigures {
   double tokens_per_second = 0, step_rate = 0, library_rate = 0, share = 0, cpu_share = 0;
   int64_t peak = 0;
   double flops_per_token = 0;
+  double profiled_seconds = 0;  // of the one step that `profile` saw
+  OpProfile profile;
 };
 
-TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const BenchOptions& o) {
+TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const BenchOptions& o, Recompute recompute) {
   LoraConfig lora;
   lora.r = o.rank;
   lora.lora_alpha = static_cast<double>(2 * o.rank);
@@ -196,11 +202,11 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   Optimizer optimizer(adapter.parameters());
   std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
-  plan_activations(model.config, tokens, true, sets, dry);
+  plan_activations(model.config, tokens, true, sets, dry, recompute);
   dry.take(Dtype::F32, {tokens, model.config.hidden_size});
   Arena memory(dry.peak());
   Arena scratch(std::max(scratch_bytes(model, tokens, true, sets), loss_scratch_bytes(model.config, tokens)));
-  Activations activations = plan_activations(model.config, tokens, true, sets, memory);
+  Activations activations = plan_activations(model.config, tokens, true, sets, memory, recompute);
   Tensor d_hidden = memory.take(Dtype::F32, {tokens, model.config.hidden_size});
   Pass pass{&activations, nullptr, sets, &scratch, true};
   Batch batch;
@@ -238,6 +244,11 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
       library[s].take(t.wall, t.cpu);
     }
   }
+  ctx.profile = &figures.profile;
+  const double begin = now();
+  step();
+  figures.profiled_seconds = now() - begin;
+  ctx.profile = nullptr;
   double wall = 0, cpu = 0;
   for (const auto& [s, count] : shapes) {
     wall += library[s].wall * static_cast<double>(count);
@@ -251,6 +262,33 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   figures.share = figures.step_rate / figures.library_rate;
   figures.cpu_share = (flops / best.cpu) / (products / cpu);
   return figures;
+}
+
+// The ops of one step by their time; what takes less than half a percent is summed up.
+void print_profile(const TrainFigures& f, int64_t tokens, const std::string& dtype, Json& report) {
+  std::vector<std::pair<std::string, OpProfile::Entry>> ops(f.profile.entries.begin(), f.profile.entries.end());
+  std::sort(ops.begin(), ops.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  std::vector<std::vector<std::string>> rows = {{"op", "calls", "ms", "share", "GFLOP/s", "of oneDNN alone"}};
+  auto add = [&](const std::string& name, const OpProfile::Entry& e) {
+    const bool rated = e.flops > 0 && e.seconds > 0;
+    rows.push_back({name, e.calls ? count_text(e.calls) : "", fmt::format("{:.1f}", 1e3 * e.seconds),
+                    percent(e.seconds / f.profiled_seconds), rated ? fmt::format("{:.1f}", 1e-9 * e.flops / e.seconds) : "",
+                    rated ? percent(e.flops / e.seconds / f.library_rate) : ""});
+    report.push_back({{"op", name}, {"calls", e.calls}, {"seconds", e.seconds}, {"flops", e.flops}});
+  };
+  OpProfile::Entry small, outside{0, f.profiled_seconds, 0};
+  for (const auto& [name, entry] : ops) {
+    outside.seconds -= entry.seconds;
+    if (entry.seconds >= 0.005 * f.profiled_seconds) {
+      add(name, entry);
+    } else {
+      small.calls += entry.calls;
+      small.seconds += entry.seconds;
+    }
+  }
+  if (small.calls) add("others", small);
+  add("between ops", outside);
+  std::fputs(table_text(fmt::format("One step of {} tokens, {}, op by op", tokens, dtype), rows).c_str(), stdout);
 }
 
 struct GenerateFigures {
@@ -310,9 +348,8 @@ int64_t token_count(const std::string& text) {
   return std::stoll(text);
 }
 
-std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share); }
-
-void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path, const BenchOptions& o, Json& report) {
+void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path, const BenchOptions& o, Recompute recompute,
+                 Json& report) {
   reset_peak();
   bool bf16 = dtype == "bf16";
   ModelFiles files = path.empty() ? random_files(bf16 ? Dtype::BF16 : Dtype::F32) : open_model_files(path);
@@ -323,7 +360,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
     int64_t tokens = token_count(text);
     if (tokens == 0) continue;
     reset_peak();
-    TrainFigures f = bench_step(ctx, model, tokens, o);
+    TrainFigures f = bench_step(ctx, model, tokens, o, recompute);
     rows.push_back({fmt::format("{} tokens, rank {}", tokens, o.rank), fmt::format("{:.1f}", f.tokens_per_second),
                     fmt::format("{:.1f}", f.step_rate * 1e-9), fmt::format("{:.1f}", f.library_rate * 1e-9), percent(f.share),
                     percent(f.cpu_share), bytes_text(static_cast<double>(f.peak))});
@@ -337,6 +374,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                                   {"share", f.share},
                                   {"cpu_share", f.cpu_share},
                                   {"peak_bytes", f.peak}});
+    if (o.profile) print_profile(f, tokens, dtype, report["training"].back()["ops"]);
   }
   if (rows.size() > 1) std::fputs(table_text("Training, " + dtype, rows).c_str(), stdout);
   if (o.new_tokens == 0) return;
@@ -368,6 +406,7 @@ int run_bench(const std::vector<std::string>& args) {
   if (!read_config(args, "bench", config, extra)) return 0;
   for (const std::string& dtype : split(o.dtype))
     if (dtype != "f32" && dtype != "bf16") throw Error(ErrorKind::usage, "--dtype has '" + dtype + "', expected f32 or bf16");
+  const Recompute recompute = config.gradient_checkpointing == "true" ? Recompute::block : Recompute::none;
   Context ctx;
   Json report = {{"instruction_set", instruction_set()}, {"threads", thread_count()}, {"bf16_products", has_bf16_products()}};
   report["model"] = config.model_name_or_path.empty() ? "random weights, SmolLM2-135M shape" : config.model_name_or_path;
@@ -376,7 +415,7 @@ int run_bench(const std::vector<std::string>& args) {
           .c_str(),
       stdout);
   std::fflush(stdout);
-  for (const std::string& dtype : split(o.dtype)) bench_dtype(ctx, dtype, config.model_name_or_path, o, report);
+  for (const std::string& dtype : split(o.dtype)) bench_dtype(ctx, dtype, config.model_name_or_path, o, recompute, report);
   if (o.json) write_file(*o.json, report.dump(2) + "\n");
   return 0;
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "loraine/core/profile.h"
 #include "loraine/core/tensor.h"
 
 namespace loraine {
@@ -12,6 +13,7 @@ struct Context {
   Device device = Device::cpu;
   uint64_t seed = 42;  // counter-based dropout: the mask of (seed, step, site, element) is rebuilt in the backward
   uint64_t step = 0;
+  OpProfile* profile = nullptr;  // takes the time of every op when there is one
 };
 
 // Number of OpenMP threads in use. Results never depend on it: work is cut into fixed tiles.

@@ -1,6 +1,8 @@
 // Checks of attention and the choice of device.
 #include "loraine/kernels/attention.h"
 
+#include <algorithm>
+
 #include "loraine/kernels/dispatch.h"
 
 namespace loraine {
@@ -26,13 +28,25 @@ void check(const char* op, const Tensor& o, const Tensor& q, const Tensor& k, co
              op, "a sequence lies outside q or k, or has fewer keys than queries");
   }
 }
+
+// `products` products over every pair of a query and a key that it sees.
+OpWork attention_work(std::span<const Sequence> sequences, const AttentionShape& shape, int products) {
+  double pairs = 0;
+  for (const Sequence& s : sequences)
+    for (int64_t i = 0; i < s.length; ++i) {
+      const int64_t seen = s.kv_length - s.length + i + 1;
+      pairs += static_cast<double>(shape.window > 0 ? std::min(seen, shape.window) : seen);
+    }
+  return {2.0 * products * pairs * static_cast<double>(shape.heads * shape.head_dim)};
+}
 }  // namespace
 
 void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                std::span<const Sequence> sequences, const AttentionShape& shape) {
   check("attention", o, q, k, v, sequences, shape);
   if (lse.data) check_f32("attention", "lse", lse, q.rows(), shape.heads);
-  dispatch(ctx, "attention", [&] { attention_cpu(o, lse, q, k, v, sequences, shape); });
+  dispatch(
+      ctx, "attention", [&] { attention_cpu(o, lse, q, k, v, sequences, shape); }, attention_work(sequences, shape, 2));
 }
 
 void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
@@ -49,7 +63,9 @@ void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, cons
   for (const Sequence& s : sequences) {
     check_op(s.kv_start == s.start && s.kv_length == s.length, op, "keys and values must lie in the batch itself");
   }
-  dispatch(ctx, op, [&] { attention_backward_cpu(d_q, d_k, d_v, d_o, o, lse, q, k, v, sequences, shape, by_head); });
+  dispatch(
+      ctx, op, [&] { attention_backward_cpu(d_q, d_k, d_v, d_o, o, lse, q, k, v, sequences, shape, by_head); },
+      attention_work(sequences, shape, 5));
 }
 
 }  // namespace loraine

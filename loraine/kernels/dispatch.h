@@ -2,15 +2,20 @@
 #pragma once
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "loraine/core/context.h"
 #include "loraine/core/error.h"
 
 namespace loraine {
 
 template <class Cpu>
-void dispatch(const Context& ctx, const char* op, Cpu&& cpu) {
+void dispatch(const Context& ctx, const char* op, Cpu&& cpu, const OpWork& work = {}) {
   if (ctx.device == Device::cpu) {
+    if (!ctx.profile) return cpu();
+    const auto begin = std::chrono::steady_clock::now();
     cpu();
+    ctx.profile->add(op, work, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     return;
   }
   throw Error(ErrorKind::unsupported, fmt::format("{}: this build has no CUDA code for it", op), "Run on the CPU (device: cpu).");

@@ -15,6 +15,9 @@ void check_weight(const char* op, const Tensor& w) {
   if (w.dtype == Dtype::F32 || w.dtype == Dtype::F16 || w.dtype == Dtype::BF16) return;
   throw Error(ErrorKind::internal, fmt::format("{}: w is {}, expected F32, F16 or BF16", op, name_of(w.dtype)));
 }
+OpWork product_work(int64_t M, int64_t N, int64_t K) {
+  return {2.0 * static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K), M, N, K};
+}
 }  // namespace
 
 void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
@@ -24,7 +27,8 @@ void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, 
   check_shape("matmul_nt", "w", w, N, K);
   check_weight("matmul_nt", w);
   if (M == 0 || N == 0) return;
-  dispatch(ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta, use_bf16); });
+  dispatch(
+      ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta, use_bf16); }, product_work(M, N, K));
 }
 
 void matmul_few_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
@@ -38,7 +42,8 @@ void matmul_few_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<c
   check_op(x.rows() <= kFewRows, op, "x has too many rows");
   check_f32(op, "y", y, x.rows(), N);
   check_f32(op, "x", x, x.rows(), x.cols());
-  dispatch(ctx, op, [&] { matmul_few_rows_cpu(y, x, parts); });
+  dispatch(
+      ctx, op, [&] { matmul_few_rows_cpu(y, x, parts); }, product_work(x.rows(), N, x.cols()));
 }
 
 void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
@@ -48,7 +53,8 @@ void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, 
   check_shape("matmul_nn", "w", w, K, N);
   check_weight("matmul_nn", w);
   if (M == 0 || N == 0) return;
-  dispatch(ctx, "matmul_nn", [&] { matmul_nn_cpu(y, x, w, alpha, beta, use_bf16); });
+  dispatch(
+      ctx, "matmul_nn", [&] { matmul_nn_cpu(y, x, w, alpha, beta, use_bf16); }, product_work(M, N, K));
 }
 
 void matmul_tn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
@@ -57,7 +63,8 @@ void matmul_tn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, 
   check_f32("matmul_tn", "x", x, K, M);
   check_f32("matmul_tn", "w", w, K, N);
   if (M == 0 || N == 0) return;
-  dispatch(ctx, "matmul_tn", [&] { matmul_tn_cpu(y, x, w, alpha, beta); });
+  dispatch(
+      ctx, "matmul_tn", [&] { matmul_tn_cpu(y, x, w, alpha, beta); }, product_work(M, N, K));
 }
 
 }  // namespace loraine

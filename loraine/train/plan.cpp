@@ -34,6 +34,17 @@ int64_t worst_rows(const std::vector<Example>& examples, int64_t batch_size) {
   return rows;
 }
 
+// Rows of the largest batch when the first `n` examples of an order (empty: that of the set) are taken batch_size at a time.
+int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vector<int64_t>& order, int64_t n, int64_t batch_size) {
+  int64_t most = 0, rows = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (i % batch_size == 0) rows = 0;
+    rows += static_cast<int64_t>(examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])].input_ids.size());
+    most = std::max(most, rows);
+  }
+  return most;
+}
+
 // Rows of the largest micro-batch that the run will meet: its orders are known. A run too long to look at in advance counts with
 // the worst that could be.
 int64_t largest_rows(const Run& run) {
@@ -49,12 +60,7 @@ int64_t largest_rows(const Run& run) {
     if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
     const int64_t updates = std::min(run.updates_per_epoch, run.state.max_steps - epoch * run.updates_per_epoch);
     const int64_t micro_batches = std::min(run.micro_batches, updates * c.gradient_accumulation_steps);
-    for (int64_t m = 0; m < micro_batches; ++m) {
-      int64_t rows = 0;
-      for (int64_t i = m * batch; i < std::min(n, (m + 1) * batch); ++i)
-        rows += static_cast<int64_t>(examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])].input_ids.size());
-      most = std::max(most, rows);
-    }
+    most = std::max(most, most_rows_in_order(examples, order, std::min(n, micro_batches * batch), batch));
     if (c.disable_shuffling) break;  // the first epoch is a whole one, or all there is
   }
   return most;
@@ -97,7 +103,9 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
 // All memory of the steps, at the fastest level of recomputing that fits; shows the summary.
 void plan_memory(Run& run) {
   const TrainConfig& c = run.config;
-  const int64_t rows = std::max(largest_rows(run), worst_rows(run.input.data.eval.examples, c.per_device_eval_batch_size));
+  const std::vector<Example>& eval = run.input.data.eval.examples;
+  const int64_t rows =
+      std::max(largest_rows(run), most_rows_in_order(eval, {}, static_cast<int64_t>(eval.size()), c.per_device_eval_batch_size));
   int64_t trainable = 0;
   size_t adapter_bytes = 0;
   for (const Parameter& p : run.optimizer->parameters()) {
