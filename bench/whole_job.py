@@ -3,10 +3,11 @@
 
 usage: python3 bench/whole_job.py --llamafactory PATH_OF_CLI [--rounds 1] FILE.yaml [key=value ...]
 
-The two take turns, each in a process of its own and with an output_dir of its own; the best round of each counts. The YAML should evaluate
-(do_eval and val_size), so that the losses can be compared."""
+The two take turns, each in a process of its own and with an output_dir of its own; the best round of each counts. Without an evaluation in
+the YAML (do_eval and val_size) the losses are nan."""
 import argparse
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -27,7 +28,7 @@ def job(command, folder):
     if status:
         sys.exit(f"{command[0]} ended with {os.waitstatus_to_exitcode(status)}:\n{log.read_text()[-2000:]}")
     results = json.loads((folder / "out/all_results.json").read_text())
-    return {"seconds": seconds, "peak": usage.ru_maxrss << 10, "eval_loss": results.get("eval_loss"), "rows": results["train_samples_per_second"],
+    return {"seconds": seconds, "peak": usage.ru_maxrss << 10, "eval_loss": results.get("eval_loss", math.nan), "rows": results["train_samples_per_second"],
             "training": results["train_runtime"]}
 
 
@@ -48,10 +49,10 @@ def main():
                 best[name] = result
     print("| | whole job, s | training, s | rows/s | peak MiB | eval loss |\n|---|---|---|---|---|---|")
     for name, r in best.items():
-        print(f"| {name} | {r['seconds']:.1f} | {r['training']:.1f} | {r['rows']:.3f} | {r['peak'] >> 20} | {r['eval_loss'] or float('nan'):.4f} |")
+        print(f"| {name} | {r['seconds']:.1f} | {r['training']:.1f} | {r['rows']:.3f} | {r['peak'] >> 20} | {r['eval_loss']:.4f} |")
     a, b = best["LLaMA-Factory"], best["loraine"]
     print(f"| ratio | {a['seconds'] / b['seconds']:.2f} | {a['training'] / b['training']:.2f} | {b['rows'] / a['rows']:.2f} | "
-          f"{b['peak'] / a['peak']:.2f} | {(b['eval_loss'] or 0) / (a['eval_loss'] or 1):.4f} |")
+          f"{b['peak'] / a['peak']:.2f} | {b['eval_loss'] / a['eval_loss']:.4f} |")
 
 
 main()

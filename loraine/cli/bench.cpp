@@ -244,11 +244,13 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
       library[s].take(t.wall, t.cpu);
     }
   }
-  ctx.profile = &figures.profile;
-  const double begin = now();
-  step();
-  figures.profiled_seconds = now() - begin;
-  ctx.profile = nullptr;
+  if (o.profile) {
+    ctx.profile = &figures.profile;
+    const double begin = now();
+    step();
+    figures.profiled_seconds = now() - begin;
+    ctx.profile = nullptr;
+  }
   double wall = 0, cpu = 0;
   for (const auto& [s, count] : shapes) {
     wall += library[s].wall * static_cast<double>(count);

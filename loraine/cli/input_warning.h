@@ -1,4 +1,5 @@
-// One voice for warnings about an input. Called by chat and export; train has its own, which goes around the progress bar.
+// One voice for warnings about an input. Called by train, chat and export; while a run goes on train has its own, which goes around the
+// progress bar.
 #pragma once
 #include <string>
 

@@ -9,6 +9,7 @@
 
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/input_warning.h"
 #include "loraine/cli/open_text.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
@@ -92,9 +93,7 @@ void check_dropped(const TrainConfig& c, const DataSplit& data) {
                             rows.empty() ? "not recorded" : rows[0]),
                 "correct the data, or raise skip_bad_rows");
   }
-  const std::string text = fmt::format("{} rows that cannot be used were dropped", dropped);
-  if (c.strict) throw Error(ErrorKind::usage, text, "correct the data, or leave strict out");
-  print_stderr("warning: " + text + "\n");
+  input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
 }
 
 }  // namespace

@@ -29,8 +29,9 @@ void check(const char* op, const Tensor& o, const Tensor& q, const Tensor& k, co
   }
 }
 
-// `products` products over every pair of a query and a key that it sees.
-OpWork attention_work(std::span<const Sequence> sequences, const AttentionShape& shape, int products) {
+// `products` products over every pair of a query and a key that it sees; counted for a profile only.
+OpWork attention_work(const Context& ctx, std::span<const Sequence> sequences, const AttentionShape& shape, int products) {
+  if (!ctx.profile) return {};
   double pairs = 0;
   for (const Sequence& s : sequences)
     for (int64_t i = 0; i < s.length; ++i) {
@@ -46,7 +47,7 @@ void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q
   check("attention", o, q, k, v, sequences, shape);
   if (lse.data) check_f32("attention", "lse", lse, q.rows(), shape.heads);
   dispatch(
-      ctx, "attention", [&] { attention_cpu(o, lse, q, k, v, sequences, shape); }, attention_work(sequences, shape, 2));
+      ctx, "attention", [&] { attention_cpu(o, lse, q, k, v, sequences, shape); }, attention_work(ctx, sequences, shape, 2));
 }
 
 void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
@@ -65,7 +66,7 @@ void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, cons
   }
   dispatch(
       ctx, op, [&] { attention_backward_cpu(d_q, d_k, d_v, d_o, o, lse, q, k, v, sequences, shape, by_head); },
-      attention_work(sequences, shape, 5));
+      attention_work(ctx, sequences, shape, 5));
 }
 
 }  // namespace loraine
