@@ -22,7 +22,7 @@ struct Parameter {
 class Adapter {
  public:
   virtual ~Adapter() = default;
-  virtual int64_t saved_width() const = 0;  // F32 columns per row kept from forward to backward
+  virtual int64_t saved_width() const = 0;  // columns per row kept from forward to backward, in the type of x
   // y [T, out] += adapter(x [T, in]); saved [T, saved_width()]. training switches dropout on. scratch is released before returning.
   virtual void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const = 0;
   // d_x += gradient through the adapter (skipped when d_x.data == nullptr); gradients of the parameters are accumulated.

@@ -46,7 +46,7 @@ void Lora::forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor&
   size_t mark = scratch.mark();
   Tensor input = x;
   if (training && dropout_ > 0) {
-    input = scratch.take(Dtype::F32, {x.rows(), in_});
+    input = scratch.take(x.dtype, {x.rows(), in_});
     dropout(ctx, input, x, dropout_, site_);
   }
   matmul_nt(ctx, saved, input, a_);
@@ -59,7 +59,7 @@ void Lora::forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor&
 
 void Lora::backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) {
   size_t mark = scratch.mark();
-  Tensor g = scratch.take(Dtype::F32, {x.rows(), total_rank_});  // s · dY B
+  Tensor g = scratch.take(x.dtype, {x.rows(), total_rank_});  // s · dY B
   for (size_t i = 0; i < parts_.size(); ++i) {
     const LoraPart& part = parts_[i];
     Tensor d_part = d_y.col_range(part.offset, part.out);
@@ -67,7 +67,7 @@ void Lora::backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Te
     matmul_tn(ctx, d_b_[i], d_part, saved.col_range(rank_offset_[i], part.r), part.scale, 1);
   }
   if (dropout_ > 0) {
-    Tensor t = scratch.take(Dtype::F32, {x.rows(), in_});
+    Tensor t = scratch.take(x.dtype, {x.rows(), in_});
     dropout(ctx, t, x, dropout_, site_);
     matmul_tn(ctx, d_a_, g, t, 1, 1);
     if (d_x.data) {

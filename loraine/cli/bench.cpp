@@ -202,11 +202,11 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   Optimizer optimizer(adapter.parameters());
   std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
-  plan_activations(model.config, tokens, true, sets, dry, recompute);
+  plan_activations(model, tokens, true, sets, dry, recompute);
   dry.take(Dtype::F32, {tokens, model.config.hidden_size});
   Arena memory(dry.peak());
-  Arena scratch(std::max(scratch_bytes(model, tokens, true, sets), loss_scratch_bytes(model.config, tokens)));
-  Activations activations = plan_activations(model.config, tokens, true, sets, memory, recompute);
+  Arena scratch(std::max(scratch_bytes(model, tokens, true, sets), loss_scratch_bytes(model, tokens)));
+  Activations activations = plan_activations(model, tokens, true, sets, memory, recompute);
   Tensor d_hidden = memory.take(Dtype::F32, {tokens, model.config.hidden_size});
   Pass pass{&activations, nullptr, sets, &scratch, true};
   Batch batch;
@@ -266,7 +266,8 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   return figures;
 }
 
-// The ops of one step by their time; what takes less than half a percent is summed up.
+// The ops of one step by their time; what takes less than half a percent is summed up on the
+// screen; the JSON has all.
 void print_profile(const TrainFigures& f, int64_t tokens, const std::string& dtype, Json& report) {
   std::vector<std::pair<std::string, OpProfile::Entry>> ops(f.profile.entries.begin(), f.profile.entries.end());
   std::sort(ops.begin(), ops.end(), [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
@@ -276,11 +277,11 @@ void print_profile(const TrainFigures& f, int64_t tokens, const std::string& dty
     rows.push_back({name, e.calls ? count_text(e.calls) : "", fmt::format("{:.1f}", 1e3 * e.seconds),
                     percent(e.seconds / f.profiled_seconds), rated ? fmt::format("{:.1f}", 1e-9 * e.flops / e.seconds) : "",
                     rated ? percent(e.flops / e.seconds / f.library_rate) : ""});
-    report.push_back({{"op", name}, {"calls", e.calls}, {"seconds", e.seconds}, {"flops", e.flops}});
   };
   OpProfile::Entry small, outside{0, f.profiled_seconds, 0};
   for (const auto& [name, entry] : ops) {
     outside.seconds -= entry.seconds;
+    report.push_back({{"op", name}, {"calls", entry.calls}, {"seconds", entry.seconds}, {"flops", entry.flops}});
     if (entry.seconds >= 0.005 * f.profiled_seconds) {
       add(name, entry);
     } else {

@@ -116,10 +116,10 @@ int run_trace(const std::vector<std::string>& args) {
   }
   Context ctx;
   Arena dry;
-  plan_activations(model.config, batch.rows(), true, sets, dry);
+  plan_activations(model, batch.rows(), true, sets, dry);
   Arena memory(dry.peak());
-  Activations activations = plan_activations(model.config, batch.rows(), true, sets, memory);
-  Arena scratch(std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model.config, batch.rows())));
+  Activations activations = plan_activations(model, batch.rows(), true, sets, memory);
+  Arena scratch(std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows())));
   Pass pass{&activations, nullptr, sets, &scratch, false};
   decoder_forward(ctx, model, batch, pass);
 

@@ -7,19 +7,6 @@
 
 namespace loraine {
 
-size_t size_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::F64:
-    case Dtype::I64: return 8;
-    case Dtype::F32:
-    case Dtype::I32: return 4;
-    case Dtype::F16:
-    case Dtype::BF16:
-    case Dtype::I16: return 2;
-    default: return 1;
-  }
-}
-
 const char* name_of(Dtype dtype) {
   static constexpr const char* kNames[] = {"F32", "F16", "BF16", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"};
   return kNames[static_cast<int>(dtype)];

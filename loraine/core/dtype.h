@@ -9,7 +9,10 @@ namespace loraine {
 
 enum class Dtype : uint8_t { F32, F16, BF16, F64, I64, I32, I16, I8, U8, Bool };
 
-size_t size_of(Dtype dtype);       // bytes of one element
+constexpr size_t size_of(Dtype dtype) {  // bytes of one element
+  constexpr uint8_t kSizes[] = {4, 2, 2, 8, 8, 4, 2, 1, 1, 1};
+  return kSizes[static_cast<int>(dtype)];
+}
 const char* name_of(Dtype dtype);  // "F32", … : the safetensors spelling
 
 using bf16 = uint16_t;  // storage only; arithmetic is in f32

@@ -16,26 +16,7 @@ Tensor::Tensor(void* data_, Dtype dtype_, std::span<const int64_t> shape_) : dat
   row_stride = cols();
 }
 
-int64_t Tensor::cols() const { return shape[1] * shape[2] * shape[3]; }
-
-Tensor Tensor::row_range(int64_t first, int64_t count) const {
-  Tensor t = *this;
-  t.data = static_cast<char*>(data) + static_cast<size_t>(first * row_stride) * size_of(dtype);
-  t.shape[0] = count;
-  return t;
-}
-
-Tensor Tensor::col_range(int64_t first, int64_t count) const {
-  Tensor t = *this;
-  t.data = static_cast<char*>(data) + static_cast<size_t>(first) * size_of(dtype);
-  t.shape[1] = count;
-  return t;
-}
-
-float* Tensor::f32() const {
-  if (dtype != Dtype::F32) throw Error(ErrorKind::internal, std::string("expected an F32 tensor, found ") + name_of(dtype));
-  return static_cast<float*>(data);
-}
+void Tensor::not_f32() const { throw Error(ErrorKind::internal, std::string("expected an F32 tensor, found ") + name_of(dtype)); }
 
 std::string Tensor::shape_text() const {
   std::string text = "[";

@@ -23,14 +23,30 @@ struct Tensor {
       : Tensor(data_, dtype_, std::span<const int64_t>(shape_.begin(), shape_.size())) {}
 
   int64_t rows() const { return shape[0]; }
-  int64_t cols() const;  // product of all dimensions but the first
+  int64_t cols() const { return shape[1] * shape[2] * shape[3]; }  // product of all dimensions but the first
   int64_t numel() const { return rows() * cols(); }
   bool contiguous() const { return row_stride == cols(); }
   size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype); }
-  Tensor row_range(int64_t first, int64_t count) const;  // rows [first, first + count)
-  Tensor col_range(int64_t first, int64_t count) const;  // columns of a rank-2 tensor
-  float* f32() const;                                    // data as float; throws internal when the dtype is another
-  std::string shape_text() const;                        // "[2048, 1024]"
+  Tensor row_range(int64_t first, int64_t count) const {  // rows [first, first + count)
+    Tensor t = *this;
+    t.data = static_cast<char*>(data) + first * row_stride * static_cast<int64_t>(size_of(dtype));
+    t.shape[0] = count;
+    return t;
+  }
+  Tensor col_range(int64_t first, int64_t count) const {  // columns of a rank-2 tensor
+    Tensor t = *this;
+    t.data = static_cast<char*>(data) + first * static_cast<int64_t>(size_of(dtype));
+    t.shape[1] = count;
+    return t;
+  }
+  float* f32() const {  // data as float; throws internal when the dtype is another
+    if (dtype != Dtype::F32) not_f32();
+    return static_cast<float*>(data);
+  }
+  std::string shape_text() const;  // "[2048, 1024]"
+
+ private:
+  [[noreturn]] void not_f32() const;
 };
 
 // Owned memory, 64-byte aligned, zero-filled on demand.

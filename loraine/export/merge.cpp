@@ -123,9 +123,9 @@ void check_merge(const Model& model, const AdapterSet* adapter, const std::strin
       b.adapter_rows = {{0, kRows, 0}};
     }
     Arena dry;
-    plan_activations(m.config, kRows, false, sets, dry);
+    plan_activations(m, kRows, false, sets, dry);
     Arena arena(dry.peak()), scratch(scratch_bytes(m, kRows, false, sets));
-    Activations activations = plan_activations(m.config, kRows, false, sets, arena);
+    Activations activations = plan_activations(m, kRows, false, sets, arena);
     Pass pass{&activations, nullptr, sets, &scratch, false};
     Context ctx;
     decoder_forward(ctx, m, b, pass);

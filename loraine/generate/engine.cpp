@@ -14,8 +14,8 @@ constexpr int64_t kPrefillRows = 512;
 
 // A stand-in of the widest adapter, so that memory is planned once whatever adapter runs later.
 size_t activation_bytes(const Model& model, int64_t rank_columns, Arena& arena, Activations& out, int64_t rows) {
-  out = plan_activations(model.config, rows, false, {}, arena);
-  for (Tensor& t : out.blocks[0].adapter) t = arena.take(Dtype::F32, {rows, std::max<int64_t>(rank_columns, 1)});
+  out = plan_activations(model, rows, false, {}, arena);
+  for (Tensor& t : out.blocks[0].adapter) t = arena.take(model.activation_dtype(), {rows, std::max<int64_t>(rank_columns, 1)});
   return arena.peak();
 }
 
@@ -29,7 +29,7 @@ size_t measured(const Model& model, int64_t rank_columns, int64_t rows) {
 
 Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns)
     : model_(model),
-      cache_(model.config, capacity),
+      cache_(model, capacity),
       activation_memory_(measured(model, max_rank_columns, std::min(capacity, kPrefillRows))),
       scratch_(scratch_bytes(model, std::min(capacity, kPrefillRows), false, {})),
       logits_(static_cast<size_t>(model.config.vocab_size)) {

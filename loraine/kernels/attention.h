@@ -14,14 +14,18 @@ struct AttentionShape {
   float scale = 0;     // usually 1 / sqrt(head_dim)
 };
 
-// o [T, H·D], lse [T, H] (log-sum-exp of each row, saved for the backward; may have data == nullptr); q [T, H·D]; k, v [*, Hkv·D]; all F32,
-// rows may be strided. Query row i of a sequence of length n with kv_length m sees keys 0 … m − n + i.
+// o [T, H·D], lse [T, H] F32 (log-sum-exp of each row, saved for the backward; may have data == nullptr); q [T, H·D]; k, v [*, Hkv·D]; F32
+// or BF16 (q, k, v of one type; products of BF16 run in bf16 where the machine has the instructions, sums and softmax in f32), rows may be
+// strided. Query row i of a sequence of length n with kv_length m sees keys 0 … m − n + i.
 void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                std::span<const Sequence> sequences, const AttentionShape& shape);
-// Overwrites d_q, d_k, d_v (training only: kv_start == start, kv_length == length). by_head [T, 2·H·D] is room for what each query head
-// gives its keys and values, before the heads of a group are added up; every head is an item of work of its own.
+// Overwrites d_q, d_k, d_v (training only: kv_start == start, kv_length == length). partial [T, attention_partial_columns] F32 is room for
+// what pieces of the queries give their keys and values, before it is added up.
 void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
                         const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
-                        const AttentionShape& shape, const Tensor& by_head);
+                        const AttentionShape& shape, const Tensor& partial);
+int64_t attention_partial_columns(const AttentionShape& shape);
+// What each thread keeps for it, for sequences of at most `length`; activations: the type of q.
+size_t attention_backward_bytes(const AttentionShape& shape, Dtype activations, int64_t length);
 
 }  // namespace loraine

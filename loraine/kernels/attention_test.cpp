@@ -76,9 +76,9 @@ Results run(std::vector<float> q, std::vector<float> k, std::vector<float> v, st
   Tensor lse = matrix(r.lse, T, a.heads);
   attention(ctx, matrix(r.o, T, C), lse, matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a);
   if (!d_o.empty()) {
-    std::vector<float> by_head(2 * q.size());
+    std::vector<float> partial(static_cast<size_t>(T * attention_partial_columns(a)));
     attention_backward(ctx, matrix(r.d_q, T, C), matrix(r.d_k, S, E), matrix(r.d_v, S, E), matrix(d_o, T, C), matrix(r.o, T, C), lse,
-                       matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a, matrix(by_head, T, 2 * C));
+                       matrix(q, T, C), matrix(k, S, E), matrix(v, S, E), sequences, a, matrix(partial, T, attention_partial_columns(a)));
   }
   return r;
 }
@@ -124,6 +124,50 @@ TEST(Attention, TrainingMatchesTheFullSoftmax) {
   }
 }
 
+// run() with everything but lse in BF16; the inputs hold values of that type.
+Results run_bf16(const std::vector<float>& q, const std::vector<float>& k, const std::vector<float>& v, const std::vector<float>& d_o,
+                 const std::vector<Sequence>& sequences, const AttentionShape& a) {
+  const int64_t C = a.heads * a.head_dim, E = a.kv_heads * a.head_dim, T = static_cast<int64_t>(q.size()) / C,
+                S = static_cast<int64_t>(k.size()) / E;
+  std::vector<bf16> q16 = to_bf16(q), k16 = to_bf16(k), v16 = to_bf16(v), d_o16 = to_bf16(d_o), o(q.size()), d_q(q.size()), d_k(k.size()),
+                    d_v(k.size());
+  std::vector<float> lse(static_cast<size_t>(T * a.heads)), partial(static_cast<size_t>(T * attention_partial_columns(a)));
+  Context ctx;
+  const Tensor tq = matrix(q16, T, C), tk = matrix(k16, S, E), tv = matrix(v16, S, E), to = matrix(o, T, C), tl = matrix(lse, T, a.heads);
+  attention(ctx, to, tl, tq, tk, tv, sequences, a);
+  if (!d_o.empty())
+    attention_backward(ctx, matrix(d_q, T, C), matrix(d_k, S, E), matrix(d_v, S, E), matrix(d_o16, T, C), to, tl, tq, tk, tv, sequences, a,
+                       matrix(partial, T, attention_partial_columns(a)));
+  return {to_floats(o), lse, to_floats(d_q), to_floats(d_k), to_floats(d_v)};
+}
+
+std::vector<float> bf16_values(int64_t n, uint32_t seed, float scale = 1) { return to_floats(to_bf16(random_floats(n, seed, scale))); }
+
+TEST(Attention, OfBfloatActivationsIsNearTheFullSoftmax) {
+  for (const AttentionShape& a :
+       {AttentionShape{4, 2, 64, 0, 0.125f}, AttentionShape{2, 2, 64, 50, 0.125f}, AttentionShape{3, 1, 20, 0, 0.2f}}) {
+    const std::vector<Sequence> s = training({1, 7, 320, 3, 101});
+    const int64_t T = s.back().start + s.back().length;
+    const std::vector<float> q = bf16_values(T * a.heads * a.head_dim, 1, 2), k = bf16_values(T * a.kv_heads * a.head_dim, 2),
+                             v = bf16_values(T * a.kv_heads * a.head_dim, 3), d_o = bf16_values(T * a.heads * a.head_dim, 4);
+    const Reference want = reference(doubles(q), doubles(k), doubles(v), d_o, s, a);
+    const Results got = run_bf16(q, k, v, d_o, s, a);
+    expect_near(got.o, want.o, 4e-3, "o");
+    expect_near(got.lse, want.lse, 2e-6, "lse");
+    expect_near(got.d_q, want.d_q, 1e-2, "d_q");
+    expect_near(got.d_k, want.d_k, 1e-2, "d_k");
+    expect_near(got.d_v, want.d_v, 1e-2, "d_v");
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(threads == 1 ? 3 : 1);
+    const Results other = run_bf16(q, k, v, d_o, s, a);
+    omp_set_num_threads(threads);
+    EXPECT_EQ(got.o, other.o);
+    EXPECT_EQ(got.d_q, other.d_q);
+    EXPECT_EQ(got.d_k, other.d_k);
+    EXPECT_EQ(got.d_v, other.d_v);
+  }
+}
+
 TEST(Attention, GradientIsThatOfTheForward) {
   AttentionShape a{2, 1, 4, 3, 0.5f};
   std::vector<Sequence> s = training({5, 2});
@@ -148,6 +192,11 @@ TEST(Attention, CachedPrefillAndDecode) {
       Results got = run(q, k, v, {}, s, a);
       expect_near(got.o, want.o, 2e-6, "o");
       expect_near(got.lse, want.lse, 2e-6, "lse");
+      q = to_floats(to_bf16(q)), k = to_floats(to_bf16(k)), v = to_floats(to_bf16(v));
+      want = reference(doubles(q), doubles(k), doubles(v), {}, s, a);
+      got = run_bf16(q, k, v, {}, s, a);
+      expect_near(got.o, want.o, 4e-3, "o of bf16");
+      expect_near(got.lse, want.lse, 2e-6, "lse of bf16");
     }
   }
 }

@@ -5,13 +5,19 @@
 
 namespace loraine {
 
-void cross_entropy_cpu(const Tensor& logits, std::span<const int32_t> labels, std::span<double> losses, std::span<uint8_t> correct,
-                       float grad_scale);
+void cross_entropy_cpu(const Tensor& logits, const Tensor& d_logits, std::span<const int32_t> labels, std::span<double> losses,
+                       std::span<uint8_t> correct, float grad_scale);
 
-void cross_entropy(Context& ctx, const Tensor& logits, std::span<const int32_t> labels, std::span<double> losses,
+void cross_entropy(Context& ctx, const Tensor& logits, const Tensor& d_logits, std::span<const int32_t> labels, std::span<double> losses,
                    std::span<uint8_t> correct, float grad_scale) {
   int64_t n = logits.rows(), V = logits.cols();
   check_f32("cross_entropy", "logits", logits, static_cast<int64_t>(labels.size()), V);
+  if (grad_scale != 0) {
+    check_activation("cross_entropy", "d_logits", d_logits, n, V);
+    check_op(d_logits.data == logits.data && d_logits.row_stride * static_cast<int64_t>(size_of(d_logits.dtype)) ==
+                                                 logits.row_stride * static_cast<int64_t>(sizeof(float)),
+             "cross_entropy", "rows of d_logits must begin where those of logits do");
+  }
   check_op(static_cast<int64_t>(losses.size()) == n, "cross_entropy", "losses must have one element per row");
   check_op(correct.empty() || static_cast<int64_t>(correct.size()) == n, "cross_entropy",
            "correct must be empty or have one element per row");
@@ -21,7 +27,14 @@ void cross_entropy(Context& ctx, const Tensor& logits, std::span<const int32_t> 
                   "Check that the tokenizer belongs to this model.");
     }
   }
-  dispatch(ctx, "cross_entropy", [&] { cross_entropy_cpu(logits, labels, losses, correct, grad_scale); });
+  dispatch(ctx, "cross_entropy", [&] { cross_entropy_cpu(logits, d_logits, labels, losses, correct, grad_scale); });
+}
+
+Tensor gradient_view(const Tensor& logits, Dtype dtype) {
+  Tensor d = logits;
+  d.dtype = dtype;
+  d.row_stride = logits.row_stride * static_cast<int64_t>(sizeof(float) / size_of(dtype));
+  return d;
 }
 
 }  // namespace loraine

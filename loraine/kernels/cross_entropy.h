@@ -7,9 +7,11 @@
 
 namespace loraine {
 
-// logits [n, V] F32 become their gradient: (softmax − onehot) · grad_scale when grad_scale != 0, else they stay. losses[i] = −log
-// p(labels[i]); correct[i] = argmax equals the label (may be empty). Labels are checked against V.
-void cross_entropy(Context& ctx, const Tensor& logits, std::span<const int32_t> labels, std::span<double> losses,
+// losses[i] = −log p(labels[i]); correct[i] = argmax equals the label (may be empty). Labels are checked against V. With grad_scale != 0
+// logits [n, V] F32 are overwritten by their gradient (softmax − onehot) · grad_scale, in the type of d_logits: a view of the same memory,
+// F32 or BF16, its rows beginning where those of logits do (gradient_view makes it). With grad_scale 0 the logits stay.
+void cross_entropy(Context& ctx, const Tensor& logits, const Tensor& d_logits, std::span<const int32_t> labels, std::span<double> losses,
                    std::span<uint8_t> correct, float grad_scale);
+Tensor gradient_view(const Tensor& logits, Dtype dtype);
 
 }  // namespace loraine

@@ -6,11 +6,28 @@
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/exp_rows.h"
 #include "loraine/kernels/parallel.h"
+#include "loraine/kernels/row_dots.h"
 
 namespace loraine {
 
-void cross_entropy_cpu(const Tensor& logits, std::span<const int32_t> labels, std::span<double> losses, std::span<uint8_t> correct,
-                       float grad_scale) {
+namespace {
+
+// to [V] BF16 = from [V] F32 · factor; `to` may begin where `from` does.
+void scale_and_narrow(bf16* to, const float* from, int64_t V, float factor) {
+  constexpr int64_t kPiece = 512;
+  float piece[kPiece];
+  for (int64_t v = 0; v < V; v += kPiece) {
+    const int64_t n = std::min(kPiece, V - v);
+    std::copy(from + v, from + v + n, piece);
+    scale_row(piece, n, factor);
+    narrow_row(to + v, piece, n);
+  }
+}
+
+}  // namespace
+
+void cross_entropy_cpu(const Tensor& logits, const Tensor& d_logits, std::span<const int32_t> labels, std::span<double> losses,
+                       std::span<uint8_t> correct, float grad_scale) {
   int64_t V = logits.cols();
   constexpr int64_t kBlock = 1024;
   parallel_for(logits.rows(), [&](int64_t t) {
@@ -27,8 +44,16 @@ void cross_entropy_cpu(const Tensor& logits, std::span<const int32_t> labels, st
     }
     losses[i] = std::log(sum) + largest - at_label;
     if (grad_scale == 0) return;
-    scale_row(x, V, static_cast<float>(grad_scale / sum));
-    x[label] -= grad_scale;
+    const float factor = static_cast<float>(grad_scale / sum);
+    const float d_label = x[label] * factor - grad_scale;
+    if (d_logits.dtype == Dtype::F32) {
+      scale_row(x, V, factor);
+      x[label] = d_label;
+    } else {
+      bf16* d = static_cast<bf16*>(d_logits.data) + t * d_logits.row_stride;
+      scale_and_narrow(d, x, V, factor);
+      d[label] = f32_to_bf16(d_label);
+    }
   });
 }
 

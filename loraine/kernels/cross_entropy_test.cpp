@@ -29,15 +29,24 @@ TEST(CrossEntropy, LossGradientAndCorrect) {
     std::vector<double> losses(n);
     std::vector<uint8_t> correct(n);
     std::vector<float> kept = logits;
-    cross_entropy(ctx, matrix(logits, n, V), labels, losses, correct, 0);
+    cross_entropy(ctx, matrix(logits, n, V), {}, labels, losses, correct, 0);
     EXPECT_EQ(logits, kept);
     for (size_t i = 0; i < n; ++i) EXPECT_NEAR(losses[i], want_loss[i], 1e-6 * (1 + want_loss[i]));
     EXPECT_EQ(correct, want_correct);
     EXPECT_EQ(correct[0], 1);
-    cross_entropy(ctx, matrix(logits, n, V), labels, losses, {}, 0.25f);
+    const Tensor all = matrix(logits, n, V), narrow = gradient_view(all, Dtype::BF16);
+    cross_entropy(ctx, all, narrow, labels, losses, {}, 0.25f);
+    std::vector<bf16> rounded;
+    for (int64_t i = 0; i < n; ++i) {
+      const bf16* row = static_cast<const bf16*>(narrow.row_range(i, 1).data);
+      rounded.insert(rounded.end(), row, row + V);
+    }
+    logits = kept;
+    cross_entropy(ctx, all, all, labels, losses, {}, 0.25f);
+    EXPECT_EQ(rounded, to_bf16(logits));
     if (V > 1) expect_near(logits, want_gradient, 5e-6, "gradient");
     labels[2] = static_cast<int32_t>(V);
-    EXPECT_THROW(cross_entropy(ctx, matrix(logits, n, V), labels, losses, {}, 0), Error);
+    EXPECT_THROW(cross_entropy(ctx, matrix(logits, n, V), {}, labels, losses, {}, 0), Error);
   }
 }
 

@@ -35,4 +35,11 @@ inline void check_f32(const char* op, const char* name, const Tensor& t, int64_t
   if (t.dtype != Dtype::F32) throw Error(ErrorKind::internal, fmt::format("{}: {} is {}, expected F32", op, name, name_of(t.dtype)));
 }
 
+// F32 or BF16, as activations come
+inline void check_activation(const char* op, const char* name, const Tensor& t, int64_t rows, int64_t cols) {
+  check_shape(op, name, t, rows, cols);
+  if (t.dtype == Dtype::F32 || t.dtype == Dtype::BF16) return;
+  throw Error(ErrorKind::internal, fmt::format("{}: {} is {}, expected F32 or BF16", op, name, name_of(t.dtype)));
+}
+
 }  // namespace loraine

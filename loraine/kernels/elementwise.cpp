@@ -8,6 +8,7 @@ namespace loraine {
 void add_cpu(const Tensor& y, const Tensor& a, const Tensor& b);
 void add_bias_cpu(const Tensor& y, const float* bias);
 void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t> tokens);
+void convert_rows_cpu(const Tensor& y, const Tensor& x);
 void gather_rows_cpu(const Tensor& y, const Tensor& x, std::span<const int64_t> rows);
 void scatter_rows_cpu(const Tensor& y, const Tensor& x, std::span<const int64_t> rows);
 void dropout_cpu(const Tensor& y, const Tensor& x, float p, uint64_t seed, uint64_t step, uint64_t site);
@@ -21,19 +22,19 @@ void check_rows(const char* op, std::span<const int64_t> rows, int64_t limit) {
 }  // namespace
 
 void add(Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b) {
-  check_f32("add", "y", y, y.rows(), y.cols());
-  check_f32("add", "a", a, y.rows(), y.cols());
-  check_f32("add", "b", b, y.rows(), y.cols());
+  check_activation("add", "y", y, y.rows(), y.cols());
+  check_activation("add", "a", a, y.rows(), y.cols());
+  check_activation("add", "b", b, y.rows(), y.cols());
   dispatch(ctx, "add", [&] { add_cpu(y, a, b); });
 }
 
 void add_bias(Context& ctx, const Tensor& y, const float* bias) {
-  check_f32("add_bias", "y", y, y.rows(), y.cols());
+  check_activation("add_bias", "y", y, y.rows(), y.cols());
   dispatch(ctx, "add_bias", [&] { add_bias_cpu(y, bias); });
 }
 
 void embedding(Context& ctx, const Tensor& y, const Tensor& table, std::span<const int32_t> tokens) {
-  check_f32("embedding", "y", y, static_cast<int64_t>(tokens.size()), table.cols());
+  check_activation("embedding", "y", y, static_cast<int64_t>(tokens.size()), table.cols());
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= table.rows()) {
       throw Error(ErrorKind::bad_data,
@@ -44,9 +45,16 @@ void embedding(Context& ctx, const Tensor& y, const Tensor& table, std::span<con
   dispatch(ctx, "embedding", [&] { embedding_cpu(y, table, tokens); });
 }
 
+void convert_rows(Context& ctx, const Tensor& y, const Tensor& x) {
+  check_activation("convert_rows", "x", x, x.rows(), x.cols());
+  check_activation("convert_rows", "y", y, x.rows(), x.cols());
+  dispatch(ctx, "convert_rows", [&] { convert_rows_cpu(y, x); });
+}
+
 void gather_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<const int64_t> rows) {
-  check_f32("gather_rows", "x", x, x.rows(), x.cols());
-  check_f32("gather_rows", "y", y, static_cast<int64_t>(rows.size()), x.cols());
+  check_activation("gather_rows", "x", x, x.rows(), x.cols());
+  check_shape("gather_rows", "y", y, static_cast<int64_t>(rows.size()), x.cols());
+  check_op(x.dtype == y.dtype, "gather_rows", "x and y must be of one type");
   check_rows("gather_rows", rows, x.rows());
   dispatch(ctx, "gather_rows", [&] { gather_rows_cpu(y, x, rows); });
 }
@@ -59,8 +67,8 @@ void scatter_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<cons
 }
 
 void dropout(Context& ctx, const Tensor& y, const Tensor& x, float p, uint64_t site) {
-  check_f32("dropout", "y", y, y.rows(), y.cols());
-  check_f32("dropout", "x", x, y.rows(), y.cols());
+  check_activation("dropout", "y", y, y.rows(), y.cols());
+  check_activation("dropout", "x", x, y.rows(), y.cols());
   check_op(p >= 0 && p < 1, "dropout", "p must lie in [0, 1)");
   dispatch(ctx, "dropout", [&] { dropout_cpu(y, x, p, ctx.seed, ctx.step, site); });
 }

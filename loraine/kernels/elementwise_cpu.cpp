@@ -1,10 +1,12 @@
 // Memory-bound ops on the CPU, row by row.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <span>
 
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/parallel.h"
+#include "loraine/kernels/rows.h"
 #include "loraine/kernels/simd.h"
 
 namespace loraine {
@@ -35,17 +37,27 @@ LORAINE_CLONES void dropout_row(float* y, const float* x, int64_t C, uint64_t ke
 
 void add_cpu(const Tensor& y, const Tensor& a, const Tensor& b) {
   int64_t C = y.cols();
-  float* out = y.f32();
-  const float *pa = a.f32(), *pb = b.f32();
   parallel_for(
-      y.rows(), [&](int64_t t) { add_row(out + t * y.row_stride, pa + t * a.row_stride, pb + t * b.row_stride, C); }, row_chunk(C));
+      y.rows(),
+      [&](int64_t t) {
+        float* room = row_room(3 * C);
+        float* out = begin_row(y, t, room);
+        add_row(out, read_row(a, t, room + C), read_row(b, t, room + 2 * C), C);
+        finish_row(y, t, out);
+      },
+      row_chunk(C));
 }
 
 void add_bias_cpu(const Tensor& y, const float* bias) {
   int64_t C = y.cols();
-  float* out = y.f32();
   parallel_for(
-      y.rows(), [&](int64_t t) { add_row(out + t * y.row_stride, out + t * y.row_stride, bias, C); }, row_chunk(C));
+      y.rows(),
+      [&](int64_t t) {
+        float* out = begin_row(y, t, row_room(C));
+        add_row(out, read_row(y, t, out), bias, C);
+        finish_row(y, t, out);
+      },
+      row_chunk(C));
 }
 
 void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t> tokens) {
@@ -54,15 +66,28 @@ void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t
       y.rows(),
       [&](int64_t t) {
         const char* row = static_cast<const char*>(table.data) + tokens[static_cast<size_t>(t)] * table.row_stride * bytes;
-        convert(y.f32() + t * y.row_stride, Dtype::F32, row, table.dtype, C);
+        convert(y.row_range(t, 1).data, y.dtype, row, table.dtype, C);
+      },
+      row_chunk(C));
+}
+
+void convert_rows_cpu(const Tensor& y, const Tensor& x) {
+  int64_t C = y.cols();
+  parallel_for(
+      y.rows(),
+      [&](int64_t t) {
+        float* out = begin_row(y, t, row_room(C));
+        const float* in = read_row(x, t, out);
+        if (y.dtype == Dtype::F32 && in != out) std::copy(in, in + C, out);
+        finish_row(y, t, in);
       },
       row_chunk(C));
 }
 
 void gather_rows_cpu(const Tensor& y, const Tensor& x, std::span<const int64_t> rows) {
-  size_t bytes = static_cast<size_t>(x.cols()) * sizeof(float);
+  size_t bytes = static_cast<size_t>(x.cols()) * size_of(x.dtype);
   for (size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(y.f32() + static_cast<int64_t>(i) * y.row_stride, x.f32() + rows[i] * x.row_stride, bytes);
+    std::memcpy(y.row_range(static_cast<int64_t>(i), 1).data, x.row_range(rows[i], 1).data, bytes);
   }
 }
 
@@ -79,12 +104,13 @@ void dropout_cpu(const Tensor& y, const Tensor& x, float p, uint64_t seed, uint6
   uint64_t key = mix(mix(mix(seed + kGolden) + step * kGolden) + site * kGolden);
   uint64_t threshold = static_cast<uint64_t>(std::ldexp(static_cast<double>(p), 32));
   float scale = 1.0f / (1.0f - p);
-  float* out = y.f32();
-  const float* in = x.f32();
   parallel_for(
       y.rows(),
       [&](int64_t t) {
-        dropout_row(out + t * y.row_stride, in + t * x.row_stride, C, key, static_cast<uint64_t>(t * C), threshold, scale);
+        float* room = row_room(C);
+        float* out = begin_row(y, t, room);
+        dropout_row(out, read_row(x, t, room), C, key, static_cast<uint64_t>(t * C), threshold, scale);
+        finish_row(y, t, out);
       },
       row_chunk(C));
 }

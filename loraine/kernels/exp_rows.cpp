@@ -8,13 +8,11 @@
 
 #include <limits>
 
+#include "loraine/kernels/elements-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
 
 // Polynomial of Cephes' expf on x − n · ln 2. The limits come first in Min and Max: with a NaN they give their second argument (x86) or the
 // NaN (Arm). At −88 the power of two is 2⁻¹²⁷, whose bits are those of 0.
@@ -36,38 +34,54 @@ HWY_INLINE V exp_of(D d, V in) {
   return hn::Mul(p, hn::BitCast(d, power));
 }
 
-// Calls body(i, load, store) for whole vectors, then once for the rest with masked memory access.
-template <class Body>
-HWY_INLINE void for_vectors(D d, int64_t n, Body&& body) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    body(
-        i, [d](const float* p) { return hn::LoadU(d, p); }, [d](V v, float* p) { hn::StoreU(v, d, p); }, [](V v) { return v; });
-  if (i == n) return;
-  const auto mask = hn::FirstN(d, static_cast<size_t>(n - i));
-  body(
-      i, [d, mask](const float* p) { return hn::MaskedLoad(mask, d, p); }, [d, mask](V v, float* p) { hn::BlendedStore(v, mask, d, p); },
-      [mask](V v) { return hn::IfThenElseZero(mask, v); });
+template <class T>
+HWY_INLINE T* as(void* p) {
+  return static_cast<T*>(p);
+}
+template <class T>
+HWY_INLINE const T* as(const void* p) {
+  return static_cast<const T*>(p);
 }
 
-float ExpRow(float* x, int64_t n, float scale, float shift) {
+template <class T>
+HWY_INLINE float exp_to(T* out, const float* x, int64_t n, float scale, float shift) {
   const D d;
   const V s = hn::Set(d, scale), b = hn::Set(d, shift);
   V sum = hn::Zero(d);
-  for_vectors(d, n, [&](int64_t i, auto load, auto store, auto valid) {
-    V e = exp_of(d, hn::MulSub(load(x + i), s, b));
-    store(e, x + i);
-    sum = hn::Add(sum, valid(e));
+  for_vectors(n, [&](int64_t i, auto access) {
+    V e = exp_of(d, hn::MulSub(access.load(x + i), s, b));
+    access.store(e, out + i);
+    sum = hn::Add(sum, access.valid(e));
   });
   return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+float ExpRow(void* out, Dtype type, const float* x, int64_t n, float scale, float shift) {
+  return type == Dtype::F32 ? exp_to(as<float>(out), x, n, scale, shift) : exp_to(as<bf16>(out), x, n, scale, shift);
+}
+
+template <class T>
+HWY_INLINE void softmax_backward_to(T* p, T* d_s, const float* s, const float* d_p, int64_t n, float scale, float lse, float delta) {
+  const D d;
+  const V by = hn::Set(d, scale), shift = hn::Set(d, lse), less = hn::Set(d, delta);
+  for_vectors(n, [&](int64_t i, auto access) {
+    V e = exp_of(d, hn::MulSub(access.load(s + i), by, shift));
+    V g = hn::Mul(hn::Mul(e, hn::Sub(access.load(d_p + i), less)), by);
+    access.store(e, p + i);
+    access.store(g, d_s + i);
+  });
+}
+
+void SoftmaxBackwardRow(void* p, void* d_s, Dtype type, const float* s, const float* d_p, int64_t n, float scale, float lse, float delta) {
+  if (type == Dtype::F32) softmax_backward_to(as<float>(p), as<float>(d_s), s, d_p, n, scale, lse, delta);
+  else softmax_backward_to(as<bf16>(p), as<bf16>(d_s), s, d_p, n, scale, lse, delta);
 }
 
 float SumExpRow(const float* x, int64_t n, float shift) {
   const D d;
   const V b = hn::Set(d, shift);
   V sum = hn::Zero(d);
-  for_vectors(d, n, [&](int64_t i, auto load, auto, auto valid) { sum = hn::Add(sum, valid(exp_of(d, hn::Sub(load(x + i), b)))); });
+  for_vectors(n, [&](int64_t i, auto access) { sum = hn::Add(sum, access.valid(exp_of(d, hn::Sub(access.load(x + i), b)))); });
   return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
@@ -83,30 +97,41 @@ float MaxRow(const float* x, int64_t n) {
 }
 
 void ScaleRow(float* x, int64_t n, float factor) {
-  const D d;
-  const V f = hn::Set(d, factor);
-  for_vectors(d, n, [&](int64_t i, auto load, auto store, auto) { store(hn::Mul(load(x + i), f), x + i); });
+  const V f = hn::Set(D(), factor);
+  for_vectors(n, [&](int64_t i, auto access) { access.store(hn::Mul(access.load(x + i), f), x + i); });
 }
 
-void SwigluRow(float* h, const float* gate, const float* up, int64_t n) {
+template <class T>
+HWY_INLINE void swiglu_to(T* h, const T* gate, const T* up, int64_t n) {
   const D d;
   const V one = hn::Set(d, 1.0f);
-  for_vectors(d, n, [&](int64_t i, auto load, auto store, auto) {
-    V g = load(gate + i);
-    store(hn::Mul(hn::Div(g, hn::Add(one, exp_of(d, hn::Neg(g)))), load(up + i)), h + i);
+  for_vectors(n, [&](int64_t i, auto access) {
+    V g = access.load(gate + i);
+    access.store(hn::Mul(hn::Div(g, hn::Add(one, exp_of(d, hn::Neg(g)))), access.load(up + i)), h + i);
   });
 }
 
-void SwigluBackwardRow(float* d_gate, float* d_up, const float* d_h, const float* gate, const float* up, int64_t n) {
+void SwigluRow(void* h, const void* gate, const void* up, Dtype type, int64_t n) {
+  if (type == Dtype::F32) swiglu_to(as<float>(h), as<float>(gate), as<float>(up), n);
+  else swiglu_to(as<bf16>(h), as<bf16>(gate), as<bf16>(up), n);
+}
+
+template <class T>
+HWY_INLINE void swiglu_backward_to(T* d_gate, T* d_up, const T* d_h, const T* gate, const T* up, int64_t n) {
   const D d;
   const V one = hn::Set(d, 1.0f);
-  for_vectors(d, n, [&](int64_t i, auto load, auto store, auto) {
-    V g = load(gate + i), u = load(up + i), dh = load(d_h + i);
+  for_vectors(n, [&](int64_t i, auto access) {
+    V g = access.load(gate + i), u = access.load(up + i), dh = access.load(d_h + i);
     V s = hn::Div(one, hn::Add(one, exp_of(d, hn::Neg(g))));
     V ds = hn::Mul(dh, s);
-    store(hn::Mul(hn::Mul(ds, u), hn::MulAdd(g, hn::Sub(one, s), one)), d_gate + i);
-    store(hn::Mul(ds, g), d_up + i);
+    access.store(hn::Mul(hn::Mul(ds, u), hn::MulAdd(g, hn::Sub(one, s), one)), d_gate + i);
+    access.store(hn::Mul(ds, g), d_up + i);
   });
+}
+
+void SwigluBackwardRow(void* d_gate, void* d_up, const void* d_h, const void* gate, const void* up, Dtype type, int64_t n) {
+  if (type == Dtype::F32) swiglu_backward_to(as<float>(d_gate), as<float>(d_up), as<float>(d_h), as<float>(gate), as<float>(up), n);
+  else swiglu_backward_to(as<bf16>(d_gate), as<bf16>(d_up), as<bf16>(d_h), as<bf16>(gate), as<bf16>(up), n);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -117,19 +142,27 @@ HWY_AFTER_NAMESPACE();
 namespace loraine {
 
 HWY_EXPORT(ExpRow);
+HWY_EXPORT(SoftmaxBackwardRow);
 HWY_EXPORT(SumExpRow);
 HWY_EXPORT(MaxRow);
 HWY_EXPORT(ScaleRow);
 HWY_EXPORT(SwigluRow);
 HWY_EXPORT(SwigluBackwardRow);
 
-float exp_row(float* x, int64_t n, float scale, float shift) { return HWY_DYNAMIC_DISPATCH(ExpRow)(x, n, scale, shift); }
+float exp_row(void* out, Dtype type, const float* x, int64_t n, float scale, float shift) {
+  return HWY_DYNAMIC_DISPATCH(ExpRow)(out, type, x, n, scale, shift);
+}
+float exp_row(float* x, int64_t n, float scale, float shift) { return exp_row(x, Dtype::F32, x, n, scale, shift); }
+void softmax_backward_row(void* p, void* d_s, Dtype type, const float* s, const float* d_p, int64_t n, float scale, float lse,
+                          float delta) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxBackwardRow)(p, d_s, type, s, d_p, n, scale, lse, delta);
+}
 float sum_exp_row(const float* x, int64_t n, float shift) { return HWY_DYNAMIC_DISPATCH(SumExpRow)(x, n, shift); }
 float max_row(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(MaxRow)(x, n); }
 void scale_row(float* x, int64_t n, float factor) { HWY_DYNAMIC_DISPATCH(ScaleRow)(x, n, factor); }
-void swiglu_row(float* h, const float* gate, const float* up, int64_t n) { HWY_DYNAMIC_DISPATCH(SwigluRow)(h, gate, up, n); }
-void swiglu_backward_row(float* d_gate, float* d_up, const float* d_h, const float* gate, const float* up, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(SwigluBackwardRow)(d_gate, d_up, d_h, gate, up, n);
+void swiglu_row(void* h, const void* gate, const void* up, Dtype type, int64_t n) { HWY_DYNAMIC_DISPATCH(SwigluRow)(h, gate, up, type, n); }
+void swiglu_backward_row(void* d_gate, void* d_up, const void* d_h, const void* gate, const void* up, Dtype type, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(SwigluBackwardRow)(d_gate, d_up, d_h, gate, up, type, n);
 }
 
 }  // namespace loraine

@@ -1,12 +1,15 @@
-// Primitives are made once per thread and shape, for one thread each, so that K is never split by the number of threads.
+// Primitives are made once per thread and shape, for one thread each, so that K is never split by the number of threads. Sizes that depend
+// on the number of tokens come in any value: those that are no multiple of 64 share one primitive whose sizes are given when it runs, a
+// little slower, so that the number of primitives stays bounded. Which one serves depends on the shape alone.
 #include "loraine/kernels/library_product.h"
 
+#include <fmt/format.h>
 #include <omp.h>
 
 #include <dnnl.hpp>
 #include <map>
 
-#include "loraine/kernels/row_dots.h"
+#include "loraine/core/error.h"
 
 namespace loraine {
 namespace {
@@ -14,88 +17,103 @@ namespace {
 using dnnl::memory;
 
 struct Key {
-  Dtype type;
-  bool add;
-  int64_t m, n, k, x_stride, w_k_stride, w_n_stride, y_stride;
+  Dtype y_type;
+  bool x_t, w_t, add;
+  float alpha;
+  int64_t m, n, k, x_stride, w_stride, y_stride;  // DNNL_RUNTIME_DIM_VAL when given later
   auto operator<=>(const Key&) const = default;
 };
 
 struct Product {
   dnnl::matmul matmul;
-  memory x, w, y, scratchpad;
-  bool exists = false;
+  memory x, w, y, scratchpad;  // without data; x, w and y anew for every run where sizes are given then
+  size_t scratchpad_bytes;
 };
 
 struct ThreadProducts {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
   std::map<Key, Product> made;
-  Buffer scratchpad, narrowed;
+  Buffer scratchpad;
 };
 
+memory::desc operand(int64_t rows, int64_t cols, memory::data_type type, int64_t stride, bool transposed) {
+  return memory::desc({rows, cols}, type, transposed ? memory::dims{1, stride} : memory::dims{stride, 1});
+}
+
+struct Descriptions {
+  memory::desc x, w, y;
+};
+Descriptions describe(const Key& key) {
+  const auto bf16 = memory::data_type::bf16;
+  return {operand(key.m, key.k, bf16, key.x_stride, key.x_t), operand(key.k, key.n, bf16, key.w_stride, key.w_t),
+          operand(key.m, key.n, key.y_type == Dtype::BF16 ? bf16 : memory::data_type::f32, key.y_stride, false)};
+}
+
 Product make_product(const dnnl::engine& engine, const Key& key) {
-  auto type = key.type == Dtype::BF16 ? memory::data_type::bf16 : memory::data_type::f32;
-  memory::desc x({key.m, key.k}, type, memory::dims{key.x_stride, 1}),
-      w({key.k, key.n}, type, memory::dims{key.w_k_stride, key.w_n_stride}),
-      y({key.m, key.n}, memory::data_type::f32, memory::dims{key.y_stride, 1});
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (key.alpha != 1) attributes.set_output_scales(0, {key.alpha});
   if (key.add) {
     dnnl::post_ops sum;
     sum.append_sum(1.0f);
     attributes.set_post_ops(sum);
   }
-  Product product;
-  int threads = omp_get_max_threads();
-  omp_set_num_threads(1);
-  try {
-    dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(x, w, y), attributes, engine);
-    product.matmul = dnnl::matmul(pd);
-    product.x = memory(x, engine, nullptr);
-    product.w = memory(w, engine, nullptr);
-    product.y = memory(y, engine, nullptr);
-    product.scratchpad = memory(pd.scratchpad_desc(), engine, nullptr);
-    product.exists = true;
-  } catch (const dnnl::error&) {  // not implemented on this machine
-  }
-  omp_set_num_threads(threads);
-  return product;
+  const Descriptions d = describe(key);
+  dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(d.x, d.w, d.y), attributes, engine);
+  return {dnnl::matmul(pd), {}, {}, {}, memory(pd.scratchpad_desc(), engine, nullptr), pd.scratchpad_desc().get_size() + 64};
 }
+
+// Ranks and the like are small multiples of 8; tiles and widths of a model are multiples of 64.
+bool steady(int64_t size) { return size % 64 == 0 || (size < 64 && size % 8 == 0); }
 
 void* grown(Buffer& buffer, size_t bytes) {
   if (buffer.bytes() < bytes) buffer = Buffer(bytes);
   return buffer.data();
 }
 
-}  // namespace
-
-bool library_tile(Dtype type, const Tensor& y, const Tensor& x, const Tensor& w, bool transposed, bool add) {
+void run(const Tensor& y, const Tensor& x, const Tensor& w, const Key& exact) {
   thread_local ThreadProducts mine;
-  int64_t m = y.rows(), n = y.cols(), k = x.cols();
-  bool narrow = type == Dtype::BF16;
-  Key key{type, add, m, n, k, narrow ? k : x.row_stride, transposed ? 1 : w.row_stride, transposed ? w.row_stride : 1, y.row_stride};
+  Key key = exact;
+  const bool fixed = steady(key.m) && steady(key.n) && steady(key.k);
+  if (!fixed) key.m = key.n = key.k = key.x_stride = key.w_stride = key.y_stride = DNNL_RUNTIME_DIM_VAL;
   auto at = mine.made.find(key);
   if (at == mine.made.end()) at = mine.made.emplace(key, make_product(mine.engine, key)).first;
   Product& product = at->second;
-  if (!product.exists) return false;
-  void* input = x.data;
-  if (narrow) {
-    input = grown(mine.narrowed, static_cast<size_t>(m * k) * sizeof(bf16));
-    for (int64_t i = 0; i < m; ++i) narrow_row(static_cast<bf16*>(input) + i * k, x.f32() + i * x.row_stride, k);
+  if (!fixed || !product.x) {
+    const Descriptions d = describe(exact);
+    product.x = memory(d.x, mine.engine, nullptr);
+    product.w = memory(d.w, mine.engine, nullptr);
+    product.y = memory(d.y, mine.engine, nullptr);
   }
-  product.x.set_data_handle(input);
+  product.x.set_data_handle(x.data);
   product.w.set_data_handle(w.data);
   product.y.set_data_handle(y.data);
-  product.scratchpad.set_data_handle(grown(mine.scratchpad, product.scratchpad.get_desc().get_size() + 64));
-  int threads = omp_get_max_threads();
-  bool outside = !omp_in_parallel();
+  product.scratchpad.set_data_handle(grown(mine.scratchpad, product.scratchpad_bytes));
+  // The C++ call would fill a hash map first, which small tiles feel.
+  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, product.x.get()},
+                                       {DNNL_ARG_WEIGHTS, product.w.get()},
+                                       {DNNL_ARG_DST, product.y.get()},
+                                       {DNNL_ARG_SCRATCHPAD, product.scratchpad.get()}};
+  dnnl::error::wrap_c_api(dnnl_primitive_execute(product.matmul.get(), mine.stream.get(), 4, arguments), "could not multiply");
+}
+
+}  // namespace
+
+void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool w_t, float alpha, bool add) {
+  const int64_t k = x_t ? x.rows() : x.cols();
+  const Key key{y.dtype, x_t, w_t, add, alpha, y.rows(), y.cols(), k, x.row_stride, w.row_stride, y.row_stride};
+  // Inside a parallel region oneDNN runs on the calling thread alone; outside it must be told.
+  const bool outside = !omp_in_parallel();
+  const int threads = omp_get_max_threads();
   if (outside) omp_set_num_threads(1);
-  product.matmul.execute(
-      mine.stream,
-      {{DNNL_ARG_SRC, product.x}, {DNNL_ARG_WEIGHTS, product.w}, {DNNL_ARG_DST, product.y}, {DNNL_ARG_SCRATCHPAD, product.scratchpad}});
-  mine.stream.wait();
+  try {
+    run(y, x, w, key);
+  } catch (const dnnl::error& e) {
+    if (outside) omp_set_num_threads(threads);
+    throw Error(ErrorKind::internal, fmt::format("matmul: oneDNN refused the bf16 product {}×{}×{}: {}", key.m, key.n, k, e.what()));
+  }
   if (outside) omp_set_num_threads(threads);
-  return true;
 }
 
 }  // namespace loraine

@@ -1,11 +1,11 @@
-// One tile of a product through oneDNN's matmul primitive, which has kernels for bf16 operands (AVX-512 BF16, AMX). Called by matmul.
+// One tile of a product with bf16 operands through oneDNN's matmul primitive (AVX-512 BF16, AMX). Called by matmul and attention.
 #pragma once
 #include "loraine/core/tensor.h"
 
 namespace loraine {
 
-// y [m, n] (+)= x [m, k] op(w), on the calling thread alone; y F32, w of `type`, op(w) = wᵀ of w [n, k] when `transposed`, else w [k, n].
-// x is F32 and is rounded to bf16 when `type` is BF16. False when this machine's oneDNN has no kernel for it: nothing was computed.
-bool library_tile(Dtype type, const Tensor& y, const Tensor& x, const Tensor& w, bool transposed, bool add);
+// y [m, n] = alpha · op(x) op(w) (+ y when `add`), on the calling thread alone; x and w BF16, y F32 or BF16; rows may be strided.
+// op(x) [m, k] is xᵀ of x [k, m] when `x_t`; op(w) [k, n] is wᵀ of w [n, k] when `w_t`. Only where has_bf16_products().
+void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool w_t, float alpha, bool add);
 
 }  // namespace loraine

@@ -1,4 +1,4 @@
-// Tiles through oneDNN's matmul: plain and added, both orders of w, strided; in f32 everywhere, in bf16 where the machine multiplies it.
+// bf16 tiles through oneDNN's matmul: plain, scaled and added, all orders, strided, fixed and changing sizes, both types of y.
 #include "loraine/kernels/library_product.h"
 
 #include "loraine/kernels/machine.h"
@@ -8,40 +8,44 @@
 namespace loraine {
 namespace {
 
-bool check(Dtype type, int64_t m, int64_t n, int64_t k, bool transposed, bool add, double tolerance) {
-  std::vector<float> x = random_floats(m * (k + 3), 1), w = random_floats(n * k, 2), y = random_floats(m * (n + 5), 3);
-  std::vector<bf16> narrow(w.size());
-  narrow_row(narrow.data(), w.data(), static_cast<int64_t>(w.size()));
-  if (type == Dtype::BF16) widen_row(w.data(), narrow.data(), type, static_cast<int64_t>(w.size()));
+void check(int64_t m, int64_t n, int64_t k, bool x_t, bool w_t, float alpha, bool add, Dtype y_type) {
+  const int64_t x_rows = x_t ? k : m, x_cols = x_t ? m : k, w_rows = w_t ? n : k, w_cols = w_t ? k : n;
+  std::vector<bf16> x = to_bf16(random_floats(x_rows * (x_cols + 3), 1)), w = to_bf16(random_floats(w_rows * (w_cols + 2), 2)),
+                    y16 = to_bf16(random_floats(m * (n + 5), 3));
+  std::vector<float> y = to_floats(y16);
   std::vector<double> want = doubles(y);
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       double sum = 0;
-      for (int64_t l = 0; l < k; ++l)
-        sum += static_cast<double>(x[static_cast<size_t>(i * (k + 3) + l)]) * w[static_cast<size_t>(transposed ? j * k + l : l * n + j)];
+      for (int64_t l = 0; l < k; ++l) {
+        const int64_t at_x = x_t ? l * (x_cols + 3) + i : i * (x_cols + 3) + l, at_w = w_t ? j * (w_cols + 2) + l : l * (w_cols + 2) + j;
+        sum += static_cast<double>(bf16_to_f32(x[static_cast<size_t>(at_x)])) * bf16_to_f32(w[static_cast<size_t>(at_w)]);
+      }
       double& out = want[static_cast<size_t>(i * (n + 5) + j)];
-      out = sum + (add ? out : 0);
+      out = alpha * sum + (add ? out : 0);
     }
   }
-  Tensor tw(type == Dtype::BF16 ? static_cast<void*>(narrow.data()) : w.data(), type, {transposed ? n : k, transposed ? k : n});
-  std::vector<float> before = y;
-  if (!library_tile(type, matrix(y, m, n + 5).col_range(0, n), matrix(x, m, k + 3).col_range(0, k), tw, transposed, add)) {
-    EXPECT_EQ(y, before);
-    return false;
-  }
-  expect_near(y, want, tolerance, "y");
-  return true;
+  const Tensor all = y_type == Dtype::F32 ? matrix(y, m, n + 5) : matrix(y16, m, n + 5);
+  bf16_tile(all.col_range(0, n), matrix(x, x_rows, x_cols + 3).col_range(0, x_cols), matrix(w, w_rows, w_cols + 2).col_range(0, w_cols),
+            x_t, w_t, alpha, add);
+  if (y_type == Dtype::BF16) y = to_floats(y16);
+  expect_near(y, want, y_type == Dtype::F32 ? 3e-6 : 4e-3, "y");
 }
 
 TEST(LibraryProduct, EqualsTheSumInDouble) {
-  for (bool transposed : {false, true}) {
-    for (bool add : {false, true}) {
-      EXPECT_TRUE(check(Dtype::F32, 37, 50, 70, transposed, add, 2e-6));
-      EXPECT_TRUE(check(Dtype::F32, 37, 50, 70, transposed, add, 2e-6));  // the primitive made before
-      EXPECT_TRUE(check(Dtype::F32, 256, 192, 100, transposed, add, 2e-6));
-      bool ran = check(Dtype::BF16, 37, 50, 70, transposed, add, 8e-3);
-      ran = check(Dtype::BF16, 256, 192, 576, transposed, add, 8e-3) && ran;
-      EXPECT_TRUE(ran || !has_bf16_products());
+  if (!has_bf16_products()) GTEST_SKIP() << "this machine does not multiply bf16";
+  for (bool x_t : {false, true}) {
+    for (bool w_t : {false, true}) {
+      for (bool add : {false, true}) {
+        SCOPED_TRACE(::testing::Message() << x_t << w_t << add);
+        for (Dtype y_type : {Dtype::F32, Dtype::BF16}) {
+          check(37, 50, 70, x_t, w_t, 1, add, y_type);
+          check(13, 8, 71, x_t, w_t, 2, add, y_type);  // the same primitive at another size
+          check(64, 192, 576, x_t, w_t, 1, add, y_type);
+          check(64, 24, 64, x_t, w_t, 0.7f, add, y_type);
+          check(1, 1, 1, x_t, w_t, 1, add, y_type);
+        }
+      }
     }
   }
 }

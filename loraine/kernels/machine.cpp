@@ -11,7 +11,9 @@
 #include "loraine/core/dtype.h"
 #include "loraine/core/error.h"
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/library_product.h"
 #include "loraine/kernels/parallel.h"
+#include "loraine/kernels/sgemm.h"
 #include "loraine/kernels/simd.h"
 
 namespace loraine {
@@ -80,6 +82,18 @@ std::string instruction_set() {
 bool has_bf16_products() {
   dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
   return isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
+}
+
+void warm_up_products(bool bf16) {
+  constexpr int64_t kSize = 8;
+  float x[kSize * kSize] = {}, y[kSize * kSize];
+  loraine::bf16 narrow[kSize * kSize] = {};
+  const Tensor out(y, Dtype::F32, {kSize, kSize}), in(narrow, Dtype::BF16, {kSize, kSize});
+  for (bool x_t : {false, true})
+    for (bool w_t : {false, true}) {
+      sgemm_tile(x_t, w_t, kSize, kSize, kSize, 1, x, kSize, x, kSize, 0, y, kSize);
+      if (bf16 && has_bf16_products()) bf16_tile(out, in, in, x_t, w_t, 1, false);
+    }
 }
 
 ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, bool bf16) {

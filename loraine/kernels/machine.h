@@ -1,4 +1,5 @@
-// What this machine's instruction set is, and how fast the GEMM library multiplies on it when it runs alone. Called by bench and load.
+// What this machine's instruction set is, and how fast the GEMM library multiplies on it when it runs alone. Called by bench and by train's
+// plan.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -9,6 +10,10 @@ namespace loraine {
 
 std::string instruction_set();  // "AVX2", "AVX-512", "AVX-512 BF16", …: what oneDNN uses here
 bool has_bf16_products();       // the machine multiplies bf16 by bf16 into f32
+
+// Lets the GEMM library generate its code now, so that the memory it takes is there to be counted before the steps begin. bf16: that of
+// bf16 products too, where the machine has them.
+void warm_up_products(bool bf16);
 
 // Seconds of one product y [M, N] = x [M, K] wᵀ (w [N, K]) or, with nn, x [M, K] w (w [K, N]), as oneDNN runs it by itself on all threads:
 // one call, its own cut. bf16: both operands in bf16, w packed beforehand (needs has_bf16_products()). The memory is the function's own.

@@ -5,8 +5,8 @@
 
 namespace loraine {
 
-void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16);
-void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16);
+void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
+void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
 void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
 void matmul_tn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
 
@@ -20,15 +20,15 @@ OpWork product_work(int64_t M, int64_t N, int64_t K) {
 }
 }  // namespace
 
-void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
+void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
   int64_t M = y.rows(), N = y.cols(), K = x.cols();
-  check_f32("matmul_nt", "y", y, M, N);
-  check_f32("matmul_nt", "x", x, M, K);
+  check_activation("matmul_nt", "y", y, M, N);
+  check_activation("matmul_nt", "x", x, M, K);
   check_shape("matmul_nt", "w", w, N, K);
   check_weight("matmul_nt", w);
   if (M == 0 || N == 0) return;
   dispatch(
-      ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta, use_bf16); }, product_work(M, N, K));
+      ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta); }, product_work(M, N, K));
 }
 
 void matmul_few_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
@@ -40,28 +40,29 @@ void matmul_few_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<c
     N += w.rows();
   }
   check_op(x.rows() <= kFewRows, op, "x has too many rows");
-  check_f32(op, "y", y, x.rows(), N);
-  check_f32(op, "x", x, x.rows(), x.cols());
+  check_activation(op, "y", y, x.rows(), N);
+  check_activation(op, "x", x, x.rows(), x.cols());
   dispatch(
       ctx, op, [&] { matmul_few_rows_cpu(y, x, parts); }, product_work(x.rows(), N, x.cols()));
 }
 
-void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
+void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
   int64_t M = y.rows(), N = y.cols(), K = x.cols();
-  check_f32("matmul_nn", "y", y, M, N);
-  check_f32("matmul_nn", "x", x, M, K);
+  check_activation("matmul_nn", "y", y, M, N);
+  check_activation("matmul_nn", "x", x, M, K);
   check_shape("matmul_nn", "w", w, K, N);
   check_weight("matmul_nn", w);
   if (M == 0 || N == 0) return;
   dispatch(
-      ctx, "matmul_nn", [&] { matmul_nn_cpu(y, x, w, alpha, beta, use_bf16); }, product_work(M, N, K));
+      ctx, "matmul_nn", [&] { matmul_nn_cpu(y, x, w, alpha, beta); }, product_work(M, N, K));
 }
 
 void matmul_tn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
   int64_t M = y.rows(), N = y.cols(), K = x.rows();
-  check_f32("matmul_tn", "y", y, M, N);
-  check_f32("matmul_tn", "x", x, K, M);
-  check_f32("matmul_tn", "w", w, K, N);
+  check_activation("matmul_tn", "y", y, M, N);
+  check_activation("matmul_tn", "x", x, K, M);
+  check_shape("matmul_tn", "w", w, K, N);
+  check_weight("matmul_tn", w);
   if (M == 0 || N == 0) return;
   dispatch(
       ctx, "matmul_tn", [&] { matmul_tn_cpu(y, x, w, alpha, beta); }, product_work(M, N, K));

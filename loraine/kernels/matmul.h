@@ -1,6 +1,6 @@
-// Matrix products on oneDNN, cut into fixed tiles so that the result does not depend on the number of threads. Row-major, f32 activations;
-// the frozen operand may be F32, F16 or BF16 (multiplied in bf16 with use_bf16
-// where the machine has the instructions, else widened tile by tile and multiplied in f32).
+// Matrix products on oneDNN, cut into fixed tiles so that the result does not depend on the number of threads. Row-major. Activations x and
+// y are F32 or BF16, the other operand F32, F16 or BF16. With x in BF16 both are multiplied in bf16 where the machine has the instructions
+// (an f32 w is rounded), sums in f32, one rounding of y; else what has 16 bits is widened tile by tile and multiplied in f32.
 #pragma once
 #include <span>
 
@@ -13,14 +13,14 @@ namespace loraine {
 inline constexpr int64_t kTileColumns = 192;
 
 // y [M, N] = alpha · x [M, K] wᵀ (w [N, K]) + beta · y. Rows of y, x and w may be strided.
-void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0, bool use_bf16 = false);
+void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0);
 // The same for a stack of parts [N_i, K] and at most kFewRows rows, in one parallel loop: y [M, ΣN_i] = x partsᵀ. For decoding, where
 // starting threads is what costs.
 inline constexpr int64_t kFewRows = 4;
 void matmul_few_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
 // y [M, N] = alpha · x [M, K] w (w [K, N]) + beta · y
-void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0, bool use_bf16 = false);
-// y [M, N] = alpha · xᵀ w (x [K, M], w [K, N]) + beta · y; both F32
+void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0);
+// y [M, N] = alpha · xᵀ w (x [K, M], w [K, N]) + beta · y
 void matmul_tn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0);
 
 }  // namespace loraine

@@ -8,6 +8,7 @@
 #include "loraine/kernels/matmul.h"
 #include "loraine/kernels/parallel.h"
 #include "loraine/kernels/row_dots.h"
+#include "loraine/kernels/rows.h"
 #include "loraine/kernels/sgemm.h"
 
 namespace loraine {
@@ -15,61 +16,113 @@ namespace {
 
 constexpr int64_t kTileM = 256, kTileN = kTileColumns;  // multiples of oneDNN's register blocks (8 and 48)
 
-const char* at(const Tensor& t, int64_t row, int64_t col) {
-  return static_cast<const char*>(t.data) + (row * t.row_stride + col) * static_cast<int64_t>(size_of(t.dtype));
+int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
+
+// Rows of a tile: fewer where whole ones would leave most threads without work. A matter of the shape alone, not of the threads there are.
+int64_t tile_rows(int64_t M, int64_t N) {
+  constexpr int64_t kEnoughTiles = 8, kFewest = 128;
+  int64_t rows = kTileM;
+  while (rows > kFewest && pieces(M, rows) * pieces(N, kTileN) < kEnoughTiles) rows /= 2;
+  return rows;
 }
 
-// The block [row, row + rows) × [col, col + cols) of w as f32: in place when it is f32, else widened into this thread's scratch.
-struct F32Block {
-  const float* data;
-  int64_t stride;
+// Scratch of one thread that grows to what a tile needs.
+class Scratch {
+ public:
+  Tensor take(Dtype dtype, int64_t rows, int64_t cols) {
+    size_t bytes = static_cast<size_t>(rows * cols) * size_of(dtype);
+    if (memory_.bytes() < bytes) memory_ = Buffer(bytes);
+    return Tensor(memory_.data(), dtype, {rows, cols});
+  }
+
+ private:
+  Buffer memory_;
 };
-F32Block widen(const Tensor& w, int64_t row, int64_t rows, int64_t col, int64_t cols) {
-  if (w.dtype == Dtype::F32) return {w.f32() + row * w.row_stride + col, w.row_stride};
-  thread_local Buffer scratch;
-  size_t bytes = static_cast<size_t>(rows * cols) * sizeof(float);
-  if (scratch.bytes() < bytes) scratch = Buffer(bytes);
-  float* out = static_cast<float*>(scratch.data());
-  for (int64_t r = 0; r < rows; ++r) widen_row(out + r * cols, at(w, row + r, col), w.dtype, cols);
-  return {out, cols};
+
+// The block as F32: the view itself when it is, else widened into scratch.
+Tensor widened(const Tensor& block, Scratch& scratch) {
+  if (block.dtype == Dtype::F32) return block;
+  Tensor out = scratch.take(Dtype::F32, block.rows(), block.cols());
+  for (int64_t r = 0; r < block.rows(); ++r) widen_row(out.row_range(r, 1).f32(), block.row_range(r, 1).data, block.dtype, block.cols());
+  return out;
+}
+
+// The block as BF16, rounded when it has more.
+Tensor narrowed(const Tensor& block, Scratch& scratch) {
+  if (block.dtype == Dtype::BF16) return block;
+  Tensor out = scratch.take(Dtype::BF16, block.rows(), block.cols());
+  if (block.dtype == Dtype::F32 && block.contiguous()) {
+    narrow_row(static_cast<bf16*>(out.data), block.f32(), block.numel());
+    return out;
+  }
+  float* room = row_room(block.cols());
+  for (int64_t r = 0; r < block.rows(); ++r) finish_row(out, r, read_row(block, r, room));
+  return out;
+}
+
+struct Operands {  // op(x) and op(w), transposed or not
+  bool x_t, w_t;
+};
+
+Tensor rows_of(const Tensor& t, bool transposed, int64_t first, int64_t count) {
+  return transposed ? t.col_range(first, count) : t.row_range(first, count);
+}
+
+void bf16_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+  thread_local Scratch w_scratch;
+  bf16_tile(y, x, narrowed(w, w_scratch), t.x_t, t.w_t, alpha, beta == 1);
+}
+
+void f32_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+  thread_local Scratch x_scratch, w_scratch, y_scratch;
+  Tensor a = widened(x, x_scratch), b = widened(w, w_scratch), c = y;
+  if (y.dtype != Dtype::F32) {
+    c = y_scratch.take(Dtype::F32, y.rows(), y.cols());
+    if (beta != 0)
+      for (int64_t r = 0; r < y.rows(); ++r) read_row(y, r, c.row_range(r, 1).f32());
+  }
+  sgemm_tile(t.x_t, t.w_t, y.rows(), y.cols(), t.x_t ? x.rows() : x.cols(), alpha, a.f32(), a.row_stride, b.f32(), b.row_stride, beta,
+             c.f32(), c.row_stride);
+  if (y.dtype != Dtype::F32)
+    for (int64_t r = 0; r < y.rows(); ++r) finish_row(y, r, c.row_range(r, 1).f32());
+}
+
+void product(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+  static const bool has_bf16 = has_bf16_products();
+  const bool in_bf16 = has_bf16 && x.dtype == Dtype::BF16 && (beta == 0 || beta == 1);
+  const int64_t M = y.rows(), N = y.cols(), rows = tile_rows(M, N), tiles_m = pieces(M, rows), tiles_n = pieces(N, kTileN);
+  parallel_for(tiles_m * tiles_n, [&](int64_t i) {
+    const int64_t m0 = i % tiles_m * rows, n0 = i / tiles_m * kTileN, m = std::min(rows, M - m0), n = std::min(kTileN, N - n0);
+    const Tensor y_tile = y.row_range(m0, m).col_range(n0, n), x_tile = rows_of(x, t.x_t, m0, m), w_tile = rows_of(w, !t.w_t, n0, n);
+    if (in_bf16) bf16_product_tile(y_tile, x_tile, w_tile, t, alpha, beta);
+    else f32_product_tile(y_tile, x_tile, w_tile, t, alpha, beta);
+  });
 }
 
 // Decode: few rows of x, so the product runs at the speed of reading w once.
 constexpr int64_t kDotRows = 32;
 
-// y[:, n0 .. n0 + n) for the few rows.
+// y[:, n0 .. n0 + n) for the few rows; x F32.
 void dot_block(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, int64_t n0, int64_t n) {
-  float sums[kDotRows];
+  float sums[kDotRows], room[kDotRows];
+  const Tensor rows = w.row_range(n0, n), block = y.col_range(n0, n);
   for (int64_t m = 0; m < x.rows(); ++m) {
-    row_dots(sums, at(w, n0, 0), w.dtype, w.row_stride, n, x.f32() + m * x.row_stride, x.cols());
-    float* out = y.f32() + m * y.row_stride + n0;
+    row_dots(sums, rows.data, w.dtype, w.row_stride, n, x.f32() + m * x.row_stride, x.cols());
+    float* out = begin_row(block, m, room);
+    if (beta != 0) read_row(block, m, out);
     for (int64_t r = 0; r < n; ++r) out[r] = alpha * sums[r] + (beta == 0 ? 0.0f : beta * out[r]);
+    finish_row(block, m, out);
   }
 }
 
-int64_t dot_blocks(int64_t N) { return (N + kDotRows - 1) / kDotRows; }
+int64_t dot_blocks(int64_t N) { return pieces(N, kDotRows); }
 int64_t dot_chunk(int64_t K) { return std::max<int64_t>(1, 32768 / (kDotRows * K + 1)); }  // small products stay on one thread
-
-// Calls tile(m0, m, n0, n) for every tile of an M × N result.
-template <class Tile>
-void for_tiles(int64_t M, int64_t N, Tile&& tile) {
-  int64_t tiles_m = (M + kTileM - 1) / kTileM, tiles_n = (N + kTileN - 1) / kTileN;
-  parallel_for(tiles_m * tiles_n, [&](int64_t i) {
-    int64_t m0 = i % tiles_m * kTileM, n0 = i / tiles_m * kTileN;
-    tile(m0, std::min(kTileM, M - m0), n0, std::min(kTileN, N - n0));
-  });
-}
-
-Tensor tile_of(const Tensor& y, int64_t m0, int64_t m, int64_t n0, int64_t n) { return y.row_range(m0, m).col_range(n0, n); }
-
-bool multiplies_in_bf16(const Tensor& w, float alpha, float beta, bool use_bf16) {
-  static const bool has = has_bf16_products();
-  return use_bf16 && has && w.dtype == Dtype::BF16 && alpha == 1 && (beta == 0 || beta == 1);
-}
 
 }  // namespace
 
 void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
+  thread_local Scratch x_scratch;
+  const Tensor input = widened(x, x_scratch);
   int64_t blocks = 0;
   for (const Tensor& w : parts) blocks += dot_blocks(w.rows());
   parallel_for(
@@ -79,8 +132,7 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
         for (const Tensor& w : parts) {
           int64_t own = dot_blocks(w.rows());
           if (b < own) {
-            Tensor columns = y.col_range(column, w.rows());
-            dot_block(columns, x, w, 1, 0, b * kDotRows, std::min(kDotRows, w.rows() - b * kDotRows));
+            dot_block(y.col_range(column, w.rows()), input, w, 1, 0, b * kDotRows, std::min(kDotRows, w.rows() - b * kDotRows));
             return;
           }
           b -= own;
@@ -90,41 +142,22 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
       dot_chunk(x.cols()));
 }
 
-void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
-  int64_t K = x.cols();
-  if (x.rows() <= kFewRows) {
-    int64_t N = y.cols();
-    parallel_for(
-        dot_blocks(N), [&](int64_t b) { dot_block(y, x, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
-        dot_chunk(K));
-    return;
-  }
-  bool narrow = multiplies_in_bf16(w, alpha, beta, use_bf16);
-  for_tiles(y.rows(), y.cols(), [&](int64_t m0, int64_t m, int64_t n0, int64_t n) {
-    if (narrow && library_tile(w.dtype, tile_of(y, m0, m, n0, n), x.row_range(m0, m), w.row_range(n0, n), true, beta == 1)) return;
-    F32Block b = widen(w, n0, n, 0, K);
-    sgemm_tile(false, true, m, n, K, alpha, x.f32() + m0 * x.row_stride, x.row_stride, b.data, b.stride, beta,
-               y.f32() + m0 * y.row_stride + n0, y.row_stride);
-  });
+void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
+  if (x.rows() > kFewRows) return product(y, x, w, {false, true}, alpha, beta);
+  thread_local Scratch x_scratch;
+  const Tensor input = widened(x, x_scratch);
+  const int64_t N = y.cols();
+  parallel_for(
+      dot_blocks(N), [&](int64_t b) { dot_block(y, input, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
+      dot_chunk(x.cols()));
 }
 
-void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, bool use_bf16) {
-  int64_t K = x.cols();
-  bool narrow = multiplies_in_bf16(w, alpha, beta, use_bf16);
-  for_tiles(y.rows(), y.cols(), [&](int64_t m0, int64_t m, int64_t n0, int64_t n) {
-    if (narrow && library_tile(w.dtype, tile_of(y, m0, m, n0, n), x.row_range(m0, m), w.col_range(n0, n), false, beta == 1)) return;
-    F32Block b = widen(w, 0, K, n0, n);
-    sgemm_tile(false, false, m, n, K, alpha, x.f32() + m0 * x.row_stride, x.row_stride, b.data, b.stride, beta,
-               y.f32() + m0 * y.row_stride + n0, y.row_stride);
-  });
+void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
+  product(y, x, w, {false, false}, alpha, beta);
 }
 
 void matmul_tn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
-  int64_t K = x.rows();
-  for_tiles(y.rows(), y.cols(), [&](int64_t m0, int64_t m, int64_t n0, int64_t n) {
-    sgemm_tile(true, false, m, n, K, alpha, x.f32() + m0, x.row_stride, w.f32() + n0, w.row_stride, beta, y.f32() + m0 * y.row_stride + n0,
-               y.row_stride);
-  });
+  product(y, x, w, {true, false}, alpha, beta);
 }
 
 }  // namespace loraine

@@ -26,13 +26,16 @@ std::vector<float> widened(const std::vector<float>& x, Dtype dtype, std::vector
   return back;
 }
 
-std::vector<float> run(Form form, const Case& c, Dtype dtype, double tolerance, bool use_bf16 = false) {
+// x_type: of x and y
+std::vector<float> run(Form form, const Case& c, Dtype dtype, double tolerance, Dtype x_type = Dtype::F32) {
   int64_t xr = form == Form::tn ? c.K : c.M, xc = form == Form::tn ? c.M : c.K;
   int64_t wr = form == Form::nt ? c.N : c.K, wc = form == Form::nt ? c.K : c.N;
   std::vector<float> x = random_floats(xr * (xc + c.pad), 1), w = random_floats(wr * (wc + c.pad), 2),
                      y = random_floats(c.M * (c.N + c.pad), 3);
   std::vector<uint16_t> narrow;
   if (dtype != Dtype::F32) w = widened(w, dtype, narrow);
+  std::vector<bf16> x16 = to_bf16(x), y16 = to_bf16(y);
+  if (x_type == Dtype::BF16) x = to_floats(x16), y = to_floats(y16);
   std::vector<double> want = doubles(y);
   int64_t lx = xc + c.pad, lw = wc + c.pad, ly = c.N + c.pad;
   for (int64_t m = 0; m < c.M; ++m) {
@@ -48,12 +51,15 @@ std::vector<float> run(Form form, const Case& c, Dtype dtype, double tolerance, 
     }
   }
   Context ctx;
-  Tensor ty = matrix(y, c.M, ly).col_range(0, c.N), tx = matrix(x, xr, lx).col_range(0, xc);
+  const bool wide = x_type == Dtype::F32;
+  Tensor ty = (wide ? matrix(y, c.M, ly) : matrix(y16, c.M, ly)).col_range(0, c.N),
+         tx = (wide ? matrix(x, xr, lx) : matrix(x16, xr, lx)).col_range(0, xc);
   Tensor tw(dtype == Dtype::F32 ? static_cast<void*>(w.data()) : narrow.data(), dtype, {wr, lw});
   tw = tw.col_range(0, wc);
-  if (form == Form::nt) matmul_nt(ctx, ty, tx, tw, c.alpha, c.beta, use_bf16);
-  if (form == Form::nn) matmul_nn(ctx, ty, tx, tw, c.alpha, c.beta, use_bf16);
+  if (form == Form::nt) matmul_nt(ctx, ty, tx, tw, c.alpha, c.beta);
+  if (form == Form::nn) matmul_nn(ctx, ty, tx, tw, c.alpha, c.beta);
   if (form == Form::tn) matmul_tn(ctx, ty, tx, tw, c.alpha, c.beta);
+  if (!wide) y = to_floats(y16);
   expect_near(y, want, tolerance, "y");  // the padding columns too: they must be untouched
   return y;
 }
@@ -67,6 +73,8 @@ const Case kCases[] = {{1, 1, 1},
                        {300, 16, 200},
                        {130, 200, 8, 2, 1},
                        {64, 8, 300},
+                       {256, 192, 64, 0.75f, 1, 8},
+                       {320, 64, 128, 1, 0, 64},
                        {17, 193, 64, 1, 0.5f, 2},
                        {257, 385, 60, 1, 1},
                        {1, 5, 2000, -1, 1},
@@ -81,7 +89,7 @@ TEST(Matmul, EqualsTheSumInDouble) {
       run(Form::nt, c, dtype, 2e-6);
       run(Form::nn, c, dtype, 2e-6);
     }
-    run(Form::tn, c, Dtype::F32, 2e-6);
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16}) run(Form::tn, c, dtype, 2e-6);
   }
 }
 
@@ -101,11 +109,11 @@ TEST(Matmul, PartsOfFewRowsEqualSingleProducts) {
   }
 }
 
-TEST(Matmul, BfloatInstructionsStayWithinTheirPrecision) {
+TEST(Matmul, BfloatActivationsStayWithinTheirPrecision) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(::testing::Message() << c.M << " x " << c.N << " x " << c.K);
-    run(Form::nt, c, Dtype::BF16, 8e-3, true);
-    run(Form::nn, c, Dtype::BF16, 8e-3, true);
+    for (Dtype dtype : {Dtype::F32, Dtype::BF16, Dtype::F16})  // rounding w, then y
+      for (Form form : {Form::nt, Form::nn, Form::tn}) run(form, c, dtype, 8e-3, Dtype::BF16);
   }
 }
 
@@ -114,11 +122,14 @@ TEST(Matmul, DoesNotDependOnTheNumberOfThreads) {
   for (const Case& c : {Case{300, 400, 700}, Case{2, 900, 700}, Case{64, 16, 700}}) {
     for (Form form : {Form::nt, Form::nn, Form::tn}) {
       omp_set_num_threads(1);
-      std::vector<float> one = run(form, c, Dtype::F32, 2e-6);
-      omp_set_num_threads(3);
-      std::vector<float> three = run(form, c, Dtype::F32, 2e-6);
-      omp_set_num_threads(threads);
-      EXPECT_EQ(one, three);
+      for (Dtype type : {Dtype::F32, Dtype::BF16}) {
+        omp_set_num_threads(1);
+        std::vector<float> one = run(form, c, type, 8e-3, type);
+        omp_set_num_threads(3);
+        std::vector<float> three = run(form, c, type, 8e-3, type);
+        omp_set_num_threads(threads);
+        EXPECT_EQ(one, three);
+      }
     }
   }
 }

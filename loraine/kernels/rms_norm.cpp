@@ -12,8 +12,8 @@ void rms_norm_backward_cpu(const Tensor& d_x, const Tensor& d_y, const Tensor& x
 
 namespace {
 void check(const char* op, const Tensor& y, const Tensor& x, const Tensor& rstd, const Tensor& weight) {
-  check_f32(op, "x", x, x.rows(), x.cols());
-  check_f32(op, "y", y, x.rows(), x.cols());
+  check_activation(op, "x", x, x.rows(), x.cols());
+  check_activation(op, "y", y, x.rows(), x.cols());
   check_f32(op, "rstd", rstd, x.rows(), 1);
   check_op(weight.dtype == Dtype::F32 && weight.numel() == x.cols() && weight.contiguous(), op,
            "weight must be F32 with as many elements as x has columns");
@@ -33,7 +33,7 @@ void rms_norm_rebuild(Context& ctx, const Tensor& y, const Tensor& x, const Tens
 void rms_norm_backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& rstd, const Tensor& weight,
                        bool accumulate) {
   check("rms_norm_backward", d_x, x, rstd, weight);
-  check_f32("rms_norm_backward", "d_y", d_y, x.rows(), x.cols());
+  check_activation("rms_norm_backward", "d_y", d_y, x.rows(), x.cols());
   dispatch(ctx, "rms_norm_backward", [&] { rms_norm_backward_cpu(d_x, d_y, x, rstd, weight, accumulate); });
 }
 

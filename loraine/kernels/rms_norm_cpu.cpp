@@ -3,6 +3,7 @@
 
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/parallel.h"
+#include "loraine/kernels/rows.h"
 #include "loraine/kernels/simd.h"
 
 namespace loraine {
@@ -40,35 +41,45 @@ LORAINE_CLONES void backward_row(float* d_x, const float* d_y, const float* x, c
 
 void rms_norm_cpu(const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& weight, float eps) {
   int64_t C = x.cols();
-  float *out = y.f32(), *r = rstd.f32();
-  const float *in = x.f32(), *w = weight.f32();
   parallel_for(
       x.rows(),
       [&](int64_t t) {
-        float* rt = r + t * rstd.row_stride;
-        *rt = 1.0f / std::sqrt(sum_of_squares_row(in + t * x.row_stride, C) / static_cast<float>(C) + eps);
-        scale_row(out + t * y.row_stride, in + t * x.row_stride, w, *rt, C);
+        float* room = row_room(2 * C);
+        const float* in = read_row(x, t, room);
+        float* out = begin_row(y, t, room + C);
+        float* r = rstd.f32() + t * rstd.row_stride;
+        *r = 1.0f / std::sqrt(sum_of_squares_row(in, C) / static_cast<float>(C) + eps);
+        scale_row(out, in, weight.f32(), *r, C);
+        finish_row(y, t, out);
       },
       row_chunk(C));
 }
 
 void rms_norm_rebuild_cpu(const Tensor& y, const Tensor& x, const Tensor& rstd, const Tensor& weight) {
   int64_t C = x.cols();
-  float* out = y.f32();
-  const float *in = x.f32(), *w = weight.f32(), *r = rstd.f32();
   parallel_for(
-      x.rows(), [&](int64_t t) { scale_row(out + t * y.row_stride, in + t * x.row_stride, w, r[t * rstd.row_stride], C); }, row_chunk(C));
+      x.rows(),
+      [&](int64_t t) {
+        float* room = row_room(2 * C);
+        float* out = begin_row(y, t, room + C);
+        scale_row(out, read_row(x, t, room), weight.f32(), rstd.f32()[t * rstd.row_stride], C);
+        finish_row(y, t, out);
+      },
+      row_chunk(C));
 }
 
 void rms_norm_backward_cpu(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& rstd, const Tensor& weight,
                            bool accumulate) {
   int64_t C = x.cols();
-  float* dx = d_x.f32();
-  const float *dy = d_y.f32(), *in = x.f32(), *w = weight.f32(), *r = rstd.f32();
   parallel_for(
       x.rows(),
       [&](int64_t t) {
-        backward_row(dx + t * d_x.row_stride, dy + t * d_y.row_stride, in + t * x.row_stride, w, r[t * rstd.row_stride], C, accumulate);
+        float* room = row_room(3 * C);
+        const float *dy = read_row(d_y, t, room), *in = read_row(x, t, room + C);
+        float* dx = begin_row(d_x, t, room + 2 * C);
+        if (accumulate) read_row(d_x, t, dx);
+        backward_row(dx, dy, in, weight.f32(), rstd.f32()[t * rstd.row_stride], C, accumulate);
+        finish_row(d_x, t, dx);
       },
       row_chunk(C));
 }

@@ -5,6 +5,7 @@
 
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/parallel.h"
+#include "loraine/kernels/rows.h"
 #include "loraine/kernels/simd.h"
 
 namespace loraine {
@@ -27,20 +28,19 @@ LORAINE_CLONES void turn_row(float* x, int64_t heads, int64_t head_dim, int64_t 
 void rope_cpu(const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
               float scale, float direction) {
   int64_t half = static_cast<int64_t>(inverse_frequencies.size()), heads = x.cols() / head_dim;
-  float* data = x.f32();
   parallel_for(
       x.rows(),
       [&](int64_t t) {
-        thread_local Buffer table;
-        size_t bytes = 2 * inverse_frequencies.size() * sizeof(float);
-        if (table.bytes() < bytes) table = Buffer(bytes);
-        float *cosine = static_cast<float*>(table.data()), *sine = cosine + half;
+        float *room = row_room(x.cols() + 2 * half), *cosine = room + x.cols(), *sine = cosine + half;
         for (int64_t i = 0; i < half; ++i) {
           float angle = static_cast<float>(positions[static_cast<size_t>(t)]) * inverse_frequencies[static_cast<size_t>(i)];
           cosine[i] = std::cos(angle) * scale;
           sine[i] = std::sin(angle) * scale * direction;
         }
-        turn_row(data + t * x.row_stride, heads, head_dim, half, cosine, sine);
+        float* row = begin_row(x, t, room);
+        read_row(x, t, row);
+        turn_row(row, heads, head_dim, half, cosine, sine);
+        finish_row(x, t, row);
       },
       row_chunk(x.cols()));
 }

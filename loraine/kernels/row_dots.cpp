@@ -9,13 +9,11 @@
 
 #include <algorithm>
 
+#include "loraine/kernels/elements-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
 
 struct F32Elements {
   using T = float;
@@ -24,11 +22,7 @@ struct F32Elements {
 };
 struct Bf16Elements {
   using T = uint16_t;
-  static HWY_INLINE V load(D d, const T* p) {
-    const hn::Rebind<uint16_t, D> d16;
-    const hn::Rebind<uint32_t, D> d32;
-    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, p))));
-  }
+  static HWY_INLINE V load(D d, const T* p) { return widen_vector(d, hn::LoadU(D16(), p)); }
   static HWY_INLINE float one(T x) { return bf16_to_f32(x); }
 };
 struct F16Elements {
@@ -157,21 +151,7 @@ void WidenRow(float* out, const void* in, Dtype dtype, int64_t n) {
 }
 
 void NarrowRow(bf16* out, const float* in, int64_t n) {
-  const D d;
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::Rebind<uint32_t, D> d32;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const V v = hn::LoadU(d, in + i);
-    const auto u = hn::BitCast(d32, v);
-    const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(d32, 1));
-    const auto rounded = hn::Add(u, hn::Add(odd, hn::Set(d32, 0x7fff)));
-    const auto quiet = hn::Or(u, hn::Set(d32, 0x400000));  // a NaN stays one
-    const auto bits = hn::ShiftRight<16>(hn::BitCast(d32, hn::IfThenElse(hn::IsNaN(v), hn::BitCast(d, quiet), hn::BitCast(d, rounded))));
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::Rebind<int32_t, D>(), bits)), d16, out + i);
-  }
-  for (; i < n; ++i) out[i] = f32_to_bf16(in[i]);
+  for_vectors(n, [&](int64_t i, auto access) { access.store(access.load(in + i), out + i); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -21,7 +21,7 @@ Tensor vector_view(const std::vector<float>& v) {
 
 void copy_rows(const Tensor& to, const Tensor& from) {
   for (int64_t i = 0; i < from.rows(); ++i)
-    std::memcpy(to.f32() + i * to.row_stride, from.f32() + i * from.row_stride, static_cast<size_t>(from.cols()) * sizeof(float));
+    std::memcpy(to.row_range(i, 1).data, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));
 }
 
 struct Step {  // what every step of one block needs
@@ -34,16 +34,25 @@ struct Step {  // what every step of one block needs
   const BlockWeights& weights() const { return model.blocks[static_cast<size_t>(layer)]; }
   BlockActivations& saved() const { return pass.activations->blocks[pass.activations->training ? static_cast<size_t>(layer) : 0]; }
   Tensor rows(const Tensor& t) const { return t.row_range(0, batch.rows()); }
-  Tensor scratch(int64_t cols) const { return pass.scratch->take(Dtype::F32, {batch.rows(), cols}); }
+  Dtype type() const { return model.activation_dtype(); }
+  Tensor scratch(Dtype dtype, int64_t cols) const { return pass.scratch->take(dtype, {batch.rows(), cols}); }
   AttentionShape attention_shape() const {
     return {c().num_attention_heads, c().num_key_value_heads, c().head_dim, c().window[static_cast<size_t>(layer)],
             1.0f / std::sqrt(static_cast<float>(c().head_dim))};
   }
 };
 
+// The gradient of the residual stream in the type that products take
+Tensor as_operand(const Step& s, const Tensor& d_x) {
+  if (d_x.dtype == s.type()) return d_x;
+  Tensor narrow = s.scratch(s.type(), d_x.cols());
+  convert_rows(s.ctx, narrow, d_x);
+  return narrow;
+}
+
 // y = W x + adapters(x) over their row ranges
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind site) {
-  multiply_weight(s.ctx, y, s.weights().sites[site], x, s.model.use_bf16);
+  multiply_weight(s.ctx, y, s.weights().sites[site], x);
   for (const AdapterRows& range : s.batch.adapter_rows) {
     const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(s.layer, site);
     if (!adapter) continue;
@@ -56,7 +65,7 @@ void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind si
 
 // d_x = d_y W + adapter part; nothing of d_x is computed when its data is nullptr
 void linear_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x, SiteKind site) {
-  if (d_x.data) multiply_weight_backward(s.ctx, d_x, s.weights().sites[site], d_y, false, s.model.use_bf16);
+  if (d_x.data) multiply_weight_backward(s.ctx, d_x, s.weights().sites[site], d_y, false);
   if (Adapter* adapter = trained.at(s.layer, site)) {
     Tensor saved = s.rows(s.saved().adapter[site]);
     saved.shape[1] = adapter->saved_width();
@@ -115,13 +124,14 @@ void attention_forward(const Step& s) {
   BlockActivations& a = s.saved();
   Tensor x = s.rows(a.x), qkv = s.rows(a.qkv), o = s.rows(a.o);
   size_t mark = s.pass.scratch->mark();
-  Tensor h = s.scratch(s.c().hidden_size);
+  Tensor h = s.scratch(s.type(), s.c().hidden_size);
   rms_norm(s.ctx, h, s.rows(a.rstd1), x, vector_view(s.weights().input_norm), s.c().rms_norm_eps);
   linear_forward(s, qkv, h, kQkv);
   norm_and_rotate(s, qkv);
   attend(s, o, s.rows(a.lse), qkv);
-  linear_forward(s, h, o, kOutput);
-  add(s.ctx, s.rows(a.x_mid), x, h);
+  Tensor y = s.scratch(Dtype::F32, s.c().hidden_size);
+  linear_forward(s, y, o, kOutput);
+  add(s.ctx, s.rows(a.x_mid), x, y);
   s.pass.scratch->release(mark);
 }
 
@@ -129,7 +139,7 @@ void attention_forward(const Step& s) {
 void gate_up_forward(const Step& s) {
   BlockActivations& a = s.saved();
   size_t mark = s.pass.scratch->mark();
-  Tensor h = s.scratch(s.c().hidden_size);
+  Tensor h = s.scratch(s.type(), s.c().hidden_size);
   rms_norm(s.ctx, h, s.rows(a.rstd2), s.rows(a.x_mid), vector_view(s.weights().post_norm), s.c().rms_norm_eps);
   linear_forward(s, s.rows(a.gate_up), h, kGateUp);
   s.pass.scratch->release(mark);
@@ -139,7 +149,7 @@ void gate_up_forward(const Step& s) {
 void down_forward(const Step& s, const Tensor& x_next) {
   BlockActivations& a = s.saved();
   size_t mark = s.pass.scratch->mark();
-  Tensor h = s.scratch(s.c().hidden_size), f = s.scratch(s.c().intermediate_size);
+  Tensor h = s.scratch(Dtype::F32, s.c().hidden_size), f = s.scratch(s.type(), s.c().intermediate_size);
   swiglu(s.ctx, f, s.rows(a.gate_up));
   linear_forward(s, h, f, kDown);
   add(s.ctx, x_next, s.rows(a.x_mid), h);
@@ -154,18 +164,18 @@ void recompute(const Step& s) {
   if (level != Recompute::none) gate_up_forward(s);
 }
 
-// d_x [T, C]: gradient of the block's output on entry, of its input on return (left unfinished when the block is the first one)
+// d_x [T, C] F32: gradient of the block's output on entry, of its input on return (left unfinished when the block is the first one)
 void block_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, bool first) {
   const ModelConfig& c = s.c();
   BlockActivations& a = s.saved();
   Tensor x = s.rows(a.x), qkv = s.rows(a.qkv), o = s.rows(a.o), x_mid = s.rows(a.x_mid), gate_up = s.rows(a.gate_up);
   size_t mark = s.pass.scratch->mark();
-  Tensor h = s.scratch(c.hidden_size), d_h = s.scratch(c.hidden_size);
+  Tensor h = s.scratch(s.type(), c.hidden_size), d_h = s.scratch(Dtype::F32, c.hidden_size);
   size_t inner = s.pass.scratch->mark();
   {  // x_next = x_mid + down(swiglu(gate_up(norm(x_mid))))
-    Tensor f = s.scratch(c.intermediate_size), d_f = s.scratch(c.intermediate_size);
+    Tensor f = s.scratch(s.type(), c.intermediate_size), d_f = s.scratch(s.type(), c.intermediate_size);
     swiglu(s.ctx, f, gate_up);
-    linear_backward(s, trained, d_f, d_x, f, kDown);
+    linear_backward(s, trained, d_f, as_operand(s, d_x), f, kDown);
     swiglu_backward(s.ctx, gate_up, d_f, gate_up);
     rms_norm_rebuild(s.ctx, h, x_mid, s.rows(a.rstd2), vector_view(s.weights().post_norm));
     linear_backward(s, trained, d_h, gate_up, h, kGateUp);
@@ -173,14 +183,15 @@ void block_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, bool 
     s.pass.scratch->release(inner);
   }
   {  // x_mid = x + output(attention(rotate(qkv(norm(x)))))
-    Tensor d_o = s.scratch(c.q_size()), d_qkv = s.scratch(c.q_size() + 2 * c.kv_size());
-    linear_backward(s, trained, d_o, d_x, o, kOutput);
+    Tensor d_o = s.scratch(s.type(), c.q_size()), d_qkv = s.scratch(s.type(), c.q_size() + 2 * c.kv_size());
     size_t before_attention = s.pass.scratch->mark();
+    linear_backward(s, trained, d_o, as_operand(s, d_x), o, kOutput);
+    s.pass.scratch->release(before_attention);
     Tensor q = qkv.col_range(0, c.q_size()), k = qkv.col_range(c.q_size(), c.kv_size()),
            v = qkv.col_range(c.q_size() + c.kv_size(), c.kv_size());
     attention_backward(s.ctx, d_qkv.col_range(0, c.q_size()), d_qkv.col_range(c.q_size(), c.kv_size()),
                        d_qkv.col_range(c.q_size() + c.kv_size(), c.kv_size()), d_o, o, s.rows(a.lse), q, k, v, s.batch.sequences,
-                       s.attention_shape(), s.scratch(2 * c.q_size()));
+                       s.attention_shape(), s.scratch(Dtype::F32, attention_partial_columns(s.attention_shape())));
     s.pass.scratch->release(before_attention);
     norm_and_rotate_backward(s, d_qkv);
     rms_norm_rebuild(s.ctx, h, x, s.rows(a.rstd1), vector_view(s.weights().input_norm));
@@ -207,18 +218,22 @@ int64_t saved_width(const std::vector<const AdapterSet*>& adapters, int64_t laye
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t rows) : capacity(rows) {
-  size_t each = static_cast<size_t>(rows * config.kv_size());
-  memory = Buffer(each * sizeof(float) * 2 * static_cast<size_t>(config.num_hidden_layers));
-  float* next = static_cast<float*>(memory.data());
+KvCache::KvCache(const Model& model, int64_t rows) : capacity(rows) {
+  const ModelConfig& config = model.config;
+  const Dtype type = model.activation_dtype();
+  const size_t each = static_cast<size_t>(rows * config.kv_size()) * size_of(type);
+  memory = Buffer(each * 2 * static_cast<size_t>(config.num_hidden_layers));
+  char* next = static_cast<char*>(memory.data());
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer, next += 2 * each) {
-    k.emplace_back(next, Dtype::F32, std::initializer_list<int64_t>{rows, config.kv_size()});
-    v.emplace_back(next + each, Dtype::F32, std::initializer_list<int64_t>{rows, config.kv_size()});
+    k.emplace_back(next, type, std::initializer_list<int64_t>{rows, config.kv_size()});
+    v.emplace_back(next + each, type, std::initializer_list<int64_t>{rows, config.kv_size()});
   }
 }
 
-Activations plan_activations(const ModelConfig& c, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
-                             Arena& arena, Recompute recompute) {
+Activations plan_activations(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena,
+                             Recompute recompute) {
+  const ModelConfig& c = model.config;
+  const Dtype type = model.activation_dtype();
   Activations all;
   all.training = training;
   all.recompute = recompute;
@@ -229,43 +244,48 @@ Activations plan_activations(const ModelConfig& c, int64_t rows, bool training, 
     a.x = arena.take(Dtype::F32, {rows, c.hidden_size});
     if (i == 0 || recompute != Recompute::block) {
       a.rstd1 = arena.take(Dtype::F32, {rows});
-      a.qkv = arena.take(Dtype::F32, {rows, c.q_size() + 2 * c.kv_size()});
+      a.qkv = arena.take(type, {rows, c.q_size() + 2 * c.kv_size()});
       if (c.qk_norm) {
         int64_t heads = c.num_attention_heads + c.num_key_value_heads;
-        a.qk_before_norm = arena.take(Dtype::F32, {rows, heads * c.head_dim});
+        a.qk_before_norm = arena.take(type, {rows, heads * c.head_dim});
         a.qk_rstd = arena.take(Dtype::F32, {heads, rows});
       }
-      a.o = arena.take(Dtype::F32, {rows, c.q_size()});
+      a.o = arena.take(type, {rows, c.q_size()});
       a.lse = arena.take(Dtype::F32, {rows, c.num_attention_heads});
       a.x_mid = arena.take(Dtype::F32, {rows, c.hidden_size});
       a.rstd2 = arena.take(Dtype::F32, {rows});
     }
-    if (i == 0 || recompute == Recompute::none) a.gate_up = arena.take(Dtype::F32, {rows, 2 * c.intermediate_size});
+    if (i == 0 || recompute == Recompute::none) a.gate_up = arena.take(type, {rows, 2 * c.intermediate_size});
     for (int kind = 0; kind < kSiteKinds; ++kind) {
       int64_t width = 0;
       if (training) width = saved_width(adapters, static_cast<int64_t>(i), kind);
       else
         for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) width = std::max(width, saved_width(adapters, layer, kind));
-      a.adapter[kind] = arena.take(Dtype::F32, {rows, width});
+      a.adapter[kind] = arena.take(type, {rows, width});
     }
   }
   all.x_last = arena.take(Dtype::F32, {rows, c.hidden_size});
   all.rstd_last = arena.take(Dtype::F32, {rows});
-  all.hidden = arena.take(Dtype::F32, {rows, c.hidden_size});
+  all.hidden = arena.take(type, {rows, c.hidden_size});
   return all;
 }
 
+// The widest moment of each step, in bytes of a row; adapters need their input once more (dropout) and the gradient of their columns.
 size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters) {
   const ModelConfig& c = model.config;
   int64_t ranks = 0;
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
     for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, saved_width(adapters, layer, kind));
-  int64_t widest = std::max({c.hidden_size, c.intermediate_size, c.q_size()});
-  int64_t columns = c.hidden_size + c.intermediate_size + widest;
-  if (training)
-    columns = 2 * c.hidden_size + std::max(2 * c.intermediate_size + widest + ranks,
-                                           2 * c.q_size() + 2 * c.kv_size() + std::max(widest + ranks, 2 * c.q_size()));
-  return static_cast<size_t>(rows * columns) * sizeof(float) + 64 * 16;
+  const int64_t f32 = sizeof(float), type = static_cast<int64_t>(size_of(model.activation_dtype()));
+  const int64_t C = c.hidden_size, F = c.intermediate_size, Q = c.q_size(), adapter = (std::max({C, F, Q}) + ranks) * type;
+  int64_t row = C * (f32 + type) + F * type + adapter;
+  if (training) {
+    const int64_t narrow = type == f32 ? 0 : C * type;  // of the residual stream's gradient
+    const int64_t partial = attention_partial_columns({c.num_attention_heads, c.num_key_value_heads, c.head_dim}) * f32;
+    const int64_t mlp = 2 * F * type + narrow + adapter, attention = (2 * Q + 2 * c.kv_size()) * type + std::max(narrow + adapter, partial);
+    row = std::max(row, C * (f32 + type) + std::max(mlp, attention));
+  }
+  return static_cast<size_t>(rows * row) + 64 * 24;
 }
 
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
@@ -297,7 +317,7 @@ void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass
 }
 
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden) {
-  multiply_weight(ctx, logits, model.head, hidden, model.use_bf16);
+  multiply_weight(ctx, logits, model.head, hidden);
 }
 
 }  // namespace loraine

@@ -9,16 +9,17 @@
 
 namespace loraine {
 
-// What a block keeps from forward to backward, all F32. T rows. Everything else is rebuilt elementwise.
+// What a block keeps from forward to backward. T rows. *: in Model::activation_dtype, the others F32. Everything else is rebuilt
+// elementwise.
 struct BlockActivations {
   Tensor x, rstd1;             // [T, C] residual input, [T]
-  Tensor qkv;                  // [T, (Hq + 2 Hkv) D] after norm and rotation
-  Tensor qk_before_norm;       // [T, (Hq + Hkv) D] and
+  Tensor qkv;                  // * [T, (Hq + 2 Hkv) D] after norm and rotation
+  Tensor qk_before_norm;       // * [T, (Hq + Hkv) D] and
   Tensor qk_rstd;              // [Hq + Hkv, T], with qk_norm only
-  Tensor o, lse;               // [T, Hq D], [T, Hq]
+  Tensor o, lse;               // * [T, Hq D], [T, Hq]
   Tensor x_mid, rstd2;         // [T, C], [T]
-  Tensor gate_up;              // [T, 2F]
-  Tensor adapter[kSiteKinds];  // [T, saved_width] per site
+  Tensor gate_up;              // * [T, 2F]
+  Tensor adapter[kSiteKinds];  // * [T, saved_width] per site
 };
 
 // What the backward computes once more instead of keeping it (gradient checkpointing), fastest first. `mlp`: gate_up. `block`: everything
@@ -28,16 +29,16 @@ enum class Recompute { none, mlp, block };
 struct Activations {
   std::vector<BlockActivations> blocks;  // one per layer when training; one shared by all layers otherwise
   Recompute recompute = Recompute::none;
-  Tensor x_last, rstd_last, hidden;  // [T, C] residual after the last block, [T], [T, C] after the final norm
+  Tensor x_last, rstd_last, hidden;  // [T, C] residual after the last block, [T], * [T, C] after the final norm
   bool training = false;
 };
 
 // Keys and values of all layers; rows are addressed by Sequence.kv_start.
 struct KvCache {
   KvCache() = default;
-  KvCache(const ModelConfig& config, int64_t capacity);
+  KvCache(const Model& model, int64_t capacity);
   int64_t capacity = 0;
-  std::vector<Tensor> k, v;  // per layer [capacity, Hkv D] F32
+  std::vector<Tensor> k, v;  // * per layer [capacity, Hkv D]
   Buffer memory;
 };
 
@@ -51,16 +52,16 @@ struct Pass {
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.
-Activations plan_activations(const ModelConfig& config, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
-                             Arena& arena, Recompute recompute = Recompute::none);
+Activations plan_activations(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena,
+                             Recompute recompute = Recompute::none);
 size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters);
 
 // Fills pass.activations->hidden [T, C] (first batch.rows() rows).
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass);
-// d_hidden [T, C] is the gradient of `hidden` and is overwritten. Adapter gradients of pass.adapters[0] are accumulated.
+// d_hidden [T, C] F32 is the gradient of `hidden` and is overwritten. Adapter gradients of pass.adapters[0] are accumulated.
 void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass& pass, AdapterSet& trained, const Tensor& d_hidden);
 
-// logits [n, V] = head(hidden[rows]) for a few rows.
+// logits [n, V] F32 = head(hidden[rows]) for a few rows.
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden);
 
 }  // namespace loraine

@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "loraine/adapters/attach.h"
-#include "loraine/kernels/machine.h"
+#include "loraine/kernels/elementwise.h"
 #include "loraine/model/load.h"
 
 namespace loraine {
@@ -101,16 +101,16 @@ Result run(const Model& model, Recompute recompute = Recompute::none, double lor
   batch.adapter_rows = {{0, kRows, 0}};
   std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
-  plan_activations(model.config, kRows, true, sets, dry, recompute);
+  plan_activations(model, kRows, true, sets, dry, recompute);
   Arena memory(dry.peak()), scratch(scratch_bytes(model, kRows, true, sets));
-  Activations activations = plan_activations(model.config, kRows, true, sets, memory, recompute);
+  Activations activations = plan_activations(model, kRows, true, sets, memory, recompute);
   Pass pass{&activations, nullptr, sets, &scratch, true};
   Context ctx;
   decoder_forward(ctx, model, batch, pass);
   Result result;
   result.bytes = dry.peak();
-  const float* hidden = activations.hidden.f32();
-  result.hidden.assign(hidden, hidden + kRows * kHidden);
+  result.hidden.resize(static_cast<size_t>(kRows * kHidden));
+  convert_rows(ctx, Tensor(result.hidden.data(), Dtype::F32, {kRows, kHidden}), activations.hidden);
   std::vector<float> d(static_cast<size_t>(kRows * kHidden));
   for (size_t i = 0; i < d.size(); ++i) d[i] = noise(i, 5);
   decoder_backward(ctx, model, batch, pass, adapter, Tensor(d.data(), Dtype::F32, {kRows, kHidden}));
@@ -146,14 +146,16 @@ TEST(Decoder, HasTheSameBitsWithAnyNumberOfThreads) {
 }
 
 TEST(Decoder, RecomputingTakesLessMemoryAndGivesTheSameBits) {
-  const Model model = make_model(false, false);
-  const Result kept = run(model, Recompute::none, 0.1), mlp = run(model, Recompute::mlp, 0.1), block = run(model, Recompute::block, 0.1);
-  EXPECT_EQ(kept.hidden, mlp.hidden);
-  EXPECT_EQ(kept.gradients, mlp.gradients);
-  EXPECT_EQ(kept.hidden, block.hidden);
-  EXPECT_EQ(kept.gradients, block.gradients);
-  EXPECT_LT(mlp.bytes, kept.bytes);
-  EXPECT_LT(block.bytes, mlp.bytes);
+  for (bool bf16 : {false, true}) {
+    const Model model = make_model(bf16, false);
+    const Result kept = run(model, Recompute::none, 0.1), mlp = run(model, Recompute::mlp, 0.1), block = run(model, Recompute::block, 0.1);
+    EXPECT_EQ(kept.hidden, mlp.hidden);
+    EXPECT_EQ(kept.gradients, mlp.gradients);
+    EXPECT_EQ(kept.hidden, block.hidden);
+    EXPECT_EQ(kept.gradients, block.gradients);
+    EXPECT_LT(mlp.bytes, kept.bytes);
+    EXPECT_LT(block.bytes, mlp.bytes);
+  }
 }
 
 TEST(Decoder, BfloatBaseIsNearTheFloatOne) {
@@ -164,13 +166,12 @@ TEST(Decoder, BfloatBaseIsNearTheFloatOne) {
   double size = 0;
   for (float g : f32.gradients) size += std::fabs(g);
   EXPECT_GT(size, 0);
-  EXPECT_LT(apart(bf16.hidden, f32.hidden), 3e-2);
-  EXPECT_LT(apart(bf16.gradients, f32.gradients), 5e-2);
+  EXPECT_LT(apart(bf16.hidden, f32.hidden), 7e-2);
+  EXPECT_LT(apart(bf16.gradients, f32.gradients), 0.12);
   EXPECT_GT(apart(bf16.hidden, f32.hidden), 1e-6);  // the weights were rounded
-  // Against the same rounded weights in f32 only the products differ: not at all where they are widened and multiplied in f32.
-  double limit = has_bf16_products() ? 2e-2 : 1e-5;
-  EXPECT_LT(apart(bf16.hidden, rounded.hidden), limit);
-  EXPECT_LT(apart(bf16.gradients, rounded.gradients), limit);
+  // Against the same rounded weights in f32 only the activations differ; these weights are noise, which carries a rounding far.
+  EXPECT_LT(apart(bf16.hidden, rounded.hidden), 7e-2);
+  EXPECT_LT(apart(bf16.gradients, rounded.gradients), 0.12);
 }
 
 }  // namespace

@@ -31,6 +31,8 @@ struct Model {
   std::vector<const Weight*> sites() const;  // [layers · kSiteKinds], what attach_lora takes
   int64_t parameter_count() const;
   size_t weight_bytes() const;
+  // Activations that products take, keys and values; the residual stream and its gradient stay F32.
+  Dtype activation_dtype() const { return use_bf16 ? Dtype::BF16 : Dtype::F32; }
 };
 
 }  // namespace loraine

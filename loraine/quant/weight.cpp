@@ -34,7 +34,7 @@ int64_t Weight::out() const {
   return sum;
 }
 
-void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool use_bf16) {
+void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x) {
   check("multiply_weight", weight, y, x);
   int64_t first = 0;
   bool few = x.rows() > 0 && x.rows() <= kFewRows && weight.parts.size() <= kMaxParts;
@@ -45,18 +45,18 @@ void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const 
   }
   for (const WeightPart& part : weight.parts) {
     Tensor columns = y.col_range(first, part.weight.rows());
-    if (!few) matmul_nt(ctx, columns, x, part.weight, 1, 0, use_bf16);
+    if (!few) matmul_nt(ctx, columns, x, part.weight);
     if (part.bias) add_bias(ctx, columns, part.bias);
     first += part.weight.rows();
   }
 }
 
-void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate, bool use_bf16) {
+void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate) {
   check("multiply_weight_backward", weight, d_y, d_x);
   int64_t first = 0;
   for (const WeightPart& part : weight.parts) {
     bool add = accumulate || first > 0;
-    matmul_nn(ctx, d_x, d_y.col_range(first, part.weight.rows()), part.weight, 1, add ? 1.0f : 0.0f, use_bf16);
+    matmul_nn(ctx, d_x, d_y.col_range(first, part.weight.rows()), part.weight, 1, add ? 1.0f : 0.0f);
     first += part.weight.rows();
   }
 }

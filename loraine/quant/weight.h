@@ -22,8 +22,8 @@ struct Weight {
 };
 
 // y [T, out] = x [T, in] Wᵀ + bias (y overwritten)
-void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool use_bf16);
+void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x);
 // dx [T, in] (+)= dy [T, out] W
-void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate, bool use_bf16);
+void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate);
 
 }  // namespace loraine

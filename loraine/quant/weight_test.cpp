@@ -34,14 +34,14 @@ TEST(Weight, PartsAreStackedAlongOut) {
     }
   }
   Context ctx;
-  multiply_weight(ctx, matrix(y, T, 11), weight, matrix(x, T, in), false);
+  multiply_weight(ctx, matrix(y, T, 11), weight, matrix(x, T, in));
   expect_near(y, want_y, 1e-6, "y");
-  multiply_weight_backward(ctx, matrix(d_x, T, in), weight, matrix(d_y, T, 11), false, false);
+  multiply_weight_backward(ctx, matrix(d_x, T, in), weight, matrix(d_y, T, 11), false);
   expect_near(d_x, want_d_x, 1e-6, "d_x");
-  multiply_weight_backward(ctx, matrix(d_x, T, in), weight, matrix(d_y, T, 11), true, false);
+  multiply_weight_backward(ctx, matrix(d_x, T, in), weight, matrix(d_y, T, 11), true);
   for (double& v : want_d_x) v *= 2;
   expect_near(d_x, want_d_x, 1e-6, "d_x twice");
-  EXPECT_THROW(multiply_weight(ctx, matrix(x, T, in), weight, matrix(y, T, 11).col_range(0, 5), false), Error);
+  EXPECT_THROW(multiply_weight(ctx, matrix(x, T, in), weight, matrix(y, T, 11).col_range(0, 5)), Error);
 }
 
 }  // namespace

@@ -5,10 +5,12 @@
 
 #include "loraine/kernels/cross_entropy.h"
 #include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/machine.h"
 
 namespace loraine {
 
-size_t loss_scratch_bytes(const ModelConfig& c, int64_t rows) {
+size_t loss_scratch_bytes(const Model& model, int64_t rows) {
+  const ModelConfig& c = model.config;
   int64_t chunk = std::min(rows, kLossChunk);
   return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8;
 }
@@ -31,14 +33,16 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   for (int64_t first = 0; first < n; first += kLossChunk) {
     int64_t count = std::min(kLossChunk, n - first);
     size_t inner = scratch.mark();
-    Tensor x = scratch.take(Dtype::F32, {count, model.config.hidden_size}),
+    Tensor x = scratch.take(model.activation_dtype(), {count, model.config.hidden_size}),
            logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
     size_t f = static_cast<size_t>(first), c = static_cast<size_t>(count);
     gather_rows(ctx, x, hidden, std::span(rows).subspan(f, c));
     head_logits(ctx, model, logits, x);
-    cross_entropy(ctx, logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
+    // Where bf16 is not multiplied a narrow gradient would only be widened again.
+    const Tensor d_logits = gradient_view(logits, has_bf16_products() ? model.activation_dtype() : Dtype::F32);
+    cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
                   grad_scale);
-    if (grad_scale != 0) multiply_weight_backward(ctx, d_labelled.row_range(first, count), model.head, logits, false, model.use_bf16);
+    if (grad_scale != 0) multiply_weight_backward(ctx, d_labelled.row_range(first, count), model.head, d_logits, false);
     scratch.release(inner);
   }
   if (grad_scale != 0) scatter_rows(ctx, d_hidden, d_labelled.row_range(0, n), rows);

@@ -13,7 +13,7 @@ struct LossSums {
   int64_t sequences = 0;
 };
 
-size_t loss_scratch_bytes(const ModelConfig& config, int64_t rows);
+size_t loss_scratch_bytes(const Model& model, int64_t rows);
 // hidden [T, C]. With grad_scale != 0 d_hidden [T, C] gets the gradient of grad_scale · loss; otherwise it is not touched.
 LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden,
                                 float grad_scale, Arena& scratch);

@@ -8,6 +8,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/data/orders.h"
+#include "loraine/kernels/attention.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/train/loss.h"
@@ -73,8 +74,8 @@ bool inside(const std::string& path, const std::string& folder) {
   return !failed && !relative.empty() && relative != "." && *relative.begin() != "..";
 }
 
-// Code and tables of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
-constexpr size_t kStepOverhead = 4u << 20;
+// Packed tiles of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
+constexpr size_t kStepOverhead = 2u << 20;
 
 // What one level of recomputing takes.
 struct Layout {
@@ -88,15 +89,19 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
   const ModelConfig& model = run.model.config;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
   Arena dry;
-  plan_activations(model, rows, true, sets, dry, recompute);
+  plan_activations(run.model, rows, true, sets, dry, recompute);
   dry.take(Dtype::F32, {rows, model.hidden_size});
-  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(model, rows));
+  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows));
   const size_t planned = dry.peak() + scratch;
   size_t to_come = planned;
   if (run.config.save_strategy != "no") to_come += run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
   // Each thread widens a 16-bit weight by tiles; the head's, of vocab_size rows, are the largest.
   if (run.model.embedding.dtype != Dtype::F32 && !(run.model.use_bf16 && has_bf16_products()))
     to_come += static_cast<size_t>(thread_count() * model.vocab_size * kTileColumns) * sizeof(float);
+  int64_t longest = 0;
+  for (const Example& e : run.input.data.train.examples) longest = std::max(longest, static_cast<int64_t>(e.input_ids.size()));
+  const AttentionShape shape{model.num_attention_heads, model.num_key_value_heads, model.head_dim};
+  to_come += static_cast<size_t>(thread_count()) * attention_backward_bytes(shape, run.model.activation_dtype(), longest);
   return {dry.peak(), scratch, {resident_size() + to_come + kStepOverhead, planned}};
 }
 
@@ -115,6 +120,8 @@ void plan_memory(Run& run) {
   run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + trainable;
   std::optional<size_t> limit;
   if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
+  check_memory({resident_size(), 0}, limit);  // the GEMM library does not survive a lack of address space
+  warm_up_products(run.model.use_bf16);
   Recompute recompute = c.gradient_checkpointing == "true" ? Recompute::block : Recompute::none;
   Layout layout = lay_out(run, rows, adapter_bytes, recompute);
   if (c.gradient_checkpointing == "auto")
@@ -128,7 +135,7 @@ void plan_memory(Run& run) {
   const std::vector<const AdapterSet*> sets = {&run.adapter};
   run.activation_memory = std::make_unique<Arena>(layout.activations);
   run.scratch = std::make_unique<Arena>(layout.scratch);
-  run.activations = plan_activations(run.model.config, rows, true, sets, *run.activation_memory, recompute);
+  run.activations = plan_activations(run.model, rows, true, sets, *run.activation_memory, recompute);
   run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
 }

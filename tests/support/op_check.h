@@ -27,6 +27,22 @@ inline Tensor matrix(std::vector<float>& x, int64_t rows, int64_t cols) {
   return Tensor(x.data(), Dtype::F32, {rows, cols});
 }
 
+// Rounded to bf16, and back to what that holds.
+inline std::vector<bf16> to_bf16(const std::vector<float>& x) {
+  std::vector<bf16> out;
+  for (float v : x) out.push_back(f32_to_bf16(v));
+  return out;
+}
+inline std::vector<float> to_floats(const std::vector<bf16>& x) {
+  std::vector<float> out;
+  for (bf16 v : x) out.push_back(bf16_to_f32(v));
+  return out;
+}
+inline Tensor matrix(std::vector<bf16>& x, int64_t rows, int64_t cols) {
+  EXPECT_EQ(static_cast<int64_t>(x.size()), rows * cols);
+  return Tensor(x.data(), Dtype::BF16, {rows, cols});
+}
+
 // Every element within tolerance · (largest magnitude of the reference).
 template <class Reference>
 void expect_near(const std::vector<float>& got, const std::vector<Reference>& want, double tolerance, const char* what) {
