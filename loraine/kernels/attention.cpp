@@ -63,6 +63,7 @@ void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, cons
   check_activation(op, "d_k", d_k, k.rows(), k.cols());
   check_activation(op, "d_v", d_v, k.rows(), k.cols());
   check_op(d_k.dtype == d_v.dtype, op, "d_k and d_v must be of one type");
+  check_op(partial.contiguous(), op, "partial must be contiguous");
   check_f32(op, "partial", partial, q.rows(), attention_partial_columns(shape));
   for (const Sequence& s : sequences) {
     check_op(s.kv_start == s.start && s.kv_length == s.length, op, "keys and values must lie in the batch itself");

@@ -31,9 +31,12 @@ struct Gradients {
   const AttentionShape& shape;
   const Tensor& partial;
   int64_t group() const { return shape.heads / shape.kv_heads; }
-  // Sums of piece `index`: columns [*, Hkv·D] of `partial`.
-  Tensor partial_k(int64_t index) const { return partial.col_range(2 * index * k.cols(), k.cols()); }
-  Tensor partial_v(int64_t index) const { return partial.col_range((2 * index + 1) * k.cols(), k.cols()); }
+  // Sums of piece `index` [T, Hkv·D]: one after the other in the memory of `partial`, so that their rows lie close together.
+  Tensor partial_k(int64_t index) const { return sums(2 * index); }
+  Tensor partial_v(int64_t index) const { return sums(2 * index + 1); }
+
+ private:
+  Tensor sums(int64_t place) const { return Tensor(partial.f32() + place * k.rows() * k.cols(), Dtype::F32, {k.rows(), k.cols()}); }
 };
 
 struct Piece {

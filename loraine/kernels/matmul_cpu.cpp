@@ -116,7 +116,8 @@ void dot_block(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, f
 }
 
 int64_t dot_blocks(int64_t N) { return pieces(N, kDotRows); }
-int64_t dot_chunk(int64_t K) { return std::max<int64_t>(1, 32768 / (kDotRows * K + 1)); }  // small products stay on one thread
+// Blocks that a thread takes at a time: small products stay on one thread, and of large ones each thread reads long pieces.
+int64_t dot_chunk(int64_t blocks, int64_t K) { return std::max({int64_t{1}, 32768 / (kDotRows * K + 1), blocks / (3 * thread_count())}); }
 
 }  // namespace
 
@@ -139,7 +140,7 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
           column += w.rows();
         }
       },
-      dot_chunk(x.cols()));
+      dot_chunk(blocks, x.cols()));
 }
 
 void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
@@ -149,7 +150,7 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   const int64_t N = y.cols();
   parallel_for(
       dot_blocks(N), [&](int64_t b) { dot_block(y, input, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
-      dot_chunk(x.cols()));
+      dot_chunk(dot_blocks(N), x.cols()));
 }
 
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {

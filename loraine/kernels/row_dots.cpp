@@ -1,4 +1,4 @@
-// Four rows of the weight at a time against the row of activations, compiled once per instruction set by Highway's foreach_target.
+// Rows of the weight against the row of activations, compiled once per instruction set by Highway's foreach_target.
 #include "loraine/kernels/row_dots.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -34,45 +34,55 @@ struct F16Elements {
   static HWY_INLINE float one(T x) { return f16_to_f32(x); }
 };
 
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+// These processors follow one long stream best: one row after the other, without being asked for what comes next.
+constexpr int64_t kTogether = 1;
+#else
+// A row is too short for the processor to see where it leads: four rows at a time, and the four after them are asked for line by line.
+constexpr int64_t kTogether = 4;
+#endif
+
+// Of each row in hand, where it begins; past the end the last row is read again and its sum dropped.
+template <class T>
+struct RowsInHand {
+  const T* row[kTogether];
+  int64_t left, ahead;  // ahead: elements to the row that is asked for, never past the end: an unmapped page is looked up at length
+  RowsInHand(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first) : left(rows - r) {
+    for (int64_t i = 0; i < kTogether; ++i) row[i] = static_cast<const T*>(weight) + (r + std::min(i, left - 1)) * stride + first;
+    ahead = left >= 2 * kTogether ? kTogether * stride : 0;
+  }
+  HWY_INLINE void ask_for_next(int64_t k) const {
+    if (kTogether > 1)
+      for (const T* w : row) hwy::Prefetch(w + ahead + k);
+  }
+};
+
 template <class E>
 HWY_INLINE void dots(float* sums, const void* weight, int64_t stride, int64_t rows, const float* x, int64_t K) {
   using T = typename E::T;
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t kLine = std::max<int64_t>(64 / static_cast<int64_t>(sizeof(T)), lanes);
-  for (int64_t r = 0; r < rows; r += 4) {
-    const T* w0 = static_cast<const T*>(weight) + r * stride;
-    const int64_t left = rows - r;  // past the end the last row is read again and its sum dropped
-    const T *w1 = left > 1 ? w0 + stride : w0, *w2 = left > 2 ? w1 + stride : w1, *w3 = left > 3 ? w2 + stride : w2;
-    const int64_t ahead = left >= 8 ? 4 * stride : 0;  // never past the end: an unmapped page is looked up at length
-    V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  const int64_t line = std::max<int64_t>(64 / static_cast<int64_t>(sizeof(T)), lanes);
+  for (int64_t r = 0; r < rows; r += kTogether) {
+    const RowsInHand<T> w(weight, stride, r, rows, 0);
+    V s[kTogether];
+    for (V& sum : s) sum = hn::Zero(d);
     int64_t k = 0;
     auto step = [&] {
-      V xk = hn::LoadU(d, x + k);
-      s0 = hn::MulAdd(E::load(d, w0 + k), xk, s0);
-      s1 = hn::MulAdd(E::load(d, w1 + k), xk, s1);
-      s2 = hn::MulAdd(E::load(d, w2 + k), xk, s2);
-      s3 = hn::MulAdd(E::load(d, w3 + k), xk, s3);
+      const V xk = hn::LoadU(d, x + k);
+      for (int64_t i = 0; i < kTogether; ++i) s[i] = hn::MulAdd(E::load(d, w.row[i] + k), xk, s[i]);
       k += lanes;
     };
-    // A row is too short for the processor to see where it leads: the rows after these four are asked for line by line.
-    while (k + kLine <= K) {
-      hwy::Prefetch(w0 + ahead + k);
-      hwy::Prefetch(w1 + ahead + k);
-      hwy::Prefetch(w2 + ahead + k);
-      hwy::Prefetch(w3 + ahead + k);
-      for (const int64_t end = k + kLine; k < end;) step();
+    while (k + line <= K) {
+      w.ask_for_next(k);
+      for (const int64_t end = k + line; k < end;) step();
     }
     while (k + lanes <= K) step();
-    float out[4] = {hn::GetLane(hn::SumOfLanes(d, s0)), hn::GetLane(hn::SumOfLanes(d, s1)), hn::GetLane(hn::SumOfLanes(d, s2)),
-                    hn::GetLane(hn::SumOfLanes(d, s3))};
-    for (; k < K; ++k) {
-      out[0] += E::one(w0[k]) * x[k];
-      out[1] += E::one(w1[k]) * x[k];
-      out[2] += E::one(w2[k]) * x[k];
-      out[3] += E::one(w3[k]) * x[k];
+    for (int64_t i = 0; i < kTogether && i < w.left; ++i) {
+      float sum = hn::GetLane(hn::SumOfLanes(d, s[i]));
+      for (int64_t j = k; j < K; ++j) sum += E::one(w.row[i][j]) * x[j];
+      sums[r + i] = sum;
     }
-    for (int64_t i = 0; i < 4 && i < left; ++i) sums[r + i] = out[i];
   }
 }
 
@@ -88,7 +98,7 @@ HWY_INLINE void pair_dots(float* sums, const void* weight, int64_t stride, int64
   const hn::Repartition<uint32_t, D> d32;
   const auto odd_half = hn::Set(d32, 0xffff0000u);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), step = 2 * lanes;
-  constexpr int64_t kPiece = 2048;
+  constexpr int64_t kPiece = 4096;
   HWY_ALIGN float apart[kPiece];
   std::fill(sums, sums + rows, 0.0f);
   for (int64_t first = 0; first < K; first += kPiece) {
@@ -99,31 +109,24 @@ HWY_INLINE void pair_dots(float* sums, const void* weight, int64_t stride, int64
       hn::Store(even, d, apart + k);
       hn::Store(odd, d, apart + k + lanes);
     }
-    for (int64_t r = 0; r < rows; r += 4) {
-      const int64_t left = rows - r;  // past the end the last row is read again and its sum dropped
-      const uint16_t* w[4];
-      for (int64_t i = 0; i < 4; ++i) w[i] = static_cast<const uint16_t*>(weight) + (r + std::min(i, left - 1)) * stride + first;
-      const int64_t ahead = left >= 8 ? 4 * stride : 0;  // never past the end: an unmapped page is looked up at length
-      V e0 = hn::Zero(d), e1 = e0, e2 = e0, e3 = e0, o0 = e0, o1 = e0, o2 = e0, o3 = e0;
-      auto add = [&](V& even_sum, V& odd_sum, const uint16_t* row, V even, V odd) {
-        const auto pair = hn::BitCast(d32, hn::LoadU(hn::Repartition<uint16_t, D>(), row));
-        even_sum = hn::MulAdd(hn::BitCast(d, hn::ShiftLeft<16>(pair)), even, even_sum);
-        odd_sum = hn::MulAdd(hn::BitCast(d, hn::And(pair, odd_half)), odd, odd_sum);
-      };
+    for (int64_t r = 0; r < rows; r += kTogether) {
+      const RowsInHand<uint16_t> w(weight, stride, r, rows, first);
+      V e[kTogether], o[kTogether];
+      for (int64_t i = 0; i < kTogether; ++i) e[i] = o[i] = hn::Zero(d);
       for (int64_t k = 0; k < whole; k += step) {
-        if (k % 32 == 0)
-          for (const uint16_t* row : w) hwy::Prefetch(row + ahead + k);
+        if (k % 32 == 0) w.ask_for_next(k);
         const V even = hn::Load(d, apart + k), odd = hn::Load(d, apart + k + lanes);
-        add(e0, o0, w[0] + k, even, odd);
-        add(e1, o1, w[1] + k, even, odd);
-        add(e2, o2, w[2] + k, even, odd);
-        add(e3, o3, w[3] + k, even, odd);
+        for (int64_t i = 0; i < kTogether; ++i) {
+          const auto pair = hn::BitCast(d32, hn::LoadU(hn::Repartition<uint16_t, D>(), w.row[i] + k));
+          e[i] = hn::MulAdd(hn::BitCast(d, hn::ShiftLeft<16>(pair)), even, e[i]);
+          o[i] = hn::MulAdd(hn::BitCast(d, hn::And(pair, odd_half)), odd, o[i]);
+        }
       }
-      float out[4] = {hn::GetLane(hn::SumOfLanes(d, hn::Add(e0, o0))), hn::GetLane(hn::SumOfLanes(d, hn::Add(e1, o1))),
-                      hn::GetLane(hn::SumOfLanes(d, hn::Add(e2, o2))), hn::GetLane(hn::SumOfLanes(d, hn::Add(e3, o3)))};
-      for (int64_t k = whole; k < n; ++k)
-        for (int64_t i = 0; i < 4; ++i) out[i] += bf16_to_f32(w[i][k]) * x[first + k];
-      for (int64_t i = 0; i < 4 && i < left; ++i) sums[r + i] += out[i];
+      for (int64_t i = 0; i < kTogether && i < w.left; ++i) {
+        float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(e[i], o[i])));
+        for (int64_t k = whole; k < n; ++k) sum += bf16_to_f32(w.row[i][k]) * x[first + k];
+        sums[r + i] += sum;
+      }
     }
   }
 }
