@@ -192,13 +192,18 @@ struct TrainFigures {
   OpProfile profile;
 };
 
-TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const BenchOptions& o, Recompute recompute) {
+AdapterSet random_adapter(const Model& model, int64_t rank, bool trained) {
   LoraConfig lora;
-  lora.r = o.rank;
-  lora.lora_alpha = static_cast<double>(2 * o.rank);
+  lora.r = rank;
+  lora.lora_alpha = static_cast<double>(2 * rank);
   set_targets(lora, "all");
-  AdapterSet adapter = attach_lora(model.sites(), lora, true);
+  AdapterSet adapter = attach_lora(model.sites(), lora, trained);
   init_lora(adapter, lora, 42);
+  return adapter;
+}
+
+TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const BenchOptions& o, Recompute recompute) {
+  AdapterSet adapter = random_adapter(model, o.rank, true);
   Optimizer optimizer(adapter.parameters());
   std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
@@ -295,7 +300,7 @@ void print_profile(const TrainFigures& f, int64_t tokens, const std::string& dty
 }
 
 struct GenerateFigures {
-  double prefill = 0, decode = 0, read_rate = 0, decode_rate = 0, cpu_share = 0;
+  double prefill = 0, decode = 0, adapter_decode = 0, read_rate = 0, decode_rate = 0, adapter_rate = 0, cpu_share = 0;
 };
 
 // Bytes of weights that one decoded token reads.
@@ -308,7 +313,12 @@ int64_t bytes_per_token(const Model& model) {
 }
 
 GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOptions& o) {
-  Engine engine(model, o.prompt_tokens + o.new_tokens + 1, 1);
+  const AdapterSet adapter = random_adapter(model, o.rank, false);
+  int64_t rank_columns = 0, adapter_bytes = 0;
+  for (const auto& site : adapter.sites)
+    if (site) rank_columns = std::max(rank_columns, site->saved_width());
+  for (const Parameter& p : adapter.parameters()) adapter_bytes += static_cast<int64_t>(p.value.bytes());
+  Engine engine(model, o.prompt_tokens + o.new_tokens + 1, rank_columns);
   std::vector<int32_t> prompt(static_cast<size_t>(o.prompt_tokens));
   for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 7919 % static_cast<size_t>(model.config.vocab_size));
   std::vector<std::pair<const void*, int64_t>> pieces;
@@ -317,22 +327,32 @@ GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOpti
   };
   for (const Weight* w : model.sites()) add(*w);
   add(model.head);
-  Best prefill, token, read;
+  Best prefill, token, adapter_prefill, adapter_token, read;
   GenerateOptions options;
   options.max_new_tokens = o.new_tokens + 1;
-  for (int64_t round = 0; round <= o.repeats; ++round) {
+  auto generate = [&](const AdapterSet* with, bool counts, Best& first, Best& next) {
     double start = now(), last = start, last_cpu = process_cpu_seconds();
-    engine.generate(ctx, prompt, nullptr, options, [&](int32_t) {
+    engine.generate(ctx, prompt, with, options, [&](int32_t) {
       double t = now(), cpu = process_cpu_seconds();
-      if (round > 0) (last == start ? prefill : token).take(t - last, cpu - last_cpu);
+      if (counts) (last == start ? first : next).take(t - last, cpu - last_cpu);
       last = t, last_cpu = cpu;
       return true;
     });
+  };
+  for (int64_t round = 0; round <= o.repeats; ++round) {
+    generate(nullptr, round > 0, prefill, token);
+    generate(&adapter, round > 0, adapter_prefill, adapter_token);
     ProductTime all = time_plain_read(pieces);
     if (round > 0) read.take(all.wall, all.cpu);
   }
-  double bytes = static_cast<double>(bytes_per_token(model));
-  return {static_cast<double>(o.prompt_tokens) / prefill.wall, 1 / token.wall, bytes / read.wall, bytes / token.wall, read.cpu / token.cpu};
+  const double bytes = static_cast<double>(bytes_per_token(model)), more = static_cast<double>(adapter_bytes);
+  return {static_cast<double>(o.prompt_tokens) / prefill.wall,
+          1 / token.wall,
+          1 / adapter_token.wall,
+          bytes / read.wall,
+          bytes / token.wall,
+          (bytes + more) / adapter_token.wall,
+          read.cpu / token.cpu};
 }
 
 std::vector<std::string> split(const std::string& list) {
@@ -386,7 +406,9 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                         {{"what", "tokens/s", "GB/s of weights", "plain read", "share", "share of CPU time"},
                          {fmt::format("prefill of {} tokens", o.prompt_tokens), fmt::format("{:.1f}", g.prefill), "", "", "", ""},
                          {"decode", fmt::format("{:.1f}", g.decode), fmt::format("{:.1f}", g.decode_rate * 1e-9),
-                          fmt::format("{:.1f}", g.read_rate * 1e-9), percent(g.decode_rate / g.read_rate), percent(g.cpu_share)}})
+                          fmt::format("{:.1f}", g.read_rate * 1e-9), percent(g.decode_rate / g.read_rate), percent(g.cpu_share)},
+                         {fmt::format("decode, adapter of rank {}", o.rank), fmt::format("{:.1f}", g.adapter_decode),
+                          fmt::format("{:.1f}", g.adapter_rate * 1e-9), "", percent(g.adapter_rate / g.read_rate), ""}})
                  .c_str(),
              stdout);
   std::fflush(stdout);
@@ -395,6 +417,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                                   {"prefill_tokens_per_second", g.prefill},
                                   {"decode_tokens_per_second", g.decode},
                                   {"decode_bytes_per_second", g.decode_rate},
+                                  {"adapter_decode_tokens_per_second", g.adapter_decode},
                                   {"plain_read_bytes_per_second", g.read_rate},
                                   {"share", g.decode_rate / g.read_rate},
                                   {"cpu_share", g.cpu_share}});
