@@ -7,7 +7,8 @@ namespace loraine {
 
 void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
-void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
+void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
+void matmul_nn_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts, float beta);
 void matmul_tn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
 
 namespace {
@@ -31,19 +32,36 @@ void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, 
       ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta); }, product_work(M, N, K));
 }
 
-void matmul_few_rows(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
-  const char* op = "matmul_few_rows";
+void matmul_nt_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
+  const char* op = "matmul_nt";
+  check_op(!parts.empty() && parts.size() <= kMostParts, op, "there are no parts, or too many");
   int64_t N = 0;
   for (const Tensor& w : parts) {
     check_shape(op, "a part", w, w.rows(), x.cols());
     check_weight(op, w);
     N += w.rows();
   }
-  check_op(x.rows() <= kFewRows, op, "x has too many rows");
   check_activation(op, "y", y, x.rows(), N);
   check_activation(op, "x", x, x.rows(), x.cols());
+  if (x.rows() == 0 || N == 0) return;
   dispatch(
-      ctx, op, [&] { matmul_few_rows_cpu(y, x, parts); }, product_work(x.rows(), N, x.cols()));
+      ctx, op, [&] { matmul_nt_parts_cpu(y, x, parts); }, product_work(x.rows(), N, x.cols()));
+}
+
+void matmul_nn_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts, float beta) {
+  const char* op = "matmul_nn";
+  check_op(!parts.empty() && parts.size() <= kMostParts, op, "there are no parts, or too many");
+  int64_t K = 0;
+  for (const Tensor& w : parts) {
+    check_shape(op, "a part", w, w.rows(), y.cols());
+    check_weight(op, w);
+    K += w.rows();
+  }
+  check_activation(op, "y", y, x.rows(), y.cols());
+  check_activation(op, "x", x, x.rows(), K);
+  if (x.rows() == 0 || y.cols() == 0) return;
+  dispatch(
+      ctx, op, [&] { matmul_nn_parts_cpu(y, x, parts, beta); }, product_work(x.rows(), y.cols(), K));
 }
 
 void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {

@@ -7,6 +7,7 @@
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/kernels/parallel.h"
+#include "loraine/kernels/rank_update.h"
 #include "loraine/kernels/row_dots.h"
 #include "loraine/kernels/rows.h"
 #include "loraine/kernels/sgemm.h"
@@ -68,7 +69,25 @@ Tensor rows_of(const Tensor& t, bool transposed, int64_t first, int64_t count) {
   return transposed ? t.col_range(first, count) : t.row_range(first, count);
 }
 
+// Few columns of x: sums in f32 over what is read once.
+void rank_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+  thread_local Scratch p_scratch, w_scratch, turned_scratch;
+  const Tensor p = p_scratch.take(Dtype::F32, x.rows(), x.cols());
+  for (int64_t r = 0; r < x.rows(); ++r) {
+    float* row = p.row_range(r, 1).f32();
+    const float* in = read_row(x, r, row);
+    for (int64_t c = 0; c < x.cols(); ++c) row[c] = alpha * in[c];
+  }
+  const Tensor wide = widened(w, w_scratch);
+  if (!t.w_t) return rank_update(y, p, wide, beta);
+  const Tensor turned = turned_scratch.take(Dtype::F32, w.cols(), w.rows());
+  for (int64_t n = 0; n < w.rows(); ++n)
+    for (int64_t k = 0; k < w.cols(); ++k) turned.f32()[k * w.rows() + n] = wide.f32()[n * wide.row_stride + k];
+  rank_update(y, p, turned, beta);
+}
+
 void bf16_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+  if (!t.x_t && x.cols() <= kMostRankColumns) return rank_product_tile(y, x, w, t, alpha, beta);
   thread_local Scratch w_scratch;
   bf16_tile(y, x, narrowed(w, w_scratch), t.x_t, t.w_t, alpha, beta == 1);
 }
@@ -87,16 +106,79 @@ void f32_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operand
     for (int64_t r = 0; r < y.rows(); ++r) finish_row(y, r, c.row_range(r, 1).f32());
 }
 
-void product(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+// One tile of y = alpha · op(x) op(w) + beta · y, in the type that x calls for.
+void product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   static const bool has_bf16 = has_bf16_products();
-  const bool in_bf16 = has_bf16 && x.dtype == Dtype::BF16 && (beta == 0 || beta == 1);
-  const int64_t M = y.rows(), N = y.cols(), rows = tile_rows(M, N), tiles_m = pieces(M, rows), tiles_n = pieces(N, kTileN);
-  parallel_for(tiles_m * tiles_n, [&](int64_t i) {
-    const int64_t m0 = i % tiles_m * rows, n0 = i / tiles_m * kTileN, m = std::min(rows, M - m0), n = std::min(kTileN, N - n0);
-    const Tensor y_tile = y.row_range(m0, m).col_range(n0, n), x_tile = rows_of(x, t.x_t, m0, m), w_tile = rows_of(w, !t.w_t, n0, n);
-    if (in_bf16) bf16_product_tile(y_tile, x_tile, w_tile, t, alpha, beta);
-    else f32_product_tile(y_tile, x_tile, w_tile, t, alpha, beta);
+  if (has_bf16 && x.dtype == Dtype::BF16 && (beta == 0 || beta == 1)) bf16_product_tile(y, x, w, t, alpha, beta);
+  else f32_product_tile(y, x, w, t, alpha, beta);
+}
+
+// What the tiles of one y add up: one product, or several over K.
+struct Term {
+  Tensor x, w;
+};
+struct Job {
+  Tensor y;
+  std::span<const Term> terms;
+};
+
+// All tiles of all jobs, whose y have the same rows, in one parallel loop.
+void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
+  int64_t columns = 0;
+  for (const Job& job : jobs) columns += pieces(job.y.cols(), kTileN) * kTileN;
+  const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, columns), tiles_m = pieces(M, rows);
+  parallel_for(tiles_m * (columns / kTileN), [&](int64_t i) {
+    const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
+    int64_t n0 = i / tiles_m * kTileN;
+    const Job* job = jobs.data();
+    for (; n0 >= job->y.cols(); ++job) n0 -= pieces(job->y.cols(), kTileN) * kTileN;
+    const int64_t n = std::min(kTileN, job->y.cols() - n0);
+    float keep = beta;
+    for (const Term& term : job->terms) {
+      product_tile(job->y.row_range(m0, m).col_range(n0, n), rows_of(term.x, t.x_t, m0, m), rows_of(term.w, !t.w_t, n0, n), t, alpha, keep);
+      keep = 1;
+    }
   });
+}
+
+// A long sum into a small y, as the head's gradient is: pieces of K, fixed by the shape, are summed up each by itself and then together in
+// ascending order, so that there is work for more threads than y has tiles.
+constexpr int64_t kLongSum = 16384, kSumPieces = 8, kFewTiles = 8;
+
+bool splits_sum(int64_t M, int64_t N, int64_t K) { return K >= kLongSum && pieces(M, kTileM) * pieces(N, kTileN) <= kFewTiles; }
+
+void run_in_pieces(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+  thread_local Scratch scratch;
+  const int64_t M = y.rows(), N = y.cols(), K = w.rows(), piece = pieces(pieces(K, kSumPieces), 64) * 64, count = pieces(K, piece);
+  const int64_t tiles_m = pieces(M, kTileM), tiles = tiles_m * pieces(N, kTileN);
+  const Tensor sums = scratch.take(Dtype::F32, count * M, N);
+  parallel_for(tiles * count, [&](int64_t i) {
+    const int64_t p = i / tiles, m0 = i % tiles % tiles_m * kTileM, n0 = i % tiles / tiles_m * kTileN, k0 = p * piece,
+                  k = std::min(piece, K - k0);
+    const Tensor x_piece = rows_of(x, !t.x_t, k0, k), w_piece = w.row_range(k0, k);
+    const int64_t m = std::min(kTileM, M - m0), n = std::min(kTileN, N - n0);
+    product_tile(sums.row_range(p * M + m0, m).col_range(n0, n), rows_of(x_piece, t.x_t, m0, m), w_piece.col_range(n0, n), t, alpha, 0);
+  });
+  parallel_for(
+      M,
+      [&](int64_t m) {
+        float* row = begin_row(y, m, row_room(N));
+        if (beta != 0) read_row(y, m, row);
+        for (int64_t n = 0; n < N; ++n) row[n] = beta == 0 ? 0 : beta * row[n];
+        for (int64_t p = 0; p < count; ++p) {
+          const float* part = sums.f32() + (p * M + m) * N;
+          for (int64_t n = 0; n < N; ++n) row[n] += part[n];
+        }
+        finish_row(y, m, row);
+      },
+      row_chunk(N * count));
+}
+
+void product(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
+  if (!t.w_t && splits_sum(y.rows(), y.cols(), w.rows())) return run_in_pieces(y, x, w, t, alpha, beta);
+  const Term term{x, w};
+  const Job job{y, std::span(&term, 1)};
+  run(std::span(&job, 1), t, alpha, beta);
 }
 
 // Decode: few rows of x, so the product runs at the speed of reading w once.
@@ -151,6 +233,31 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   parallel_for(
       dot_blocks(N), [&](int64_t b) { dot_block(y, input, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
       dot_chunk(dot_blocks(N), x.cols()));
+}
+
+void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
+  if (x.rows() <= kFewRows) return matmul_few_rows_cpu(y, x, parts);
+  Term terms[kMostParts];
+  Job jobs[kMostParts];
+  int64_t column = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    terms[i] = {x, parts[i]};
+    jobs[i] = {y.col_range(column, parts[i].rows()), std::span(&terms[i], 1)};
+    column += parts[i].rows();
+  }
+  run(std::span(jobs, parts.size()), {false, true}, 1, 0);
+}
+
+void matmul_nn_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts, float beta) {
+  if (parts.size() == 1) return product(y, x, parts[0], {false, false}, 1, beta);
+  Term terms[kMostParts];
+  int64_t column = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    terms[i] = {x.col_range(column, parts[i].rows()), parts[i]};
+    column += parts[i].rows();
+  }
+  const Job job{y, std::span(terms, parts.size())};
+  run(std::span(&job, 1), {false, false}, 1, beta);
 }
 
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {

@@ -93,20 +93,47 @@ TEST(Matmul, EqualsTheSumInDouble) {
   }
 }
 
-TEST(Matmul, PartsOfFewRowsEqualSingleProducts) {
+TEST(Matmul, PartsEqualSingleProducts) {
   Context ctx;
-  for (int64_t M : {1, 3, 4}) {
+  for (int64_t M : {1, 3, 4, 70, 300}) {
     std::vector<float> x = random_floats(M * 75, 1), a = random_floats(40 * 75, 2), b = random_floats(7 * 75, 3),
                        y(static_cast<size_t>(M * 47));
     std::vector<bf16> narrow(b.size());
     convert(narrow.data(), Dtype::BF16, b.data(), Dtype::F32, static_cast<int64_t>(b.size()));
     Tensor parts[] = {matrix(a, 40, 75), Tensor(narrow.data(), Dtype::BF16, {7, 75})};
-    matmul_few_rows(ctx, matrix(y, M, 47), matrix(x, M, 75), parts);
+    matmul_nt_parts(ctx, matrix(y, M, 47), matrix(x, M, 75), parts);
     std::vector<float> want(y.size(), 1.0f);
     matmul_nt(ctx, matrix(want, M, 47).col_range(0, 40), matrix(x, M, 75), parts[0]);
     matmul_nt(ctx, matrix(want, M, 47).col_range(40, 7), matrix(x, M, 75), parts[1]);
     EXPECT_EQ(y, want);
+    std::vector<float> d_x(static_cast<size_t>(M * 75), 2.0f), both(d_x.size());
+    for (float beta : {0.0f, 1.0f}) {
+      matmul_nn_parts(ctx, matrix(d_x, M, 75), matrix(y, M, 47), parts, beta);
+      matmul_nn(ctx, matrix(both, M, 75), matrix(y, M, 47).col_range(0, 40), parts[0], 1, beta);
+      matmul_nn(ctx, matrix(both, M, 75), matrix(y, M, 47).col_range(40, 7), parts[1], 1, 1);
+      EXPECT_EQ(d_x, both);
+    }
   }
+}
+
+TEST(Matmul, LongSumsIntoFewTiles) {
+  const int64_t M = 5, N = 24, K = 16500;
+  std::vector<float> x = random_floats(M * K, 1), turned(x.size()), w = random_floats(K * N, 2), y = random_floats(M * N, 3), y_t = y;
+  for (int64_t m = 0; m < M; ++m)
+    for (int64_t k = 0; k < K; ++k) turned[static_cast<size_t>(k * M + m)] = x[static_cast<size_t>(m * K + k)];
+  std::vector<double> want;
+  for (int64_t m = 0; m < M; ++m)
+    for (int64_t n = 0; n < N; ++n) {
+      double sum = y[static_cast<size_t>(m * N + n)];
+      for (int64_t k = 0; k < K; ++k)
+        sum += 0.5 * static_cast<double>(x[static_cast<size_t>(m * K + k)]) * w[static_cast<size_t>(k * N + n)];
+      want.push_back(sum);
+    }
+  Context ctx;
+  matmul_nn(ctx, matrix(y, M, N), matrix(x, M, K), matrix(w, K, N), 0.5f, 1);
+  expect_near(y, want, 2e-6, "nn");
+  matmul_tn(ctx, matrix(y_t, M, N), matrix(turned, K, M), matrix(w, K, N), 0.5f, 1);
+  expect_near(y_t, want, 2e-6, "tn");
 }
 
 TEST(Matmul, BfloatActivationsStayWithinTheirPrecision) {

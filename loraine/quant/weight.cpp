@@ -1,4 +1,4 @@
-// Products with a frozen weight, one part after the other; called by model/linear and the adapters.
+// Products with a frozen weight, all its parts at once; called by model/linear and the adapters.
 #include "loraine/quant/weight.h"
 
 #include <fmt/format.h>
@@ -12,7 +12,19 @@
 namespace loraine {
 
 namespace {
-constexpr size_t kMaxParts = 4;
+// The tensors of a weight's parts, side by side.
+class Parts {
+ public:
+  explicit Parts(const Weight& weight) : count_(weight.parts.size()) {
+    if (count_ > kMostParts) throw Error(ErrorKind::internal, fmt::format("a weight has {} parts, at most {}", count_, kMostParts));
+    for (size_t i = 0; i < count_; ++i) tensors_[i] = weight.parts[i].weight;
+  }
+  std::span<const Tensor> span() const { return {tensors_, count_}; }
+
+ private:
+  size_t count_;
+  Tensor tensors_[kMostParts];
+};
 
 void check(const char* op, const Weight& weight, const Tensor& out, const Tensor& in) {
   if (weight.parts.empty()) throw Error(ErrorKind::internal, fmt::format("{}: the weight has no parts", op));
@@ -36,29 +48,19 @@ int64_t Weight::out() const {
 
 void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x) {
   check("multiply_weight", weight, y, x);
+  const Parts parts(weight);
+  matmul_nt_parts(ctx, y, x, parts.span());
   int64_t first = 0;
-  bool few = x.rows() > 0 && x.rows() <= kFewRows && weight.parts.size() <= kMaxParts;
-  if (few) {
-    Tensor parts[kMaxParts];
-    for (size_t i = 0; i < weight.parts.size(); ++i) parts[i] = weight.parts[i].weight;
-    matmul_few_rows(ctx, y, x, std::span(parts, weight.parts.size()));
-  }
   for (const WeightPart& part : weight.parts) {
-    Tensor columns = y.col_range(first, part.weight.rows());
-    if (!few) matmul_nt(ctx, columns, x, part.weight);
-    if (part.bias) add_bias(ctx, columns, part.bias);
+    if (part.bias) add_bias(ctx, y.col_range(first, part.weight.rows()), part.bias);
     first += part.weight.rows();
   }
 }
 
 void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate) {
   check("multiply_weight_backward", weight, d_y, d_x);
-  int64_t first = 0;
-  for (const WeightPart& part : weight.parts) {
-    bool add = accumulate || first > 0;
-    matmul_nn(ctx, d_x, d_y.col_range(first, part.weight.rows()), part.weight, 1, add ? 1.0f : 0.0f);
-    first += part.weight.rows();
-  }
+  const Parts parts(weight);
+  matmul_nn_parts(ctx, d_x, d_y, parts.span(), accumulate ? 1.0f : 0.0f);
 }
 
 }  // namespace loraine
