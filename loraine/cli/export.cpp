@@ -80,6 +80,7 @@ int run_export(const std::vector<std::string>& args) {
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path);
   Model model = load_model(files);
+  model.read_once = true;
   input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
   std::vector<AdapterSet> sets;
   for (const std::string& path : split_list(config.adapter_name_or_path)) {

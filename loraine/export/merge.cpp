@@ -34,11 +34,17 @@ std::map<std::string, Target> merge_targets(const Model& model, const AdapterSet
   return targets;
 }
 
-// One tensor as it is to be written. Memory: the tensor in f32 and in its stored type, at most.
+// One tensor as it is to be written. Memory: the tensor in f32 and in its stored type, at most; one that stays as it is goes by in pieces.
 void write_merged(const TensorSource& source, const TensorInfo& info, const Target* target, const WriteBytes& write) {
   Tensor mapped = source.map(info);
   if (!target && mapped.data) {
-    write(mapped.data, mapped.bytes());
+    constexpr size_t kPiece = 64u << 20;
+    const char* data = static_cast<const char*>(mapped.data);
+    for (size_t at = 0; at < mapped.bytes(); at += kPiece) {
+      const size_t bytes = std::min(kPiece, mapped.bytes() - at);
+      write(data + at, bytes);
+      release_pages(data + at, bytes);
+    }
     return;
   }
   Tensor shape(nullptr, info.dtype, info.shape);
@@ -49,6 +55,7 @@ void write_merged(const TensorSource& source, const TensorInfo& info, const Targ
     Buffer f32_memory(f32_stored ? 0 : static_cast<size_t>(shape.numel()) * sizeof(float));
     Tensor f32(f32_stored ? out.data : f32_memory.data(), Dtype::F32, info.shape);
     source.read(info, f32);
+    if (mapped.data) release_pages(mapped.data, mapped.bytes());
     Context ctx;
     target->adapter->merge_into(ctx, f32, target->part);
     if (!f32_stored) convert(out.data, out.dtype, f32.data, Dtype::F32, f32.numel());
@@ -108,6 +115,7 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
 void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report) {
   ModelFiles files = open_model_files(folder);
   Model merged = load_model(files, model.use_bf16);
+  merged.read_once = true;
   constexpr int64_t kRows = 24;
   Batch batch;
   for (int64_t t = 0; t < kRows; ++t) {

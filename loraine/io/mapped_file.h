@@ -25,6 +25,10 @@ class MappedFile {
 // throws bad_data naming the file: call it after reading weights and before anything computed from them is kept. Costs a few loads.
 void check_mapped_files();
 
+// The pages of a mapping that [data, data + bytes) fills: what is not read again soon stops counting as this process's memory, and is read
+// from the file if it is. Nothing but mappings of files may be given.
+void release_pages(const void* data, size_t bytes);
+
 // Opens a regular file for reading and gives its size; never blocks on a FIFO. The caller closes the descriptor.
 int open_regular_file(const std::string& path, size_t& size);
 

@@ -8,6 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/matmul.h"
 #include "loraine/kernels/rms_norm.h"
 #include "loraine/kernels/rope.h"
 #include "loraine/kernels/swiglu.h"
@@ -299,6 +300,8 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
     attention_forward(s);
     gate_up_forward(s);
     down_forward(s, next.row_range(0, rows));
+    for (const Weight& weight : s.weights().sites)
+      for (const WeightPart& part : weight.parts) model.release(part.weight, part.owned);
   }
   rms_norm(ctx, all.hidden.row_range(0, rows), all.rstd_last.row_range(0, rows), all.x_last.row_range(0, rows),
            vector_view(model.final_norm), model.config.rms_norm_eps);
@@ -317,7 +320,15 @@ void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass
 }
 
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden) {
-  multiply_weight(ctx, logits, model.head, hidden);
+  if (!model.read_once) return multiply_weight(ctx, logits, model.head, hidden);
+  // The largest matrix of all, by pieces of its rows; the head has neither parts nor bias.
+  constexpr int64_t kPieceRows = 16384;
+  const WeightPart& head = model.head.parts.at(0);
+  for (int64_t first = 0; first < head.weight.rows(); first += kPieceRows) {
+    const Tensor piece = head.weight.row_range(first, std::min(kPieceRows, head.weight.rows() - first));
+    matmul_nt(ctx, logits.col_range(first, piece.rows()), hidden, piece);
+    model.release(piece, head.owned);
+  }
 }
 
 }  // namespace loraine

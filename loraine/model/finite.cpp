@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+
+#include "loraine/io/mapped_file.h"
 
 namespace loraine {
 namespace {
@@ -26,6 +29,17 @@ bool finite(const Tensor& t) {
   return finite_bits16(static_cast<const uint16_t*>(t.data), t.numel(), t.dtype == Dtype::BF16 ? 0x7f80 : 0x7c00);
 }
 
+// A matrix by pieces; `release`: of a mapped file, whose pages are let go.
+bool finite(const Tensor& matrix, bool release) {
+  constexpr int64_t kPieceRows = 16384;
+  for (int64_t row = 0; row < matrix.rows(); row += kPieceRows) {
+    const Tensor piece = matrix.row_range(row, std::min(kPieceRows, matrix.rows() - row));
+    if (!finite(piece)) return false;
+    if (release) release_pages(piece.data, piece.bytes());
+  }
+  return true;
+}
+
 bool finite(const float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i)
     if (!std::isfinite(x[i])) return false;
@@ -34,7 +48,7 @@ bool finite(const float* x, int64_t n) {
 bool finite(const std::vector<float>& x) { return finite(x.data(), static_cast<int64_t>(x.size())); }
 
 std::string first_not_finite(const Model& model) {
-  if (!finite(model.embedding)) return "model.embed_tokens.weight";
+  if (!finite(model.embedding, model.read_once && model.embedding_memory.bytes() == 0)) return "model.embed_tokens.weight";
   for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
     const BlockWeights& block = model.blocks[layer];
     const std::string prefix = fmt::format("model.layers.{}.", layer);
@@ -44,13 +58,14 @@ std::string first_not_finite(const Model& model) {
     if (!finite(block.k_norm)) return prefix + "self_attn.k_norm.weight";
     for (const Weight& site : block.sites)
       for (const WeightPart& part : site.parts) {
-        if (!finite(part.weight)) return part.name + ".weight";
+        if (!finite(part.weight, model.read_once && part.owned.bytes() == 0)) return part.name + ".weight";
         if (part.bias && !finite(part.bias, part.weight.rows())) return part.name + ".bias";
       }
   }
   if (!finite(model.final_norm)) return "model.norm.weight";
   for (const WeightPart& part : model.head.parts)
-    if (part.weight.data != model.embedding.data && !finite(part.weight)) return "lm_head.weight";
+    if (part.weight.data != model.embedding.data && !finite(part.weight, model.read_once && part.owned.bytes() == 0))
+      return "lm_head.weight";
   return "";
 }
 

@@ -2,21 +2,12 @@
 #include "loraine/model/load.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "loraine/core/error.h"
 #include "loraine/io/mapped_file.h"
 
 namespace loraine {
 namespace {
-
-// The pages of a mapped tensor that was copied are not needed again; the kernel would count them as ours until it is short of memory.
-void let_go(const Tensor& mapped) {
-  uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), first = reinterpret_cast<uintptr_t>(mapped.data);
-  uintptr_t begin = (first + page - 1) / page * page, end = (first + mapped.bytes()) / page * page;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-}
 
 struct Placement {
   const TensorSource& source;
@@ -53,7 +44,7 @@ struct Placement {
     owned = Buffer(static_cast<size_t>(rows * cols) * size_of(dtype));
     Tensor t(owned.data(), dtype, {rows, cols});
     source.read(*info, t);
-    if (mapped.data) let_go(mapped);
+    if (mapped.data) release_pages(mapped.data, mapped.bytes());  // copied
     return t;
   }
   void vector(std::vector<float>& out, const std::string& name, int64_t size) {
@@ -98,6 +89,15 @@ void place_block(Placement& p, BlockWeights& block, const ModelConfig& c, int64_
 }
 
 }  // namespace
+
+void Model::release(const Tensor& weight, const Buffer& owned) const {
+  if (!read_once || owned.bytes() > 0) return;
+  if (config.tie_word_embeddings && embedding_memory.bytes() > 0) {  // the head is the embedding, which was read into memory
+    const char *first = static_cast<const char*>(embedding_memory.data()), *data = static_cast<const char*>(weight.data);
+    if (data >= first && data < first + embedding_memory.bytes()) return;
+  }
+  release_pages(weight.data, weight.bytes());
+}
 
 std::vector<const Weight*> Model::sites() const {
   std::vector<const Weight*> all;

@@ -26,11 +26,15 @@ struct Model {
   std::vector<float> final_norm;  // [C]
   std::vector<BlockWeights> blocks;
   bool use_bf16 = false;
+  // For a model that may be larger than memory and is read once or twice: each block's mapped weights leave memory when it is done.
+  bool read_once = false;
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive
 
   std::vector<const Weight*> sites() const;  // [layers · kSiteKinds], what attach_lora takes
   int64_t parameter_count() const;
   size_t weight_bytes() const;
+  // With read_once: lets a weight (or rows of it) that is not in `owned` memory go; it can be used again, from the file.
+  void release(const Tensor& weight, const Buffer& owned) const;
   // Activations that products take, keys and values; the residual stream and its gradient stay F32.
   Dtype activation_dtype() const { return use_bf16 ? Dtype::BF16 : Dtype::F32; }
 };

@@ -406,6 +406,16 @@ class Memory(unittest.TestCase):
         self.assertEqual(code, "0", done.stderr)
         return int(peak) / 1024
 
+    def test_merging_streams(self):
+        """A model goes by tensor by tensor: its files and the merged ones are larger than the memory that is used."""
+        model = tiny.write_model(self.work / "big", **tiny.large | dict(layers=40))
+        adapter = self.work / "adapter"
+        code, text = tiny.run(*tiny.train_arguments(model, self.work / "short", adapter, max_steps=1))
+        self.assertEqual(code, 0, text)
+        stored = (model / "model.safetensors").stat().st_size / 2**20
+        peak = self.peak(["export", "--model_name_or_path", model, "--adapter_name_or_path", adapter, "--export_dir", self.work / "merged"])
+        self.assertLess(peak, stored, f"{stored:.0f} MiB of weights")
+
     def test_peak_is_predicted(self):
         for i, (data, changes) in enumerate([
             ("long", dict(per_device_train_batch_size=1)),
