@@ -12,13 +12,6 @@
 namespace loraine {
 namespace {
 
-LORAINE_CLONES float dot(const float* a, const float* b, int64_t n) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
 LORAINE_CLONES void add_row(float* sum, const float* x, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) sum[i] += x[i];
@@ -132,11 +125,7 @@ void backward_tile(const Gradients& g, const Item& t, const Room& room, int64_t 
 }
 
 void write_rows(const Tensor& to, const Tensor& from) {
-  for (int64_t i = 0; i < from.rows(); ++i) {
-    const float* row = from.f32() + i * from.row_stride;
-    if (to.dtype == Dtype::F32) std::copy(row, row + from.cols(), to.row_range(i, 1).f32());
-    else finish_row(to, i, row);
-  }
+  for (int64_t i = 0; i < from.rows(); ++i) write_row(to, i, from.f32() + i * from.row_stride);
 }
 
 void backward_piece(const Gradients& g, const Item& t) {

@@ -12,9 +12,6 @@
 #include "loraine/kernels/simd.h"
 
 namespace loraine {
-namespace {
-
-constexpr int64_t kFewRows = 4;
 
 LORAINE_CLONES float dot(const float* a, const float* b, int64_t n) {
   float sum = 0;
@@ -22,6 +19,10 @@ LORAINE_CLONES float dot(const float* a, const float* b, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
   return sum;
 }
+
+namespace {
+
+constexpr int64_t kFewRows = 4;
 
 // sum[d] += p · v[d]
 LORAINE_CLONES void add_scaled(float* sum, const float* v, float p, int64_t n) {
@@ -98,9 +99,7 @@ void forward_tile(const Inputs& in, const Item& t) {
     const int64_t row = s.start + t.row + j % t.rows, head = t.head * group + j / t.rows;
     float* sums = r.sums.f32() + j * D;
     scale_row(sums, D, 1.0f / r.sum[j]);
-    const Tensor out = head_rows(in.o, row, 1, head, D);
-    if (out.dtype == Dtype::F32) std::copy(sums, sums + D, out.f32());
-    else finish_row(out, 0, sums);
+    write_row(head_rows(in.o, row, 1, head, D), 0, sums);
     if (in.lse.data) in.lse.f32()[row * in.lse.row_stride + head] = r.maximum[j] + std::log(r.sum[j]);
   }
 }

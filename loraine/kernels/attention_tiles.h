@@ -42,6 +42,8 @@ inline Dtype operand_type(const Tensor& activations) {
   return has ? activations.dtype : Dtype::F32;
 }
 
+float dot(const float* a, const float* b, int64_t n);  // Σ a·b
+
 // Copies rows into those of `to`, of the same type or widened.
 inline void copy_rows(const Tensor& to, const Tensor& from) {
   for (int64_t i = 0; i < from.rows(); ++i) {

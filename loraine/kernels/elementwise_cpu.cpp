@@ -72,16 +72,8 @@ void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t
 }
 
 void convert_rows_cpu(const Tensor& y, const Tensor& x) {
-  int64_t C = y.cols();
   parallel_for(
-      y.rows(),
-      [&](int64_t t) {
-        float* out = begin_row(y, t, row_room(C));
-        const float* in = read_row(x, t, out);
-        if (y.dtype == Dtype::F32 && in != out) std::copy(in, in + C, out);
-        finish_row(y, t, in);
-      },
-      row_chunk(C));
+      y.rows(), [&](int64_t t) { write_row(y, t, read_row(x, t, row_room(x.cols()))); }, row_chunk(y.cols()));
 }
 
 void gather_rows_cpu(const Tensor& y, const Tensor& x, std::span<const int64_t> rows) {

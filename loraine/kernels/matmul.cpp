@@ -16,6 +16,17 @@ void check_weight(const char* op, const Tensor& w) {
   if (w.dtype == Dtype::F32 || w.dtype == Dtype::F16 || w.dtype == Dtype::BF16) return;
   throw Error(ErrorKind::internal, fmt::format("{}: w is {}, expected F32, F16 or BF16", op, name_of(w.dtype)));
 }
+// Rows of a stack of parts, which all must have that many columns.
+int64_t check_parts(const char* op, std::span<const Tensor> parts, int64_t columns) {
+  check_op(!parts.empty() && parts.size() <= kMostParts, op, "there are no parts, or too many");
+  int64_t rows = 0;
+  for (const Tensor& w : parts) {
+    check_shape(op, "a part", w, w.rows(), columns);
+    check_weight(op, w);
+    rows += w.rows();
+  }
+  return rows;
+}
 OpWork product_work(int64_t M, int64_t N, int64_t K) {
   return {2.0 * static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K), M, N, K};
 }
@@ -34,13 +45,7 @@ void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, 
 
 void matmul_nt_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
   const char* op = "matmul_nt";
-  check_op(!parts.empty() && parts.size() <= kMostParts, op, "there are no parts, or too many");
-  int64_t N = 0;
-  for (const Tensor& w : parts) {
-    check_shape(op, "a part", w, w.rows(), x.cols());
-    check_weight(op, w);
-    N += w.rows();
-  }
+  const int64_t N = check_parts(op, parts, x.cols());
   check_activation(op, "y", y, x.rows(), N);
   check_activation(op, "x", x, x.rows(), x.cols());
   if (x.rows() == 0 || N == 0) return;
@@ -50,13 +55,7 @@ void matmul_nt_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<c
 
 void matmul_nn_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts, float beta) {
   const char* op = "matmul_nn";
-  check_op(!parts.empty() && parts.size() <= kMostParts, op, "there are no parts, or too many");
-  int64_t K = 0;
-  for (const Tensor& w : parts) {
-    check_shape(op, "a part", w, w.rows(), y.cols());
-    check_weight(op, w);
-    K += w.rows();
-  }
+  const int64_t K = check_parts(op, parts, y.cols());
   check_activation(op, "y", y, x.rows(), y.cols());
   check_activation(op, "x", x, x.rows(), K);
   if (x.rows() == 0 || y.cols() == 0) return;

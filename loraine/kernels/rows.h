@@ -1,7 +1,8 @@
 // Rows of activations as f32, for the CPU kernels that go row by row: in place when the tensor is F32; a BF16 row is widened on reading and
 // rounded once on writing.
 #pragma once
-#include "loraine/core/error.h"
+#include <algorithm>
+
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/row_dots.h"
 
@@ -28,6 +29,11 @@ inline float* begin_row(const Tensor& y, int64_t t, float* room) {
 }
 inline void finish_row(const Tensor& y, int64_t t, const float* row) {
   if (y.dtype != Dtype::F32) narrow_row(static_cast<bf16*>(y.data) + t * y.row_stride, row, y.cols());
+}
+// Row t of y from one that lies elsewhere.
+inline void write_row(const Tensor& y, int64_t t, const float* row) {
+  if (y.dtype == Dtype::F32) std::copy(row, row + y.cols(), static_cast<float*>(y.data) + t * y.row_stride);
+  else finish_row(y, t, row);
 }
 
 }  // namespace loraine
