@@ -12,6 +12,7 @@
 
 #include "loraine/adapters/lora.h"
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
 
 namespace loraine {
 namespace {
@@ -181,9 +182,11 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
       if (!adapted) continue;
       WeightPart& part = sites[s]->parts[p];
       const int64_t rows = part.weight.rows(), cols = part.weight.cols();
-      Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(part.weight.bytes());
-      Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), part.weight.dtype, {rows, cols});
-      convert(f32.data, Dtype::F32, part.weight.data, part.weight.dtype, f32.numel());
+      const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
+      Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(static_cast<size_t>(bytes_of(type, rows * cols)));
+      Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
+      if (is_packed(part.weight.dtype)) unpack(f32.f32(), part.weight.data, part.weight.dtype, f32.numel());
+      else convert(f32.data, Dtype::F32, part.weight.data, part.weight.dtype, f32.numel());
       lora->merge_into(ctx, f32, static_cast<int>(p));
       convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
       part.weight = stored;

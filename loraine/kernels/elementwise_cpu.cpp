@@ -61,12 +61,15 @@ void add_bias_cpu(const Tensor& y, const float* bias) {
 }
 
 void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t> tokens) {
-  int64_t C = y.cols(), bytes = static_cast<int64_t>(size_of(table.dtype));
+  const int64_t C = y.cols();
   parallel_for(
       y.rows(),
       [&](int64_t t) {
-        const char* row = static_cast<const char*>(table.data) + tokens[static_cast<size_t>(t)] * table.row_stride * bytes;
-        convert(y.row_range(t, 1).data, y.dtype, row, table.dtype, C);
+        float* out = begin_row(y, t, row_room(C));
+        const void* row = table.row_range(tokens[static_cast<size_t>(t)], 1).data;
+        if (table.dtype == Dtype::F32) std::memcpy(out, row, static_cast<size_t>(C) * sizeof(float));
+        else widen_row(out, row, table.dtype, C);
+        finish_row(y, t, out);
       },
       row_chunk(C));
 }

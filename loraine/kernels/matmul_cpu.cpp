@@ -19,11 +19,14 @@ constexpr int64_t kTileM = 256, kTileN = kTileColumns;  // multiples of oneDNN's
 
 int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
 
+// Columns of a tile. Of a w that is not transposed they are columns of w, and those of a packed w come in whole blocks.
+int64_t tile_columns(const Tensor& w, bool w_t) { return !w_t && block_of(w.dtype).elements > 32 ? kBlockTileColumns : kTileN; }
+
 // Rows of a tile: fewer where whole ones would leave most threads without work. A matter of the shape alone, not of the threads there are.
-int64_t tile_rows(int64_t M, int64_t N) {
+int64_t tile_rows(int64_t M, int64_t columns_of_tiles) {
   constexpr int64_t kEnoughTiles = 8, kFewest = 128;
   int64_t rows = kTileM;
-  while (rows > kFewest && pieces(M, rows) * pieces(N, kTileN) < kEnoughTiles) rows /= 2;
+  while (rows > kFewest && pieces(M, rows) * columns_of_tiles < kEnoughTiles) rows /= 2;
   return rows;
 }
 
@@ -120,19 +123,26 @@ struct Term {
 struct Job {
   Tensor y;
   std::span<const Term> terms;
+  int64_t tile_columns;
 };
+
+Job job_of(const Tensor& y, std::span<const Term> terms, bool w_t) {
+  int64_t columns = kTileN;
+  for (const Term& term : terms) columns = std::max(columns, tile_columns(term.w, w_t));
+  return {y, terms, columns};
+}
 
 // All tiles of all jobs, whose y have the same rows, in one parallel loop.
 void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
-  int64_t columns = 0;
-  for (const Job& job : jobs) columns += pieces(job.y.cols(), kTileN) * kTileN;
-  const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, columns), tiles_m = pieces(M, rows);
-  parallel_for(tiles_m * (columns / kTileN), [&](int64_t i) {
+  int64_t tiles_n = 0;
+  for (const Job& job : jobs) tiles_n += pieces(job.y.cols(), job.tile_columns);
+  const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, tiles_n), tiles_m = pieces(M, rows);
+  parallel_for(tiles_m * tiles_n, [&](int64_t i) {
     const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
-    int64_t n0 = i / tiles_m * kTileN;
+    int64_t tile = i / tiles_m;
     const Job* job = jobs.data();
-    for (; n0 >= job->y.cols(); ++job) n0 -= pieces(job->y.cols(), kTileN) * kTileN;
-    const int64_t n = std::min(kTileN, job->y.cols() - n0);
+    for (; tile >= pieces(job->y.cols(), job->tile_columns); ++job) tile -= pieces(job->y.cols(), job->tile_columns);
+    const int64_t n0 = tile * job->tile_columns, n = std::min(job->tile_columns, job->y.cols() - n0);
     float keep = beta;
     for (const Term& term : job->terms) {
       product_tile(job->y.row_range(m0, m).col_range(n0, n), rows_of(term.x, t.x_t, m0, m), rows_of(term.w, !t.w_t, n0, n), t, alpha, keep);
@@ -150,13 +160,13 @@ bool splits_sum(int64_t M, int64_t N, int64_t K) { return K >= kLongSum && piece
 void run_in_pieces(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   thread_local Scratch scratch;
   const int64_t M = y.rows(), N = y.cols(), K = w.rows(), piece = pieces(pieces(K, kSumPieces), 64) * 64, count = pieces(K, piece);
-  const int64_t tiles_m = pieces(M, kTileM), tiles = tiles_m * pieces(N, kTileN);
+  const int64_t columns = tile_columns(w, t.w_t), tiles_m = pieces(M, kTileM), tiles = tiles_m * pieces(N, columns);
   const Tensor sums = scratch.take(Dtype::F32, count * M, N);
   parallel_for(tiles * count, [&](int64_t i) {
-    const int64_t p = i / tiles, m0 = i % tiles % tiles_m * kTileM, n0 = i % tiles / tiles_m * kTileN, k0 = p * piece,
+    const int64_t p = i / tiles, m0 = i % tiles % tiles_m * kTileM, n0 = i % tiles / tiles_m * columns, k0 = p * piece,
                   k = std::min(piece, K - k0);
     const Tensor x_piece = rows_of(x, !t.x_t, k0, k), w_piece = w.row_range(k0, k);
-    const int64_t m = std::min(kTileM, M - m0), n = std::min(kTileN, N - n0);
+    const int64_t m = std::min(kTileM, M - m0), n = std::min(columns, N - n0);
     product_tile(sums.row_range(p * M + m0, m).col_range(n0, n), rows_of(x_piece, t.x_t, m0, m), w_piece.col_range(n0, n), t, alpha, 0);
   });
   parallel_for(
@@ -177,7 +187,7 @@ void run_in_pieces(const Tensor& y, const Tensor& x, const Tensor& w, Operands t
 void product(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   if (!t.w_t && splits_sum(y.rows(), y.cols(), w.rows())) return run_in_pieces(y, x, w, t, alpha, beta);
   const Term term{x, w};
-  const Job job{y, std::span(&term, 1)};
+  const Job job = job_of(y, std::span(&term, 1), t.w_t);
   run(std::span(&job, 1), t, alpha, beta);
 }
 
@@ -242,7 +252,7 @@ void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
   int64_t column = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     terms[i] = {x, parts[i]};
-    jobs[i] = {y.col_range(column, parts[i].rows()), std::span(&terms[i], 1)};
+    jobs[i] = job_of(y.col_range(column, parts[i].rows()), std::span(&terms[i], 1), true);
     column += parts[i].rows();
   }
   run(std::span(jobs, parts.size()), {false, true}, 1, 0);
@@ -256,8 +266,14 @@ void matmul_nn_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
     terms[i] = {x.col_range(column, parts[i].rows()), parts[i]};
     column += parts[i].rows();
   }
-  const Job job{y, std::span(terms, parts.size())};
+  const Job job = job_of(y, std::span(terms, parts.size()), false);
   run(std::span(&job, 1), {false, false}, 1, beta);
+}
+
+size_t widened_bytes(int64_t M, int64_t N, int64_t K, Dtype w, bool in_bf16) {
+  if (w == (in_bf16 ? Dtype::BF16 : Dtype::F32)) return 0;
+  const int64_t rows = splits_sum(M, N, K) ? pieces(K, kSumPieces) + 64 : K, columns = is_packed(w) ? kBlockTileColumns : kTileN;
+  return static_cast<size_t>(rows * columns) * size_of(in_bf16 ? Dtype::BF16 : Dtype::F32);
 }
 
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {

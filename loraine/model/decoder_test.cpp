@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "loraine/adapters/attach.h"
+#include "loraine/core/packed.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/model/load.h"
 
@@ -56,7 +58,41 @@ class FormulaWeights : public TensorSource {
   bool rounded_;
 };
 
-Model make_model(bool bf16, bool rounded) {
+// The matrices as Q8_0 blocks, which are shown or only read unpacked.
+class PackedWeights : public FormulaWeights {
+ public:
+  explicit PackedWeights(bool shown) : FormulaWeights(false), infos_(FormulaWeights::tensors()) {
+    for (TensorInfo& info : infos_) {
+      if (info.shape.size() != 2) continue;
+      std::vector<float> values(static_cast<size_t>(info.shape[0] * info.shape[1]));
+      FormulaWeights::read(info, Tensor(values.data(), Dtype::F32, info.shape));
+      std::vector<unsigned char>& blocks = blocks_[info.name];
+      for (size_t first = 0; first < values.size(); first += 32) {
+        const f16 scale = f32_to_f16(0.2f / 127);
+        blocks.insert(blocks.end(), {static_cast<unsigned char>(scale & 255), static_cast<unsigned char>(scale >> 8)});
+        for (size_t i = 0; i < 32; ++i)
+          blocks.push_back(static_cast<unsigned char>(static_cast<int8_t>(std::lround(values[first + i] / f16_to_f32(scale)))));
+      }
+      if (shown) info.packed = Dtype::Q8_0;
+    }
+  }
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+  Tensor map_packed(const TensorInfo& info) const override {
+    return Tensor(const_cast<unsigned char*>(blocks_.at(info.name).data()), Dtype::Q8_0, std::span<const int64_t>(info.shape));
+  }
+  void read(const TensorInfo& info, const Tensor& out) const override {
+    if (info.shape.size() == 1) return FormulaWeights::read(info, out);
+    std::vector<float> values(static_cast<size_t>(out.numel()));
+    unpack(values.data(), blocks_.at(info.name).data(), Dtype::Q8_0, out.numel());
+    convert(out.data, out.dtype, values.data(), Dtype::F32, out.numel());
+  }
+
+ private:
+  std::vector<TensorInfo> infos_;
+  std::map<std::string, std::vector<unsigned char>> blocks_;
+};
+
+Model make_model(std::unique_ptr<TensorSource> weights, bool bf16) {
   ModelFiles files;
   files.path = "formula";
   files.config = {{"model_type", "llama"},
@@ -74,9 +110,11 @@ Model make_model(bool bf16, bool rounded) {
                   {"max_position_embeddings", 512},
                   {"eos_token_id", 2},
                   {"bos_token_id", 1}};
-  files.tensors = std::make_unique<FormulaWeights>(rounded);
+  files.tensors = std::move(weights);
   return load_model(files, bf16);
 }
+
+Model make_model(bool bf16, bool rounded) { return make_model(std::make_unique<FormulaWeights>(rounded), bf16); }
 
 struct Result {
   std::vector<float> hidden, gradients;
@@ -172,6 +210,25 @@ TEST(Decoder, BfloatBaseIsNearTheFloatOne) {
   // Against the same rounded weights in f32 only the activations differ; these weights are noise, which carries a rounding far.
   EXPECT_LT(apart(bf16.hidden, rounded.hidden), 7e-2);
   EXPECT_LT(apart(bf16.gradients, rounded.gradients), 0.12);
+}
+
+TEST(Decoder, PackedBaseStaysPackedAndGivesTheBitsOfTheUnpackedOne) {
+  for (bool bf16 : {false, true}) {
+    const Model packed = make_model(std::make_unique<PackedWeights>(true), bf16),
+                wide = make_model(std::make_unique<PackedWeights>(false), bf16);
+    EXPECT_EQ(packed.blocks[0].sites[kQkv].parts[0].weight.dtype, Dtype::Q8_0);
+    EXPECT_EQ(packed.embedding.dtype, Dtype::Q8_0);
+    EXPECT_EQ(wide.embedding.dtype, bf16 ? Dtype::BF16 : Dtype::F32);
+    EXPECT_LT(packed.weight_bytes() * (bf16 ? 1 : 3), wide.weight_bytes());
+    const Result a = run(packed), b = run(wide);
+    if (bf16) {  // where the embedding, too, is rounded when it is not packed; these weights are noise, which carries a rounding far
+      EXPECT_LT(apart(a.hidden, b.hidden), 7e-2);
+      EXPECT_LT(apart(a.gradients, b.gradients), 0.13);
+    } else {
+      EXPECT_EQ(a.hidden, b.hidden);
+      EXPECT_EQ(a.gradients, b.gradients);
+    }
+  }
 }
 
 }  // namespace

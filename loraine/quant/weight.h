@@ -10,7 +10,7 @@ namespace loraine {
 
 struct WeightPart {
   std::string name;             // Hugging Face module path, "model.layers.0.self_attn.q_proj"
-  Tensor weight;                // [out, in], F32, F16 or BF16, mapped or owned
+  Tensor weight;                // [out, in], F32, F16, BF16 or packed, mapped or owned
   const float* bias = nullptr;  // [out] or nullptr
   Buffer owned, owned_bias;     // empty when mapped in place
 };
