@@ -48,14 +48,16 @@ GenerateOptions tokens(int64_t count, bool sampled = false) {
 std::vector<Job> mixed_jobs(const std::vector<const AdapterSet*>& adapters) {
   std::vector<Job> jobs;
   for (int32_t i = 0; i < 9; ++i)
-    jobs.push_back({prompt_of(i == 4 ? 600 : 3 + 11 * i, i), adapters[static_cast<size_t>(i) % adapters.size()], tokens(20 + i, i % 3 == 2)});
+    jobs.push_back(
+        {prompt_of(i == 4 ? 600 : 3 + 11 * i, i), adapters[static_cast<size_t>(i) % adapters.size()], tokens(20 + i, i % 3 == 2)});
   return jobs;
 }
 
 TEST(Engine, AnswersOfManyAreThoseOfEachAlone) {
   for (bool bf16 : {false, true}) {
     const Model model = make_model(bf16, false);
-    const AdapterSet one = make_adapter(model, 4, 1), two = make_adapter(model, 11, 2, "q_proj,down_proj"), wide = make_adapter(model, 90, 3);
+    const AdapterSet one = make_adapter(model, 4, 1), two = make_adapter(model, 11, 2, "q_proj,down_proj"),
+                     wide = make_adapter(model, 90, 3);
     const std::vector<Job> jobs = mixed_jobs({&one, nullptr, &two, &wide});
     Context ctx;
     std::vector<std::vector<int32_t>> alone;
@@ -165,7 +167,8 @@ TEST(Engine, RequestsJoinAndLeaveWhileOthersRun) {
                                    }});
   for (int i = 0; i < 5; ++i) EXPECT_TRUE(engine.step(ctx));
   EXPECT_EQ(heard, std::vector<int32_t>(first.begin(), first.begin() + 5));
-  const int64_t b = engine.submit({prompt_of(40, 2), &one, tokens(15), {}}), dropped = engine.submit({prompt_of(5, 3), &one, tokens(50), {}});
+  const int64_t b = engine.submit({prompt_of(40, 2), &one, tokens(15), {}}),
+                dropped = engine.submit({prompt_of(5, 3), &one, tokens(50), {}});
   for (int i = 0; i < 4; ++i) engine.step(ctx);
   EXPECT_FALSE(engine.done(dropped));
   const std::vector<int32_t> part = engine.take(dropped);

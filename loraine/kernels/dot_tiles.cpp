@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/elements-inl.h"
@@ -31,13 +32,12 @@ struct TileF16 {
   static HWY_INLINE float one(T x) { return f16_to_f32(x); }
 };
 
-// Rows of the weight in a tile, and most rows of activations; what fits into 16 registers, or 32.
+// Rows of the weight in a tile, and most rows of activations: what fits into 32 registers, or 16.
 #if HWY_TARGET <= HWY_AVX3
-constexpr int64_t kWeights = 4, kPairWeights = 2, kPairRows = 4;
+constexpr int64_t kWeights = 4, kRows = 4, kPairWeights = 2, kPairRows = 4;
 #else
-constexpr int64_t kWeights = 2, kPairWeights = 2, kPairRows = 2;
+constexpr int64_t kWeights = 2, kRows = 4, kPairWeights = 2, kPairRows = 2;
 #endif
-constexpr int64_t kRows = 4;
 
 // The rows of a tile; past the end the last one is read again and its sum dropped. Asks for the next tile's lines, of which every group of
 // rows of x takes its share, so that they are under way while this one is multiplied.
@@ -91,23 +91,25 @@ HWY_INLINE void tile(float* sums, int64_t sums_stride, TileRows<typename E::T, k
     }
 }
 
-// Calls body(first row, number of rows as a constant, group, groups) for the rows of x, kMost at a time and then ever fewer.
+// Calls body(first row, number of rows as a constant, group, groups) for the rows of x: kMost at a time, then half as many, and so on.
 template <int64_t kMost, class Body>
-HWY_INLINE void for_row_groups(int64_t x_rows, Body&& body) {
-  const int64_t groups = x_rows / kMost + (x_rows % kMost >= 2) + (x_rows % kMost) % 2;
-  int64_t m = 0, group = 0;
+HWY_INLINE void for_row_groups(int64_t m, int64_t x_rows, int64_t group, int64_t groups, Body&& body) {
   for (; m + kMost <= x_rows; m += kMost) body(m, std::integral_constant<int64_t, kMost>(), group++, groups);
-  if constexpr (kMost > 2) {
-    if (m + 2 <= x_rows) body(m, std::integral_constant<int64_t, 2>(), group++, groups), m += 2;
-  }
-  if (m < x_rows) body(m, std::integral_constant<int64_t, 1>(), group++, groups);
+  if constexpr (kMost > 1)
+    if (m < x_rows) for_row_groups<kMost / 2>(m, x_rows, group, groups, body);
+}
+int64_t row_groups(int64_t x_rows, int64_t most) {
+  int64_t count = x_rows / most;
+  for (int64_t rest = x_rows % most; rest; rest &= rest - 1) ++count;
+  return count;
 }
 
 template <class E>
 HWY_INLINE void tiles(float* sums, int64_t sums_stride, const void* w, int64_t stride, int64_t rows, const float* x, int64_t x_stride,
                       int64_t x_rows, int64_t K) {
+  const int64_t all = row_groups(x_rows, kRows);
   for (int64_t r = 0; r < rows; r += kWeights)
-    for_row_groups<kRows>(x_rows, [&](int64_t m, auto count, int64_t group, int64_t groups) {
+    for_row_groups<kRows>(0, x_rows, 0, all, [&](int64_t m, auto count, int64_t group, int64_t groups) {
       tile<E, decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {w, stride, r, rows, 0, group, groups}, x + m * x_stride,
                                       x_stride, K);
     });
@@ -175,8 +177,9 @@ HWY_INLINE void pair_tiles(float* sums, int64_t sums_stride, const void* weight,
         hn::StoreU(even, d, apart + m * whole + k);
         hn::StoreU(odd, d, apart + m * whole + k + lanes);
       }
+    const int64_t all = row_groups(x_rows, kPairRows);
     for (int64_t r = 0; r < rows; r += kPairWeights)
-      for_row_groups<kPairRows>(x_rows, [&](int64_t m, auto count, int64_t group, int64_t groups) {
+      for_row_groups<kPairRows>(0, x_rows, 0, all, [&](int64_t m, auto count, int64_t group, int64_t groups) {
         pair_tile<decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {weight, stride, r, rows, first, group, groups},
                                           apart + m * whole, x + m * x_stride + first, x_stride, n, whole, whole);
       });

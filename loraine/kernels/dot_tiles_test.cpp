@@ -22,8 +22,7 @@ TEST(DotTiles, HaveTheBitsOfRowDots) {
             const void* weight = dtype == Dtype::F32 ? static_cast<const void*>(w.data()) : narrow.data();
             std::vector<float> sums(static_cast<size_t>(x_rows * 33), 5.0f), want = sums;
             dot_tiles(sums.data(), 33, weight, dtype, K + 5, rows, x.data(), K + 3, x_rows, K);
-            for (int64_t m = 0; m < x_rows; ++m)
-              row_dots(want.data() + m * 33, weight, dtype, K + 5, rows, x.data() + m * (K + 3), K);
+            for (int64_t m = 0; m < x_rows; ++m) row_dots(want.data() + m * 33, weight, dtype, K + 5, rows, x.data() + m * (K + 3), K);
             ASSERT_EQ(sums, want) << name_of(dtype) << " " << rows << " x " << x_rows << " x " << K << " on "
                                   << hwy::TargetName(left & -left);
           }

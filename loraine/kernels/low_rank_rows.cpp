@@ -165,8 +165,7 @@ void split_block(const Tensor& y, const Tensor& x, const Tensor& saved, const Lo
     int64_t column = 0;
     for (const LowRankPart& part : matrices.parts) {
       const int64_t own = pieces(part.b.rows(), kPieceColumns), first = i * kPieceColumns;
-      if (i < own)
-        return expand(y, saved.col_range(column, part.b.cols()), part, first, std::min(kPieceColumns, part.b.rows() - first));
+      if (i < own) return expand(y, saved.col_range(column, part.b.cols()), part, first, std::min(kPieceColumns, part.b.rows() - first));
       i -= own;
       column += part.b.cols();
     }
@@ -232,8 +231,7 @@ void low_rank_rows(Context& ctx, const Tensor& y, const Tensor& x, const Tensor&
     flops += 2.0 * static_cast<double>(range.length * elements(range.matrices));
   }
   if (ranges.empty()) return;
-  dispatch(
-      ctx, op, [&] { low_rank_rows_cpu(y, x, saved, ranges); }, {flops});
+  dispatch(ctx, op, [&] { low_rank_rows_cpu(y, x, saved, ranges); }, {flops});
 }
 
 }  // namespace loraine

@@ -17,8 +17,13 @@ struct Matrices {
   int64_t r0, r1, in, more;
   std::vector<LowRankPart> parts;
   Matrices(int64_t r0_, int64_t r1_, int64_t in_, int64_t more_, uint32_t seed)
-      : a(random_floats((r0_ + r1_) * in_, seed)), b0(random_floats(40 * r0_, seed + 1)), b1(random_floats(more_ * r1_, seed + 2)), r0(r0_),
-        r1(r1_), in(in_), more(more_) {
+      : a(random_floats((r0_ + r1_) * in_, seed)),
+        b0(random_floats(40 * r0_, seed + 1)),
+        b1(random_floats(more_ * r1_, seed + 2)),
+        r0(r0_),
+        r1(r1_),
+        in(in_),
+        more(more_) {
     parts = {{matrix(b0, 40, r0), 0, 0.5f}, {matrix(b1, more, r1), 45, 2.0f}};
   }
   LowRank views() { return {matrix(a, r0 + r1, in), parts}; }
@@ -69,7 +74,8 @@ TEST(LowRankRows, GiveEachRowTheBitsItHasAlone) {
         std::vector<float> out = y, saved(static_cast<size_t>(rows * width));
         std::vector<bf16> out16 = y16, saved16(saved.size());
         const bool wide = dtype == Dtype::F32;
-        const Tensor ty = wide ? matrix(out, rows, columns) : matrix(out16, rows, columns), tx = wide ? matrix(x, rows, in) : matrix(x16, rows, in),
+        const Tensor ty = wide ? matrix(out, rows, columns) : matrix(out16, rows, columns),
+                     tx = wide ? matrix(x, rows, in) : matrix(x16, rows, in),
                      kept = wide ? matrix(saved, rows, width) : matrix(saved16, rows, width);
         std::vector<LowRankRange> ranges = {{m.views(), 0, rows}};
         if (together) low_rank_rows(ctx, ty, tx, kept, ranges);

@@ -12,7 +12,9 @@ namespace loraine {
 
 inline constexpr int64_t kHidden = 64, kInner = 96, kVocab = 101, kHeads = 4, kKvHeads = 2, kHeadDim = 16, kLayers = 2;
 
-inline float noise(size_t i, size_t seed) { return std::sin(static_cast<float>(i % 9973) * 12.9898f + static_cast<float>(seed) * 78.233f) * 0.2f; }
+inline float noise(size_t i, size_t seed) {
+  return std::sin(static_cast<float>(i % 9973) * 12.9898f + static_cast<float>(seed) * 78.233f) * 0.2f;
+}
 
 // Weights from a formula, rounded to bf16 when asked.
 class FormulaWeights : public TensorSource {
