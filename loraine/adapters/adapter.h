@@ -3,11 +3,13 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "loraine/core/context.h"
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/low_rank_rows.h"
 #include "loraine/quant/weight.h"
 
 namespace loraine {
@@ -27,6 +29,8 @@ class Adapter {
   virtual void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const = 0;
   // d_x += gradient through the adapter (skipped when d_x.data == nullptr); gradients of the parameters are accumulated.
   virtual void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) = 0;
+  // When `forward` without training is y += Σ scale · B A x and no more: its matrices, so that one kernel runs all adapters of a site.
+  virtual std::optional<LowRank> low_rank() const { return std::nullopt; }
   virtual std::vector<Parameter> parameters() const = 0;
   // w [out, in] F32 of part `part` becomes the merged weight.
   virtual void merge_into(Context& ctx, const Tensor& w, int part) const = 0;

@@ -36,7 +36,10 @@ Lora::Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site
   place(a_, total_rank_, in_);
   b_.resize(parts_.size());
   d_b_.resize(parts_.size());
-  for (size_t i = 0; i < parts_.size(); ++i) place(b_[i], parts_[i].out, parts_[i].r);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    place(b_[i], parts_[i].out, parts_[i].r);
+    low_rank_parts_.push_back({b_[i], parts_[i].offset, parts_[i].scale});
+  }
   if (!trained_) return;
   place(d_a_, total_rank_, in_);
   for (size_t i = 0; i < parts_.size(); ++i) place(d_b_[i], parts_[i].out, parts_[i].r);

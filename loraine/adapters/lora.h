@@ -20,6 +20,7 @@ class Lora : public Adapter {
   int64_t saved_width() const override { return total_rank_; }
   void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const override;
   void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) override;
+  std::optional<LowRank> low_rank() const override { return LowRank{a_, low_rank_parts_}; }
   std::vector<Parameter> parameters() const override;
   void merge_into(Context& ctx, const Tensor& w, int part) const override;
   const std::vector<LoraPart>& parts() const { return parts_; }
@@ -36,6 +37,7 @@ class Lora : public Adapter {
   Buffer memory_;
   Tensor a_, d_a_;               // [R, in]
   std::vector<Tensor> b_, d_b_;  // [out, r] each
+  std::vector<LowRankPart> low_rank_parts_;
 };
 
 }  // namespace loraine

@@ -12,6 +12,7 @@
 
 #include "loraine/adapters/attach.h"
 #include "loraine/cli/arguments.h"
+#include "loraine/cli/bench_batch.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
 #include "loraine/core/error.h"
@@ -371,6 +372,40 @@ int64_t token_count(const std::string& text) {
   return std::stoll(text);
 }
 
+void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank, Json& report) {
+  const double many = static_cast<double>(BatchFigures::kSequences);
+  auto row = [](const std::string& what, double sequences, double seconds, double against, const char* against_what) {
+    return std::vector<std::string>{what, fmt::format("{:.1f}", sequences / seconds), fmt::format("{:.2f}", 1e3 * seconds),
+                                    against > 0 ? fmt::format("{:.3f} of {}", seconds / against, against_what) : ""};
+  };
+  std::fputs(table_text(fmt::format("Decoding in a batch, {}, adapters of rank {}", dtype, rank),
+                        {{"what", "tokens/s", "ms of a step", "time"},
+                         row("1 sequence, base", 1, f.one, 0, ""),
+                         row("1 sequence, adapter", 1, f.one_adapter, f.one, "base"),
+                         row("8 sequences, base", many, f.many, f.one, "1 sequence"),
+                         row("8 sequences, one adapter", many, f.many_one, f.many, "base"),
+                         row("8 sequences, 8 adapters", many, f.many_each, f.many_one, "one adapter"),
+                         {fmt::format("load an adapter of {}", bytes_text(static_cast<double>(f.adapter_bytes))), "",
+                          fmt::format("{:.2f}", 1e3 * f.load_seconds), ""},
+                         {"switch to another adapter", "", fmt::format("{:.4f}", 1e3 * f.switch_seconds), ""}})
+                 .c_str(),
+             stdout);
+  std::fflush(stdout);
+  report["batch"].push_back({{"dtype", dtype},
+                             {"rank", rank},
+                             {"sequences", BatchFigures::kSequences},
+                             {"one_sequence_seconds", f.one},
+                             {"one_sequence_adapter_seconds", f.one_adapter},
+                             {"sequences_seconds", f.many},
+                             {"sequences_one_adapter_seconds", f.many_one},
+                             {"sequences_adapter_each_seconds", f.many_each},
+                             {"adapter_each_against_one", f.many_each / f.many_one},
+                             {"adapter_against_base", f.one_adapter / f.one},
+                             {"adapter_bytes", f.adapter_bytes},
+                             {"load_seconds", f.load_seconds},
+                             {"switch_seconds", f.switch_seconds}});
+}
+
 void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path, const BenchOptions& o, Recompute recompute,
                  Json& report) {
   reset_peak();
@@ -421,6 +456,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                                   {"plain_read_bytes_per_second", g.read_rate},
                                   {"share", g.decode_rate / g.read_rate},
                                   {"cpu_share", g.cpu_share}});
+  report_batch(bench_batch(ctx, model, o.rank, o.new_tokens, o.repeats), dtype, o.rank, report);
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ inline constexpr int64_t kTileColumns = 192, kBlockTileColumns = 256;
 // y [M, N] = alpha · x [M, K] wᵀ (w [N, K]) + beta · y. Rows of y, x and w may be strided.
 void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0);
 // The same for a stack of at most kMostParts parts [N_i, K], all tiles in one parallel loop: y [M, ΣN_i] = x partsᵀ. With up to kFewRows
-// rows, as in decoding, it runs at the speed of reading the parts.
-inline constexpr int64_t kFewRows = 4;
+// rows, as in decoding, every part is read from memory once for all rows, and each row of y has the bits that it has alone.
+inline constexpr int64_t kFewRows = 32;
 inline constexpr size_t kMostParts = 4;
 void matmul_nt_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
 // y [M, N] = Σ x_i w_i + beta · y, x_i the columns of x [M, ΣK_i] that belong to w_i [K_i, N].

@@ -3,6 +3,7 @@
 #include <span>
 
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/dot_tiles.h"
 #include "loraine/kernels/library_product.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
@@ -191,15 +192,17 @@ void product(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, floa
   run(std::span(&job, 1), t, alpha, beta);
 }
 
-// Decode: few rows of x, so the product runs at the speed of reading w once.
+// Decode: few rows of x, so the product runs at the speed of reading w once. Each row has the bits that it has alone.
 constexpr int64_t kDotRows = 32;
 
 // y[:, n0 .. n0 + n) for the few rows; x F32.
 void dot_block(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, int64_t n0, int64_t n) {
-  float sums[kDotRows], room[kDotRows];
+  float all[kFewRows * kDotRows], room[kDotRows];
   const Tensor rows = w.row_range(n0, n), block = y.col_range(n0, n);
+  if (x.rows() == 1) row_dots(all, rows.data, w.dtype, w.row_stride, n, x.f32(), x.cols());
+  else dot_tiles(all, kDotRows, rows.data, w.dtype, w.row_stride, n, x.f32(), x.row_stride, x.rows(), x.cols());
   for (int64_t m = 0; m < x.rows(); ++m) {
-    row_dots(sums, rows.data, w.dtype, w.row_stride, n, x.f32() + m * x.row_stride, x.cols());
+    const float* sums = all + m * kDotRows;
     float* out = begin_row(block, m, room);
     if (beta != 0) read_row(block, m, out);
     for (int64_t r = 0; r < n; ++r) out[r] = alpha * sums[r] + (beta == 0 ? 0.0f : beta * out[r]);
@@ -232,7 +235,7 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
           column += w.rows();
         }
       },
-      dot_chunk(blocks, x.cols()));
+      dot_chunk(blocks, x.rows() * x.cols()));
 }
 
 void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
@@ -242,7 +245,7 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   const int64_t N = y.cols();
   parallel_for(
       dot_blocks(N), [&](int64_t b) { dot_block(y, input, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
-      dot_chunk(dot_blocks(N), x.cols()));
+      dot_chunk(dot_blocks(N), x.rows() * x.cols()));
 }
 
 void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {

@@ -2,6 +2,7 @@
 #include "loraine/kernels/packed_rows.h"
 
 #include "loraine/core/error.h"
+#include "loraine/kernels/dot_tiles.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/kernels/row_dots.h"
@@ -66,6 +67,20 @@ TEST(PackedRows, DotsHaveTheBitsOfTheUnpackedRows) {
       row_dots(want.data(), w.values.data(), Dtype::F32, 1280, rows, x.data(), 768);
       EXPECT_EQ(sums, want) << name_of(dtype) << " " << rows;
     }
+}
+
+TEST(PackedRows, SeveralRowsOfActivationsHaveTheBitsOfOne) {
+  for (Dtype dtype : kPacked) {
+    const int64_t rows = 10, K = 512, M = 7;
+    const Packed w(dtype, rows, K);
+    const std::vector<float> x = random_floats(M * K, 4);
+    std::vector<float> sums(M * rows), alone(rows);
+    dot_tiles(sums.data(), rows, w.blocks.data(), dtype, K, rows, x.data(), K, M, K);
+    for (int64_t m = 0; m < M; ++m) {
+      row_dots(alone.data(), w.blocks.data(), dtype, K, rows, x.data() + m * K, K);
+      EXPECT_TRUE(std::equal(alone.begin(), alone.end(), sums.begin() + m * rows)) << name_of(dtype) << " " << m;
+    }
+  }
 }
 
 TEST(PackedRows, ProductsEqualThoseWithTheUnpackedMatrix) {

@@ -8,6 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/low_rank_rows.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/kernels/rms_norm.h"
 #include "loraine/kernels/rope.h"
@@ -51,17 +52,32 @@ Tensor as_operand(const Step& s, const Tensor& d_x) {
   return narrow;
 }
 
+// Columns of an adapter up to which its products row by row are as fast as those of a library.
+constexpr int64_t kMostRowColumns = 256;
+
+// Without training, adapters that are plain low-rank products run together: a row then has the same bits in a range of any length, and a
+// batch of many adapters costs little more than one of one.
+bool runs_by_rows(const Step& s, const Adapter& adapter) {
+  return !s.pass.training && adapter.saved_width() <= kMostRowColumns && adapter.low_rank();
+}
+
 // y = W x + adapters(x) over their row ranges
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind site) {
   multiply_weight(s.ctx, y, s.weights().sites[site], x);
+  std::vector<LowRankRange> by_rows;
   for (const AdapterRows& range : s.batch.adapter_rows) {
     const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(s.layer, site);
     if (!adapter) continue;
+    if (runs_by_rows(s, *adapter)) {
+      by_rows.push_back({*adapter->low_rank(), range.start, range.length});
+      continue;
+    }
     Tensor saved = s.saved().adapter[site];
     saved.shape[1] = adapter->saved_width();
     adapter->forward(s.ctx, y.row_range(range.start, range.length), x.row_range(range.start, range.length),
                      saved.row_range(range.start, range.length), s.pass.training, *s.pass.scratch);
   }
+  if (!by_rows.empty()) low_rank_rows(s.ctx, y, x, s.rows(s.saved().adapter[site]), by_rows);
 }
 
 // d_x = d_y W + adapter part; nothing of d_x is computed when its data is nullptr

@@ -19,22 +19,6 @@ import tiny_model as tiny
 prefix = "base_model.model.model.layers.0.self_attn.q_proj."
 
 
-def write_tokenizer(model):
-    """Letters, space and colon as a byte-level BPE without merges; a chat template over them."""
-    tokens = ["<pad>", "<s>", "</s>", "Ġ", ":"] + [chr(c) for c in [*range(ord("a"), ord("z") + 1), *range(ord("A"), ord("Z") + 1)]]
-    tokens += list("0123456789")[: tiny.vocab - len(tokens)]
-    special = [dict(id=i, content=tokens[i], special=True, single_word=False, lstrip=False, rstrip=False, normalized=False) for i in range(3)]
-    byte_level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
-    tokenizer = dict(
-        version="1.0", truncation=None, padding=None, added_tokens=special, normalizer=None, pre_tokenizer=byte_level, post_processor=None,
-        decoder=byte_level, model=dict(type="BPE", dropout=None, unk_token=None, continuing_subword_prefix=None, end_of_word_suffix=None,
-                                       fuse_unk=False, byte_fallback=False, vocab={t: i for i, t in enumerate(tokens)}, merges=[]))
-    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (model / "tokenizer_config.json").write_text(json.dumps(dict(
-        tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        chat_template="{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }} {% endfor %}a:")))
-
-
 def floats(values):
     return array.array("f", values).tobytes()
 
@@ -136,7 +120,7 @@ class Adapters(tiny.Case):
         return re.findall(r"Assistant: (.*)", done.stdout)
 
     def test_switching_in_a_chat(self):
-        write_tokenizer(self.model)
+        tiny.write_tokenizer(self.model)
         first, second = self.trained("first"), self.trained("second", lora_rank=2, seed=7, learning_rate="8e-2")
         question = "hello there"
         base, one, two = self.chat(None, question), self.chat(str(first), question), self.chat(str(second), question)
@@ -283,7 +267,7 @@ class Adapters(tiny.Case):
         self.refused(self.train(self.work / "strict", other, strict="true", **settings), 2, str(self.model), str(other))
         self.refused(self.train(self.work / "strict", other, strict="true", create_new_adapter="true", **settings), 2, str(self.model), str(other))
         self.assertFalse((self.work / "strict" / "adapter_model.safetensors").exists())
-        write_tokenizer(other)
+        tiny.write_tokenizer(other)
         chat = ["chat", "--model_name_or_path", other, "--adapter_name_or_path", adapter]
         self.assertIn(str(self.model), self.good(tiny.run(*chat)))
         self.refused(tiny.run(*chat, "--strict", "true"), 2, str(self.model))
