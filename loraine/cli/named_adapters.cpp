@@ -30,7 +30,8 @@ NamedAdapter named_adapter(const std::string& item) {
   while (out.path.size() > 1 && out.path.back() == '/') out.path.pop_back();
   out.name = out.own_name ? item.substr(0, equals) : out.path.substr(out.path.find_last_of('/') + 1);
   if (out.name.empty() || out.name == "all" || out.name == "base")
-    throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path: '{}' names an adapter '{}', and all and base mean something else", item, out.name),
+    throw Error(ErrorKind::usage,
+                fmt::format("adapter_name_or_path: '{}' names an adapter '{}', and all and base mean something else", item, out.name),
                 "give it a name of its own: name=path");
   return out;
 }
