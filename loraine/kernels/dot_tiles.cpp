@@ -81,7 +81,8 @@ HWY_INLINE void tile(float* sums, int64_t sums_stride, TileRows<typename E::T, k
   };
   while (k + line <= K) {
     w.ask_for_next(k);
-    for (const int64_t end = k + line; k < end;) step();
+    const int64_t end = k + line;
+    while (k < end) step();
   }
   while (k + lanes <= K) step();
   for (int64_t i = 0; i < kWeights && i < w.left; ++i)

@@ -23,7 +23,8 @@ const Limits kCommaList = {.comma_list = true};
 
 void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"model_name_or_path", "model", &c.model_name_or_path, "base model: a Hugging Face folder or a .gguf file"});
-  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, comma separated; chat also takes name=path", kCommaList});
+  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, comma separated; chat and trace also take name=path",
+         kCommaList});
   visit({"infer_dtype", "model", &c.infer_dtype, "type of weights and activations in chat and export",
          one_of({"auto", "float16", "bfloat16", "float32"})});
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
