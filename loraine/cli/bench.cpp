@@ -145,8 +145,9 @@ std::map<Shape, int64_t> frozen_products(const Model& model, int64_t tokens) {
       if (layer > 0 || kind != kQkv) ++shapes[{tokens, w.in(), w.out(), true}];
     }
   }
-  for (int64_t rest = tokens; rest > 0; rest -= kLossChunk) {
-    int64_t rows = std::min(rest, kLossChunk);
+  const int64_t chunk = loss_chunk(model);
+  for (int64_t rest = tokens; rest > 0; rest -= chunk) {
+    int64_t rows = std::min(rest, chunk);
     ++shapes[{rows, model.head.out(), model.head.in(), false}];
     ++shapes[{rows, model.head.in(), model.head.out(), true}];
   }
@@ -348,21 +349,26 @@ GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOpti
       return true;
     });
   };
+  constexpr int kReads = 5;  // the best of them, as of the tokens
   GenerateFigures figures;
   for (int64_t round = 0; round <= o.repeats; ++round) {
     Best now_token, now_adapter;
     generate(nullptr, prefill, now_token);
     generate(&adapter, adapter_prefill, now_adapter);
-    const ProductTime all = time_plain_read(pieces);
+    Best now_read;
+    for (int i = 0; i < kReads; ++i) {
+      const ProductTime all = time_plain_read(pieces);
+      now_read.take(all.wall, all.cpu);
+    }
     if (round == 0) {  // the first one touches the memory
       prefill = adapter_prefill = {};
       continue;
     }
     token.take(now_token.wall, now_token.cpu);
     adapter_token.take(now_adapter.wall, now_adapter.cpu);
-    read.take(all.wall, all.cpu);
-    figures.round_cpu_shares.push_back(all.cpu / now_token.cpu);
-    figures.round_adapter_cpu_shares.push_back(all.cpu / now_adapter.cpu);
+    read.take(now_read.wall, now_read.cpu);
+    figures.round_cpu_shares.push_back(now_read.cpu / now_token.cpu);
+    figures.round_adapter_cpu_shares.push_back(now_read.cpu / now_adapter.cpu);
   }
   const double bytes = static_cast<double>(bytes_per_token(model)), more = static_cast<double>(adapter_bytes);
   figures.prefill = static_cast<double>(o.prompt_tokens) / prefill.wall;
