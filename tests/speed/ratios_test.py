@@ -6,7 +6,8 @@ with the one that tests/speed/ratios.json has for this instruction set and proce
 usage: python3 tests/speed/ratios_test.py [--record]
 
 --record measures and writes the ratios of this machine into ratios.json: after a change that makes something faster, and on a processor that has
-none yet. A ratio that is too low is measured again, up to three times, before the test fails: what else runs on the machine scatters it."""
+none yet. What else runs on the machine scatters the ratios: the median of all rounds counts, and while it is too low, up to three times as many more
+are run before the test fails."""
 import json
 import os
 import pathlib
@@ -67,17 +68,17 @@ def main():
                 rounds += more
                 if record and attempt < 2:
                     continue
-                if record or statistics.median(more) >= (1 - LOSS) * known[path]:
+                if record or statistics.median(rounds) >= (1 - LOSS) * known[path]:
                     break
-            ratios[path] = round(statistics.median(rounds if record else more), 3)
+            ratios[path] = round(statistics.median(rounds), 3)
             if record:
                 print(f"{path}: {ratios[path]}, {len(rounds)} rounds from {min(rounds):.3f} to {max(rounds):.3f}")
                 continue
             change = ratios[path] / known[path] - 1
-            print(f"{path}: {ratios[path]:.3f}, recorded {known[path]:.3f} ({change:+.1%}), measured {attempt + 1} times")
+            print(f"{path}: {ratios[path]:.3f}, recorded {known[path]:.3f} ({change:+.1%}), median of {len(rounds)} rounds")
             if change < -LOSS:
                 failed = True
-                print(f"  more than {LOSS:.0%} slower than recorded, {ATTEMPTS} times; `loraine bench --profile true` shows where a step's time goes")
+                print(f"  more than {LOSS:.0%} slower than recorded; `loraine bench --profile true` shows where a step's time goes")
             elif change > LOSS:
                 print("  faster than recorded: python3 tests/speed/ratios_test.py --record keeps the gain")
     if record:
