@@ -2,6 +2,7 @@
 // oneDNN's own products on the same shapes, the rate of a plain read of the weights. Measured in one process, best of several rounds; the
 // JSON has the shares of every round too (tests/speed/ratios_test.py).
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
@@ -112,8 +113,9 @@ std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share);
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Peak resident bytes since the last reset.
+// Peak resident bytes since the last reset; what was freed before does not count.
 void reset_peak() {
+  malloc_trim(0);
   if (FILE* file = std::fopen("/proc/self/clear_refs", "w")) {
     std::fputs("5", file);
     std::fclose(file);
