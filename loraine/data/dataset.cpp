@@ -62,17 +62,21 @@ struct Encoder {
   }
 };
 
-Dataset encode_rows(const Encoder& encoder, const std::vector<Row>& rows, const std::vector<int64_t>& order, bool skip_bad_rows) {
+// The rows of an order, each of which stands there once, as examples. What a row holds is let go of as soon as it is encoded, so that texts
+// and ids are not both there in full.
+Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order, bool skip_bad_rows) {
   const int64_t n = static_cast<int64_t>(order.size());
   std::vector<Encoded> encoded(order.size());
   std::vector<std::exception_ptr> failed(order.size());
 #pragma omp parallel for schedule(dynamic, 8)
   for (int64_t i = 0; i < n; ++i) {
-    const Row& row = rows[static_cast<size_t>(order[static_cast<size_t>(i)])];
+    Row& row = rows[static_cast<size_t>(order[static_cast<size_t>(i)])];
     if (!row.dropped.empty()) continue;
     try {
       encoded[static_cast<size_t>(i)] = encoder.encode(row);
       encoder.check_ids(row, encoded[static_cast<size_t>(i)].example);
+      row.conversation = {};
+      row.tokens.reset();
     } catch (const Error& e) { failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place())); } catch (...) {
       failed[static_cast<size_t>(i)] = std::current_exception();
     }
@@ -209,7 +213,7 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     apply_template_tokens(*encoder.named, *tokenizer, special);
   }
 
-  const std::vector<Row> rows = read_sets(options, options.datasets);
+  std::vector<Row> rows = read_sets(options, options.datasets);
   const int64_t n = static_cast<int64_t>(rows.size());
   Split split;
   if (options.val_size > 0) {
@@ -222,7 +226,7 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
   result.train = encode_rows(encoder, rows, split.train, options.skip_bad_rows);
   result.eval = encode_rows(encoder, rows, split.eval, options.skip_bad_rows);
   if (!options.eval_datasets.empty()) {
-    const std::vector<Row> eval_rows = read_sets(options, options.eval_datasets);
+    std::vector<Row> eval_rows = read_sets(options, options.eval_datasets);
     std::vector<int64_t> order(eval_rows.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
     result.eval = encode_rows(encoder, eval_rows, order, options.skip_bad_rows);

@@ -9,9 +9,13 @@
 
 namespace loraine {
 
+// In f32 tiles of 128 rows run as fast as those of 256 (0.98 to 1.01 of the rate of the frozen products, 0.98 to 1.05 with 256), and their
+// logits take half the memory. In bf16 they are slower by 5 to 15 %.
+int64_t loss_chunk(const Model& model) { return model.activation_dtype() == Dtype::F32 ? 128 : 256; }
+
 size_t loss_scratch_bytes(const Model& model, int64_t rows) {
   const ModelConfig& c = model.config;
-  int64_t chunk = std::min(rows, kLossChunk);
+  int64_t chunk = std::min(rows, loss_chunk(model));
   return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8;
 }
 
@@ -30,8 +34,9 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   std::vector<uint8_t> correct(rows.size());
   size_t mark = scratch.mark();
   Tensor d_labelled = scratch.take(Dtype::F32, {std::max<int64_t>(n, 1), model.config.hidden_size});
-  for (int64_t first = 0; first < n; first += kLossChunk) {
-    int64_t count = std::min(kLossChunk, n - first);
+  const int64_t chunk = loss_chunk(model);
+  for (int64_t first = 0; first < n; first += chunk) {
+    int64_t count = std::min(chunk, n - first);
     size_t inner = scratch.mark();
     Tensor x = scratch.take(model.activation_dtype(), {count, model.config.hidden_size}),
            logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});

@@ -4,7 +4,7 @@
 
 namespace loraine {
 
-inline constexpr int64_t kLossChunk = 256;  // rows of logits at a time
+int64_t loss_chunk(const Model& model);  // rows of logits at a time
 
 struct LossSums {
   double loss = 0;      // sum of −log p over labelled rows
