@@ -3,6 +3,7 @@
 #include <span>
 
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/bf16_product.h"
 #include "loraine/kernels/library_product.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
@@ -19,12 +20,19 @@ constexpr int64_t kTileM = 256, kTileN = kTileColumns;  // multiples of oneDNN's
 
 int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
 
-// Rows of a tile: fewer where whole ones would leave most threads without work. A matter of the shape alone, not of the threads there are.
-int64_t tile_rows(int64_t M, int64_t N) {
-  constexpr int64_t kEnoughTiles = 8, kFewest = 128;
-  int64_t rows = kTileM;
-  while (rows > kFewest && pieces(M, rows) * pieces(N, kTileN) < kEnoughTiles) rows /= 2;
-  return rows;
+// The tile of a product: smaller where whole ones would leave most threads without work. A matter of the shape and the type alone, not of
+// the threads there are. The bf16 kernel lays w out anew for every tile, so its tiles are high, and get narrow before they get low.
+struct Tile {
+  int64_t rows, columns;
+};
+constexpr int64_t kEnoughTiles = 8, kFewestRows = 128;
+
+Tile tile_of(int64_t M, int64_t N, bool bf16_kernel) {
+  Tile tile{bf16_kernel ? 2 * kTileM : kTileM, kTileN};
+  auto few = [&] { return pieces(M, tile.rows) * pieces(N, tile.columns) < kEnoughTiles; };
+  if (bf16_kernel && few()) tile.columns /= 2;
+  while (tile.rows > kFewestRows && few()) tile.rows /= 2;
+  return tile;
 }
 
 // Scratch of one thread that grows to what a tile needs.
@@ -126,13 +134,16 @@ struct Job {
 void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
   int64_t columns = 0;
   for (const Job& job : jobs) columns += pieces(job.y.cols(), kTileN) * kTileN;
-  const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, columns), tiles_m = pieces(M, rows);
-  parallel_for(tiles_m * (columns / kTileN), [&](int64_t i) {
-    const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
-    int64_t n0 = i / tiles_m * kTileN;
+  const int64_t M = jobs[0].y.rows();
+  const Tile tile = tile_of(M, columns, has_bf16_kernel() && jobs[0].terms[0].x.dtype == Dtype::BF16);
+  const int64_t tiles_m = pieces(M, tile.rows);
+  parallel_for(tiles_m * (columns / tile.columns), [&](int64_t i) {
+    const int64_t m0 = i % tiles_m * tile.rows, m = std::min(tile.rows, M - m0);
+    int64_t n0 = i / tiles_m * tile.columns;
     const Job* job = jobs.data();
-    for (; n0 >= job->y.cols(); ++job) n0 -= pieces(job->y.cols(), kTileN) * kTileN;
-    const int64_t n = std::min(kTileN, job->y.cols() - n0);
+    for (; n0 >= pieces(job->y.cols(), kTileN) * kTileN; ++job) n0 -= pieces(job->y.cols(), kTileN) * kTileN;
+    const int64_t n = std::min(tile.columns, job->y.cols() - n0);
+    if (n <= 0) return;  // half a tile that the last one of its y does not need
     float keep = beta;
     for (const Term& term : job->terms) {
       product_tile(job->y.row_range(m0, m).col_range(n0, n), rows_of(term.x, t.x_t, m0, m), rows_of(term.w, !t.w_t, n0, n), t, alpha, keep);
