@@ -14,10 +14,10 @@
 #include <memory>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
-#include "loraine/cli/open_text.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"

@@ -7,6 +7,7 @@ namespace loraine {
 
 int run_train(const std::vector<std::string>& args);
 int run_chat(const std::vector<std::string>& args);
+int run_eval(const std::vector<std::string>& args);
 int run_export(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);
 int run_trace(const std::vector<std::string>& args);
