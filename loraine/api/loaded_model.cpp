@@ -38,14 +38,7 @@ void load_adapters(LoadedModel& loaded) {
     std::string path = equals == std::string::npos ? item : item.substr(equals + 1);
     while (path.size() > 1 && path.back() == '/') path.pop_back();
     const std::string name = equals == std::string::npos ? path.substr(path.find_last_of('/') + 1) : item.substr(0, equals);
-    if (name.empty() || name == "all" || name == "base" || loaded.adapters.count(name))
-      throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
-                  "give each a name of its own: name=path,other=path");
-    LoraConfig lora;
-    AdapterSet& set = loaded.adapters[name] = load_adapter(loaded.model.sites(), path, false, &lora);
-    set.name = name;
-    loaded.adapter_names.push_back(name);
-    warn(loaded, base_mismatch(lora, path, loaded.config.model_name_or_path), ErrorKind::usage);
+    const AdapterSet& set = loaded.add_adapter(name, path);
     if (equals == std::string::npos) unnamed.push_back(&set);
     if (!loaded.adapter) loaded.adapter = &set;
   }
@@ -64,6 +57,26 @@ const AdapterSet* LoadedModel::find(const std::string& name) const {
   throw Error(ErrorKind::usage, "no adapter is called '" + name + "'",
               adapter_names.empty() ? "none is loaded; give them as adapter_name_or_path: name=path,other=path"
                                     : fmt::format("there are: base, {}", fmt::join(adapter_names, ", ")));
+}
+
+AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string& path) {
+  if (name.empty() || name == "all" || name == "base" || adapters.count(name))
+    throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
+                "give each a name of its own: name=path,other=path");
+  LoraConfig lora;
+  AdapterSet set = loraine::load_adapter(model.sites(), path, false, &lora);
+  set.name = name;
+  warn(*this, base_mismatch(lora, path, config.model_name_or_path), ErrorKind::usage);
+  adapter_names.push_back(name);
+  return adapters[name] = std::move(set);
+}
+
+void LoadedModel::remove_adapter(const std::string& name) {
+  const AdapterSet* set = find(name);
+  if (!set) throw Error(ErrorKind::usage, "the base cannot be unloaded");
+  if (adapter == set) adapter = nullptr;
+  std::erase(adapter_names, name);
+  adapters.erase(name);
 }
 
 int64_t LoadedModel::widest_adapter() const {

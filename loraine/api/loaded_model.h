@@ -28,9 +28,11 @@ struct LoadedModel {
   std::vector<int32_t> stop_ids;  // what ends an answer
   std::vector<std::pair<ErrorKind, std::string>> warnings;
 
-  const AdapterSet* find(const std::string& name) const;  // "base": nullptr; usage with the names there are
-  int64_t widest_adapter() const;                         // columns of its A at one site, for the engine
-  std::vector<int32_t> prompt_ids(const Conversation& conversation) const;  // of a conversation that ends with a question
+  const AdapterSet* find(const std::string& name) const;                                // "base": nullptr; usage with the names there are
+  AdapterSet& add_adapter(const std::string& name, const std::string& path);            // usage when the name is taken
+  void remove_adapter(const std::string& name);                                         // the base is on when it was the one that is on
+  int64_t widest_adapter() const;                                                       // columns of its A at one site, for the engine
+  std::vector<int32_t> prompt_ids(const Conversation& conversation) const;              // of a conversation that ends with a question
   Example answered(const Conversation& conversation, const std::string& answer) const;  // the answer is labelled, the prompt is not
 };
 
