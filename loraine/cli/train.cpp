@@ -81,6 +81,7 @@ void check_dropped(const TrainConfig& c, const DataSplit& data) {
 }  // namespace
 
 int run_train(const std::vector<std::string>& args) {
+  if (only_evaluates(args)) return run_eval(args);
   TrainInput input;
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;

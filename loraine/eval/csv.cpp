@@ -12,7 +12,8 @@ std::vector<CsvRow> read_csv(std::string_view text, const std::string& file) {
   int64_t line = 1;
   size_t at = text.starts_with("\xef\xbb\xbf") ? 3 : 0;
   const auto fail = [&](int64_t where, const char* what) {
-    throw Error(ErrorKind::bad_data, fmt::format("{}, line {}: {}", file, where, what), "write a quote inside a quoted field as two quotes");
+    throw Error(ErrorKind::bad_data, fmt::format("{}, line {}: {}", file, where, what),
+                "write a quote inside a quoted field as two quotes");
   };
   while (at < text.size()) {
     CsvRow row;

@@ -53,8 +53,7 @@ EvalResult evaluate_one(const Subject& subject, const std::string& name, const E
   if (!input.texts.empty())
     measure_perplexity(subject, input.texts, window, eval.ppl_stride.value_or(std::max<int64_t>(window / 2, 1)), batch, result);
   if (input.exam)
-    take_exam(subject, *input.exam,
-              {eval.n_shot, eval.batch_size, eval.lang, static_cast<uint64_t>(subject.loaded.config.seed)}, result);
+    take_exam(subject, *input.exam, {eval.n_shot, eval.batch_size, eval.lang, static_cast<uint64_t>(subject.loaded.config.seed)}, result);
   if (!input.choices.empty()) answer_choices(subject, input.choices, batch, result);
   if (!input.matches.empty()) answer_matches(subject, input.matches, result);
   check_mapped_files();
@@ -70,7 +69,8 @@ EvalResult evaluate_one(const Subject& subject, const std::string& name, const E
 std::vector<Option> options_of(EvalConfig& c) {
   const Limits at_least_one{.lowest = 1};
   return {
-      {"predict_with_generate", "evaluation", &c.predict_with_generate, "answer the data set's questions and score the answers: BLEU-4, ROUGE"},
+      {"predict_with_generate", "evaluation", &c.predict_with_generate,
+       "answer the data set's questions and score the answers: BLEU-4, ROUGE"},
       {"do_predict", "evaluation", &c.do_predict, "the same"},
       {"task", "evaluation", &c.task, "examination: mmlu_test, ceval_validation, cmmlu_test, …"},
       {"task_dir", "evaluation", &c.task_dir, "folder with mmlu/, ceval/ or cmmlu/: mapping.json and the published CSV files"},
@@ -92,7 +92,8 @@ void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
   if (c.model_name_or_path.empty())
     refuse("model_name_or_path is not given", "give the folder of the base model: --model_name_or_path DIR");
   const bool set = !split_list(c.eval_dataset).empty();
-  if (!set && generates(eval)) refuse("predict_with_generate needs questions, and eval_dataset is not given", "name a set: --eval_dataset NAME");
+  if (!set && generates(eval))
+    refuse("predict_with_generate needs questions, and eval_dataset is not given", "name a set: --eval_dataset NAME");
   if (!set && !given(eval.task) && !given(eval.ppl_file) && !given(eval.choice_file) && !given(eval.match_file))
     refuse("there is nothing to evaluate", "give eval_dataset, task, ppl_file, choice_file or match_file");
   if (eval.compare && split_list(c.adapter_name_or_path).empty())

@@ -42,8 +42,8 @@ EvalInput read_eval_input(LoadedModel& loaded, const EvalConfig& eval);
 
 using EvalProgress = std::function<void(const std::string& model, const std::string& what, int64_t done, int64_t total)>;
 
-// Without compare: the model with the adapters that are on. With it: base, each adapter alone, and the adapters merged into the weights (which
-// changes loaded.model).
+// Without compare: the model with the adapters that are on. With it: base, each adapter alone, and the adapters merged into the weights
+// (which changes loaded.model).
 std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& eval, const EvalInput& input, const EvalProgress& progress);
 
 // eval_results.json (the last model's figures, their intervals) and the files of its answers; with several models also eval_comparison.json

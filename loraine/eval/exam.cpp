@@ -19,8 +19,8 @@ namespace fs = std::filesystem;
 
 struct Layout {
   const char* name;
-  const char* folders[3];   // of test, validation, train
-  const char* suffixes[3];  // behind the subject's name
+  const char* folders[3];            // of test, validation, train
+  const char* suffixes[3];           // behind the subject's name
   std::vector<std::string> columns;  // question, A, B, C, D, answer, where the files have a heading
 };
 
@@ -181,7 +181,8 @@ void take_exam(const Subject& subject, const Exam& exam, const ExamOptions& opti
     const auto category = std::ranges::find(figures, one.category, &Figure::name);
     if (category == figures.end())
       throw Error(ErrorKind::bad_data, fmt::format("mapping.json: the category of `{}` is `{}`, expected STEM, Social Sciences, Humanities "
-                                                   "or Other", one.id, one.category));
+                                                   "or Other",
+                                                   one.id, one.category));
     answers[one.id] = OrderedJson::object();
     for (size_t i = 0; i < one.questions.size(); ++i, ++next) {
       answers[one.id][std::to_string(i)] = std::string(1, outputs[next]);

@@ -36,12 +36,12 @@ struct ExamOptions {
   uint64_t seed = 42;
 };
 
-// Question with its examples as the conversation that is asked; the last message is the question. Examples are drawn anew for each question, with
-// the orders that LLaMA-Factory's shuffle has for this seed.
+// Question with its examples as the conversation that is asked; the last message is the question. Examples are drawn anew for each
+// question, with the orders that LLaMA-Factory's shuffle has for this seed.
 std::vector<std::vector<Conversation>> exam_conversations(const Exam& exam, const ExamOptions& options);
 
-// Adds TASK_Average and TASK_CATEGORY in percent, and results.json and results.log as LLaMA-Factory writes them. The answer is the likeliest of
-// the tokens A, B, C, D behind the prompt.
+// Adds TASK_Average and TASK_CATEGORY in percent, and results.json and results.log as LLaMA-Factory writes them. The answer is the
+// likeliest of the tokens A, B, C, D behind the prompt.
 void take_exam(const Subject& subject, const Exam& exam, const ExamOptions& options, EvalResult& result);
 
 }  // namespace loraine

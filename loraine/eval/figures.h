@@ -1,4 +1,5 @@
-// Figures with confidence intervals: what evaluation hands back, and the tables that compare models. Used by the files of eval/ and cli/eval.
+// Figures with confidence intervals: what evaluation hands back, and the tables that compare models. Used by the files of eval/ and
+// cli/eval.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <optional>

@@ -39,8 +39,9 @@ void predict(const Subject& subject, const std::vector<Prompt>& prompts, EvalRes
     one.add(scores.rouge_1);
     two.add(scores.rouge_2);
     l.add(scores.rouge_l);
-    lines += python_json(nlohmann::ordered_json{{"prompt", tokenizer.decode(prompts[i].input_ids)}, {"predict", answers[i]}, {"label", label}}) +
-             "\n";
+    lines +=
+        python_json(nlohmann::ordered_json{{"prompt", tokenizer.decode(prompts[i].input_ids)}, {"predict", answers[i]}, {"label", label}}) +
+        "\n";
   }
   for (Figure* figure : {&bleu, &one, &two, &l}) add_figure(result, std::move(*figure));
   result.files.emplace_back("generated_predictions.jsonl", lines);

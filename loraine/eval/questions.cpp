@@ -118,7 +118,8 @@ void answer_matches(const Subject& subject, const std::vector<MatchQuestion>& qu
   GenerateOptions options = generate_options(subject.loaded);
   options.do_sample = false;
   const std::vector<std::string> answers = generate_answers(subject, prompts, options, "exact match");
-  Figure exact{.name = "exact_match", .scale = 100, .proportion = true}, loose{.name = "exact_match_loose", .scale = 100, .proportion = true};
+  Figure exact{.name = "exact_match", .scale = 100, .proportion = true},
+      loose{.name = "exact_match_loose", .scale = 100, .proportion = true};
   std::string lines;
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto any = [&](const auto& same) { return std::ranges::any_of(questions[i].answers, same) ? 1.0 : 0.0; };

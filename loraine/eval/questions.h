@@ -27,8 +27,8 @@ struct MatchQuestion {
 // Rows: {"question", "answer": text or list of texts, "system" (may be absent)}.
 std::vector<MatchQuestion> read_match_questions(const std::string& file);
 
-// Adds exact_match (equal once blanks around are off) and exact_match_loose (small letters, blanks squeezed, marks at the end off), in percent,
-// and match_predictions.jsonl. Answers are greedy, whatever do_sample says.
+// Adds exact_match (equal once blanks around are off) and exact_match_loose (small letters, blanks squeezed, marks at the end off), in
+// percent, and match_predictions.jsonl. Answers are greedy, whatever do_sample says.
 void answer_matches(const Subject& subject, const std::vector<MatchQuestion>& questions, EvalResult& result);
 
 std::string loose_text(const std::string& text);

@@ -26,7 +26,8 @@ double percent(double share) {  // round(100 x, 4) as Python rounds: the decimal
 
 bool closes_quote(char32_t c) { return c == U'”' || c == U'’'; }
 
-// Ends of sentences become new lines. Words stand apart, so of rouge_chinese's rules two can hold: a mark and what follows it, and six dots.
+// Ends of sentences become new lines. Words stand apart, so of rouge_chinese's rules two can hold: a mark and what follows it, and six
+// dots.
 std::u32string with_sentence_ends(const std::u32string& text) {
   std::u32string marked, dotted;
   for (size_t at = 0; at < text.size();) {
@@ -80,7 +81,8 @@ double f_score(size_t overlap, size_t predicted, size_t reference) {
 
 std::set<Words> n_grams(const Words& words, size_t n) {
   std::set<Words> grams;
-  for (size_t i = 0; i + n <= words.size(); ++i) grams.emplace(words.begin() + static_cast<ptrdiff_t>(i), words.begin() + static_cast<ptrdiff_t>(i + n));
+  for (size_t i = 0; i + n <= words.size(); ++i)
+    grams.emplace(words.begin() + static_cast<ptrdiff_t>(i), words.begin() + static_cast<ptrdiff_t>(i + n));
   return grams;
 }
 
@@ -93,8 +95,7 @@ double rouge_n(const Words& predicted, const Words& reference, size_t n) {
 double rouge_l(const Words& predicted, const Words& reference) {
   std::vector<size_t> before(predicted.size() + 1), now(predicted.size() + 1);
   for (const std::u32string& word : reference) {
-    for (size_t j = 1; j <= predicted.size(); ++j)
-      now[j] = word == predicted[j - 1] ? before[j - 1] + 1 : std::max(before[j], now[j - 1]);
+    for (size_t j = 1; j <= predicted.size(); ++j) now[j] = word == predicted[j - 1] ? before[j - 1] + 1 : std::max(before[j], now[j - 1]);
     std::swap(before, now);
   }
   return f_score(before.back(), predicted.size(), reference.size());

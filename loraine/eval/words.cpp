@@ -13,7 +13,9 @@ bool is_han(char32_t c) { return c >= 0x4E00 && c <= 0x9FD5; }
 bool is_alphanumeric(char32_t c) { return (c >= U'0' && c <= U'9') || (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z'); }
 bool is_digit(char32_t c) { return c >= U'0' && c <= U'9'; }
 // What jieba takes together as a block before it looks for words in it.
-bool in_block(char32_t c) { return is_han(c) || is_alphanumeric(c) || std::u32string_view(U"+#&._%-").find(c) != std::u32string_view::npos; }
+bool in_block(char32_t c) {
+  return is_han(c) || is_alphanumeric(c) || std::u32string_view(U"+#&._%-").find(c) != std::u32string_view::npos;
+}
 
 // The entries of jieba's dictionary without a Chinese character.
 constexpr std::array<std::u32string_view, 5> kLatinEntries = {U"AT&T", U"c#", U"C#", U"c++", U"C++"};
