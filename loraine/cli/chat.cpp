@@ -16,11 +16,11 @@
 #include <memory>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/named_adapters.h"
-#include "loraine/cli/open_text.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/side_by_side.h"
 #include "loraine/cli/template_files.h"
@@ -146,31 +146,15 @@ void load_adapters(Chat& chat) {
 
 // Ids of the conversation so far, up to where the answer begins.
 std::vector<int32_t> prompt_ids(const Chat& chat) {
-  if (chat.named) {
-    Conversation conversation;
-    conversation.system = chat.system;
-    for (const auto& message : chat.history)
-      conversation.messages.push_back({message["role"] == "user" ? Role::user : Role::assistant, message["content"].get<std::string>()});
-    conversation.messages.push_back({Role::assistant, ""});
-    EncodeOptions options;
-    options.enable_thinking = chat.config.enable_thinking;
-    options.split_special_tokens = chat.config.split_special_tokens;
-    std::vector<int32_t> ids;
-    const std::vector<Turn> turns = encode_turns(*chat.named, *chat.text.tokenizer, chat.special, conversation, options);
-    for (size_t i = 0; i < turns.size(); ++i) {
-      ids.insert(ids.end(), turns[i].source.begin(), turns[i].source.end());
-      if (i + 1 < turns.size()) ids.insert(ids.end(), turns[i].target.begin(), turns[i].target.end());
-    }
-    return ids;
-  }
-  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
-  if (!chat.system.empty()) messages.push_back({{"role", "system"}, {"content", chat.system}});
-  for (const auto& message : chat.history) messages.push_back(message);
-  nlohmann::ordered_json kwargs = {{"add_generation_prompt", true}};
-  if (chat.config.enable_thinking) kwargs["enable_thinking"] = *chat.config.enable_thinking;
-  const Tokenizer& tokenizer = *chat.text.tokenizer;
-  if (!chat.config.split_special_tokens) return tokenizer.encode(chat.text.chat_template->render(messages, kwargs).text);
-  return tokenizer.encode_guarded(chat.text.chat_template->render(guarded_messages(messages, tokenizer), kwargs).text);
+  Conversation conversation;
+  conversation.system = chat.system;
+  for (const auto& message : chat.history)
+    conversation.messages.push_back({message["role"] == "user" ? Role::user : Role::assistant, message["content"].get<std::string>()});
+  EncodeOptions options;
+  options.enable_thinking = chat.config.enable_thinking;
+  options.split_special_tokens = chat.config.split_special_tokens;
+  if (chat.named) return encode_prompt(*chat.named, *chat.text.tokenizer, chat.special, conversation, options);
+  return encode_prompt(*chat.text.chat_template, *chat.text.tokenizer, conversation, "", options);
 }
 
 void answer(Chat& chat, const std::string& question) {

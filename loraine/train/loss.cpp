@@ -57,13 +57,15 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   sums.labels = n;
   size_t i = 0;
   for (const Sequence& sequence : batch.sequences) {
-    int64_t right = 0, all = 0;
-    for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++all) {
+    SequenceLoss one;
+    for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++one.labels) {
       sums.loss += losses[i];
-      right += correct[i];
+      one.loss += losses[i];
+      one.right += correct[i];
     }
-    if (all) sums.accuracy += static_cast<double>(right) / static_cast<double>(all);
+    if (one.labels) sums.accuracy += static_cast<double>(one.right) / static_cast<double>(one.labels);
     ++sums.sequences;
+    sums.by_sequence.push_back(one);
   }
   return sums;
 }

@@ -1,16 +1,24 @@
 // Loss over trained tokens only, in chunks: full logits of a batch exist nowhere. Called by the step loop and by evaluation.
 #pragma once
+#include <vector>
+
 #include "loraine/model/decoder.h"
 
 namespace loraine {
 
 int64_t loss_chunk(const Model& model);  // rows of logits at a time
 
+struct SequenceLoss {
+  double loss = 0;  // sum of −log p over its labelled rows
+  int64_t labels = 0, right = 0;
+};
+
 struct LossSums {
   double loss = 0;      // sum of −log p over labelled rows
   int64_t labels = 0;   // labelled rows (shifted)
   double accuracy = 0;  // sum over sequences of the share of labels predicted right
   int64_t sequences = 0;
+  std::vector<SequenceLoss> by_sequence;
 };
 
 size_t loss_scratch_bytes(const Model& model, int64_t rows);

@@ -8,6 +8,7 @@
 #include "loraine/data/example.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/kernels/elementwise.h"
+#include "loraine/train/evaluate.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/run.h"
 
@@ -42,25 +43,14 @@ void check_moments(Run& run) {
 
 OrderedJson evaluate(Run& run) {
   const std::vector<Example>& examples = run.input.data.eval.examples;
-  double begin = seconds_now(), loss = 0, accuracy = 0;
-  int64_t batches = 0, sequences = 0, n = static_cast<int64_t>(examples.size());
-  run.pass.training = false;
-  for (int64_t first = 0; first < n; first += run.config.per_device_eval_batch_size, ++batches) {
-    Batch batch = batch_of(examples, nullptr, first, run.config.per_device_eval_batch_size);
-    decoder_forward(run.ctx, run.model, batch, run.pass);
-    LossSums sums =
-        loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0, *run.scratch);
-    if (sums.labels) loss += sums.loss / static_cast<double>(sums.labels);
-    accuracy += sums.accuracy;
-    sequences += sums.sequences;
-  }
-  run.pass.training = true;
+  const double begin = seconds_now();
+  const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, run.config.per_device_eval_batch_size, run.pass);
   check_mapped_files();
-  if (!std::isfinite(loss))
+  if (!std::isfinite(sums.loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
-  OrderedJson metrics = {{"eval_loss", loss / static_cast<double>(batches)}};
-  if (run.config.compute_accuracy) metrics["eval_accuracy"] = accuracy / static_cast<double>(sequences);
-  add_speed(metrics, "eval", seconds_now() - begin, n, batches);
+  OrderedJson metrics = {{"eval_loss", sums.loss}};
+  if (run.config.compute_accuracy) metrics["eval_accuracy"] = sums.accuracy;
+  add_speed(metrics, "eval", seconds_now() - begin, static_cast<int64_t>(examples.size()), static_cast<int64_t>(sums.batch_losses.size()));
   return metrics;
 }
 
