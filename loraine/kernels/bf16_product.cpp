@@ -107,10 +107,10 @@ struct Rows {  // of x: pair p of row r begins at data + r · row + p · pair
   int64_t row, pair;
 };
 
-struct Strip {  // a strip of columns and a piece of K
+struct Strip {        // a strip of columns and a piece of K
   const uint32_t* w;  // [pairs, vectors · 16]
   int64_t pairs;
-  bool odd;  // the last pair of x has one element only
+  bool odd;     // the last pair of x has one element only
   float* sums;  // [m, vectors · 16]: of the pieces before, and for the next one
   bool first, last;
   char* y;  // where it ends up: F32 or BF16
@@ -155,8 +155,7 @@ LORAINE_BF16 void rows_of_strip(const Strip& s, const Rows& x, int64_t m) {
   if (s.odd)
     for (int r = 0; r < kRows; ++r) {
       const __m512i a = _mm512_set1_epi32(from[r * row]);
-      for (int v = 0; v < kVectors; ++v)
-        sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)a, (__m512bh)_mm512_loadu_si512(w + v * kLanes));
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)a, (__m512bh)_mm512_loadu_si512(w + v * kLanes));
     }
   if (!s.last) {
     for (int r = 0; r < kRows; ++r)
@@ -220,9 +219,18 @@ void tile_product(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, b
       uint32_t* w_pairs = packed + n * pairs;
       if (w_t) pair_columns(w_pairs, width, w_data + n * w.row_stride + k, w.row_stride, deep, own);
       else pair_rows(w_pairs, width, w_data + k * w.row_stride + n, w.row_stride, deep, own);
-      strips[count] = {w_pairs, pairs, !x_t && deep % 2 == 1, apart ? sums + n * M : nullptr, !apart || k == 0, !apart || last,
-                       static_cast<char*>(y.data) + n * static_cast<int64_t>(size_of(y.dtype)), y_f32, add || (y_f32 && k > 0), y.row_stride,
-                       own, alpha};
+      strips[count] = {w_pairs,
+                       pairs,
+                       !x_t && deep % 2 == 1,
+                       apart ? sums + n * M : nullptr,
+                       !apart || k == 0,
+                       !apart || last,
+                       static_cast<char*>(y.data) + n * static_cast<int64_t>(size_of(y.dtype)),
+                       y_f32,
+                       add || (y_f32 && k > 0),
+                       y.row_stride,
+                       own,
+                       alpha};
       n += width;
     }
     Rows rows{x_data + k, x.row_stride, 2};
