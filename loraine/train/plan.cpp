@@ -97,7 +97,7 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
   if (run.config.save_strategy != "no") to_come += run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come +=
-      static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, kLossChunk), model.hidden_size, model.vocab_size,
+      static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
                                                           run.model.head.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
   int64_t longest = 0;
   for (const Example& e : run.input.data.train.examples) longest = std::max(longest, static_cast<int64_t>(e.input_ids.size()));
