@@ -54,6 +54,8 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          "linear layers that get an adapter: names, comma separated, `all`, or a regular expression", kCommaList});
   visit({"use_rslora", "method", &c.use_rslora, "scale by alpha / sqrt(r)"});
   visit({"init_lora_weights", "method", &c.init_lora_weights, "how A starts; B starts at zero", one_of({"true", "gaussian"})});
+  visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same", at_least(0)});
+  visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
   visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
   visit({"early_stopping_steps", "method", &c.early_stopping_steps, "stop after this many evaluations without a gain", at_least(1)});

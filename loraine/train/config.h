@@ -41,6 +41,8 @@ struct TrainConfig {
   std::string lora_target = "all";  // comma list of names, `all`, or a regular expression
   bool use_rslora = false;
   std::string init_lora_weights = "true";  // true, gaussian
+  std::optional<double> loraplus_lr_ratio;  // null: B learns as fast as A
+  double loraplus_lr_embedding = 1e-6;
   bool create_new_adapter = false;
   bool disable_shuffling = false;
   std::optional<int64_t> early_stopping_steps;  // evaluations without gain

@@ -196,8 +196,6 @@ const std::vector<OtherKey>& other_keys() {
       {"oft_rank", false, "0"},
       {"oft_block_size", false, "32"},
       {"oft_target", false, "\"all\""},
-      {"loraplus_lr_ratio", true, "null"},
-      {"loraplus_lr_embedding", false, "1e-06"},
       {"use_dora", true, "false"},
       {"pissa_init", true, "false"},
       {"pissa_iter", false, "16"},

@@ -11,6 +11,7 @@
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
+#include "loraine/train/loraplus.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
@@ -178,6 +179,9 @@ void attach(Run& run) {
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
   run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
+  if (c.loraplus_lr_ratio)
+    run.optimizer->set_rate_factors(
+        loraplus_factors(run.optimizer->parameters(), {*c.loraplus_lr_ratio, c.loraplus_lr_embedding, c.learning_rate}));
 }
 
 void plan(Run& run) {
