@@ -129,7 +129,7 @@ void load_adapters(Chat& chat) {
       throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them",
                   "give each a name of its own: name=path,other=path");
     LoraConfig lora;
-    AdapterSet& set = chat.adapters[name] = load_adapter(chat.model.sites(), path, false, &lora);
+    AdapterSet& set = chat.adapters[name] = load_adapter(chat.model.sites(), path, &lora);
     set.name = name;
     input_warning(base_mismatch(lora, path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
     if (equals == std::string::npos) unnamed.push_back(&set);

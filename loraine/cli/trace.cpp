@@ -67,13 +67,14 @@ Batch to_batch(const TraceInput& in, int64_t vocab, std::vector<int64_t>& from, 
 }
 
 // One adapter, or several that are on together, as if merged in turn.
-AdapterSet open_adapters(const Model& model, const std::vector<std::string>& folders, bool gradients) {
-  if (folders.size() == 1) return load_adapter(model.sites(), folders[0], true);
+AdapterSet open_adapters(Model& model, const std::vector<std::string>& folders, bool gradients) {
+  if (folders.size() == 1 && gradients) return load_adapter_to_train(model.sites_to_change(), folders[0], nullptr, false);
+  if (folders.size() == 1) return load_adapter(model.sites(), folders[0]);
   if (gradients || folders.empty())
     throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path names {} adapters, and gradients are those of one", folders.size()),
                 "merge the earlier ones with loraine export, or leave gradients out");
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(load_adapter(model.sites(), folder, false));
+  for (const std::string& folder : folders) sets.push_back(load_adapter(model.sites(), folder));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
   return combine_adapters(all, model.sites());
@@ -139,6 +140,7 @@ int run_trace(const std::vector<std::string>& args) {
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
     if (gradients && adapted) {
       decoder_backward(ctx, model, batch, pass, adapter, d);
+      adapter.finish_gradients(ctx);
       for (const Parameter& p : adapter.parameters()) out.push_back({"grad." + p.name, p.gradient});
     }
   }

@@ -48,7 +48,7 @@ struct Pass {
   KvCache* cache = nullptr;
   std::vector<const AdapterSet*> adapters;
   Arena* scratch = nullptr;
-  bool training = false;  // dropout on, activations kept
+  bool training = false;      // dropout on, activations kept
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.
