@@ -61,6 +61,7 @@ methods = {  # name: (the keys that choose it, the folder of its adapter inside 
     "dora with dropout": ("use_dora=true lora_dropout=0.1", ""),
     "dora over pissa": ("use_dora=true pissa_init=true pissa_iter=-1", ""),
     "adalora": ("use_adalora=true init_r=6 target_r=3 tinit=2 tfinal=4 deltaT=2", ""),
+    "neftune": ("neftune_noise_alpha=5", ""),
 }
 
 

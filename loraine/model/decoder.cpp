@@ -9,12 +9,15 @@
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/matmul.h"
+#include "loraine/kernels/noise.h"
 #include "loraine/kernels/rms_norm.h"
 #include "loraine/kernels/rope.h"
 #include "loraine/kernels/swiglu.h"
 
 namespace loraine {
 namespace {
+
+constexpr uint64_t kEmbeddingNoise = uint64_t{1} << 40;  // a place of its own beside the sites of dropout
 
 Tensor vector_view(const std::vector<float>& v) {
   return Tensor(const_cast<float*>(v.data()), Dtype::F32, {static_cast<int64_t>(v.size())});
@@ -305,6 +308,7 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
   Activations& all = *pass.activations;
   int64_t rows = batch.rows();
   embedding(ctx, all.blocks[0].x.row_range(0, rows), model.embedding, batch.tokens);
+  if (pass.training && pass.embedding_noise > 0) add_noise(ctx, all.blocks[0].x.row_range(0, rows), pass.embedding_noise, kEmbeddingNoise);
   for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
     bool last = layer + 1 == model.config.num_hidden_layers;
     Tensor next = last ? all.x_last : all.blocks[all.training ? static_cast<size_t>(layer) + 1 : 0].x;

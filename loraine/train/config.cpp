@@ -80,6 +80,7 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"beta1", "method", &c.beta1, "AdaLoRA: decay of the mean importance", between(0, 1)});
   visit({"beta2", "method", &c.beta2, "AdaLoRA: decay of its mean deviation", between(0, 1)});
   visit({"orth_reg_weight", "method", &c.orth_reg_weight, "AdaLoRA: weight of the penalty that keeps A and B orthogonal", at_least(0)});
+  visit({"neftune_noise_alpha", "method", &c.neftune_noise_alpha, "NEFTune: uniform noise on the embeddings while training", at_least(0)});
   visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same", at_least(0)});
   visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});

@@ -106,7 +106,6 @@ const std::vector<OtherKey>& other_keys() {
       {"use_liger_kernel", false, "false"},
       {"liger_kernel_config", false, "null"},
       {"use_cache", false, "false"},
-      {"neftune_noise_alpha", true, "null"},
       {"torch_empty_cache_steps", false, "null"},
       {"auto_find_batch_size", true, "false"},
       {"logging_strategy", true, "\"steps\""},

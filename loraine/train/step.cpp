@@ -100,6 +100,9 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
     int64_t longest = 0;
     for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
     const int64_t padded_length = (longest + 7) / 8 * 8;  // as LLaMA-Factory pads a batch
+    if (c.neftune_noise_alpha)
+      run.pass.embedding_noise =
+          static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(padded_length * run.model.config.hidden_size)));
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
                                            static_cast<float>(1 / divisor), *run.scratch);

@@ -14,7 +14,7 @@ adalora = dict(use_adalora="true", init_r=4, target_r=1, tinit=1, tfinal=3, delt
 methods = {
     "dora": dict(use_dora="true"), "dora_dropout": dict(use_dora="true", lora_dropout=0.2), "adalora": adalora,
     "pissa": dict(pissa_init="true"), "olora": dict(init_lora_weights="olora"), "loraplus": dict(loraplus_lr_ratio=8),
-    "orthogonal": dict(init_lora_weights="orthogonal"),
+    "neftune": dict(neftune_noise_alpha=5), "orthogonal": dict(init_lora_weights="orthogonal"),
 }
 
 
