@@ -65,12 +65,13 @@ methods = {  # name: (the keys that choose it, the folder of its adapter inside 
 }
 
 
-def check_methods(work, base, ids, arguments):
+def check_methods(work, base, ids, arguments, names=methods):
     """Each method trains, and PEFT, the program and the merged model give the same logits with its adapter."""
-    for name, (keys, inside) in methods.items():
-        out = work / name.replace(" ", "_")
+    for name in names:
+        keys, inside = methods[name]
+        out = work / base.name / name.replace(" ", "_")
         words = [word for word in re.split(r" (?=\w+=)", keys)]
-        loraine("train", *words, *arguments, "--output_dir", out)
+        loraine("train", *words, *arguments, "--model_name_or_path", base, "--output_dir", out)
         theirs = peft.PeftModel.from_pretrained(load(base), out / inside).eval()
         ours = trace(work, base, out / inside, ids)["logits"]
         loraine("export", "--model_name_or_path", base, "--adapter_name_or_path", out / inside, "--export_dir", out / "merged")
@@ -111,9 +112,17 @@ def main(work):
         check("adapter trained by loraine, loaded by PEFT: logits", (ours["logits"] - theirs(ids).logits).abs().max().item(), 1e-4)
     check("  and it does move the logits (1 / largest change)", 1 / max(moved, 1e-9), 1e3)
 
-    check_methods(work, base, ids, ["--stage", "sft", "--do_train", "true", "--finetuning_type", "lora", "--model_name_or_path", base, "--dataset", "rows",
-                                    "--dataset_dir", data, "--lora_rank", 4, "--learning_rate", "1e-2", "--per_device_train_batch_size", 4,
-                                    "--num_train_epochs", 3, "--logging_steps", 1])
+    common = ["--stage", "sft", "--do_train", "true", "--finetuning_type", "lora", "--dataset", "rows", "--dataset_dir", data, "--lora_rank", 4,
+              "--learning_rate", "1e-2", "--per_device_train_batch_size", 4, "--num_train_epochs", 3, "--logging_steps", 1]
+    check_methods(work, base, ids, common)
+    biased = work / "with_biases"
+    with_biases = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**config.to_dict() | dict(model_type="qwen2", architectures=None)))
+    for name, parameter in with_biases.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    with_biases.save_pretrained(biased)
+    print("a base with biases (qwen2)")
+    check_methods(work, biased, ids, common, ["dora", "dora with dropout", "dora over pissa", "olora", "adalora"])
 
     model = peft.get_peft_model(load(base), peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
