@@ -1,5 +1,5 @@
-// AdaLoRA (Zhang et al. 2023): y = W x + s B (E ∘ A) dropout(x), E one number per rank, s = alpha / (init_r + 1e-5). E ∘ A is kept beside A, so
-// that the products are LoRA's. Which ranks live, rank_budget decides.
+// AdaLoRA (Zhang et al. 2023): y = W x + s B (E ∘ A) dropout(x), E one number per rank, s = alpha / (init_r + 1e-5). E ∘ A is kept beside
+// A, so that the products are LoRA's. Which ranks live, rank_budget decides.
 #pragma once
 #include "loraine/adapters/lora.h"
 

@@ -21,7 +21,8 @@ AdapterSet one_site(uint32_t seed) {
   AdapterSet set;
   auto adapter = std::make_unique<AdaLora>(kIn, one_part(), 0.0f, 0, true);
   for (const AdaLora::Triplets& t : adapter->triplets())
-    for (const Tensor& tensor : {t.a, t.e, t.b}) std::copy_n(random_floats(tensor.numel(), ++seed, 0.5f).begin(), tensor.numel(), tensor.f32());
+    for (const Tensor& tensor : {t.a, t.e, t.b})
+      std::copy_n(random_floats(tensor.numel(), ++seed, 0.5f).begin(), tensor.numel(), tensor.f32());
   Context ctx;
   adapter->refresh(ctx);
   set.sites.push_back(std::move(adapter));
@@ -32,14 +33,16 @@ AdaLora::Triplets triplets_of(const AdapterSet& set) { return dynamic_cast<const
 std::vector<double> doubles_of(const Tensor& t) { return std::vector<double>(t.f32(), t.f32() + t.numel()); }
 std::vector<float> floats_of(const Tensor& t) { return std::vector<float>(t.f32(), t.f32() + t.numel()); }
 
-std::vector<double> reference(const std::vector<double>& x, const std::vector<double>& a, const std::vector<double>& e, const std::vector<double>& b) {
+std::vector<double> reference(const std::vector<double>& x, const std::vector<double>& a, const std::vector<double>& e,
+                              const std::vector<double>& b) {
   std::vector<double> y(static_cast<size_t>(T * kOut));
   for (int64_t t = 0; t < T; ++t)
     for (int64_t k = 0; k < kRank; ++k) {
       double u = 0;
       for (int64_t i = 0; i < kIn; ++i) u += a[static_cast<size_t>(k * kIn + i)] * x[static_cast<size_t>(t * kIn + i)];
       for (int64_t o = 0; o < kOut; ++o)
-        y[static_cast<size_t>(t * kOut + o)] += static_cast<double>(kScale) * b[static_cast<size_t>(o * kRank + k)] * e[static_cast<size_t>(k)] * u;
+        y[static_cast<size_t>(t * kOut + o)] +=
+            static_cast<double>(kScale) * b[static_cast<size_t>(o * kRank + k)] * e[static_cast<size_t>(k)] * u;
     }
   return y;
 }
@@ -48,13 +51,15 @@ TEST(AdaLora, FormulaAndGradients) {
   AdapterSet set = one_site(1);
   Adapter& adapter = *set.sites[0];
   const AdaLora::Triplets t = triplets_of(set);
-  std::vector<float> x = random_floats(T * kIn, 7), r = random_floats(T * kOut, 8), y(static_cast<size_t>(T * kOut)), d_x(x.size()), saved(static_cast<size_t>(T * kRank));
+  std::vector<float> x = random_floats(T * kIn, 7), r = random_floats(T * kOut, 8), y(static_cast<size_t>(T * kOut)), d_x(x.size()),
+                     saved(static_cast<size_t>(T * kRank));
   Context ctx;
   Arena scratch(1 << 16);
   adapter.forward(ctx, matrix(y, T, kOut), matrix(x, T, kIn), matrix(saved, T, kRank), true, scratch);
   std::vector<double> xd = doubles(x), a = doubles_of(t.a), e = doubles_of(t.e), b = doubles_of(t.b);
   expect_near(y, reference(xd, a, e, b), 2e-6, "y");
-  for (int pass = 0; pass < 2; ++pass) adapter.backward(ctx, matrix(d_x, T, kIn), matrix(r, T, kOut), matrix(x, T, kIn), matrix(saved, T, kRank), scratch);
+  for (int pass = 0; pass < 2; ++pass)
+    adapter.backward(ctx, matrix(d_x, T, kIn), matrix(r, T, kOut), matrix(x, T, kIn), matrix(saved, T, kRank), scratch);
   set.finish_gradients(ctx);  // of two micro-batches
   auto loss = [&] { return 2 * inner(reference(xd, a, e, b), r); };
   expect_near(d_x, central_differences(xd, loss), 3e-6, "d_x");
@@ -73,7 +78,8 @@ double norm_of(const std::vector<double>& m, int64_t rows, int64_t cols, bool by
     for (int64_t j = 0; j < r; ++j) {
       double sum = i == j ? -1 : 0;
       for (int64_t k = 0; k < n; ++k)
-        sum += m[static_cast<size_t>(by_rows ? i * cols + k : k * cols + i)] * m[static_cast<size_t>(by_rows ? j * cols + k : k * cols + j)];
+        sum +=
+            m[static_cast<size_t>(by_rows ? i * cols + k : k * cols + i)] * m[static_cast<size_t>(by_rows ? j * cols + k : k * cols + j)];
       squares += sum * sum;
     }
   return std::sqrt(squares);

@@ -13,6 +13,7 @@
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/methods.h"
 #include "loraine/core/error.h"
+#include "loraine/io/mapped_file.h"
 
 namespace loraine {
 namespace {
@@ -241,6 +242,7 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
       convert(f32.data, Dtype::F32, part.weight.data, part.weight.dtype, f32.numel());
       adapter->merge_into(ctx, f32, static_cast<int>(p));
       convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
+      release_if_mapped(part.weight.data, part.weight.bytes());
       part.weight = stored;
       part.owned = std::move(memory);
     }

@@ -27,7 +27,8 @@ Tensor left_columns(Tensor saved, int64_t count) { return saved.col_range(0, cou
 }  // namespace
 
 std::unique_ptr<Adapter> make_dora(const LoraConfig& config, SiteRequest request) {
-  return std::make_unique<Dora>(request.base, std::move(request.parts), static_cast<float>(config.lora_dropout), request.site, request.trained);
+  return std::make_unique<Dora>(request.base, std::move(request.parts), static_cast<float>(config.lora_dropout), request.site,
+                                request.trained);
 }
 
 Dora::Dora(const Weight& base, std::vector<LoraPart> parts, float dropout, uint64_t site, bool trained)
@@ -119,7 +120,8 @@ std::vector<Parameter> Dora::parameters() const {
   std::vector<Parameter> all = lora_.parameters();
   for (const LoraPart& part : lora_.parts()) {
     auto vector = [&](const std::vector<float>& v) { return Tensor(const_cast<float*>(v.data()) + part.offset, Dtype::F32, {part.out}); };
-    all.push_back({"base_model.model." + part.name + ".lora_magnitude_vector", vector(magnitude_), trained_ ? vector(d_magnitude_) : Tensor()});
+    all.push_back(
+        {"base_model.model." + part.name + ".lora_magnitude_vector", vector(magnitude_), trained_ ? vector(d_magnitude_) : Tensor()});
   }
   return all;
 }
@@ -173,7 +175,8 @@ void Dora::merge_into(Context& ctx, const Tensor& w, int part) const {
     if (p.part != part) continue;
     for (int64_t o = 0; o < p.out; ++o) {
       float* row = w.f32() + o * w.row_stride;
-      const float factor = static_cast<float>(static_cast<double>(magnitude_[static_cast<size_t>(p.offset + o)]) / std::max(1e-30, std::sqrt(squares(row, w.cols()))));
+      const float factor = static_cast<float>(static_cast<double>(magnitude_[static_cast<size_t>(p.offset + o)]) /
+                                              std::max(1e-30, std::sqrt(squares(row, w.cols()))));
       for (int64_t c = 0; c < w.cols(); ++c) row[c] *= factor;
     }
   }

@@ -1,5 +1,5 @@
-// DoRA (Liu et al. 2024): y = b + (m / n) ∘ (W x + s B A x), n the norm of each row of W + s B A, m [out] trained. n counts as a constant in
-// the backward, as in PEFT. With dropout: y = W x + b + (m/n − 1) ∘ W x_d + (m/n) ∘ s B A x_d, x_d = dropout(x).
+// DoRA (Liu et al. 2024): y = b + (m / n) ∘ (W x + s B A x), n the norm of each row of W + s B A, m [out] trained. n counts as a constant
+// in the backward, as in PEFT. With dropout: y = W x + b + (m/n − 1) ∘ W x_d + (m/n) ∘ s B A x_d, x_d = dropout(x).
 #pragma once
 #include "loraine/adapters/lora.h"
 
@@ -33,7 +33,7 @@ class Dora : public Adapter {
   float dropout_;
   uint64_t site_;
   bool trained_;
-  std::vector<float> magnitude_, d_magnitude_;  // [out] of the whole site; parts that are not adapted stay 0
+  std::vector<float> magnitude_, d_magnitude_;          // [out] of the whole site; parts that are not adapted stay 0
   std::vector<float> norm_, factor_, factor_less_one_;  // n, m / n, m / n − 1
   std::vector<float> bias_, minus_bias_;                // [out], 0 where nothing is adapted; empty when the base has no bias
   std::vector<float> zero_, minus_one_;                 // [out], with dropout only

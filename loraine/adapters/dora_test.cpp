@@ -1,5 +1,5 @@
-// DoRA against its formula in double, with and without dropout, biases and parts that are not adapted; gradients by central differences with
-// the norm held fixed; the norm against rows of W + s B A; merging.
+// DoRA against its formula in double, with and without dropout, biases and parts that are not adapted; gradients by central differences
+// with the norm held fixed; the norm against rows of W + s B A; merging.
 #include "loraine/adapters/dora.h"
 
 #include "loraine/kernels/elementwise.h"
@@ -43,7 +43,8 @@ struct Reference {
     if (!adapted(o)) return sum;
     const int64_t part = o < 9 ? 0 : 1, row = o < 9 ? o : o - 15, b_first = part ? 9 * kRank : 0, a_first = part * kRank * kIn;
     for (int64_t k = 0; k < kRank; ++k)
-      sum += static_cast<double>(kScale) * b[static_cast<size_t>(b_first + row * kRank + k)] * a[static_cast<size_t>(a_first + k * kIn + i)];
+      sum +=
+          static_cast<double>(kScale) * b[static_cast<size_t>(b_first + row * kRank + k)] * a[static_cast<size_t>(a_first + k * kIn + i)];
     return sum;
   }
   void set_norms() {
@@ -105,11 +106,13 @@ void check(float dropout_share, bool with_bias) {
   reference.mask = doubles(mask);
 
   Arena scratch(1 << 16);
-  std::vector<float> y(static_cast<size_t>(T * kOut)), saved(static_cast<size_t>(T * dora.saved_width())), d_x(static_cast<size_t>(T * kIn));
+  std::vector<float> y(static_cast<size_t>(T * kOut)), saved(static_cast<size_t>(T * dora.saved_width())),
+      d_x(static_cast<size_t>(T * kIn));
   multiply_weight(ctx, matrix(y, T, kOut), site.weight, matrix(x, T, kIn));
   dora.forward(ctx, matrix(y, T, kOut), matrix(x, T, kIn), matrix(saved, T, dora.saved_width()), true, scratch);
   expect_near(y, reference.forward(), 3e-6, "y");
-  dora.site_backward(ctx, site.weight, matrix(d_x, T, kIn), matrix(r, T, kOut), matrix(x, T, kIn), matrix(saved, T, dora.saved_width()), scratch);
+  dora.site_backward(ctx, site.weight, matrix(d_x, T, kIn), matrix(r, T, kOut), matrix(x, T, kIn), matrix(saved, T, dora.saved_width()),
+                     scratch);
   EXPECT_EQ(scratch.used(), 0u);
   auto loss = [&] { return inner(reference.forward(), r); };
   expect_near(d_x, central_differences(reference.x, loss), 3e-6, "d_x");
@@ -118,7 +121,9 @@ void check(float dropout_share, bool with_bias) {
   size_t a_at = 0, b_at = 0;
   for (const Parameter& p : parameters) {
     const std::vector<float> got(p.gradient.f32(), p.gradient.f32() + p.gradient.numel());
-    auto part = [&](const std::vector<double>& of, size_t first) { return std::vector<double>(of.begin() + static_cast<ptrdiff_t>(first), of.begin() + static_cast<ptrdiff_t>(first + got.size())); };
+    auto part = [&](const std::vector<double>& of, size_t first) {
+      return std::vector<double>(of.begin() + static_cast<ptrdiff_t>(first), of.begin() + static_cast<ptrdiff_t>(first + got.size()));
+    };
     if (p.name.ends_with("lora_A.weight")) expect_near(got, part(d_a, a_at), 5e-6, "d_A"), a_at += got.size();
     else if (p.name.ends_with("lora_B.weight")) expect_near(got, part(d_b, b_at), 5e-6, "d_B"), b_at += got.size();
     else expect_near(got, part(d_m, p.name.find("m.0") != std::string::npos ? 0 : 15), 5e-6, "d_m");
@@ -129,7 +134,8 @@ void check(float dropout_share, bool with_bias) {
   dora.merge_into(ctx, matrix(merged, 7, kIn), 2);
   std::vector<double> want;
   for (int64_t o = 15; o < kOut; ++o)
-    for (int64_t i = 0; i < kIn; ++i) want.push_back(reference.merged(o, i) * reference.m[static_cast<size_t>(o)] / reference.norm[static_cast<size_t>(o)]);
+    for (int64_t i = 0; i < kIn; ++i)
+      want.push_back(reference.merged(o, i) * reference.m[static_cast<size_t>(o)] / reference.norm[static_cast<size_t>(o)]);
   expect_near(merged, want, 2e-6, "merged");
 }
 

@@ -32,7 +32,8 @@ void check_rank(const Tensor& w, int64_t r) {
                 "choose a smaller lora_rank, or leave such modules out of lora_target");
 }
 
-// The r columns of a [m, r] (column k at a[k]), orthonormal by Householder reflections; signs as LAPACK: R's diagonal is −sign(pivot) · norm.
+// The r columns of a [m, r] (column k at a[k]), orthonormal by Householder reflections; signs as LAPACK: R's diagonal is −sign(pivot) ·
+// norm.
 void householder(std::vector<Vector>& a, int64_t m) {
   const size_t r = a.size();
   std::vector<Vector> reflections;
@@ -55,8 +56,8 @@ void householder(std::vector<Vector>& a, int64_t m) {
   }
 }
 
-// Singular values and right vectors of a [k columns of length m]: one-sided Jacobi makes the columns orthogonal. v: the rotations, column by
-// column; a becomes U · S.
+// Singular values and right vectors of a [k columns of length m]: one-sided Jacobi makes the columns orthogonal. v: the rotations, column
+// by column; a becomes U · S.
 void jacobi(std::vector<Vector>& a, std::vector<Vector>& v) {
   const size_t k = a.size();
   const int64_t m = k ? static_cast<int64_t>(a[0].size()) : 0;
@@ -88,16 +89,17 @@ void jacobi(std::vector<Vector>& a, std::vector<Vector>& v) {
 void times(const Tensor& w, const Vector& x, Vector& y, bool transposed) {
   const int64_t m = w.rows(), n = w.cols();
   y.assign(static_cast<size_t>(transposed ? n : m), 0.0);
-  constexpr int64_t kStripe = 512;
+  constexpr int64_t kStripe = 512, kElements = 1 << 16;  // columns of one item, elements of a chunk of items
   if (transposed) {
-    parallel_for((n + kStripe - 1) / kStripe, [&](int64_t stripe) {
+    auto one = [&](int64_t stripe) {
       const int64_t first = stripe * kStripe, last = std::min(n, first + kStripe);
       for (int64_t i = 0; i < m; ++i) {
         const float* row = w.f32() + i * w.row_stride;
         const double factor = x[static_cast<size_t>(i)];
         for (int64_t j = first; j < last; ++j) y[static_cast<size_t>(j)] += factor * static_cast<double>(row[j]);
       }
-    });
+    };
+    parallel_for((n + kStripe - 1) / kStripe, one, kElements / (m * kStripe) + 1);
   } else {
     parallel_for(
         m,
@@ -108,7 +110,7 @@ void times(const Tensor& w, const Vector& x, Vector& y, bool transposed) {
           for (int64_t j = 0; j < n; ++j) sum += static_cast<double>(row[j]) * x[static_cast<size_t>(j)];
           y[static_cast<size_t>(i)] = sum;
         },
-        16);
+        kElements / n + 1);
   }
 }
 
@@ -163,10 +165,12 @@ void project(Context& ctx, const Tensor& w, int64_t r, LowRank& factors) {
 void orthonormal_columns(std::vector<float>& x, int64_t rows, int64_t r) {
   std::vector<Vector> columns(static_cast<size_t>(r), Vector(static_cast<size_t>(rows)));
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < r; ++k) columns[static_cast<size_t>(k)][static_cast<size_t>(i)] = static_cast<double>(x[static_cast<size_t>(i * r + k)]);
+    for (int64_t k = 0; k < r; ++k)
+      columns[static_cast<size_t>(k)][static_cast<size_t>(i)] = static_cast<double>(x[static_cast<size_t>(i * r + k)]);
   householder(columns, rows);
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < r; ++k) x[static_cast<size_t>(i * r + k)] = static_cast<float>(columns[static_cast<size_t>(k)][static_cast<size_t>(i)]);
+    for (int64_t k = 0; k < r; ++k)
+      x[static_cast<size_t>(i * r + k)] = static_cast<float>(columns[static_cast<size_t>(k)][static_cast<size_t>(i)]);
 }
 
 }  // namespace
@@ -260,7 +264,8 @@ LowRank randomized_singular(Context& ctx, const Tensor& w, int64_t r, int64_t it
     const size_t at = order[static_cast<size_t>(k)];
     out.values[static_cast<size_t>(k)] = static_cast<float>(lengths[at]);
     for (int64_t j = 0; j < n; ++j)
-      out.right[static_cast<size_t>(k * n + j)] = lengths[at] > 0 ? static_cast<float>(rows[at][static_cast<size_t>(j)] / lengths[at]) : 0.0f;
+      out.right[static_cast<size_t>(k * n + j)] =
+          lengths[at] > 0 ? static_cast<float>(rows[at][static_cast<size_t>(j)] / lengths[at]) : 0.0f;
     for (int64_t i = 0; i < m; ++i) {
       double sum = 0;
       for (int64_t l = 0; l < r; ++l) sum += static_cast<double>(basis[static_cast<size_t>(i * r + l)]) * turns[at][static_cast<size_t>(l)];

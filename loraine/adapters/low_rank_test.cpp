@@ -11,8 +11,10 @@ std::vector<double> product(const LowRank& f, int64_t m, int64_t n, int64_t r) {
   std::vector<double> p(static_cast<size_t>(m * n));
   for (int64_t i = 0; i < m; ++i)
     for (int64_t k = 0; k < r; ++k) {
-      const double left = static_cast<double>(f.left[static_cast<size_t>(i * r + k)]) * (f.values.empty() ? 1 : static_cast<double>(f.values[static_cast<size_t>(k)]));
-      for (int64_t j = 0; j < n; ++j) p[static_cast<size_t>(i * n + j)] += left * static_cast<double>(f.right[static_cast<size_t>(k * n + j)]);
+      const double left = static_cast<double>(f.left[static_cast<size_t>(i * r + k)]) *
+                          (f.values.empty() ? 1 : static_cast<double>(f.values[static_cast<size_t>(k)]));
+      for (int64_t j = 0; j < n; ++j)
+        p[static_cast<size_t>(i * n + j)] += left * static_cast<double>(f.right[static_cast<size_t>(k * n + j)]);
     }
   return p;
 }
@@ -24,7 +26,8 @@ double not_orthonormal(const std::vector<float>& q, int64_t rows, int64_t r, boo
     for (int64_t b = 0; b < r; ++b) {
       double sum = 0;
       for (int64_t i = 0; i < rows; ++i)
-        sum += static_cast<double>(q[static_cast<size_t>(by_rows ? a * rows + i : i * r + a)]) * static_cast<double>(q[static_cast<size_t>(by_rows ? b * rows + i : i * r + b)]);
+        sum += static_cast<double>(q[static_cast<size_t>(by_rows ? a * rows + i : i * r + a)]) *
+               static_cast<double>(q[static_cast<size_t>(by_rows ? b * rows + i : i * r + b)]);
       worst = std::max(worst, std::abs(sum - (a == b)));
     }
   return worst;
@@ -41,8 +44,8 @@ TEST(LowRank, WholeQrGivesTheMatrixBack) {
   std::vector<float> back;
   for (double x : product(f, m, n, n)) back.push_back(static_cast<float>(x));
   expect_near(back, w, 1e-6, "Q R");
-  EXPECT_EQ(f.right[static_cast<size_t>(n)], 0);                    // R[1, 0]
-  EXPECT_LT(f.right[0] * w[0], 0);                                  // LAPACK's sign
+  EXPECT_EQ(f.right[static_cast<size_t>(n)], 0);  // R[1, 0]
+  EXPECT_LT(f.right[0] * w[0], 0);                // LAPACK's sign
 }
 
 // |w − best|² falls short of |w|² by the squares of the singular values, and no approximation of that rank is nearer.

@@ -59,11 +59,12 @@ RankBudget::RankBudget(const AdapterSet& set, const AdaloraConfig& config) : con
   std::ranges::sort(modules_, {}, [](const Module& m) { return m.triplets.name; });
   if (config.tinit >= config.total_step - config.tfinal)
     throw Error(ErrorKind::usage,
-                fmt::format("adalora: tinit {} and tfinal {} leave no updates between them for the budget to fall, the run has {}", config.tinit,
-                            config.tfinal, config.total_step),
+                fmt::format("adalora: tinit {} and tfinal {} leave no updates between them for the budget to fall, the run has {}",
+                            config.tinit, config.tfinal, config.total_step),
                 "make tinit + tfinal smaller than the number of updates");
   if (config.target_r > config.init_r)
-    throw Error(ErrorKind::usage, fmt::format("adalora: target_r {} is above init_r {}", config.target_r, config.init_r), "ranks are only cut");
+    throw Error(ErrorKind::usage, fmt::format("adalora: target_r {} is above init_r {}", config.target_r, config.init_r),
+                "ranks are only cut");
   std::vector<int64_t> ranks;
   for (const Module& m : modules_) ranks.push_back(m.triplets.e.numel());
   history_.push_back({0, ranks});
@@ -165,7 +166,9 @@ std::vector<std::pair<std::string, Tensor>> RankBudget::state_tensors() const {
   for (const Module& m : modules_) {
     const AdaLora::Triplets& t = m.triplets;
     auto add = [&](const char* part, const Tensor& value, const Means& means) {
-      auto like = [&](const std::vector<float>& v) { return Tensor(const_cast<float*>(v.data()), Dtype::F32, {value.rows(), value.cols()}); };
+      auto like = [&](const std::vector<float>& v) {
+        return Tensor(const_cast<float*>(v.data()), Dtype::F32, {value.rows(), value.cols()});
+      };
       all.emplace_back(t.name + part, value);
       all.emplace_back(t.name + part + ".mean", like(means.mean));
       all.emplace_back(t.name + part + ".distance", like(means.distance));
@@ -196,8 +199,10 @@ void RankBudget::read_state(const std::string& folder) {
   for (const auto& [name, tensor] : state_tensors()) {
     const TensorInfo* info = source->find(name);
     if (!info || info->dtype != Dtype::F32 || Tensor(nullptr, Dtype::F32, info->shape).shape_text() != tensor.shape_text())
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, expected F32 {}", file, name, info ? "of another shape or type" : "missing", tensor.shape_text()),
-                  "resume from another checkpoint");
+      throw Error(
+          ErrorKind::bad_data,
+          fmt::format("{}: {} is {}, expected F32 {}", file, name, info ? "of another shape or type" : "missing", tensor.shape_text()),
+          "resume from another checkpoint");
     source->read(*info, tensor);
   }
   const std::string record_file = folder + kRecord;
@@ -206,13 +211,15 @@ void RankBudget::read_state(const std::string& folder) {
   std::vector<Cut> history;
   try {
     for (const auto& [name, lives] : record.at("pattern").items()) pattern[name] = lives.get<std::vector<bool>>();
-    for (const Json& one : record.at("history")) history.push_back({one.at("step").get<int64_t>(), one.at("ranks").get<std::vector<int64_t>>()});
+    for (const Json& one : record.at("history"))
+      history.push_back({one.at("step").get<int64_t>(), one.at("ranks").get<std::vector<int64_t>>()});
   } catch (const Json::exception& error) {
     throw Error(ErrorKind::bad_data, fmt::format("{}: {}", record_file, error.what()), "resume from another checkpoint");
   }
   bool fits = pattern.empty() || pattern.size() == modules_.size();
   for (const Module& m : modules_)
-    fits &= pattern.empty() || (pattern.contains(m.triplets.name) && pattern[m.triplets.name].size() == static_cast<size_t>(m.triplets.e.numel()));
+    fits &= pattern.empty() ||
+            (pattern.contains(m.triplets.name) && pattern[m.triplets.name].size() == static_cast<size_t>(m.triplets.e.numel()));
   for (const Cut& one : history) fits &= one.ranks.size() == modules_.size();
   if (!fits) throw Error(ErrorKind::bad_data, record_file + ": its modules are not those of this run", "resume from another checkpoint");
   pattern_ = std::move(pattern);

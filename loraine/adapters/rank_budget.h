@@ -1,6 +1,7 @@
-// AdaLoRA's budget: which ranks of all sites live, step by step. The importance of a triplet (a row of A, its E, a column of B) is a product
-// of two running means of |p · gradient|: the mean itself and that of its distance from the mean. The budget falls as a cube from init_r to
-// target_r per module between tinit and total_step − tfinal; what falls out has its E set to zero. Rules as PEFT's. Called by the step loop.
+// AdaLoRA's budget: which ranks of all sites live, step by step. The importance of a triplet (a row of A, its E, a column of B) is a
+// product of two running means of |p · gradient|: the mean itself and that of its distance from the mean. The budget falls as a cube from
+// init_r to target_r per module between tinit and total_step − tfinal; what falls out has its E set to zero. Rules as PEFT's. Called by the
+// step loop.
 #pragma once
 #include <string>
 #include <vector>

@@ -42,7 +42,8 @@ void fill_uniform(const Tensor& t, std::mt19937_64& random) {
 void fill_orthogonal(Context& ctx, const Tensor& a, const Tensor& b, const std::string& name, std::mt19937_64& random) {
   const int64_t r = a.rows(), half = r / 2, in = a.cols(), out = b.rows();
   if (r % 2)
-    throw Error(ErrorKind::usage, fmt::format("init_lora_weights orthogonal: {} has rank {}, which is odd", name, r), "choose an even lora_rank");
+    throw Error(ErrorKind::usage, fmt::format("init_lora_weights orthogonal: {} has rank {}, which is odd", name, r),
+                "choose an even lora_rank");
   std::vector<float> square(static_cast<size_t>(r * r)), mix_a(static_cast<size_t>(in * half)), mix_b(static_cast<size_t>(out * half));
   const Tensor x(square.data(), Dtype::F32, {r, r}), p(mix_a.data(), Dtype::F32, {in, half}), s(mix_b.data(), Dtype::F32, {out, half});
   for (const Tensor& t : {x, p, s}) fill_normal(t, 1, random);
@@ -67,8 +68,8 @@ void fill_from_base(Context& ctx, const Tensor& a, const Tensor& b, const LoraPa
   const int64_t r = part.r, iterations = iterations_of(config.init_lora_weights);
   // The start of the random search is fixed by the place in the model alone, so that loading finds the same factors.
   const LowRank f = config.init_lora_weights == "olora" ? first_of_qr(ctx, w, r)
-                    : iterations >= 0                   ? randomized_singular(ctx, w, r, iterations, site * 16 + static_cast<uint64_t>(part.part))
-                                                        : largest_singular(ctx, w, r);
+                    : iterations >= 0 ? randomized_singular(ctx, w, r, iterations, site * 16 + static_cast<uint64_t>(part.part))
+                                      : largest_singular(ctx, w, r);
   for (int64_t k = 0; k < r; ++k) {
     const float root = f.values.empty() ? 1.0f : std::sqrt(f.values[static_cast<size_t>(k)] / part.scale);
     for (int64_t i = 0; i < base.in(); ++i) a.f32()[k * base.in() + i] = f.right[static_cast<size_t>(k * base.in() + i)] * root;
@@ -84,9 +85,7 @@ bool known_start(const std::string& init) {
   return iterations_of(init) >= 0;
 }
 
-bool changes_base(const LoraConfig& config) {
-  return config.init_lora_weights == "olora" || config.init_lora_weights.starts_with("pissa");
-}
+bool changes_base(const LoraConfig& config) { return config.init_lora_weights == "olora" || config.init_lora_weights.starts_with("pissa"); }
 
 void init_lora(AdapterSet& set, const std::vector<const Weight*>& sites, const LoraConfig& config, uint64_t seed) {
   struct Place {
@@ -144,7 +143,8 @@ void subtract_from_base(const std::vector<Weight*>& sites, const AdapterSet& sta
   merge_into_weights(sites, negative);
 }
 
-AdapterSet over_whole_base(const AdapterSet& trained, const AdapterSet& start, const std::vector<const Weight*>& sites, LoraConfig& config) {
+AdapterSet over_whole_base(const AdapterSet& trained, const AdapterSet& start, const std::vector<const Weight*>& sites,
+                           LoraConfig& config) {
   if (config.use_rslora && !(config.rank_pattern.empty() && config.alpha_pattern.empty()))
     throw Error(ErrorKind::usage, "an adapter with use_rslora and rank_pattern or alpha_pattern cannot be written for the whole base",
                 "leave pissa_convert out");
@@ -158,7 +158,8 @@ AdapterSet over_whole_base(const AdapterSet& trained, const AdapterSet& start, c
   std::erase_if(others, [](const Parameter& p) { return p.name.find(".lora_A") != p.name.npos || p.name.find(".lora_B") != p.name.npos; });
   for (size_t s = 0; s < sites.size(); ++s) {
     if (!doubled.sites[s]) continue;
-    const std::vector<AdapterMatrices> to = doubled.sites[s]->matrices(), now = trained.sites[s]->matrices(), first = start.sites[s]->matrices();
+    const std::vector<AdapterMatrices> to = doubled.sites[s]->matrices(), now = trained.sites[s]->matrices(),
+                                       first = start.sites[s]->matrices();
     for (size_t i = 0; i < to.size(); ++i) {
       const int64_t r = now[i].part.r;
       std::copy_n(now[i].a.f32(), now[i].a.numel(), to[i].a.f32());

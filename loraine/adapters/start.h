@@ -12,8 +12,8 @@ bool known_start(const std::string& init);
 // Whether it takes s B A out of the base: the file of such an adapter expects the same of whoever loads it.
 bool changes_base(const LoraConfig& config);
 
-// First values of A and B. For a start that changes the base they depend on W alone, so that they can be found again; the base is not changed
-// here.
+// First values of A and B. For a start that changes the base they depend on W alone, so that they can be found again; the base is not
+// changed here.
 void init_lora(AdapterSet& set, const std::vector<const Weight*>& sites, const LoraConfig& config, uint64_t seed);
 
 // All first values of an adapter, and the base changed where the start asks for it.

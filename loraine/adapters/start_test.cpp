@@ -45,7 +45,8 @@ double size_of_product(const AdapterMatrices& m) {
   for (int64_t o = 0; o < m.b.rows(); ++o)
     for (int64_t i = 0; i < m.a.cols(); ++i) {
       double sum = 0;
-      for (int64_t k = 0; k < m.part.r; ++k) sum += static_cast<double>(m.b.f32()[o * m.part.r + k]) * static_cast<double>(m.a.f32()[k * m.a.cols() + i]);
+      for (int64_t k = 0; k < m.part.r; ++k)
+        sum += static_cast<double>(m.b.f32()[o * m.part.r + k]) * static_cast<double>(m.a.f32()[k * m.a.cols() + i]);
       most = std::max(most, std::abs(sum));
     }
   return most;
@@ -80,8 +81,10 @@ TEST(Start, RandomStartsBeginAtTheBase) {
 }
 
 TEST(Start, KnowsItsNames) {
-  for (const char* good : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16", "pissa_niter_0"}) EXPECT_TRUE(known_start(good)) << good;
-  for (const char* bad : {"", "eva", "pissa_niter_", "pissa_niter_x", "pissa_niter_-1", "pissa_niter_16 ", "pissa_niter_99999999999999999999", "loftq"})
+  for (const char* good : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16", "pissa_niter_0"})
+    EXPECT_TRUE(known_start(good)) << good;
+  for (const char* bad :
+       {"", "eva", "pissa_niter_", "pissa_niter_x", "pissa_niter_-1", "pissa_niter_16 ", "pissa_niter_99999999999999999999", "loftq"})
     EXPECT_FALSE(known_start(bad)) << bad;
 }
 
@@ -101,7 +104,8 @@ TEST(Start, WhatLeavesTheBaseIsInTheAdapter) {
       merge_into_weights(merged.sites_to_change(), set);
       for (size_t i = 0; i < 2; ++i) {
         const Tensor now = merged.weights[0].parts[i].weight, then = whole.weights[0].parts[i].weight;
-        expect_near(std::vector<float>(now.f32(), now.f32() + now.numel()), std::vector<float>(then.f32(), then.f32() + then.numel()), 2e-6, init);
+        expect_near(std::vector<float>(now.f32(), now.f32() + now.numel()), std::vector<float>(then.f32(), then.f32() + then.numel()), 2e-6,
+                    init);
       }
       // trained a little, then over the whole base
       for (const Parameter& p : set.parameters())
@@ -118,7 +122,8 @@ TEST(Start, WhatLeavesTheBaseIsInTheAdapter) {
       merge_into_weights(changed.sites_to_change(), set);
       for (size_t i = 0; i < 2; ++i) {
         const Tensor one = other.weights[0].parts[i].weight, two = changed.weights[0].parts[i].weight;
-        expect_near(std::vector<float>(one.f32(), one.f32() + one.numel()), std::vector<float>(two.f32(), two.f32() + two.numel()), 3e-6, init);
+        expect_near(std::vector<float>(one.f32(), one.f32() + one.numel()), std::vector<float>(two.f32(), two.f32() + two.numel()), 3e-6,
+                    init);
       }
     }
 }
@@ -132,10 +137,12 @@ TEST(Start, RefusesToDoublePatternsUnderRslora) {
   EXPECT_THROW(over_whole_base(set, set, base.sites(), config), Error);
 }
 
-// What PEFT's base became, from the recorded model and the recorded config. torch's f32 SVD is itself up to 1e-5 away from the same in double.
+// What PEFT's base became, from the recorded model and the recorded config. torch's f32 SVD is itself up to 1e-5 away from the same in
+// double.
 TEST(Start, ChangesTheBaseAsPeft) {
   const std::string golden = std::string(LORAINE_SOURCE_DIR) + "/../shared/golden/peft/";
-  if (!std::filesystem::exists(golden + "variants/pissa")) GTEST_SKIP() << golden << " is not there, so its recorded cases are not compared";
+  if (!std::filesystem::exists(golden + "variants/pissa"))
+    GTEST_SKIP() << golden << " is not there, so its recorded cases are not compared";
   for (const std::string method : {"pissa", "olora"}) {
     const std::string folder = golden + "variants/" + method;
     const auto source = open_tensor_source(golden + "llama/model"), after = open_safetensors(folder + "/base_after.safetensors");
@@ -161,7 +168,8 @@ TEST(Start, ChangesTheBaseAsPeft) {
       ASSERT_NE(info, nullptr) << part.name;
       std::vector<float> want(static_cast<size_t>(part.weight.numel()));
       after->read(*info, Tensor(want.data(), Dtype::F32, info->shape));
-      expect_near(std::vector<float>(part.weight.f32(), part.weight.f32() + part.weight.numel()), want, 2e-5, (method + " " + part.name).c_str());
+      expect_near(std::vector<float>(part.weight.f32(), part.weight.f32() + part.weight.numel()), want, 2e-5,
+                  (method + " " + part.name).c_str());
     }
     if (method != "olora") continue;  // the signs of singular vectors are free, those of QR are LAPACK's
     for (const Parameter& p : set.parameters()) {

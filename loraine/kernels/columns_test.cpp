@@ -15,7 +15,8 @@ std::vector<double> reference(const std::vector<double>& x, const std::vector<do
 }
 
 TEST(Columns, ScaleAndItsBackward) {
-  std::vector<float> x = random_floats(T * C, 1), scale = random_floats(C, 2), offset = random_floats(C, 3), r = random_floats(T * C, 4), y(x.size());
+  std::vector<float> x = random_floats(T * C, 1), scale = random_floats(C, 2), offset = random_floats(C, 3), r = random_floats(T * C, 4),
+                     y(x.size());
   Context ctx;
   scale_columns(ctx, matrix(y, T, C), matrix(x, T, C), scale.data(), offset.data());
   std::vector<double> xd = doubles(x), sd = doubles(scale), od = doubles(offset);
@@ -51,7 +52,8 @@ TEST(Columns, DotsDivide) {
   Context ctx;
   column_dots(ctx, d.data(), matrix(a, T, C), matrix(b, T, C), divisor.data());
   std::vector<double> want(C);
-  for (int64_t i = 0; i < T * C; ++i) want[static_cast<size_t>(i % C)] += static_cast<double>(a[static_cast<size_t>(i)]) * b[static_cast<size_t>(i)] / 4;
+  for (int64_t i = 0; i < T * C; ++i)
+    want[static_cast<size_t>(i % C)] += static_cast<double>(a[static_cast<size_t>(i)]) * b[static_cast<size_t>(i)] / 4;
   expect_near(d, want, 1e-6, "d");
 }
 

@@ -8,9 +8,9 @@
 namespace loraine {
 
 struct LoraPlus {
-  double ratio = 1;             // loraplus_lr_ratio: the rate of B over that of A
+  double ratio = 1;              // loraplus_lr_ratio: the rate of B over that of A
   double embedding_rate = 1e-6;  // loraplus_lr_embedding: the peak rate of lora_embedding_B
-  double learning_rate = 0;     // the run's peak rate
+  double learning_rate = 0;      // the run's peak rate
 };
 
 // What the scheduled rate is multiplied by, one factor per parameter, by LLaMA-Factory's groups: `ratio` for names with lora_B and for

@@ -18,7 +18,8 @@ std::vector<std::pair<std::string, Number>> pattern_of(const char* key, const st
   if (!text) return pattern;
   const Value map = Value::parse(*text);  // in the order given: the first that matches counts
   for (const auto& [name, number] : map.items()) {
-    const bool fits = std::is_integral_v<Number> ? number.is_number_integer() : number.is_number() && std::isfinite(number.template get<double>());
+    const bool fits =
+        std::is_integral_v<Number> ? number.is_number_integer() : number.is_number() && std::isfinite(number.template get<double>());
     if (!fits)
       throw Error(ErrorKind::usage, fmt::format("{}: '{}' has the value {}, expected {}", key, name, number.dump().substr(0, 80),
                                                 std::is_integral_v<Number> ? "an integer" : "a number"));
@@ -59,7 +60,8 @@ LoraConfig method_config(const TrainConfig& c) {
   lora.layers_to_transform = layer_numbers(c.layers_to_transform);
   lora.layers_pattern = split_list(c.layers_pattern);
   if (!lora.target_regex.empty() && !lora.layers_to_transform.empty())
-    throw Error(ErrorKind::usage, "layers_to_transform and a regular expression as lora_target exclude each other: the expression chooses the layers itself",
+    throw Error(ErrorKind::usage,
+                "layers_to_transform and a regular expression as lora_target exclude each other: the expression chooses the layers itself",
                 "leave layers_to_transform out, or name the layers' modules in lora_target");
   if (!lora.layers_pattern.empty() && lora.layers_to_transform.empty())
     throw Error(ErrorKind::usage, "layers_pattern is given without layers_to_transform", "name the layers with layers_to_transform");

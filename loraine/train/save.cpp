@@ -89,7 +89,7 @@ void save_checkpoint(Run& run) {
   check_moments(run);
   std::string folder = begin_checkpoint(out, s.global_step);
   write_adapter(run, folder);
-  if (run.ranks && !run.config.save_only_model) run.ranks->write_state(folder);
+  if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
   write_file(folder + "/README.md", checkpoint_card(run.config.model_name_or_path));
   if (!run.config.save_only_model) {

@@ -76,6 +76,11 @@ class Methods(tiny.Case):
             for a, b in zip(values, two[key][1]):
                 self.assertAlmostEqual(a, b, delta=2e-6)
 
+    def test_best_checkpoint_of_adalora_without_optimizer_state(self):
+        self.train("out", save_only_model="true", load_best_model_at_end="true", val_size=0.3, eval_strategy="steps", eval_steps=3, save_steps=3, **adalora)
+        best = json.loads((self.work / "out/trainer_state.json").read_text())["best_model_checkpoint"]
+        self.assertEqual(self.tensors("out"), self.tensors(pathlib.Path(best)))
+
     def test_files_and_plot_of_adalora(self):
         self.train("out", plot_loss="true", **adalora)
         out = self.work / "out"
@@ -109,6 +114,7 @@ class Methods(tiny.Case):
     def test_settings_that_do_not_go_together(self):
         for words, settings in [
             (["use_dora", "use_adalora"], adalora | dict(use_dora="true")), (["pissa_convert"], dict(pissa_convert="true")),
+            (["pissa_convert", "later"], dict(pissa_init="true", pissa_convert="true", adapter_name_or_path=self.model)),
             (["pissa_init", "olora"], dict(pissa_init="true", init_lora_weights="olora")), (["target_r"], adalora | dict(target_r=9)),
             (["tinit", "tfinal"], adalora | dict(tfinal=11)), (["layers_pattern"], dict(layers_pattern="layers")),
             (["odd"], dict(init_lora_weights="orthogonal", lora_rank=3)), (["rank"], dict(pissa_init="true", lora_rank=50)),
