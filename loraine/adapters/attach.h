@@ -11,25 +11,41 @@
 
 namespace loraine {
 
+// Which ranks of an AdaLoRA adapter live: module path → one value per rank of init_r.
+using RankPattern = std::map<std::string, std::vector<bool>>;
+
+// PEFT's keys of AdaLoRA (rank_budget.h says what they do).
+struct AdaloraConfig {
+  int64_t init_r = 12, target_r = 8, tinit = 0, tfinal = 0, deltaT = 1, total_step = 0;
+  double beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5;
+  RankPattern rank_pattern;  // empty: all live
+};
+
 // The keys of PEFT's LoraConfig that loraine builds.
 struct LoraConfig {
   int64_t r = 8;
   double lora_alpha = 8;
   double lora_dropout = 0;
   bool use_rslora = false;
-  std::string init_lora_weights = "true";   // "true", "false" or "gaussian"
+  bool use_dora = false;
+  std::string init_lora_weights = "true";   // see start.h
   std::vector<std::string> target_modules;  // names matched as suffixes of module paths
   std::string target_regex;                 // instead of names: full match of the whole path
   std::vector<std::string> exclude_modules;
   std::string exclude_regex;
   std::vector<int64_t> layers_to_transform;
+  std::vector<std::string> layers_pattern;  // names before the layer's number; empty: the first number counts
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::optional<AdaloraConfig> adalora;  // peft_type ADALORA
   std::string base_model_name_or_path;
 };
 
 // LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
 void set_targets(LoraConfig& config, const std::string& lora_target);
+
+// exclude_modules, written in the same way.
+void set_excluded(LoraConfig& config, const std::string& modules);
 
 // sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths). Throws usage when nothing matches.
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);
@@ -37,6 +53,5 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
 // Adds the set to weights in memory: what was mapped becomes owned, in f32 with one rounding to the stored type.
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
-void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed);
 
 }  // namespace loraine

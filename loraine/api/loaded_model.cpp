@@ -64,7 +64,7 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
     throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
                 "give each a name of its own: name=path,other=path");
   LoraConfig lora;
-  AdapterSet set = loraine::load_adapter(model.sites(), path, false, &lora);
+  AdapterSet set = loraine::load_adapter(model.sites(), path, &lora);
   set.name = name;
   warn(*this, base_mismatch(lora, path, config.model_name_or_path), ErrorKind::usage);
   adapter_names.push_back(name);

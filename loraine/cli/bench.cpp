@@ -12,7 +12,7 @@
 #include <numeric>
 #include <tuple>
 
-#include "loraine/adapters/attach.h"
+#include "loraine/adapters/start.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/bench_batch.h"
 #include "loraine/cli/commands.h"
@@ -207,7 +207,7 @@ AdapterSet random_adapter(const Model& model, int64_t rank, bool trained) {
   lora.lora_alpha = static_cast<double>(2 * rank);
   set_targets(lora, "all");
   AdapterSet adapter = attach_lora(model.sites(), lora, trained);
-  init_lora(adapter, lora, 42);
+  init_lora(adapter, model.sites(), lora, 42);
   return adapter;
 }
 

@@ -75,7 +75,7 @@ double time_load(const Model& model, const Adapters& adapters, int64_t repeats) 
     write_peft(adapters.sets[0], adapters.config, folder.string());
     for (int64_t i = 0; i <= repeats; ++i) {
       const double start = now();
-      const AdapterSet set = load_adapter(model.sites(), folder.string(), false);
+      const AdapterSet set = load_adapter(model.sites(), folder.string());
       best = std::min(best, now() - start);
     }
   } catch (...) {

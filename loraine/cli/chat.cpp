@@ -122,7 +122,7 @@ std::vector<int32_t> stop_ids(const Chat& chat) {
 // Reads an adapter's files and adds it to the loaded ones.
 AdapterSet& add_adapter(Chat& chat, const NamedAdapter& adapter) {
   LoraConfig lora;
-  AdapterSet set = load_adapter(chat.model.sites(), adapter.path, false, &lora);
+  AdapterSet set = load_adapter(chat.model.sites(), adapter.path, &lora);
   set.name = adapter.name;
   input_warning(base_mismatch(lora, adapter.path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
   return chat.adapters[adapter.name] = std::move(set);

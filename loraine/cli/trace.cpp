@@ -86,18 +86,19 @@ struct TraceAdapters {
 };
 
 // One adapter over all rows, or several that are on together, as if merged in turn.
-TraceAdapters adapters_together(const Model& model, const std::vector<std::string>& folders, int64_t rows, bool gradients) {
+TraceAdapters adapters_together(Model& model, const std::vector<std::string>& folders, int64_t rows, bool gradients) {
   TraceAdapters out;
   out.of_row.assign(static_cast<size_t>(rows), 0);
   if (folders.size() == 1) {
-    out.sets.push_back(load_adapter(model.sites(), folders[0], true));
+    out.sets.push_back(gradients ? load_adapter_to_train(model.sites_to_change(), folders[0], nullptr, false)
+                                 : load_adapter(model.sites(), folders[0]));
     return out;
   }
   if (gradients || folders.empty())
     throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path names {} adapters, and gradients are those of one", folders.size()),
                 "merge the earlier ones with loraine export, or leave gradients out");
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(load_adapter(model.sites(), folder, false));
+  for (const std::string& folder : folders) sets.push_back(load_adapter(model.sites(), folder));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
   out.sets.push_back(combine_adapters(all, model.sites()));
@@ -116,7 +117,7 @@ TraceAdapters adapters_by_row(const Model& model, const std::optional<std::strin
     const auto at = std::find_if(names.begin(), names.end(), [&](const NamedAdapter& a) { return a.name == name; });
     out.of_row.push_back(name.empty() ? -1 : static_cast<int>(at - names.begin()));
   }
-  for (const NamedAdapter& adapter : names) out.sets.push_back(load_adapter(model.sites(), adapter.path, false));
+  for (const NamedAdapter& adapter : names) out.sets.push_back(load_adapter(model.sites(), adapter.path));
   return out;
 }
 
@@ -198,6 +199,7 @@ int run_trace(const std::vector<std::string>& args) {
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
     if (gradients && !adapters.sets.empty()) {
       decoder_backward(ctx, model, batch, pass, adapters.sets[0], d);
+      adapters.sets[0].finish_gradients(ctx);
       for (const Parameter& p : adapters.sets[0].parameters()) out.push_back({"grad." + p.name, p.gradient});
     }
   }

@@ -30,7 +30,8 @@ std::map<std::string, Target> merge_targets(const Model& model, const AdapterSet
   std::vector<const Weight*> sites = model.sites();
   for (size_t s = 0; s < sites.size(); ++s)
     if (const Adapter* at = adapter->sites[s].get())
-      for (size_t p = 0; p < sites[s]->parts.size(); ++p) targets[sites[s]->parts[p].name + ".weight"] = {at, static_cast<int>(p)};
+      for (size_t p = 0; p < sites[s]->parts.size(); ++p)
+        if (at->adapts(static_cast<int>(p))) targets[sites[s]->parts[p].name + ".weight"] = {at, static_cast<int>(p)};
   return targets;
 }
 

@@ -10,12 +10,15 @@
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/low_rank_rows.h"
 #include "loraine/kernels/matmul.h"
+#include "loraine/kernels/noise.h"
 #include "loraine/kernels/rms_norm.h"
 #include "loraine/kernels/rope.h"
 #include "loraine/kernels/swiglu.h"
 
 namespace loraine {
 namespace {
+
+constexpr uint64_t kEmbeddingNoise = uint64_t{1} << 40;  // a place of its own beside the sites of dropout
 
 Tensor vector_view(const std::vector<float>& v) {
   return Tensor(const_cast<float*>(v.data()), Dtype::F32, {static_cast<int64_t>(v.size())});
@@ -82,11 +85,13 @@ void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind si
 
 // d_x = d_y W + adapter part; nothing of d_x is computed when its data is nullptr
 void linear_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x, SiteKind site) {
-  if (d_x.data) multiply_weight_backward(s.ctx, d_x, s.weights().sites[site], d_y, false);
+  const Weight& base = s.weights().sites[site];
   if (Adapter* adapter = trained.at(s.layer, site)) {
     Tensor saved = s.rows(s.saved().adapter[site]);
     saved.shape[1] = adapter->saved_width();
-    adapter->backward(s.ctx, d_x, d_y, x, saved, *s.pass.scratch);
+    adapter->site_backward(s.ctx, base, d_x, d_y, x, saved, *s.pass.scratch);
+  } else if (d_x.data) {
+    multiply_weight_backward(s.ctx, d_x, base, d_y, false);
   }
 }
 
@@ -233,6 +238,14 @@ int64_t saved_width(const std::vector<const AdapterSet*>& adapters, int64_t laye
   return width;
 }
 
+int64_t scratch_width(const std::vector<const AdapterSet*>& adapters, int64_t layer, int kind) {
+  int64_t width = 0;
+  for (const AdapterSet* set : adapters)
+    if (const Adapter* adapter = set->at(layer, static_cast<SiteKind>(kind)))
+      width = std::max(width, adapter->saved_width() + adapter->scratch_width());
+  return width;
+}
+
 }  // namespace
 
 KvCache::KvCache(const Model& model, int64_t rows) : capacity(rows) {
@@ -274,8 +287,10 @@ Activations plan_activations(const Model& model, int64_t rows, bool training, co
     }
     if (i == 0 || recompute == Recompute::none) a.gate_up = arena.take(type, {rows, 2 * c.intermediate_size});
     for (int kind = 0; kind < kSiteKinds; ++kind) {
+      const bool again = kind == kGateUp ? recompute != Recompute::none : kind != kDown && recompute == Recompute::block;
+      if (i > 0 && again) continue;  // written once more in the backward, like what the site gives
       int64_t width = 0;
-      if (training) width = saved_width(adapters, static_cast<int64_t>(i), kind);
+      if (training && !again) width = saved_width(adapters, static_cast<int64_t>(i), kind);
       else
         for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) width = std::max(width, saved_width(adapters, layer, kind));
       a.adapter[kind] = arena.take(type, {rows, width});
@@ -292,7 +307,7 @@ size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std:
   const ModelConfig& c = model.config;
   int64_t ranks = 0;
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
-    for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, saved_width(adapters, layer, kind));
+    for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, scratch_width(adapters, layer, kind));
   const int64_t f32 = sizeof(float), type = static_cast<int64_t>(size_of(model.activation_dtype()));
   const int64_t C = c.hidden_size, F = c.intermediate_size, Q = c.q_size(), adapter = (std::max({C, F, Q}) + ranks) * type;
   int64_t row = C * (f32 + type) + F * type + adapter;
@@ -309,6 +324,7 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
   Activations& all = *pass.activations;
   int64_t rows = batch.rows();
   embedding(ctx, all.blocks[0].x.row_range(0, rows), model.embedding, batch.tokens);
+  if (pass.training && pass.embedding_noise > 0) add_noise(ctx, all.blocks[0].x.row_range(0, rows), pass.embedding_noise, kEmbeddingNoise);
   for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
     bool last = layer + 1 == model.config.num_hidden_layers;
     Tensor next = last ? all.x_last : all.blocks[all.training ? static_cast<size_t>(layer) + 1 : 0].x;

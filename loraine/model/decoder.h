@@ -48,7 +48,8 @@ struct Pass {
   KvCache* cache = nullptr;
   std::vector<const AdapterSet*> adapters;
   Arena* scratch = nullptr;
-  bool training = false;  // dropout on, activations kept
+  bool training = false;      // dropout on, activations kept
+  float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.

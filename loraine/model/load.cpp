@@ -116,6 +116,13 @@ std::vector<const Weight*> Model::sites() const {
   return all;
 }
 
+std::vector<Weight*> Model::sites_to_change() {
+  std::vector<Weight*> all;
+  for (BlockWeights& block : blocks)
+    for (Weight& weight : block.sites) all.push_back(&weight);
+  return all;
+}
+
 int64_t Model::parameter_count() const {
   int64_t n = embedding.numel() + static_cast<int64_t>(final_norm.size());
   if (!config.tie_word_embeddings) n += head.in() * head.out();

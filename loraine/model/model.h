@@ -31,6 +31,7 @@ struct Model {
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive
 
   std::vector<const Weight*> sites() const;  // [layers · kSiteKinds], what attach_lora takes
+  std::vector<Weight*> sites_to_change();    // the same, for what changes the base before a run
   int64_t parameter_count() const;
   size_t weight_bytes() const;
   // With read_once: lets a weight (or rows of it) that is not in `owned` memory go; it can be used again, from the file.

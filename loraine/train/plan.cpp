@@ -7,12 +7,15 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/start.h"
 #include "loraine/data/orders.h"
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
+#include "loraine/train/loraplus.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/method.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -154,31 +157,27 @@ void attach(Run& run) {
   const size_t merged = c.create_new_adapter || folders.empty() ? folders.size() : folders.size() - 1;
   for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
     LoraConfig config;
-    AdapterSet set = load_adapter(run.model.sites(), folders[i], i >= merged, &config);
+    AdapterSet set = i >= merged ? load_adapter_to_train(run.model.sites_to_change(), folders[i], &config)
+                                 : load_adapter(run.model.sites(), folders[i], &config);
     if (std::string text = base_mismatch(config, folders[i], c.model_name_or_path); !text.empty()) warn(run, ErrorKind::usage, text);
     if (i >= merged) {
       run.adapter = std::move(set);
       run.lora = config;
     } else {
-      std::vector<Weight*> sites;
-      for (BlockWeights& block : run.model.blocks)
-        for (Weight& weight : block.sites) sites.push_back(&weight);
-      merge_into_weights(sites, set);
+      merge_into_weights(run.model.sites_to_change(), set);
       if (run.screen.message) run.screen.message("merged " + folders[i] + " into the base");
     }
   }
   if (merged == folders.size()) {
-    run.lora.r = c.lora_rank;
-    run.lora.lora_alpha = static_cast<double>(c.lora_alpha.value_or(2 * c.lora_rank));
-    run.lora.lora_dropout = c.lora_dropout;
-    run.lora.use_rslora = c.use_rslora;
-    run.lora.init_lora_weights = c.init_lora_weights;
-    set_targets(run.lora, c.lora_target);
+    run.lora = method_config(c);
     run.adapter = attach_lora(run.model.sites(), run.lora, true);
-    init_lora(run.adapter, run.lora, static_cast<uint64_t>(c.seed));
+    start_adapter(run.adapter, run.model.sites_to_change(), run.lora, static_cast<uint64_t>(c.seed));
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
   run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
+  if (c.loraplus_lr_ratio)
+    run.optimizer->set_rate_factors(
+        loraplus_factors(run.optimizer->parameters(), {*c.loraplus_lr_ratio, c.loraplus_lr_embedding, c.learning_rate}));
 }
 
 void plan(Run& run) {
@@ -208,6 +207,10 @@ void plan(Run& run) {
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
                                             scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));
+  if (run.lora.adalora) {
+    run.lora.adalora->total_step = s.max_steps;
+    run.ranks = std::make_unique<RankBudget>(run.adapter, *run.lora.adalora);
+  }
   plan_memory(run);
 }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/start.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/train/model_card.h"
@@ -45,14 +46,50 @@ ModelCard card_of(const Run& run) {
   return card;
 }
 
+// The adapter as it is now; AdaLoRA's with the ranks that live.
+void write_adapter(Run& run, const std::string& folder) {
+  if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
+  write_peft(run.adapter, run.lora, folder);
+}
+
+RankMap rank_map_of(const Run& run) {
+  RankMap map{{}, {}, run.ranks->modules(), run.lora.adalora->init_r, run.state.max_steps};
+  for (const RankBudget::Cut& cut : run.ranks->history()) {
+    map.steps.push_back(cut.step);
+    map.ranks.push_back(cut.ranks);
+  }
+  return map;
+}
+
+// LLaMA-Factory's pissa_backup (over the changed base) and pissa_converted (over the base as it was).
+void write_converted(Run& run) {
+  const std::string& out = run.config.output_dir;
+  LoraConfig plain = run.lora;
+  plain.init_lora_weights = "true";
+  write_peft(run.adapter, plain, out + "/pissa_backup");
+  AdapterSet start = attach_lora(run.model.sites(), run.lora, false);
+  read_lora_tensors(start, out + "/pissa_init");
+  LoraConfig doubled = run.lora;
+  const AdapterSet converted = over_whole_base(run.adapter, start, run.model.sites(), doubled);
+  write_peft(converted, doubled, out + "/pissa_converted");
+}
+
 }  // namespace
+
+void write_start(Run& run) {
+  if (!run.config.pissa_convert) return;
+  LoraConfig plain = run.lora;
+  plain.init_lora_weights = "true";  // these matrices are for the changed base
+  write_peft(run.adapter, plain, run.config.output_dir + "/pissa_init");
+}
 
 void save_checkpoint(Run& run) {
   TrainerState& s = run.state;
   const std::string& out = run.config.output_dir;
   check_moments(run);
   std::string folder = begin_checkpoint(out, s.global_step);
-  write_peft(run.adapter, run.lora, folder);
+  write_adapter(run, folder);
+  if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
   write_file(folder + "/README.md", checkpoint_card(run.config.model_name_or_path));
   if (!run.config.save_only_model) {
@@ -78,7 +115,12 @@ void resume(Run& run, const std::string& folder) {
     throw Error(ErrorKind::usage,
                 fmt::format("{} was made with other data: its hash is {}, that of this run {}", folder, position.data_hash, run.data_hash),
                 "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
-  read_lora_tensors(run.adapter, folder);
+  if (run.ranks) {
+    run.ranks->read_state(folder);
+    run.adapter.refresh(run.ctx);
+  } else {
+    read_lora_tensors(run.adapter, folder);
+  }
   read_optimizer_state(folder, run.optimizer->moments());
   TrainerState planned = run.state;
   run.position = position;
@@ -97,8 +139,17 @@ void finish(Run& run) {
   TrainerState& s = run.state;
   double seconds = seconds_now() - run.start;
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
-  if (c.load_best_model_at_end && s.best_model_checkpoint) read_lora_tensors(run.adapter, *s.best_model_checkpoint);
-  write_peft(run.adapter, run.lora, c.output_dir);
+  if (c.load_best_model_at_end && s.best_model_checkpoint) {
+    if (run.ranks) {
+      run.ranks->read_state(*s.best_model_checkpoint);
+      run.adapter.refresh(run.ctx);
+    } else {
+      read_lora_tensors(run.adapter, *s.best_model_checkpoint);
+    }
+  }
+  write_adapter(run, c.output_dir);
+  if (c.pissa_convert) write_converted(run);
+  if (run.ranks) run.ranks->write_ranks(c.output_dir + "/ranks.json");
   write_tokenizer_files(run.input.files, c.output_dir);
   double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);
   if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
@@ -124,6 +175,7 @@ void finish(Run& run) {
   merge_results(c.output_dir, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
                                {"num_dropped", data.train.num_dropped + data.eval.num_dropped}});
   if (c.plot_loss) plot_training(c.output_dir, s.log_history);
+  if (c.plot_loss && run.ranks) plot_ranks(c.output_dir, rank_map_of(run));
   write_model_card(c.output_dir, card_of(run));
 }
 

@@ -87,18 +87,24 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
     run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps + (m - first));
     Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
     Tensor d = run.d_hidden.row_range(0, batch.rows());
+    int64_t longest = 0;
+    for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
+    const int64_t padded_length = (longest + 7) / 8 * 8;  // as LLaMA-Factory pads a batch
+    if (c.neftune_noise_alpha)
+      run.pass.embedding_noise =
+          static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(padded_length * run.model.config.hidden_size)));
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
                                            static_cast<float>(1 / divisor), *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
-    int64_t longest = 0;
-    for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
-    int64_t padded = (longest + 7) / 8 * 8 * static_cast<int64_t>(batch.sequences.size());
+    const int64_t padded = padded_length * static_cast<int64_t>(batch.sequences.size());
     run.padded_tokens += padded;
     run.tokens_since_log += static_cast<double>(batch.rows());
     if (run.counts_tokens()) run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? batch.rows() : padded;
   }
+  run.adapter.finish_gradients(run.ctx);
+  if (run.ranks) loss += run.ranks->add_orthogonality(run.ctx);
   return loss;
 }
 
@@ -122,6 +128,8 @@ void update(Run& run, double loss) {
   for (const Parameter& p : run.optimizer->parameters())
     if (!std::isfinite(sum_of_squares(run.ctx, p.value)))
       not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));
+  if (run.ranks) run.ranks->after_update(s.global_step + 1, Optimizer::clip_scale(norm, c.max_grad_norm));
+  run.adapter.refresh(run.ctx);
   ++s.global_step;
   ++run.own_steps;
   run.loss_total += loss;

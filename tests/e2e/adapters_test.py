@@ -149,12 +149,12 @@ class Adapters(tiny.Case):
         self.refused(tiny.run("export", *common, "--export_dir", out / "merged"), code, *words)
         self.assertEqual([str(path) for path in out.rglob("*") if path.suffix == ".safetensors" or path.name in ("config.json", "adapter_config.json")], [])
 
-    def changed_config(self, adapter, code, words, **changes):
+    def changed_config(self, adapter, code, words, named="adapter_config.json", **changes):
         path = adapter / "adapter_config.json"
         kept = path.read_text()
         path.write_text(json.dumps(json.loads(kept) | changes))
         with self.subTest(changes):
-            self.everywhere(adapter, code, "adapter_config.json" if code == 3 else "", *words)
+            self.everywhere(adapter, code, named if code == 3 else "", *words)
         path.write_text(kept)
 
     def changed_tensors(self, adapter, words, change):
@@ -174,11 +174,19 @@ class Adapters(tiny.Case):
         self.changed_config(adapter, 3, ["rank", "1000000000000"], rank_pattern={"q_proj": 10**12})
         self.changed_config(adapter, 3, ["rank_pattern", "integer"], rank_pattern={"q_proj": 4.5})
         self.changed_config(adapter, 3, ["peft_type", "LOHA"], peft_type="LOHA")
-        self.changed_config(adapter, 3, ["use_dora"], use_dora=True)
+        self.changed_config(adapter, 3, ["lora_magnitude_vector", "missing"], named="adapter_model.safetensors", use_dora=True)
         self.changed_config(adapter, 3, ["modules_to_save"], modules_to_save=["lm_head"])
         self.changed_config(adapter, 3, ["brand_new"], brand_new=3)
         self.changed_config(adapter, 3, ["bias"], bias="all")
-        self.changed_config(adapter, 3, ["init_lora_weights", "pissa"], init_lora_weights="pissa")
+        self.changed_config(adapter, 3, ["init_lora_weights", "loftq"], init_lora_weights="loftq")
+        self.changed_config(adapter, 3, ["layers_pattern"], layers_pattern=["layers"])
+        self.changed_config(adapter, 3, ["layers_to_transform"], target_modules=".*q_proj", layers_to_transform=[0])
+        ada = dict(peft_type="ADALORA", total_step=10, init_r=4, target_r=2)
+        self.changed_config(adapter, 3, ["total_step"], **ada | dict(total_step=None))
+        self.changed_config(adapter, 3, ["target_r"], **ada | dict(target_r=5))
+        self.changed_config(adapter, 3, ["beta1"], **ada, beta1=1)
+        self.changed_config(adapter, 3, ["rank_pattern"], **ada, rank_pattern={"model.layers.0.self_attn.q_proj.lora_E": [True]})
+        self.changed_config(adapter, 3, ["has no tensors"], named="adapter_model.safetensors", **ada)
         for value in ("4", 4.5, 1e300, 0, -1, 65537, [4], True):
             self.changed_config(adapter, 3, [" r is"], r=value)
         self.changed_config(adapter, 3, ["lora_alpha"], lora_alpha="8")
@@ -410,6 +418,10 @@ class Memory(unittest.TestCase):
             ("long", dict(per_device_train_batch_size=2, val_size="0.3", eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=6)),
             ("short", dict(per_device_train_batch_size=4, gradient_accumulation_steps=2)),
             ("short", dict(per_device_train_batch_size=24, max_steps=1)),
+            ("long", dict(per_device_train_batch_size=4, use_dora="true")),
+            ("long", dict(per_device_train_batch_size=4, use_dora="true", lora_dropout="0.1", gradient_checkpointing="true")),
+            ("long", dict(per_device_train_batch_size=4, use_adalora="true", tinit=0, tfinal=0)),
+            ("long", dict(per_device_train_batch_size=4, pissa_init="true")),
         ]):
             with self.subTest(data=data, **changes):
                 settings = dict(gradient_accumulation_steps=1, max_steps=2, save_steps=1) | changes

@@ -1,0 +1,74 @@
+"""The recorded runs of LoRA's kin (variants/<method>): each from its recorded start, losses, final adapter, logits and merged logits.
+Called by golden.py. A case: init/, final/, train.json, out.safetensors; its base is ../llama/model beside the folder `variants`."""
+import json
+
+from golden import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
+
+# What differs from the common settings, per method; a folder that is not named here is not run.
+methods = {
+    "rslora": {}, "gaussian": {}, "patterns": {}, "layers": {}, "regex": {},
+    "loraplus": dict(learning_rate="2e-4", loraplus_lr_ratio=16), "dora": {}, "pissa": {}, "olora": {}, "adalora": dict(learning_rate="5e-3"),
+}
+
+
+def cases(top):
+    found = sorted(path.parent for path in top.rglob("out.safetensors") if path.parent.name in methods and (path.parent / "init").is_dir())
+    return [case for case in found if (case.parent.parent / "llama/model").is_dir()]
+
+
+def logits(work, batches, *where):
+    """Of batch 0"""
+    write_ids(work / "batch.safetensors", {key: rows_of(batches[f"{key}0"]) for key in ("input_ids", "labels", "attention_mask")})
+    loraine("trace", *where, "--batch", work / "batch.safetensors", "--output", work / "logits.safetensors")
+    return read_tensors(work / "logits.safetensors")["logits"]
+
+
+def train(case, work, model, batches, record, settings):
+    data = work / "data"
+    data.mkdir()
+    with open(data / "rows.jsonl", "w") as file:
+        for batch in range(3):
+            ids, labels, masks = (rows_of(batches[f"{key}{batch}"]) for key in ("input_ids", "labels", "attention_mask"))
+            for i, l, m in zip(ids, labels, masks):
+                file.write(json.dumps({"input_ids": i[: sum(m)], "labels": l[: sum(m)]}) + "\n")
+    (data / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.jsonl", "formatting": "tokenized"}}))
+    common = dict(
+        stage="sft", do_train="true", finetuning_type="lora", model_name_or_path=model, adapter_name_or_path=case / "init", dataset="rows",
+        dataset_dir=data, output_dir=work / "out", per_device_train_batch_size=len(ids), gradient_accumulation_steps=1, max_steps=len(record),
+        learning_rate="2e-3", weight_decay="0.01", lr_scheduler_type="cosine", warmup_steps=4, logging_steps=1, disable_shuffling="true", lora_dropout=0,
+    )
+    loraine("train", *[word for key, value in (common | settings).items() for word in (f"--{key}", value)])
+    return [json.loads(line) for line in (work / "out/trainer_log.jsonl").read_text().splitlines()]
+
+
+def run_case(case, work):
+    """Yields (kind, figure)."""
+    model, batches = case.parent.parent / "llama/model", read_tensors(case / "out.safetensors")
+    record = json.loads((case / "train.json").read_text())
+    record = record["log"] if isinstance(record, dict) else record
+    where = ["--model_name_or_path", model, "--adapter_name_or_path"]
+    mask = batches["attention_mask0"]
+
+    if "logits" in batches:
+        yield "logits", logits_apart(logits(work, batches, *where, case / "final"), batches["logits"], mask)
+    if "merged_logits" in batches:
+        loraine("export", *where, case / "final", "--export_dir", work / "merged")
+        yield "logits", logits_apart(logits(work, batches, "--model_name_or_path", work / "merged"), batches["merged_logits"], mask)
+
+    log = train(case, work, model, batches, record, methods[case.name])
+    losses = [line["loss"] for line in log if "loss" in line]
+    if len(losses) != len(record):
+        raise RuntimeError(f"{len(losses)} losses logged, {len(record)} recorded")
+    for loss, entry in zip(losses, record):
+        yield "run losses", abs(loss - entry["loss"]) / entry["loss"]
+    final, recorded = read_tensors(work / "out/adapter_model.safetensors"), read_tensors(case / "final/adapter_model.safetensors")
+    if final.keys() != recorded.keys():
+        raise RuntimeError(f"tensors {sorted(final.keys() ^ recorded.keys())[:3]} are in one of the two final adapters only")
+    for name, tensor in recorded.items():
+        yield "final adapter", apart(final[name], tensor, False)
+    if (work / "out/ranks.json").exists():
+        ranks = json.loads((work / "out/ranks.json").read_text())
+        totals = {step: sum(module[i] for module in ranks["ranks"].values()) for i, step in enumerate(ranks["steps"])}
+        totals.pop(0)
+        recorded = {entry["step"]: entry["total_rank"] for entry in json.loads((case / "train.json").read_text())["ranks"]}
+        yield "ranks", sum(total != recorded[step] for step, total in totals.items())
