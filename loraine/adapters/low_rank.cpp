@@ -148,8 +148,8 @@ std::vector<size_t> by_length(const std::vector<Vector>& columns, Vector& length
   return order;
 }
 
-LowRank empty_factors(const Tensor& w, int64_t r, bool values) {
-  LowRank out;
+Factors empty_factors(const Tensor& w, int64_t r, bool values) {
+  Factors out;
   out.left.resize(static_cast<size_t>(w.rows() * r));
   out.right.resize(static_cast<size_t>(r * w.cols()));
   if (values) out.values.resize(static_cast<size_t>(r));
@@ -157,7 +157,7 @@ LowRank empty_factors(const Tensor& w, int64_t r, bool values) {
 }
 
 // right = leftᵀ w
-void project(Context& ctx, const Tensor& w, int64_t r, LowRank& factors) {
+void project(Context& ctx, const Tensor& w, int64_t r, Factors& factors) {
   matmul_tn(ctx, Tensor(factors.right.data(), Dtype::F32, {r, w.cols()}), Tensor(factors.left.data(), Dtype::F32, {w.rows(), r}), w);
 }
 
@@ -175,9 +175,9 @@ void orthonormal_columns(std::vector<float>& x, int64_t rows, int64_t r) {
 
 }  // namespace
 
-LowRank first_of_qr(Context& ctx, const Tensor& w, int64_t r) {
+Factors first_of_qr(Context& ctx, const Tensor& w, int64_t r) {
   check_rank(w, r);
-  LowRank out = empty_factors(w, r, false);
+  Factors out = empty_factors(w, r, false);
   for (int64_t i = 0; i < w.rows(); ++i) std::copy_n(w.f32() + i * w.row_stride, r, out.left.data() + i * r);
   orthonormal_columns(out.left, w.rows(), r);
   project(ctx, w, r, out);
@@ -185,7 +185,7 @@ LowRank first_of_qr(Context& ctx, const Tensor& w, int64_t r) {
   return out;
 }
 
-LowRank largest_singular(Context&, const Tensor& w, int64_t r) {
+Factors largest_singular(Context&, const Tensor& w, int64_t r) {
   check_rank(w, r);
   const int64_t m = w.rows(), n = w.cols(), most = std::min(m, n);
   const bool wide = m < n;  // then t is wᵀ, else w: the basis on the right is complete after `most` steps
@@ -220,7 +220,7 @@ LowRank largest_singular(Context&, const Tensor& w, int64_t r) {
     for (int64_t i = 0; i < r; ++i)
       settled &= last_beta * std::abs(turns[order[static_cast<size_t>(i)]].back()) <= 1e-10 * lengths[order[0]];
     if (!settled && !whole) continue;
-    LowRank out = empty_factors(w, r, true);
+    Factors out = empty_factors(w, r, true);
     Vector u, v;
     for (int64_t i = 0; i < r; ++i) {
       const size_t at = order[static_cast<size_t>(i)];
@@ -236,12 +236,12 @@ LowRank largest_singular(Context&, const Tensor& w, int64_t r) {
   }
 }
 
-LowRank randomized_singular(Context& ctx, const Tensor& w, int64_t r, int64_t iterations, uint64_t seed) {
+Factors randomized_singular(Context& ctx, const Tensor& w, int64_t r, int64_t iterations, uint64_t seed) {
   check_rank(w, r);
   const int64_t m = w.rows(), n = w.cols();
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
-  LowRank out = empty_factors(w, r, true);
+  Factors out = empty_factors(w, r, true);
   std::vector<float> across(static_cast<size_t>(n * r));
   for (float& x : across) x = normal(random);
   const Tensor q(out.left.data(), Dtype::F32, {m, r}), p(across.data(), Dtype::F32, {n, r});

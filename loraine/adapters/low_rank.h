@@ -8,17 +8,17 @@
 
 namespace loraine {
 
-struct LowRank {
+struct Factors {
   std::vector<float> left;    // [m, r]
   std::vector<float> values;  // [r], singular values (largest first); empty for QR
   std::vector<float> right;   // [r, n]
 };
 
 // w ≈ Q[:, :r] R[:r]: Householder reflections of the first r columns, with LAPACK's signs. r at most min(m, n).
-LowRank first_of_qr(Context& ctx, const Tensor& w, int64_t r);
+Factors first_of_qr(Context& ctx, const Tensor& w, int64_t r);
 // w ≈ U_r diag(S_r) V_r, exact to f32: Lanczos bidiagonalisation that goes on until the r triplets have settled.
-LowRank largest_singular(Context& ctx, const Tensor& w, int64_t r);
+Factors largest_singular(Context& ctx, const Tensor& w, int64_t r);
 // The same as torch.svd_lowrank(w, q = r, niter = iterations) computes it, from a random start that `seed` fixes.
-LowRank randomized_singular(Context& ctx, const Tensor& w, int64_t r, int64_t iterations, uint64_t seed);
+Factors randomized_singular(Context& ctx, const Tensor& w, int64_t r, int64_t iterations, uint64_t seed);
 
 }  // namespace loraine

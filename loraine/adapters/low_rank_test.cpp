@@ -7,7 +7,7 @@
 namespace loraine {
 namespace {
 
-std::vector<double> product(const LowRank& f, int64_t m, int64_t n, int64_t r) {
+std::vector<double> product(const Factors& f, int64_t m, int64_t n, int64_t r) {
   std::vector<double> p(static_cast<size_t>(m * n));
   for (int64_t i = 0; i < m; ++i)
     for (int64_t k = 0; k < r; ++k) {
@@ -39,7 +39,7 @@ TEST(LowRank, WholeQrGivesTheMatrixBack) {
   const int64_t m = 17, n = 9;
   std::vector<float> w = random_floats(m * n, 3);
   Context ctx;
-  const LowRank f = first_of_qr(ctx, matrix(w, m, n), n);
+  const Factors f = first_of_qr(ctx, matrix(w, m, n), n);
   EXPECT_LT(not_orthonormal(f.left, m, n, false), 1e-6);
   std::vector<float> back;
   for (double x : product(f, m, n, n)) back.push_back(static_cast<float>(x));
@@ -53,7 +53,7 @@ TEST(LowRank, LargestSingularTripletsOfTallWideAndSmallMatrices) {
   Context ctx;
   for (const auto& [m, n, r] : {std::tuple<int64_t, int64_t, int64_t>{40, 88, 4}, {88, 40, 4}, {30, 30, 30}, {300, 120, 6}, {7, 200, 7}}) {
     std::vector<float> w = random_floats(m * n, static_cast<uint32_t>(m));
-    const LowRank f = largest_singular(ctx, matrix(w, m, n), r);
+    const Factors f = largest_singular(ctx, matrix(w, m, n), r);
     EXPECT_LT(not_orthonormal(f.left, m, r, false), 1e-6);
     EXPECT_LT(not_orthonormal(f.right, n, r, true), 1e-6);
     std::vector<double> rest = doubles(w);
@@ -63,7 +63,7 @@ TEST(LowRank, LargestSingularTripletsOfTallWideAndSmallMatrices) {
     for (float s : f.values) values += static_cast<double>(s) * static_cast<double>(s);
     EXPECT_NEAR(squared(rest) + values, squared(doubles(w)), 1e-5 * squared(doubles(w)));
     EXPECT_TRUE(std::is_sorted(f.values.rbegin(), f.values.rend()));
-    const LowRank again = randomized_singular(ctx, matrix(w, m, n), r, 300, 5);  // converges to the same
+    const Factors again = randomized_singular(ctx, matrix(w, m, n), r, 300, 5);  // converges to the same
     for (int64_t k = 0; k < r; ++k) EXPECT_NEAR(again.values[static_cast<size_t>(k)], f.values[static_cast<size_t>(k)], 2e-3 * f.values[0]);
     EXPECT_LE(again.values[0], f.values[0] * 1.00001f);
   }
@@ -75,7 +75,7 @@ TEST(LowRank, OfAMatrixOfLowerRankAndOfZeros) {
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) w[static_cast<size_t>(i * n + j)] = static_cast<float>((i + 1) * (j % 3 - 1));
   Context ctx;
-  const LowRank f = largest_singular(ctx, matrix(w, m, n), 4);
+  const Factors f = largest_singular(ctx, matrix(w, m, n), 4);
   std::vector<float> back;
   for (double x : product(f, m, n, 4)) back.push_back(static_cast<float>(x));
   expect_near(back, w, 1e-5, "U S V");
@@ -88,7 +88,7 @@ TEST(LowRank, RandomizedIsFixedByItsSeed) {
   const int64_t m = 50, n = 30;
   std::vector<float> w = random_floats(m * n, 1);
   Context ctx;
-  const LowRank a = randomized_singular(ctx, matrix(w, m, n), 4, 2, 9), b = randomized_singular(ctx, matrix(w, m, n), 4, 2, 9);
+  const Factors a = randomized_singular(ctx, matrix(w, m, n), 4, 2, 9), b = randomized_singular(ctx, matrix(w, m, n), 4, 2, 9);
   EXPECT_EQ(a.left, b.left);
   EXPECT_EQ(a.right, b.right);
   EXPECT_NE(a.left, randomized_singular(ctx, matrix(w, m, n), 4, 2, 10).left);

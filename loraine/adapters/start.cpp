@@ -47,7 +47,7 @@ void fill_orthogonal(Context& ctx, const Tensor& a, const Tensor& b, const std::
   std::vector<float> square(static_cast<size_t>(r * r)), mix_a(static_cast<size_t>(in * half)), mix_b(static_cast<size_t>(out * half));
   const Tensor x(square.data(), Dtype::F32, {r, r}), p(mix_a.data(), Dtype::F32, {in, half}), s(mix_b.data(), Dtype::F32, {out, half});
   for (const Tensor& t : {x, p, s}) fill_normal(t, 1, random);
-  const LowRank q = first_of_qr(ctx, x, r);
+  const Factors q = first_of_qr(ctx, x, r);
   auto mixed = [&](const Tensor& mix, int64_t row, int64_t first, int64_t column) {
     float sum = 0;
     for (int64_t k = 0; k < half; ++k) sum += mix.f32()[row * half + k] * q.left[static_cast<size_t>((2 * k + first) * r + column)];
@@ -67,7 +67,7 @@ void fill_from_base(Context& ctx, const Tensor& a, const Tensor& b, const LoraPa
   const Tensor w = weight_rows(weight, 0, part.out, Tensor(memory.data(), Dtype::F32, {part.out, base.in()}));
   const int64_t r = part.r, iterations = iterations_of(config.init_lora_weights);
   // The start of the random search is fixed by the place in the model alone, so that loading finds the same factors.
-  const LowRank f = config.init_lora_weights == "olora" ? first_of_qr(ctx, w, r)
+  const Factors f = config.init_lora_weights == "olora" ? first_of_qr(ctx, w, r)
                     : iterations >= 0 ? randomized_singular(ctx, w, r, iterations, site * 16 + static_cast<uint64_t>(part.part))
                                       : largest_singular(ctx, w, r);
   for (int64_t k = 0; k < r; ++k) {

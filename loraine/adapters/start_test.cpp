@@ -71,8 +71,10 @@ TEST(Start, RandomStartsBeginAtTheBase) {
       EXPECT_GT(deviation(m.a), 1e-3);
       if (std::string(init) == "orthogonal") EXPECT_GT(deviation(m.b), 1e-3);
       else EXPECT_EQ(deviation(m.b), 0);
-      if (std::string(init) == "gaussian") EXPECT_NEAR(deviation(m.a), 0.25, 0.06);  // 1 / r
-      if (std::string(init) == "true") EXPECT_NEAR(deviation(m.a), 1 / std::sqrt(3.0 * kIn), 0.03);
+      if (std::string(init) == "gaussian") {
+        EXPECT_NEAR(deviation(m.a), 0.25, 0.06);  // 1 / r
+      }
+      if (std::string(init) == "true") { EXPECT_NEAR(deviation(m.a), 1 / std::sqrt(3.0 * kIn), 0.03); }
     }
   }
   Base base;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/start.h"
 #include "loraine/generate/engine.h"
 
 namespace loraine {
@@ -28,7 +29,7 @@ Adapters make_adapters(const Model& model, int64_t rank) {
   set_targets(out.config, "all");
   for (int64_t i = 0; i < BatchFigures::kSequences; ++i) {
     out.sets.push_back(attach_lora(model.sites(), out.config, false));
-    init_lora(out.sets.back(), out.config, static_cast<uint64_t>(i + 1));
+    init_lora(out.sets.back(), model.sites(), out.config, static_cast<uint64_t>(i + 1));
   }
   return out;
 }

@@ -12,7 +12,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "loraine/adapters/attach.h"
+#include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/model/decoder.h"
@@ -173,7 +173,7 @@ nlohmann::json costs(bool bf16) {
   lora.lora_alpha = 2 * kRank;
   set_targets(lora, "all");
   AdapterSet adapter = attach_lora(model.sites(), lora, true);
-  init_lora(adapter, lora, 42);
+  init_lora(adapter, model.sites(), lora, 42);
   Optimizer optimizer(adapter.parameters());
   const std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
