@@ -3,7 +3,6 @@
 #include <span>
 
 #include "loraine/core/tensor.h"
-#include "loraine/kernels/bf16_product.h"
 #include "loraine/kernels/dot_tiles.h"
 #include "loraine/kernels/library_product.h"
 #include "loraine/kernels/machine.h"
@@ -24,20 +23,12 @@ int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece;
 // Columns of a tile. Of a w that is not transposed they are columns of w, and those of a packed w come in whole blocks.
 int64_t tile_columns(const Tensor& w, bool w_t) { return !w_t && block_of(w.dtype).elements > 32 ? kBlockTileColumns : kTileN; }
 
-// How tiles are cut: smaller where whole ones would leave most threads without work. A matter of the shape and the type alone, not of
-// the threads there are. The bf16 kernel lays w out anew for every tile, so its tiles are high, and get narrow before they get low.
-struct Cut {
-  int64_t rows;
-  bool half_columns;
-};
-constexpr int64_t kEnoughTiles = 8, kFewestRows = 128;
-
-Cut cut_of(int64_t M, int64_t tiles_n, bool bf16_kernel, bool can_halve) {
-  Cut cut{bf16_kernel ? 2 * kTileM : kTileM, false};
-  auto few = [&] { return pieces(M, cut.rows) * tiles_n * (cut.half_columns ? 2 : 1) < kEnoughTiles; };
-  cut.half_columns = bf16_kernel && can_halve && few();
-  while (cut.rows > kFewestRows && few()) cut.rows /= 2;
-  return cut;
+// Rows of a tile: fewer where whole ones would leave most threads without work. A matter of the shape alone, not of the threads there are.
+int64_t tile_rows(int64_t M, int64_t columns_of_tiles) {
+  constexpr int64_t kEnoughTiles = 8, kFewest = 128;
+  int64_t rows = kTileM;
+  while (rows > kFewest && pieces(M, rows) * columns_of_tiles < kEnoughTiles) rows /= 2;
+  return rows;
 }
 
 // Scratch of one thread that grows to what a tile needs.
@@ -144,22 +135,16 @@ Job job_of(const Tensor& y, std::span<const Term> terms, bool w_t) {
 
 // All tiles of all jobs, whose y have the same rows, in one parallel loop.
 void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
+  auto tiles_of = [](const Job& job) { return pieces(job.y.cols(), job.tile_columns); };
   int64_t tiles_n = 0;
-  bool can_halve = true;
-  for (const Job& job : jobs) tiles_n += pieces(job.y.cols(), job.tile_columns), can_halve &= job.tile_columns == kTileN;
-  const int64_t M = jobs[0].y.rows();
-  const Cut cut = cut_of(M, tiles_n, has_bf16_kernel() && jobs[0].terms[0].x.dtype == Dtype::BF16, can_halve);
-  auto columns_of = [&](const Job& job) { return cut.half_columns ? job.tile_columns / 2 : job.tile_columns; };
-  auto tiles_of = [&](const Job& job) { return pieces(job.y.cols(), columns_of(job)); };
-  tiles_n = 0;
   for (const Job& job : jobs) tiles_n += tiles_of(job);
-  const int64_t tiles_m = pieces(M, cut.rows);
+  const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, tiles_n), tiles_m = pieces(M, rows);
   parallel_for(tiles_m * tiles_n, [&](int64_t i) {
-    const int64_t m0 = i % tiles_m * cut.rows, m = std::min(cut.rows, M - m0);
+    const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
     int64_t tile = i / tiles_m;
     const Job* job = jobs.data();
     for (; tile >= tiles_of(*job); ++job) tile -= tiles_of(*job);
-    const int64_t n0 = tile * columns_of(*job), n = std::min(columns_of(*job), job->y.cols() - n0);
+    const int64_t n0 = tile * job->tile_columns, n = std::min(job->tile_columns, job->y.cols() - n0);
     float keep = beta;
     for (const Term& term : job->terms) {
       product_tile(job->y.row_range(m0, m).col_range(n0, n), rows_of(term.x, t.x_t, m0, m), rows_of(term.w, !t.w_t, n0, n), t, alpha, keep);
