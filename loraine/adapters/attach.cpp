@@ -74,6 +74,9 @@ struct Targets {
     if (exclude && exclude->matches(path)) return false;
     for (const std::string& name : config.exclude_modules)
       if (ends_with_name(path, name)) return false;
+    const std::string dotted = "." + path + ".";  // a module that is trained whole, and what lies in it, has no adapter
+    for (const std::string& name : config.modules_to_save)
+      if (dotted.find("." + name + ".") != std::string::npos) return false;
     if (regex) return regex->matches(path);
     bool named = std::any_of(config.target_modules.begin(), config.target_modules.end(),
                              [&](const std::string& name) { return ends_with_name(path, name); });
@@ -93,6 +96,25 @@ T by_pattern(const std::vector<std::pair<std::string, T>>& patterns, const std::
 }
 
 }  // namespace
+
+std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path) {
+  if (!Targets(config).contains(path)) return {};
+  const int64_t r = by_pattern(config.rank_pattern, path, config.r);
+  if (r <= 0 || r > 65536)
+    throw Error(ErrorKind::usage, "rank_pattern gives " + path + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
+  const double alpha = by_pattern(config.alpha_pattern, path, config.lora_alpha), divisor = static_cast<double>(r);
+  return TargetRank{r, static_cast<float>(alpha / (config.use_rslora ? std::sqrt(divisor) : divisor))};
+}
+
+bool is_saved_module(const LoraConfig& config, const std::string& path) {
+  for (size_t end = path.find('.'); !config.modules_to_save.empty(); end = path.find('.', end + 1)) {  // PEFT: a plain end of the path
+    const std::string module = path.substr(0, end);
+    for (const std::string& name : config.modules_to_save)
+      if (module.ends_with(name)) return true;
+    if (end == std::string::npos) break;
+  }
+  return false;
+}
 
 void set_targets(LoraConfig& config, const std::string& lora_target) {
   config.target_modules.clear();
@@ -138,16 +160,21 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
     if (!parts.empty())
       set.sites[s] = std::make_unique<Lora>(sites[s]->in(), std::move(parts), static_cast<float>(config.lora_dropout), s, trained);
   }
-  if (!any) {
+  if (!any && !targets.contains(kEmbeddingPath)) {
     std::string wanted = config.target_regex;
     for (const std::string& name : config.target_modules) wanted += (wanted.empty() ? "" : ",") + name;
     throw Error(ErrorKind::usage, "the target '" + wanted + "' (lora_target, target_modules) matches no linear layer of the model",
-                "use all, or names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+                "use all, or names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, lm_head");
   }
   return set;
 }
 
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites) {
+  for (const AdapterSet* set : sets)
+    if (set->dense || set->embedding)
+      throw Error(ErrorKind::unsupported,
+                  "one of several adapters trains whole tensors (modules_to_save, bias) or the embedding; such adapters are not added up",
+                  "merge them one after the other with loraine export");
   AdapterSet out;
   out.sites.resize(sites.size());
   for (size_t s = 0; s < sites.size(); ++s) {
@@ -173,6 +200,9 @@ AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const st
 
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set) {
   Context ctx;
+  if (set.dense || set.embedding || set.head())
+    throw Error(ErrorKind::unsupported, "an adapter that trains whole tensors, the embedding or the head is not merged while training",
+                "merge it first with loraine export, and train on the result");
   for (size_t s = 0; s < sites.size(); ++s) {
     const auto* lora = dynamic_cast<const Lora*>(set.sites[s].get());
     if (!lora) continue;
@@ -195,6 +225,7 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
 void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed) {
   std::mt19937_64 random(seed);
   for (Parameter& p : set.parameters()) {
+    if (p.name.find(".lora_A.") == std::string::npos && p.name.find(".lora_B.") == std::string::npos) continue;
     bool is_b = p.name.ends_with(".lora_B.weight");
     float* x = p.value.f32();
     if (is_b && config.init_lora_weights != "false") {

@@ -26,12 +26,25 @@ struct LoraConfig {
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::string base_model_name_or_path;
+  std::vector<std::string> modules_to_save;  // modules that are trained whole
+  std::string bias = "none";                 // none, all, lora_only: biases that are trained
 };
 
 // LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
 void set_targets(LoraConfig& config, const std::string& lora_target);
 
-// sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths). Throws usage when nothing matches.
+// Whether the config gives the module at `path` an adapter, and of which rank and scale.
+struct TargetRank {
+  int64_t r;
+  float scale;
+};
+std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path);
+bool is_saved_module(const LoraConfig& config, const std::string& path);  // modules_to_save names it, or a module around it
+
+inline constexpr const char* kEmbeddingPath = "model.embed_tokens";
+
+// sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths), the last one may be the head. Throws usage
+// when nothing matches (the embedding counts; model/attach.h attaches it).
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);

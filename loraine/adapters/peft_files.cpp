@@ -21,7 +21,6 @@ using Ordered = nlohmann::ordered_json;  // the first pattern that matches count
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
 constexpr const char* kNotBuilt[] = {"use_dora",
-                                     "modules_to_save",
                                      "lora_bias",
                                      "target_parameters",
                                      "layer_replication",
@@ -40,19 +39,13 @@ constexpr const char* kNotBuilt[] = {"use_dora",
 constexpr const char* kNoEffect[] = {"task_type",         "auto_mapping",        "peft_version",   "revision",      "inference_mode",
                                      "megatron_config",   "megatron_core",       "loftq_config",   "eva_config",    "corda_config",
                                      "qalora_group_size", "ensure_weight_tying", "lora_ga_config", "runtime_config"};
-constexpr const char* kRead[] = {"peft_type",
-                                 "r",
-                                 "lora_alpha",
-                                 "lora_dropout",
-                                 "use_rslora",
-                                 "bias",
-                                 "init_lora_weights",
-                                 "target_modules",
-                                 "exclude_modules",
-                                 "layers_to_transform",
-                                 "rank_pattern",
-                                 "alpha_pattern",
-                                 "base_model_name_or_path"};
+constexpr const char* kRead[] = {"peft_type",           "r",
+                                 "lora_alpha",          "lora_dropout",
+                                 "use_rslora",          "bias",
+                                 "init_lora_weights",   "modules_to_save",
+                                 "target_modules",      "exclude_modules",
+                                 "layers_to_transform", "rank_pattern",
+                                 "alpha_pattern",       "base_model_name_or_path"};
 
 bool is_off(const Ordered& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) || ((value.is_array() || value.is_object()) && value.empty()) ||
@@ -98,8 +91,16 @@ LoraConfig read_lora_config(const std::string& folder) {
   }
   for (const char* key : kNotBuilt)
     if (json.contains(key) && !is_off(json[key])) wrong(file, key, json[key], "it switched off: loraine does not build it yet");
-  if (json.contains("bias") && json["bias"] != "none") wrong(file, "bias", json["bias"], "\"none\"");
   LoraConfig config;
+  if (json.contains("bias")) {
+    for (const char* known : {"none", "all", "lora_only"})
+      if (json["bias"] == known) config.bias = known;
+    if (json["bias"] != config.bias) wrong(file, "bias", json["bias"], "\"none\", \"all\" or \"lora_only\"");
+  }
+  if (const Ordered saved = json.value("modules_to_save", Ordered()); !saved.is_null()) {
+    if (!saved.is_array()) wrong(file, "modules_to_save", saved, "a list of module names");
+    config.modules_to_save = names(saved, file, "modules_to_save");
+  }
   auto number = [&](const char* key, auto& field) {
     if (!json.contains(key) || json[key].is_null()) return;
     using Number = std::decay_t<decltype(field)>;
@@ -158,10 +159,14 @@ LoraConfig read_lora_config(const std::string& folder) {
   return config;
 }
 
-void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
-  std::string file = folder + "/adapter_model.safetensors";
+std::string adapter_file(const std::string& folder) {
+  const std::string file = folder + "/adapter_model.safetensors";
   const std::string older = folder + "/adapter_model.bin";  // what PEFT wrote before it had safetensors
-  if (!std::filesystem::exists(file) && std::filesystem::exists(older)) file = older;
+  return !std::filesystem::exists(file) && std::filesystem::exists(older) ? older : file;
+}
+
+void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
+  const std::string file = adapter_file(folder);
   auto source = open_tensor_source(file);
   std::set<std::string> left;
   for (const TensorInfo& info : source->tensors()) left.insert(info.name);
@@ -178,15 +183,16 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
       if (source->find(module + (is_a ? ".lora_B.weight" : ".lora_A.weight")))
         problem(fmt::format("{}: missing, while its {} is there", p.name, is_a ? "lora_B" : "lora_A"));
       else if (is_a) problem(module + ": the config targets this module and the file has no tensors for it");
+      else if (!p.name.ends_with(".lora_B.weight")) problem(p.name + ": missing");
       continue;
     }
     left.erase(p.name);
     Tensor stored(nullptr, info->dtype, info->shape);
-    const bool is_a = p.name.ends_with(".lora_A.weight");
+    const bool is_a = p.name.ends_with(".lora_A.weight"), ranked = is_a || p.name.ends_with(".lora_B.weight");
     const int64_t r = is_a ? p.value.rows() : p.value.cols();
     if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
       problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", p.name, info->stored_as));
-    else if (info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
+    else if (ranked && info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
       problem(fmt::format("{}: has rank {}, adapter_config.json says {}", p.name, info->shape[is_a ? 0 : 1], r));
     else if (stored.shape_text() != p.value.shape_text())
       problem(fmt::format("{}: file has {}, model and config imply {}", p.name, stored.shape_text(), p.value.shape_text()));
@@ -195,23 +201,11 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
       if (!finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
     }
   }
+  for (const Parameter& p : set.beside) left.erase(p.name);
   for (const std::string& name : left) problem(name + ": belongs to no module that the config targets in this model");
   if (count)
     throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),
                 "is the adapter for another model, or its file damaged?");
-}
-
-AdapterSet load_adapter(const std::vector<const Weight*>& sites, const std::string& folder, bool trained, LoraConfig* config_out) {
-  LoraConfig config = read_lora_config(folder);
-  AdapterSet set;
-  try {
-    set = attach_lora(sites, config, trained);
-  } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
-    throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
-  }
-  read_lora_tensors(set, folder);
-  if (config_out) *config_out = config;
-  return set;
 }
 
 std::string base_mismatch(const LoraConfig& config, const std::string& folder, const std::string& model_path) {
@@ -232,6 +226,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
   make_folders(folder);
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const Parameter& p : set.parameters()) tensors.emplace_back(p.name, p.value);
+  for (const Parameter& p : set.beside) tensors.emplace_back(p.name, p.value);
   write_safetensors(folder + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
 
   nlohmann::ordered_json targets =
@@ -248,7 +243,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"arrow_config", none},
                                  {"auto_mapping", none},
                                  {"base_model_name_or_path", config.base_model_name_or_path},
-                                 {"bias", "none"},
+                                 {"bias", config.bias},
                                  {"corda_config", none},
                                  {"ensure_weight_tying", false},
                                  {"eva_config", none},
@@ -266,7 +261,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"lora_dropout", config.lora_dropout},
                                  {"megatron_config", none},
                                  {"megatron_core", "megatron.core"},
-                                 {"modules_to_save", none},
+                                 {"modules_to_save", list_or_null(config.modules_to_save)},
                                  {"peft_type", "LORA"},
                                  {"peft_version", "0.18.1"},
                                  {"qalora_group_size", 16},

@@ -210,7 +210,7 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   plan_activations(model, tokens, true, sets, dry, recompute);
   dry.take(Dtype::F32, {tokens, model.config.hidden_size});
   Arena memory(dry.peak());
-  Arena scratch(std::max(scratch_bytes(model, tokens, true, sets), loss_scratch_bytes(model, tokens)));
+  Arena scratch(std::max(scratch_bytes(model, tokens, true, sets), loss_scratch_bytes(model, tokens, &adapter)));
   Activations activations = plan_activations(model, tokens, true, sets, memory, recompute);
   Tensor d_hidden = memory.take(Dtype::F32, {tokens, model.config.hidden_size});
   Pass pass{&activations, nullptr, sets, &scratch, true};
@@ -227,7 +227,7 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   auto step = [&] {
     optimizer.zero_gradients();
     decoder_forward(ctx, model, batch, pass);
-    loss_and_head_gradient(ctx, model, batch, activations.hidden, d_hidden, 1.0f / static_cast<float>(tokens), scratch);
+    loss_and_head_gradient(ctx, model, batch, activations.hidden, d_hidden, 1.0f / static_cast<float>(tokens), {&adapter, true}, scratch);
     decoder_backward(ctx, model, batch, pass, adapter, d_hidden);
     optimizer.step(ctx, adamw, optimizer.gradient_norm(ctx), 1.0);
     ++adamw.step;

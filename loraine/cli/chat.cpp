@@ -25,6 +25,7 @@
 #include "loraine/generate/engine.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/mapped_file.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
 
@@ -129,7 +130,7 @@ void load_adapters(Chat& chat) {
       throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them",
                   "give each a name of its own: name=path,other=path");
     LoraConfig lora;
-    AdapterSet& set = chat.adapters[name] = load_adapter(chat.model.sites(), path, false, &lora);
+    AdapterSet& set = chat.adapters[name] = load_adapter(chat.model, path, false, &lora);
     set.name = name;
     input_warning(base_mismatch(lora, path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
     if (equals == std::string::npos) unnamed.push_back(&set);
@@ -264,9 +265,7 @@ int run_chat(const std::vector<std::string>& args) {
   input_warning(not_finite_text(chat.model), c.strict, ErrorKind::numeric);
   load_adapters(chat);
   int64_t widest = 1;
-  for (const auto& [name, set] : chat.adapters)
-    for (const auto& site : set.sites)
-      if (site) widest = std::max(widest, site->saved_width());
+  for (const auto& [name, set] : chat.adapters) widest = std::max(widest, set.widest());
   chat.engine = std::make_unique<Engine>(chat.model, std::min<int64_t>(chat.model.config.max_position_embeddings, 8192), widest);
   chat.options = {c.max_new_tokens,     c.do_sample, c.temperature,  c.top_p,
                   c.repetition_penalty, c.top_k,     stop_ids(chat), static_cast<uint64_t>(c.seed)};

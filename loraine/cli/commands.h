@@ -6,6 +6,7 @@
 namespace loraine {
 
 int run_train(const std::vector<std::string>& args);
+int run_compare(const std::vector<std::string>& args);
 int run_chat(const std::vector<std::string>& args);
 int run_export(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);

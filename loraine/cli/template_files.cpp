@@ -104,4 +104,25 @@ void apply_template_to_files(ModelFiles& files, const Template& chat, const Toke
     files.chat_template = jinja_of_template(chat, tokenizer, special);
 }
 
+void align_special_tokens(ModelFiles& files, const SpecialTokens& special) {
+  const std::pair<const char*, std::optional<int32_t>> tokens[] = {
+      {"bos_token_id", special.bos}, {"eos_token_id", special.eos}, {"pad_token_id", special.pad}};
+  for (const auto& [key, id] : tokens) {
+    if (!id) continue;
+    const bool generates = files.generation_config.has_value();
+    Json& config = files.config;
+    const Json old = generates ? files.generation_config->value(key, Json()) : Json();
+    if (config.value(key, Json()) == *id && (!generates || old == *id)) continue;
+    config[key] = *id;
+    if (!generates) continue;
+    Json ids = *id;
+    if (std::string(key) == "eos_token_id" && !old.is_null()) {
+      ids = Json::array({*id});
+      for (const Json& other : old.is_array() ? old : Json::array({old}))
+        if (other != *id) ids.push_back(other);
+    }
+    (*files.generation_config)[key] = ids;
+  }
+}
+
 }  // namespace loraine

@@ -10,6 +10,7 @@
 #include "loraine/generate/engine.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/load.h"
 #include "loraine/train/loss.h"
 
@@ -68,12 +69,12 @@ Batch to_batch(const TraceInput& in, int64_t vocab, std::vector<int64_t>& from, 
 
 // One adapter, or several that are on together, as if merged in turn.
 AdapterSet open_adapters(const Model& model, const std::vector<std::string>& folders, bool gradients) {
-  if (folders.size() == 1) return load_adapter(model.sites(), folders[0], true);
+  if (folders.size() == 1) return load_adapter(model, folders[0], true);
   if (gradients || folders.empty())
     throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path names {} adapters, and gradients are those of one", folders.size()),
                 "merge the earlier ones with loraine export, or leave gradients out");
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(load_adapter(model.sites(), folder, false));
+  for (const std::string& folder : folders) sets.push_back(load_adapter(model, folder, false));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
   return combine_adapters(all, model.sites());
@@ -119,22 +120,24 @@ int run_trace(const std::vector<std::string>& args) {
   plan_activations(model, batch.rows(), true, sets, dry);
   Arena memory(dry.peak());
   Activations activations = plan_activations(model, batch.rows(), true, sets, memory);
-  Arena scratch(std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows())));
+  Arena scratch(
+      std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows(), adapted ? &adapter : nullptr)));
   Pass pass{&activations, nullptr, sets, &scratch, false};
   decoder_forward(ctx, model, batch, pass);
 
   Buffer logits_memory(static_cast<size_t>(in.rows * in.columns * vocab) * sizeof(float), true);
   Tensor logits(logits_memory.data(), Dtype::F32, {in.rows * in.columns, vocab});
   for (int64_t t = 0; t < batch.rows(); ++t)
-    head_logits(ctx, model, logits.row_range(from[static_cast<size_t>(t)], 1), activations.hidden.row_range(t, 1));
+    head_logits(ctx, model, logits.row_range(from[static_cast<size_t>(t)], 1), activations.hidden.row_range(t, 1),
+                adapted ? &adapter : nullptr, scratch);
   std::vector<std::pair<std::string, Tensor>> out = {{"logits", Tensor(logits.data, Dtype::F32, {in.rows, in.columns, vocab})}};
   float loss = 0;
   if (!in.labels.empty()) {
     Buffer d_memory(static_cast<size_t>(batch.rows() * model.config.hidden_size) * sizeof(float));
     Tensor d(d_memory.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
     double divisor = static_cast<double>(std::max<int64_t>(labels, 1));
-    LossSums sums =
-        loss_and_head_gradient(ctx, model, batch, activations.hidden, d, gradients ? static_cast<float>(1 / divisor) : 0, scratch);
+    LossSums sums = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, gradients ? static_cast<float>(1 / divisor) : 0,
+                                           {adapted ? &adapter : nullptr}, scratch);
     loss = static_cast<float>(sums.loss / divisor);
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
     if (gradients && adapted) {
@@ -144,10 +147,7 @@ int run_trace(const std::vector<std::string>& args) {
   }
   std::vector<int64_t> generated(static_cast<size_t>(in.rows * new_tokens), -1);
   if (new_tokens > 0) {
-    int64_t widest = 1;
-    for (const auto& site : adapter.sites)
-      if (site) widest = std::max(widest, site->saved_width());
-    Engine engine(model, in.columns + new_tokens, widest);
+    Engine engine(model, in.columns + new_tokens, std::max<int64_t>(1, adapter.widest()));
     GenerateOptions options;
     options.max_new_tokens = new_tokens;
     options.stop_ids = eos_token_ids(files, model.config);

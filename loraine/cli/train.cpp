@@ -38,6 +38,9 @@ DataOptions data_options(const TrainConfig& c) {
   d.default_system = c.default_system;
   d.enable_thinking = c.enable_thinking;
   d.split_special_tokens = c.split_special_tokens;
+  d.pretraining = c.stage == "pt";
+  d.packing = c.packing;
+  d.preprocessing_batch_size = c.preprocessing_batch_size;
   d.seed = static_cast<uint64_t>(c.seed);
   d.skip_bad_rows = c.skip_bad_rows > 0;
   return d;
@@ -115,6 +118,7 @@ int run_train(const std::vector<std::string>& args) {
   check_dropped(c, input.data);
   if (text.tokenizer && c.template_name && *c.template_name != "empty")
     apply_template_to_files(input.files, named_template(*c.template_name), *text.tokenizer, special, "right");
+  if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
   input.stop = &stop_requested;
@@ -134,7 +138,7 @@ int run_train(const std::vector<std::string>& args) {
     print_stderr("stopped by a signal; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
     return kExitStopped;
   }
-  print_stderr("saved the adapter to " + c.output_dir + "\n");
+  print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
   return 0;
 }
 

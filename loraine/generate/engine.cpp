@@ -31,7 +31,8 @@ Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns)
     : model_(model),
       cache_(model, capacity),
       activation_memory_(measured(model, max_rank_columns, std::min(capacity, kPrefillRows))),
-      scratch_(scratch_bytes(model, std::min(capacity, kPrefillRows), false, {})),
+      scratch_(scratch_bytes(model, std::min(capacity, kPrefillRows), false, {}) +
+               static_cast<size_t>(std::min(capacity, kPrefillRows) * max_rank_columns) * 2 * sizeof(float)),
       logits_(static_cast<size_t>(model.config.vocab_size)) {
   activation_bytes(model, max_rank_columns, activation_memory_, activations_, std::min(capacity, kPrefillRows));
 }
@@ -50,7 +51,7 @@ void Engine::run(Context& ctx, std::span<const int32_t> tokens, int64_t past, co
   decoder_forward(ctx, model_, batch, pass);
   if (want_logits)
     head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {1, model_.config.vocab_size}),
-                activations_.hidden.row_range(batch.rows() - 1, 1));
+                activations_.hidden.row_range(batch.rows() - 1, 1), adapter, scratch_);
 }
 
 std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter,

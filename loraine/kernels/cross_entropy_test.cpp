@@ -50,5 +50,30 @@ TEST(CrossEntropy, LossGradientAndCorrect) {
   }
 }
 
+TEST(CrossEntropy, LabelSmoothing) {
+  const int64_t n = 3, V = 1030;
+  const double epsilon = 0.1f;
+  std::vector<float> logits = random_floats(n * V, 1, 2);
+  const std::vector<int32_t> labels = {5, 1029, 77};
+  std::vector<double> x = doubles(logits);
+  const auto loss = [&](int64_t i) {  // transformers' LabelSmoother: (1 − ε) nll + ε mean over the vocabulary
+    double sum = 0, mean = 0;
+    for (int64_t v = 0; v < V; ++v) sum += std::exp(x[static_cast<size_t>(i * V + v)]), mean += x[static_cast<size_t>(i * V + v)];
+    mean /= static_cast<double>(V);
+    const double lse = std::log(sum);
+    return (1 - epsilon) * (lse - x[static_cast<size_t>(i * V + labels[static_cast<size_t>(i)])]) + epsilon * (lse - mean);
+  };
+  std::vector<double> want;
+  for (int64_t i = 0; i < n; ++i) want.push_back(loss(i));
+  std::vector<double> gradient = central_differences(x, [&] { return 0.5 * (loss(0) + loss(1) + loss(2)); });
+  Context ctx;
+  std::vector<double> losses(n);
+  const Tensor all = matrix(logits, n, V);
+  cross_entropy(ctx, all, {}, labels, losses, {}, 0, 0.1f);
+  for (size_t i = 0; i < n; ++i) EXPECT_NEAR(losses[i], want[i], 1e-6 * want[i]);
+  cross_entropy(ctx, all, all, labels, losses, {}, 0.5f, 0.1f);
+  expect_near(logits, gradient, 5e-6, "gradient");
+}
+
 }  // namespace
 }  // namespace loraine

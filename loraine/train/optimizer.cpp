@@ -6,6 +6,18 @@
 
 namespace loraine {
 
+bool decays(const std::string& name) {
+  for (size_t first = 0; first <= name.size();) {
+    const size_t end = std::min(name.find('.', first), name.size());
+    const std::string part = name.substr(first, end - first);
+    for (const char* word : {"bias", "layernorm", "rmsnorm"})
+      if (part.find(word) != std::string::npos) return false;
+    if (part == "norm" || part.ends_with("_norm")) return false;
+    first = end + 1;
+  }
+  return true;
+}
+
 Optimizer::Optimizer(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {
   size_t elements = 0;
   for (const Parameter& p : parameters_) elements += static_cast<size_t>(p.value.numel());
@@ -31,8 +43,11 @@ double Optimizer::gradient_norm(Context& ctx) const {
 
 void Optimizer::step(Context& ctx, const AdamW& options, double norm, double max_norm) {
   float scale = max_norm > 0 ? static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))) : 1.0f;
+  AdamW undecayed = options;
+  undecayed.weight_decay = 0;
   for (size_t i = 0; i < parameters_.size(); ++i)
-    adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale, options);
+    adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale,
+          decays(parameters_[i].name) ? options : undecayed);
 }
 
 }  // namespace loraine

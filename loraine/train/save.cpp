@@ -8,6 +8,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
+#include "loraine/train/memory.h"
 #include "loraine/train/model_card.h"
 #include "loraine/train/plot.h"
 #include "loraine/train/run.h"
@@ -22,11 +23,19 @@ std::string checkpoint_card(const std::string& base) {
       base, base);
 }
 
+int64_t trainable_parameters(const Run& run) {
+  int64_t sum = 0;
+  for (const Parameter& p : run.optimizer->parameters()) sum += p.value.numel();
+  return sum;
+}
+
 ModelCard card_of(const Run& run) {
   const TrainConfig& c = run.config;
   ModelCard card;
   card.model_name = std::filesystem::path(c.output_dir).filename().string();
   card.base_model = c.model_name_or_path;
+  card.finetuning_type = c.finetuning_type;
+  card.label_smoothing_factor = c.label_smoothing_factor;
   card.datasets = split_list(c.dataset);
   card.learning_rate = c.learning_rate;
   card.train_batch_size = c.per_device_train_batch_size;
@@ -52,9 +61,9 @@ void save_checkpoint(Run& run) {
   const std::string& out = run.config.output_dir;
   check_moments(run);
   std::string folder = begin_checkpoint(out, s.global_step);
-  write_peft(run.adapter, run.lora, folder);
+  write_trained(run, folder);
   write_tokenizer_files(run.input.files, folder);
-  write_file(folder + "/README.md", checkpoint_card(run.config.model_name_or_path));
+  if (run.config.finetuning_type == "lora") write_file(folder + "/README.md", checkpoint_card(run.config.model_name_or_path));
   if (!run.config.save_only_model) {
     write_optimizer_state(folder, run.optimizer->moments());
     run.position.step = s.global_step;
@@ -78,7 +87,7 @@ void resume(Run& run, const std::string& folder) {
     throw Error(ErrorKind::usage,
                 fmt::format("{} was made with other data: its hash is {}, that of this run {}", folder, position.data_hash, run.data_hash),
                 "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
-  read_lora_tensors(run.adapter, folder);
+  read_trained(run, folder);
   read_optimizer_state(folder, run.optimizer->moments());
   TrainerState planned = run.state;
   run.position = position;
@@ -97,8 +106,8 @@ void finish(Run& run) {
   TrainerState& s = run.state;
   double seconds = seconds_now() - run.start;
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
-  if (c.load_best_model_at_end && s.best_model_checkpoint) read_lora_tensors(run.adapter, *s.best_model_checkpoint);
-  write_peft(run.adapter, run.lora, c.output_dir);
+  if (c.load_best_model_at_end && s.best_model_checkpoint) read_trained(run, *s.best_model_checkpoint);
+  write_trained(run, c.output_dir);
   write_tokenizer_files(run.input.files, c.output_dir);
   double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);
   if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
@@ -115,6 +124,7 @@ void finish(Run& run) {
     OrderedJson eval = evaluate(run);
     TrainerState copy = s;
     append_log(s, eval, run.counts_tokens(), seconds_now() - run.start);
+    if (c.stage == "pt") eval["eval_perplexity"] = std::exp(eval["eval_loss"].get<double>());
     eval["epoch"] = s.epoch;
     if (run.counts_tokens()) eval["num_input_tokens_seen"] = s.num_input_tokens_seen;
     write_results(c.output_dir, "eval", eval);
@@ -122,7 +132,10 @@ void finish(Run& run) {
   }
   const DataSplit& data = run.input.data;
   merge_results(c.output_dir, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
-                               {"num_dropped", data.train.num_dropped + data.eval.num_dropped}});
+                               {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
+                               {"trainable_parameters", trainable_parameters(run)},
+                               {"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)},
+                               {"peak_memory_bytes", peak_resident_size()}});
   if (c.plot_loss) plot_training(c.output_dir, s.log_history);
   write_model_card(c.output_dir, card_of(run));
 }

@@ -23,6 +23,14 @@ Batch batch_of(const std::vector<Example>& examples, const std::vector<int64_t>*
   return batch;
 }
 
+float smoothing(const Run& run) { return static_cast<float>(run.config.label_smoothing_factor); }
+
+// Labels that a row predicts. With label smoothing the mean is taken over each micro-batch and the means are added, as LLaMA-Factory (by
+// transformers' LabelSmoother) does.
+int64_t predicted_labels(const Batch& batch) {
+  return std::ranges::count_if(batch.labels, [](int32_t label) { return label != kIgnoreLabel; });
+}
+
 // Ends the run, naming where to go on.
 [[noreturn]] void not_finite(const Run& run, const std::string& what) {
   const std::vector<Checkpoint> saved = find_checkpoints(run.config.output_dir).complete;
@@ -48,8 +56,8 @@ OrderedJson evaluate(Run& run) {
   for (int64_t first = 0; first < n; first += run.config.per_device_eval_batch_size, ++batches) {
     Batch batch = batch_of(examples, nullptr, first, run.config.per_device_eval_batch_size);
     decoder_forward(run.ctx, run.model, batch, run.pass);
-    LossSums sums =
-        loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0, *run.scratch);
+    LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0,
+                                           {&run.adapter, false, smoothing(run)}, *run.scratch);
     if (sums.labels) loss += sums.loss / static_cast<double>(sums.labels);
     accuracy += sums.accuracy;
     sequences += sums.sequences;
@@ -91,15 +99,17 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
   for (int64_t i = first * c.per_device_train_batch_size; i < std::min(n, last * c.per_device_train_batch_size); ++i)
     labels += count_labels(examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
   double loss = 0, divisor = static_cast<double>(std::max<int64_t>(labels, 1));
+  const bool smoothed = c.label_smoothing_factor > 0;
   run.ctx.seed = static_cast<uint64_t>(c.seed);
   run.optimizer->zero_gradients();
   for (int64_t m = first; m < last; ++m) {
     run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps + (m - first));
     Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
+    if (smoothed) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
     Tensor d = run.d_hidden.row_range(0, batch.rows());
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
-                                           static_cast<float>(1 / divisor), *run.scratch);
+                                           static_cast<float>(1 / divisor), {&run.adapter, true, smoothing(run)}, *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
     int64_t longest = 0;
