@@ -136,11 +136,11 @@ std::vector<Combination> combinations_of(const std::vector<Choice>& choices, con
       const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-';
       if (plain || (!one.folder.empty() && one.folder.back() != '_')) one.folder += plain ? c : '_';
     }
+    one.settings["do_train"] = one.settings["do_eval"] = true;
     const auto same = [&](const Combination& other) { return other.settings == one.settings; };
     if (std::ranges::any_of(all, same)) continue;  // differs in nothing that it reads
     for (int more = 2; std::ranges::any_of(all, [&](const Combination& other) { return other.folder == one.folder; }); ++more)
       one.folder += fmt::format("_{}", more);
-    one.settings["do_train"] = one.settings["do_eval"] = true;
     all.push_back(std::move(one));
   }
   for (Combination& one : all) one.settings["output_dir"] = output_dir + "/" + one.folder;

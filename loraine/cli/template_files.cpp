@@ -109,14 +109,11 @@ void align_special_tokens(ModelFiles& files, const SpecialTokens& special) {
       {"bos_token_id", special.bos}, {"eos_token_id", special.eos}, {"pad_token_id", special.pad}};
   for (const auto& [key, id] : tokens) {
     if (!id) continue;
-    const bool generates = files.generation_config.has_value();
-    Json& config = files.config;
-    const Json old = generates ? files.generation_config->value(key, Json()) : Json();
-    if (config.value(key, Json()) == *id && (!generates || old == *id)) continue;
-    config[key] = *id;
-    if (!generates) continue;
+    files.config[key] = *id;
+    if (!files.generation_config) continue;
+    const Json old = files.generation_config->value(key, Json());
     Json ids = *id;
-    if (std::string(key) == "eos_token_id" && !old.is_null()) {
+    if (std::string(key) == "eos_token_id" && !old.is_null()) {  // a list from now on
       ids = Json::array({*id});
       for (const Json& other : old.is_array() ? old : Json::array({old}))
         if (other != *id) ids.push_back(other);

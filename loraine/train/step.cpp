@@ -58,7 +58,11 @@ OrderedJson evaluate(Run& run) {
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0,
                                            {&run.adapter, false, smoothing(run)}, *run.scratch);
-    if (sums.labels) loss += sums.loss / static_cast<double>(sums.labels);
+    int64_t labels = 0;  // counted before the shift, as in training; with label smoothing after it
+    for (int64_t i = first; i < std::min(n, first + run.config.per_device_eval_batch_size); ++i)
+      labels += count_labels(examples[static_cast<size_t>(i)]);
+    if (run.config.label_smoothing_factor > 0) labels = sums.labels;
+    if (labels) loss += sums.loss / static_cast<double>(labels);
     accuracy += sums.accuracy;
     sequences += sums.sequences;
   }

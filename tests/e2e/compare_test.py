@@ -68,10 +68,13 @@ class Compare(tiny.Case):
         self.assertFalse(self.out.exists())
 
     def test_a_failing_run_leaves_the_others(self):
-        code, text = tiny.run(*self.words("--learning_rate", "1e-3,1e5", eval_strategy="no"))
-        self.assertEqual(code, 5, text)
-        self.assertIn("learning_rate 1e5", text.replace("100000.0", "1e5"))
-        self.assertEqual(len(self.rows()), 1)
+        (self.out / "lora_rank_2").mkdir(parents=True)
+        (self.out / "lora_rank_2" / "mine.txt").write_text("not of a run")
+        code, text = tiny.run(*self.words("--lora_rank", "2,4", eval_strategy="no"))
+        self.assertEqual(code, 2, text)
+        self.assertIn("lora_rank 2 ended with 2", text)
+        self.assertIn("mine.txt", text)
+        self.assertEqual([row["name"] for row in self.rows()], ["lora_rank 4"])
 
 
 unittest.main()
