@@ -256,7 +256,10 @@ void draw_curves(cairo_t* cr, const std::vector<NamedCurve>& curves, const std::
     steps.insert(steps.end(), one.curve.steps.begin(), one.curve.steps.end());
     values.insert(values.end(), one.curve.values.begin(), one.curve.values.end());
   }
-  const Axis x = axis_over(steps, 0.03, true, 8), y = axis_over(values, 0.08, false, 6);
+  const Axis x = axis_over(steps, 0.03, true, 8);
+  Axis y = axis_over(values, 0.08, false, 6);
+  const double legend = 18 + 18 * static_cast<double>(curves.size()), height = kHeight - kTop - kBottom;
+  y.high += (y.high - y.low) * legend / (height - legend);  // room above the curves
   draw_title(cr, title);
   draw_frame(cr, x, y, y_label);
   for (size_t i = 0; i < curves.size(); ++i) draw_line(cr, x, y, curves[i].curve.steps, curves[i].curve.values, 0.9, 1.8, kColours[i]);

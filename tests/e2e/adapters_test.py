@@ -191,9 +191,9 @@ class Adapters(tiny.Case):
         self.changed_config(adapter, 3, ["rank_pattern", "integer"], rank_pattern={"q_proj": 4.5})
         self.changed_config(adapter, 3, ["peft_type", "LOHA"], peft_type="LOHA")
         self.changed_config(adapter, 3, ["use_dora"], use_dora=True)
-        self.changed_config(adapter, 3, ["modules_to_save"], modules_to_save=["lm_head"])
+        self.changed_config(adapter, 3, ["no module 'embeddings'"], modules_to_save=["embeddings"])
         self.changed_config(adapter, 3, ["brand_new"], brand_new=3)
-        self.changed_config(adapter, 3, ["bias"], bias="all")
+        self.changed_config(adapter, 3, ["bias"], bias="some")
         self.changed_config(adapter, 3, ["init_lora_weights", "pissa"], init_lora_weights="pissa")
         for value in ("4", 4.5, 1e300, 0, -1, 65537, [4], True):
             self.changed_config(adapter, 3, [" r is"], r=value)
