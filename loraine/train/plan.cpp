@@ -96,7 +96,10 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
   const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter));
   const size_t planned = dry.peak() + scratch;
   size_t to_come = planned;
-  if (run.config.save_strategy != "no") to_come += run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
+  if (run.config.save_strategy != "no") {
+    const size_t model_file = run.config.finetuning_type == "lora" ? 0 : run.model.weight_bytes();
+    to_come += std::max(run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes(), model_file);
+  }
   // Each thread widens a 16-bit weight by tiles; the head's, of vocab_size rows, are the largest.
   if (run.model.embedding.dtype != Dtype::F32 && !(run.model.use_bf16 && has_bf16_products()))
     to_come += static_cast<size_t>(thread_count() * model.vocab_size * kTileColumns) * sizeof(float);

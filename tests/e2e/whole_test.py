@@ -22,9 +22,12 @@ class Whole(tiny.Case):
     def logits(self, *where):
         ids = tiny.array.array("q", [5, 9, 20, 33, 7, 41, 12, 3]).tobytes()
         tiny.write_safetensors(self.work / "in.safetensors", {"input_ids": ("I64", [1, 8], ids)})
-        code, text = tiny.run("trace", "--model_name_or_path", *where, "--batch", self.work / "in.safetensors", "--output", self.work / "out.logits")
+        code, text = tiny.run("trace", "--model_name_or_path", *where, "--batch", self.work / "in.safetensors", "--output", self.work / "out.logits",
+                              "--max_new_tokens", 8)
         self.assertEqual(code, 0, text)
-        return tiny.read_safetensors(self.work / "out.logits")["logits"][1]
+        out = tiny.read_safetensors(self.work / "out.logits")
+        self.generated = list(out["generated_ids"][1])  # by the engine of chat
+        return out["logits"][1]
 
     def apart(self, a, b):
         return max(abs(x - y) for x, y in zip(a, b))
@@ -72,7 +75,9 @@ class Whole(tiny.Case):
         code, text = tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", out, "--export_dir", merged)
         self.assertEqual(code, 0, text)
         adapted = self.logits(self.model, "--adapter_name_or_path", out)
+        generated = self.generated
         self.assertLess(self.apart(adapted, self.logits(merged)), 1e-4)
+        self.assertEqual(generated, self.generated)
         self.assertGreater(self.apart(adapted, self.logits(self.model)), 1e-3)
         return merged
 
