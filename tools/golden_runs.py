@@ -12,7 +12,9 @@ names = [
     "sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_two_adapters", "sft_lora_accumulation", "sft_lora_batch_accumulation",
     "sft_rslora", "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_train_on_prompt", "sft_multiturn_mask_history",
     "sft_additional_target", "sft_label_smoothing", "sft_freeze", "sft_full", "sft_full_qwen3", "pt_lora", "pt_full_unpacked",
+    "sft_loraplus", "sft_dora", "sft_pissa",
 ]
+free_signs = ["sft_pissa"]  # of singular vectors: the factors cannot be compared
 # Files of torch and of transformers' own that loraine replaces (docs/cli.md, "Files of a run").
 others = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
 
@@ -66,7 +68,7 @@ def run_case(case, work):
         final, recorded = read_tensors(here / "output" / name), read_tensors(case / "output" / name)
         if final.keys() != recorded.keys():
             raise RuntimeError(f"{name}: {sorted(final.keys() ^ recorded.keys())[:3]} are on one side only")
-        for tensor in recorded:
+        for tensor in recorded if case.name not in free_signs else ():
             yield "final adapter", apart(final[tensor], recorded[tensor], False)
     for name in ("config.json", "generation_config.json", "adapter_config.json"):
         if not (case / "output" / name).exists():

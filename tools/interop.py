@@ -4,6 +4,7 @@ Both ways: an adapter trained by loraine loads in PEFT, one trained by PEFT load
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 root = pathlib.Path(__file__).resolve().parent.parent
-program = root / "build/loraine"
+program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
 failures = 0
 transformers.utils.logging.disable_progress_bar()
 
@@ -44,6 +45,41 @@ def trace(work, model, adapter, ids, *more):
     arguments = ["--adapter_name_or_path", adapter] if adapter else []
     loraine("trace", "--model_name_or_path", model, *arguments, "--batch", work / "in.safetensors", "--output", work / "out.safetensors", *more)
     return load_file(work / "out.safetensors")
+
+
+methods = {  # name: (the keys that choose it, the folder of its adapter inside output_dir)
+    "loraplus": ("loraplus_lr_ratio=4", ""),
+    "rslora": ("use_rslora=true", ""),
+    "patterns": ("rank_pattern={q_proj: 8, 'layers.1.*v_proj': 2} alpha_pattern={q_proj: 4} layers_to_transform=0,1 layers_pattern=layers exclude_modules=o_proj", ""),
+    "regex": (r"lora_target=.*\.layers\.[01]\.(self_attn|mlp)\.(q_proj|up_proj)", ""),
+    "gaussian": ("init_lora_weights=gaussian", ""),
+    "orthogonal": ("init_lora_weights=orthogonal", ""),
+    "olora": ("init_lora_weights=olora", ""),
+    "pissa": ("pissa_init=true pissa_iter=-1", ""),
+    "pissa converted": ("pissa_init=true pissa_convert=true", "pissa_converted"),
+    "dora": ("use_dora=true", ""),
+    "dora with dropout": ("use_dora=true lora_dropout=0.1", ""),
+    "dora over pissa": ("use_dora=true pissa_init=true pissa_iter=-1", ""),
+    "adalora": ("use_adalora=true init_r=6 target_r=3 tinit=2 tfinal=4 deltaT=2", ""),
+    "neftune": ("neftune_noise_alpha=5", ""),
+}
+
+
+def check_methods(work, base, ids, arguments, names=methods):
+    """Each method trains, and PEFT, the program and the merged model give the same logits with its adapter."""
+    for name in names:
+        keys, inside = methods[name]
+        out = work / base.name / name.replace(" ", "_")
+        words = [word for word in re.split(r" (?=\w+=)", keys)]
+        loraine("train", *words, *arguments, "--model_name_or_path", base, "--output_dir", out)
+        theirs = peft.PeftModel.from_pretrained(load(base), out / inside).eval()
+        ours = trace(work, base, out / inside, ids)["logits"]
+        loraine("export", "--model_name_or_path", base, "--adapter_name_or_path", out / inside, "--export_dir", out / "merged")
+        with torch.no_grad():
+            logits, moved = theirs(ids).logits, (ours - load(base)(ids).logits).abs().max().item()
+            check(f"{name}: logits in PEFT", (ours - logits).abs().max().item(), 1e-4)
+            check(f"{name}: merged", (load(out / "merged")(ids).logits - logits).abs().max().item(), 1e-4)
+        check("  and it does move the logits (1 / largest change)", 1 / max(moved, 1e-9), 1e3)
 
 
 def main(work):
@@ -75,6 +111,18 @@ def main(work):
         moved = (theirs(ids).logits - load(base)(ids).logits).abs().max().item()
         check("adapter trained by loraine, loaded by PEFT: logits", (ours["logits"] - theirs(ids).logits).abs().max().item(), 1e-4)
     check("  and it does move the logits (1 / largest change)", 1 / max(moved, 1e-9), 1e3)
+
+    common = ["--stage", "sft", "--do_train", "true", "--finetuning_type", "lora", "--dataset", "rows", "--dataset_dir", data, "--lora_rank", 4,
+              "--learning_rate", "1e-2", "--per_device_train_batch_size", 4, "--num_train_epochs", 3, "--logging_steps", 1]
+    check_methods(work, base, ids, common)
+    biased = work / "with_biases"
+    with_biases = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**config.to_dict() | dict(model_type="qwen2", architectures=None)))
+    for name, parameter in with_biases.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    with_biases.save_pretrained(biased)
+    print("a base with biases (qwen2)")
+    check_methods(work, biased, ids, common, ["dora", "dora with dropout", "dora over pissa", "olora", "adalora"])
 
     model = peft.get_peft_model(load(base), peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)

@@ -3,11 +3,13 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "loraine/core/context.h"
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/low_rank_rows.h"
 #include "loraine/quant/weight.h"
 
 namespace loraine {
@@ -19,6 +21,22 @@ struct Parameter {
   Tensor gradient;  // data == nullptr when the adapter is not trained
 };
 
+// What is adapted of one part of a fused weight.
+struct LoraPart {
+  int part = 0;        // which part of the fused weight
+  int64_t offset = 0;  // first column of this part in y
+  int64_t out = 0, r = 0;
+  float scale = 1;
+  std::string name;  // module path
+};
+
+struct AdapterMatrices {
+  LoraPart part;
+  Tensor a, b;  // [r, in], [out, r]
+};
+
+class Lora;
+
 class Adapter {
  public:
   virtual ~Adapter() = default;
@@ -27,9 +45,26 @@ class Adapter {
   virtual void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const = 0;
   // d_x += gradient through the adapter (skipped when d_x.data == nullptr); gradients of the parameters are accumulated.
   virtual void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) = 0;
+  // When `forward` without training is y += Σ scale · B A x and no more: its matrices, so that one kernel runs all adapters of a site.
+  virtual std::optional<LowRank> low_rank() const { return std::nullopt; }
+  // The backward of base and adapter together: d_x (skipped when its data is nullptr) is overwritten.
+  virtual void site_backward(Context& ctx, const Weight& base, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved,
+                             Arena& scratch);
+  virtual int64_t scratch_width() const { return 0; }  // columns per row that site_backward takes beyond saved_width() and the site's own
   virtual std::vector<Parameter> parameters() const = 0;
-  // w [out, in] F32 of part `part` becomes the merged weight.
+  virtual bool adapts(int part) const = 0;
+  // w [out, in] F32 of an adapted part `part` becomes the merged weight.
   virtual void merge_into(Context& ctx, const Tensor& w, int part) const = 0;
+  // A and B of each part, for the starts of start.h; a method that starts in its own way has none.
+  virtual std::vector<AdapterMatrices> matrices() const { return {}; }
+  // First values of all other parameters (DoRA's magnitudes), once A, B and the base have theirs.
+  virtual void initialise(Context&, uint64_t) {}
+  // To be called after parameters have changed (read, initialised, updated): rebuilds what is computed from them.
+  virtual void refresh(Context&) {}
+  // To be called after the last backward before an update: gradients of parameters that the backward does not write itself.
+  virtual void finish_gradients(Context&) {}
+  // The same adapter as A and B alone, where it can be written so; several such can be on together. Values as of the last refresh().
+  virtual const Lora* as_lora() const { return nullptr; }
 };
 
 enum SiteKind { kQkv = 0, kOutput = 1, kGateUp = 2, kDown = 3, kSiteKinds = 4 };
@@ -47,7 +82,8 @@ struct AdapterSet {
   Adapter* at(int64_t layer, SiteKind kind) const { return sites[static_cast<size_t>(layer) * kSiteKinds + kind].get(); }
   Adapter* head() const { return sites.size() % kSiteKinds ? sites.back().get() : nullptr; }
   std::vector<Parameter> parameters() const;  // sorted by name
-  int64_t widest() const;                     // columns per row that any of its parts keeps
+  void refresh(Context& ctx) const;
+  void finish_gradients(Context& ctx) const;
 };
 
 }  // namespace loraine

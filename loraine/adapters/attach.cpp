@@ -2,16 +2,19 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "loraine/adapters/attach.h"
 
+#include <fmt/format.h>
 #include <pcre2.h>
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <random>
 #include <sstream>
 
 #include "loraine/adapters/lora.h"
+#include "loraine/adapters/methods.h"
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
+#include "loraine/io/mapped_file.h"
 
 namespace loraine {
 namespace {
@@ -31,7 +34,19 @@ class Regex {
                   "the pattern '" + pattern + "' is not a regular expression: " + text + " at character " + std::to_string(offset));
     }
   }
-  bool matches(const std::string& text) const {
+  bool matches(const std::string& text) const { return match(text) != nullptr; }
+  // What the pattern's last group holds; empty without a match.
+  std::string last_group(const std::string& text) const {
+    const Match found = match(text);
+    if (!found) return "";
+    const PCRE2_SIZE* at = pcre2_get_ovector_pointer(found.get());
+    const uint32_t last = pcre2_get_ovector_count(found.get()) - 1;
+    return at[2 * last] == PCRE2_UNSET ? "" : text.substr(at[2 * last], at[2 * last + 1] - at[2 * last]);
+  }
+
+ private:
+  using Match = std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)>;
+  Match match(const std::string& text) const {  // nullptr: no match
     std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(pcre2_match_data_create_from_pattern(code_.get(), nullptr),
                                                                               pcre2_match_data_free);
     std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)> limits(pcre2_match_context_create(nullptr),
@@ -42,10 +57,10 @@ class Regex {
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
       throw Error(ErrorKind::usage, "the pattern '" + pattern_ + "' takes too long on '" + text + "'",
                   "write it without nested repetition");
-    return rc >= 0;
+    if (rc < 0) match.reset();
+    return match;
   }
 
- private:
   std::string pattern_;
   std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> code_;
 };
@@ -69,6 +84,7 @@ struct Targets {
   explicit Targets(const LoraConfig& config) : config(config) {
     if (!config.target_regex.empty()) regex = std::make_unique<Regex>(config.target_regex);
     if (!config.exclude_regex.empty()) exclude = std::make_unique<Regex>(config.exclude_regex);
+    for (const std::string& pattern : config.layers_pattern) layers.emplace_back(".*?\\.(?:" + pattern + ")\\.(\\d{1,9})\\..*");
   }
   bool contains(const std::string& path) const {
     if (exclude && exclude->matches(path)) return false;
@@ -81,11 +97,18 @@ struct Targets {
     bool named = std::any_of(config.target_modules.begin(), config.target_modules.end(),
                              [&](const std::string& name) { return ends_with_name(path, name); });
     if (!named || config.layers_to_transform.empty()) return named;
-    return std::find(config.layers_to_transform.begin(), config.layers_to_transform.end(), layer_index(path)) !=
-           config.layers_to_transform.end();
+    return std::ranges::find(config.layers_to_transform, layer_of(path)) != config.layers_to_transform.end();
+  }
+  // By layers_pattern, whose first pattern that matches counts, or by the first number in the path.
+  int64_t layer_of(const std::string& path) const {
+    if (layers.empty()) return layer_index(path);
+    for (const Regex& pattern : layers)
+      if (const std::string number = pattern.last_group(path); !number.empty()) return std::stoll(number);
+    return -1;
   }
   const LoraConfig& config;
   std::unique_ptr<Regex> regex, exclude;
+  std::vector<Regex> layers;
 };
 
 template <class T>
@@ -95,16 +118,22 @@ T by_pattern(const std::vector<std::pair<std::string, T>>& patterns, const std::
   return otherwise;
 }
 
-}  // namespace
-
-std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path) {
-  if (!Targets(config).contains(path)) return {};
-  const int64_t r = by_pattern(config.rank_pattern, path, config.r);
-  if (r <= 0 || r > 65536)
-    throw Error(ErrorKind::usage, "rank_pattern gives " + path + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
-  const double alpha = by_pattern(config.alpha_pattern, path, config.lora_alpha), divisor = static_cast<double>(r);
-  return TargetRank{r, static_cast<float>(alpha / (config.use_rslora ? std::sqrt(divisor) : divisor))};
+// A comma list of names, or a regular expression.
+void read_names(const std::string& text, std::vector<std::string>& names, std::string& regex) {
+  names.clear();
+  regex.clear();
+  if (text.find_first_of("\\*+?([|^${") != std::string::npos) {
+    regex = text;
+    return;
+  }
+  std::stringstream in(text);
+  for (std::string name; std::getline(in, name, ',');) {
+    size_t first = name.find_first_not_of(" \t"), last = name.find_last_not_of(" \t");
+    if (first != std::string::npos) names.push_back(name.substr(first, last - first + 1));
+  }
 }
+
+}  // namespace
 
 bool is_saved_module(const LoraConfig& config, const std::string& path) {
   for (size_t end = path.find('.'); !config.modules_to_save.empty(); end = path.find('.', end + 1)) {  // PEFT: a plain end of the path
@@ -117,19 +146,41 @@ bool is_saved_module(const LoraConfig& config, const std::string& path) {
 }
 
 void set_targets(LoraConfig& config, const std::string& lora_target) {
-  config.target_modules.clear();
-  config.target_regex.clear();
   if (lora_target == "all" || lora_target == "all-linear") {
     config.target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
-  } else if (lora_target.find_first_of("\\*+?([|^${") != std::string::npos) {
-    config.target_regex = lora_target;
+    config.target_regex.clear();
   } else {
-    std::stringstream in(lora_target);
-    for (std::string name; std::getline(in, name, ',');) {
-      size_t first = name.find_first_not_of(" \t"), last = name.find_last_not_of(" \t");
-      if (first != std::string::npos) config.target_modules.push_back(name.substr(first, last - first + 1));
-    }
+    read_names(lora_target, config.target_modules, config.target_regex);
   }
+}
+
+void set_excluded(LoraConfig& config, const std::string& modules) { read_names(modules, config.exclude_modules, config.exclude_regex); }
+
+namespace {
+
+TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
+  if (config.adalora) {  // the divisor stays init_r for ever; ranks that were cut are not in the file, and a module may have none left
+    const AdaloraConfig& a = *config.adalora;
+    const double alpha = config.lora_alpha > 0 ? config.lora_alpha : static_cast<double>(a.init_r);
+    const float scale = static_cast<float>(alpha / (static_cast<double>(a.init_r) + 1e-5));
+    if (a.rank_pattern.empty()) return {a.init_r, scale};
+    const auto lives = a.rank_pattern.find(module);
+    if (lives == a.rank_pattern.end()) throw Error(ErrorKind::usage, "rank_pattern has no entry for " + module);
+    return {std::count(lives->second.begin(), lives->second.end(), true), scale};
+  }
+  const int64_t r = by_pattern(config.rank_pattern, module, config.r);
+  const double alpha = by_pattern(config.alpha_pattern, module, config.lora_alpha);
+  if (r <= 0 || r > 65536)
+    throw Error(ErrorKind::usage, "rank_pattern gives " + module + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
+  const double divisor = static_cast<double>(r);
+  return {r, static_cast<float>(alpha / (config.use_rslora ? std::sqrt(divisor) : divisor))};
+}
+
+}  // namespace
+
+std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path) {
+  if (!Targets(config).contains(path)) return {};
+  return rank_and_scale(config, path);
 }
 
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained) {
@@ -146,19 +197,13 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
       const WeightPart& weight = sites[s]->parts[p];
       int64_t out = weight.weight.rows();
       if (targets.contains(weight.name)) {
-        int64_t r = by_pattern(config.rank_pattern, weight.name, config.r);
-        double alpha = by_pattern(config.alpha_pattern, weight.name, config.lora_alpha);
-        if (r <= 0 || r > 65536)
-          throw Error(ErrorKind::usage,
-                      "rank_pattern gives " + weight.name + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
-        double scale = alpha / (config.use_rslora ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r));
-        parts.push_back({static_cast<int>(p), offset, out, r, static_cast<float>(scale), weight.name});
+        const auto [r, scale] = rank_and_scale(config, weight.name);
+        if (r > 0) parts.push_back({static_cast<int>(p), offset, out, r, scale, weight.name});
         any = true;
       }
       offset += out;
     }
-    if (!parts.empty())
-      set.sites[s] = std::make_unique<Lora>(sites[s]->in(), std::move(parts), static_cast<float>(config.lora_dropout), s, trained);
+    if (!parts.empty()) set.sites[s] = make_adapter(config, {*sites[s], std::move(parts), s, trained});
   }
   if (!any && !targets.contains(kEmbeddingPath)) {
     std::string wanted = config.target_regex;
@@ -180,11 +225,16 @@ AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const st
   for (size_t s = 0; s < sites.size(); ++s) {
     std::vector<const Lora*> adapters;
     std::vector<LoraPart> parts;
-    for (const AdapterSet* set : sets)
-      if (const auto* lora = dynamic_cast<const Lora*>(set->sites[s].get())) {
-        adapters.push_back(lora);
-        parts.insert(parts.end(), lora->parts().begin(), lora->parts().end());
-      }
+    for (const AdapterSet* set : sets) {
+      if (!set->sites[s]) continue;
+      const Lora* lora = set->sites[s]->as_lora();
+      if (!lora)
+        throw Error(ErrorKind::unsupported,
+                    fmt::format("the adapter {} rescales the base (DoRA), so that it cannot be on together with others", set->name),
+                    "merge the adapters one after the other with loraine export");
+      adapters.push_back(lora);
+      parts.insert(parts.end(), lora->parts().begin(), lora->parts().end());
+    }
     if (parts.empty()) continue;
     auto joined = std::make_unique<Lora>(sites[s]->in(), std::move(parts), 0.0f, s, false);
     size_t next = 0;
@@ -200,43 +250,23 @@ AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const st
 
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set) {
   Context ctx;
-  if (set.dense || set.embedding || set.head())
-    throw Error(ErrorKind::unsupported, "an adapter that trains whole tensors, the embedding or the head is not merged while training",
-                "merge it first with loraine export, and train on the result");
   for (size_t s = 0; s < sites.size(); ++s) {
-    const auto* lora = dynamic_cast<const Lora*>(set.sites[s].get());
-    if (!lora) continue;
+    const Adapter* adapter = set.sites[s].get();
+    if (!adapter) continue;
     for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
-      const bool adapted = std::ranges::any_of(lora->parts(), [&](const LoraPart& part) { return part.part == static_cast<int>(p); });
-      if (!adapted) continue;
+      if (!adapter->adapts(static_cast<int>(p))) continue;
       WeightPart& part = sites[s]->parts[p];
       const int64_t rows = part.weight.rows(), cols = part.weight.cols();
-      Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(part.weight.bytes());
-      Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), part.weight.dtype, {rows, cols});
-      convert(f32.data, Dtype::F32, part.weight.data, part.weight.dtype, f32.numel());
-      lora->merge_into(ctx, f32, static_cast<int>(p));
+      const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
+      Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(static_cast<size_t>(bytes_of(type, rows * cols)));
+      Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
+      if (is_packed(part.weight.dtype)) unpack(f32.f32(), part.weight.data, part.weight.dtype, f32.numel());
+      else convert(f32.data, Dtype::F32, part.weight.data, part.weight.dtype, f32.numel());
+      adapter->merge_into(ctx, f32, static_cast<int>(p));
       convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
+      release_if_mapped(part.weight.data, part.weight.bytes());
       part.weight = stored;
       part.owned = std::move(memory);
-    }
-  }
-}
-
-void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  for (Parameter& p : set.parameters()) {
-    if (p.name.find(".lora_A.") == std::string::npos && p.name.find(".lora_B.") == std::string::npos) continue;
-    bool is_b = p.name.ends_with(".lora_B.weight");
-    float* x = p.value.f32();
-    if (is_b && config.init_lora_weights != "false") {
-      std::fill(x, x + p.value.numel(), 0.0f);
-    } else if (config.init_lora_weights == "gaussian") {
-      std::normal_distribution<float> normal(0, 1.0f / static_cast<float>(p.value.rows()));
-      for (int64_t i = 0; i < p.value.numel(); ++i) x[i] = normal(random);
-    } else {  // Kaiming uniform with a = sqrt(5): U(-1/sqrt(in), 1/sqrt(in))
-      float bound = 1.0f / std::sqrt(static_cast<float>(p.value.cols()));
-      std::uniform_real_distribution<float> uniform(-bound, bound);
-      for (int64_t i = 0; i < p.value.numel(); ++i) x[i] = uniform(random);
     }
   }
 }

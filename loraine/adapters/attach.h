@@ -11,20 +11,33 @@
 
 namespace loraine {
 
+// Which ranks of an AdaLoRA adapter live: module path → one value per rank of init_r.
+using RankPattern = std::map<std::string, std::vector<bool>>;
+
+// PEFT's keys of AdaLoRA (rank_budget.h says what they do).
+struct AdaloraConfig {
+  int64_t init_r = 12, target_r = 8, tinit = 0, tfinal = 0, deltaT = 1, total_step = 0;
+  double beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5;
+  RankPattern rank_pattern;  // empty: all live
+};
+
 // The keys of PEFT's LoraConfig that loraine builds.
 struct LoraConfig {
   int64_t r = 8;
   double lora_alpha = 8;
   double lora_dropout = 0;
   bool use_rslora = false;
-  std::string init_lora_weights = "true";   // "true", "false" or "gaussian"
+  bool use_dora = false;
+  std::string init_lora_weights = "true";   // see start.h
   std::vector<std::string> target_modules;  // names matched as suffixes of module paths
   std::string target_regex;                 // instead of names: full match of the whole path
   std::vector<std::string> exclude_modules;
   std::string exclude_regex;
   std::vector<int64_t> layers_to_transform;
+  std::vector<std::string> layers_pattern;  // names before the layer's number; empty: the first number counts
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::optional<AdaloraConfig> adalora;  // peft_type ADALORA
   std::string base_model_name_or_path;
   std::vector<std::string> modules_to_save;  // modules that are trained whole
   std::string bias = "none";                 // none, all, lora_only: biases that are trained
@@ -33,7 +46,10 @@ struct LoraConfig {
 // LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
 void set_targets(LoraConfig& config, const std::string& lora_target);
 
-// Whether the config gives the module at `path` an adapter, and of which rank and scale.
+// exclude_modules, written in the same way.
+void set_excluded(LoraConfig& config, const std::string& modules);
+
+// Whether the config gives the module at `path` an adapter, and of which rank (0: all ranks of AdaLoRA were cut) and scale.
 struct TargetRank {
   int64_t r;
   float scale;
@@ -48,8 +64,8 @@ inline constexpr const char* kEmbeddingPath = "model.embed_tokens";
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
-// Adds the set to weights in memory: what was mapped becomes owned, in f32 with one rounding to the stored type.
+// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights in memory: what was mapped becomes owned,
+// in f32 with one rounding to the stored type.
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
-void init_lora(AdapterSet& set, const LoraConfig& config, uint64_t seed);
 
 }  // namespace loraine

@@ -5,6 +5,7 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/methods.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/matmul.h"
 
@@ -23,11 +24,20 @@ std::vector<Parameter> AdapterSet::parameters() const {
   return all;
 }
 
-int64_t AdapterSet::widest() const {
-  int64_t width = embedding ? embedding->r() : 0;
+void AdapterSet::refresh(Context& ctx) const {
   for (const auto& site : sites)
-    if (site) width = std::max(width, site->saved_width());
-  return width;
+    if (site) site->refresh(ctx);
+}
+
+void AdapterSet::finish_gradients(Context& ctx) const {
+  for (const auto& site : sites)
+    if (site) site->finish_gradients(ctx);
+}
+
+void Adapter::site_backward(Context& ctx, const Weight& base, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved,
+                            Arena& scratch) {
+  if (d_x.data) multiply_weight_backward(ctx, d_x, base, d_y, false);
+  backward(ctx, d_x, d_y, x, saved, scratch);
 }
 
 Lora::Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site, bool trained)
@@ -48,7 +58,10 @@ Lora::Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site
   place(a_, total_rank_, in_);
   b_.resize(parts_.size());
   d_b_.resize(parts_.size());
-  for (size_t i = 0; i < parts_.size(); ++i) place(b_[i], parts_[i].out, parts_[i].r);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    place(b_[i], parts_[i].out, parts_[i].r);
+    low_rank_parts_.push_back({b_[i], parts_[i].offset, parts_[i].scale});
+  }
   if (!trained_) return;
   place(d_a_, total_rank_, in_);
   for (size_t i = 0; i < parts_.size(); ++i) place(d_b_[i], parts_[i].out, parts_[i].r);
@@ -103,6 +116,21 @@ std::vector<Parameter> Lora::parameters() const {
     all.push_back({prefix + ".lora_B.weight", b_[i], trained_ ? d_b_[i] : Tensor()});
   }
   return all;
+}
+
+std::unique_ptr<Adapter> make_lora(const LoraConfig& config, SiteRequest request) {
+  return std::make_unique<Lora>(request.base.in(), std::move(request.parts), static_cast<float>(config.lora_dropout), request.site,
+                                request.trained);
+}
+
+std::vector<AdapterMatrices> Lora::matrices() const {
+  std::vector<AdapterMatrices> all;
+  for (size_t i = 0; i < parts_.size(); ++i) all.push_back({parts_[i], a(i), b(i)});
+  return all;
+}
+
+bool Lora::adapts(int part) const {
+  return std::ranges::any_of(parts_, [&](const LoraPart& p) { return p.part == part; });
 }
 
 void Lora::merge_into(Context& ctx, const Tensor& w, int part) const {

@@ -5,13 +5,9 @@
 
 namespace loraine {
 
-struct LoraPart {
-  int part = 0;        // which part of the fused weight
-  int64_t offset = 0;  // first column of this part in y
-  int64_t out = 0, r = 0;
-  float scale = 1;
-  std::string name;  // module path
-};
+struct LoraConfig;
+struct SiteRequest;
+std::unique_ptr<Adapter> make_lora(const LoraConfig& config, SiteRequest request);
 
 class Lora : public Adapter {
  public:
@@ -20,11 +16,17 @@ class Lora : public Adapter {
   int64_t saved_width() const override { return total_rank_; }
   void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const override;
   void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) override;
+  std::optional<LowRank> low_rank() const override { return LowRank{a_, low_rank_parts_}; }
   std::vector<Parameter> parameters() const override;
+  bool adapts(int part) const override;
   void merge_into(Context& ctx, const Tensor& w, int part) const override;
+  std::vector<AdapterMatrices> matrices() const override;
+  const Lora* as_lora() const override { return this; }
   const std::vector<LoraPart>& parts() const { return parts_; }
   Tensor a(size_t i) const { return a_.row_range(rank_offset_[i], parts_[i].r); }  // [r, in]
   Tensor b(size_t i) const { return b_[i]; }                                       // [out, r]
+  Tensor d_a(size_t i) const { return d_a_.row_range(rank_offset_[i], parts_[i].r); }
+  Tensor d_b(size_t i) const { return d_b_[i]; }
 
  private:
   int64_t in_, total_rank_ = 0;
@@ -36,6 +38,7 @@ class Lora : public Adapter {
   Buffer memory_;
   Tensor a_, d_a_;               // [R, in]
   std::vector<Tensor> b_, d_b_;  // [out, r] each
+  std::vector<LowRankPart> low_rank_parts_;
 };
 
 }  // namespace loraine

@@ -6,10 +6,14 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <list>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "loraine/adapters/adalora_files.h"
+#include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/model_files.h"
 #include "loraine/io/safetensors.h"
@@ -20,8 +24,7 @@ namespace {
 using Ordered = nlohmann::ordered_json;  // the first pattern that matches counts
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
-constexpr const char* kNotBuilt[] = {"use_dora",
-                                     "lora_bias",
+constexpr const char* kNotBuilt[] = {"lora_bias",
                                      "target_parameters",
                                      "layer_replication",
                                      "use_qalora",
@@ -31,21 +34,29 @@ constexpr const char* kNotBuilt[] = {"use_dora",
                                      "use_bdlora",
                                      "velora_config",
                                      "monteclora_config",
-                                     "kasa_config",
-                                     "layers_pattern",
-                                     "fan_in_fan_out"};
+                                     "kasa_config"};
 
-// Keys that do not change what is computed, at any value.
-constexpr const char* kNoEffect[] = {"task_type",         "auto_mapping",        "peft_version",   "revision",      "inference_mode",
-                                     "megatron_config",   "megatron_core",       "loftq_config",   "eva_config",    "corda_config",
-                                     "qalora_group_size", "ensure_weight_tying", "lora_ga_config", "runtime_config"};
-constexpr const char* kRead[] = {"peft_type",           "r",
-                                 "lora_alpha",          "lora_dropout",
-                                 "use_rslora",          "bias",
-                                 "init_lora_weights",   "modules_to_save",
-                                 "target_modules",      "exclude_modules",
-                                 "layers_to_transform", "rank_pattern",
-                                 "alpha_pattern",       "base_model_name_or_path"};
+// Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
+// layers, which are all that loraine has, PEFT switches it off.
+constexpr const char* kNoEffect[] = {"task_type",         "auto_mapping",        "peft_version",   "revision",       "inference_mode",
+                                     "megatron_config",   "megatron_core",       "loftq_config",   "eva_config",     "corda_config",
+                                     "qalora_group_size", "ensure_weight_tying", "lora_ga_config", "runtime_config", "fan_in_fan_out"};
+constexpr const char* kRead[] = {"peft_type",
+                                 "r",
+                                 "lora_alpha",
+                                 "lora_dropout",
+                                 "use_rslora",
+                                 "use_dora",
+                                 "bias",
+                                 "init_lora_weights",
+                                 "modules_to_save",
+                                 "target_modules",
+                                 "exclude_modules",
+                                 "layers_to_transform",
+                                 "layers_pattern",
+                                 "rank_pattern",
+                                 "alpha_pattern",
+                                 "base_model_name_or_path"};
 
 bool is_off(const Ordered& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) || ((value.is_array() || value.is_object()) && value.empty()) ||
@@ -67,6 +78,19 @@ bool finite(const Tensor& t) {
   return std::all_of(x, x + t.numel(), [](float v) { return std::isfinite(v); });
 }
 
+// What follows the module's path in the name of an adapter's tensor, ".lora_A.weight"; empty for a tensor that is trained whole.
+std::string tensor_kind(const std::string& name) {
+  const size_t at = name.rfind(".lora_");
+  return at == std::string::npos ? "" : name.substr(at);
+}
+
+Tensor unpacked(const Tensor& packed, Buffer& memory) {
+  memory = Buffer(static_cast<size_t>(packed.numel()) * sizeof(float));
+  const Tensor out(memory.data(), Dtype::F32, {packed.rows(), packed.cols()});
+  unpack(out.f32(), packed.data, packed.dtype, packed.numel());
+  return out;
+}
+
 std::vector<std::string> names(const Ordered& value, const std::string& file, const char* key) {
   std::vector<std::string> out;
   for (const Ordered& item : value) {
@@ -83,10 +107,12 @@ LoraConfig read_lora_config(const std::string& folder) {
   Ordered json = parse_json_file_in_order(file);
   if (!json.is_object() || !json.contains("peft_type"))
     throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
-  if (json["peft_type"] != "LORA") wrong(file, "peft_type", json["peft_type"], "\"LORA\": other methods are not built yet");
+  const bool adalora = json["peft_type"] == "ADALORA";
+  if (json["peft_type"] != "LORA" && !adalora)
+    wrong(file, "peft_type", json["peft_type"], "\"LORA\" or \"ADALORA\": other methods are not built yet");
   for (const auto& [key, value] : json.items()) {
     auto listed = [&key = key](const auto& list) { return std::find(std::begin(list), std::end(list), key) != std::end(list); };
-    if (!listed(kNotBuilt) && !listed(kNoEffect) && !listed(kRead) && !is_off(value))
+    if (!listed(kNotBuilt) && !listed(kNoEffect) && !listed(kRead) && !(adalora && is_adalora_key(key)) && !is_off(value))
       wrong(file, key.c_str(), value, "no such key: it may change what the adapter computes, and loraine does not know it");
   }
   for (const char* key : kNotBuilt)
@@ -113,18 +139,23 @@ LoraConfig read_lora_config(const std::string& folder) {
   if (config.r <= 0 || config.r > 65536) wrong(file, "r", json["r"], "a rank from 1 to 65536");
   if (!(config.lora_dropout >= 0 && config.lora_dropout < 1))
     wrong(file, "lora_dropout", json["lora_dropout"], "a share from 0 to below 1");
-  if (json.contains("use_rslora")) {
-    if (!json["use_rslora"].is_boolean()) wrong(file, "use_rslora", json["use_rslora"], "true or false");
-    config.use_rslora = json["use_rslora"].get<bool>();
-  }
+  auto boolean = [&](const char* key, bool& field) {
+    if (!json.contains(key) || json[key].is_null()) return;
+    if (!json[key].is_boolean()) wrong(file, key, json[key], "true or false");
+    field = json[key].get<bool>();
+  };
+  boolean("use_rslora", config.use_rslora);
+  boolean("use_dora", config.use_dora);
+  if (adalora) config.adalora = read_adalora_config(json, file);
+  if (adalora && config.use_dora) wrong(file, "use_dora", json["use_dora"], "false with AdaLoRA");
   if (json.contains("init_lora_weights")) {
     const Ordered& init = json["init_lora_weights"];
     config.init_lora_weights = init.is_boolean()  ? (init.get<bool>() ? "true" : "false")
                                : init.is_string() ? init.get<std::string>()
                                                   : "true";
-    if (config.init_lora_weights != "true" && config.init_lora_weights != "false" && config.init_lora_weights != "gaussian")
+    if (!known_start(config.init_lora_weights))
       wrong(file, "init_lora_weights", init,
-            "true, false or \"gaussian\": other values change the base model, which loraine does not build yet");
+            "true, false, gaussian, orthogonal, olora, pissa or pissa_niter_N: others may change the base model, and are not built yet");
   }
   const Ordered targets = json.value("target_modules", Ordered());
   if (targets.is_string() && targets != "all-linear") config.target_regex = targets.get<std::string>();
@@ -142,6 +173,13 @@ LoraConfig read_lora_config(const std::string& folder) {
       if (!layer.is_number_integer()) wrong(file, "layers_to_transform", layers, "a list of layer numbers");
       config.layers_to_transform.push_back(layer.get<int64_t>());
     }
+  const Ordered layers_pattern = json.value("layers_pattern", Ordered());
+  if (layers_pattern.is_string() && layers_pattern != "") config.layers_pattern = {layers_pattern.get<std::string>()};
+  else if (layers_pattern.is_array()) config.layers_pattern = names(layers_pattern, file, "layers_pattern");
+  if (!config.layers_pattern.empty() && config.layers_to_transform.empty())
+    wrong(file, "layers_pattern", layers_pattern, "none without layers_to_transform");
+  if (!config.target_regex.empty() && !config.layers_to_transform.empty())
+    wrong(file, "layers_to_transform", layers, "none where target_modules is a regular expression, which chooses the layers itself");
   auto pattern = [&](const char* key, auto& field) {
     const Ordered value = json.value(key, Ordered::object());
     if (!value.is_object()) wrong(file, key, value, "an object of name: number");
@@ -152,7 +190,7 @@ LoraConfig read_lora_config(const std::string& folder) {
       field.emplace_back(name, n.template get<Number>());
     }
   };
-  pattern("rank_pattern", config.rank_pattern);
+  if (!adalora) pattern("rank_pattern", config.rank_pattern);
   pattern("alpha_pattern", config.alpha_pattern);
   if (json.contains("base_model_name_or_path") && json["base_model_name_or_path"].is_string())
     config.base_model_name_or_path = json["base_model_name_or_path"].get<std::string>();
@@ -178,21 +216,23 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   for (const Parameter& p : set.parameters()) {
     const TensorInfo* info = source->find(p.name);
     if (!info) {
-      const bool is_a = p.name.ends_with(".lora_A.weight");
-      const std::string module = p.name.substr(0, p.name.size() - std::string(".lora_A.weight").size());
-      if (source->find(module + (is_a ? ".lora_B.weight" : ".lora_A.weight")))
-        problem(fmt::format("{}: missing, while its {} is there", p.name, is_a ? "lora_B" : "lora_A"));
+      const std::string kind = tensor_kind(p.name), module = p.name.substr(0, p.name.size() - kind.size());
+      const bool is_a = kind.starts_with(".lora_A"), whole = kind.empty() || kind.starts_with(".lora_embedding_");
+      const std::string other =
+          std::string(is_a ? ".lora_B" : ".lora_A") + (kind.ends_with(".weight") || kind == ".lora_magnitude_vector" ? ".weight" : "");
+      if (source->find(module + other)) problem(fmt::format("{}: missing, while its {} is there", p.name, other.substr(1, 6)));
       else if (is_a) problem(module + ": the config targets this module and the file has no tensors for it");
-      else if (!p.name.ends_with(".lora_B.weight")) problem(p.name + ": missing");
+      else if (whole) problem(p.name + ": missing");
       continue;
     }
     left.erase(p.name);
     Tensor stored(nullptr, info->dtype, info->shape);
-    const bool is_a = p.name.ends_with(".lora_A.weight"), ranked = is_a || p.name.ends_with(".lora_B.weight");
+    const std::string kind = tensor_kind(p.name);
+    const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || kind.starts_with(".lora_B");
     const int64_t r = is_a ? p.value.rows() : p.value.cols();
     if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
       problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", p.name, info->stored_as));
-    else if (ranked && info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
+    else if (has_rank && info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
       problem(fmt::format("{}: has rank {}, adapter_config.json says {}", p.name, info->shape[is_a ? 0 : 1], r));
     else if (stored.shape_text() != p.value.shape_text())
       problem(fmt::format("{}: file has {}, model and config imply {}", p.name, stored.shape_text(), p.value.shape_text()));
@@ -202,10 +242,16 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
     }
   }
   for (const Parameter& p : set.beside) left.erase(p.name);
-  for (const std::string& name : left) problem(name + ": belongs to no module that the config targets in this model");
+  for (const std::string& name : left) {
+    const TensorInfo* info = source->find(name);
+    const bool empty = std::ranges::find(info->shape, 0) != info->shape.end();  // of a module whose ranks were all cut
+    if (!empty) problem(name + ": belongs to no module that the config targets in this model");
+  }
   if (count)
     throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),
                 "is the adapter for another model, or its file damaged?");
+  Context ctx;
+  set.refresh(ctx);
 }
 
 std::string base_mismatch(const LoraConfig& config, const std::string& folder, const std::string& model_path) {
@@ -225,8 +271,12 @@ std::string base_mismatch(const LoraConfig& config, const std::string& folder, c
 void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder) {
   make_folders(folder);
   std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const Parameter& p : set.parameters()) tensors.emplace_back(p.name, p.value);
-  for (const Parameter& p : set.beside) tensors.emplace_back(p.name, p.value);
+  std::list<Buffer> memory;
+  for (const Parameter& p : set.parameters())
+    tensors.emplace_back(p.name,
+                         config.adalora ? living_ranks(p.name, p.value, config.adalora->rank_pattern, memory.emplace_back()) : p.value);
+  for (const Parameter& p : set.beside)
+    tensors.emplace_back(p.name, is_packed(p.value.dtype) ? unpacked(p.value, memory.emplace_back()) : p.value);
   write_safetensors(folder + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
 
   nlohmann::ordered_json targets =
@@ -253,7 +303,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"inference_mode", true},
                                  {"init_lora_weights", true},
                                  {"layer_replication", none},
-                                 {"layers_pattern", none},
+                                 {"layers_pattern", list_or_null(config.layers_pattern)},
                                  {"layers_to_transform", list_or_null(config.layers_to_transform)},
                                  {"loftq_config", empty},
                                  {"lora_alpha", config.lora_alpha},
@@ -272,12 +322,16 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"target_parameters", none},
                                  {"task_type", "CAUSAL_LM"},
                                  {"trainable_token_indices", none},
-                                 {"use_dora", false},
+                                 {"use_dora", config.use_dora},
                                  {"use_qalora", false},
                                  {"use_rslora", config.use_rslora}};
   if (whole_alpha) json["lora_alpha"] = static_cast<int64_t>(config.lora_alpha);
-  if (config.init_lora_weights == "gaussian") json["init_lora_weights"] = "gaussian";
   if (config.init_lora_weights == "false") json["init_lora_weights"] = false;
+  else if (config.init_lora_weights != "true") json["init_lora_weights"] = config.init_lora_weights;
+  if (config.adalora) {
+    add_adalora_keys(json, *config.adalora);
+    json = nlohmann::json(json);  // keys sorted, as PEFT writes them
+  }
   write_file(folder + "/adapter_config.json", json.dump(2));
 }
 

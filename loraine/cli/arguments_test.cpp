@@ -168,8 +168,8 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word :
-       {"use_dora=true", "quantization_bit=4", "neat_packing=true", "stage=dpo", "finetuning_type=oft", "rope_scaling=yarn", "fp16=true"}) {
+  for (const char* word : {"resize_vocab=true", "quantization_bit=4", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
+                           "rope_scaling=yarn", "fp16=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
       FAIL() << word;
@@ -178,10 +178,10 @@ TEST(Arguments, KeysThatAreNotBuilt) {
       EXPECT_NE(std::string(error.what()).find(std::string(word, std::string(word).find('='))), std::string::npos) << error.what();
     }
   }
-  for (const char* word : {"use_dora=false", "packing=false", "quantization_bit=null", "stage=sft", "mix_strategy=concat"})
+  for (const char* word : {"resize_vocab=false", "packing=false", "quantization_bit=null", "stage=sft", "mix_strategy=concat"})
     EXPECT_TRUE(apply_settings(config, read_arguments({word})).empty()) << word;
-  EXPECT_TRUE(apply_settings(config, read_arguments({"--use_dora", "False", "--packing", "no"})).empty());
-  EXPECT_THROW(apply_settings(config, read_arguments({"--use_dora"})), Error);
+  EXPECT_TRUE(apply_settings(config, read_arguments({"--resize_vocab", "False", "--packing", "no"})).empty());
+  EXPECT_THROW(apply_settings(config, read_arguments({"--resize_vocab"})), Error);
 }
 
 TEST(Arguments, Rules) {

@@ -1,6 +1,8 @@
 // `loraine bench`: speed of a training step, of prefill and of decoding, each beside what this machine can do at all: the rate of
-// oneDNN's own products on the same shapes, the rate of a plain read of the weights. Measured in one process, best of several rounds.
+// oneDNN's own products on the same shapes, the rate of a plain read of the weights. Measured in one process, best of several rounds; the
+// JSON has the shares of every round too (tests/speed/ratios_test.py).
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,8 +12,9 @@
 #include <numeric>
 #include <tuple>
 
-#include "loraine/adapters/attach.h"
+#include "loraine/adapters/start.h"
 #include "loraine/cli/arguments.h"
+#include "loraine/cli/bench_batch.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
 #include "loraine/core/error.h"
@@ -111,8 +114,9 @@ std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share);
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Peak resident bytes since the last reset.
+// Peak resident bytes since the last reset; what was freed before does not count.
 void reset_peak() {
+  malloc_trim(0);
   if (FILE* file = std::fopen("/proc/self/clear_refs", "w")) {
     std::fputs("5", file);
     std::fclose(file);
@@ -144,8 +148,9 @@ std::map<Shape, int64_t> frozen_products(const Model& model, int64_t tokens) {
       if (layer > 0 || kind != kQkv) ++shapes[{tokens, w.in(), w.out(), true}];
     }
   }
-  for (int64_t rest = tokens; rest > 0; rest -= kLossChunk) {
-    int64_t rows = std::min(rest, kLossChunk);
+  const int64_t chunk = loss_chunk(model);
+  for (int64_t rest = tokens; rest > 0; rest -= chunk) {
+    int64_t rows = std::min(rest, chunk);
     ++shapes[{rows, model.head.out(), model.head.in(), false}];
     ++shapes[{rows, model.head.in(), model.head.out(), true}];
   }
@@ -177,15 +182,19 @@ struct Best {
   }
 };
 
+// Gives the processor time of this time.
 template <class Work>
-void measure(Best& best, Work&& work) {
-  double wall = now(), cpu = process_cpu_seconds();
+double measure(Best& best, Work&& work) {
+  const double wall = now(), cpu = process_cpu_seconds();
   work();
-  best.take(now() - wall, process_cpu_seconds() - cpu);
+  const double used = process_cpu_seconds() - cpu;
+  best.take(now() - wall, used);
+  return used;
 }
 
 struct TrainFigures {
   double tokens_per_second = 0, step_rate = 0, library_rate = 0, share = 0, cpu_share = 0;
+  std::vector<double> round_cpu_shares;  // cpu_share of every round by itself
   int64_t peak = 0;
   double flops_per_token = 0;
   double profiled_seconds = 0;  // of the one step that `profile` saw
@@ -198,7 +207,7 @@ AdapterSet random_adapter(const Model& model, int64_t rank, bool trained) {
   lora.lora_alpha = static_cast<double>(2 * rank);
   set_targets(lora, "all");
   AdapterSet adapter = attach_lora(model.sites(), lora, trained);
-  init_lora(adapter, lora, 42);
+  init_lora(adapter, model.sites(), lora, 42);
   return adapter;
 }
 
@@ -243,11 +252,14 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
       figures.peak = peak_bytes();
       continue;
     }
-    measure(best, step);
+    const double step_cpu = measure(best, step);
+    double library_cpu = 0;
     for (const auto& [s, count] : shapes) {
       ProductTime t = time_library_product(s.M, s.N, s.K, s.nn, bf16);
       library[s].take(t.wall, t.cpu);
+      library_cpu += t.cpu * static_cast<double>(count);
     }
+    figures.round_cpu_shares.push_back(step_flops(model, adapter, tokens) / step_cpu / (flops_of(shapes) / library_cpu));
   }
   if (o.profile) {
     ctx.profile = &figures.profile;
@@ -301,6 +313,7 @@ void print_profile(const TrainFigures& f, int64_t tokens, const std::string& dty
 
 struct GenerateFigures {
   double prefill = 0, decode = 0, adapter_decode = 0, read_rate = 0, decode_rate = 0, adapter_rate = 0, cpu_share = 0;
+  std::vector<double> round_cpu_shares, round_adapter_cpu_shares;  // of every round by itself
 };
 
 // Bytes of weights that one decoded token reads.
@@ -308,17 +321,14 @@ int64_t bytes_per_token(const Model& model) {
   size_t bytes = 0;
   for (const Weight* w : model.sites())
     for (const WeightPart& part : w->parts) bytes += part.weight.bytes();
-  for (const WeightPart& part : model.head.parts) bytes += part.weight.bytes();
   return static_cast<int64_t>(bytes);
 }
 
 GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOptions& o) {
   const AdapterSet adapter = random_adapter(model, o.rank, false);
-  int64_t rank_columns = 0, adapter_bytes = 0;
-  for (const auto& site : adapter.sites)
-    if (site) rank_columns = std::max(rank_columns, site->saved_width());
+  int64_t adapter_bytes = 0;
   for (const Parameter& p : adapter.parameters()) adapter_bytes += static_cast<int64_t>(p.value.bytes());
-  Engine engine(model, o.prompt_tokens + o.new_tokens + 1, rank_columns);
+  Engine engine(model, o.prompt_tokens + o.new_tokens + 1, rank_columns(adapter));
   std::vector<int32_t> prompt(static_cast<size_t>(o.prompt_tokens));
   for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 7919 % static_cast<size_t>(model.config.vocab_size));
   std::vector<std::pair<const void*, int64_t>> pieces;
@@ -326,33 +336,48 @@ GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOpti
     for (const WeightPart& part : w.parts) pieces.push_back({part.weight.data, static_cast<int64_t>(part.weight.bytes())});
   };
   for (const Weight* w : model.sites()) add(*w);
-  add(model.head);
   Best prefill, token, adapter_prefill, adapter_token, read;
   GenerateOptions options;
   options.max_new_tokens = o.new_tokens + 1;
-  auto generate = [&](const AdapterSet* with, bool counts, Best& first, Best& next) {
+  auto generate = [&](const AdapterSet* with, Best& first, Best& next) {
     double start = now(), last = start, last_cpu = process_cpu_seconds();
     engine.generate(ctx, prompt, with, options, [&](int32_t) {
       double t = now(), cpu = process_cpu_seconds();
-      if (counts) (last == start ? first : next).take(t - last, cpu - last_cpu);
+      (last == start ? first : next).take(t - last, cpu - last_cpu);
       last = t, last_cpu = cpu;
       return true;
     });
   };
+  constexpr int kReads = 5;  // the best of them, as of the tokens
+  GenerateFigures figures;
   for (int64_t round = 0; round <= o.repeats; ++round) {
-    generate(nullptr, round > 0, prefill, token);
-    generate(&adapter, round > 0, adapter_prefill, adapter_token);
-    ProductTime all = time_plain_read(pieces);
-    if (round > 0) read.take(all.wall, all.cpu);
+    Best now_token, now_adapter;
+    generate(nullptr, prefill, now_token);
+    generate(&adapter, adapter_prefill, now_adapter);
+    Best now_read;
+    for (int i = 0; i < kReads; ++i) {
+      const ProductTime all = time_plain_read(pieces);
+      now_read.take(all.wall, all.cpu);
+    }
+    if (round == 0) {  // the first one touches the memory
+      prefill = adapter_prefill = {};
+      continue;
+    }
+    token.take(now_token.wall, now_token.cpu);
+    adapter_token.take(now_adapter.wall, now_adapter.cpu);
+    read.take(now_read.wall, now_read.cpu);
+    figures.round_cpu_shares.push_back(now_read.cpu / now_token.cpu);
+    figures.round_adapter_cpu_shares.push_back(now_read.cpu / now_adapter.cpu);
   }
   const double bytes = static_cast<double>(bytes_per_token(model)), more = static_cast<double>(adapter_bytes);
-  return {static_cast<double>(o.prompt_tokens) / prefill.wall,
-          1 / token.wall,
-          1 / adapter_token.wall,
-          bytes / read.wall,
-          bytes / token.wall,
-          (bytes + more) / adapter_token.wall,
-          read.cpu / token.cpu};
+  figures.prefill = static_cast<double>(o.prompt_tokens) / prefill.wall;
+  figures.decode = 1 / token.wall;
+  figures.adapter_decode = 1 / adapter_token.wall;
+  figures.read_rate = bytes / read.wall;
+  figures.decode_rate = bytes / token.wall;
+  figures.adapter_rate = (bytes + more) / adapter_token.wall;
+  figures.cpu_share = read.cpu / token.cpu;
+  return figures;
 }
 
 std::vector<std::string> split(const std::string& list) {
@@ -369,6 +394,40 @@ int64_t token_count(const std::string& text) {
   if (text.empty() || text.size() > 6 || text.find_first_not_of("0123456789") != std::string::npos)
     throw Error(ErrorKind::usage, "--tokens has '" + text + "', expected whole numbers up to 999999");
   return std::stoll(text);
+}
+
+void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank, Json& report) {
+  const double many = static_cast<double>(BatchFigures::kSequences);
+  auto row = [](const std::string& what, double sequences, double seconds, double against, const char* against_what) {
+    return std::vector<std::string>{what, fmt::format("{:.1f}", sequences / seconds), fmt::format("{:.2f}", 1e3 * seconds),
+                                    against > 0 ? fmt::format("{:.3f} of {}", seconds / against, against_what) : ""};
+  };
+  std::fputs(table_text(fmt::format("Decoding in a batch, {}, adapters of rank {}", dtype, rank),
+                        {{"what", "tokens/s", "ms of a step", "time"},
+                         row("1 sequence, base", 1, f.one, 0, ""),
+                         row("1 sequence, adapter", 1, f.one_adapter, f.one, "base"),
+                         row("8 sequences, base", many, f.many, f.one, "1 sequence"),
+                         row("8 sequences, one adapter", many, f.many_one, f.many, "base"),
+                         row("8 sequences, 8 adapters", many, f.many_each, f.many_one, "one adapter"),
+                         {fmt::format("load an adapter of {}", bytes_text(static_cast<double>(f.adapter_bytes))), "",
+                          fmt::format("{:.2f}", 1e3 * f.load_seconds), ""},
+                         {"switch to another adapter", "", fmt::format("{:.4f}", 1e3 * f.switch_seconds), ""}})
+                 .c_str(),
+             stdout);
+  std::fflush(stdout);
+  report["batch"].push_back({{"dtype", dtype},
+                             {"rank", rank},
+                             {"sequences", BatchFigures::kSequences},
+                             {"one_sequence_seconds", f.one},
+                             {"one_sequence_adapter_seconds", f.one_adapter},
+                             {"sequences_seconds", f.many},
+                             {"sequences_one_adapter_seconds", f.many_one},
+                             {"sequences_adapter_each_seconds", f.many_each},
+                             {"adapter_each_against_one", f.many_each / f.many_one},
+                             {"adapter_against_base", f.one_adapter / f.one},
+                             {"adapter_bytes", f.adapter_bytes},
+                             {"load_seconds", f.load_seconds},
+                             {"switch_seconds", f.switch_seconds}});
 }
 
 void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path, const BenchOptions& o, Recompute recompute,
@@ -396,6 +455,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                                   {"library_flops_per_second", f.library_rate},
                                   {"share", f.share},
                                   {"cpu_share", f.cpu_share},
+                                  {"round_cpu_shares", f.round_cpu_shares},
                                   {"peak_bytes", f.peak}});
     if (o.profile) print_profile(f, tokens, dtype, report["training"].back()["ops"]);
   }
@@ -420,7 +480,10 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                                   {"adapter_decode_tokens_per_second", g.adapter_decode},
                                   {"plain_read_bytes_per_second", g.read_rate},
                                   {"share", g.decode_rate / g.read_rate},
-                                  {"cpu_share", g.cpu_share}});
+                                  {"cpu_share", g.cpu_share},
+                                  {"round_cpu_shares", g.round_cpu_shares},
+                                  {"round_adapter_cpu_shares", g.round_adapter_cpu_shares}});
+  report_batch(bench_batch(ctx, model, o.rank, o.new_tokens, o.repeats), dtype, o.rank, report);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
-// loraine chat: a conversation with a model and its adapters, streamed; /adapter switches in an instant.
+// loraine chat: a conversation with a model and its adapters, streamed. Adapters are loaded, unloaded and switched while it runs, and /ask
+// puts one question to several of them at once.
 #include <fmt/format.h>
 #include <histedit.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,11 +16,13 @@
 #include <memory>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
-#include "loraine/cli/open_text.h"
+#include "loraine/cli/named_adapters.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/side_by_side.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
 #include "loraine/data/encode.h"
@@ -116,24 +120,22 @@ std::vector<int32_t> stop_ids(const Chat& chat) {
   return ids;
 }
 
-// name=path adapters wait to be switched on, the first is on at once. Plain paths are merged in turn, as LLaMA-Factory does: all on
-// together under the name "all" when there are several; each can also be chosen alone.
+// Reads an adapter's files and adds it to the loaded ones.
+AdapterSet& add_adapter(Chat& chat, const NamedAdapter& adapter) {
+  LoraConfig lora;
+  AdapterSet set = load_adapter(chat.model, adapter.path, &lora);
+  set.name = adapter.name;
+  input_warning(base_mismatch(lora, adapter.path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
+  return chat.adapters[adapter.name] = std::move(set);
+}
+
+// name=path adapters stay apart, the first is on at once. Plain paths are merged in turn, as LLaMA-Factory does: all on together under the
+// name "all" when there are several; each can also be chosen alone.
 void load_adapters(Chat& chat) {
-  const std::vector<std::string> items = split_list(chat.config.adapter_name_or_path);
   std::vector<const AdapterSet*> unnamed;
-  for (const std::string& item : items) {
-    const size_t equals = item.find('=');
-    std::string path = equals == std::string::npos ? item : item.substr(equals + 1);
-    while (path.size() > 1 && path.back() == '/') path.pop_back();
-    const std::string name = equals == std::string::npos ? path.substr(path.find_last_of('/') + 1) : item.substr(0, equals);
-    if (name.empty() || name == "all" || chat.adapters.count(name))
-      throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them",
-                  "give each a name of its own: name=path,other=path");
-    LoraConfig lora;
-    AdapterSet& set = chat.adapters[name] = load_adapter(chat.model, path, false, &lora);
-    set.name = name;
-    input_warning(base_mismatch(lora, path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
-    if (equals == std::string::npos) unnamed.push_back(&set);
+  for (const NamedAdapter& adapter : named_adapters(chat.config.adapter_name_or_path)) {
+    const AdapterSet& set = add_adapter(chat, adapter);
+    if (!adapter.own_name) unnamed.push_back(&set);
     if (!chat.adapter) chat.adapter = &set;
   }
   if (unnamed.size() > 1) {
@@ -145,31 +147,15 @@ void load_adapters(Chat& chat) {
 
 // Ids of the conversation so far, up to where the answer begins.
 std::vector<int32_t> prompt_ids(const Chat& chat) {
-  if (chat.named) {
-    Conversation conversation;
-    conversation.system = chat.system;
-    for (const auto& message : chat.history)
-      conversation.messages.push_back({message["role"] == "user" ? Role::user : Role::assistant, message["content"].get<std::string>()});
-    conversation.messages.push_back({Role::assistant, ""});
-    EncodeOptions options;
-    options.enable_thinking = chat.config.enable_thinking;
-    options.split_special_tokens = chat.config.split_special_tokens;
-    std::vector<int32_t> ids;
-    const std::vector<Turn> turns = encode_turns(*chat.named, *chat.text.tokenizer, chat.special, conversation, options);
-    for (size_t i = 0; i < turns.size(); ++i) {
-      ids.insert(ids.end(), turns[i].source.begin(), turns[i].source.end());
-      if (i + 1 < turns.size()) ids.insert(ids.end(), turns[i].target.begin(), turns[i].target.end());
-    }
-    return ids;
-  }
-  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
-  if (!chat.system.empty()) messages.push_back({{"role", "system"}, {"content", chat.system}});
-  for (const auto& message : chat.history) messages.push_back(message);
-  nlohmann::ordered_json kwargs = {{"add_generation_prompt", true}};
-  if (chat.config.enable_thinking) kwargs["enable_thinking"] = *chat.config.enable_thinking;
-  const Tokenizer& tokenizer = *chat.text.tokenizer;
-  if (!chat.config.split_special_tokens) return tokenizer.encode(chat.text.chat_template->render(messages, kwargs).text);
-  return tokenizer.encode_guarded(chat.text.chat_template->render(guarded_messages(messages, tokenizer), kwargs).text);
+  Conversation conversation;
+  conversation.system = chat.system;
+  for (const auto& message : chat.history)
+    conversation.messages.push_back({message["role"] == "user" ? Role::user : Role::assistant, message["content"].get<std::string>()});
+  EncodeOptions options;
+  options.enable_thinking = chat.config.enable_thinking;
+  options.split_special_tokens = chat.config.split_special_tokens;
+  if (chat.named) return encode_prompt(*chat.named, *chat.text.tokenizer, chat.special, conversation, options);
+  return encode_prompt(*chat.text.chat_template, *chat.text.tokenizer, conversation, "", options);
 }
 
 void answer(Chat& chat, const std::string& question) {
@@ -201,8 +187,128 @@ void answer(Chat& chat, const std::string& question) {
   chat.history.push_back({{"role", "assistant"}, {"content", reply}});
 }
 
+// The adapters that a list of names means: `base` is none, `*` is the base and every adapter. False (and a message): a name is unknown.
+bool asked_adapters(const Chat& chat, const std::string& names, std::vector<const AdapterSet*>& out) {
+  for (const std::string& name : split_list(names)) {
+    if (name == "*" || name == "base") out.push_back(nullptr);
+    if (name == "*")
+      for (const auto& [_, set] : chat.adapters) out.push_back(&set);
+    if (name == "*" || name == "base") continue;
+    const auto it = chat.adapters.find(name);
+    if (it == chat.adapters.end()) {
+      print_stderr("no adapter is called '" + name + "'; /adapter lists them\n");
+      return false;
+    }
+    out.push_back(&it->second);
+  }
+  return !out.empty();
+}
+
+std::string name_of(const AdapterSet* adapter) { return adapter ? adapter->name : "base"; }
+
+void print_answers(const std::vector<std::string>& names, const std::vector<std::string>& texts) {
+  constexpr int kNarrowest = 20;
+  winsize size{};
+  const int width = isatty(1) && ioctl(1, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+  std::string out;
+  if (width / static_cast<int>(texts.size()) >= kNarrowest) out = side_by_side(names, texts, width);
+  else
+    for (size_t i = 0; i < texts.size(); ++i) out += "Assistant [" + names[i] + "]: " + texts[i] + "\n";
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  std::fflush(stdout);
+}
+
+// One question to several adapters, answered in one batch. The conversation stays as it is.
+void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::string& question) {
+  chat.history.push_back({{"role", "user"}, {"content", question}});
+  const std::vector<int32_t> prompt = prompt_ids(chat);
+  chat.history.erase(chat.history.size() - 1);
+  interrupted = false;
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<int64_t> requests;
+  std::vector<std::string> names, texts;
+  size_t count = 0;
+  try {
+    for (const AdapterSet* adapter : asked)
+      requests.push_back(chat.engine->submit({prompt, adapter, chat.options, [](int32_t) { return !interrupted; }}));
+    while (chat.engine->step(chat.ctx)) {}
+  } catch (...) {
+    for (int64_t request : requests) chat.engine->take(request);
+    throw;
+  }
+  for (size_t i = 0; i < asked.size(); ++i) {
+    Detokenizer out(*chat.text.tokenizer, chat.config.skip_special_tokens);
+    std::string text;
+    for (int32_t id : chat.engine->take(requests[i])) {
+      ++count;
+      if (std::find(chat.options.stop_ids.begin(), chat.options.stop_ids.end(), id) == chat.options.stop_ids.end()) text += out.push(id);
+    }
+    texts.push_back(text + out.finish() + (interrupted ? " …" : ""));
+    names.push_back(name_of(asked[i]));
+  }
+  check_mapped_files();
+  print_answers(names, texts);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (isatty(2))
+    print_stderr(
+        fmt::format("[{} × {} + {} tokens, {:.1f} tokens/s]\n", asked.size(), prompt.size(), count, static_cast<double>(count) / seconds));
+}
+
 constexpr const char* kHelp =
-    "exit ends, clear forgets the conversation; /adapter NAME, /base, /system TEXT, /save FILE; Ctrl-C stops an answer\n";
+    "exit ends, clear forgets the conversation; /adapter lists adapters, /adapter NAME and /base switch, /load NAME=PATH, /unload NAME;\n"
+    "/ask NAME,base QUESTION (or * for all) answers side by side; /system TEXT, /save FILE; Ctrl-C stops an answer\n";
+
+void list_adapters(const Chat& chat) {
+  std::string known;
+  for (const auto& [name, set] : chat.adapters) known += (known.empty() ? "" : ", ") + name + (&set == chat.adapter ? " (on)" : "");
+  if (known.empty()) print_stderr("no adapters are loaded; load one: /load NAME=PATH\n");
+  else print_stderr("adapters: " + known + "; now: " + name_of(chat.adapter) + "\n");
+}
+
+// nullptr: the base
+void switch_adapter(Chat& chat, const AdapterSet* adapter) {
+  const auto start = std::chrono::steady_clock::now();
+  chat.adapter = adapter;
+  const double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+  print_stderr(fmt::format("now: {} ({:.1f} µs)\n", name_of(chat.adapter), us));
+}
+
+void load_command(Chat& chat, const std::string& item) {
+  const NamedAdapter adapter = named_adapter(item);
+  if (chat.adapters.count(adapter.name))
+    throw Error(ErrorKind::usage, "an adapter is called '" + adapter.name + "' already",
+                "/unload " + adapter.name + ", or load it as NAME=PATH");
+  const auto start = std::chrono::steady_clock::now();
+  const AdapterSet& set = add_adapter(chat, adapter);
+  chat.engine->reserve_rank_columns(rank_columns(set));
+  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  print_stderr(fmt::format("loaded {} from {} ({:.1f} ms)\n", adapter.name, adapter.path, ms));
+}
+
+// Commands about adapters.
+void adapter_command(Chat& chat, const std::string& word, const std::string& rest) {
+  const auto it = chat.adapters.find(rest);
+  const bool names_one = word == "/unload" || (word == "/adapter" && !rest.empty());
+  if (names_one && it == chat.adapters.end()) {
+    print_stderr("no adapter is called '" + rest + "'\n");
+    list_adapters(chat);
+  } else if (word == "/adapter" && rest.empty()) {
+    list_adapters(chat);
+  } else if (word == "/adapter" || word == "/base") {
+    switch_adapter(chat, word == "/base" ? nullptr : &it->second);
+  } else if (word == "/load") {
+    load_command(chat, rest);
+  } else if (word == "/unload") {
+    if (chat.adapter == &it->second) switch_adapter(chat, nullptr);
+    chat.adapters.erase(it);
+    print_stderr("unloaded " + rest + "\n");
+  } else if (word == "/ask") {
+    const size_t space = rest.find(' ');
+    std::vector<const AdapterSet*> asked;
+    if (space == std::string::npos) print_stderr("/ask needs names and a question: /ask NAME,base QUESTION\n");
+    else if (asked_adapters(chat, rest.substr(0, space), asked)) ask(chat, asked, rest.substr(space + 1));
+  }
+}
 
 // Commands of the prompt; true when the line was one.
 bool command(Chat& chat, const std::string& line) {
@@ -212,20 +318,10 @@ bool command(Chat& chat, const std::string& line) {
   } else if (line == "clear") {
     chat.history = nlohmann::ordered_json::array();
     print_stderr("history cleared\n");
-  } else if (word == "/adapter" || word == "/base") {
-    auto it = chat.adapters.find(rest);
-    if (word == "/adapter" && it == chat.adapters.end()) {
-      std::string known;
-      for (const auto& [name, set] : chat.adapters) known += (known.empty() ? "" : ", ") + name + (&set == chat.adapter ? " (on)" : "");
-      if (known.empty()) print_stderr("no adapters are loaded; give them as adapter_name_or_path: name=path,other=path\n");
-      else if (rest.empty()) print_stderr("adapters: " + known + "; now: " + (chat.adapter ? chat.adapter->name : "base") + "\n");
-      else print_stderr("no adapter is called '" + rest + "'; there are: " + known + "\n");
-      return true;
-    }
-    auto start = std::chrono::steady_clock::now();
-    chat.adapter = word == "/base" ? nullptr : &it->second;
-    double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-    print_stderr(fmt::format("now: {} ({:.1f} µs)\n", chat.adapter ? chat.adapter->name : "base", us));
+  } else if (word == "/adapter" || word == "/base" || word == "/load" || word == "/unload" || word == "/ask") {
+    try {
+      adapter_command(chat, word, rest);
+    } catch (const Error& error) { print_stderr(std::string(error.what()) + (error.hint.empty() ? "" : "\nhint: " + error.hint) + "\n"); }
   } else if (word == "/system") {
     chat.system = rest;
     print_stderr(rest.empty() ? "system text removed\n" : "system text set\n");
@@ -265,15 +361,17 @@ int run_chat(const std::vector<std::string>& args) {
   input_warning(not_finite_text(chat.model), c.strict, ErrorKind::numeric);
   load_adapters(chat);
   int64_t widest = 1;
-  for (const auto& [name, set] : chat.adapters) widest = std::max(widest, set.widest());
-  chat.engine = std::make_unique<Engine>(chat.model, std::min<int64_t>(chat.model.config.max_position_embeddings, 8192), widest);
+  for (const auto& [name, set] : chat.adapters) widest = std::max(widest, rank_columns(set));
+  constexpr int64_t kAskedAtOnce = 8;
+  chat.engine =
+      std::make_unique<Engine>(chat.model, std::min<int64_t>(chat.model.config.max_position_embeddings, 8192), widest, kAskedAtOnce);
   chat.options = {c.max_new_tokens,     c.do_sample, c.temperature,  c.top_p,
                   c.repetition_penalty, c.top_k,     stop_ids(chat), static_cast<uint64_t>(c.seed)};
   chat.system = c.default_system.value_or("");
   struct sigaction action {};
   action.sa_handler = on_interrupt;  // without SA_RESTART: a read at the prompt returns
   sigaction(SIGINT, &action, nullptr);
-  if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, chat.adapter ? chat.adapter->name : "base"));
+  if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.adapter)));
   LineReader reader;
   for (std::string line; reader.next(line);) {
     if (line == "exit") break;

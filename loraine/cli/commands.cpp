@@ -10,6 +10,7 @@ const std::vector<Command>& commands() {
       {"train", "fine-tune a model: LoRA, some layers, or all of it", run_train},
       {"compare", "train with several settings and compare the results", run_compare},
       {"chat", "talk to a model, with or without adapters", run_chat},
+      {"eval", "loss, scores and examinations of a model, with and without adapters", run_eval},
       {"export", "merge adapters into their base model", run_export},
       {"convert", "write a GGUF file as a Hugging Face folder", run_convert},
       {"trace", "logits, loss and gradients of a batch, to check the numbers", run_trace},

@@ -86,7 +86,7 @@ int run_export(const std::vector<std::string>& args) {
   std::vector<AdapterSet> sets;
   for (const std::string& path : split_list(config.adapter_name_or_path)) {
     LoraConfig lora;
-    sets.push_back(load_adapter(model, path, false, &lora));
+    sets.push_back(load_adapter(model, path, &lora));
     input_warning(base_mismatch(lora, path, config.model_name_or_path), config.strict, ErrorKind::usage);
   }
   std::vector<const AdapterSet*> all;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "loraine/cli/commands.h"
+#include "loraine/eval/evaluate.h"
 #include "loraine/train/config.h"
 
 namespace loraine {
@@ -32,14 +33,23 @@ std::string cli_reference() {
       "in\n"
       "a checkpoint `optimizer.safetensors` and `training_state.json` (in the place of torch's pickles) and `loraine_checkpoint.json`, "
       "the\n"
-      "list of its files with sizes and checksums.\n\n"
+      "list of its files with sizes and checksums. AdaLoRA adds `ranks.json`, in a checkpoint `adalora_state.safetensors` and "
+      "`adalora_state.json`,\n"
+      "and with `plot_loss` `training_ranks.png` and `.svg`; `pissa_convert` adds the folders `pissa_init`, `pissa_backup` and "
+      "`pissa_converted`.\n\n"
+      "`loraine eval` writes `eval_results.json` (figures, and `intervals` with the 95 % interval of each), "
+      "`generated_predictions.jsonl`,\n"
+      "`match_predictions.jsonl`, and `results.json` with `results.log` of an examination; with `compare` also `eval_comparison.json`,\n"
+      "`eval_comparison.md` and each model's files with its name before theirs. Nothing in them depends on time: a second run writes the\n"
+      "same bytes. What the figures are: [eval.md](eval.md).\n\n"
       "## Words in a chat\n\n"
       "`exit` ends, `clear` forgets the conversation, `/adapter NAME` switches (without a name: lists), `/base` switches adapters off,\n"
       "`/system TEXT` sets the system text, `/save FILE` writes the conversation as JSON, `/help` lists them. Ctrl-C stops an answer.\n"
       "Adapters given as paths are on together (as if merged in turn); those given as `name=path` wait to be chosen, the first is on.\n\n"
       "## Settings\n";
   TrainConfig config;
-  return text + options_markdown(options_of(config));
+  EvalConfig eval;
+  return text + options_markdown(options_of(config)) + options_markdown(options_of(eval));
 }
 
 }  // namespace loraine

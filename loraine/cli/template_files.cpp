@@ -53,11 +53,6 @@ std::string ollama_slots(const std::vector<Slot>& slots, const std::string& name
 
 }  // namespace
 
-SpecialTokens special_tokens_of(const ModelFiles& files, const Tokenizer& tokenizer) {
-  return read_special_tokens(
-      files.tokenizer_config ? nlohmann::ordered_json::parse(files.tokenizer_config->dump()) : nlohmann::ordered_json::object(), tokenizer);
-}
-
 std::string jinja_of_template(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special) {
   auto slots = [&](const std::vector<Slot>& list, const char* name) { return jinja_slots(list, name, tokenizer, special); };
   std::string out;

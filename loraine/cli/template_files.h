@@ -3,12 +3,10 @@
 #pragma once
 #include <string>
 
-#include "loraine/cli/open_text.h"
+#include "loraine/api/open_text.h"
 #include "loraine/data/templates.h"
 
 namespace loraine {
-
-SpecialTokens special_tokens_of(const ModelFiles& files, const Tokenizer& tokenizer);
 
 // The template as a Jinja text over messages, and as Ollama's Modelfile. Stop words are special.stop.
 std::string jinja_of_template(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special);

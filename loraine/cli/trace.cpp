@@ -1,11 +1,13 @@
 // loraine trace: logits, loss, adapter gradients and greedy continuations of a batch, for anyone who checks the numbers.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/named_adapters.h"
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/mapped_file.h"
@@ -16,6 +18,8 @@
 
 namespace loraine {
 namespace {
+
+constexpr int64_t kMostSequences = 8;  // that are continued at once
 
 struct TraceInput {
   int64_t rows = 0, columns = 0;
@@ -67,17 +71,84 @@ Batch to_batch(const TraceInput& in, int64_t vocab, std::vector<int64_t>& from, 
   return batch;
 }
 
-// One adapter, or several that are on together, as if merged in turn.
-AdapterSet open_adapters(const Model& model, const std::vector<std::string>& folders, bool gradients) {
-  if (folders.size() == 1) return load_adapter(model, folders[0], true);
+// The adapters of a trace, and which of them each row of [B, T] runs with.
+struct TraceAdapters {
+  std::vector<AdapterSet> sets;
+  std::vector<int> of_row;  // [B]: an index of sets, or -1 for the base
+  std::vector<const AdapterSet*> pointers() const {
+    std::vector<const AdapterSet*> all;
+    for (const AdapterSet& set : sets) all.push_back(&set);
+    return all;
+  }
+  const AdapterSet* at(int64_t row) const {
+    const int set = of_row[static_cast<size_t>(row)];
+    return set < 0 ? nullptr : &sets[static_cast<size_t>(set)];
+  }
+};
+
+// One adapter over all rows, or several that are on together, as if merged in turn.
+TraceAdapters adapters_together(Model& model, const std::vector<std::string>& folders, int64_t rows, bool gradients) {
+  TraceAdapters out;
+  out.of_row.assign(static_cast<size_t>(rows), 0);
+  if (folders.size() == 1) {
+    out.sets.push_back(gradients ? load_adapter_to_train(model, folders[0], nullptr, false) : load_adapter(model, folders[0]));
+    return out;
+  }
   if (gradients || folders.empty())
     throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path names {} adapters, and gradients are those of one", folders.size()),
                 "merge the earlier ones with loraine export, or leave gradients out");
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(load_adapter(model, folder, false));
+  for (const std::string& folder : folders) sets.push_back(load_adapter(model, folder));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
-  return combine_adapters(all, model.sites());
+  out.sets.push_back(combine_adapters(all, model.sites()));
+  return out;
+}
+
+// Each row with the adapter that `text` (adapter_rows) gives it, or none.
+TraceAdapters adapters_by_row(const Model& model, const std::optional<std::string>& list, const std::string& text, int64_t rows,
+                              bool gradients) {
+  if (gradients)
+    throw Error(ErrorKind::usage, "adapter_rows and gradients are both given, and gradients are those of one adapter over all rows",
+                "leave one of the two out");
+  TraceAdapters out;
+  const std::vector<NamedAdapter> names = named_adapters(list);
+  for (const std::string& name : adapter_rows(text, rows, names)) {
+    const auto at = std::find_if(names.begin(), names.end(), [&](const NamedAdapter& a) { return a.name == name; });
+    out.of_row.push_back(name.empty() ? -1 : static_cast<int>(at - names.begin()));
+  }
+  for (const NamedAdapter& adapter : names) out.sets.push_back(load_adapter(model, adapter.path));
+  return out;
+}
+
+// Ranges of the batch's rows, one per run of sequences with the same adapter.
+void set_adapter_rows(Batch& batch, const TraceAdapters& adapters, const std::vector<int64_t>& from, int64_t columns) {
+  for (const Sequence& s : batch.sequences) {
+    const int set = adapters.of_row[static_cast<size_t>(from[static_cast<size_t>(s.start)] / columns)];
+    if (set < 0) continue;
+    if (!batch.adapter_rows.empty()) {
+      AdapterRows& last = batch.adapter_rows.back();
+      if (last.set == set && last.start + last.length == s.start) {
+        last.length += s.length;
+        continue;
+      }
+    }
+    batch.adapter_rows.push_back({s.start, s.length, set});
+  }
+}
+
+// The loss where every row has the head of its own adapter: set by set, with the labels of the others masked.
+double loss_by_row(Context& ctx, const Model& model, const Batch& batch, const TraceAdapters& adapters, const std::vector<int64_t>& from,
+                   int64_t columns, const Tensor& hidden, Arena& scratch) {
+  double sum = 0;
+  for (int set = -1; set < static_cast<int>(adapters.sets.size()); ++set) {
+    Batch own = batch;
+    for (size_t t = 0; t < own.labels.size(); ++t)
+      if (adapters.of_row[static_cast<size_t>(from[t] / columns)] != set) own.labels[t] = kIgnoreLabel;
+    const LossOptions options{set < 0 ? nullptr : &adapters.sets[static_cast<size_t>(set)]};
+    sum += loss_and_head_gradient(ctx, model, own, hidden, Tensor(), 0, options, scratch).loss;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -86,10 +157,14 @@ int run_trace(const std::vector<std::string>& args) {
   TrainConfig config;
   config.max_new_tokens = 0;
   std::string batch_file, output;
+  std::optional<std::string> rows_text;
   bool gradients = false;
   const std::vector<Option> extra = {
       {"batch", "trace", &batch_file, "safetensors file with input_ids, labels, attention_mask: int64 [B, T], right-padded"},
       {"output", "trace", &output, "safetensors file that gets logits, loss, gradients and generated_ids"},
+      {"adapter_rows", "trace", &rows_text,
+       "which adapter each row of the batch runs with: 0-1:en,2:fr with adapter_name_or_path en=path,fr=path (or the folders' last names); "
+       "rows count from 0, those not named run the base alone"},
       {"gradients", "trace", &gradients, "write the gradient of every adapter tensor as grad.NAME"}};
   if (!read_config(args, "trace", config, extra)) return 0;
   const int64_t new_tokens = config.max_new_tokens;
@@ -97,9 +172,6 @@ int run_trace(const std::vector<std::string>& args) {
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   ModelFiles files = open_model_files(config.model_name_or_path);
   Model model = load_model(files, config.bf16);
-  AdapterSet adapter;
-  bool adapted = config.adapter_name_or_path.has_value();
-  if (adapted) adapter = open_adapters(model, split_list(config.adapter_name_or_path), gradients);
   auto source = open_safetensors(batch_file);
   TraceInput in;
   in.ids = read_i64(*source, batch_file, "input_ids", in, true);
@@ -110,51 +182,65 @@ int run_trace(const std::vector<std::string>& args) {
   Batch batch = to_batch(in, vocab, from, labels);
   if (batch.rows() == 0) throw Error(ErrorKind::bad_data, batch_file + ": no token to compute");
 
-  std::vector<const AdapterSet*> sets;
-  if (adapted) {
-    sets = {&adapter};
-    batch.adapter_rows = {{0, batch.rows(), 0}};
-  }
+  TraceAdapters adapters;
+  if (rows_text) adapters = adapters_by_row(model, config.adapter_name_or_path, *rows_text, in.rows, gradients);
+  else if (config.adapter_name_or_path) adapters = adapters_together(model, split_list(config.adapter_name_or_path), in.rows, gradients);
+  else adapters.of_row.assign(static_cast<size_t>(in.rows), -1);
+  set_adapter_rows(batch, adapters, from, in.columns);
+  const std::vector<const AdapterSet*> sets = adapters.pointers();
   Context ctx;
   Arena dry;
   plan_activations(model, batch.rows(), true, sets, dry);
   Arena memory(dry.peak());
   Activations activations = plan_activations(model, batch.rows(), true, sets, memory);
-  Arena scratch(
-      std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows(), adapted ? &adapter : nullptr)));
+  size_t scratch_size = std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows(), nullptr));
+  for (const AdapterSet* set : sets) scratch_size = std::max(scratch_size, loss_scratch_bytes(model, batch.rows(), set));
+  Arena scratch(scratch_size);
   Pass pass{&activations, nullptr, sets, &scratch, false};
   decoder_forward(ctx, model, batch, pass);
 
   Buffer logits_memory(static_cast<size_t>(in.rows * in.columns * vocab) * sizeof(float), true);
   Tensor logits(logits_memory.data(), Dtype::F32, {in.rows * in.columns, vocab});
-  for (int64_t t = 0; t < batch.rows(); ++t)
-    head_logits(ctx, model, logits.row_range(from[static_cast<size_t>(t)], 1), activations.hidden.row_range(t, 1),
-                adapted ? &adapter : nullptr, scratch);
+  for (int64_t t = 0; t < batch.rows(); ++t) {
+    const int64_t place = from[static_cast<size_t>(t)];
+    head_logits(ctx, model, logits.row_range(place, 1), activations.hidden.row_range(t, 1), adapters.at(place / in.columns), scratch);
+  }
   std::vector<std::pair<std::string, Tensor>> out = {{"logits", Tensor(logits.data, Dtype::F32, {in.rows, in.columns, vocab})}};
   float loss = 0;
   if (!in.labels.empty()) {
     Buffer d_memory(static_cast<size_t>(batch.rows() * model.config.hidden_size) * sizeof(float));
     Tensor d(d_memory.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
     double divisor = static_cast<double>(std::max<int64_t>(labels, 1));
-    LossSums sums = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, gradients ? static_cast<float>(1 / divisor) : 0,
-                                           {adapted ? &adapter : nullptr}, scratch);
-    loss = static_cast<float>(sums.loss / divisor);
+    const float grad_scale = gradients ? static_cast<float>(1 / divisor) : 0;
+    double sum = 0;
+    if (rows_text) sum = loss_by_row(ctx, model, batch, adapters, from, in.columns, activations.hidden, scratch);
+    else sum = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, grad_scale, {adapters.at(0)}, scratch).loss;
+    loss = static_cast<float>(sum / divisor);
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
-    if (gradients && adapted) {
-      decoder_backward(ctx, model, batch, pass, adapter, d);
-      for (const Parameter& p : adapter.parameters()) out.push_back({"grad." + p.name, p.gradient});
+    if (gradients && !adapters.sets.empty()) {
+      decoder_backward(ctx, model, batch, pass, adapters.sets[0], d);
+      adapters.sets[0].finish_gradients(ctx);
+      for (const Parameter& p : adapters.sets[0].parameters()) out.push_back({"grad." + p.name, p.gradient});
     }
   }
   std::vector<int64_t> generated(static_cast<size_t>(in.rows * new_tokens), -1);
   if (new_tokens > 0) {
-    Engine engine(model, in.columns + new_tokens, std::max<int64_t>(1, adapter.widest()));
+    int64_t widest = 1;
+    for (const AdapterSet* set : sets) widest = std::max(widest, rank_columns(*set));
+    const int64_t together = std::min<int64_t>(in.rows, kMostSequences);
+    Engine engine(model, together * (in.columns + new_tokens), widest, together);
     GenerateOptions options;
     options.max_new_tokens = new_tokens;
     options.stop_ids = eos_token_ids(files, model.config);
+    std::vector<std::pair<int64_t, int64_t>> requests;  // row, number
     for (const Sequence& s : batch.sequences) {
-      std::span<const int32_t> prompt(batch.tokens.data() + s.start, static_cast<size_t>(s.length));
-      std::vector<int32_t> ids = engine.generate(ctx, prompt, adapted ? &adapter : nullptr, options);
-      int64_t row = from[static_cast<size_t>(s.start)] / in.columns;
+      const auto first = batch.tokens.begin() + s.start;
+      const int64_t row = from[static_cast<size_t>(s.start)] / in.columns;
+      requests.emplace_back(row, engine.submit({{first, first + s.length}, adapters.at(row), options, {}}));
+    }
+    while (engine.step(ctx)) {}
+    for (const auto& [row, number] : requests) {
+      const std::vector<int32_t> ids = engine.take(number);
       std::copy(ids.begin(), ids.end(), generated.begin() + static_cast<ptrdiff_t>(row * new_tokens));
     }
     out.push_back({"generated_ids", Tensor(generated.data(), Dtype::I64, {in.rows, new_tokens})});

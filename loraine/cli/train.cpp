@@ -7,13 +7,14 @@
 #include <csignal>
 #include <cstdio>
 
+#include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
-#include "loraine/cli/open_text.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
+#include "loraine/train/data_options.h"
 
 namespace loraine {
 namespace {
@@ -22,28 +23,6 @@ std::atomic<bool> stop_requested{false};
 
 void on_signal(int) {
   if (stop_requested.exchange(true)) _exit(130);
-}
-
-DataOptions data_options(const TrainConfig& c) {
-  DataOptions d;
-  d.datasets = split_list(c.dataset);
-  d.eval_datasets = split_list(c.eval_dataset);
-  d.dataset_dir = c.dataset_dir;
-  d.template_name = c.template_name;
-  d.cutoff_len = c.cutoff_len;
-  d.max_samples = c.max_samples;
-  d.val_size = c.val_size;
-  d.train_on_prompt = c.train_on_prompt;
-  d.mask_history = c.mask_history;
-  d.default_system = c.default_system;
-  d.enable_thinking = c.enable_thinking;
-  d.split_special_tokens = c.split_special_tokens;
-  d.pretraining = c.stage == "pt";
-  d.packing = c.packing;
-  d.preprocessing_batch_size = c.preprocessing_batch_size;
-  d.seed = static_cast<uint64_t>(c.seed);
-  d.skip_bad_rows = c.skip_bad_rows > 0;
-  return d;
 }
 
 void print_data(const char* name, const Dataset& data) {
@@ -102,6 +81,7 @@ void check_dropped(const TrainConfig& c, const DataSplit& data) {
 }  // namespace
 
 int run_train(const std::vector<std::string>& args) {
+  if (only_evaluates(args)) return run_eval(args);
   TrainInput input;
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;

@@ -8,9 +8,12 @@
 namespace loraine {
 
 const char* name_of(Dtype dtype) {
-  static constexpr const char* kNames[] = {"F32", "F16", "BF16", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"};
+  static constexpr const char* kNames[] = {"F32",  "F16",  "BF16", "F64",  "I64",  "I32",  "I16",  "I8",   "U8",
+                                           "BOOL", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
   return kNames[static_cast<int>(dtype)];
 }
+
+void no_element_size(Dtype dtype) { throw Error(ErrorKind::internal, std::string(name_of(dtype)) + " has no size of one element"); }
 
 float f16_to_f32(f16 h) {
   uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 0x1fu, fraction = h & 0x3ffu;

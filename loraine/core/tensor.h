@@ -26,16 +26,16 @@ struct Tensor {
   int64_t cols() const { return shape[1] * shape[2] * shape[3]; }  // product of all dimensions but the first
   int64_t numel() const { return rows() * cols(); }
   bool contiguous() const { return row_stride == cols(); }
-  size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype); }
+  size_t bytes() const { return static_cast<size_t>(bytes_of(dtype, numel())); }
   Tensor row_range(int64_t first, int64_t count) const {  // rows [first, first + count)
     Tensor t = *this;
-    t.data = static_cast<char*>(data) + first * row_stride * static_cast<int64_t>(size_of(dtype));
+    t.data = static_cast<char*>(data) + bytes_of(dtype, first * row_stride);
     t.shape[0] = count;
     return t;
   }
-  Tensor col_range(int64_t first, int64_t count) const {  // columns of a rank-2 tensor
+  Tensor col_range(int64_t first, int64_t count) const {  // columns of a rank-2 tensor; of a packed one, first is a multiple of the block
     Tensor t = *this;
-    t.data = static_cast<char*>(data) + first * static_cast<int64_t>(size_of(dtype));
+    t.data = static_cast<char*>(data) + bytes_of(dtype, first);
     t.shape[1] = count;
     return t;
   }

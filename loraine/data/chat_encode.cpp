@@ -266,4 +266,13 @@ Json template_messages(const Conversation& conversation, const std::string& defa
   return messages;
 }
 
+std::vector<int32_t> encode_prompt(const ChatTemplate& chat, const Tokenizer& tokenizer, const Conversation& conversation,
+                                   const std::string& default_system, const EncodeOptions& options) {
+  Json kwargs = {{"add_generation_prompt", true}};
+  if (options.enable_thinking) kwargs["enable_thinking"] = *options.enable_thinking;
+  const Json messages = template_messages(conversation, default_system, kwargs);
+  if (!options.split_special_tokens) return tokenizer.encode(chat.render(messages, kwargs).text);
+  return tokenizer.encode_guarded(chat.render(guarded_messages(messages, tokenizer), kwargs).text);
+}
+
 }  // namespace loraine

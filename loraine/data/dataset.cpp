@@ -52,6 +52,35 @@ struct Encoder {
     return result;
   }
 
+  Prompt prompt(const Row& row) const {
+    if (row.tokens || !tokenizer)
+      throw Error(ErrorKind::usage, "generation needs conversations and a tokenizer, and these rows or this model have none",
+                  "use a set in the alpaca, sharegpt or openai layout");
+    Prompt made;
+    if (named) {
+      EncodeOptions one_turn = options;
+      one_turn.one_turn = true;
+      const auto turns = encode_turns(*named, *tokenizer, *special, row.conversation, one_turn);
+      for (size_t i = 0; i < turns.size(); ++i) {
+        made.input_ids.insert(made.input_ids.end(), turns[i].source.begin(), turns[i].source.end());
+        auto& place = i + 1 < turns.size() ? made.input_ids : made.label_ids;
+        place.insert(place.end(), turns[i].target.begin(), turns[i].target.end());
+      }
+      if (named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
+    } else {
+      if (!chat_template) throw Error(ErrorKind::usage, "template: the model has no chat template and none is named", "set template");
+      Conversation asked = row.conversation;
+      made.label_ids = tokenizer->encode(asked.messages.back().content);
+      asked.messages.pop_back();
+      made.input_ids = encode_prompt(*chat_template, *tokenizer, asked, default_system, options);
+    }
+    const auto [source, target] =
+        kept_lengths(static_cast<int64_t>(made.input_ids.size()), static_cast<int64_t>(made.label_ids.size()), options.cutoff_len);
+    made.input_ids.resize(static_cast<size_t>(source));
+    made.label_ids.resize(static_cast<size_t>(target));
+    return made;
+  }
+
   void check_ids(const Row& row, const Example& example) const {
     if (vocab_size <= 0) return;
     for (size_t i = 0; i < example.input_ids.size(); ++i) {
@@ -63,17 +92,21 @@ struct Encoder {
   }
 };
 
-Dataset encode_rows(const Encoder& encoder, const std::vector<Row>& rows, const std::vector<int64_t>& order, bool skip_bad_rows) {
+// The rows of an order, each of which stands there once, as examples. What a row holds is let go of as soon as it is encoded, so that texts
+// and ids are not both there in full.
+Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order, bool skip_bad_rows) {
   const int64_t n = static_cast<int64_t>(order.size());
   std::vector<Encoded> encoded(order.size());
   std::vector<std::exception_ptr> failed(order.size());
 #pragma omp parallel for schedule(dynamic, 8)
   for (int64_t i = 0; i < n; ++i) {
-    const Row& row = rows[static_cast<size_t>(order[static_cast<size_t>(i)])];
+    Row& row = rows[static_cast<size_t>(order[static_cast<size_t>(i)])];
     if (!row.dropped.empty()) continue;
     try {
       encoded[static_cast<size_t>(i)] = encoder.encode(row);
       encoder.check_ids(row, encoded[static_cast<size_t>(i)].example);
+      row.conversation = {};
+      row.tokens.reset();
     } catch (const Error& e) { failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place())); } catch (...) {
       failed[static_cast<size_t>(i)] = std::current_exception();
     }
@@ -197,6 +230,33 @@ void check_options(const DataOptions& options) {
   if (!(options.val_size >= 0)) refuse(fmt::format("val_size: {} is not a share or a number of rows", options.val_size), "");
 }
 
+Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
+  Encoder encoder;
+  encoder.options = {options.cutoff_len,      options.train_on_prompt,   options.mask_history, options.split_special_tokens,
+                     options.enable_thinking, options.preserve_thinking, options.today,        false};
+  encoder.tokenizer = tokenizer;
+  encoder.chat_template = chat_template;
+  encoder.special = &special;
+  encoder.vocab_size = options.vocab_size;
+  encoder.default_system = options.default_system.value_or("");
+  if (options.template_name && tokenizer) {
+    if (*options.template_name == "derived")
+      encoder.named = chat_template ? derive_template(*chat_template, *tokenizer) : named_template("empty");
+    else encoder.named = named_template(*options.template_name);
+    if (options.default_system) encoder.named->default_system = *options.default_system;
+    if (options.tool_format) {
+      check_tool_format(*options.tool_format);
+      encoder.named->tool_format = *options.tool_format;
+      encoder.named->function = {{SlotKind::text, "{{content}}"}};
+      if (!encoder.named->efficient_eos) encoder.named->function.push_back({SlotKind::eos, ""});
+    }
+    if (encoder.named->efficient_eos && options.train_on_prompt)
+      throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
+    apply_template_tokens(*encoder.named, *tokenizer, special);
+  }
+  return encoder;
+}
+
 }  // namespace
 
 uint64_t data_fingerprint(std::span<const Example> examples) {
@@ -232,31 +292,8 @@ std::vector<std::string> split_names(const std::string& comma_list) {
 
 DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
   check_options(options);
-  Encoder encoder;
-  encoder.options = {options.cutoff_len,      options.train_on_prompt,   options.mask_history, options.split_special_tokens,
-                     options.enable_thinking, options.preserve_thinking, options.today};
-  encoder.tokenizer = tokenizer;
-  encoder.chat_template = chat_template;
-  encoder.special = &special;
-  encoder.vocab_size = options.vocab_size;
-  encoder.default_system = options.default_system.value_or("");
-  if (options.template_name && tokenizer) {
-    if (*options.template_name == "derived")
-      encoder.named = chat_template ? derive_template(*chat_template, *tokenizer) : named_template("empty");
-    else encoder.named = named_template(*options.template_name);
-    if (options.default_system) encoder.named->default_system = *options.default_system;
-    if (options.tool_format) {
-      check_tool_format(*options.tool_format);
-      encoder.named->tool_format = *options.tool_format;
-      encoder.named->function = {{SlotKind::text, "{{content}}"}};
-      if (!encoder.named->efficient_eos) encoder.named->function.push_back({SlotKind::eos, ""});
-    }
-    if (encoder.named->efficient_eos && options.train_on_prompt)
-      throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
-    apply_template_tokens(*encoder.named, *tokenizer, special);
-  }
-
-  const std::vector<Row> rows = read_sets(options, options.datasets);
+  const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
+  std::vector<Row> rows = read_sets(options, options.datasets);
   const int64_t n = static_cast<int64_t>(rows.size());
   Split split;
   if (options.val_size > 0) {
@@ -266,13 +303,13 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     for (int64_t i = 0; i < n; ++i) split.train[static_cast<size_t>(i)] = i;
   }
   DataSplit result;
-  const auto encode = [&](const std::vector<Row>& all, const std::vector<int64_t>& order) {
+  const auto encode = [&](std::vector<Row>& all, const std::vector<int64_t>& order) {
     return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, all, order, options.skip_bad_rows);
   };
   result.train = encode(rows, split.train);
   result.eval = encode(rows, split.eval);
   if (!options.eval_datasets.empty()) {
-    const std::vector<Row> eval_rows = read_sets(options, options.eval_datasets);
+    std::vector<Row> eval_rows = read_sets(options, options.eval_datasets);
     std::vector<int64_t> order(eval_rows.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
     result.eval = encode(eval_rows, order);
@@ -285,6 +322,24 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     throw Error(ErrorKind::bad_data, fmt::format("data: none of {} rows can be trained on{}", n,
                                                  result.train.dropped_rows.empty() ? "" : "; first: " + result.train.dropped_rows.front()));
   return result;
+}
+
+std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template,
+                                 SpecialTokens& special) {
+  check_options(options);
+  if (options.pretraining)
+    throw Error(ErrorKind::usage, "generation needs questions, and rows of stage pt are texts without any", "set stage: sft");
+  const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
+  std::vector<Prompt> prompts;
+  for (const Row& row : read_sets(options, options.eval_datasets)) {
+    if (!row.dropped.empty()) continue;
+    try {
+      prompts.push_back(encoder.prompt(row));
+    } catch (const Error& e) {
+      if (!options.skip_bad_rows || e.kind != ErrorKind::bad_data) throw with_context(e, row.place());
+    }
+  }
+  return prompts;
 }
 
 }  // namespace loraine

@@ -56,4 +56,13 @@ std::vector<std::string> split_names(const std::string& comma_list);
 // tokenizer gets the template's stop words (apply_template_tokens) and `special` the eos, pad and stop ids that generation must use.
 DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special);
 
+// What is generated from: the conversation up to its last answer, and that answer. LLaMA-Factory's predict stage: cut by infer_seqlen,
+// thoughts of earlier answers left out where the template reasons.
+struct Prompt {
+  std::vector<int32_t> input_ids, label_ids;
+};
+// The rows of options.eval_datasets; arguments as open_data takes them. With skip_bad_rows bad rows are left out.
+std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template,
+                                 SpecialTokens& special);
+
 }  // namespace loraine

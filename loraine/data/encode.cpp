@@ -119,11 +119,14 @@ std::vector<Turn> encode_turns(const Template& chat, const Tokenizer& tokenizer,
   std::vector<Message> messages = conversation.messages;
   const bool reasoning = chat.kind == TemplateClass::reasoning;
   const bool without_history = options.mask_history && !options.preserve_thinking;
-  if (reasoning) {
+  const auto loses_thoughts = [&](size_t i) {
+    const bool last = i + 1 >= messages.size(), off = options.enable_thinking == false;
+    if (options.one_turn) return last ? off : !options.preserve_thinking;
+    return off || (without_history && !last);
+  };
+  if (reasoning)
     for (size_t i = 1; i < messages.size(); i += 2)
-      if (options.enable_thinking == false || (without_history && i + 1 < messages.size()))
-        messages[i].content = remove_thoughts(messages[i].content);
-  }
+      if (loses_thoughts(i)) messages[i].content = remove_thoughts(messages[i].content);
   const std::string system = (conversation.system.empty() ? chat.default_system : conversation.system);
   const std::string system_content =
       system + (conversation.tools.empty() ? "" : tools_text(chat.tool_format, conversation.tools, options.today));
@@ -160,7 +163,8 @@ std::vector<Turn> encode_turns(const Template& chat, const Tokenizer& tokenizer,
   // lose their thoughts, only the last one does.
   if (reasoning) {
     const auto empty = tokenizer.encode(std::string(kOpenThought) + std::string(kCloseThought), false, options.split_special_tokens);
-    for (size_t turn = without_history && !turns.empty() ? turns.size() - 1 : 0; turn < turns.size(); ++turn) {
+    const bool last_only = (without_history || options.one_turn) && !turns.empty();
+    for (size_t turn = last_only ? turns.size() - 1 : 0; turn < turns.size(); ++turn) {
       if (turn * 2 + 1 >= messages.size() || has_thought(messages[turn * 2 + 1].content)) continue;
       if (options.enable_thinking.value_or(false)) turns[turn].target.insert(turns[turn].target.begin(), empty.begin(), empty.end());
       else turns[turn].source.insert(turns[turn].source.end(), empty.begin(), empty.end());
@@ -173,6 +177,21 @@ Encoded encode_with_template(const Template& chat, const Tokenizer& tokenizer, c
                              const Conversation& conversation, const EncodeOptions& options) {
   const auto turns = encode_turns(chat, tokenizer, special, conversation, options);
   return assemble_turns(turns, options, chat.efficient_eos ? special.eos : std::nullopt);
+}
+
+std::vector<int32_t> encode_prompt(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special,
+                                   const Conversation& conversation, const EncodeOptions& options) {
+  Conversation asked = conversation;
+  asked.messages.push_back({Role::assistant, ""});
+  EncodeOptions one_turn = options;
+  one_turn.one_turn = true;
+  const auto turns = encode_turns(chat, tokenizer, special, asked, one_turn);
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < turns.size(); ++i) {
+    ids.insert(ids.end(), turns[i].source.begin(), turns[i].source.end());
+    if (i + 1 < turns.size()) ids.insert(ids.end(), turns[i].target.begin(), turns[i].target.end());
+  }
+  return ids;
 }
 
 }  // namespace loraine

@@ -29,6 +29,7 @@ struct EncodeOptions {
   std::optional<bool> enable_thinking = true;
   bool preserve_thinking = false;  // with mask_history: thoughts of earlier answers stay
   std::string today;               // the date in llama3's tool text; empty: the machine's
+  bool one_turn = false;           // the last answer is what counts (a prompt to generate from): the others lose their thoughts
 };
 
 struct Encoded {
@@ -58,6 +59,12 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
                                       const nlohmann::ordered_json& kwargs, const EncodeOptions& options);
 Encoded encode_with_chat_template(const ChatTemplate& chat, const Tokenizer& tokenizer, const nlohmann::ordered_json& messages,
                                   const nlohmann::ordered_json& kwargs, const EncodeOptions& options);
+
+// The ids of a conversation that ends with a question, up to where the answer begins: what chat, the API and evaluation generate from.
+std::vector<int32_t> encode_prompt(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special,
+                                   const Conversation& conversation, const EncodeOptions& options);
+std::vector<int32_t> encode_prompt(const ChatTemplate& chat, const Tokenizer& tokenizer, const Conversation& conversation,
+                                   const std::string& default_system, const EncodeOptions& options);
 
 // split_special_tokens: the texts with the spelling of special tokens broken up, for Tokenizer::encode_guarded; the template's own stay.
 nlohmann::ordered_json guarded_messages(const nlohmann::ordered_json& messages, const Tokenizer& tokenizer);

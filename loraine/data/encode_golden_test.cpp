@@ -1,4 +1,4 @@
-// Every recorded LLaMA-Factory case (stage sft) of the templates and options built here: equal ids and labels, row by row.
+// Every recorded LLaMA-Factory case (stages sft and predict) of the templates and options built here: equal ids and labels, row by row.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -91,14 +91,15 @@ struct Cases {
   }
 
   // Writes the data sets and reads them back encoded.
-  DataSplit open(const Json& c, DataOptions options) {
+  // predict: prompts and answers in the place of examples.
+  DataSplit open(const Json& c, DataOptions options, bool predict) {
     Json info = Json::object();
     for (const Json& set : c["datasets"]) {
       const std::string name = set["name"], file = name + "." + set["file"].get<std::string>();
       Json entry = set["info"];
       entry["file_name"] = file;
       info[name] = entry;
-      options.datasets.push_back(name);
+      (predict ? options.eval_datasets : options.datasets).push_back(name);
       Json rows = Json::array();
       for (const Json& row : set["rows"]) rows.push_back(row);
       std::ofstream out(folder / file, std::ios::binary);
@@ -130,7 +131,11 @@ struct Cases {
     std::unique_ptr<ChatTemplate> chat;
     if (const auto source = jinja_source(kShared / "tokenizers" / name, config); c["template"].is_null() && !source.empty())
       chat = std::make_unique<ChatTemplate>(source, config, name);
-    DataSplit data = open_data(options, use, chat.get(), special);
+    DataSplit data;
+    if (!predict) data = open_data(options, use, chat.get(), special);
+    else
+      for (const Prompt& prompt : open_prompts(options, use, chat.get(), special))
+        data.train.examples.push_back({prompt.input_ids, prompt.label_ids});
     if (c.contains("tokenizer_state")) {
       const Json& state = c["tokenizer_state"];
       if (!state["eos_id"].is_null()) { EXPECT_EQ(special.eos.value_or(-1), state["eos_id"].get<int32_t>()) << c["case"]; }
@@ -147,14 +152,15 @@ TEST(EncodeGolden, RecordedCases) {
   const auto names = template_names();
   const std::set<std::string> known(names.begin(), names.end());
   std::map<std::string, int> not_covered;
-  int equal = 0, refused = 0, number = 0;
+  int equal = 0, prompts_equal = 0, refused = 0, number = 0;
   for (std::string line; std::getline(lines, line);) {
     if (kSanitized && ++number % 12) continue;
     Json c = Json::parse(line);
     const std::string name = c["case"];
     DataOptions options;
     options.pretraining = c["stage"] == "pt";
-    if (c["stage"] != "sft" && c["stage"] != "pt") {
+    const bool predict = c["stage"] == "predict";
+    if (c["stage"] != "sft" && c["stage"] != "pt" && !predict) {
       ++not_covered["stage " + c["stage"].get<std::string>()];
       continue;
     }
@@ -176,7 +182,7 @@ TEST(EncodeGolden, RecordedCases) {
       continue;
     }
     try {
-      const DataSplit data = cases.open(c, options);
+      const DataSplit data = cases.open(c, options, predict);
       if (!has_result) {
         ADD_FAILURE() << name << ": should be refused: " << c["error"];
         continue;
@@ -185,15 +191,17 @@ TEST(EncodeGolden, RecordedCases) {
       std::string difference = compare(data.train.examples, split ? c["result"]["train"] : c["result"]);
       if (difference.empty() && split) difference = compare(data.eval.examples, c["result"]["eval"]);
       EXPECT_EQ(difference, "") << name;
-      equal += difference.empty();
+      (predict ? prompts_equal : equal) += difference.empty();
     } catch (const Error& e) {
       EXPECT_FALSE(has_result) << name << ": " << e.what();
       refused += !has_result;
     }
   }
   std::printf("encode.jsonl: %d cases equal, %d refused as recorded\n", equal, refused);
+  std::printf("encode.jsonl: %d cases of prompts for generation equal\n", prompts_equal);
   for (const auto& [why, count] : not_covered) std::printf("  not covered: %-20s %d\n", why.c_str(), count);
   EXPECT_GE(equal, kSanitized ? 10 : 241);  // every case of these templates and options
+  if (!kSanitized) { EXPECT_GE(prompts_equal, 7); }
 }
 
 TEST(EncodeGolden, RecordedRuns) {

@@ -205,4 +205,25 @@ std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std
   }
 }
 
+// Matsumoto and Nishimura 1998: MT19937.
+ShuffleSeeds::ShuffleSeeds(uint32_t seed) {
+  state_[0] = seed;
+  for (uint32_t i = 1; i < 624; ++i) state_[i] = 1812433253u * (state_[i - 1] ^ (state_[i - 1] >> 30)) + i;
+}
+
+void ShuffleSeeds::twist() {
+  for (size_t i = 0; i < 624; ++i) {
+    const uint32_t y = (state_[i] & 0x80000000u) | (state_[(i + 1) % 624] & 0x7fffffffu);
+    state_[i] = state_[(i + 397) % 624] ^ (y >> 1) ^ (y & 1 ? 0x9908b0dfu : 0u);
+  }
+  place_ = 0;
+}
+
+uint32_t ShuffleSeeds::next() {
+  const uint32_t seed = state_[place_ < 624 ? place_ : 0];
+  if (place_ >= 624) twist();
+  place_ += 2;  // one double takes two words
+  return seed;
+}
+
 }  // namespace loraine

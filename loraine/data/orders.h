@@ -17,6 +17,19 @@ std::vector<int64_t> numpy_permutation(int64_t n, uint64_t seed);
 // LLaMA-Factory's num_samples: numpy.random.seed(seed), the first of numpy.random.permutation(n), then numpy.random.choice(n, rest).
 std::vector<int64_t> numpy_legacy_samples(int64_t n, int64_t num_samples, uint32_t seed);
 
+// The seeds that successive calls of datasets' shuffle() take from numpy's global generator after numpy.random.seed(seed): the state's
+// word at its place, then one random number is drawn. A shuffle is numpy_permutation(n, seed drawn).
+class ShuffleSeeds {
+ public:
+  explicit ShuffleSeeds(uint32_t seed);
+  uint32_t next();
+
+ private:
+  void twist();
+  std::array<uint32_t, 624> state_;
+  size_t place_ = 624;
+};
+
 struct Split {
   std::vector<int64_t> train, eval;
 };

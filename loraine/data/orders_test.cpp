@@ -65,5 +65,18 @@ TEST(Batcher, LaysExamplesEndToEnd) {
   EXPECT_EQ(count_labels(b), 2);  // a labelled first token counts, though nothing predicts it
 }
 
+TEST(Orders, SeedsOfSuccessiveShuffles) {  // numpy.random.seed(42), as datasets takes them
+  ShuffleSeeds seeds(42);
+  std::vector<uint32_t> drawn(700);
+  for (uint32_t& seed : drawn) seed = seeds.next();
+  EXPECT_EQ(drawn[0], 42u);
+  EXPECT_EQ(drawn[1], 4170412009u);
+  EXPECT_EQ(drawn[2], 3342822751u);
+  EXPECT_EQ(drawn[311], 1432291794u);
+  EXPECT_EQ(drawn[312], 723970371u);
+  EXPECT_EQ(drawn[313], 4035860515u);
+  EXPECT_EQ(drawn[699], 2597629884u);
+}
+
 }  // namespace
 }  // namespace loraine

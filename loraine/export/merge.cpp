@@ -29,11 +29,11 @@ std::map<std::string, Target> merge_targets(const Model& model, const AdapterSet
   if (adapter->dense)
     for (size_t i = 0; i < adapter->dense->parameters.size(); ++i)
       targets[adapter->dense->base_name[i]].dense = adapter->dense->parameters[i].value;
-  std::vector<const Weight*> sites = model.sites();
-  sites.push_back(&model.head);
+  const std::vector<const Weight*> sites = model.sites();
   for (size_t s = 0; s < adapter->sites.size(); ++s)
     if (const Adapter* at = adapter->sites[s].get())
       for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
+        if (!at->adapts(static_cast<int>(p))) continue;
         Target& target = targets[sites[s]->parts[p].name + ".weight"];
         target.adapter = at;
         target.part = static_cast<int>(p);

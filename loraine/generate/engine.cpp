@@ -1,11 +1,16 @@
-// Prefill in chunks, then one token at a time.
+// Where the prompts and the tokens of several sequences become batches.
 #include "loraine/generate/engine.h"
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <functional>
 #include <numeric>
 
+#include "loraine/adapters/embedding_lora.h"
 #include "loraine/core/error.h"
+#include "loraine/kernels/matmul.h"
+#include "loraine/kernels/parallel.h"
 
 namespace loraine {
 namespace {
@@ -25,58 +30,193 @@ size_t measured(const Model& model, int64_t rank_columns, int64_t rows) {
   return activation_bytes(model, rank_columns, dry, ignored, rows);
 }
 
+// Rows of a decoding step: as many as products run row by row, so that nobody's bits depend on who else runs.
+constexpr int64_t kDecodeRows = kFewRows;
+
 }  // namespace
 
-Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns)
+int64_t rank_columns(const AdapterSet& set) {
+  int64_t widest = 1;
+  for (const auto& site : set.sites)
+    if (site) widest = std::max(widest, site->saved_width());
+  return set.embedding ? std::max(widest, set.embedding->r()) : widest;
+}
+
+Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences)
     : model_(model),
+      sequences_(std::max<int64_t>(sequences, 1)),
+      rows_(std::max(std::min(capacity, kPrefillRows), std::min(sequences_, kDecodeRows))),
       cache_(model, capacity),
-      activation_memory_(measured(model, max_rank_columns, std::min(capacity, kPrefillRows))),
-      scratch_(scratch_bytes(model, std::min(capacity, kPrefillRows), false, {}) +
-               static_cast<size_t>(std::min(capacity, kPrefillRows) * max_rank_columns) * 2 * sizeof(float)),
-      logits_(static_cast<size_t>(model.config.vocab_size)) {
-  activation_bytes(model, max_rank_columns, activation_memory_, activations_, std::min(capacity, kPrefillRows));
+      logits_(static_cast<size_t>(std::min(sequences_, kDecodeRows) * model.config.vocab_size)) {
+  plan(max_rank_columns);
 }
 
-void Engine::run(Context& ctx, std::span<const int32_t> tokens, int64_t past, const AdapterSet* adapter, bool want_logits) {
-  Batch batch;
-  batch.tokens.assign(tokens.begin(), tokens.end());
-  batch.positions.resize(tokens.size());
-  std::iota(batch.positions.begin(), batch.positions.end(), static_cast<int32_t>(past));
-  batch.sequences = {{0, batch.rows(), 0, past + batch.rows()}};
-  Pass pass{&activations_, &cache_, {}, &scratch_, false};
-  if (adapter) {
-    pass.adapters = {adapter};
-    batch.adapter_rows = {{0, batch.rows(), 0}};
-  }
-  decoder_forward(ctx, model_, batch, pass);
-  if (want_logits)
-    head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {1, model_.config.vocab_size}),
-                activations_.hidden.row_range(batch.rows() - 1, 1), adapter, scratch_);
+void Engine::plan(int64_t columns) {
+  rank_columns_ = std::max<int64_t>(columns, 1);
+  activation_memory_ = Arena(measured(model_, rank_columns_, rows_));
+  activation_bytes(model_, rank_columns_, activation_memory_, activations_, rows_);
+  // What LoRA on embedding and head takes of it, the layers do not hold at that time.
+  const size_t columns_bytes = static_cast<size_t>(rows_ * rank_columns_) * sizeof(float) + 64 * 4;
+  scratch_ = Arena(std::max(scratch_bytes(model_, rows_, false, {}), columns_bytes));
 }
 
-std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter,
-                                      const GenerateOptions& options, const std::function<bool(int32_t)>& on_token) {
-  int64_t n = static_cast<int64_t>(prompt.size());
+void Engine::reserve_rank_columns(int64_t columns) {
+  if (columns <= rank_columns_) return;
+  for (const auto& [number, entry] : entries_)
+    if (!entry.finished) throw Error(ErrorKind::internal, "reserve_rank_columns: request " + std::to_string(number) + " is still running");
+  plan(columns);
+}
+
+int64_t Engine::submit(Request request) {
+  const int64_t n = static_cast<int64_t>(request.prompt.size());
   if (n == 0) throw Error(ErrorKind::usage, "the prompt is empty");
   if (n >= cache_.capacity)
     throw Error(ErrorKind::usage,
                 "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(cache_.capacity), "type clear");
-  for (int64_t first = 0; first < n; first += kPrefillRows) {
-    int64_t count = std::min(kPrefillRows, n - first);
-    run(ctx, prompt.subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first, adapter, first + count == n);
+  if (request.adapter && rank_columns(*request.adapter) > rank_columns_)
+    throw Error(ErrorKind::internal, "adapter '" + request.adapter->name + "' has " + std::to_string(rank_columns(*request.adapter)) +
+                                         " rank columns, the engine is planned for " + std::to_string(rank_columns_));
+  Entry entry;
+  entry.seen = request.prompt;
+  entry.random.seed(request.options.seed);
+  entry.limit = std::min(request.options.max_new_tokens, cache_.capacity - n);
+  entry.finished = entry.limit <= 0;
+  entry.request = std::move(request);
+  entries_.emplace(next_, std::move(entry));
+  return next_++;
+}
+
+bool Engine::done(int64_t request) const { return entries_.at(request).finished; }
+
+std::vector<int32_t> Engine::take(int64_t request) {
+  auto node = entries_.extract(request);
+  if (node.empty()) throw Error(ErrorKind::internal, "take: there is no request " + std::to_string(request));
+  const Entry& entry = node.mapped();
+  return {entry.seen.begin() + entry.prompt_length(), entry.seen.end()};
+}
+
+// Rows of the cache for the entry: the first gap between those of the others that is long enough.
+bool Engine::place(Entry& entry) {
+  std::vector<std::pair<int64_t, int64_t>> taken;
+  for (const auto& [number, other] : entries_)
+    if (!other.finished && other.kv_start >= 0) taken.emplace_back(other.kv_start, other.room());
+  if (static_cast<int64_t>(taken.size()) >= sequences_) return false;
+  std::sort(taken.begin(), taken.end());
+  int64_t start = 0;
+  for (const auto& [first, count] : taken) {
+    if (start + entry.room() <= first) break;
+    start = first + count;
   }
-  std::vector<int32_t> seen(prompt.begin(), prompt.end()), answer;
-  std::mt19937_64 random(options.seed);
-  int64_t limit = std::min(options.max_new_tokens, cache_.capacity - n);
-  while (static_cast<int64_t>(answer.size()) < limit) {
-    int32_t id = sample(logits_, seen, options, random);
-    answer.push_back(id);
-    seen.push_back(id);
-    bool stop = std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end();
-    if ((on_token && !on_token(id)) || stop || static_cast<int64_t>(answer.size()) == limit) break;
-    run(ctx, std::span(&id, 1), n + static_cast<int64_t>(answer.size()) - 1, adapter, true);
+  if (start + entry.room() > cache_.capacity) return false;
+  entry.kv_start = start;
+  return true;
+}
+
+// Runs the rows of `batch` (tokens set): lengths[i] of entries[i], one after the other, entries of an adapter side by side.
+void Engine::run(Context& ctx, Batch& batch, std::span<Entry* const> entries, std::span<const int64_t> lengths) {
+  Pass pass{&activations_, &cache_, {}, &scratch_, false};
+  int64_t row = 0;
+  for (size_t i = 0; i < entries.size(); row += lengths[i++]) {
+    const Entry& entry = *entries[i];
+    for (int64_t t = 0; t < lengths[i]; ++t) batch.positions.push_back(static_cast<int32_t>(entry.kv_length + t));
+    batch.sequences.push_back({row, lengths[i], entry.kv_start, entry.kv_length + lengths[i]});
+    if (!entry.request.adapter) continue;
+    if (pass.adapters.empty() || pass.adapters.back() != entry.request.adapter) {
+      batch.adapter_rows.push_back({row, 0, static_cast<int>(pass.adapters.size())});
+      pass.adapters.push_back(entry.request.adapter);
+    }
+    batch.adapter_rows.back().length += lengths[i];
   }
-  return answer;
+  decoder_forward(ctx, model_, batch, pass);
+  for (size_t i = 0; i < entries.size(); ++i) entries[i]->kv_length += lengths[i];
+}
+
+// The next token of each entry, from rows [first_row, …) of the last batch. Every entry gets its own before an on_token's exception goes
+// on.
+void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row) {
+  const int64_t n = static_cast<int64_t>(entries.size()), V = model_.config.vocab_size;
+  std::vector<int32_t> ids(entries.size());
+  for (Entry* entry : entries) entry->finished = true;  // should memory run out here
+  const auto head_of = [&](int64_t i) {
+    const AdapterSet* set = entries[static_cast<size_t>(i)]->request.adapter;
+    return changes_head(set) ? set : nullptr;
+  };
+  for (int64_t first = 0, end = 0; first < n; first = end) {  // rows with the same head together
+    for (end = first + 1; end < n && head_of(end) == head_of(first);) ++end;
+    head_logits(ctx, model_, Tensor(logits_.data() + first * V, Dtype::F32, {end - first, V}),
+                activations_.hidden.row_range(first_row + first, end - first), head_of(first), scratch_);
+  }
+  parallel_for(n, [&](int64_t i) {
+    Entry& entry = *entries[static_cast<size_t>(i)];
+    const std::span<float> logits = std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V));
+    ids[static_cast<size_t>(i)] = sample(logits, entry.seen, entry.request.options, entry.random);
+  });
+  std::exception_ptr failure;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    try {
+      deliver(*entries[i], ids[i]);
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+void Engine::deliver(Entry& entry, int32_t id) {
+  entry.seen.push_back(id);
+  const GenerateOptions& o = entry.request.options;
+  const bool last =
+      static_cast<int64_t>(entry.seen.size()) == entry.room() || std::find(o.stop_ids.begin(), o.stop_ids.end(), id) != o.stop_ids.end();
+  const bool goes_on = !entry.request.on_token || entry.request.on_token(id);
+  entry.finished = last || !goes_on;
+}
+
+// One chunk of the first prompt that is not read; its last one gives the first token.
+void Engine::read_prompts(Context& ctx) {
+  for (auto& [number, entry] : entries_) {
+    if (entry.finished || !entry.reading()) continue;
+    if (entry.kv_start < 0 && !place(entry)) return;  // those that came later wait too
+    const int64_t count = std::min(kPrefillRows, entry.prompt_length() - entry.kv_length);
+    Batch batch;
+    const auto first = entry.request.prompt.begin() + entry.kv_length;
+    batch.tokens.assign(first, first + count);
+    Entry* one = &entry;
+    run(ctx, batch, std::span(&one, 1), std::span(&count, 1));
+    if (!entry.reading()) add_tokens(ctx, std::span(&one, 1), count - 1);
+    return;
+  }
+}
+
+void Engine::decode(Context& ctx, std::span<Entry*> group) {
+  Batch batch;
+  for (const Entry* entry : group) batch.tokens.push_back(entry->seen.back());
+  const std::vector<int64_t> lengths(group.size(), 1);
+  run(ctx, batch, group, lengths);
+  add_tokens(ctx, group, 0);
+}
+
+bool Engine::step(Context& ctx) {
+  std::vector<Entry*> running;  // before a prompt is read, which gives that sequence its token of this step
+  for (auto& [number, entry] : entries_)
+    if (!entry.finished && !entry.reading()) running.push_back(&entry);
+  std::stable_sort(running.begin(), running.end(),
+                   [](const Entry* a, const Entry* b) { return std::less<>()(a->request.adapter, b->request.adapter); });
+  read_prompts(ctx);
+  for (size_t first = 0; first < running.size(); first += kDecodeRows)
+    decode(ctx, std::span(running).subspan(first, std::min<size_t>(kDecodeRows, running.size() - first)));
+  return std::any_of(entries_.begin(), entries_.end(), [](const auto& e) { return !e.second.finished; });
+}
+
+std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter,
+                                      const GenerateOptions& options, const std::function<bool(int32_t)>& on_token) {
+  const int64_t request = submit({{prompt.begin(), prompt.end()}, adapter, options, on_token});
+  try {
+    while (!done(request)) step(ctx);
+  } catch (...) {
+    take(request);
+    throw;
+  }
+  return take(request);
 }
 
 int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& o, std::mt19937_64& random) {

@@ -1,7 +1,9 @@
-// Greedy and sampled continuation with a KV cache. The one generator: chat, trace and export's check use it. Ids only, no text.
+// Greedy and sampled continuation with a KV cache, of several sequences at once, each with its own adapter or none. The one generator:
+// chat, trace, bench and export's check use it. Ids only, no text.
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <random>
 #include <span>
 #include <vector>
@@ -19,22 +21,68 @@ struct GenerateOptions {
   uint64_t seed = 42;
 };
 
+struct Request {
+  std::vector<int32_t> prompt;
+  const AdapterSet* adapter = nullptr;  // nullptr: the base; it must stay until the request is taken
+  GenerateOptions options;
+  // Gets each new id (stop ids included) and returns false to stop; may be empty. It must not call the engine.
+  std::function<bool(int32_t)> on_token;
+};
+
+// Requests join with `submit` and run with every `step`, in one batch whose rows are ordered by adapter. What a request answers is what it
+// answers alone: prompts are read one after the other, and a row of a decoding step has the same bits in any company.
 class Engine {
  public:
-  // capacity: most tokens of prompt and answer together; prefill runs in chunks of at most 512 rows.
-  Engine(const Model& model, int64_t capacity, int64_t max_rank_columns);
-  // Continues `prompt`; on_token gets each new id (stop ids included) and returns false to stop. adapter may be nullptr.
+  // capacity: rows of keys and values, shared by what runs at once; a request takes as many as its prompt and answer may get long, and
+  // waits until they are free. Prompts are read in chunks of at most 512 rows. sequences: most requests that run at once.
+  Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences = 1);
+  // Makes room for adapters of more columns (rank_columns below) than so far. Only while nothing runs.
+  void reserve_rank_columns(int64_t columns);
+
+  // The number of the request. Throws usage when the prompt is empty, or fills the cache, or the adapter is wider than planned.
+  int64_t submit(Request request);
+  // Reads a chunk of the first prompt that waits, then adds a token to every sequence that runs. False: nothing is left to do. What an
+  // on_token throws comes out of here, and ends its request.
+  bool step(Context& ctx);
+  bool done(int64_t request) const;
+  // The answer of a request, which leaves the engine; when it is not done, what there is of it.
+  std::vector<int32_t> take(int64_t request);
+
+  // One sequence from beginning to end: submit, step, take. on_token as in Request.
   std::vector<int32_t> generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter, const GenerateOptions& options,
                                 const std::function<bool(int32_t)>& on_token = {});
 
  private:
-  void run(Context& ctx, std::span<const int32_t> tokens, int64_t past, const AdapterSet* adapter, bool want_logits);
+  struct Entry {
+    Request request;
+    std::vector<int32_t> seen;  // prompt and answer
+    std::mt19937_64 random;
+    int64_t kv_start = -1, kv_length = 0;  // its rows of the cache, -1: none yet; those filled
+    int64_t limit = 0;                     // most tokens of the answer
+    bool finished = false;
+    int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }
+    int64_t room() const { return prompt_length() + limit; }
+    bool reading() const { return kv_length < prompt_length(); }
+  };
+  void plan(int64_t rank_columns);
+  bool place(Entry& entry);
+  void read_prompts(Context& ctx);
+  void decode(Context& ctx, std::span<Entry*> group);
+  void run(Context& ctx, Batch& batch, std::span<Entry* const> entries, std::span<const int64_t> lengths);
+  void add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row);
+  void deliver(Entry& entry, int32_t id);
+
   const Model& model_;
+  int64_t sequences_, rows_, rank_columns_ = 0, next_ = 1;
   KvCache cache_;
   Arena activation_memory_, scratch_;
   Activations activations_;
-  std::vector<float> logits_;
+  std::vector<float> logits_;         // [group, V]
+  std::map<int64_t, Entry> entries_;  // by number: in the order in which they came
 };
+
+// Most columns that a set keeps per row at any site: what an Engine is planned for.
+int64_t rank_columns(const AdapterSet& set);
 
 // Next id from logits [V] (changed in place): repetition penalty over `seen`, then greedy or temperature → top_k → top_p, in transformers'
 // order.

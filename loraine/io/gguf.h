@@ -54,12 +54,9 @@ struct GgmlType {
   const char* name;
   int block;  // elements
   int block_bytes;
-  bool readable;
+  std::optional<Dtype> weight;  // what weights of it are read as; none when they are not read
 };
 const GgmlType* ggml_type(uint32_t number);  // nullptr when unknown
-// count elements (a multiple of the block) to F32
-void dequantize(uint32_t type, const unsigned char* blocks, int64_t count, float* out);
-
 std::unique_ptr<TensorSource> open_gguf(const std::string& path);
 std::unique_ptr<TensorSource> open_gguf(std::shared_ptr<const GgufFile> file);
 

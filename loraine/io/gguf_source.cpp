@@ -1,10 +1,12 @@
-// The tensors of a GGUF file under Hugging Face's names, shapes and row order; quantised ones read as F32.
+// The tensors of a GGUF file under Hugging Face's names, shapes and row order; packed ones read as F32 or as they are.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
 #include "loraine/io/gguf.h"
 #include "loraine/io/gguf_names.h"
 #include "loraine/io/json_text.h"
@@ -15,11 +17,9 @@ namespace {
 
 struct Place {
   uint64_t offset = 0;
-  const GgmlType* type = nullptr;
+  Dtype stored = Dtype::F32;
   int64_t heads = 0;  // rows interleaved per head; 0 = none
 };
-
-Dtype shown_dtype(const GgmlType& type) { return type.number == 1 ? Dtype::F16 : type.number == 30 ? Dtype::BF16 : Dtype::F32; }
 
 class GgufSource : public TensorSource {
  public:
@@ -31,16 +31,19 @@ class GgufSource : public TensorSource {
       const GgmlType* type = ggml_type(tensor.type);
       auto name = hugging_face_name(tensor.name);
       if (!name) problems.push_back("tensor " + in_quotes(tensor.name) + " is not one of the architecture " + architecture);
-      else if (!type->readable)
+      else if (!type->weight)
         problems.push_back("tensor " + in_quotes(tensor.name) + " is stored as " + type->name + ", which is not read");
-      if (!name || name->empty() || !type->readable) continue;
+      if (!name || name->empty() || !type->weight) continue;
       int64_t heads = static_cast<int64_t>(permuted_heads(*file_, architecture, tensor.name));
       if (heads > 0 && (tensor.shape[0] % heads != 0 || tensor.shape[0] / heads % 2 != 0))
         problems.push_back(fmt::format("tensor {} has {} rows, expected an even number for each of {} heads", in_quotes(tensor.name),
                                        tensor.shape[0], heads));
-      if (heads > 0 && tensor.shape.size() == 1 && type->block > 1)
+      const Dtype stored = *type->weight;
+      if (heads > 0 && tensor.shape.size() == 1 && is_packed(stored))
         problems.push_back("tensor " + in_quotes(tensor.name) + " is a quantised bias, which is not read");
-      all.push_back({{*name, shown_dtype(*type), tensor.shape, type->name, file_->path}, {tensor.offset, type, heads}});
+      TensorInfo info{*name, is_packed(stored) ? Dtype::F32 : stored, tensor.shape, type->name, file_->path};
+      if (is_packed(stored)) info.packed = stored;
+      all.push_back({std::move(info), {tensor.offset, stored, heads}});
     }
     if (!problems.empty()) {
       size_t count = problems.size();
@@ -56,23 +59,19 @@ class GgufSource : public TensorSource {
   }
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
 
-  Tensor map(const TensorInfo& info) const override {
-    const Place& place = place_of(info);
-    const unsigned char* at = file_->file.data() + place.offset;
-    bool plain = place.type->block == 1 && place.heads == 0 && reinterpret_cast<uintptr_t>(at) % size_of(info.dtype) == 0;
-    return Tensor(plain ? const_cast<unsigned char*>(at) : nullptr, info.dtype, std::span<const int64_t>(info.shape));
-  }
+  Tensor map(const TensorInfo& info) const override { return is_packed(place_of(info).stored) ? Tensor() : view(info); }
+  Tensor map_packed(const TensorInfo& info) const override { return is_packed(place_of(info).stored) ? view(info) : Tensor(); }
 
   void read(const TensorInfo& info, const Tensor& out) const override {
     const Place& place = place_of(info);
     const unsigned char* source = file_->file.data() + place.offset;
     check_destination(info, out);
-    if (out.dtype > Dtype::BF16) throw Error(ErrorKind::internal, info.name + ": read into " + name_of(out.dtype));
-    if (place.type->block == 1 && place.heads == 0) return read_plain(info, source, out);
-    const int64_t rows = info.shape[0], cols = element_count(info) / rows;
+    if (out.dtype > Dtype::BF16 && out.dtype != place.stored)
+      throw Error(ErrorKind::internal, info.name + ": read into " + name_of(out.dtype));
+    if (!is_packed(place.stored) && place.heads == 0) return read_plain(info, source, out);
     // A row of a rank-1 tensor is one element; only plain types get here with heads and rank 1, as blocks would span rows.
-    if (info.shape.size() == 1 && place.type->block > 1) return read_row(place, source, out, 0, 0, element_count(info));
-    const int64_t row_bytes = cols / place.type->block * place.type->block_bytes;
+    const bool flat = info.shape.size() == 1 && is_packed(place.stored);
+    const int64_t rows = flat ? 1 : info.shape[0], cols = element_count(info) / rows, row_bytes = bytes_of(place.stored, cols);
     const int64_t head_rows = place.heads ? rows / place.heads : 0;
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 18)
     for (int64_t row = 0; row < rows; ++row) {
@@ -81,17 +80,34 @@ class GgufSource : public TensorSource {
         int64_t head = row / head_rows, in_head = row % head_rows, half = in_head / (head_rows / 2), i = in_head % (head_rows / 2);
         stored = head * head_rows + 2 * i + half;
       }
-      read_row(place, source + stored * row_bytes, out, row * cols, 0, cols);
+      const unsigned char* from = source + stored * row_bytes;
+      if (out.dtype == place.stored) std::memcpy(out.row_range(row, 1).data, from, static_cast<size_t>(row_bytes));
+      else read_row(place.stored, from, out, row * cols, cols);
     }
   }
 
  private:
+  // The mapped bytes when their rows lie as Hugging Face's do.
+  Tensor view(const TensorInfo& info) const {
+    const Place& place = place_of(info);
+    const unsigned char* at = file_->file.data() + place.offset;
+    bool usable = place.heads == 0 && (is_packed(place.stored) || reinterpret_cast<uintptr_t>(at) % size_of(place.stored) == 0);
+    return Tensor(usable ? const_cast<unsigned char*>(at) : nullptr, place.stored, std::span<const int64_t>(info.shape));
+  }
   // `count` elements from `source` to elements [first, …) of out, by pieces that are a multiple of every block.
-  static void read_row(const Place& place, const unsigned char* source, const Tensor& out, int64_t first, int64_t done, int64_t count) {
-    float values[1024];
-    for (; done < count; done += 1024) {
-      int64_t n = std::min<int64_t>(1024, count - done);
-      dequantize(place.type->number, source + done / place.type->block * place.type->block_bytes, n, values);
+  static void read_row(Dtype stored, const unsigned char* source, const Tensor& out, int64_t first, int64_t count) {
+    constexpr int64_t kPiece = 1024;
+    float values[kPiece];
+    for (int64_t done = 0; done < count; done += kPiece) {
+      const int64_t n = std::min(kPiece, count - done);
+      const unsigned char* from = source + bytes_of(stored, done);
+      if (is_packed(stored)) {
+        unpack(values, from, stored, n);
+      } else {
+        alignas(8) unsigned char staged[kPiece * 4];
+        std::memcpy(staged, from, static_cast<size_t>(bytes_of(stored, n)));
+        convert(values, Dtype::F32, staged, stored, n);
+      }
       store_f32(out, first + done, values, n);
     }
   }

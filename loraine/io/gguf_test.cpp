@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/gguf_model.h"
 #include "loraine/io/gguf_names.h"
@@ -200,9 +201,7 @@ TEST(Gguf, BlockFormats) {
   std::string q4_0 = half(0.5f), q4_1 = half(0.5f) + half(-3), q8_0 = half(0.25f);
   for (int i = 0; i < 16; ++i) q4_0 += static_cast<char>(i | (15 - i) << 4), q4_1 += static_cast<char>(i | (15 - i) << 4);
   for (int i = 0; i < 32; ++i) q8_0 += static_cast<char>(i * 8 - 128);
-  auto run = [&](uint32_t type, const std::string& block, int64_t n) {
-    dequantize(type, reinterpret_cast<const unsigned char*>(block.data()), n, y.data());
-  };
+  auto run = [&](uint32_t type, const std::string& block, int64_t n) { unpack(y.data(), block.data(), *ggml_type(type)->weight, n); };
   run(2, q4_0, 32);
   for (int i = 0; i < 16; ++i) {
     EXPECT_EQ(y[i], 0.5f * (i - 8));

@@ -147,4 +147,13 @@ void release_pages(const void* data, size_t bytes) {
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
+void release_if_mapped(const void* data, size_t bytes) {
+  const std::lock_guard lock(guards_mutex);
+  const auto first = reinterpret_cast<uintptr_t>(data);
+  for (const Guard& guard : guards) {
+    const auto begin = reinterpret_cast<uintptr_t>(guard.data.load());
+    if (begin && first >= begin && first + bytes <= begin + guard.size.load()) return release_pages(data, bytes);
+  }
+}
+
 }  // namespace loraine

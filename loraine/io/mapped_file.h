@@ -29,6 +29,9 @@ void check_mapped_files();
 // from the file if it is. Nothing but mappings of files may be given.
 void release_pages(const void* data, size_t bytes);
 
+// The same for memory of any kind: nothing happens where it is not a mapping of a file.
+void release_if_mapped(const void* data, size_t bytes);
+
 // Opens a regular file for reading and gives its size; never blocks on a FIFO. The caller closes the descriptor.
 int open_regular_file(const std::string& path, size_t& size);
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <vector>
 
 #include "loraine/core/error.h"
 
@@ -46,6 +47,16 @@ TEST_F(MappedFileTest, CutWhileMappedReadsZerosAndIsNamed) {
   }
   mapped.reset();
   check_mapped_files();  // nothing that is still mapped is damaged
+}
+
+TEST_F(MappedFileTest, ReleasesMappingsAndLeavesOtherMemoryAlone) {
+  const size_t bytes = 1 << 20;
+  const MappedFile mapped(file("released", bytes));
+  release_if_mapped(mapped.data(), bytes);
+  EXPECT_EQ(mapped.data()[bytes / 2], 'x');  // read from the file again
+  std::vector<char> own(bytes, 'y');
+  release_if_mapped(own.data(), bytes);
+  EXPECT_EQ(own, std::vector<char>(bytes, 'y'));
 }
 
 TEST_F(MappedFileTest, RefusesWhatIsNotAFile) {

@@ -10,6 +10,7 @@
 #include <hwy/highway.h>
 
 #include "loraine/core/dtype.h"
+#include "loraine/kernels/machine.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
@@ -23,7 +24,7 @@ using D32 = hn::Rebind<uint32_t, D>;
 
 HWY_INLINE V widen_vector(D d, hn::Vec<D16> x) { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(D32(), x))); }
 // Rounds to nearest even; a NaN stays one.
-HWY_INLINE hn::Vec<D16> narrow_vector(D d, V v) {
+HWY_INLINE hn::Vec<D16> narrow_exactly(D d, V v) {
   const D32 d32;
   const auto u = hn::BitCast(d32, v);
   const auto odd = hn::And(hn::ShiftRight<16>(u), hn::Set(d32, 1));
@@ -31,6 +32,17 @@ HWY_INLINE hn::Vec<D16> narrow_vector(D d, V v) {
   const auto quiet = hn::Or(u, hn::Set(d32, 0x400000));
   const auto bits = hn::ShiftRight<16>(hn::BitCast(d32, hn::IfThenElse(hn::IsNaN(v), hn::BitCast(d, quiet), hn::BitCast(d, rounded))));
   return hn::DemoteTo(D16(), hn::BitCast(hn::Rebind<int32_t, D>(), bits));
+}
+// Rounds to nearest even; a NaN stays one. Where the processor has an instruction for it, that one, which takes denormals for zero.
+HWY_INLINE hn::Vec<D16> narrow_vector(D d, V v) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if (has_bf16_rounding) {
+    hn::Vec<D16> out;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(out.raw) : "v"(v.raw));
+    return out;
+  }
+#endif
+  return narrow_exactly(d, v);
 }
 
 // Memory access of whole vectors …

@@ -6,6 +6,7 @@
 
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/parallel.h"
+#include "loraine/kernels/random_bits.h"
 #include "loraine/kernels/rows.h"
 #include "loraine/kernels/simd.h"
 
@@ -17,18 +18,10 @@ LORAINE_CLONES void add_row(float* y, const float* a, const float* b, int64_t C)
   for (int64_t c = 0; c < C; ++c) y[c] = a[c] + b[c];
 }
 
-// SplitMix64's finaliser (Steele, Lea, Flood 2014): every input bit reaches every output bit.
-__attribute__((always_inline)) inline uint64_t mix(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-  return z ^ (z >> 31);
-}
-constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ull;
-
 // Element `first + c` is kept when its 32 random bits reach the threshold p · 2³².
 LORAINE_CLONES void dropout_row(float* y, const float* x, int64_t C, uint64_t key, uint64_t first, uint64_t threshold, float scale) {
   for (int64_t c = 0; c < C; ++c) {
-    uint64_t bits = mix(key + (first + static_cast<uint64_t>(c)) * kGolden) >> 32;
+    uint64_t bits = mix_bits(key + (first + static_cast<uint64_t>(c)) * kGoldenRatio) >> 32;
     y[c] = bits >= threshold ? x[c] * scale : 0.0f;
   }
 }
@@ -61,12 +54,15 @@ void add_bias_cpu(const Tensor& y, const float* bias) {
 }
 
 void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t> tokens) {
-  int64_t C = y.cols(), bytes = static_cast<int64_t>(size_of(table.dtype));
+  const int64_t C = y.cols();
   parallel_for(
       y.rows(),
       [&](int64_t t) {
-        const char* row = static_cast<const char*>(table.data) + tokens[static_cast<size_t>(t)] * table.row_stride * bytes;
-        convert(y.row_range(t, 1).data, y.dtype, row, table.dtype, C);
+        float* out = begin_row(y, t, row_room(C));
+        const void* row = table.row_range(tokens[static_cast<size_t>(t)], 1).data;
+        if (table.dtype == Dtype::F32) std::memcpy(out, row, static_cast<size_t>(C) * sizeof(float));
+        else widen_row(out, row, table.dtype, C);
+        finish_row(y, t, out);
       },
       row_chunk(C));
 }
@@ -93,7 +89,7 @@ void scatter_rows_cpu(const Tensor& y, const Tensor& x, std::span<const int64_t>
 
 void dropout_cpu(const Tensor& y, const Tensor& x, float p, uint64_t seed, uint64_t step, uint64_t site) {
   int64_t C = y.cols();
-  uint64_t key = mix(mix(mix(seed + kGolden) + step * kGolden) + site * kGolden);
+  uint64_t key = random_key(seed, step, site);
   uint64_t threshold = static_cast<uint64_t>(std::ldexp(static_cast<double>(p), 32));
   float scale = 1.0f / (1.0f - p);
   parallel_for(

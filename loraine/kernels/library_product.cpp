@@ -10,6 +10,7 @@
 #include <map>
 
 #include "loraine/core/error.h"
+#include "loraine/kernels/bf16_product.h"
 
 namespace loraine {
 namespace {
@@ -100,7 +101,7 @@ void run(const Tensor& y, const Tensor& x, const Tensor& w, const Key& exact) {
 
 }  // namespace
 
-void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool w_t, float alpha, bool add) {
+void library_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool w_t, float alpha, bool add) {
   const int64_t k = x_t ? x.rows() : x.cols();
   const Key key{y.dtype, x_t, w_t, add, alpha, y.rows(), y.cols(), k, x.row_stride, w.row_stride, y.row_stride};
   // Inside a parallel region oneDNN runs on the calling thread alone; outside it must be told.
@@ -114,6 +115,11 @@ void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool
     throw Error(ErrorKind::internal, fmt::format("matmul: oneDNN refused the bf16 product {}×{}×{}: {}", key.m, key.n, k, e.what()));
   }
   if (outside) omp_set_num_threads(threads);
+}
+
+void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool w_t, float alpha, bool add) {
+  if (has_bf16_kernel()) bf16_product(y, x, w, x_t, w_t, alpha, add);
+  else library_tile(y, x, w, x_t, w_t, alpha, add);
 }
 
 }  // namespace loraine

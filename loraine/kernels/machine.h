@@ -10,6 +10,8 @@ namespace loraine {
 
 std::string instruction_set();  // "AVX2", "AVX-512", "AVX-512 BF16", …: what oneDNN uses here
 bool has_bf16_products();       // the machine multiplies bf16 by bf16 into f32
+// The same, asked once: such a processor also rounds to bf16 by one instruction.
+inline const bool has_bf16_rounding = has_bf16_products();
 
 // Lets the GEMM library generate its code now, so that the memory it takes is there to be counted before the steps begin. bf16: that of
 // bf16 products too, where the machine has them.

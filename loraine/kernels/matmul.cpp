@@ -13,8 +13,8 @@ void matmul_tn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
 
 namespace {
 void check_weight(const char* op, const Tensor& w) {
-  if (w.dtype == Dtype::F32 || w.dtype == Dtype::F16 || w.dtype == Dtype::BF16) return;
-  throw Error(ErrorKind::internal, fmt::format("{}: w is {}, expected F32, F16 or BF16", op, name_of(w.dtype)));
+  if (w.dtype == Dtype::F32 || w.dtype == Dtype::F16 || w.dtype == Dtype::BF16 || is_packed(w.dtype)) return;
+  throw Error(ErrorKind::internal, fmt::format("{}: w is {}, expected F32, F16, BF16 or a packed type", op, name_of(w.dtype)));
 }
 // Rows of a stack of parts, which all must have that many columns.
 int64_t check_parts(const char* op, std::span<const Tensor> parts, int64_t columns) {

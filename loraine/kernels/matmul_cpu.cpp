@@ -3,6 +3,8 @@
 #include <span>
 
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/bf16_product.h"
+#include "loraine/kernels/dot_tiles.h"
 #include "loraine/kernels/library_product.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
@@ -19,12 +21,23 @@ constexpr int64_t kTileM = 256, kTileN = kTileColumns;  // multiples of oneDNN's
 
 int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
 
-// Rows of a tile: fewer where whole ones would leave most threads without work. A matter of the shape alone, not of the threads there are.
-int64_t tile_rows(int64_t M, int64_t N) {
-  constexpr int64_t kEnoughTiles = 8, kFewest = 128;
-  int64_t rows = kTileM;
-  while (rows > kFewest && pieces(M, rows) * pieces(N, kTileN) < kEnoughTiles) rows /= 2;
-  return rows;
+// Columns of a tile. Of a w that is not transposed they are columns of w, and those of a packed w come in whole blocks.
+int64_t tile_columns(const Tensor& w, bool w_t) { return !w_t && block_of(w.dtype).elements > 32 ? kBlockTileColumns : kTileN; }
+
+// How tiles are cut: smaller where whole ones would leave most threads without work. A matter of the shape and the type alone, not of
+// the threads there are. The bf16 kernel lays w out anew for every tile, so its tiles are high, and get narrow before they get low.
+struct Cut {
+  int64_t rows;
+  bool half_columns;
+};
+constexpr int64_t kEnoughTiles = 8, kFewestRows = 128;
+
+Cut cut_of(int64_t M, int64_t tiles_n, bool bf16_kernel, bool can_halve) {
+  Cut cut{bf16_kernel ? 2 * kTileM : kTileM, false};
+  auto few = [&] { return pieces(M, cut.rows) * tiles_n * (cut.half_columns ? 2 : 1) < kEnoughTiles; };
+  cut.half_columns = bf16_kernel && can_halve && few();
+  while (cut.rows > kFewestRows && few()) cut.rows /= 2;
+  return cut;
 }
 
 // Scratch of one thread that grows to what a tile needs.
@@ -120,19 +133,33 @@ struct Term {
 struct Job {
   Tensor y;
   std::span<const Term> terms;
+  int64_t tile_columns;
 };
+
+Job job_of(const Tensor& y, std::span<const Term> terms, bool w_t) {
+  int64_t columns = kTileN;
+  for (const Term& term : terms) columns = std::max(columns, tile_columns(term.w, w_t));
+  return {y, terms, columns};
+}
 
 // All tiles of all jobs, whose y have the same rows, in one parallel loop.
 void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
-  int64_t columns = 0;
-  for (const Job& job : jobs) columns += pieces(job.y.cols(), kTileN) * kTileN;
-  const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, columns), tiles_m = pieces(M, rows);
-  parallel_for(tiles_m * (columns / kTileN), [&](int64_t i) {
-    const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
-    int64_t n0 = i / tiles_m * kTileN;
+  int64_t tiles_n = 0;
+  bool can_halve = true;
+  for (const Job& job : jobs) tiles_n += pieces(job.y.cols(), job.tile_columns), can_halve &= job.tile_columns == kTileN;
+  const int64_t M = jobs[0].y.rows();
+  const Cut cut = cut_of(M, tiles_n, has_bf16_kernel() && jobs[0].terms[0].x.dtype == Dtype::BF16, can_halve);
+  auto columns_of = [&](const Job& job) { return cut.half_columns ? job.tile_columns / 2 : job.tile_columns; };
+  auto tiles_of = [&](const Job& job) { return pieces(job.y.cols(), columns_of(job)); };
+  tiles_n = 0;
+  for (const Job& job : jobs) tiles_n += tiles_of(job);
+  const int64_t tiles_m = pieces(M, cut.rows);
+  parallel_for(tiles_m * tiles_n, [&](int64_t i) {
+    const int64_t m0 = i % tiles_m * cut.rows, m = std::min(cut.rows, M - m0);
+    int64_t tile = i / tiles_m;
     const Job* job = jobs.data();
-    for (; n0 >= job->y.cols(); ++job) n0 -= pieces(job->y.cols(), kTileN) * kTileN;
-    const int64_t n = std::min(kTileN, job->y.cols() - n0);
+    for (; tile >= tiles_of(*job); ++job) tile -= tiles_of(*job);
+    const int64_t n0 = tile * columns_of(*job), n = std::min(columns_of(*job), job->y.cols() - n0);
     float keep = beta;
     for (const Term& term : job->terms) {
       product_tile(job->y.row_range(m0, m).col_range(n0, n), rows_of(term.x, t.x_t, m0, m), rows_of(term.w, !t.w_t, n0, n), t, alpha, keep);
@@ -150,13 +177,13 @@ bool splits_sum(int64_t M, int64_t N, int64_t K) { return K >= kLongSum && piece
 void run_in_pieces(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   thread_local Scratch scratch;
   const int64_t M = y.rows(), N = y.cols(), K = w.rows(), piece = pieces(pieces(K, kSumPieces), 64) * 64, count = pieces(K, piece);
-  const int64_t tiles_m = pieces(M, kTileM), tiles = tiles_m * pieces(N, kTileN);
+  const int64_t columns = tile_columns(w, t.w_t), tiles_m = pieces(M, kTileM), tiles = tiles_m * pieces(N, columns);
   const Tensor sums = scratch.take(Dtype::F32, count * M, N);
   parallel_for(tiles * count, [&](int64_t i) {
-    const int64_t p = i / tiles, m0 = i % tiles % tiles_m * kTileM, n0 = i % tiles / tiles_m * kTileN, k0 = p * piece,
+    const int64_t p = i / tiles, m0 = i % tiles % tiles_m * kTileM, n0 = i % tiles / tiles_m * columns, k0 = p * piece,
                   k = std::min(piece, K - k0);
     const Tensor x_piece = rows_of(x, !t.x_t, k0, k), w_piece = w.row_range(k0, k);
-    const int64_t m = std::min(kTileM, M - m0), n = std::min(kTileN, N - n0);
+    const int64_t m = std::min(kTileM, M - m0), n = std::min(columns, N - n0);
     product_tile(sums.row_range(p * M + m0, m).col_range(n0, n), rows_of(x_piece, t.x_t, m0, m), w_piece.col_range(n0, n), t, alpha, 0);
   });
   parallel_for(
@@ -177,19 +204,21 @@ void run_in_pieces(const Tensor& y, const Tensor& x, const Tensor& w, Operands t
 void product(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   if (!t.w_t && splits_sum(y.rows(), y.cols(), w.rows())) return run_in_pieces(y, x, w, t, alpha, beta);
   const Term term{x, w};
-  const Job job{y, std::span(&term, 1)};
+  const Job job = job_of(y, std::span(&term, 1), t.w_t);
   run(std::span(&job, 1), t, alpha, beta);
 }
 
-// Decode: few rows of x, so the product runs at the speed of reading w once.
+// Decode: few rows of x, so the product runs at the speed of reading w once. Each row has the bits that it has alone.
 constexpr int64_t kDotRows = 32;
 
 // y[:, n0 .. n0 + n) for the few rows; x F32.
 void dot_block(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, int64_t n0, int64_t n) {
-  float sums[kDotRows], room[kDotRows];
+  float all[kFewRows * kDotRows], room[kDotRows];
   const Tensor rows = w.row_range(n0, n), block = y.col_range(n0, n);
+  if (x.rows() == 1) row_dots(all, rows.data, w.dtype, w.row_stride, n, x.f32(), x.cols());
+  else dot_tiles(all, kDotRows, rows.data, w.dtype, w.row_stride, n, x.f32(), x.row_stride, x.rows(), x.cols());
   for (int64_t m = 0; m < x.rows(); ++m) {
-    row_dots(sums, rows.data, w.dtype, w.row_stride, n, x.f32() + m * x.row_stride, x.cols());
+    const float* sums = all + m * kDotRows;
     float* out = begin_row(block, m, room);
     if (beta != 0) read_row(block, m, out);
     for (int64_t r = 0; r < n; ++r) out[r] = alpha * sums[r] + (beta == 0 ? 0.0f : beta * out[r]);
@@ -222,7 +251,7 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
           column += w.rows();
         }
       },
-      dot_chunk(blocks, x.cols()));
+      dot_chunk(blocks, x.rows() * x.cols()));
 }
 
 void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
@@ -232,7 +261,7 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   const int64_t N = y.cols();
   parallel_for(
       dot_blocks(N), [&](int64_t b) { dot_block(y, input, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
-      dot_chunk(dot_blocks(N), x.cols()));
+      dot_chunk(dot_blocks(N), x.rows() * x.cols()));
 }
 
 void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
@@ -242,7 +271,7 @@ void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
   int64_t column = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     terms[i] = {x, parts[i]};
-    jobs[i] = {y.col_range(column, parts[i].rows()), std::span(&terms[i], 1)};
+    jobs[i] = job_of(y.col_range(column, parts[i].rows()), std::span(&terms[i], 1), true);
     column += parts[i].rows();
   }
   run(std::span(jobs, parts.size()), {false, true}, 1, 0);
@@ -256,8 +285,14 @@ void matmul_nn_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
     terms[i] = {x.col_range(column, parts[i].rows()), parts[i]};
     column += parts[i].rows();
   }
-  const Job job{y, std::span(terms, parts.size())};
+  const Job job = job_of(y, std::span(terms, parts.size()), false);
   run(std::span(&job, 1), {false, false}, 1, beta);
+}
+
+size_t widened_bytes(int64_t M, int64_t N, int64_t K, Dtype w, bool in_bf16) {
+  if (w == (in_bf16 ? Dtype::BF16 : Dtype::F32)) return 0;
+  const int64_t rows = splits_sum(M, N, K) ? pieces(K, kSumPieces) + 64 : K, columns = is_packed(w) ? kBlockTileColumns : kTileN;
+  return static_cast<size_t>(rows * columns) * size_of(in_bf16 ? Dtype::BF16 : Dtype::F32);
 }
 
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {

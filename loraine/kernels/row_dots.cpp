@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "loraine/kernels/elements-inl.h"
+#include "loraine/kernels/packed_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
@@ -169,9 +170,13 @@ HWY_EXPORT(WidenRow);
 HWY_EXPORT(NarrowRow);
 
 void row_dots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K) {
+  if (is_packed(dtype)) return packed_dots(sums, w, dtype, stride, rows, x, K);
   HWY_DYNAMIC_DISPATCH(RowDots)(sums, w, dtype, stride, rows, x, K);
 }
-void widen_row(float* out, const void* in, Dtype dtype, int64_t n) { HWY_DYNAMIC_DISPATCH(WidenRow)(out, in, dtype, n); }
+void widen_row(float* out, const void* in, Dtype dtype, int64_t n) {
+  if (is_packed(dtype)) return unpack_row(out, in, dtype, n);
+  HWY_DYNAMIC_DISPATCH(WidenRow)(out, in, dtype, n);
+}
 void narrow_row(bf16* out, const float* in, int64_t n) { HWY_DYNAMIC_DISPATCH(NarrowRow)(out, in, n); }
 
 }  // namespace loraine

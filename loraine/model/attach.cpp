@@ -10,6 +10,7 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors.h"
 
@@ -20,7 +21,7 @@ namespace {
 struct BaseTensor {
   std::string name;
   Tensor value;
-  bool mapped = false;  // lies in a mapped file
+  bool mapped = false;  // in a file, and read by nothing else
   std::function<void(DenseSet&, const DenseTensor&)> place;
 };
 
@@ -37,14 +38,16 @@ DenseSite& site_with_views(DenseSite& site, const Weight& base) {
   return site;
 }
 
-void add_site(std::vector<BaseTensor>& all, const Weight& base, const std::function<DenseSite&(DenseSet&)>& site_of) {
+// shared: the weight is another tensor's too, which goes on being read.
+void add_site(std::vector<BaseTensor>& all, const Weight& base, bool shared, const std::function<DenseSite&(DenseSet&)>& site_of) {
   for (size_t p = 0; p < base.parts.size(); ++p) {
     const WeightPart& part = base.parts[p];
-    all.push_back({part.name + ".weight", part.weight, part.owned.bytes() == 0, [&base, site_of, p](DenseSet& set, const DenseTensor& t) {
-                     DenseSite& site = site_with_views(site_of(set), base);
-                     site.weight.parts[p].weight = t.value;
-                     site.d_weight[p] = t.gradient;
-                   }});
+    all.push_back(
+        {part.name + ".weight", part.weight, !shared && part.owned.bytes() == 0, [&base, site_of, p](DenseSet& set, const DenseTensor& t) {
+           DenseSite& site = site_with_views(site_of(set), base);
+           site.weight.parts[p].weight = t.value;
+           site.d_weight[p] = t.gradient;
+         }});
     if (!part.bias) continue;
     const Tensor bias(const_cast<float*>(part.bias), Dtype::F32, {part.weight.rows()});
     all.push_back({part.name + ".bias", bias, false, [&base, site_of, p](DenseSet& set, const DenseTensor& t) {
@@ -65,7 +68,7 @@ void add_norm(std::vector<BaseTensor>& all, const std::string& name, const std::
 std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
   std::vector<BaseTensor> all;
   const bool tied = model.config.tie_word_embeddings, share = tied && share_tied;
-  all.push_back({std::string(kEmbeddingPath) + ".weight", model.embedding, model.embedding_memory.bytes() == 0,
+  all.push_back({std::string(kEmbeddingPath) + ".weight", model.embedding, (share || !tied) && model.embedding_memory.bytes() == 0,
                  [&model, share](DenseSet& set, const DenseTensor& t) {
                    set.embedding = t;
                    if (!share) return;
@@ -83,19 +86,19 @@ std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
     add_norm(all, prefix + "self_attn.q_norm.weight", block.q_norm, norm(&DenseBlock::q_norm));
     add_norm(all, prefix + "self_attn.k_norm.weight", block.k_norm, norm(&DenseBlock::k_norm));
     for (size_t kind = 0; kind < kSiteKinds; ++kind)
-      add_site(all, block.sites[kind], [layer, kind](DenseSet& set) -> DenseSite& { return set.blocks[layer].sites[kind]; });
+      add_site(all, block.sites[kind], false, [layer, kind](DenseSet& set) -> DenseSite& { return set.blocks[layer].sites[kind]; });
   }
   add_norm(all, "model.norm.weight", model.final_norm, [](DenseSet& set) -> DenseTensor& { return set.final_norm; });
-  if (!share) add_site(all, model.head, [](DenseSet& set) -> DenseSite& { return set.head; });
+  if (!share) add_site(all, model.head, tied, [](DenseSet& set) -> DenseSite& { return set.head; });
   return all;
 }
 
 std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
-std::vector<const Weight*> sites_and_head(const Model& model) {
-  std::vector<const Weight*> sites = model.sites();
-  sites.push_back(&model.head);
-  return sites;
+// To F32, whatever the base's type is.
+void widen(const Tensor& to, const Tensor& from) {
+  if (is_packed(from.dtype)) unpack(to.f32(), from.data, from.dtype, from.numel());
+  else convert(to.data, Dtype::F32, from.data, from.dtype, from.numel());
 }
 
 // Names in PEFT's file: modules_to_save keep their own, a bias at an adapted module lies in its base_layer.
@@ -135,7 +138,7 @@ void read_beside(AdapterSet& set, const Model& model, const std::string& folder)
     const size_t bytes = static_cast<size_t>(p.value.numel()) * sizeof(float);
     Buffer stored(bytes), own(bytes);
     source->read(*info, Tensor(stored.data(), Dtype::F32, {p.value.rows(), p.value.cols()}));
-    convert(own.data(), Dtype::F32, p.value.data, p.value.dtype, p.value.numel());
+    widen(Tensor(own.data(), Dtype::F32, {p.value.rows(), p.value.cols()}), p.value);
     if (std::memcmp(stored.data(), own.data(), bytes) != 0) differing.emplace_back(p.name, std::move(stored));
   }
   if (differing.empty()) return;
@@ -177,9 +180,9 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
     t.value = Tensor(next, Dtype::F32, shape);
     if (trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
     next += from.numel();
-    convert(t.value.data, Dtype::F32, from.data, from.dtype, from.numel());
+    widen(t.value, from);
     if (base.mapped) {  // the copy is what is used
-      release_pages(from.data, from.bytes());
+      release_if_mapped(from.data, from.bytes());
       dense->replaced_bytes += from.bytes();
     }
     base.place(*dense, t);
@@ -200,8 +203,37 @@ bool unties(const Model& model, const AdapterSet& set) {
   return (head.empty() ? nullptr : head[0].weight.data) != embedding.data;
 }
 
+namespace {
+
+// What methods other than LoRA are not built for.
+void check_combination(const LoraConfig& config, const AdapterSet& set) {
+  const char* method = config.use_dora        ? "use_dora"
+                       : config.adalora       ? "AdaLoRA"
+                       : changes_base(config) ? "a start out of the base (PiSSA, OLoRA)"
+                                              : nullptr;
+  if (!method) return;
+  const bool head = set.head() && !config.adalora;
+  if (set.embedding || head)
+    throw Error(ErrorKind::unsupported, fmt::format("{} is not built for {}", method, set.embedding ? kEmbeddingPath : "lm_head"),
+                "leave it out of the targets, or train it whole (additional_target, modules_to_save)");
+  if (!config.use_dora || !set.dense) return;
+  for (const std::string& name : set.dense->base_name)
+    if (name.ends_with(".bias") && target_rank(config, module_of(name)))
+      throw Error(ErrorKind::unsupported, fmt::format("use_dora is not built beside a trained bias ({})", name), "set bias: none");
+}
+
+AdapterSet attach_from_file(const Model& model, const LoraConfig& config, const std::string& folder, bool trained) {
+  try {
+    return attach_adapter(model, config, trained);
+  } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
+    throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
+  }
+}
+
+}  // namespace
+
 AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool trained) {
-  AdapterSet set = attach_lora(sites_and_head(model), config, trained);
+  AdapterSet set = attach_lora(model.sites(), config, trained);
   const auto beside = [&](const std::string& path, const Tensor& value) {
     set.beside.push_back({"base_model.model." + path + ".base_layer.weight", value, {}});
   };
@@ -213,21 +245,40 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool tra
   if (set.head()) beside("lm_head", model.head.parts.at(0).weight);
   check_saved_modules(config, model);
   attach_dense(set, model, peft_names(config), trained, false);
+  check_combination(config, set);
   return set;
 }
 
-void init_adapter(AdapterSet& set, const LoraConfig& config, uint64_t seed) {
-  init_lora(set, config, seed);
+void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed) {
+  start_adapter(set, model.sites_to_change(), config, seed);
   if (set.embedding) set.embedding->initialize(seed);
 }
 
-AdapterSet load_adapter(const Model& model, const std::string& folder, bool trained, LoraConfig* config_out) {
+AdapterSet load_adapter(const Model& model, const std::string& folder, LoraConfig* config_out) {
   LoraConfig config = read_lora_config(folder);
-  AdapterSet set;
-  try {
-    set = attach_adapter(model, config, trained);
-  } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
-    throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
+  AdapterSet set = attach_from_file(model, config, folder, false);
+  read_lora_tensors(set, folder);
+  read_beside(set, model, folder);
+  if (changes_base(config)) {
+    AdapterSet start = attach_lora(model.sites(), config, false);
+    init_lora(start, model.sites(), config, 0);
+    set = over_whole_base(set, start, model.sites(), config);
+  }
+  if (config_out) *config_out = config;
+  return set;
+}
+
+AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraConfig* config_out, bool with_dropout) {
+  LoraConfig config = read_lora_config(folder);
+  if (config.adalora && !config.adalora->rank_pattern.empty())
+    throw Error(ErrorKind::unsupported, folder + ": the ranks of this AdaLoRA adapter are settled, so that it cannot be trained on",
+                "merge it and train a new adapter: create_new_adapter: true");
+  LoraConfig used = config;
+  if (!with_dropout) used.lora_dropout = 0;
+  AdapterSet set = attach_from_file(model, used, folder, true);
+  if (changes_base(config)) {
+    init_lora(set, model.sites(), config, 0);
+    subtract_from_base(model.sites_to_change(), set);
   }
   read_lora_tensors(set, folder);
   read_beside(set, model, folder);

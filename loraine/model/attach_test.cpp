@@ -183,7 +183,7 @@ TEST(Attach, FreezingStopsTheBackwardWhereNothingIsTrained) {
 
 TEST(Attach, GradientsOfAdaptersOnEmbeddingHeadAndBiases) {
   for (bool tied : {false, true}) {
-    const Model model = make_model("llama", tied);
+    Model model = make_model("llama", tied);
     LoraConfig config;
     config.r = 3;
     config.lora_alpha = 6;
@@ -191,7 +191,7 @@ TEST(Attach, GradientsOfAdaptersOnEmbeddingHeadAndBiases) {
     config.modules_to_save = {"norm", "o_proj"};
     config.bias = "all";
     AdapterSet set = attach_adapter(model, config, true);
-    init_adapter(set, config, 5);
+    start_adapter(set, model, config, 5);
     std::mt19937 random(11);
     std::normal_distribution<float> normal(0, 0.2f);
     for (const Parameter& p : set.parameters())

@@ -11,13 +11,17 @@
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/dense_gradients.h"
 #include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/low_rank_rows.h"
 #include "loraine/kernels/matmul.h"
+#include "loraine/kernels/noise.h"
 #include "loraine/kernels/rms_norm.h"
 #include "loraine/kernels/rope.h"
 #include "loraine/kernels/swiglu.h"
 
 namespace loraine {
 namespace {
+
+constexpr uint64_t kEmbeddingNoise = uint64_t{1} << 40;  // a place of its own beside the sites of dropout
 
 Tensor vector_view(const std::vector<float>& v) {
   return Tensor(const_cast<float*>(v.data()), Dtype::F32, {static_cast<int64_t>(v.size())});
@@ -111,29 +115,47 @@ void dense_site_gradients(Context& ctx, const DenseSite& site, const Tensor& d_y
   }
 }
 
+// Columns of an adapter up to which its products row by row are as fast as those of a library.
+constexpr int64_t kMostRowColumns = 256;
+
+// Without training, adapters that are plain low-rank products run together: a row then has the same bits in a range of any length, and a
+// batch of many adapters costs little more than one of one.
+bool runs_by_rows(const Adapter& adapter, bool training) {
+  return !training && adapter.saved_width() <= kMostRowColumns && adapter.low_rank();
+}
+
 // y = W x + adapters(x) over their row ranges
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind site) {
   for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
     multiply_weight(s.ctx, y.row_range(first, count), site_weight(s, set, site), x.row_range(first, count));
   });
+  std::vector<LowRankRange> by_rows;
   for (const AdapterRows& range : s.batch.adapter_rows) {
     const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(s.layer, site);
     if (!adapter) continue;
+    if (runs_by_rows(*adapter, s.pass.training)) {
+      by_rows.push_back({*adapter->low_rank(), range.start, range.length});
+      continue;
+    }
     Tensor saved = s.saved().adapter[site];
     saved.shape[1] = adapter->saved_width();
     adapter->forward(s.ctx, y.row_range(range.start, range.length), x.row_range(range.start, range.length),
                      saved.row_range(range.start, range.length), s.pass.training, *s.pass.scratch);
   }
+  if (!by_rows.empty()) low_rank_rows(s.ctx, y, x, s.rows(s.saved().adapter[site]), by_rows);
 }
 
 // d_x = d_y W + adapter part; nothing of d_x is computed when its data is nullptr
 void linear_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x, SiteKind site) {
-  if (d_x.data) multiply_weight_backward(s.ctx, d_x, site_weight(s, trained.dense.get(), site), d_y, false);
-  if (const DenseBlock* dense = s.dense(trained.dense.get())) dense_site_gradients(s.ctx, dense->sites[site], d_y, x);
+  const DenseBlock* dense = s.dense(trained.dense.get());
+  if (dense) dense_site_gradients(s.ctx, dense->sites[site], d_y, x);
+  const Weight& base = site_weight(s, trained.dense.get(), site);
   if (Adapter* adapter = trained.at(s.layer, site)) {
     Tensor saved = s.rows(s.saved().adapter[site]);
     saved.shape[1] = adapter->saved_width();
-    adapter->backward(s.ctx, d_x, d_y, x, saved, *s.pass.scratch);
+    adapter->site_backward(s.ctx, base, d_x, d_y, x, saved, *s.pass.scratch);
+  } else if (d_x.data) {
+    multiply_weight_backward(s.ctx, d_x, base, d_y, false);
   }
 }
 
@@ -321,6 +343,14 @@ int64_t saved_width(const std::vector<const AdapterSet*>& adapters, int64_t laye
   return width;
 }
 
+int64_t scratch_width(const std::vector<const AdapterSet*>& adapters, int64_t layer, int kind) {
+  int64_t width = 0;
+  for (const AdapterSet* set : adapters)
+    if (const Adapter* adapter = set->at(layer, static_cast<SiteKind>(kind)))
+      width = std::max(width, adapter->saved_width() + adapter->scratch_width());
+  return width;
+}
+
 }  // namespace
 
 KvCache::KvCache(const Model& model, int64_t rows) : capacity(rows) {
@@ -362,8 +392,10 @@ Activations plan_activations(const Model& model, int64_t rows, bool training, co
     }
     if (i == 0 || recompute == Recompute::none) a.gate_up = arena.take(type, {rows, 2 * c.intermediate_size});
     for (int kind = 0; kind < kSiteKinds; ++kind) {
+      const bool again = kind == kGateUp ? recompute != Recompute::none : kind != kDown && recompute == Recompute::block;
+      if (i > 0 && again) continue;  // written once more in the backward, like what the site gives
       int64_t width = 0;
-      if (training) width = saved_width(adapters, static_cast<int64_t>(i), kind);
+      if (training && !again) width = saved_width(adapters, static_cast<int64_t>(i), kind);
       else
         for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) width = std::max(width, saved_width(adapters, layer, kind));
       a.adapter[kind] = arena.take(type, {rows, width});
@@ -380,7 +412,7 @@ size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std:
   const ModelConfig& c = model.config;
   int64_t ranks = 0;
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
-    for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, saved_width(adapters, layer, kind));
+    for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, scratch_width(adapters, layer, kind));
   for (const AdapterSet* set : adapters)
     if (set->embedding) ranks = std::max(ranks, 2 * set->embedding->r());  // F32 whatever the others are
   const int64_t f32 = sizeof(float), type = static_cast<int64_t>(size_of(model.activation_dtype()));
@@ -398,7 +430,9 @@ size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std:
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
   Activations& all = *pass.activations;
   int64_t rows = batch.rows();
-  embed(ctx, model, batch, pass, all.blocks[0].x.row_range(0, rows));
+  const Tensor x = all.blocks[0].x.row_range(0, rows);
+  embed(ctx, model, batch, pass, x);
+  if (pass.training && pass.embedding_noise > 0) add_noise(ctx, x, pass.embedding_noise, kEmbeddingNoise);
   for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
     bool last = layer + 1 == model.config.num_hidden_layers;
     Tensor next = last ? all.x_last : all.blocks[all.training ? static_cast<size_t>(layer) + 1 : 0].x;
@@ -431,6 +465,8 @@ void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass
   if (first < 0) embed_backward(ctx, batch, pass, trained, d_hidden);
 }
 
+bool changes_head(const AdapterSet* set) { return set && (set->head() || (set->dense && !set->dense->head.weight.parts.empty())); }
+
 size_t head_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) {
   if (!set || !set->head()) return 0;
   const int64_t width = set->head()->saved_width();  // its columns, their gradient, and the input once more (dropout)
@@ -454,11 +490,16 @@ void head_logits(Context& ctx, const Model& model, const Tensor& logits, const T
   if (!set || !set->head()) return;
   const size_t mark = scratch.mark();
   const Tensor columns = saved.data ? saved : scratch.take(hidden.dtype, {hidden.rows(), set->head()->saved_width()});
-  set->head()->forward(ctx, logits, hidden, columns, training, scratch);
+  if (runs_by_rows(*set->head(), training)) {
+    const LowRankRange all{*set->head()->low_rank(), 0, hidden.rows()};
+    low_rank_rows(ctx, logits, hidden, columns, std::span(&all, 1));
+  } else {
+    set->head()->forward(ctx, logits, hidden, columns, training, scratch);
+  }
   scratch.release(mark);
 }
 
-void head_backward(Context& ctx, const Model& model, AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
+void head_backward(Context& ctx, const Model& model, const AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
                    const Tensor& hidden, const Tensor& saved, Arena& scratch) {
   multiply_weight_backward(ctx, d_hidden, head_weight(model, trained), d_logits, false);
   if (trained && trained->dense) dense_site_gradients(ctx, trained->dense->head, d_logits, hidden);

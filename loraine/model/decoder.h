@@ -48,7 +48,8 @@ struct Pass {
   KvCache* cache = nullptr;
   std::vector<const AdapterSet*> adapters;
   Arena* scratch = nullptr;
-  bool training = false;  // dropout on, activations kept
+  bool training = false;      // dropout on, activations kept
+  float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.
@@ -66,8 +67,10 @@ void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden, const AdapterSet* set, Arena& scratch,
                  const Tensor& saved = {}, bool training = false);
 // d_hidden [n, C] F32 = the gradient of `hidden`; gradients of the head, where it is trained, are accumulated.
-void head_backward(Context& ctx, const Model& model, AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
+void head_backward(Context& ctx, const Model& model, const AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
                    const Tensor& hidden, const Tensor& saved, Arena& scratch);
+// Whether logits with the set (which may be nullptr) come from another head than the base's.
+bool changes_head(const AdapterSet* set);
 // Scratch of the two for n rows, beside what they are given.
 size_t head_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set);
 

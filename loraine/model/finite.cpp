@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "loraine/io/mapped_file.h"
+#include "loraine/kernels/packed_rows.h"
 
 namespace loraine {
 namespace {
@@ -24,7 +25,17 @@ bool finite_bits32(const uint32_t* x, int64_t n) {
   return !bad;
 }
 
+bool finite_packed(const Tensor& t) {
+  std::vector<uint32_t> row(static_cast<size_t>(t.cols()));
+  for (int64_t r = 0; r < t.rows(); ++r) {
+    unpack_row(reinterpret_cast<float*>(row.data()), t.row_range(r, 1).data, t.dtype, t.cols());
+    if (!finite_bits32(row.data(), t.cols())) return false;
+  }
+  return true;
+}
+
 bool finite(const Tensor& t) {
+  if (is_packed(t.dtype)) return finite_packed(t);
   if (t.dtype == Dtype::F32) return finite_bits32(static_cast<const uint32_t*>(t.data), t.numel());
   return finite_bits16(static_cast<const uint16_t*>(t.data), t.numel(), t.dtype == Dtype::BF16 ? 0x7f80 : 0x7c00);
 }

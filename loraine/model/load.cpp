@@ -35,9 +35,19 @@ struct Placement {
     }
     return info;
   }
+  // Stays packed, whatever type products run in: where it lies, or copied when its rows lie in another order.
+  Tensor place_packed(const TensorInfo& info, Buffer& owned) {
+    Tensor mapped = source.map_packed(info);
+    if (mapped.data) return mapped;
+    owned = Buffer(static_cast<size_t>(bytes_of(*info.packed, info.shape[0] * info.shape[1])));
+    Tensor t(owned.data(), *info.packed, info.shape);
+    source.read(info, t);
+    return t;
+  }
   Tensor place(const std::string& name, int64_t rows, int64_t cols, const char* meaning, Buffer& owned) {
     const TensorInfo* info = check(name, {rows, cols}, meaning);
     if (!info) return {};
+    if (info->packed) return place_packed(*info, owned);
     Tensor mapped = source.map(*info);
     Dtype dtype = bf16 ? Dtype::BF16 : info->dtype;
     if (mapped.data && dtype == info->dtype && reinterpret_cast<uintptr_t>(mapped.data) % size_of(dtype) == 0) return mapped;
@@ -103,6 +113,15 @@ std::vector<const Weight*> Model::sites() const {
   std::vector<const Weight*> all;
   for (const BlockWeights& block : blocks)
     for (const Weight& weight : block.sites) all.push_back(&weight);
+  all.push_back(&head);
+  return all;
+}
+
+std::vector<Weight*> Model::sites_to_change() {
+  std::vector<Weight*> all;
+  for (BlockWeights& block : blocks)
+    for (Weight& weight : block.sites) all.push_back(&weight);
+  all.push_back(&head);
   return all;
 }
 

@@ -5,8 +5,8 @@
 
 namespace loraine {
 
-// Takes over files.tensors. bf16: matrices are held in bf16 (rounded when the file has more), and multiplied in bf16 where the machine has
-// the instructions.
+// Takes over files.tensors. Packed matrices (of a GGUF) stay packed. bf16: matrices are held in bf16 (rounded when the file has more), and
+// multiplied in bf16 where the machine has the instructions.
 Model load_model(ModelFiles& files, bool bf16 = false);
 
 // What ends an answer: generation_config.json's eos_token_id (one or several) where it has any, else config.json's.

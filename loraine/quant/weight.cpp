@@ -8,6 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/matmul.h"
+#include "loraine/kernels/packed_rows.h"
 
 namespace loraine {
 
@@ -46,10 +47,11 @@ int64_t Weight::out() const {
   return sum;
 }
 
-void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x) {
+void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool with_bias) {
   check("multiply_weight", weight, y, x);
   const Parts parts(weight);
   matmul_nt_parts(ctx, y, x, parts.span());
+  if (!with_bias) return;
   int64_t first = 0;
   for (const WeightPart& part : weight.parts) {
     if (part.bias) add_bias(ctx, y.col_range(first, part.weight.rows()), part.bias);
@@ -61,6 +63,17 @@ void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& wei
   check("multiply_weight_backward", weight, d_y, d_x);
   const Parts parts(weight);
   matmul_nn_parts(ctx, d_x, d_y, parts.span(), accumulate ? 1.0f : 0.0f);
+}
+
+Tensor weight_rows(const WeightPart& part, int64_t first, int64_t count, const Tensor& room) {
+  const Tensor rows = part.weight.row_range(first, count);
+  if (rows.dtype == Dtype::F32) return rows;
+  if (room.dtype != Dtype::F32 || room.rows() < count || room.cols() != rows.cols())
+    throw Error(ErrorKind::internal, fmt::format("weight_rows: {} is no room for [{}, {}]", room.shape_text(), count, rows.cols()));
+  const Tensor out = room.row_range(0, count);
+  if (is_packed(rows.dtype)) unpack_row(out.f32(), rows.data, rows.dtype, out.numel());
+  else convert(out.data, Dtype::F32, rows.data, rows.dtype, out.numel());
+  return out;
 }
 
 }  // namespace loraine

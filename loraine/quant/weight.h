@@ -10,7 +10,7 @@ namespace loraine {
 
 struct WeightPart {
   std::string name;             // Hugging Face module path, "model.layers.0.self_attn.q_proj"
-  Tensor weight;                // [out, in], F32, F16 or BF16, mapped or owned
+  Tensor weight;                // [out, in], F32, F16, BF16 or packed, mapped or owned
   const float* bias = nullptr;  // [out] or nullptr
   Buffer owned, owned_bias;     // empty when mapped in place
 };
@@ -21,9 +21,11 @@ struct Weight {
   int64_t out() const;  // sum over parts
 };
 
-// y [T, out] = x [T, in] Wᵀ + bias (y overwritten)
-void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x);
+// y [T, out] = x [T, in] Wᵀ + bias (y overwritten); with_bias = false leaves the bias out
+void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool with_bias = true);
 // dx [T, in] (+)= dy [T, out] W
 void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate);
+// Rows [first, first + count) of a part as F32 [count, in]: where they lie, or widened into `room` (of that shape, F32).
+Tensor weight_rows(const WeightPart& part, int64_t first, int64_t count, const Tensor& room);
 
 }  // namespace loraine

@@ -23,7 +23,8 @@ const Limits kCommaList = {.comma_list = true};
 
 void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"model_name_or_path", "model", &c.model_name_or_path, "base model: a Hugging Face folder or a .gguf file"});
-  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, comma separated; chat also takes name=path", kCommaList});
+  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, comma separated; chat and trace also take name=path",
+         kCommaList});
   visit({"infer_dtype", "model", &c.infer_dtype, "type of weights and activations in chat and export",
          one_of({"auto", "float16", "bfloat16", "float32"})});
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
@@ -65,7 +66,36 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          "modules trained whole beside LoRA and saved with it (PEFT's modules_to_save), comma separated", kCommaList});
   visit({"bias", "method", &c.bias, "biases trained beside LoRA: all, or those of adapted layers", one_of({"none", "all", "lora_only"})});
   visit({"use_rslora", "method", &c.use_rslora, "scale by alpha / sqrt(r)"});
-  visit({"init_lora_weights", "method", &c.init_lora_weights, "how A starts; B starts at zero", one_of({"true", "gaussian"})});
+  visit({"rank_pattern",
+         "method",
+         &c.rank_pattern,
+         "ranks of their own: a map of module name or pattern to rank, the first that matches counts",
+         {.json = true}});
+  visit({"alpha_pattern", "method", &c.alpha_pattern, "alphas of their own, in the same way", {.json = true}});
+  visit(
+      {"layers_to_transform", "method", &c.layers_to_transform, "only these layers get an adapter: numbers, comma separated", kCommaList});
+  visit({"layers_pattern", "method", &c.layers_pattern, "name before a layer's number, where it is not the first number of a module's path",
+         kCommaList});
+  visit({"exclude_modules", "method", &c.exclude_modules, "layers that get no adapter, written like lora_target", kCommaList});
+  visit({"use_dora", "method", &c.use_dora, "DoRA: a trained magnitude per row of the weight"});
+  visit({"init_lora_weights", "method", &c.init_lora_weights, "how A and B start; olora and pissa take their start out of the base",
+         one_of({"true", "gaussian", "orthogonal", "olora", "pissa"})});
+  visit({"pissa_init", "method", &c.pissa_init, "PiSSA: A and B start as the largest singular vectors of the weight"});
+  visit({"pissa_iter", "method", &c.pissa_iter, "PiSSA: iterations of the randomised search for them; -1: exact", between(-1, 10000)});
+  visit({"pissa_convert", "method", &c.pissa_convert,
+         "PiSSA: also write pissa_init, pissa_backup and pissa_converted, an adapter of twice the rank over the base as it was"});
+  visit({"use_adalora", "method", &c.use_adalora, "AdaLoRA: ranks go where they matter most"});
+  visit({"init_r", "method", &c.init_r, "AdaLoRA: rank of every module at first", between(1, 65536)});
+  visit({"target_r", "method", &c.target_r, "AdaLoRA: mean rank of a module at the end", between(1, 65536)});
+  visit({"tinit", "method", &c.tinit, "AdaLoRA: updates before ranks are cut", at_least(0)});
+  visit({"tfinal", "method", &c.tfinal, "AdaLoRA: updates at the end with the ranks settled", at_least(0)});
+  visit({"deltaT", "method", &c.deltaT, "AdaLoRA: updates between two cuts", at_least(1)});
+  visit({"beta1", "method", &c.beta1, "AdaLoRA: decay of the mean importance", between(0, 1)});
+  visit({"beta2", "method", &c.beta2, "AdaLoRA: decay of its mean deviation", between(0, 1)});
+  visit({"orth_reg_weight", "method", &c.orth_reg_weight, "AdaLoRA: weight of the penalty that keeps A and B orthogonal", at_least(0)});
+  visit({"neftune_noise_alpha", "method", &c.neftune_noise_alpha, "NEFTune: uniform noise on the embeddings while training", at_least(0)});
+  visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same", at_least(0)});
+  visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
   visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
   visit({"early_stopping_steps", "method", &c.early_stopping_steps, "stop after this many evaluations without a gain", at_least(1)});
@@ -276,6 +306,24 @@ void check_evaluation(const TrainConfig& c) {
   if (c.logging_steps <= 0) broken_rule("logging_steps is 0, expected a number above it");
 }
 
+void check_method(const TrainConfig& c) {
+  if (c.pissa_init && c.init_lora_weights != "true" && c.init_lora_weights != "pissa")
+    broken_rule("pissa_init and init_lora_weights: " + c.init_lora_weights + " are two different starts", "leave one of the two out");
+  if (c.pissa_convert && !c.create_new_adapter && !split_list(c.adapter_name_or_path).empty())
+    broken_rule("pissa_convert needs the start of the adapter, and adapter_name_or_path goes on from a later one",
+                "leave pissa_convert out, or set create_new_adapter: true");
+  if (c.pissa_convert && !c.pissa_init) broken_rule("pissa_convert is given without pissa_init", "set pissa_init: true");
+  if (!c.use_adalora) return;
+  if (c.use_dora) broken_rule("use_adalora and use_dora exclude each other", "leave one of the two out");
+  if (c.pissa_init || c.init_lora_weights != "true")
+    broken_rule("use_adalora starts its matrices in its own way, pissa_init and init_lora_weights do not apply", "leave them out");
+  if (c.rank_pattern || c.alpha_pattern || c.use_rslora)
+    broken_rule("rank_pattern, alpha_pattern and use_rslora do not apply to use_adalora", "leave them out");
+  if (c.beta1 <= 0 || c.beta1 >= 1 || c.beta2 <= 0 || c.beta2 >= 1)
+    broken_rule("beta1 and beta2 of AdaLoRA are between 0 and 1, both left out", "PEFT's default is 0.85");
+  if (c.target_r > c.init_r) broken_rule(fmt::format("target_r {} is above init_r {}, and ranks are only cut", c.target_r, c.init_r));
+}
+
 }  // namespace
 
 void check_train_config(const TrainConfig& c) {
@@ -291,6 +339,12 @@ void check_train_config(const TrainConfig& c) {
     if (!split_list(c.additional_target).empty() || c.bias != "none" || c.use_rslora)
       broken_rule(fmt::format("additional_target, bias and use_rslora go with finetuning_type lora only, and it is {}", c.finetuning_type),
                   "leave them out");
+    if (c.use_dora || c.use_adalora || c.pissa_init || c.init_lora_weights != "true" || c.loraplus_lr_ratio)
+      broken_rule(
+          fmt::format("use_dora, use_adalora, pissa_init, init_lora_weights and loraplus_lr_ratio go with finetuning_type lora only, "
+                      "and it is {}",
+                      c.finetuning_type),
+          "leave them out");
   }
   if (c.stage == "sft" && c.packing.value_or(false))
     throw Error(ErrorKind::unsupported, "packing is true with stage sft; loraine packs in stage pt only (a batch has no padding anyway)",
@@ -303,6 +357,7 @@ void check_train_config(const TrainConfig& c) {
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   if (c.warmup_ratio && c.warmup_steps > 0 && *c.warmup_ratio > 0)
     broken_rule("warmup_steps and warmup_ratio are both given", "leave one of the two out");
+  check_method(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_evaluation(c);

@@ -48,7 +48,21 @@ struct TrainConfig {
   double lora_dropout = 0.0;
   std::string lora_target = "all";  // comma list of names, `all`, or a regular expression
   bool use_rslora = false;
-  std::string init_lora_weights = "true";  // true, gaussian
+  std::optional<std::string> rank_pattern, alpha_pattern;  // JSON text of a map, name or pattern → number
+  std::optional<std::string> layers_to_transform;          // comma list of layer numbers; null: all
+  std::optional<std::string> layers_pattern;               // comma list of names before the layer's number
+  std::optional<std::string> exclude_modules;              // like lora_target
+  bool use_dora = false;
+  std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa
+  bool pissa_init = false;
+  int64_t pissa_iter = 16;  // -1: exact
+  bool pissa_convert = false;
+  bool use_adalora = false;
+  int64_t init_r = 12, target_r = 8, tinit = 0, tfinal = 0, deltaT = 1;
+  double beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5;
+  std::optional<double> neftune_noise_alpha;
+  std::optional<double> loraplus_lr_ratio;  // null: B learns as fast as A
+  double loraplus_lr_embedding = 1e-6;
   bool create_new_adapter = false;
   bool disable_shuffling = false;
   std::optional<int64_t> early_stopping_steps;  // evaluations without gain

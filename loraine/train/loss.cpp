@@ -9,9 +9,13 @@
 
 namespace loraine {
 
+// In f32 tiles of 128 rows run as fast as those of 256 (0.98 to 1.01 of the rate of the frozen products, 0.98 to 1.05 with 256), and their
+// logits take half the memory. In bf16 they are slower by 5 to 15 %.
+int64_t loss_chunk(const Model& model) { return model.activation_dtype() == Dtype::F32 ? 128 : 256; }
+
 size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) {
   const ModelConfig& c = model.config;
-  int64_t chunk = std::min(rows, kLossChunk);
+  int64_t chunk = std::min(rows, loss_chunk(model));
   return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8 +
          head_scratch_bytes(model, chunk, set);
 }
@@ -31,8 +35,9 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   std::vector<uint8_t> correct(rows.size());
   size_t mark = scratch.mark();
   Tensor d_labelled = scratch.take(Dtype::F32, {std::max<int64_t>(n, 1), model.config.hidden_size});
-  for (int64_t first = 0; first < n; first += kLossChunk) {
-    int64_t count = std::min(kLossChunk, n - first);
+  const int64_t chunk = loss_chunk(model);
+  for (int64_t first = 0; first < n; first += chunk) {
+    int64_t count = std::min(chunk, n - first);
     size_t inner = scratch.mark();
     Tensor x = scratch.take(model.activation_dtype(), {count, model.config.hidden_size}),
            logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
@@ -55,13 +60,15 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   sums.labels = n;
   size_t i = 0;
   for (const Sequence& sequence : batch.sequences) {
-    int64_t right = 0, all = 0;
-    for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++all) {
+    SequenceLoss one;
+    for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++one.labels) {
       sums.loss += losses[i];
-      right += correct[i];
+      one.loss += losses[i];
+      one.right += correct[i];
     }
-    if (all) sums.accuracy += static_cast<double>(right) / static_cast<double>(all);
+    if (one.labels) sums.accuracy += static_cast<double>(one.right) / static_cast<double>(one.labels);
     ++sums.sequences;
+    sums.by_sequence.push_back(one);
   }
   return sums;
 }

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "loraine/core/error.h"
+
 namespace loraine {
 
 bool decays(const std::string& name) {
@@ -41,13 +43,23 @@ double Optimizer::gradient_norm(Context& ctx) const {
   return std::sqrt(sum);
 }
 
+void Optimizer::set_rate_factors(std::vector<double> factors) {
+  if (factors.size() != parameters_.size()) throw Error(ErrorKind::internal, "one rate factor per parameter is needed");
+  rate_factors_ = std::move(factors);
+}
+
+float Optimizer::clip_scale(double norm, double max_norm) {
+  return max_norm > 0 ? static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))) : 1.0f;
+}
+
 void Optimizer::step(Context& ctx, const AdamW& options, double norm, double max_norm) {
-  float scale = max_norm > 0 ? static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6))) : 1.0f;
-  AdamW undecayed = options;
-  undecayed.weight_decay = 0;
-  for (size_t i = 0; i < parameters_.size(); ++i)
-    adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale,
-          decays(parameters_[i].name) ? options : undecayed);
+  const float scale = clip_scale(norm, max_norm);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    AdamW own = options;
+    if (!rate_factors_.empty()) own.learning_rate = static_cast<float>(options.learning_rate * rate_factors_[i]);
+    if (!decays(parameters_[i].name)) own.weight_decay = 0;
+    adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale, own);
+  }
 }
 
 }  // namespace loraine

@@ -14,7 +14,9 @@ class Optimizer {
   explicit Optimizer(std::vector<Parameter> parameters);
   void zero_gradients();
   double gradient_norm(Context& ctx) const;
-  // Clips to max_norm when above 0 (torch: scale = max_norm / (norm + 1e-6), at most 1), then AdamW.
+  void set_rate_factors(std::vector<double> factors);     // one per parameter, times the rate of a step; without it all are 1
+  static float clip_scale(double norm, double max_norm);  // torch: max_norm / (norm + 1e-6), at most 1; 1 when max_norm is 0
+  // Gradients times clip_scale, then AdamW.
   void step(Context& ctx, const AdamW& options, double norm, double max_norm);
   const std::vector<Moments>& moments() const { return moments_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
@@ -23,6 +25,7 @@ class Optimizer {
  private:
   std::vector<Parameter> parameters_;
   std::vector<Moments> moments_;
+  std::vector<double> rate_factors_;
   Buffer memory_;
 };
 

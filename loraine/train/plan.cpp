@@ -8,13 +8,16 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/start.h"
 #include "loraine/data/orders.h"
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/model/attach.h"
+#include "loraine/train/loraplus.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/method.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -100,9 +103,10 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
     const size_t model_file = run.config.finetuning_type == "lora" ? 0 : run.model.weight_bytes();
     to_come += std::max(run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes(), model_file);
   }
-  // Each thread widens a 16-bit weight by tiles; the head's, of vocab_size rows, are the largest.
-  if (run.model.embedding.dtype != Dtype::F32 && !(run.model.use_bf16 && has_bf16_products()))
-    to_come += static_cast<size_t>(thread_count() * model.vocab_size * kTileColumns) * sizeof(float);
+  // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
+  to_come +=
+      static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
+                                                          run.model.head.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
   int64_t longest = 0;
   for (const Example& e : run.input.data.train.examples) longest = std::max(longest, static_cast<int64_t>(e.input_ids.size()));
   const AttentionShape shape{model.num_attention_heads, model.num_key_value_heads, model.head_dim};
@@ -164,33 +168,30 @@ void attach(Run& run) {
   const size_t merged = c.create_new_adapter || folders.empty() ? folders.size() : folders.size() - 1;
   for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
     LoraConfig config;
-    AdapterSet set = load_adapter(run.model, folders[i], i >= merged, &config);
+    AdapterSet set = i >= merged ? load_adapter_to_train(run.model, folders[i], &config) : load_adapter(run.model, folders[i], &config);
     if (std::string text = base_mismatch(config, folders[i], c.model_name_or_path); !text.empty()) warn(run, ErrorKind::usage, text);
     if (i >= merged) {
       run.adapter = std::move(set);
       run.lora = config;
     } else {
-      std::vector<Weight*> sites;
-      for (BlockWeights& block : run.model.blocks)
-        for (Weight& weight : block.sites) sites.push_back(&weight);
-      merge_into_weights(sites, set);
+      if (set.dense || set.embedding || set.head())
+        throw Error(ErrorKind::unsupported,
+                    folders[i] + ": an adapter that trains whole tensors, the embedding or the head is not merged while training",
+                    "merge it first with loraine export, and train on the result");
+      merge_into_weights(run.model.sites_to_change(), set);
       if (run.screen.message) run.screen.message("merged " + folders[i] + " into the base");
     }
   }
   if (merged == folders.size()) {
-    run.lora.r = c.lora_rank;
-    run.lora.lora_alpha = static_cast<double>(c.lora_alpha.value_or(2 * c.lora_rank));
-    run.lora.lora_dropout = c.lora_dropout;
-    run.lora.use_rslora = c.use_rslora;
-    run.lora.init_lora_weights = c.init_lora_weights;
-    run.lora.modules_to_save = split_list(c.additional_target);
-    run.lora.bias = c.bias;
-    set_targets(run.lora, c.lora_target);
+    run.lora = method_config(c);
     run.adapter = attach_adapter(run.model, run.lora, true);
-    init_adapter(run.adapter, run.lora, static_cast<uint64_t>(c.seed));
+    start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
   run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
+  if (c.loraplus_lr_ratio)
+    run.optimizer->set_rate_factors(
+        loraplus_factors(run.optimizer->parameters(), {*c.loraplus_lr_ratio, c.loraplus_lr_embedding, c.learning_rate}));
 }
 
 void plan(Run& run) {
@@ -220,6 +221,10 @@ void plan(Run& run) {
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
                                             scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));
+  if (run.lora.adalora) {
+    run.lora.adalora->total_step = s.max_steps;
+    run.ranks = std::make_unique<RankBudget>(run.adapter, *run.lora.adalora);
+  }
   plan_memory(run);
 }
 

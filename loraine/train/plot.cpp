@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 
@@ -318,7 +319,8 @@ Curve curve_of(const std::vector<OrderedJson>& log_history, const std::string& k
 
 namespace {
 
-void write_plot(const std::string& path, const std::function<void(cairo_t*)>& draw_all) {
+// path: .png or .svg
+void write_drawing(const std::string& path, const std::function<void(cairo_t*)>& draw_on) {
   const bool svg = path.ends_with(".svg");
   if (!svg && !path.ends_with(".png")) throw Error(ErrorKind::usage, fmt::format("{}: a plot is a .png or .svg file", path), "");
   std::string bytes;
@@ -335,7 +337,7 @@ void write_plot(const std::string& path, const std::function<void(cairo_t*)>& dr
   {
     const std::unique_ptr<cairo_t, decltype(&cairo_destroy)> cr(cairo_create(surface.get()), cairo_destroy);
     if (!svg) cairo_scale(cr.get(), kPixels, kPixels);
-    draw_all(cr.get());
+    draw_on(cr.get());
     check(cairo_status(cr.get()));
   }
   if (!svg) check(cairo_surface_write_to_png_stream(surface.get(), collect, &bytes));
@@ -344,16 +346,115 @@ void write_plot(const std::string& path, const std::function<void(cairo_t*)>& dr
   write_file(path, bytes);
 }
 
+struct ModulePlace {
+  int64_t layer;
+  std::string name;  // the module's own, "q_proj"
+  size_t index;
+};
+
+// Layer by layer, in a layer by path.
+std::vector<ModulePlace> by_layer(const std::vector<std::string>& modules) {
+  std::vector<ModulePlace> places;
+  for (size_t i = 0; i < modules.size(); ++i) {
+    const std::string& path = modules[i];
+    const size_t digits = path.find_first_of("0123456789");
+    places.push_back({digits == std::string::npos ? -1 : std::atoll(path.c_str() + digits), path.substr(path.rfind('.') + 1), i});
+  }
+  std::ranges::stable_sort(places, {}, &ModulePlace::layer);
+  return places;
+}
+
+// White for no rank, dark blue for the most.
+void rank_colour(cairo_t* cr, double share) { cairo_set_source_rgb(cr, 1 - share * 0.94, 1 - share * 0.70, 1 - share * 0.42); }
+
+void draw_rank_rows(cairo_t* cr, const RankMap& map, const std::vector<ModulePlace>& places, double left, double width) {
+  const double row = (kHeight - kTop - kBottom) / static_cast<double>(std::max<size_t>(places.size(), 1));
+  auto x_of = [&](int64_t step) {
+    return left + width * static_cast<double>(step) / static_cast<double>(std::max<int64_t>(map.last_step, 1));
+  };
+  font(cr, std::clamp(row * 0.8, 5.0, 11.0));
+  for (size_t r = 0; r < places.size(); ++r) {
+    const double y = kTop + row * static_cast<double>(r);
+    for (size_t s = 0; s < map.steps.size(); ++s) {
+      const int64_t end = s + 1 < map.steps.size() ? map.steps[s + 1] : map.last_step;
+      rank_colour(cr, static_cast<double>(map.ranks[s][places[r].index]) / static_cast<double>(std::max<int64_t>(map.most, 1)));
+      cairo_rectangle(cr, x_of(map.steps[s]), y, x_of(end) - x_of(map.steps[s]) + 0.3, row + 0.3);
+      cairo_fill(cr);
+    }
+    const bool first_of_layer = r == 0 || places[r - 1].layer != places[r].layer;
+    if (first_of_layer && r > 0) {
+      colour(cr, kQuiet, 0.6);
+      cairo_set_line_width(cr, 0.6);
+      cairo_move_to(cr, left, y);
+      cairo_line_to(cr, left + width, y);
+      cairo_stroke(cr);
+    }
+    colour(cr, kQuiet);
+    const bool every_row = row >= 6;
+    if (every_row || first_of_layer)
+      draw_text(cr, left - 6, y + (every_row ? row * 0.75 : 8),
+                drawable(fmt::format("{} {}", places[r].layer, every_row ? places[r].name : "")), 1);
+  }
+}
+
+void draw_ranks(cairo_t* cr, const RankMap& map, const std::string& title) {
+  constexpr double kNames = 40, kScale = 56;  // room for names on the left, for the colour scale on the right
+  const double left = kLeft + kNames, width = kWidth - left - kRight - kScale, height = kHeight - kTop - kBottom;
+  cairo_set_source_rgb(cr, 1, 1, 1);
+  cairo_paint(cr);
+  draw_title(cr, title);
+  draw_rank_rows(cr, map, by_layer(map.modules), left, width);
+  Axis x{0, static_cast<double>(std::max<int64_t>(map.last_step, 1)), 1};
+  x.step = tick_step(x.high, 8, true);
+  font(cr, 11);
+  for (const double tick : ticks_of(x)) {
+    colour(cr, kQuiet);
+    draw_text(cr, left + width * x.at(tick), kTop + height + 18, tick_text(tick, x.step), 0.5);
+  }
+  font(cr, 12.5);
+  colour(cr, kInk);
+  draw_text(cr, left + width / 2, kHeight - 14, "step", 0.5);
+  const double scale_x = left + width + 18;
+  for (int64_t r = 0; r <= map.most; ++r) {
+    const double cell = std::min(18.0, height / static_cast<double>(map.most + 1)), y = kTop + height - cell * static_cast<double>(r + 1);
+    rank_colour(cr, static_cast<double>(r) / static_cast<double>(std::max<int64_t>(map.most, 1)));
+    cairo_rectangle(cr, scale_x, y, 12, cell + 0.3);
+    cairo_fill(cr);
+    if (r != 0 && r != map.most && cell < 12) continue;
+    font(cr, 10);
+    colour(cr, kQuiet);
+    draw_text(cr, scale_x + 16, y + cell * 0.75, fmt::format("{}", r), 0);
+  }
+  font(cr, 11);
+  colour(cr, kInk);
+  const double cells = std::min(18.0, height / static_cast<double>(map.most + 1)) * static_cast<double>(map.most + 1);
+  draw_text(cr, scale_x, kTop + height - cells - 6, "rank", 0);
+  colour(cr, kQuiet, 0.6);
+  cairo_set_line_width(cr, 0.6);
+  cairo_rectangle(cr, scale_x, kTop + height - cells, 12, cells);
+  cairo_rectangle(cr, left, kTop, width, height);
+  cairo_stroke(cr);
+}
+
 }  // namespace
 
 void plot_curve(const std::string& path, const Curve& curve, const std::string& title, const std::string& y_label) {
-  write_plot(path, [&](cairo_t* cr) { draw(cr, curve, title, y_label); });
+  write_drawing(path, [&](cairo_t* cr) { draw(cr, curve, title, y_label); });
 }
 
 void plot_curves(const std::string& path, const std::vector<NamedCurve>& curves, const std::string& title, const std::string& y_label) {
   if (curves.size() > kMostCurves)
     throw Error(ErrorKind::usage, fmt::format("{}: {} curves for one picture, at most {} fit", path, curves.size(), kMostCurves));
-  write_plot(path, [&](cairo_t* cr) { draw_curves(cr, curves, title, y_label); });
+  write_drawing(path, [&](cairo_t* cr) { draw_curves(cr, curves, title, y_label); });
+}
+
+std::vector<std::string> plot_ranks(const std::string& output_dir, const RankMap& map) {
+  std::vector<std::string> written;
+  for (const char* name : {"training_ranks.png", "training_ranks.svg"}) {
+    write_drawing(output_dir + "/" + name, [&](cairo_t* cr) { draw_ranks(cr, map, "ranks of " + output_dir); });
+    written.push_back(name);
+  }
+  return written;
 }
 
 std::vector<std::string> plot_training(const std::string& output_dir, const std::vector<OrderedJson>& log_history,

@@ -1,6 +1,7 @@
 // Curves of a run as PNG and SVG (Cairo), named as LLaMA-Factory names them. Called at the end of training (plot_loss: true) and by
 // loraine compare.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -32,5 +33,17 @@ void plot_curves(const std::string& path, const std::vector<NamedCurve>& curves,
 // training_<key>.png and .svg in output_dir for each key that has values ("/" becomes "_"). Gives the names of the files written.
 std::vector<std::string> plot_training(const std::string& output_dir, const std::vector<OrderedJson>& log_history,
                                        const std::vector<std::string>& keys = {"loss", "eval_loss", "eval_accuracy"});
+
+// Ranks of modules over the steps of a run (AdaLoRA).
+struct RankMap {
+  std::vector<int64_t> steps;               // at which ranks changed, from 0
+  std::vector<std::vector<int64_t>> ranks;  // [steps][modules]
+  std::vector<std::string> modules;         // paths, "model.layers.0.self_attn.q_proj"
+  int64_t most = 1;                         // the rank that is drawn darkest
+  int64_t last_step = 1;
+};
+// training_ranks.png and .svg in output_dir: a row per module, layer by layer, steps from left to right, the darker the more ranks. Gives
+// the names of the files written.
+std::vector<std::string> plot_ranks(const std::string& output_dir, const RankMap& map);
 
 }  // namespace loraine

@@ -94,5 +94,30 @@ TEST(Plot, OddValues) {
   EXPECT_THROW(plot_curve(folder + "/absent/x.png", {{1}, {1}}, "", ""), Error);
 }
 
+TEST(Plot, RanksOverTime) {
+  const std::string folder = fresh_folder();
+  RankMap map;
+  map.most = 8;
+  map.last_step = 100;
+  for (int layer = 0; layer < 12; ++layer)
+    for (const char* name : {"self_attn.q_proj", "mlp.down_proj"})
+      map.modules.push_back("model.layers." + std::to_string(layer) + "." + name);
+  for (int64_t step : {0, 20, 60}) {
+    map.steps.push_back(step);
+    map.ranks.emplace_back(map.modules.size(), 8 - step / 10);
+  }
+  EXPECT_EQ(plot_ranks(folder, map), (std::vector<std::string>{"training_ranks.png", "training_ranks.svg"}));
+  const std::string svg = read_file(folder + "/training_ranks.svg"), png = read_file(folder + "/training_ranks.png");
+  EXPECT_NE(svg.find("</svg>"), std::string::npos);
+  map.ranks[2][3] = 8;  // one module keeps its ranks
+  plot_ranks(folder, map);
+  EXPECT_NE(read_file(folder + "/training_ranks.png"), png);
+  map.steps.resize(1);  // nothing was cut, of a model of many layers
+  for (int layer = 12; layer < 200; ++layer) map.modules.push_back("model.layers." + std::to_string(layer) + ".mlp.up_proj");
+  map.ranks = {std::vector<int64_t>(map.modules.size(), 8)};
+  plot_ranks(folder, map);
+  EXPECT_NE(read_file(folder + "/training_ranks.svg"), svg);
+}
+
 }  // namespace
 }  // namespace loraine

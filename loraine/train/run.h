@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "loraine/adapters/attach.h"
+#include "loraine/adapters/rank_budget.h"
 #include "loraine/core/error.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/checkpoint.h"
@@ -26,6 +27,7 @@ struct Run {
   LoraConfig lora;
   AdapterSet adapter;
   std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<RankBudget> ranks;  // AdaLoRA only
   std::unique_ptr<Schedule> schedule;
   std::unique_ptr<Arena> activation_memory, scratch;
   Activations activations;
@@ -71,6 +73,7 @@ void evaluate_and_note(Run& run);
 void log(Run& run, OrderedJson values);
 
 // save.cpp: checkpoints and the files at the end
+void write_start(Run& run);  // with pissa_convert: the start, at step 0
 void save_checkpoint(Run& run);
 void resume(Run& run, const std::string& folder);
 void finish(Run& run);

@@ -6,8 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/start.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
+#include "loraine/model/attach.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/model_card.h"
 #include "loraine/train/plot.h"
@@ -16,11 +18,16 @@
 namespace loraine {
 namespace {
 
-std::string checkpoint_card(const std::string& base) {
+// What stands beside an adapter's files in a folder of its own.
+std::string adapter_card(const std::string& base, const std::string& text) {
   return fmt::format(
       "---\nbase_model: {}\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n---\n\n"
-      "A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.\n",
-      base, base);
+      "{}\n",
+      base, text);
+}
+
+void write_card(const Run& run, const std::string& folder, const std::string& text) {
+  write_file(folder + "/README.md", adapter_card(run.config.model_name_or_path, text));
 }
 
 int64_t trainable_parameters(const Run& run) {
@@ -54,16 +61,53 @@ ModelCard card_of(const Run& run) {
   return card;
 }
 
+RankMap rank_map_of(const Run& run) {
+  RankMap map{{}, {}, run.ranks->modules(), run.lora.adalora->init_r, run.state.max_steps};
+  for (const RankBudget::Cut& cut : run.ranks->history()) {
+    map.steps.push_back(cut.step);
+    map.ranks.push_back(cut.ranks);
+  }
+  return map;
+}
+
+// LLaMA-Factory's pissa_backup (over the changed base) and pissa_converted (over the base as it was).
+void write_converted(Run& run) {
+  const std::string& out = run.config.output_dir;
+  LoraConfig plain = run.lora;
+  plain.init_lora_weights = "true";
+  write_peft(run.adapter, plain, out + "/pissa_backup");
+  write_card(run, out + "/pissa_backup", "The adapter over the base without PiSSA's start.");
+  AdapterSet start = attach_adapter(run.model, run.lora, false);
+  read_lora_tensors(start, out + "/pissa_init");
+  LoraConfig doubled = run.lora;
+  const AdapterSet converted = over_whole_base(run.adapter, start, run.model.sites(), doubled);
+  write_peft(converted, doubled, out + "/pissa_converted");
+  write_card(run, out + "/pissa_converted", "The adapter over the base as it was, of twice the rank.");
+}
+
 }  // namespace
+
+void write_start(Run& run) {
+  if (!run.config.pissa_convert) return;
+  LoraConfig plain = run.lora;
+  plain.init_lora_weights = "true";  // these matrices are for the changed base
+  write_peft(run.adapter, plain, run.config.output_dir + "/pissa_init");
+  write_card(run, run.config.output_dir + "/pissa_init", "PiSSA's start: what was taken out of the base.");
+}
 
 void save_checkpoint(Run& run) {
   TrainerState& s = run.state;
   const std::string& out = run.config.output_dir;
   check_moments(run);
   std::string folder = begin_checkpoint(out, s.global_step);
+  if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();  // the ranks that live
   write_trained(run, folder);
+  if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
-  if (run.config.finetuning_type == "lora") write_file(folder + "/README.md", checkpoint_card(run.config.model_name_or_path));
+  if (run.config.finetuning_type == "lora")
+    write_card(
+        run, folder,
+        fmt::format("A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.", run.config.model_name_or_path));
   if (!run.config.save_only_model) {
     write_optimizer_state(folder, run.optimizer->moments());
     run.position.step = s.global_step;
@@ -107,7 +151,10 @@ void finish(Run& run) {
   double seconds = seconds_now() - run.start;
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
   if (c.load_best_model_at_end && s.best_model_checkpoint) read_trained(run, *s.best_model_checkpoint);
+  if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
   write_trained(run, c.output_dir);
+  if (c.pissa_convert) write_converted(run);
+  if (run.ranks) run.ranks->write_ranks(c.output_dir + "/ranks.json");
   write_tokenizer_files(run.input.files, c.output_dir);
   double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);
   if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
@@ -137,6 +184,7 @@ void finish(Run& run) {
                                {"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)},
                                {"peak_memory_bytes", peak_resident_size()}});
   if (c.plot_loss) plot_training(c.output_dir, s.log_history);
+  if (c.plot_loss && run.ranks) plot_ranks(c.output_dir, rank_map_of(run));
   write_model_card(c.output_dir, card_of(run));
 }
 

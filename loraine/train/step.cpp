@@ -8,6 +8,7 @@
 #include "loraine/data/example.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/kernels/elementwise.h"
+#include "loraine/train/evaluate.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/run.h"
 
@@ -50,29 +51,15 @@ void check_moments(Run& run) {
 
 OrderedJson evaluate(Run& run) {
   const std::vector<Example>& examples = run.input.data.eval.examples;
-  double begin = seconds_now(), loss = 0, accuracy = 0;
-  int64_t batches = 0, sequences = 0, n = static_cast<int64_t>(examples.size());
-  run.pass.training = false;
-  for (int64_t first = 0; first < n; first += run.config.per_device_eval_batch_size, ++batches) {
-    Batch batch = batch_of(examples, nullptr, first, run.config.per_device_eval_batch_size);
-    decoder_forward(run.ctx, run.model, batch, run.pass);
-    LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), Tensor(), 0,
-                                           {&run.adapter, false, smoothing(run)}, *run.scratch);
-    int64_t labels = 0;  // counted before the shift, as in training; with label smoothing after it
-    for (int64_t i = first; i < std::min(n, first + run.config.per_device_eval_batch_size); ++i)
-      labels += count_labels(examples[static_cast<size_t>(i)]);
-    if (run.config.label_smoothing_factor > 0) labels = sums.labels;
-    if (labels) loss += sums.loss / static_cast<double>(labels);
-    accuracy += sums.accuracy;
-    sequences += sums.sequences;
-  }
-  run.pass.training = true;
+  const double begin = seconds_now();
+  const EvalSums sums =
+      evaluate_examples(run.ctx, run.model, examples, run.config.per_device_eval_batch_size, run.pass, {}, smoothing(run));
   check_mapped_files();
-  if (!std::isfinite(loss))
+  if (!std::isfinite(sums.loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
-  OrderedJson metrics = {{"eval_loss", loss / static_cast<double>(batches)}};
-  if (run.config.compute_accuracy) metrics["eval_accuracy"] = accuracy / static_cast<double>(sequences);
-  add_speed(metrics, "eval", seconds_now() - begin, n, batches);
+  OrderedJson metrics = {{"eval_loss", sums.loss}};
+  if (run.config.compute_accuracy) metrics["eval_accuracy"] = sums.accuracy;
+  add_speed(metrics, "eval", seconds_now() - begin, static_cast<int64_t>(examples.size()), static_cast<int64_t>(sums.batch_losses.size()));
   return metrics;
 }
 
@@ -111,18 +98,24 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
     Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
     if (smoothed) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
     Tensor d = run.d_hidden.row_range(0, batch.rows());
+    int64_t longest = 0;
+    for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
+    const int64_t padded_length = (longest + 7) / 8 * 8;  // as LLaMA-Factory pads a batch
+    if (c.neftune_noise_alpha)
+      run.pass.embedding_noise =
+          static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(padded_length * run.model.config.hidden_size)));
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
                                            static_cast<float>(1 / divisor), {&run.adapter, true, smoothing(run)}, *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
-    int64_t longest = 0;
-    for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
-    int64_t padded = (longest + 7) / 8 * 8 * static_cast<int64_t>(batch.sequences.size());
+    const int64_t padded = padded_length * static_cast<int64_t>(batch.sequences.size());
     run.padded_tokens += padded;
     run.tokens_since_log += static_cast<double>(batch.rows());
     if (run.counts_tokens()) run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? batch.rows() : padded;
   }
+  run.adapter.finish_gradients(run.ctx);
+  if (run.ranks) loss += run.ranks->add_orthogonality(run.ctx);
   return loss;
 }
 
@@ -146,6 +139,8 @@ void update(Run& run, double loss) {
   for (const Parameter& p : run.optimizer->parameters())
     if (!std::isfinite(sum_of_squares(run.ctx, p.value)))
       not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));
+  if (run.ranks) run.ranks->after_update(s.global_step + 1, Optimizer::clip_scale(norm, c.max_grad_norm));
+  run.adapter.refresh(run.ctx);
   ++s.global_step;
   ++run.own_steps;
   run.loss_total += loss;

@@ -98,6 +98,10 @@ void write_trained(const Run& run, const std::string& folder) {
 }
 
 void read_trained(Run& run, const std::string& folder) {
+  if (run.ranks) {
+    run.ranks->read_state(folder);
+    return run.adapter.refresh(run.ctx);
+  }
   if (run.config.finetuning_type == "lora") return read_lora_tensors(run.adapter, folder);
   const auto source = open_tensor_source(folder);
   for (const Parameter& p : run.adapter.dense->parameters) {

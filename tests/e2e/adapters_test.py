@@ -19,22 +19,6 @@ import tiny_model as tiny
 prefix = "base_model.model.model.layers.0.self_attn.q_proj."
 
 
-def write_tokenizer(model):
-    """Letters, space and colon as a byte-level BPE without merges; a chat template over them."""
-    tokens = ["<pad>", "<s>", "</s>", "Ġ", ":"] + [chr(c) for c in [*range(ord("a"), ord("z") + 1), *range(ord("A"), ord("Z") + 1)]]
-    tokens += list("0123456789")[: tiny.vocab - len(tokens)]
-    special = [dict(id=i, content=tokens[i], special=True, single_word=False, lstrip=False, rstrip=False, normalized=False) for i in range(3)]
-    byte_level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
-    tokenizer = dict(
-        version="1.0", truncation=None, padding=None, added_tokens=special, normalizer=None, pre_tokenizer=byte_level, post_processor=None,
-        decoder=byte_level, model=dict(type="BPE", dropout=None, unk_token=None, continuing_subword_prefix=None, end_of_word_suffix=None,
-                                       fuse_unk=False, byte_fallback=False, vocab={t: i for i, t in enumerate(tokens)}, merges=[]))
-    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (model / "tokenizer_config.json").write_text(json.dumps(dict(
-        tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        chat_template="{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }} {% endfor %}a:")))
-
-
 def floats(values):
     return array.array("f", values).tobytes()
 
@@ -136,7 +120,7 @@ class Adapters(tiny.Case):
         return re.findall(r"Assistant: (.*)", done.stdout)
 
     def test_switching_in_a_chat(self):
-        write_tokenizer(self.model)
+        tiny.write_tokenizer(self.model)
         first, second = self.trained("first"), self.trained("second", lora_rank=2, seed=7, learning_rate="8e-2")
         question = "hello there"
         base, one, two = self.chat(None, question), self.chat(str(first), question), self.chat(str(second), question)
@@ -165,12 +149,12 @@ class Adapters(tiny.Case):
         self.refused(tiny.run("export", *common, "--export_dir", out / "merged"), code, *words)
         self.assertEqual([str(path) for path in out.rglob("*") if path.suffix == ".safetensors" or path.name in ("config.json", "adapter_config.json")], [])
 
-    def changed_config(self, adapter, code, words, **changes):
+    def changed_config(self, adapter, code, words, named="adapter_config.json", **changes):
         path = adapter / "adapter_config.json"
         kept = path.read_text()
         path.write_text(json.dumps(json.loads(kept) | changes))
         with self.subTest(changes):
-            self.everywhere(adapter, code, "adapter_config.json" if code == 3 else "", *words)
+            self.everywhere(adapter, code, named if code == 3 else "", *words)
         path.write_text(kept)
 
     def changed_tensors(self, adapter, words, change):
@@ -190,11 +174,21 @@ class Adapters(tiny.Case):
         self.changed_config(adapter, 3, ["rank", "1000000000000"], rank_pattern={"q_proj": 10**12})
         self.changed_config(adapter, 3, ["rank_pattern", "integer"], rank_pattern={"q_proj": 4.5})
         self.changed_config(adapter, 3, ["peft_type", "LOHA"], peft_type="LOHA")
-        self.changed_config(adapter, 3, ["use_dora"], use_dora=True)
+        self.changed_config(adapter, 3, ["lora_magnitude_vector", "missing"], named="adapter_model.safetensors", use_dora=True)
         self.changed_config(adapter, 3, ["no module 'embeddings'"], modules_to_save=["embeddings"])
         self.changed_config(adapter, 3, ["brand_new"], brand_new=3)
         self.changed_config(adapter, 3, ["bias"], bias="some")
-        self.changed_config(adapter, 3, ["init_lora_weights", "pissa"], init_lora_weights="pissa")
+        self.changed_config(adapter, 3, ["init_lora_weights", "loftq"], init_lora_weights="loftq")
+        self.changed_config(adapter, 3, ["use_dora", "lm_head"], use_dora=True, target_modules=["q_proj", "lm_head"])
+        self.changed_config(adapter, 3, ["PiSSA", "embed_tokens"], init_lora_weights="pissa", target_modules=["q_proj", "embed_tokens"])
+        self.changed_config(adapter, 3, ["layers_pattern"], layers_pattern=["layers"])
+        self.changed_config(adapter, 3, ["layers_to_transform"], target_modules=".*q_proj", layers_to_transform=[0])
+        ada = dict(peft_type="ADALORA", total_step=10, init_r=4, target_r=2)
+        self.changed_config(adapter, 3, ["total_step"], **ada | dict(total_step=None))
+        self.changed_config(adapter, 3, ["target_r"], **ada | dict(target_r=5))
+        self.changed_config(adapter, 3, ["beta1"], **ada, beta1=1)
+        self.changed_config(adapter, 3, ["rank_pattern"], **ada, rank_pattern={"model.layers.0.self_attn.q_proj.lora_E": [True]})
+        self.changed_config(adapter, 3, ["has no tensors"], named="adapter_model.safetensors", **ada)
         for value in ("4", 4.5, 1e300, 0, -1, 65537, [4], True):
             self.changed_config(adapter, 3, [" r is"], r=value)
         self.changed_config(adapter, 3, ["lora_alpha"], lora_alpha="8")
@@ -283,7 +277,7 @@ class Adapters(tiny.Case):
         self.refused(self.train(self.work / "strict", other, strict="true", **settings), 2, str(self.model), str(other))
         self.refused(self.train(self.work / "strict", other, strict="true", create_new_adapter="true", **settings), 2, str(self.model), str(other))
         self.assertFalse((self.work / "strict" / "adapter_model.safetensors").exists())
-        write_tokenizer(other)
+        tiny.write_tokenizer(other)
         chat = ["chat", "--model_name_or_path", other, "--adapter_name_or_path", adapter]
         self.assertIn(str(self.model), self.good(tiny.run(*chat)))
         self.refused(tiny.run(*chat, "--strict", "true"), 2, str(self.model))
@@ -426,6 +420,10 @@ class Memory(unittest.TestCase):
             ("long", dict(per_device_train_batch_size=2, val_size="0.3", eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=6)),
             ("short", dict(per_device_train_batch_size=4, gradient_accumulation_steps=2)),
             ("short", dict(per_device_train_batch_size=24, max_steps=1)),
+            ("long", dict(per_device_train_batch_size=4, use_dora="true")),
+            ("long", dict(per_device_train_batch_size=4, use_dora="true", lora_dropout="0.1", gradient_checkpointing="true")),
+            ("long", dict(per_device_train_batch_size=4, use_adalora="true", tinit=0, tfinal=0)),
+            ("long", dict(per_device_train_batch_size=4, pissa_init="true")),
         ]):
             with self.subTest(data=data, **changes):
                 settings = dict(gradient_accumulation_steps=1, max_steps=2, save_steps=1) | changes

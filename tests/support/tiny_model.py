@@ -86,6 +86,22 @@ def write_model(folder, seed=1, **sizes):
     return folder
 
 
+def write_tokenizer(model):
+    """Letters, space and colon as a byte-level BPE without merges; a chat template over them."""
+    tokens = ["<pad>", "<s>", "</s>", "Ġ", ":"] + [chr(c) for c in [*range(ord("a"), ord("z") + 1), *range(ord("A"), ord("Z") + 1)]]
+    tokens += list("0123456789")[: vocab - len(tokens)]
+    special = [dict(id=i, content=tokens[i], special=True, single_word=False, lstrip=False, rstrip=False, normalized=False) for i in range(3)]
+    byte_level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
+    tokenizer = dict(
+        version="1.0", truncation=None, padding=None, added_tokens=special, normalizer=None, pre_tokenizer=byte_level, post_processor=None,
+        decoder=byte_level, model=dict(type="BPE", dropout=None, unk_token=None, continuing_subword_prefix=None, end_of_word_suffix=None,
+                                       fuse_unk=False, byte_fallback=False, vocab={t: i for i, t in enumerate(tokens)}, merges=[]))
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (model / "tokenizer_config.json").write_text(json.dumps(dict(
+        tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        chat_template="{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }} {% endfor %}a:")))
+
+
 def write_rows(folder, count=24, seed=3):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)

@@ -1,11 +1,16 @@
-"""The recorded runs of PEFT that train dense tensors (variants/<method>): losses, gradient norms, the final file, logits and merged logits.
-Called by golden.py. A case: init/ (not with full), final/, train.json, out.safetensors; its base is ../llama/model beside `variants`."""
+"""The recorded runs of LoRA's kin and of tensors that are trained whole (variants/<method>): each from its recorded start, losses, gradient norms,
+the final file, logits and merged logits. Called by golden.py. A case: init/ (not with full), final/, train.json, out.safetensors; its base is
+../llama/model beside the folder `variants`."""
 import json
 
 from golden import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
 
-# What differs from the common settings, per method.
-methods = {"modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4")}
+# What differs from the common settings, per method; a folder that is not named here is not run.
+methods = {
+    "rslora": {}, "gaussian": {}, "patterns": {}, "layers": {}, "regex": {},
+    "loraplus": dict(learning_rate="2e-4", loraplus_lr_ratio=16), "dora": {}, "pissa": {}, "olora": {}, "adalora": dict(learning_rate="5e-3"),
+    "modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4"),
+}
 
 
 def cases(top):
@@ -20,7 +25,7 @@ def logits(work, batches, *where):
     return read_tensors(work / "logits.safetensors")["logits"]
 
 
-def train(case, work, model, batches, record):
+def train(case, work, model, batches, record, settings):
     data = work / "data"
     data.mkdir()
     with open(data / "rows.jsonl", "w") as file:
@@ -29,14 +34,14 @@ def train(case, work, model, batches, record):
             for i, l, m in zip(ids, labels, masks):
                 file.write(json.dumps({"input_ids": i[: sum(m)], "labels": l[: sum(m)]}) + "\n")
     (data / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.jsonl", "formatting": "tokenized"}}))
-    settings = dict(
-        stage="sft", do_train="true", finetuning_type="lora", model_name_or_path=model, dataset="rows", dataset_dir=data,
-        output_dir=work / "out", per_device_train_batch_size=len(ids), gradient_accumulation_steps=1, max_steps=len(record), learning_rate="2e-3",
-        weight_decay="0.01", lr_scheduler_type="cosine", warmup_steps=4, logging_steps=1, disable_shuffling="true",
-    ) | methods[case.name]
+    common = dict(
+        stage="sft", do_train="true", finetuning_type="lora", model_name_or_path=model, dataset="rows",
+        dataset_dir=data, output_dir=work / "out", per_device_train_batch_size=len(ids), gradient_accumulation_steps=1, max_steps=len(record),
+        learning_rate="2e-3", weight_decay="0.01", lr_scheduler_type="cosine", warmup_steps=4, logging_steps=1, disable_shuffling="true", lora_dropout=0,
+    )
     if (case / "init").is_dir():
-        settings["adapter_name_or_path"] = case / "init"
-    loraine("train", *[word for key, value in settings.items() for word in (f"--{key}", value)])
+        common["adapter_name_or_path"] = case / "init"
+    loraine("train", *[word for key, value in (common | settings).items() for word in (f"--{key}", value)])
     return json.loads((work / "out/trainer_state.json").read_text())["log_history"]
 
 
@@ -45,24 +50,33 @@ def run_case(case, work):
     model, batches = case.parent.parent / "llama/model", read_tensors(case / "out.safetensors")
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
-    mask = batches["attention_mask0"]
     whole = not (case / "init").is_dir()
     where = ["--model_name_or_path", case / "final"] if whole else ["--model_name_or_path", model, "--adapter_name_or_path", case / "final"]
+    mask = batches["attention_mask0"]
+
     if "logits" in batches:
         yield "logits", logits_apart(logits(work, batches, *where), batches["logits"], mask)
     if "merged_logits" in batches:
         loraine("export", *where, "--export_dir", work / "merged")
         yield "logits", logits_apart(logits(work, batches, "--model_name_or_path", work / "merged"), batches["merged_logits"], mask)
 
-    log = [line for line in train(case, work, model, batches, record) if "loss" in line]
+    log = train(case, work, model, batches, record, methods[case.name])
+    log = [line for line in log if "loss" in line]
     if len(log) != len(record):
         raise RuntimeError(f"{len(log)} losses logged, {len(record)} recorded")
     for line, entry in zip(log, record):
         yield "run losses", abs(line["loss"] - entry["loss"]) / entry["loss"]
-        yield "gradient norms", abs(line["grad_norm"] - entry["grad_norm"]) / entry["grad_norm"]
+        if "grad_norm" in entry:
+            yield "gradient norms", abs(line["grad_norm"] - entry["grad_norm"]) / entry["grad_norm"]
     name = "model.safetensors" if whole else "adapter_model.safetensors"
     final, recorded = read_tensors(work / "out" / name), read_tensors(case / "final" / name)
     if final.keys() != recorded.keys():
         raise RuntimeError(f"tensors {sorted(final.keys() ^ recorded.keys())[:3]} are in one of the two final files only")
-    for tensor in recorded:
-        yield "final adapter", apart(final[tensor], recorded[tensor], False)
+    for name, tensor in recorded.items():
+        yield "final adapter", apart(final[name], tensor, False)
+    if (work / "out/ranks.json").exists():
+        ranks = json.loads((work / "out/ranks.json").read_text())
+        totals = {step: sum(module[i] for module in ranks["ranks"].values()) for i, step in enumerate(ranks["steps"])}
+        totals.pop(0)
+        recorded = {entry["step"]: entry["total_rank"] for entry in json.loads((case / "train.json").read_text())["ranks"]}
+        yield "ranks", sum(total != recorded[step] for step, total in totals.items())

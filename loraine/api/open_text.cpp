@@ -1,5 +1,5 @@
 // Opening a model's text files.
-#include "loraine/cli/open_text.h"
+#include "loraine/api/open_text.h"
 
 namespace loraine {
 
@@ -12,6 +12,11 @@ ModelText open_text(const ModelFiles& files) {
     text.chat_template = std::make_unique<ChatTemplate>(*files.chat_template, special, files.path + " (chat template)");
   }
   return text;
+}
+
+SpecialTokens special_tokens_of(const ModelFiles& files, const Tokenizer& tokenizer) {
+  return read_special_tokens(
+      files.tokenizer_config ? nlohmann::ordered_json::parse(files.tokenizer_config->dump()) : nlohmann::ordered_json::object(), tokenizer);
 }
 
 }  // namespace loraine

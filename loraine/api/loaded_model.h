@@ -1,0 +1,46 @@
+// A model opened to be asked: weights, text files, template, adapters by name. Used by ChatModel, chat and eval.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loraine/adapters/attach.h"
+#include "loraine/api/open_text.h"
+#include "loraine/core/error.h"
+#include "loraine/data/encode.h"
+#include "loraine/generate/engine.h"
+#include "loraine/model/model.h"
+#include "loraine/train/config.h"
+
+namespace loraine {
+
+struct LoadedModel {
+  TrainConfig config;
+  ModelFiles files;
+  ModelText text;
+  Model model;
+  std::map<std::string, AdapterSet> adapters;
+  std::vector<std::string> adapter_names;  // in the order given
+  const AdapterSet* adapter = nullptr;     // the one that is on; nullptr: the base
+  std::optional<Template> named;           // template: NAME; else the model's own chat template
+  SpecialTokens special;
+  std::vector<int32_t> stop_ids;  // what ends an answer
+  std::vector<std::pair<ErrorKind, std::string>> warnings;
+
+  const AdapterSet* find(const std::string& name) const;                                // "base": nullptr; usage with the names there are
+  AdapterSet& add_adapter(const std::string& name, const std::string& path);            // usage when the name is taken
+  void remove_adapter(const std::string& name);                                         // the base is on when it was the one that is on
+  int64_t widest_adapter() const;                                                       // columns of its A at one site, for the engine
+  std::vector<int32_t> prompt_ids(const Conversation& conversation) const;              // of a conversation that ends with a question
+  Example answered(const Conversation& conversation, const std::string& answer) const;  // the answer is labelled, the prompt is not
+};
+
+// Reads config.model_name_or_path, template, adapter_name_or_path. A comma list of plain paths is on together, as if merged in turn (name
+// `all`, each can also be chosen alone); of name=path,other=path the first is on. With strict a warning is an error.
+// needs_text: a tokenizer and a template (named, or the model's own) must be there.
+std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool needs_text = true);
+
+GenerateOptions generate_options(const LoadedModel& loaded);  // from the settings
+
+}  // namespace loraine

@@ -1,0 +1,69 @@
+// loraine eval: loss, likeness of answers, examinations, perplexity, questions of one's own; adapters against their base.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "loraine/cli/arguments.h"
+#include "loraine/cli/commands.h"
+#include "loraine/cli/progress.h"
+#include "loraine/eval/evaluate.h"
+
+namespace loraine {
+namespace {
+
+bool needs_text(const TrainConfig&, const EvalConfig& eval) {
+  return eval.task || eval.choice_file || eval.match_file || eval.predict_with_generate || eval.do_predict;
+}
+
+bool is_true(const std::vector<Setting>& settings, const std::string& key) {
+  bool value = false;
+  const Option option{key, "", &value, ""};
+  for (const Setting& setting : settings)
+    if (setting.key == key) set_option(option, setting);
+  return value;
+}
+
+}  // namespace
+
+bool only_evaluates(const std::vector<std::string>& args) {
+  if (std::ranges::any_of(args, [](const std::string& word) { return word == "--help" || word == "-h"; })) return false;
+  const std::vector<Setting> settings = read_arguments(args);
+  const bool has_data =
+      std::ranges::any_of(settings, [](const Setting& setting) { return setting.key == "dataset" && setting.text != "null"; });
+  if (is_true(settings, "do_train")) return false;
+  return is_true(settings, "do_predict") || (is_true(settings, "do_eval") && !has_data);
+}
+
+int run_eval(const std::vector<std::string>& args) {
+  TrainConfig config;
+  EvalConfig eval;
+  const std::vector<Option> own = options_of(eval);
+  if (!read_config(args, "eval", config, own)) return 0;
+  check_eval_config(config, eval);
+  const std::unique_ptr<LoadedModel> loaded = load_for_answers(config, needs_text(config, eval));
+  for (const auto& [kind, text] : loaded->warnings) print_stderr("warning: " + text + "\n");
+  if (eval.ppl_file && !loaded->text.tokenizer)
+    throw Error(ErrorKind::bad_data, config.model_name_or_path + ": has no tokenizer.json, and ppl_file needs one");
+  const EvalInput input = read_eval_input(*loaded, eval);
+  std::optional<Progress> bar;
+  std::string shown;
+  const auto results =
+      evaluate_models(*loaded, eval, input, [&](const std::string& model, const std::string& what, int64_t done, int64_t total) {
+        const std::string title = model + ", " + what;
+        if (title != shown) {
+          if (bar) bar->finish();
+          bar.emplace(shown = title);
+        }
+        bar->update({done, total, {}, {}, {}, {}});
+      });
+  if (bar) bar->finish();
+  write_eval_results(*loaded, eval, results);
+  std::fputs(table_text("evaluation", comparison_rows(results)).c_str(), stdout);
+  std::fflush(stdout);
+  print_stderr("wrote " + config.output_dir + "/eval_results.json\n");
+  return 0;
+}
+
+}  // namespace loraine

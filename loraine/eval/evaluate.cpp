@@ -1,0 +1,178 @@
+// Inputs, models one after the other, files.
+#include "loraine/eval/evaluate.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "loraine/adapters/attach.h"
+#include "loraine/io/durable_file.h"
+#include "loraine/io/mapped_file.h"
+#include "loraine/train/data_options.h"
+#include "loraine/train/evaluate.h"
+#include "loraine/train/python_number.h"
+
+namespace loraine {
+namespace {
+
+bool generates(const EvalConfig& eval) { return eval.predict_with_generate || eval.do_predict; }
+bool given(const std::optional<std::string>& text) { return text && !text->empty(); }
+
+int64_t window_of(const LoadedModel& loaded, const EvalConfig& eval) {
+  return eval.ppl_window.value_or(std::min<int64_t>(loaded.config.cutoff_len, loaded.model.config.max_position_embeddings));
+}
+
+void measure_loss(const Subject& subject, const std::vector<Example>& examples, EvalResult& result) {
+  const TrainConfig& c = subject.loaded.config;
+  Forward forward(subject, rows_of_largest_batch(examples, c.per_device_eval_batch_size));
+  const auto total = static_cast<int64_t>(examples.size());
+  const EvalSums sums = evaluate_examples(forward.ctx, subject.loaded.model, examples, c.per_device_eval_batch_size, forward.pass(),
+                                          [&](int64_t done) { subject.progress("loss", done, total); });
+  Figure loss{.name = "eval_loss"}, accuracy{.name = "eval_accuracy"}, perplexity{.name = "eval_perplexity", .exponential = true};
+  int64_t tokens = 0;
+  for (double batch : sums.batch_losses) loss.add(batch);
+  for (const SequenceLoss& one : sums.examples) {
+    accuracy.add(one.labels ? static_cast<double>(one.right) / static_cast<double>(one.labels) : 0.0);
+    perplexity.add(one.loss, static_cast<double>(one.labels));
+    tokens += one.labels;
+  }
+  add_figure(result, std::move(loss));
+  result.metrics["eval_loss"] = sums.loss;
+  if (c.compute_accuracy) add_figure(result, std::move(accuracy));
+  add_figure(result, std::move(perplexity));
+  result.metrics["eval_samples"] = total;
+  result.metrics["eval_tokens"] = tokens;
+}
+
+EvalResult evaluate_one(const Subject& subject, const std::string& name, const EvalConfig& eval, const EvalInput& input) {
+  EvalResult result;
+  result.name = name;
+  if (!input.examples.empty()) measure_loss(subject, input.examples, result);
+  const int64_t batch = subject.loaded.config.per_device_eval_batch_size, window = window_of(subject.loaded, eval);
+  if (!input.prompts.empty()) predict(subject, input.prompts, result);
+  if (!input.texts.empty())
+    measure_perplexity(subject, input.texts, window, eval.ppl_stride.value_or(std::max<int64_t>(window / 2, 1)), batch, result);
+  if (input.exam)
+    take_exam(subject, *input.exam, {eval.n_shot, eval.batch_size, eval.lang, static_cast<uint64_t>(subject.loaded.config.seed)}, result);
+  if (!input.choices.empty()) answer_choices(subject, input.choices, batch, result);
+  if (!input.matches.empty()) answer_matches(subject, input.matches, result);
+  check_mapped_files();
+  for (const Figure& figure : result.figures)
+    if (!std::isfinite(value_of(figure)))
+      throw Error(ErrorKind::numeric, fmt::format("{} of {} is not a finite number", figure.name, name),
+                  "look for NaN and infinity in the base and the adapters");
+  return result;
+}
+
+}  // namespace
+
+std::vector<Option> options_of(EvalConfig& c) {
+  const Limits at_least_one{.lowest = 1};
+  return {
+      {"predict_with_generate", "evaluation", &c.predict_with_generate,
+       "answer the data set's questions and score the answers: BLEU-4, ROUGE"},
+      {"do_predict", "evaluation", &c.do_predict, "the same"},
+      {"task", "evaluation", &c.task, "examination: mmlu_test, ceval_validation, cmmlu_test, …"},
+      {"task_dir", "evaluation", &c.task_dir, "folder with mmlu/, ceval/ or cmmlu/: mapping.json and the published CSV files"},
+      {"lang", "evaluation", &c.lang, "language of the examination's prompts", {.choices = {"en", "zh"}}},
+      {"n_shot", "evaluation", &c.n_shot, "examples before each question of an examination", {.lowest = 0}},
+      {"batch_size", "evaluation", &c.batch_size, "questions of an examination in one batch", at_least_one},
+      {"save_dir", "evaluation", &c.save_dir, "folder for an examination's results.json and results.log; null: output_dir"},
+      {"ppl_file", "evaluation", &c.ppl_file, "text, or JSONL with `text`, whose perplexity is measured"},
+      {"ppl_window", "evaluation", &c.ppl_window, "tokens seen at once; null: cutoff_len, at most the model's positions", {.lowest = 2}},
+      {"ppl_stride", "evaluation", &c.ppl_stride, "tokens by which the window moves; null: half a window", at_least_one},
+      {"choice_file", "evaluation", &c.choice_file, "JSONL of multiple choice: question, choices, answer"},
+      {"match_file", "evaluation", &c.match_file, "JSONL of questions with exact answers: question, answer"},
+      {"compare", "evaluation", &c.compare, "base, each adapter, and the merged model side by side"},
+  };
+}
+
+void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
+  const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
+  if (c.model_name_or_path.empty())
+    refuse("model_name_or_path is not given", "give the folder of the base model: --model_name_or_path DIR");
+  const bool set = !split_list(c.eval_dataset).empty();
+  if (!set && generates(eval))
+    refuse("predict_with_generate needs questions, and eval_dataset is not given", "name a set: --eval_dataset NAME");
+  if (!set && !given(eval.task) && !given(eval.ppl_file) && !given(eval.choice_file) && !given(eval.match_file))
+    refuse("there is nothing to evaluate", "give eval_dataset, task, ppl_file, choice_file or match_file");
+  if (eval.compare && split_list(c.adapter_name_or_path).empty())
+    refuse("compare sets adapters against their base, and adapter_name_or_path is not given", "give them: --adapter_name_or_path DIR");
+  if (c.output_dir.empty()) refuse("output_dir is empty", "name a folder for the results");
+  if (eval.ppl_window && eval.ppl_stride && *eval.ppl_stride >= *eval.ppl_window)
+    refuse(fmt::format("ppl_stride is {} and ppl_window {}: the first token of a window would have nothing before it", *eval.ppl_stride,
+                       *eval.ppl_window),
+           "make the stride smaller than the window");
+}
+
+EvalInput read_eval_input(LoadedModel& loaded, const EvalConfig& eval) {
+  EvalInput input;
+  const TrainConfig& c = loaded.config;
+  DataOptions options = data_options(c);
+  options.datasets.clear();
+  options.val_size = 0;
+  options.vocab_size = loaded.model.config.vocab_size;
+  if (!options.template_name && !loaded.text.chat_template) options.template_name = "empty";
+  if (!options.eval_datasets.empty()) {
+    DataOptions data = options;
+    input.examples = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special).eval.examples;
+    if (input.examples.empty()) throw Error(ErrorKind::bad_data, "eval_dataset: none of its rows can be used");
+    if (generates(eval))
+      input.prompts = open_prompts(options, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special);
+  }
+  if (given(eval.task)) input.exam = read_exam(*eval.task, eval.task_dir);
+  if (given(eval.ppl_file)) {
+    const int64_t window = window_of(loaded, eval);
+    if (eval.ppl_stride && *eval.ppl_stride >= window)
+      throw Error(ErrorKind::usage, fmt::format("ppl_stride is {}, the window has {} tokens", *eval.ppl_stride, window),
+                  "make the stride smaller than the window");
+    input.texts = read_texts(*eval.ppl_file, *loaded.text.tokenizer);
+  }
+  if (given(eval.choice_file)) input.choices = read_choice_questions(*eval.choice_file);
+  if (given(eval.match_file)) input.matches = read_match_questions(*eval.match_file);
+  return input;
+}
+
+std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& eval, const EvalInput& input, const EvalProgress& progress) {
+  std::vector<EvalResult> results;
+  const auto run = [&](const std::string& name, const AdapterSet* adapter) {
+    Subject subject{loaded, adapter};
+    if (progress) subject.progress = [&](const std::string& what, int64_t done, int64_t total) { progress(name, what, done, total); };
+    results.push_back(evaluate_one(subject, name, eval, input));
+  };
+  if (!eval.compare) {
+    run(loaded.adapter ? loaded.adapter->name : "base", loaded.adapter);
+    return results;
+  }
+  run("base", nullptr);
+  for (const std::string& name : loaded.adapter_names) run(name, loaded.find(name));
+  std::vector<Weight*> sites;
+  for (BlockWeights& block : loaded.model.blocks)
+    for (Weight& weight : block.sites) sites.push_back(&weight);
+  for (const std::string& name : loaded.adapter_names) merge_into_weights(sites, *loaded.find(name));
+  run("merged", nullptr);
+  return results;
+}
+
+void write_eval_results(const LoadedModel& loaded, const EvalConfig& eval, const std::vector<EvalResult>& results) {
+  const std::string& folder = loaded.config.output_dir;
+  make_folders(folder);
+  const auto write_files = [&](const EvalResult& result, const std::string& prefix) {
+    for (const auto& [name, content] : result.files) {
+      const bool exam = name.starts_with("results.") && given(eval.save_dir);
+      if (exam) make_folders(*eval.save_dir);
+      write_file((exam ? *eval.save_dir : folder) + "/" + prefix + name, content);
+    }
+  };
+  OrderedJson metrics = results.back().metrics;
+  metrics["intervals"] = intervals_json(results.back());
+  if (results.size() > 1) {
+    for (const EvalResult& result : results) write_files(result, result.name + ".");
+    write_file(folder + "/eval_comparison.md", markdown_table(comparison_rows(results)));
+    write_file(folder + "/eval_comparison.json", python_json(comparison_json(results), 2, false) + "\n");
+  }
+  write_files(results.back(), "");
+  write_file(folder + "/eval_results.json", python_json(metrics, 4, false) + "\n");
+}
+
+}  // namespace loraine

@@ -1,0 +1,94 @@
+// jieba's rules for what lies around Chinese words.
+#include "loraine/eval/words.h"
+
+#include <algorithm>
+#include <array>
+
+#include "loraine/text/unicode.h"
+
+namespace loraine {
+namespace {
+
+bool is_han(char32_t c) { return c >= 0x4E00 && c <= 0x9FD5; }
+bool is_alphanumeric(char32_t c) { return (c >= U'0' && c <= U'9') || (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z'); }
+bool is_digit(char32_t c) { return c >= U'0' && c <= U'9'; }
+// What jieba takes together as a block before it looks for words in it.
+bool in_block(char32_t c) {
+  return is_han(c) || is_alphanumeric(c) || std::u32string_view(U"+#&._%-").find(c) != std::u32string_view::npos;
+}
+
+// The entries of jieba's dictionary without a Chinese character.
+constexpr std::array<std::u32string_view, 5> kLatinEntries = {U"AT&T", U"c#", U"C#", U"c++", U"C++"};
+
+size_t latin_entry_at(std::u32string_view text, size_t at) {
+  for (std::u32string_view entry : kLatinEntries)
+    if (text.substr(at, entry.size()) == entry) return entry.size();
+  return 0;
+}
+
+// End of [a-zA-Z0-9]+(?:\.\d+)?%? from `at`.
+size_t word_end(std::u32string_view text, size_t at) {
+  while (at < text.size() && is_alphanumeric(text[at])) ++at;
+  if (at + 1 < text.size() && text[at] == U'.' && is_digit(text[at + 1])) {
+    ++at;
+    while (at < text.size() && is_digit(text[at])) ++at;
+  }
+  if (at < text.size() && text[at] == U'%') ++at;
+  return at;
+}
+
+void cut_latin(std::u32string_view text, std::vector<std::u32string>& words) {
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    if (is_alphanumeric(text[at])) end = word_end(text, at);
+    else
+      while (end < text.size() && !is_alphanumeric(text[end])) ++end;
+    words.emplace_back(text.substr(at, end - at));
+    at = end;
+  }
+}
+
+void cut_block(std::u32string_view block, std::vector<std::u32string>& words) {
+  size_t from = 0, at = 0;
+  const auto flush = [&] { cut_latin(block.substr(from, at - from), words); };
+  while (at < block.size()) {
+    const size_t entry = is_han(block[at]) ? 1 : latin_entry_at(block, at);
+    if (entry == 0) {
+      ++at;
+      continue;
+    }
+    flush();
+    words.emplace_back(block.substr(at, entry));
+    from = at += entry;
+  }
+  flush();
+}
+
+}  // namespace
+
+bool is_blank(char32_t c) { return tokens::is_space(c) || (c >= 0x1C && c <= 0x1F); }
+
+std::u32string to_characters(std::string_view text) {
+  const std::string repaired = tokens::repair_utf8(text);
+  std::u32string characters;
+  for (size_t at = 0; at < repaired.size();) characters.push_back(tokens::next_char(repaired, at));
+  return characters;
+}
+
+std::vector<std::u32string> cut_words(std::u32string_view text) {
+  std::vector<std::u32string> words;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && in_block(text[end])) ++end;
+    if (end > at) {
+      cut_block(text.substr(at, end - at), words);
+    } else {
+      end = text.substr(at, 2) == U"\r\n" ? at + 2 : at + 1;
+      words.emplace_back(text.substr(at, end - at));
+    }
+    at = end;
+  }
+  return words;
+}
+
+}  // namespace loraine

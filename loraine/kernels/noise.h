@@ -1,0 +1,10 @@
+// NEFTune's noise (Jain et al. 2023). Adding a constant, it needs no backward.
+#pragma once
+#include "loraine/core/context.h"
+
+namespace loraine {
+
+// y [T, C] F32 += U(−size, size), a function of (ctx.seed, ctx.step, site, row, column) alone. Rows may be strided.
+void add_noise(Context& ctx, const Tensor& y, float size, uint64_t site);
+
+}  // namespace loraine

@@ -1,0 +1,28 @@
+// Settings to what data/ takes.
+#include "loraine/train/data_options.h"
+
+namespace loraine {
+
+DataOptions data_options(const TrainConfig& c) {
+  DataOptions d;
+  d.datasets = split_list(c.dataset);
+  d.eval_datasets = split_list(c.eval_dataset);
+  d.dataset_dir = c.dataset_dir;
+  d.template_name = c.template_name;
+  d.cutoff_len = c.cutoff_len;
+  d.max_samples = c.max_samples;
+  d.val_size = c.val_size;
+  d.train_on_prompt = c.train_on_prompt;
+  d.mask_history = c.mask_history;
+  d.default_system = c.default_system;
+  d.enable_thinking = c.enable_thinking;
+  d.split_special_tokens = c.split_special_tokens;
+  d.pretraining = c.stage == "pt";
+  d.packing = c.packing;
+  d.preprocessing_batch_size = c.preprocessing_batch_size;
+  d.seed = static_cast<uint64_t>(c.seed);
+  d.skip_bad_rows = c.skip_bad_rows > 0;
+  return d;
+}
+
+}  // namespace loraine

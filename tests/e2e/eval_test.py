@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""loraine eval on a tiny model: the loss of training's own evaluation, the other figures, comparison, repetition. Run by ctest (label e2e)."""
+import json
+import math
+import pathlib
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import tiny_model as tiny
+
+
+class Eval(tiny.Case):
+    def setUp(self):
+        super().setUp()
+        tiny.write_tokenizer(self.model)
+        info = json.loads((self.data / "dataset_info.json").read_text())
+        info["held"] = {"file_name": "held.jsonl", "formatting": "tokenized"}
+        info["talk"] = {"file_name": "talk.json"}
+        (self.data / "dataset_info.json").write_text(json.dumps(info))
+        (self.data / "held.jsonl").write_text("".join((self.data / "rows.jsonl").read_text().splitlines(True)[:7]))
+        (self.data / "talk.json").write_text(json.dumps([{"instruction": f"say {w}", "input": "", "output": f"{w} {w}"} for w in ("one", "two", "tree", "red", "fog")]))
+
+    def evaluate(self, out, **changes):
+        words = [word for key, value in changes.items() for word in (f"--{key}", value)]
+        return tiny.run("eval", "--model_name_or_path", self.model, "--dataset_dir", self.data, "--output_dir", out, *words)
+
+    def results(self, out):
+        return json.loads((out / "eval_results.json").read_text())
+
+    def test_loss_is_that_of_the_evaluation_in_training(self):
+        self.good(tiny.run(*self.arguments(eval_dataset="held", do_eval="true", per_device_eval_batch_size=3, compute_accuracy="true")))
+        trained = json.loads((self.out / "eval_results.json").read_text())
+        self.good(self.evaluate(self.work / "e", adapter_name_or_path=self.out, eval_dataset="held", per_device_eval_batch_size=3, compute_accuracy="true"))
+        found = self.results(self.work / "e")
+        self.assertAlmostEqual(found["eval_loss"], trained["eval_loss"], delta=1e-6 * trained["eval_loss"])
+        self.assertEqual(found["eval_accuracy"], trained["eval_accuracy"])
+        low, high = found["intervals"]["eval_loss"]
+        self.assertTrue(low < found["eval_loss"] < high)
+
+    def test_two_runs_write_the_same_bytes(self):
+        (self.work / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 12)
+        (self.work / "choice.jsonl").write_text('{"question": "pick", "choices": ["one", "two", "six"], "answer": "B"}\n{"question": "take", "choices": ["a b", "c"], "answer": 0}\n')
+        (self.work / "match.jsonl").write_text('{"question": "say red", "answer": ["red", "Red"]}\n')
+        files = []
+        for name in ("one", "two"):
+            self.good(self.evaluate(self.work / name, eval_dataset="talk", predict_with_generate="true", max_new_tokens=6, ppl_file=self.work / "text.txt", ppl_window=32,
+                                    choice_file=self.work / "choice.jsonl", match_file=self.work / "match.jsonl"))
+            files.append({p.name: p.read_bytes() for p in sorted((self.work / name).iterdir())})
+        self.assertEqual(files[0], files[1])
+        self.assertEqual(set(files[0]), {"eval_results.json", "generated_predictions.jsonl", "match_predictions.jsonl"})
+        found = self.results(self.work / "one")
+        for key in ("eval_loss", "eval_perplexity", "predict_bleu-4", "predict_rouge-1", "predict_rouge-2", "predict_rouge-l", "ppl_perplexity", "choice_accuracy",
+                    "choice_accuracy_norm", "exact_match", "exact_match_loose"):
+            self.assertIn(key, found)
+        self.assertAlmostEqual(found["ppl_perplexity"], math.exp(found["ppl_loss"]), delta=1e-9 * found["ppl_perplexity"])
+        self.assertEqual(found["ppl_tokens"], 12 * 44 - 1)  # letters and blanks are tokens, the first is not predicted
+        rows = [json.loads(line) for line in files[0]["generated_predictions.jsonl"].decode().splitlines()]
+        self.assertEqual([row["label"] for row in rows], [f"{w} {w}" for w in ("one", "two", "tree", "red", "fog")])
+        self.assertTrue(all(set(row) == {"prompt", "predict", "label"} for row in rows))
+
+    def test_one_window_over_a_short_text_has_the_loss_of_its_tokens(self):
+        """A text that fits one window: its loss is that of a data set with the same ids, whose mean counts the first label too."""
+        text = "abc def ghi"
+        (self.work / "t.txt").write_text(text)
+        self.good(self.evaluate(self.work / "a", ppl_file=self.work / "t.txt"))
+        ids = [json.loads((self.model / "tokenizer.json").read_text())["model"]["vocab"][c.replace(" ", "Ġ")] for c in text]
+        (self.data / "held.jsonl").write_text(json.dumps({"input_ids": ids, "labels": ids}) + "\n")
+        self.good(self.evaluate(self.work / "b", eval_dataset="held"))
+        predicted = (len(ids) - 1) / len(ids)
+        self.assertAlmostEqual(self.results(self.work / "a")["ppl_loss"] * predicted, self.results(self.work / "b")["eval_loss"], delta=1e-9)
+
+    def test_comparison_of_base_adapter_and_merged(self):
+        self.good(tiny.run(*self.arguments(max_steps=30)))
+        self.good(self.evaluate(self.work / "c", adapter_name_or_path=f"tuned={self.out}", eval_dataset="held", compare="true", per_device_eval_batch_size=2))
+        table = json.loads((self.work / "c/eval_comparison.json").read_text())
+        models = {one["name"]: one for one in table["models"]}
+        self.assertEqual(list(models), ["base", "tuned", "merged"])
+        base, tuned, merged = (models[name]["metrics"]["eval_loss"] for name in ("base", "tuned", "merged"))
+        self.assertLess(tuned, base)
+        self.assertAlmostEqual(tuned, merged, delta=1e-5 * base)
+        gain = models["tuned"]["difference_to_base"]["eval_loss"]
+        self.assertAlmostEqual(gain["difference"], tuned - base, delta=1e-12)
+        self.assertTrue(gain["interval"][0] <= gain["difference"] <= gain["interval"][1])
+        self.good(self.evaluate(self.work / "d", eval_dataset="held", per_device_eval_batch_size=2))
+        self.assertEqual(self.results(self.work / "d")["eval_loss"], base)
+        self.assertEqual((self.work / "c/eval_comparison.md").read_text().count("| tuned |"), 2)
+
+    def test_prediction_of_llama_factory(self):
+        """Its predict.yaml, run as it runs it (`train`), gives the answers and the figures that it recorded."""
+        recorded, runs = tiny.root / "tests/golden/eval/predict", tiny.root.parent / "shared/golden/llamafactory/runs/sft_lora"
+        if not runs.exists():
+            self.skipTest("the model of the recorded case is absent")
+        self.good(tiny.run("train", recorded / "predict.yaml", f"output_dir={self.out}", cwd=runs))
+        self.assertEqual((self.out / "generated_predictions.jsonl").read_bytes(), (recorded / "generated_predictions.jsonl").read_bytes())
+        found = self.results(self.out)
+        for key, value in json.loads((recorded / "predict_results.json").read_text()).items():
+            self.assertAlmostEqual(found[key], value, delta=1e-12)
+
+    def test_refusals_name_what_is_wrong(self):
+        self.refused(self.evaluate(self.out), 2, "nothing to evaluate")
+        self.refused(self.evaluate(self.out, eval_dataset="held", compare="true"), 2, "adapter_name_or_path is not given")
+        self.refused(self.evaluate(self.out, eval_dataset="held", predict_with_generate="true"), 2, "generation needs conversations")
+        self.refused(self.evaluate(self.out, ppl_file=self.model / "config.json", ppl_window=8, ppl_stride=8), 2, "ppl_stride")
+        self.refused(self.evaluate(self.out, task="mmlu_test", task_dir=self.work), 3, "mapping.json")
+        (self.work / "bad.jsonl").write_text('{"question": "q", "choices": ["a", "b"], "answer": 2}\n')
+        self.refused(self.evaluate(self.out, choice_file=self.work / "bad.jsonl"), 3, "bad.jsonl, line 1", "none of the 2 choices")
+        (self.work / "bad.jsonl").write_text('{"question": "q"\n')
+        self.refused(self.evaluate(self.out, match_file=self.work / "bad.jsonl"), 3, "line 1", "not valid JSON")
+        self.assertFalse(self.out.exists())
+
+
+if __name__ == "__main__":
+    unittest.main()

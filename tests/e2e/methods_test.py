@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""LoRA's kin from end to end: a resumed run equals an uninterrupted one, recomputing changes no bit, merged equals base + adapter, the files
+and plots of each method, keys that exclude each other. Run by ctest (label e2e)."""
+import json
+import pathlib
+import shutil
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import tiny_model as tiny
+
+adalora = dict(use_adalora="true", init_r=4, target_r=1, tinit=1, tfinal=3, deltaT=2, max_steps=12)
+methods = {
+    "dora": dict(use_dora="true"), "dora_dropout": dict(use_dora="true", lora_dropout=0.2), "adalora": adalora,
+    "pissa": dict(pissa_init="true"), "olora": dict(init_lora_weights="olora"), "loraplus": dict(loraplus_lr_ratio=8),
+    # beside tensors that are trained whole, and on the head
+    "dora_whole": dict(use_dora="true", additional_target="norm,lm_head", lora_target="q_proj,up_proj", loraplus_lr_ratio=4),
+    "adalora_whole": adalora | dict(additional_target="norm,o_proj", lora_target="q_proj,lm_head"),
+    "pissa_whole": dict(pissa_init="true", additional_target="norm,lm_head,embed_tokens"),
+    "outside": dict(lora_target="q_proj,embed_tokens,lm_head", loraplus_lr_ratio=4, neftune_noise_alpha=5),
+    "neftune": dict(neftune_noise_alpha=5), "orthogonal": dict(init_lora_weights="orthogonal"),
+}
+
+
+class Methods(tiny.Case):
+    def train(self, name, **settings):
+        return self.good(tiny.run(*tiny.train_arguments(self.model, self.data, self.work / name, **settings)))
+
+    def good(self, done):
+        self.assertEqual(done[0], 0, done[1])
+        return done[1]
+
+    def tensors(self, name, file="adapter_model.safetensors"):
+        return {key: value for key, value in tiny.read_safetensors(self.work / name / file).items()}
+
+    def test_resumed_run_is_the_same_run(self):
+        for name, settings in methods.items():
+            with self.subTest(name):
+                settings = settings | dict(save_steps=5)
+                self.train(f"{name}_whole", **settings)
+                self.train(f"{name}_part", **settings)
+                part = self.work / f"{name}_part"
+                for step in (12, 10):
+                    shutil.rmtree(part / f"checkpoint-{step}")
+                (part / "adapter_model.safetensors").unlink()
+                self.assertIn("checkpoint-5", self.train(f"{name}_part", **settings))
+                self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
+
+    def test_recomputing_changes_no_bit(self):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole"):
+            with self.subTest(name):
+                for level in ("false", "true"):
+                    self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
+                self.assertEqual(self.tensors(f"{name}_false"), self.tensors(f"{name}_true"))
+
+    def test_merged_equals_base_and_adapter(self):
+        for name in ("dora", "adalora", "pissa", "olora", "dora_whole", "adalora_whole", "pissa_whole", "outside"):
+            with self.subTest(name):
+                self.train(name, learning_rate="3e-2", **methods[name])
+                said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",
+                                          self.work / f"{name}_merged"))  # which compares the logits of the two
+                self.assertIn("check: largest difference", said)
+                merged = {key: values for key, (_, values) in self.tensors(f"{name}_merged", "model.safetensors").items()}
+                base = {key: values for key, (_, values) in tiny.read_safetensors(self.model / "model.safetensors").items()}
+                self.assertNotEqual(merged, base)
+
+    def test_pissa_convert(self):
+        for name in ("pissa", "pissa_whole"):
+            with self.subTest(name):
+                self.pissa_convert(name)
+                shutil.rmtree(self.work / "out")
+                shutil.rmtree(self.work / "merged")
+
+    def pissa_convert(self, name):
+        self.train("out", pissa_convert="true", **methods[name])
+        config = lambda folder: json.loads((self.work / "out" / folder / "adapter_config.json").read_text())
+        self.assertEqual(config(".")["init_lora_weights"], "pissa_niter_16")
+        for folder, rank in (("pissa_init", 4), ("pissa_backup", 4), ("pissa_converted", 8)):
+            self.assertEqual((config(folder)["init_lora_weights"], config(folder)["r"]), (True, rank))
+        self.assertEqual(self.tensors("out/pissa_backup"), self.tensors("out"))
+        self.assertNotEqual(self.tensors("out/pissa_init"), self.tensors("out"))
+        for folder in (".", "pissa_converted"):
+            self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / "out" / folder, "--export_dir",
+                               self.work / "merged" / folder.strip(".")))
+        one, two = (self.tensors(f"merged/{folder}", "model.safetensors") for folder in ("", "pissa_converted"))
+        for key, (_, values) in one.items():
+            for a, b in zip(values, two[key][1]):
+                self.assertAlmostEqual(a, b, delta=2e-6)
+
+    def test_best_checkpoint_of_adalora_without_optimizer_state(self):
+        self.train("out", save_only_model="true", load_best_model_at_end="true", val_size=0.3, eval_strategy="steps", eval_steps=3, save_steps=3, **adalora)
+        best = json.loads((self.work / "out/trainer_state.json").read_text())["best_model_checkpoint"]
+        self.assertEqual(self.tensors("out"), self.tensors(pathlib.Path(best)))
+
+    def test_files_and_plot_of_adalora(self):
+        self.train("out", plot_loss="true", **adalora)
+        out = self.work / "out"
+        ranks = json.loads((out / "ranks.json").read_text())
+        self.assertEqual(ranks["steps"], [0, 2, 4, 6, 8, 9])
+        modules = ranks["ranks"]
+        self.assertEqual(len(modules), 14)
+        self.assertEqual(sum(module[0] for module in modules.values()), 56)
+        self.assertLessEqual(sum(module[-1] for module in modules.values()), 14)  # ties cut more
+        for name in ("training_ranks.png", "training_ranks.svg", "training_loss.png"):
+            self.assertGreater((out / name).stat().st_size, 1000)
+        config = json.loads((out / "adapter_config.json").read_text())
+        self.assertEqual((config["peft_type"], config["total_step"], config["init_r"]), ("ADALORA", 12, 4))
+        for module, over_time in modules.items():
+            self.assertEqual(sum(config["rank_pattern"][module + ".lora_E"]), over_time[-1])
+            shape = self.tensors("out")[f"base_model.model.{module}.lora_A"][0]
+            self.assertEqual(shape[0], over_time[-1])
+        again = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "again", adapter_name_or_path=out))
+        self.assertEqual(again[0], 2, again[1])
+        self.assertIn("settled", again[1])
+
+    def test_dora_is_not_on_beside_others(self):
+        self.train("dora", **methods["dora"])
+        self.train("plain")
+        both = f"{self.work / 'dora'},{self.work / 'plain'}"
+        done = tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", both, "--export_dir", self.work / "merged")
+        self.assertEqual(done[0], 2, done[1])
+        self.assertIn("DoRA", done[1])
+        self.train("on", adapter_name_or_path=both)  # the first one merged, the second trained on
+
+    def test_settings_that_do_not_go_together(self):
+        for words, settings in [
+            (["use_dora", "use_adalora"], adalora | dict(use_dora="true")), (["pissa_convert"], dict(pissa_convert="true")),
+            (["pissa_convert", "later"], dict(pissa_init="true", pissa_convert="true", adapter_name_or_path=self.model)),
+            (["pissa_init", "olora"], dict(pissa_init="true", init_lora_weights="olora")), (["target_r"], adalora | dict(target_r=9)),
+            (["tinit", "tfinal"], adalora | dict(tfinal=11)), (["layers_pattern"], dict(layers_pattern="layers")),
+            (["use_dora", "lm_head"], dict(use_dora="true", lora_target="q_proj,lm_head")),
+            (["AdaLoRA", "embed_tokens"], adalora | dict(lora_target="q_proj,embed_tokens")),
+            (["PiSSA", "lm_head"], dict(pissa_init="true", lora_target="q_proj,lm_head")),
+            (["use_dora", "full"], dict(use_dora="true", finetuning_type="full")),
+            (["odd"], dict(init_lora_weights="orthogonal", lora_rank=3)), (["rank"], dict(pissa_init="true", lora_rank=50)),
+            (["rank_pattern", "integer"], dict(rank_pattern='{"q_proj": 1.5}')), (["layers_to_transform", "x"], dict(layers_to_transform="1,x")),
+            (["layers_to_transform"], dict(layers_to_transform="0", lora_target=".*q_proj")), (["no linear layer"], dict(exclude_modules=".*")),
+        ]:
+            with self.subTest(settings):
+                done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "refused", **settings))
+                self.assertEqual(done[0], 2, done[1])
+                for word in words:
+                    self.assertIn(word, done[1])
+
+    def test_patterns_as_settings(self):
+        self.train("out", max_steps=1, lora_target="q_proj,v_proj", rank_pattern='{"layers.1.*v_proj": 2, "q_proj": 8}', alpha_pattern='{"q_proj": 4}',
+                   layers_to_transform="1", layers_pattern="layers", exclude_modules="k_proj")
+        ranks = {key: shape[0] for key, (shape, _) in self.tensors("out").items() if "lora_A" in key}
+        self.assertEqual(ranks, {f"base_model.model.model.layers.1.self_attn.{name}.lora_A.weight": r for name, r in (("q_proj", 8), ("v_proj", 2))})
+        config = json.loads((self.work / "out/adapter_config.json").read_text())
+        self.assertEqual((config["rank_pattern"], config["alpha_pattern"]), ({"layers.1.*v_proj": 2, "q_proj": 8}, {"q_proj": 4}))
+        self.assertEqual((config["layers_to_transform"], config["layers_pattern"], config["exclude_modules"]), ([1], ["layers"], ["k_proj"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
