@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs recorded cases of transformers + PEFT through build/loraine and prints the worst figure of each kind. Called by ./dev golden.
 
-usage: golden.py DIR [NAME...]     every folder under DIR that holds model/ and base.safetensors is a case; golden_variants.py and golden_runs.py have the others
-Without DIR it ends with 77, which ctest counts as skipped.
+usage: golden.py DIR [NAME...]     every folder under DIR that holds model/ and base.safetensors is a case; golden_variants.py and
+                                   golden_runs.py have the others. Without DIR it ends with 77, which ctest counts as skipped.
 A case: base logits and loss; logits, loss, gradients with lora/; greedy tokens; merged weights; a run of 30 steps and its final adapter.
 """
 import array
@@ -18,7 +18,7 @@ root = pathlib.Path(__file__).resolve().parent.parent
 program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
 codes = {"F32": "f", "F64": "d", "I64": "q", "I32": "i"}
 limits = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-4, "run losses": 1e-3, "final adapter": 1e-3, "merged weights": 1e-6, "greedy tokens": 0, "ranks": 0,
-          "gradient norms": 1e-3, "rates": 1e-9}
+          "gradient norms": 1e-3, "learning rates": 1e-9, "results": 1e-3}
 
 
 def read_tensors(path):
@@ -51,8 +51,8 @@ def rows_of(tensor):
     return [list(values[i * width : (i + 1) * width]) for i in range(count)]
 
 
-def loraine(*arguments):
-    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+def loraine(*arguments, cwd=None):
+    done = subprocess.run([program.resolve(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
     if done.returncode:
         raise RuntimeError(f"loraine {arguments[0]} ended with {done.returncode}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
 
@@ -153,13 +153,12 @@ def main():
     import golden_runs
     import golden_variants
 
-    top, names = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    top, names = pathlib.Path(sys.argv[1]).absolute(), sys.argv[2:]
     if not top.is_dir():
         print(f"golden: {top} is not there, so its recorded cases are not run")
         return 77
     cases = sorted(path.parent for path in top.rglob("base.safetensors") if (path.parent / "model").is_dir() and (path.parent / "lora").is_dir())
-    runners = {case: run_case for case in cases} | {case: golden_variants.run_case for case in golden_variants.cases(top)}
-    runners |= {case: golden_runs.run_case for case in golden_runs.cases(top)}
+    runners = {case: run_case for case in cases} | {case: more.run_case for more in (golden_variants, golden_runs) for case in more.cases(top)}
     cases = [case for case in runners if not names or case.name in names]
     if not cases:
         print(f"golden: no case (a folder with model/, lora/ and base.safetensors) under {top}", file=sys.stderr)

@@ -1,36 +1,86 @@
-"""Whole runs of LLaMA-Factory (runs/<name>): the same train.yaml, losses, gradient norms, learning rates and the final adapter. Called by golden.py.
-A case: train.yaml, data/, output/trainer_state.json, output/adapter_model.safetensors; paths in train.yaml are relative to the case."""
+"""Whole runs of LLaMA-Factory, from their own YAML: losses, gradient norms, learning rates, evaluations, what is saved. Called by golden.py.
+A case: runs/NAME with train.yaml, data/ and output/; its base is the folder that the YAML names."""
 import json
-import os
+import math
 import pathlib
+import shutil
 
 from golden import apart, loraine, read_tensors
 
-names = ["sft_lora", "sft_rslora", "sft_loraplus", "sft_dora", "sft_pissa"]
+# Runs of methods that loraine builds; a folder that is not named here is not run.
+names = [
+    "sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_two_adapters", "sft_lora_accumulation", "sft_lora_batch_accumulation",
+    "sft_rslora", "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_train_on_prompt", "sft_multiturn_mask_history",
+    "sft_additional_target", "sft_label_smoothing", "sft_freeze", "sft_full", "sft_full_qwen3", "pt_lora", "pt_full_unpacked",
+    "sft_loraplus", "sft_dora", "sft_pissa",
+]
 free_signs = ["sft_pissa"]  # of singular vectors: the factors cannot be compared
+# Files of torch and of transformers' own that loraine replaces (docs/cli.md, "Files of a run").
+others = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
 
 
 def cases(top):
-    return sorted(path.parent for path in top.rglob("train.yaml") if path.parent.name in names and (path.parent / "output/trainer_state.json").is_file())
+    return sorted(path.parent for path in top.rglob("train.yaml") if path.parent.name in names and (path.parent / "output").is_dir())
+
+
+def relative(ours, theirs):
+    return abs(ours - theirs) / max(abs(theirs), 1e-12)
 
 
 def run_case(case, work):
     """Yields (kind, figure)."""
-    here = os.getcwd()
-    os.chdir(case)
-    try:
-        loraine("train", "train.yaml", f"output_dir={work / 'out'}")
-    finally:
-        os.chdir(here)
-    steps = lambda file: [line for line in json.loads(pathlib.Path(file).read_text())["log_history"] if "loss" in line]
-    ours, theirs = steps(work / "out/trainer_state.json"), steps(case / "output/trainer_state.json")
-    if len(ours) != len(theirs):
-        raise RuntimeError(f"{len(ours)} losses logged, {len(theirs)} recorded")
-    for a, b in zip(ours, theirs):
-        yield "run losses", abs(a["loss"] - b["loss"]) / b["loss"]
-        yield "gradient norms", abs(a["grad_norm"] - b["grad_norm"]) / b["grad_norm"]
-        yield "rates", abs(a["learning_rate"] - b["learning_rate"]) / max(b["learning_rate"], 1e-30)
-    if case.name not in free_signs:
-        final = read_tensors(work / "out/adapter_model.safetensors")
-        for name, tensor in read_tensors(case / "output/adapter_model.safetensors").items():
-            yield "final adapter", apart(final[name], tensor, False)
+    here = work / "runs" / case.name
+    here.mkdir(parents=True)
+    yaml = (case / "train.yaml").read_text()
+    for part in case.iterdir():
+        if part.is_dir() and part.name != "output":
+            shutil.copytree(part, here / part.name)
+    for model in ("tiny_llama", "tiny_qwen3"):
+        (work / model).symlink_to(case.parent.parent / model)
+    (here / "train.yaml").write_text(yaml)
+    loraine("train", "train.yaml", cwd=here)
+
+    ours, theirs = (json.loads((folder / "output/trainer_state.json").read_text())["log_history"] for folder in (here, case))
+    steps, recorded = ([entry for entry in log if "loss" in entry] for log in (ours, theirs))
+    if len(steps) != len(recorded):
+        raise RuntimeError(f"{len(steps)} losses logged, {len(recorded)} recorded")
+    for step, entry in zip(steps, recorded):
+        yield "run losses", relative(step["loss"], entry["loss"])
+        yield "gradient norms", relative(step["grad_norm"], entry["grad_norm"])
+        yield "learning rates", relative(step["learning_rate"], entry["learning_rate"])
+    evaluations, recorded = ([entry for entry in log if "eval_loss" in entry] for log in (ours, theirs))
+    if len(evaluations) != len(recorded):
+        raise RuntimeError(f"{len(evaluations)} evaluations logged, {len(recorded)} recorded")
+    for evaluation, entry in zip(evaluations, recorded):
+        yield "run losses", relative(evaluation["eval_loss"], entry["eval_loss"])
+        if "eval_accuracy" in entry:
+            yield "run losses", abs(evaluation["eval_accuracy"] - entry["eval_accuracy"])
+    results, wanted = (json.loads((folder / "output/all_results.json").read_text()) for folder in (here, case))
+    for key, value in wanted.items():
+        if key not in results:
+            raise RuntimeError(f"all_results.json has no {key}")
+        if "runtime" not in key and "per_second" not in key:
+            yield "results", 0 if value is None else relative(results[key], value)
+
+    for name in ("adapter_model.safetensors", "model.safetensors"):
+        if not (case / "output" / name).exists():
+            continue
+        final, recorded = read_tensors(here / "output" / name), read_tensors(case / "output" / name)
+        if final.keys() != recorded.keys():
+            raise RuntimeError(f"{name}: {sorted(final.keys() ^ recorded.keys())[:3]} are on one side only")
+        for tensor in recorded if case.name not in free_signs else ():
+            yield "final adapter", apart(final[tensor], recorded[tensor], False)
+    for name in ("config.json", "generation_config.json", "adapter_config.json"):
+        if not (case / "output" / name).exists():
+            continue
+        found, recorded = (json.loads((folder / "output" / name).read_text()) for folder in (here, case))
+        for key in recorded:
+            same = set(found[key]) == set(recorded[key]) if key in ("target_modules", "modules_to_save") and recorded[key] else found.get(key) == recorded[key]
+            if key != "transformers_version" and not same:
+                raise RuntimeError(f"{name}: {key} is {found.get(key)}, recorded {recorded[key]}")
+    for line in (case / "output_files.txt").read_text().splitlines():
+        name = line.split("\t")[1]
+        if pathlib.Path(name).name not in others and not (here / "output" / name).exists():
+            raise RuntimeError(f"there is no {name}")
+    if not all(math.isfinite(entry["loss"]) for entry in steps):
+        raise RuntimeError("a loss is not finite")

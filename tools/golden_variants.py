@@ -1,5 +1,6 @@
-"""The recorded runs of LoRA's kin (variants/<method>): each from its recorded start, losses, final adapter, logits and merged logits.
-Called by golden.py. A case: init/, final/, train.json, out.safetensors; its base is ../llama/model beside the folder `variants`."""
+"""The recorded runs of LoRA's kin and of tensors that are trained whole (variants/<method>): each from its recorded start, losses, gradient norms,
+the final file, logits and merged logits. Called by golden.py. A case: init/ (not with full), final/, train.json, out.safetensors; its base is
+../llama/model beside the folder `variants`."""
 import json
 
 from golden import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
@@ -8,11 +9,12 @@ from golden import apart, loraine, logits_apart, read_tensors, rows_of, write_id
 methods = {
     "rslora": {}, "gaussian": {}, "patterns": {}, "layers": {}, "regex": {},
     "loraplus": dict(learning_rate="2e-4", loraplus_lr_ratio=16), "dora": {}, "pissa": {}, "olora": {}, "adalora": dict(learning_rate="5e-3"),
+    "modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4"),
 }
 
 
 def cases(top):
-    found = sorted(path.parent for path in top.rglob("out.safetensors") if path.parent.name in methods and (path.parent / "init").is_dir())
+    found = sorted(path.parent for path in top.rglob("out.safetensors") if path.parent.name in methods and (path.parent / "final").is_dir())
     return [case for case in found if (case.parent.parent / "llama/model").is_dir()]
 
 
@@ -33,12 +35,14 @@ def train(case, work, model, batches, record, settings):
                 file.write(json.dumps({"input_ids": i[: sum(m)], "labels": l[: sum(m)]}) + "\n")
     (data / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.jsonl", "formatting": "tokenized"}}))
     common = dict(
-        stage="sft", do_train="true", finetuning_type="lora", model_name_or_path=model, adapter_name_or_path=case / "init", dataset="rows",
+        stage="sft", do_train="true", finetuning_type="lora", model_name_or_path=model, dataset="rows",
         dataset_dir=data, output_dir=work / "out", per_device_train_batch_size=len(ids), gradient_accumulation_steps=1, max_steps=len(record),
         learning_rate="2e-3", weight_decay="0.01", lr_scheduler_type="cosine", warmup_steps=4, logging_steps=1, disable_shuffling="true", lora_dropout=0,
     )
+    if (case / "init").is_dir():
+        common["adapter_name_or_path"] = case / "init"
     loraine("train", *[word for key, value in (common | settings).items() for word in (f"--{key}", value)])
-    return [json.loads(line) for line in (work / "out/trainer_log.jsonl").read_text().splitlines()]
+    return json.loads((work / "out/trainer_state.json").read_text())["log_history"]
 
 
 def run_case(case, work):
@@ -46,24 +50,28 @@ def run_case(case, work):
     model, batches = case.parent.parent / "llama/model", read_tensors(case / "out.safetensors")
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
-    where = ["--model_name_or_path", model, "--adapter_name_or_path"]
+    whole = not (case / "init").is_dir()
+    where = ["--model_name_or_path", case / "final"] if whole else ["--model_name_or_path", model, "--adapter_name_or_path", case / "final"]
     mask = batches["attention_mask0"]
 
     if "logits" in batches:
-        yield "logits", logits_apart(logits(work, batches, *where, case / "final"), batches["logits"], mask)
+        yield "logits", logits_apart(logits(work, batches, *where), batches["logits"], mask)
     if "merged_logits" in batches:
-        loraine("export", *where, case / "final", "--export_dir", work / "merged")
+        loraine("export", *where, "--export_dir", work / "merged")
         yield "logits", logits_apart(logits(work, batches, "--model_name_or_path", work / "merged"), batches["merged_logits"], mask)
 
     log = train(case, work, model, batches, record, methods[case.name])
-    losses = [line["loss"] for line in log if "loss" in line]
-    if len(losses) != len(record):
-        raise RuntimeError(f"{len(losses)} losses logged, {len(record)} recorded")
-    for loss, entry in zip(losses, record):
-        yield "run losses", abs(loss - entry["loss"]) / entry["loss"]
-    final, recorded = read_tensors(work / "out/adapter_model.safetensors"), read_tensors(case / "final/adapter_model.safetensors")
+    log = [line for line in log if "loss" in line]
+    if len(log) != len(record):
+        raise RuntimeError(f"{len(log)} losses logged, {len(record)} recorded")
+    for line, entry in zip(log, record):
+        yield "run losses", abs(line["loss"] - entry["loss"]) / entry["loss"]
+        if "grad_norm" in entry:
+            yield "gradient norms", abs(line["grad_norm"] - entry["grad_norm"]) / entry["grad_norm"]
+    name = "model.safetensors" if whole else "adapter_model.safetensors"
+    final, recorded = read_tensors(work / "out" / name), read_tensors(case / "final" / name)
     if final.keys() != recorded.keys():
-        raise RuntimeError(f"tensors {sorted(final.keys() ^ recorded.keys())[:3]} are in one of the two final adapters only")
+        raise RuntimeError(f"tensors {sorted(final.keys() ^ recorded.keys())[:3]} are in one of the two final files only")
     for name, tensor in recorded.items():
         yield "final adapter", apart(final[name], tensor, False)
     if (work / "out/ranks.json").exists():

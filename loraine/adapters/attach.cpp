@@ -90,6 +90,9 @@ struct Targets {
     if (exclude && exclude->matches(path)) return false;
     for (const std::string& name : config.exclude_modules)
       if (ends_with_name(path, name)) return false;
+    const std::string dotted = "." + path + ".";  // a module that is trained whole, and what lies in it, has no adapter
+    for (const std::string& name : config.modules_to_save)
+      if (dotted.find("." + name + ".") != std::string::npos) return false;
     if (regex) return regex->matches(path);
     bool named = std::any_of(config.target_modules.begin(), config.target_modules.end(),
                              [&](const std::string& name) { return ends_with_name(path, name); });
@@ -132,6 +135,16 @@ void read_names(const std::string& text, std::vector<std::string>& names, std::s
 
 }  // namespace
 
+bool is_saved_module(const LoraConfig& config, const std::string& path) {
+  for (size_t end = path.find('.'); !config.modules_to_save.empty(); end = path.find('.', end + 1)) {  // PEFT: a plain end of the path
+    const std::string module = path.substr(0, end);
+    for (const std::string& name : config.modules_to_save)
+      if (module.ends_with(name)) return true;
+    if (end == std::string::npos) break;
+  }
+  return false;
+}
+
 void set_targets(LoraConfig& config, const std::string& lora_target) {
   if (lora_target == "all" || lora_target == "all-linear") {
     config.target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
@@ -145,16 +158,11 @@ void set_excluded(LoraConfig& config, const std::string& modules) { read_names(m
 
 namespace {
 
-struct RankAndScale {
-  int64_t r;
-  double scale;
-};
-
-RankAndScale rank_and_scale(const LoraConfig& config, const std::string& module) {
+TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
   if (config.adalora) {  // the divisor stays init_r for ever; ranks that were cut are not in the file, and a module may have none left
     const AdaloraConfig& a = *config.adalora;
     const double alpha = config.lora_alpha > 0 ? config.lora_alpha : static_cast<double>(a.init_r);
-    const double scale = alpha / (static_cast<double>(a.init_r) + 1e-5);
+    const float scale = static_cast<float>(alpha / (static_cast<double>(a.init_r) + 1e-5));
     if (a.rank_pattern.empty()) return {a.init_r, scale};
     const auto lives = a.rank_pattern.find(module);
     if (lives == a.rank_pattern.end()) throw Error(ErrorKind::usage, "rank_pattern has no entry for " + module);
@@ -164,10 +172,16 @@ RankAndScale rank_and_scale(const LoraConfig& config, const std::string& module)
   const double alpha = by_pattern(config.alpha_pattern, module, config.lora_alpha);
   if (r <= 0 || r > 65536)
     throw Error(ErrorKind::usage, "rank_pattern gives " + module + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
-  return {r, alpha / (config.use_rslora ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r))};
+  const double divisor = static_cast<double>(r);
+  return {r, static_cast<float>(alpha / (config.use_rslora ? std::sqrt(divisor) : divisor))};
 }
 
 }  // namespace
+
+std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path) {
+  if (!Targets(config).contains(path)) return {};
+  return rank_and_scale(config, path);
+}
 
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained) {
   if (config.r <= 0)
@@ -184,23 +198,28 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
       int64_t out = weight.weight.rows();
       if (targets.contains(weight.name)) {
         const auto [r, scale] = rank_and_scale(config, weight.name);
-        if (r > 0) parts.push_back({static_cast<int>(p), offset, out, r, static_cast<float>(scale), weight.name});
+        if (r > 0) parts.push_back({static_cast<int>(p), offset, out, r, scale, weight.name});
         any = true;
       }
       offset += out;
     }
     if (!parts.empty()) set.sites[s] = make_adapter(config, {*sites[s], std::move(parts), s, trained});
   }
-  if (!any) {
+  if (!any && !targets.contains(kEmbeddingPath)) {
     std::string wanted = config.target_regex;
     for (const std::string& name : config.target_modules) wanted += (wanted.empty() ? "" : ",") + name;
     throw Error(ErrorKind::usage, "the target '" + wanted + "' (lora_target, target_modules) matches no linear layer of the model",
-                "use all, or names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+                "use all, or names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, lm_head");
   }
   return set;
 }
 
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites) {
+  for (const AdapterSet* set : sets)
+    if (set->dense || set->embedding)
+      throw Error(ErrorKind::unsupported,
+                  "one of several adapters trains whole tensors (modules_to_save, bias) or the embedding; such adapters are not added up",
+                  "merge them one after the other with loraine export");
   AdapterSet out;
   out.sites.resize(sites.size());
   for (size_t s = 0; s < sites.size(); ++s) {

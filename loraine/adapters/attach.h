@@ -39,6 +39,8 @@ struct LoraConfig {
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::optional<AdaloraConfig> adalora;  // peft_type ADALORA
   std::string base_model_name_or_path;
+  std::vector<std::string> modules_to_save;  // modules that are trained whole
+  std::string bias = "none";                 // none, all, lora_only: biases that are trained
 };
 
 // LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
@@ -47,11 +49,23 @@ void set_targets(LoraConfig& config, const std::string& lora_target);
 // exclude_modules, written in the same way.
 void set_excluded(LoraConfig& config, const std::string& modules);
 
-// sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths). Throws usage when nothing matches.
+// Whether the config gives the module at `path` an adapter, and of which rank (0: all ranks of AdaLoRA were cut) and scale.
+struct TargetRank {
+  int64_t r;
+  float scale;
+};
+std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path);
+bool is_saved_module(const LoraConfig& config, const std::string& path);  // modules_to_save names it, or a module around it
+
+inline constexpr const char* kEmbeddingPath = "model.embed_tokens";
+
+// sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths), the last one may be the head. Throws usage
+// when nothing matches (the embedding counts; model/attach.h attaches it).
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
-// Adds the set to weights in memory: what was mapped becomes owned, in f32 with one rounding to the stored type.
+// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights in memory: what was mapped becomes owned,
+// in f32 with one rounding to the stored type.
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
 
 }  // namespace loraine

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "loraine/adapters/dense.h"
+#include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/methods.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/matmul.h"
@@ -15,6 +17,9 @@ std::vector<Parameter> AdapterSet::parameters() const {
     if (!site) continue;
     for (Parameter& p : site->parameters()) all.push_back(std::move(p));
   }
+  if (dense) all.insert(all.end(), dense->parameters.begin(), dense->parameters.end());
+  if (embedding)
+    for (Parameter& p : embedding->parameters()) all.push_back(std::move(p));
   std::sort(all.begin(), all.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
   return all;
 }

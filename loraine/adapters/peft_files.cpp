@@ -13,6 +13,7 @@
 #include "loraine/adapters/adalora_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/model_files.h"
 #include "loraine/io/safetensors.h"
@@ -23,9 +24,17 @@ namespace {
 using Ordered = nlohmann::ordered_json;  // the first pattern that matches counts
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
-constexpr const char* kNotBuilt[] = {
-    "modules_to_save",         "lora_bias",    "target_parameters", "layer_replication", "use_qalora",        "trainable_token_indices",
-    "alora_invocation_tokens", "arrow_config", "use_bdlora",        "velora_config",     "monteclora_config", "kasa_config"};
+constexpr const char* kNotBuilt[] = {"lora_bias",
+                                     "target_parameters",
+                                     "layer_replication",
+                                     "use_qalora",
+                                     "trainable_token_indices",
+                                     "alora_invocation_tokens",
+                                     "arrow_config",
+                                     "use_bdlora",
+                                     "velora_config",
+                                     "monteclora_config",
+                                     "kasa_config"};
 
 // Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
 // layers, which are all that loraine has, PEFT switches it off.
@@ -40,6 +49,7 @@ constexpr const char* kRead[] = {"peft_type",
                                  "use_dora",
                                  "bias",
                                  "init_lora_weights",
+                                 "modules_to_save",
                                  "target_modules",
                                  "exclude_modules",
                                  "layers_to_transform",
@@ -68,6 +78,19 @@ bool finite(const Tensor& t) {
   return std::all_of(x, x + t.numel(), [](float v) { return std::isfinite(v); });
 }
 
+// What follows the module's path in the name of an adapter's tensor, ".lora_A.weight"; empty for a tensor that is trained whole.
+std::string tensor_kind(const std::string& name) {
+  const size_t at = name.rfind(".lora_");
+  return at == std::string::npos ? "" : name.substr(at);
+}
+
+Tensor unpacked(const Tensor& packed, Buffer& memory) {
+  memory = Buffer(static_cast<size_t>(packed.numel()) * sizeof(float));
+  const Tensor out(memory.data(), Dtype::F32, {packed.rows(), packed.cols()});
+  unpack(out.f32(), packed.data, packed.dtype, packed.numel());
+  return out;
+}
+
 std::vector<std::string> names(const Ordered& value, const std::string& file, const char* key) {
   std::vector<std::string> out;
   for (const Ordered& item : value) {
@@ -94,8 +117,16 @@ LoraConfig read_lora_config(const std::string& folder) {
   }
   for (const char* key : kNotBuilt)
     if (json.contains(key) && !is_off(json[key])) wrong(file, key, json[key], "it switched off: loraine does not build it yet");
-  if (json.contains("bias") && json["bias"] != "none") wrong(file, "bias", json["bias"], "\"none\"");
   LoraConfig config;
+  if (json.contains("bias")) {
+    for (const char* known : {"none", "all", "lora_only"})
+      if (json["bias"] == known) config.bias = known;
+    if (json["bias"] != config.bias) wrong(file, "bias", json["bias"], "\"none\", \"all\" or \"lora_only\"");
+  }
+  if (const Ordered saved = json.value("modules_to_save", Ordered()); !saved.is_null()) {
+    if (!saved.is_array()) wrong(file, "modules_to_save", saved, "a list of module names");
+    config.modules_to_save = names(saved, file, "modules_to_save");
+  }
   auto number = [&](const char* key, auto& field) {
     if (!json.contains(key) || json[key].is_null()) return;
     using Number = std::decay_t<decltype(field)>;
@@ -166,10 +197,14 @@ LoraConfig read_lora_config(const std::string& folder) {
   return config;
 }
 
-void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
-  std::string file = folder + "/adapter_model.safetensors";
+std::string adapter_file(const std::string& folder) {
+  const std::string file = folder + "/adapter_model.safetensors";
   const std::string older = folder + "/adapter_model.bin";  // what PEFT wrote before it had safetensors
-  if (!std::filesystem::exists(file) && std::filesystem::exists(older)) file = older;
+  return !std::filesystem::exists(file) && std::filesystem::exists(older) ? older : file;
+}
+
+void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
+  const std::string file = adapter_file(folder);
   auto source = open_tensor_source(file);
   std::set<std::string> left;
   for (const TensorInfo& info : source->tensors()) left.insert(info.name);
@@ -181,18 +216,18 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   for (const Parameter& p : set.parameters()) {
     const TensorInfo* info = source->find(p.name);
     if (!info) {
-      const size_t end = p.name.rfind(".lora_");
-      const std::string module = p.name.substr(0, end), kind = p.name.substr(end);
-      const bool is_a = kind.starts_with(".lora_A");
+      const std::string kind = tensor_kind(p.name), module = p.name.substr(0, p.name.size() - kind.size());
+      const bool is_a = kind.starts_with(".lora_A"), whole = kind.empty() || kind.starts_with(".lora_embedding_");
       const std::string other =
           std::string(is_a ? ".lora_B" : ".lora_A") + (kind.ends_with(".weight") || kind == ".lora_magnitude_vector" ? ".weight" : "");
       if (source->find(module + other)) problem(fmt::format("{}: missing, while its {} is there", p.name, other.substr(1, 6)));
       else if (is_a) problem(module + ": the config targets this module and the file has no tensors for it");
+      else if (whole) problem(p.name + ": missing");
       continue;
     }
     left.erase(p.name);
     Tensor stored(nullptr, info->dtype, info->shape);
-    const std::string kind = p.name.substr(p.name.rfind(".lora_"));
+    const std::string kind = tensor_kind(p.name);
     const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || kind.starts_with(".lora_B");
     const int64_t r = is_a ? p.value.rows() : p.value.cols();
     if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
@@ -206,6 +241,7 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
       if (!finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
     }
   }
+  for (const Parameter& p : set.beside) left.erase(p.name);
   for (const std::string& name : left) {
     const TensorInfo* info = source->find(name);
     const bool empty = std::ranges::find(info->shape, 0) != info->shape.end();  // of a module whose ranks were all cut
@@ -216,51 +252,6 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
                 "is the adapter for another model, or its file damaged?");
   Context ctx;
   set.refresh(ctx);
-}
-
-namespace {
-
-AdapterSet attach_from_file(const std::vector<const Weight*>& sites, const LoraConfig& config, const std::string& folder, bool trained) {
-  try {
-    return attach_lora(sites, config, trained);
-  } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
-    throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
-  }
-}
-
-}  // namespace
-
-AdapterSet load_adapter(const std::vector<const Weight*>& sites, const std::string& folder, LoraConfig* config_out) {
-  LoraConfig config = read_lora_config(folder);
-  AdapterSet set = attach_from_file(sites, config, folder, false);
-  if (changes_base(config)) {
-    AdapterSet start = attach_from_file(sites, config, folder, false);
-    init_lora(start, sites, config, 0);
-    read_lora_tensors(set, folder);
-    set = over_whole_base(set, start, sites, config);
-  } else {
-    read_lora_tensors(set, folder);
-  }
-  if (config_out) *config_out = config;
-  return set;
-}
-
-AdapterSet load_adapter_to_train(const std::vector<Weight*>& sites, const std::string& folder, LoraConfig* config_out, bool with_dropout) {
-  LoraConfig config = read_lora_config(folder);
-  if (config.adalora && !config.adalora->rank_pattern.empty())
-    throw Error(ErrorKind::unsupported, folder + ": the ranks of this AdaLoRA adapter are settled, so that it cannot be trained on",
-                "merge it and train a new adapter: create_new_adapter: true");
-  LoraConfig used = config;
-  if (!with_dropout) used.lora_dropout = 0;
-  const std::vector<const Weight*> fixed(sites.begin(), sites.end());
-  AdapterSet set = attach_from_file(fixed, used, folder, true);
-  if (changes_base(config)) {
-    init_lora(set, fixed, config, 0);
-    subtract_from_base(sites, set);
-  }
-  read_lora_tensors(set, folder);
-  if (config_out) *config_out = config;
-  return set;
 }
 
 std::string base_mismatch(const LoraConfig& config, const std::string& folder, const std::string& model_path) {
@@ -284,6 +275,8 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
   for (const Parameter& p : set.parameters())
     tensors.emplace_back(p.name,
                          config.adalora ? living_ranks(p.name, p.value, config.adalora->rank_pattern, memory.emplace_back()) : p.value);
+  for (const Parameter& p : set.beside)
+    tensors.emplace_back(p.name, is_packed(p.value.dtype) ? unpacked(p.value, memory.emplace_back()) : p.value);
   write_safetensors(folder + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
 
   nlohmann::ordered_json targets =
@@ -300,7 +293,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"arrow_config", none},
                                  {"auto_mapping", none},
                                  {"base_model_name_or_path", config.base_model_name_or_path},
-                                 {"bias", "none"},
+                                 {"bias", config.bias},
                                  {"corda_config", none},
                                  {"ensure_weight_tying", false},
                                  {"eva_config", none},
@@ -318,7 +311,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"lora_dropout", config.lora_dropout},
                                  {"megatron_config", none},
                                  {"megatron_core", "megatron.core"},
-                                 {"modules_to_save", none},
+                                 {"modules_to_save", list_or_null(config.modules_to_save)},
                                  {"peft_type", "LORA"},
                                  {"peft_version", "0.18.1"},
                                  {"qalora_group_size", 16},

@@ -7,14 +7,11 @@
 namespace loraine {
 
 LoraConfig read_lora_config(const std::string& folder);  // bad_data for keys that change the maths and are not built, by name
-// Reads the tensors of `folder` into a set made by attach_lora from its config: every tensor must be there, none may be left over.
+// The file of the tensors: adapter_model.safetensors, or adapter_model.bin where that is all there is.
+std::string adapter_file(const std::string& folder);
+// Reads the tensors of `folder` into a set made from its config (model/attach.h, which also loads a folder at once): every tensor must be
+// there, none may be left over.
 void read_lora_tensors(const AdapterSet& set, const std::string& folder);
-// An adapter to run with. One that was trained over a changed base (PiSSA, OLoRA) comes as the adapter of twice the rank over the base as
-// it is, so that it can be on beside others.
-AdapterSet load_adapter(const std::vector<const Weight*>& sites, const std::string& folder, LoraConfig* config_out = nullptr);
-// An adapter with gradients. For one of PiSSA or OLoRA the base is changed as at its start.
-AdapterSet load_adapter_to_train(const std::vector<Weight*>& sites, const std::string& folder, LoraConfig* config_out = nullptr,
-                                 bool with_dropout = true);
 // A line that names both when the adapter was made for another base than the model at `model_path`; empty otherwise.
 std::string base_mismatch(const LoraConfig& config, const std::string& folder, const std::string& model_path);
 // Writes both files as PEFT 0.18 writes them, durably.

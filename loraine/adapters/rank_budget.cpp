@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/dense.h"
 #include "loraine/core/error.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/model_files.h"
@@ -57,6 +58,7 @@ RankBudget::RankBudget(const AdapterSet& set, const AdaloraConfig& config) : con
         modules_.push_back({t, {zeros(t.a), zeros(t.a)}, {zeros(t.e), zeros(t.e)}, {zeros(t.b), zeros(t.b)}});
       }
   std::ranges::sort(modules_, {}, [](const Module& m) { return m.triplets.name; });
+  if (set.dense) beside_ = set.dense->parameters;
   if (config.tinit >= config.total_step - config.tfinal)
     throw Error(ErrorKind::usage,
                 fmt::format("adalora: tinit {} and tfinal {} leave no updates between them for the budget to fall, the run has {}",
@@ -177,6 +179,7 @@ std::vector<std::pair<std::string, Tensor>> RankBudget::state_tensors() const {
     add(".lora_E", t.e, m.e);
     add(".lora_B", t.b, m.b);
   }
+  for (const Parameter& p : beside_) all.emplace_back(p.name, p.value);
   return all;
 }
 

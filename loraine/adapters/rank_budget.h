@@ -51,7 +51,8 @@ class RankBudget {
   void mask();
   std::vector<std::pair<std::string, Tensor>> state_tensors() const;
 
-  std::vector<Module> modules_;  // sorted by name
+  std::vector<Module> modules_;    // sorted by name
+  std::vector<Parameter> beside_;  // what is trained beside the ranks: whole tensors
   AdaloraConfig config_;
   int64_t all_ranks_ = 0;
   RankPattern pattern_;

@@ -174,6 +174,7 @@ AdapterSet over_whole_base(const AdapterSet& trained, const AdapterSet& start, c
   for (const Parameter& to : doubled.parameters())  // DoRA's magnitudes
     for (const Parameter& from : others)
       if (from.name == to.name) std::copy_n(from.value.f32(), from.value.numel(), to.value.f32());
+  doubled.dense = trained.dense;
   Context ctx;
   doubled.refresh(ctx);
   return doubled;

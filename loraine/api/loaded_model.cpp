@@ -8,6 +8,8 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/batch.h"
+#include "loraine/generate/engine.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
 
@@ -64,7 +66,7 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
     throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
                 "give each a name of its own: name=path,other=path");
   LoraConfig lora;
-  AdapterSet set = loraine::load_adapter(model.sites(), path, &lora);
+  AdapterSet set = loraine::load_adapter(model, path, &lora);
   set.name = name;
   warn(*this, base_mismatch(lora, path, config.model_name_or_path), ErrorKind::usage);
   adapter_names.push_back(name);
@@ -81,9 +83,7 @@ void LoadedModel::remove_adapter(const std::string& name) {
 
 int64_t LoadedModel::widest_adapter() const {
   int64_t widest = 1;
-  for (const auto& [name, set] : adapters)
-    for (const auto& site : set.sites)
-      if (site) widest = std::max(widest, site->saved_width());
+  for (const auto& [name, set] : adapters) widest = std::max(widest, rank_columns(set));
   return widest;
 }
 

@@ -168,8 +168,8 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word :
-       {"resize_vocab=true", "quantization_bit=4", "packing=true", "stage=dpo", "finetuning_type=full", "rope_scaling=yarn", "fp16=true"}) {
+  for (const char* word : {"resize_vocab=true", "quantization_bit=4", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
+                           "rope_scaling=yarn", "fp16=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
       FAIL() << word;
@@ -198,6 +198,13 @@ TEST(Arguments, Rules) {
   EXPECT_THROW(check({"--eval_dataset", "e", "--val_size", "0.1"}), Error);
   EXPECT_THROW(check({"--load_best_model_at_end", "--val_size", "0.1", "--eval_strategy", "epoch"}), Error);
   EXPECT_THROW(check({"--lora_rank", "0"}), Error);
+  EXPECT_NO_THROW(check({"--finetuning_type", "full"}));
+  EXPECT_THROW(check({"--finetuning_type", "full", "--adapter_name_or_path", "a"}), Error);
+  EXPECT_THROW(check({"--finetuning_type", "freeze", "--additional_target", "lm_head"}), Error);
+  EXPECT_THROW(check({"--finetuning_type", "full", "--bias", "all"}), Error);
+  EXPECT_NO_THROW(check({"--stage", "pt", "--packing", "true"}));
+  EXPECT_THROW(check({"--packing", "true"}), Error);
+  EXPECT_THROW(check({"--stage", "pt", "--train_on_prompt"}), Error);
   TrainConfig empty;
   EXPECT_THROW(check_train_config(empty), Error);
   EXPECT_THROW(check_export_config(empty), Error);
@@ -205,9 +212,10 @@ TEST(Arguments, Rules) {
 
 TEST(Arguments, RecordedRunsAreRead) {
   if (!std::filesystem::exists(kGolden + "runs")) GTEST_SKIP() << "no recorded runs at " << kGolden;
-  for (const char* run : {"sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_accumulation", "sft_lora_batch_accumulation",
-                          "sft_rslora", "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_resume",
-                          "sft_train_on_prompt", "sft_multiturn_mask_history"}) {
+  for (const char* run :
+       {"sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_accumulation", "sft_lora_batch_accumulation", "sft_rslora",
+        "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_resume", "sft_train_on_prompt",
+        "sft_multiturn_mask_history", "sft_full", "sft_freeze", "sft_additional_target", "sft_label_smoothing", "pt_lora"}) {
     TrainConfig config;
     EXPECT_NO_THROW({
       apply_settings(config, read_arguments({kGolden + "runs/" + run + "/train.yaml"}));

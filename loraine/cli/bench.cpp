@@ -219,7 +219,7 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   plan_activations(model, tokens, true, sets, dry, recompute);
   dry.take(Dtype::F32, {tokens, model.config.hidden_size});
   Arena memory(dry.peak());
-  Arena scratch(std::max(scratch_bytes(model, tokens, true, sets), loss_scratch_bytes(model, tokens)));
+  Arena scratch(std::max(scratch_bytes(model, tokens, true, sets), loss_scratch_bytes(model, tokens, &adapter)));
   Activations activations = plan_activations(model, tokens, true, sets, memory, recompute);
   Tensor d_hidden = memory.take(Dtype::F32, {tokens, model.config.hidden_size});
   Pass pass{&activations, nullptr, sets, &scratch, true};
@@ -236,7 +236,7 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   auto step = [&] {
     optimizer.zero_gradients();
     decoder_forward(ctx, model, batch, pass);
-    loss_and_head_gradient(ctx, model, batch, activations.hidden, d_hidden, 1.0f / static_cast<float>(tokens), scratch);
+    loss_and_head_gradient(ctx, model, batch, activations.hidden, d_hidden, 1.0f / static_cast<float>(tokens), {&adapter, true}, scratch);
     decoder_backward(ctx, model, batch, pass, adapter, d_hidden);
     optimizer.step(ctx, adamw, optimizer.gradient_norm(ctx), 1.0);
     ++adamw.step;
@@ -321,17 +321,14 @@ int64_t bytes_per_token(const Model& model) {
   size_t bytes = 0;
   for (const Weight* w : model.sites())
     for (const WeightPart& part : w->parts) bytes += part.weight.bytes();
-  for (const WeightPart& part : model.head.parts) bytes += part.weight.bytes();
   return static_cast<int64_t>(bytes);
 }
 
 GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOptions& o) {
   const AdapterSet adapter = random_adapter(model, o.rank, false);
-  int64_t rank_columns = 0, adapter_bytes = 0;
-  for (const auto& site : adapter.sites)
-    if (site) rank_columns = std::max(rank_columns, site->saved_width());
+  int64_t adapter_bytes = 0;
   for (const Parameter& p : adapter.parameters()) adapter_bytes += static_cast<int64_t>(p.value.bytes());
-  Engine engine(model, o.prompt_tokens + o.new_tokens + 1, rank_columns);
+  Engine engine(model, o.prompt_tokens + o.new_tokens + 1, rank_columns(adapter));
   std::vector<int32_t> prompt(static_cast<size_t>(o.prompt_tokens));
   for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 7919 % static_cast<size_t>(model.config.vocab_size));
   std::vector<std::pair<const void*, int64_t>> pieces;
@@ -339,7 +336,6 @@ GenerateFigures bench_generate(Context& ctx, const Model& model, const BenchOpti
     for (const WeightPart& part : w.parts) pieces.push_back({part.weight.data, static_cast<int64_t>(part.weight.bytes())});
   };
   for (const Weight* w : model.sites()) add(*w);
-  add(model.head);
   Best prefill, token, adapter_prefill, adapter_token, read;
   GenerateOptions options;
   options.max_new_tokens = o.new_tokens + 1;

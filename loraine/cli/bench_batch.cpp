@@ -11,6 +11,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/generate/engine.h"
+#include "loraine/model/attach.h"
 
 namespace loraine {
 namespace {
@@ -76,7 +77,7 @@ double time_load(const Model& model, const Adapters& adapters, int64_t repeats) 
     write_peft(adapters.sets[0], adapters.config, folder.string());
     for (int64_t i = 0; i <= repeats; ++i) {
       const double start = now();
-      const AdapterSet set = load_adapter(model.sites(), folder.string());
+      const AdapterSet set = load_adapter(model, folder.string());
       best = std::min(best, now() - start);
     }
   } catch (...) {

@@ -29,6 +29,7 @@
 #include "loraine/generate/engine.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/mapped_file.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
 
@@ -122,7 +123,7 @@ std::vector<int32_t> stop_ids(const Chat& chat) {
 // Reads an adapter's files and adds it to the loaded ones.
 AdapterSet& add_adapter(Chat& chat, const NamedAdapter& adapter) {
   LoraConfig lora;
-  AdapterSet set = load_adapter(chat.model.sites(), adapter.path, &lora);
+  AdapterSet set = load_adapter(chat.model, adapter.path, &lora);
   set.name = adapter.name;
   input_warning(base_mismatch(lora, adapter.path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
   return chat.adapters[adapter.name] = std::move(set);

@@ -7,7 +7,8 @@ namespace loraine {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-      {"train", "fine-tune a model with LoRA", run_train},
+      {"train", "fine-tune a model: LoRA, some layers, or all of it", run_train},
+      {"compare", "train with several settings and compare the results", run_compare},
       {"chat", "talk to a model, with or without adapters", run_chat},
       {"eval", "loss, scores and examinations of a model, with and without adapters", run_eval},
       {"export", "merge adapters into their base model", run_export},

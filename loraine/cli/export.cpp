@@ -15,6 +15,7 @@
 #include "loraine/export/merge.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
 
@@ -85,7 +86,7 @@ int run_export(const std::vector<std::string>& args) {
   std::vector<AdapterSet> sets;
   for (const std::string& path : split_list(config.adapter_name_or_path)) {
     LoraConfig lora;
-    sets.push_back(load_adapter(model.sites(), path, &lora));
+    sets.push_back(load_adapter(model, path, &lora));
     input_warning(base_mismatch(lora, path, config.model_name_or_path), config.strict, ErrorKind::usage);
   }
   std::vector<const AdapterSet*> all;
@@ -95,6 +96,7 @@ int run_export(const std::vector<std::string>& args) {
   const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
   remove_model(folder);
   MergeReport report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format});
+  if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
   write_text_files(config, files, folder);
   check_merge(model, adapter, folder, report);
   bool narrow = model.embedding.dtype != Dtype::F32;

@@ -99,4 +99,22 @@ void apply_template_to_files(ModelFiles& files, const Template& chat, const Toke
     files.chat_template = jinja_of_template(chat, tokenizer, special);
 }
 
+void align_special_tokens(ModelFiles& files, const SpecialTokens& special) {
+  const std::pair<const char*, std::optional<int32_t>> tokens[] = {
+      {"bos_token_id", special.bos}, {"eos_token_id", special.eos}, {"pad_token_id", special.pad}};
+  for (const auto& [key, id] : tokens) {
+    if (!id) continue;
+    files.config[key] = *id;
+    if (!files.generation_config) continue;
+    const Json old = files.generation_config->value(key, Json());
+    Json ids = *id;
+    if (std::string(key) == "eos_token_id" && !old.is_null()) {  // a list from now on
+      ids = Json::array({*id});
+      for (const Json& other : old.is_array() ? old : Json::array({old}))
+        if (other != *id) ids.push_back(other);
+    }
+    (*files.generation_config)[key] = ids;
+  }
+}
+
 }  // namespace loraine

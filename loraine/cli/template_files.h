@@ -13,6 +13,10 @@ std::string jinja_of_template(const Template& chat, const Tokenizer& tokenizer, 
 std::string modelfile_of_template(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special);
 
 // What LLaMA-Factory changes in the text files when it trains or exports with this template. padding_side: right (train), left (export).
+// A model that is saved whole names the special tokens it was trained with, as transformers does: config.json and generation_config.json
+// get the tokenizer's bos, eos and pad; ids that ended an answer before stay in generation_config.json.
+void align_special_tokens(ModelFiles& files, const SpecialTokens& special);
+
 void apply_template_to_files(ModelFiles& files, const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special,
                              const std::string& padding_side);
 

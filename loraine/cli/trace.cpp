@@ -12,6 +12,7 @@
 #include "loraine/generate/engine.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/load.h"
 #include "loraine/train/loss.h"
 
@@ -90,15 +91,14 @@ TraceAdapters adapters_together(Model& model, const std::vector<std::string>& fo
   TraceAdapters out;
   out.of_row.assign(static_cast<size_t>(rows), 0);
   if (folders.size() == 1) {
-    out.sets.push_back(gradients ? load_adapter_to_train(model.sites_to_change(), folders[0], nullptr, false)
-                                 : load_adapter(model.sites(), folders[0]));
+    out.sets.push_back(gradients ? load_adapter_to_train(model, folders[0], nullptr, false) : load_adapter(model, folders[0]));
     return out;
   }
   if (gradients || folders.empty())
     throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path names {} adapters, and gradients are those of one", folders.size()),
                 "merge the earlier ones with loraine export, or leave gradients out");
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(load_adapter(model.sites(), folder));
+  for (const std::string& folder : folders) sets.push_back(load_adapter(model, folder));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
   out.sets.push_back(combine_adapters(all, model.sites()));
@@ -117,7 +117,7 @@ TraceAdapters adapters_by_row(const Model& model, const std::optional<std::strin
     const auto at = std::find_if(names.begin(), names.end(), [&](const NamedAdapter& a) { return a.name == name; });
     out.of_row.push_back(name.empty() ? -1 : static_cast<int>(at - names.begin()));
   }
-  for (const NamedAdapter& adapter : names) out.sets.push_back(load_adapter(model.sites(), adapter.path));
+  for (const NamedAdapter& adapter : names) out.sets.push_back(load_adapter(model, adapter.path));
   return out;
 }
 
@@ -135,6 +135,20 @@ void set_adapter_rows(Batch& batch, const TraceAdapters& adapters, const std::ve
     }
     batch.adapter_rows.push_back({s.start, s.length, set});
   }
+}
+
+// The loss where every row has the head of its own adapter: set by set, with the labels of the others masked.
+double loss_by_row(Context& ctx, const Model& model, const Batch& batch, const TraceAdapters& adapters, const std::vector<int64_t>& from,
+                   int64_t columns, const Tensor& hidden, Arena& scratch) {
+  double sum = 0;
+  for (int set = -1; set < static_cast<int>(adapters.sets.size()); ++set) {
+    Batch own = batch;
+    for (size_t t = 0; t < own.labels.size(); ++t)
+      if (adapters.of_row[static_cast<size_t>(from[t] / columns)] != set) own.labels[t] = kIgnoreLabel;
+    const LossOptions options{set < 0 ? nullptr : &adapters.sets[static_cast<size_t>(set)]};
+    sum += loss_and_head_gradient(ctx, model, own, hidden, Tensor(), 0, options, scratch).loss;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -179,23 +193,29 @@ int run_trace(const std::vector<std::string>& args) {
   plan_activations(model, batch.rows(), true, sets, dry);
   Arena memory(dry.peak());
   Activations activations = plan_activations(model, batch.rows(), true, sets, memory);
-  Arena scratch(std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows())));
+  size_t scratch_size = std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows(), nullptr));
+  for (const AdapterSet* set : sets) scratch_size = std::max(scratch_size, loss_scratch_bytes(model, batch.rows(), set));
+  Arena scratch(scratch_size);
   Pass pass{&activations, nullptr, sets, &scratch, false};
   decoder_forward(ctx, model, batch, pass);
 
   Buffer logits_memory(static_cast<size_t>(in.rows * in.columns * vocab) * sizeof(float), true);
   Tensor logits(logits_memory.data(), Dtype::F32, {in.rows * in.columns, vocab});
-  for (int64_t t = 0; t < batch.rows(); ++t)
-    head_logits(ctx, model, logits.row_range(from[static_cast<size_t>(t)], 1), activations.hidden.row_range(t, 1));
+  for (int64_t t = 0; t < batch.rows(); ++t) {
+    const int64_t place = from[static_cast<size_t>(t)];
+    head_logits(ctx, model, logits.row_range(place, 1), activations.hidden.row_range(t, 1), adapters.at(place / in.columns), scratch);
+  }
   std::vector<std::pair<std::string, Tensor>> out = {{"logits", Tensor(logits.data, Dtype::F32, {in.rows, in.columns, vocab})}};
   float loss = 0;
   if (!in.labels.empty()) {
     Buffer d_memory(static_cast<size_t>(batch.rows() * model.config.hidden_size) * sizeof(float));
     Tensor d(d_memory.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
     double divisor = static_cast<double>(std::max<int64_t>(labels, 1));
-    LossSums sums =
-        loss_and_head_gradient(ctx, model, batch, activations.hidden, d, gradients ? static_cast<float>(1 / divisor) : 0, scratch);
-    loss = static_cast<float>(sums.loss / divisor);
+    const float grad_scale = gradients ? static_cast<float>(1 / divisor) : 0;
+    double sum = 0;
+    if (rows_text) sum = loss_by_row(ctx, model, batch, adapters, from, in.columns, activations.hidden, scratch);
+    else sum = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, grad_scale, {adapters.at(0)}, scratch).loss;
+    loss = static_cast<float>(sum / divisor);
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
     if (gradients && !adapters.sets.empty()) {
       decoder_backward(ctx, model, batch, pass, adapters.sets[0], d);

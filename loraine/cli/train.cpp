@@ -98,6 +98,7 @@ int run_train(const std::vector<std::string>& args) {
   check_dropped(c, input.data);
   if (text.tokenizer && c.template_name && *c.template_name != "empty")
     apply_template_to_files(input.files, named_template(*c.template_name), *text.tokenizer, special, "right");
+  if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
   input.stop = &stop_requested;
@@ -117,7 +118,7 @@ int run_train(const std::vector<std::string>& args) {
     print_stderr("stopped by a signal; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
     return kExitStopped;
   }
-  print_stderr("saved the adapter to " + c.output_dir + "\n");
+  print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
   return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/batcher.h"
 #include "loraine/data/orders.h"
+#include "loraine/data/pretrain.h"
 #include "loraine/data/rows.h"
 #include "loraine/data/tools.h"
 
@@ -143,11 +144,57 @@ Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::v
   return set;
 }
 
+void count_example(Dataset& set, Example example) {
+  set.num_tokens += static_cast<int64_t>(example.input_ids.size());
+  set.num_trained += count_labels(example);
+  set.longest = std::max(set.longest, static_cast<int64_t>(example.input_ids.size()));
+  set.examples.push_back(std::move(example));
+}
+
+// Tokenized rows stay what they are, texts become blocks.
+Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const std::vector<Row>& rows, const std::vector<int64_t>& order) {
+  Dataset set;
+  std::vector<const std::string*> texts;
+  for (int64_t i : order) {
+    const Row& row = rows[static_cast<size_t>(i)];
+    ++set.num_rows;
+    if (!row.dropped.empty()) {
+      ++set.num_dropped;
+      if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + row.dropped);
+    } else if (row.tokens) {
+      encoder.check_ids(row, *row.tokens);
+      Encoded cut = encoder.cut_tokens(*row.tokens);
+      set.num_truncated += cut.truncated;
+      if (!cut.example.input_ids.empty()) count_example(set, std::move(cut.example));
+    } else {
+      texts.push_back(&row.conversation.messages.front().content);
+    }
+  }
+  if (texts.empty()) return set;
+  if (!encoder.tokenizer)
+    throw Error(ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",
+                "put tokenizer.json into the folder, or use a set with formatting: tokenized");
+  PretrainOptions pretrain;
+  pretrain.cutoff_len = options.cutoff_len - (options.packing.value_or(false) ? 1 : 0);  // as LLaMA-Factory where packing is set
+  pretrain.packing = options.packing.value_or(true);
+  pretrain.texts_at_a_time = options.preprocessing_batch_size;
+  pretrain.split_special_tokens = options.split_special_tokens;
+  if (encoder.special->pad) pretrain.pad = encoder.special->pad;
+  if (encoder.named && encoder.named->name == "llama3") pretrain.end = "<|end_of_text|>";
+  else if (encoder.special->eos) pretrain.end = encoder.tokenizer->decode({&*encoder.special->eos, 1}, false);
+  if (pretrain.cutoff_len < 1)
+    throw Error(ErrorKind::usage, fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
+  for (Example& example : pretrain_examples(texts, *encoder.tokenizer, pretrain, set.num_truncated))
+    if (!example.input_ids.empty()) count_example(set, std::move(example));
+  return set;
+}
+
 std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::string>& names) {
   std::vector<Row> all;
   for (const std::string& name : names) {
     DatasetInfo info = read_dataset_info(options.dataset_dir, name);
     info.accept_untrained = options.accept_untrained;
+    info.text_only = options.pretraining;
     auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, options.skip_bad_rows);
     if (info.num_samples) {
       std::vector<Row> drawn;
@@ -256,13 +303,16 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     for (int64_t i = 0; i < n; ++i) split.train[static_cast<size_t>(i)] = i;
   }
   DataSplit result;
-  result.train = encode_rows(encoder, rows, split.train, options.skip_bad_rows);
-  result.eval = encode_rows(encoder, rows, split.eval, options.skip_bad_rows);
+  const auto encode = [&](std::vector<Row>& all, const std::vector<int64_t>& order) {
+    return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, all, order, options.skip_bad_rows);
+  };
+  result.train = encode(rows, split.train);
+  result.eval = encode(rows, split.eval);
   if (!options.eval_datasets.empty()) {
     std::vector<Row> eval_rows = read_sets(options, options.eval_datasets);
     std::vector<int64_t> order(eval_rows.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-    result.eval = encode_rows(encoder, eval_rows, order, options.skip_bad_rows);
+    result.eval = encode(eval_rows, order);
   }
   if (!options.accept_untrained) {
     check_trained(result.train, "dataset", options);
@@ -277,6 +327,8 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
 std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template,
                                  SpecialTokens& special) {
   check_options(options);
+  if (options.pretraining)
+    throw Error(ErrorKind::usage, "generation needs questions, and rows of stage pt are texts without any", "set stage: sft");
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
   std::vector<Prompt> prompts;
   for (const Row& row : read_sets(options, options.eval_datasets)) {

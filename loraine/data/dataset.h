@@ -25,6 +25,9 @@ struct DataOptions {
   std::string today;                       // the date in llama3's tool text; empty: the machine's
   bool split_special_tokens = false;
   uint64_t seed = 42;
+  bool pretraining = false;     // stage pt: texts without answers (data/pretrain.h)
+  std::optional<bool> packing;  // of pretraining; none: yes
+  int64_t preprocessing_batch_size = 1000;
   bool skip_bad_rows = false;     // a bad row is dropped and counted instead of stopping the run
   bool accept_untrained = false;  // as LLaMA-Factory: empty answers, and sets without one trained label, are no errors
   int64_t vocab_size = 0;         // above 0: ids of tokenized rows (and of every other) must lie below it

@@ -117,6 +117,7 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   messages.push_back({Role::user, text + query});
   row.conversation.system = field_text(object, columns.system, false);
   row.conversation.tools = tools_field(object, columns.tools);
+  if (info.text_only) return;
   if (columns.response.empty() || object.at_key(columns.response).get(value))
     bad_field(columns.response.empty() ? "output" : columns.response, "absent");
   messages.push_back({Role::assistant, answer_of(info, value, columns.response)});

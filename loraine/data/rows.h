@@ -17,6 +17,7 @@ struct DatasetInfo {
   Formatting formatting = Formatting::alpaca;
   std::optional<int64_t> num_samples;
   bool accept_untrained = false;  // answers may be empty
+  bool text_only = false;         // pretraining: a row needs no answer
   struct Columns {
     std::string prompt = "instruction", query = "input", response = "output", history, messages = "conversations", system, tools;
     std::string input_ids = "input_ids", labels = "labels";

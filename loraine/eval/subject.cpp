@@ -23,7 +23,7 @@ size_t activation_bytes(const Subject& subject, int64_t rows) {
 Forward::Forward(const Subject& subject, int64_t rows)
     : model_(subject.loaded.model),
       memory_(activation_bytes(subject, rows)),
-      scratch_(std::max(scratch_bytes(model_, rows, false, sets_of(subject)), loss_scratch_bytes(model_, rows))),
+      scratch_(std::max(scratch_bytes(model_, rows, false, sets_of(subject)), loss_scratch_bytes(model_, rows, subject.adapter))),
       activations_(plan_activations(model_, rows, false, sets_of(subject), memory_)),
       pass_{&activations_, nullptr, sets_of(subject), &scratch_, false} {}
 
@@ -39,7 +39,8 @@ std::vector<std::vector<float>> Forward::last_logits(std::span<const std::vector
   std::vector<std::vector<float>> wanted;
   for (const Sequence& sequence : batch.sequences) {
     head_logits(ctx, model_, Tensor(logits.data(), Dtype::F32, {1, model_.config.vocab_size}),
-                activations_.hidden.row_range(sequence.start + sequence.length - 1, 1));
+                activations_.hidden.row_range(sequence.start + sequence.length - 1, 1),
+                pass_.adapters.empty() ? nullptr : pass_.adapters[0], scratch_);
     wanted.emplace_back();
     for (int32_t id : ids) wanted.back().push_back(logits[static_cast<size_t>(id)]);
   }

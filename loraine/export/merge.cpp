@@ -1,115 +1,93 @@
-// Tensor by tensor: mapped as it is, or merged; streamed shard by shard to disk; then read back and compared.
+// Tensor by tensor: as it is, or merged; then read back and compared.
 #include "loraine/export/merge.h"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
-#include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/adapters/dense.h"
+#include "loraine/adapters/embedding_lora.h"
 #include "loraine/io/mapped_file.h"
-#include "loraine/io/safetensors_layout.h"
-#include "loraine/io/torch_file.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
 
 namespace loraine {
 namespace {
 
+// What becomes of one Hugging Face tensor: a whole one in its place, then what is added.
 struct Target {
-  const Adapter* adapter;
-  int part;
+  Tensor dense;  // data == nullptr: the base's own
+  const Adapter* adapter = nullptr;
+  int part = 0;
+  const EmbeddingLora* embedding = nullptr;
 };
 
-// Where each Hugging Face weight name gets something added.
 std::map<std::string, Target> merge_targets(const Model& model, const AdapterSet* adapter) {
   std::map<std::string, Target> targets;
   if (!adapter) return targets;
-  std::vector<const Weight*> sites = model.sites();
-  for (size_t s = 0; s < sites.size(); ++s)
+  if (adapter->dense)
+    for (size_t i = 0; i < adapter->dense->parameters.size(); ++i)
+      targets[adapter->dense->base_name[i]].dense = adapter->dense->parameters[i].value;
+  const std::vector<const Weight*> sites = model.sites();
+  for (size_t s = 0; s < adapter->sites.size(); ++s)
     if (const Adapter* at = adapter->sites[s].get())
-      for (size_t p = 0; p < sites[s]->parts.size(); ++p)
-        if (at->adapts(static_cast<int>(p))) targets[sites[s]->parts[p].name + ".weight"] = {at, static_cast<int>(p)};
+      for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
+        if (!at->adapts(static_cast<int>(p))) continue;
+        Target& target = targets[sites[s]->parts[p].name + ".weight"];
+        target.adapter = at;
+        target.part = static_cast<int>(p);
+      }
+  if (adapter->embedding) targets[adapter->embedding->name() + ".weight"].embedding = adapter->embedding.get();
   return targets;
 }
 
-// One tensor as it is to be written. Memory: the tensor in f32 and in its stored type, at most; one that stays as it is goes by in pieces.
-void write_merged(const TensorSource& source, const TensorInfo& info, const Target* target, const WriteBytes& write) {
-  Tensor mapped = source.map(info);
-  if (!target && mapped.data) {
-    constexpr size_t kPiece = 64u << 20;
-    const char* data = static_cast<const char*>(mapped.data);
-    for (size_t at = 0; at < mapped.bytes(); at += kPiece) {
-      const size_t bytes = std::min(kPiece, mapped.bytes() - at);
-      write(data + at, bytes);
-      release_pages(data + at, bytes);
-    }
-    return;
-  }
-  Tensor shape(nullptr, info.dtype, info.shape);
-  Buffer memory(shape.bytes());
-  Tensor out(memory.data(), info.dtype, info.shape);
-  if (target) {
-    const bool f32_stored = info.dtype == Dtype::F32;
-    Buffer f32_memory(f32_stored ? 0 : static_cast<size_t>(shape.numel()) * sizeof(float));
-    Tensor f32(f32_stored ? out.data : f32_memory.data(), Dtype::F32, info.shape);
-    source.read(info, f32);
-    if (mapped.data) release_pages(mapped.data, mapped.bytes());
-    Context ctx;
-    target->adapter->merge_into(ctx, f32, target->part);
-    if (!f32_stored) convert(out.data, out.dtype, f32.data, Dtype::F32, f32.numel());
+// Memory: the tensor in f32 and in its stored type, at most.
+void write_merged(const TensorSource& source, const TensorInfo& info, const Target& target, const WriteBytes& write) {
+  const Tensor shape(nullptr, info.dtype, info.shape);
+  const Buffer memory(shape.bytes());
+  const Tensor out(memory.data(), info.dtype, info.shape);
+  const bool f32_stored = info.dtype == Dtype::F32;
+  const Buffer f32_memory(f32_stored ? 0 : static_cast<size_t>(shape.numel()) * sizeof(float));
+  const Tensor f32(f32_stored ? out.data : f32_memory.data(), Dtype::F32, info.shape);
+  if (target.dense.data) {
+    convert(f32.data, Dtype::F32, target.dense.data, target.dense.dtype, f32.numel());
   } else {
-    source.read(info, out);
+    source.read(info, f32);
+    if (const Tensor mapped = source.map(info); mapped.data) release_pages(mapped.data, mapped.bytes());
   }
+  Context ctx;
+  if (target.adapter) target.adapter->merge_into(ctx, f32, target.part);
+  if (target.embedding) target.embedding->merge_into(ctx, f32);
+  if (!f32_stored) convert(out.data, out.dtype, f32.data, Dtype::F32, f32.numel());
   write(out.data, out.bytes());
 }
 
 }  // namespace
 
-MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const MergeFormat& format) {
+MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format) {
   const TensorSource& source = *model.source;
-  std::map<std::string, Target> targets = merge_targets(model, adapter);
-  std::vector<std::vector<const TensorInfo*>> shards(1);
-  int64_t in_shard = 0, total = 0, parameters = 0;
+  const std::map<std::string, Target> targets = merge_targets(model, adapter);
+  const bool untied = adapter && unties(model, *adapter);
+  const std::string head = "lm_head.weight", embedding = std::string(kEmbeddingPath) + ".weight";
   MergeReport report;
-  for (const TensorInfo& info : source.tensors()) {
-    if (model.config.tie_word_embeddings && info.name == "lm_head.weight") continue;
-    const Tensor shape(nullptr, info.dtype, info.shape);
-    int64_t bytes = static_cast<int64_t>(shape.bytes());
-    if (in_shard > 0 && in_shard + bytes > format.shard_bytes) {
-      shards.emplace_back();
-      in_shard = 0;
+  std::vector<WeightToWrite> weights;
+  const auto add = [&](const TensorInfo& info, const std::string& name) {
+    const auto target = targets.find(name);
+    WeightToWrite weight = stored_weight(source, info);
+    weight.entry.name = name;
+    if (target != targets.end()) {
+      weight.write = [&source, &info, at = &target->second](const WriteBytes& write) { write_merged(source, info, *at, write); };
+      ++report.merged;
     }
-    shards.back().push_back(&info);
-    in_shard += bytes;
-    total += bytes;
-    parameters += shape.numel();
-  }
-  make_folders(folder);
-  Json index = {{"metadata", {{"total_parameters", parameters}, {"total_size", total}}}, {"weight_map", Json::object()}};
-  const std::string stem = format.legacy ? "pytorch_model" : "model", extension = format.legacy ? ".bin" : ".safetensors";
-  for (size_t s = 0; s < shards.size(); ++s) {
-    const std::string place = shards.size() == 1 ? "" : fmt::format("-{:05}-of-{:05}", s + 1, shards.size());
-    const std::string name = stem + place + extension;
-    std::vector<SafetensorsEntry> entries;
-    for (const TensorInfo* info : shards[s]) {
-      entries.push_back({info->name, info->dtype, info->shape});
-      index["weight_map"][info->name] = name;
-    }
-    const auto produce = [&](size_t i, const WriteBytes& write) {
-      auto target = targets.find(entries[i].name);
-      if (target != targets.end()) ++report.merged;
-      ++report.tensors;
-      write_merged(source, *shards[s][i], target == targets.end() ? nullptr : &target->second, write);
-      check_mapped_files();
-    };
-    if (format.legacy) stream_torch_file(folder + "/" + name, entries, produce);
-    else stream_safetensors(folder + "/" + name, entries, {{"format", "pt"}}, produce);
-  }
-  report.shards = static_cast<int64_t>(shards.size());
-  if (shards.size() > 1) write_file(folder + "/" + stem + extension + ".index.json", index.dump(2) + "\n");
+    weights.push_back(std::move(weight));
+  };
+  if (untied)
+    if (const TensorInfo* info = source.find(embedding)) add(*info, head);
+  for (const TensorInfo& info : source.tensors())
+    if (!model.config.tie_word_embeddings || info.name != head) add(info, info.name);
+  report.tensors = static_cast<int64_t>(weights.size());
+  report.shards = write_weight_files(weights, folder, format);
   return report;
 }
 
@@ -133,14 +111,14 @@ void check_merge(const Model& model, const AdapterSet* adapter, const std::strin
     }
     Arena dry;
     plan_activations(m, kRows, false, sets, dry);
-    Arena arena(dry.peak()), scratch(scratch_bytes(m, kRows, false, sets));
+    Arena arena(dry.peak()), scratch(scratch_bytes(m, kRows, false, sets) + head_scratch_bytes(m, kRows, set));
     Activations activations = plan_activations(m, kRows, false, sets, arena);
     Pass pass{&activations, nullptr, sets, &scratch, false};
     Context ctx;
     decoder_forward(ctx, m, b, pass);
     memory = Buffer(static_cast<size_t>(kRows * m.config.vocab_size) * sizeof(float));
     Tensor out(memory.data(), Dtype::F32, {kRows, m.config.vocab_size});
-    head_logits(ctx, m, out, activations.hidden);
+    head_logits(ctx, m, out, activations.hidden, set, scratch);
     return out;
   };
   Buffer a_memory, b_memory;

@@ -5,6 +5,7 @@
 
 #include "loraine/adapters/adapter.h"
 #include "loraine/io/model_files.h"
+#include "loraine/io/weight_files.h"
 #include "loraine/model/model.h"
 
 namespace loraine {
@@ -14,14 +15,9 @@ struct MergeReport {
   double largest_difference = 0, largest_logit = 0;  // of the check: merged against base + adapter
 };
 
-struct MergeFormat {
-  int64_t shard_bytes = 0;  // of a file at most
-  bool legacy = false;      // pytorch_model.bin instead of model.safetensors
-};
-
 // Writes the weights (or shards with an index) into `folder`, one tensor at a time. adapter may be nullptr. Types stay as stored; a tied
-// head is not stored twice.
-MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const MergeFormat& format);
+// head is not stored twice, unless the adapter makes it another tensor than the embedding (model/attach.h, unties).
+MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format);
 
 // Logits of the written model against base + adapter on fixed prompts.
 void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <numeric>
 
+#include "loraine/adapters/embedding_lora.h"
 #include "loraine/core/error.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/kernels/parallel.h"
@@ -38,7 +39,7 @@ int64_t rank_columns(const AdapterSet& set) {
   int64_t widest = 1;
   for (const auto& site : set.sites)
     if (site) widest = std::max(widest, site->saved_width());
-  return widest;
+  return set.embedding ? std::max(widest, set.embedding->r()) : widest;
 }
 
 Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences)
@@ -46,7 +47,6 @@ Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, i
       sequences_(std::max<int64_t>(sequences, 1)),
       rows_(std::max(std::min(capacity, kPrefillRows), std::min(sequences_, kDecodeRows))),
       cache_(model, capacity),
-      scratch_(scratch_bytes(model, rows_, false, {})),
       logits_(static_cast<size_t>(std::min(sequences_, kDecodeRows) * model.config.vocab_size)) {
   plan(max_rank_columns);
 }
@@ -55,6 +55,9 @@ void Engine::plan(int64_t columns) {
   rank_columns_ = std::max<int64_t>(columns, 1);
   activation_memory_ = Arena(measured(model_, rank_columns_, rows_));
   activation_bytes(model_, rank_columns_, activation_memory_, activations_, rows_);
+  // What LoRA on embedding and head takes of it, the layers do not hold at that time.
+  const size_t columns_bytes = static_cast<size_t>(rows_ * rank_columns_) * sizeof(float) + 64 * 4;
+  scratch_ = Arena(std::max(scratch_bytes(model_, rows_, false, {}), columns_bytes));
 }
 
 void Engine::reserve_rank_columns(int64_t columns) {
@@ -134,7 +137,15 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
   const int64_t n = static_cast<int64_t>(entries.size()), V = model_.config.vocab_size;
   std::vector<int32_t> ids(entries.size());
   for (Entry* entry : entries) entry->finished = true;  // should memory run out here
-  head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {n, V}), activations_.hidden.row_range(first_row, n));
+  const auto head_of = [&](int64_t i) {
+    const AdapterSet* set = entries[static_cast<size_t>(i)]->request.adapter;
+    return changes_head(set) ? set : nullptr;
+  };
+  for (int64_t first = 0, end = 0; first < n; first = end) {  // rows with the same head together
+    for (end = first + 1; end < n && head_of(end) == head_of(first);) ++end;
+    head_logits(ctx, model_, Tensor(logits_.data() + first * V, Dtype::F32, {end - first, V}),
+                activations_.hidden.row_range(first_row + first, end - first), head_of(first), scratch_);
+  }
   parallel_for(n, [&](int64_t i) {
     Entry& entry = *entries[static_cast<size_t>(i)];
     const std::span<float> logits = std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V));

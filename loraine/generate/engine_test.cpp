@@ -5,6 +5,7 @@
 
 #include "loraine/adapters/attach.h"
 #include "loraine/core/error.h"
+#include "loraine/model/attach.h"
 #include "tests/support/formula_model.h"
 
 namespace loraine {
@@ -77,6 +78,42 @@ TEST(Engine, AnswersOfManyAreThoseOfEachAlone) {
   }
 }
 
+// Whole tensors in the base's place, LoRA on embedding and head: beside each other and beside the base, each as if it were alone.
+TEST(Engine, AdaptersWithTensorsAndHeadsOfTheirOwnRunTogether) {
+  for (bool bf16 : {false, true}) {
+    const Model model = make_model(bf16, false);
+    LoraConfig outside, whole;
+    set_targets(outside, "q_proj,embed_tokens,lm_head");
+    set_targets(whole, "q_proj,up_proj");
+    whole.modules_to_save = {"o_proj", "norm", "lm_head"};
+    std::vector<AdapterSet> sets;
+    for (const LoraConfig& config : {outside, whole}) {
+      sets.push_back(attach_adapter(model, config, false));
+      sets.back().name = "adapter " + std::to_string(sets.size());
+      for (const Parameter& p : sets.back().parameters())
+        for (int64_t i = 0; i < p.value.numel(); ++i)
+          p.value.f32()[i] += noise(static_cast<size_t>(i) * 5 + sets.size(), p.name.size() + 10 * sets.size());
+    }
+    const AdapterSet plain = make_adapter(model, 4, 3);
+    const std::vector<Job> jobs = mixed_jobs({&sets[0], nullptr, &sets[1], &plain});
+    Context ctx;
+    std::vector<std::vector<int32_t>> alone;
+    for (const Job& job : jobs) {
+      Engine engine(model, 800, rank_columns(plain));
+      engine.reserve_rank_columns(job.adapter ? rank_columns(*job.adapter) : 1);
+      alone.push_back(engine.generate(ctx, job.prompt, job.adapter, job.options));
+    }
+    Engine engine(model, 2000, std::max({rank_columns(sets[0]), rank_columns(sets[1]), rank_columns(plain)}), 9);
+    std::vector<int64_t> numbers;
+    for (const Job& job : jobs) numbers.push_back(engine.submit({job.prompt, job.adapter, job.options, {}}));
+    while (engine.step(ctx)) {}
+    for (size_t i = 0; i < jobs.size(); ++i) EXPECT_EQ(engine.take(numbers[i]), alone[i]) << "request " << i;
+    Engine base(model, 800, 1);
+    for (size_t i : {size_t{0}, size_t{2}})
+      EXPECT_NE(alone[i], base.generate(ctx, jobs[i].prompt, nullptr, jobs[i].options)) << "request " << i;
+  }
+}
+
 // What a row computes, to the bit: the logits' first ids would hide a small difference.
 TEST(Engine, RowsOfADecodingStepHaveTheBitsThatTheyHaveAlone) {
   for (bool bf16 : {false, true}) {
@@ -101,7 +138,7 @@ TEST(Engine, RowsOfADecodingStepHaveTheBitsThatTheyHaveAlone) {
       Pass pass{&activations, &cache, sets, &scratch, false};
       decoder_forward(ctx, model, batch, pass);
       std::vector<float> logits(static_cast<size_t>(count * kVocab));
-      head_logits(ctx, model, Tensor(logits.data(), Dtype::F32, {count, kVocab}), activations.hidden.row_range(0, count));
+      head_logits(ctx, model, Tensor(logits.data(), Dtype::F32, {count, kVocab}), activations.hidden.row_range(0, count), nullptr, scratch);
       return logits;
     };
     const std::vector<float> all = hidden(0, rows);

@@ -50,5 +50,37 @@ TEST(CrossEntropy, LossGradientAndCorrect) {
   }
 }
 
+void check_smoothing(const std::vector<int32_t>& labels, int64_t V) {
+  const int64_t n = static_cast<int64_t>(labels.size());
+  const double epsilon = 0.1f;
+  std::vector<float> logits = random_floats(n * V, 1, 2);
+  std::vector<double> x = doubles(logits);
+  const auto loss = [&](int64_t i) {  // transformers' LabelSmoother: (1 − ε) nll + ε mean over the vocabulary
+    double sum = 0, mean = 0;
+    for (int64_t v = 0; v < V; ++v) sum += std::exp(x[static_cast<size_t>(i * V + v)]), mean += x[static_cast<size_t>(i * V + v)];
+    const double log_sum = std::log(sum);
+    return (1 - epsilon) * (log_sum - x[static_cast<size_t>(i * V + labels[static_cast<size_t>(i)])]) +
+           epsilon * (log_sum - mean / static_cast<double>(V));
+  };
+  std::vector<double> want, losses(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) want.push_back(loss(i));
+  std::vector<double> gradient = central_differences(x, [&] {
+    double sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += 0.5 * loss(i);
+    return sum;
+  });
+  Context ctx;
+  const Tensor all = matrix(logits, n, V);
+  cross_entropy(ctx, all, {}, labels, losses, {}, 0, 0.1f);
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(losses[i], want[i], 1e-6 * want[i]);
+  cross_entropy(ctx, all, all, labels, losses, {}, 0.5f, 0.1f);
+  expect_near(logits, gradient, 5e-6, "gradient");
+}
+
+TEST(CrossEntropy, LabelSmoothing) {
+  check_smoothing({5, 36, 11}, 37);
+  check_smoothing({1029}, 1030);
+}
+
 }  // namespace
 }  // namespace loraine

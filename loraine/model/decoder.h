@@ -62,7 +62,16 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
 // d_hidden [T, C] F32 is the gradient of `hidden` and is overwritten. Adapter gradients of pass.adapters[0] are accumulated.
 void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass& pass, AdapterSet& trained, const Tensor& d_hidden);
 
-// logits [n, V] F32 = head(hidden[rows]) for a few rows.
-void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden);
+// logits [n, V] F32 = head(hidden[rows]) for a few rows, with the set's own head and the adapter on it (set may be nullptr). saved [n,
+// width] takes the columns of that adapter for its backward; without it (data == nullptr) they lie in scratch for the time of the call.
+void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden, const AdapterSet* set, Arena& scratch,
+                 const Tensor& saved = {}, bool training = false);
+// d_hidden [n, C] F32 = the gradient of `hidden`; gradients of the head, where it is trained, are accumulated.
+void head_backward(Context& ctx, const Model& model, const AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
+                   const Tensor& hidden, const Tensor& saved, Arena& scratch);
+// Whether logits with the set (which may be nullptr) come from another head than the base's.
+bool changes_head(const AdapterSet* set);
+// Scratch of the two for n rows, beside what they are given.
+size_t head_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set);
 
 }  // namespace loraine

@@ -11,6 +11,7 @@
 #include "loraine/adapters/attach.h"
 #include "loraine/core/packed.h"
 #include "loraine/kernels/elementwise.h"
+#include "loraine/model/attach.h"
 #include "tests/support/formula_model.h"
 
 namespace loraine {
@@ -163,6 +164,14 @@ TEST(Decoder, PackedBaseStaysPackedAndGivesTheBitsOfTheUnpackedOne) {
     } else {
       EXPECT_EQ(a.hidden, b.hidden);
       EXPECT_EQ(a.gradients, b.gradients);
+      AdapterSet of_packed, of_wide;  // trained copies
+      for (auto [set, model] : {std::pair{&of_packed, &packed}, std::pair{&of_wide, &wide}})
+        attach_dense(
+            *set, *model, [](const std::string& name) { return name; }, true, true);
+      const std::vector<Parameter> p = of_packed.parameters(), q = of_wide.parameters();
+      ASSERT_EQ(p.size(), q.size());
+      for (size_t i = 0; i < p.size(); ++i)
+        EXPECT_TRUE(p[i].name == q[i].name && std::equal(p[i].value.f32(), p[i].value.f32() + p[i].value.numel(), q[i].value.f32()));
     }
   }
 }

@@ -113,6 +113,7 @@ std::vector<const Weight*> Model::sites() const {
   std::vector<const Weight*> all;
   for (const BlockWeights& block : blocks)
     for (const Weight& weight : block.sites) all.push_back(&weight);
+  all.push_back(&head);
   return all;
 }
 
@@ -120,6 +121,7 @@ std::vector<Weight*> Model::sites_to_change() {
   std::vector<Weight*> all;
   for (BlockWeights& block : blocks)
     for (Weight& weight : block.sites) all.push_back(&weight);
+  all.push_back(&head);
   return all;
 }
 

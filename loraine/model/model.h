@@ -30,7 +30,7 @@ struct Model {
   bool read_once = false;
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive
 
-  std::vector<const Weight*> sites() const;  // [layers · kSiteKinds], what attach_lora takes
+  std::vector<const Weight*> sites() const;  // [layers · kSiteKinds + 1], the last one the head; what attach_lora takes
   std::vector<Weight*> sites_to_change();    // the same, for what changes the base before a run
   int64_t parameter_count() const;
   size_t weight_bytes() const;

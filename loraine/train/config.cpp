@@ -39,6 +39,9 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"skip_bad_rows", "data", &c.skip_bad_rows, "up to N rows that cannot be used are dropped and counted", at_least(0)});
   visit({"allow_data_change", "data", &c.allow_data_change, "resume although the data are not those of the checkpoint"});
   visit({"val_size", "data", &c.val_size, "rows (above 1) or share of the training set kept for evaluation", at_least(0)});
+  visit({"packing", "data", &c.packing, "pretraining: texts end to end in blocks of cutoff_len tokens; null: yes with stage pt"});
+  visit(
+      {"preprocessing_batch_size", "data", &c.preprocessing_batch_size, "pretraining: texts whose tokens may share a block", at_least(1)});
   visit({"train_on_prompt", "data", &c.train_on_prompt, "the prompt is trained on too"});
   visit({"mask_history", "data", &c.mask_history, "only the last answer of a conversation is trained on"});
   visit({"default_system", "data", &c.default_system, "system text where a conversation has none"});
@@ -46,13 +49,22 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
 }
 
 void describe_method(TrainConfig& c, const OptionVisitor& visit) {
-  visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"sft"})});
-  visit({"finetuning_type", "method", &c.finetuning_type, "what is trained", one_of({"lora", "oft", "freeze", "full"}, {"lora"})});
+  visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft"})});
+  visit({"finetuning_type", "method", &c.finetuning_type, "what is trained",
+         one_of({"lora", "oft", "freeze", "full"}, {"lora", "freeze", "full"})});
+  visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N"});
+  visit({"freeze_trainable_modules", "method", &c.freeze_trainable_modules, "freeze: parts of those layers, comma separated, or `all`",
+         kCommaList});
+  visit({"freeze_extra_modules", "method", &c.freeze_extra_modules,
+         "freeze: modules outside the layers that train too: embed_tokens, norm, lm_head", kCommaList});
   visit({"lora_rank", "method", &c.lora_rank, "rank r of A and B", between(1, 65536)});
   visit({"lora_alpha", "method", &c.lora_alpha, "the update is scaled by alpha / r; null: twice the rank", at_least(1)});
   visit({"lora_dropout", "method", &c.lora_dropout, "share of inputs of A set to zero while training", between(0, 0.9999)});
   visit({"lora_target", "method", &c.lora_target,
          "linear layers that get an adapter: names, comma separated, `all`, or a regular expression", kCommaList});
+  visit({"additional_target", "method", &c.additional_target,
+         "modules trained whole beside LoRA and saved with it (PEFT's modules_to_save), comma separated", kCommaList});
+  visit({"bias", "method", &c.bias, "biases trained beside LoRA: all, or those of adapted layers", one_of({"none", "all", "lora_only"})});
   visit({"use_rslora", "method", &c.use_rslora, "scale by alpha / sqrt(r)"});
   visit({"rank_pattern",
          "method",
@@ -113,6 +125,8 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"bf16", "run", &c.bf16, "compute in bfloat16; adapters and optimizer stay in float32"});
   visit({"dry_run", "run", &c.dry_run, "print the tables of parameters, memory and data, and stop"});
 
+  visit(
+      {"label_smoothing_factor", "optimizer", &c.label_smoothing_factor, "share of the loss that goes to all tokens alike", between(0, 1)});
   visit({"optim", "optimizer", &c.optim, "optimizer; both names are the same AdamW", one_of({"adamw_torch", "adamw_torch_fused"})});
   visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
   visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
@@ -318,6 +332,25 @@ void check_train_config(const TrainConfig& c) {
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
   if (split_list(c.dataset).empty() && (c.do_train || !c.do_eval))
     broken_rule("dataset is not given, training needs one", "name sets of dataset_info.json: --dataset NAME,NAME");
+  if (c.finetuning_type != "lora") {
+    if (!split_list(c.adapter_name_or_path).empty())
+      broken_rule(fmt::format("adapter_name_or_path goes with finetuning_type lora only, and it is {}", c.finetuning_type),
+                  "merge the adapter with loraine export first, and train on the result");
+    if (!split_list(c.additional_target).empty() || c.bias != "none" || c.use_rslora)
+      broken_rule(fmt::format("additional_target, bias and use_rslora go with finetuning_type lora only, and it is {}", c.finetuning_type),
+                  "leave them out");
+    if (c.use_dora || c.use_adalora || c.pissa_init || c.init_lora_weights != "true" || c.loraplus_lr_ratio)
+      broken_rule(
+          fmt::format("use_dora, use_adalora, pissa_init, init_lora_weights and loraplus_lr_ratio go with finetuning_type lora only, "
+                      "and it is {}",
+                      c.finetuning_type),
+          "leave them out");
+  }
+  if (c.stage == "sft" && c.packing.value_or(false))
+    throw Error(ErrorKind::unsupported, "packing is true with stage sft; loraine packs in stage pt only (a batch has no padding anyway)",
+                "leave packing out");
+  if (c.stage == "pt" && (c.mask_history || c.train_on_prompt))
+    broken_rule("mask_history and train_on_prompt go with stage sft only, and it is pt", "leave them out");
   if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");
   if (split_list(c.lora_target).empty()) broken_rule("lora_target is empty", "name layers, or `all`");
   if (c.max_steps == 0) broken_rule("max_steps is 0, expected a number of updates, or -1 for num_train_epochs");

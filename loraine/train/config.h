@@ -26,7 +26,9 @@ struct TrainConfig {
   std::optional<int64_t> max_samples;
   int64_t skip_bad_rows = 0;  // up to this many rows that cannot be used are dropped
   bool allow_data_change = false;
-  double val_size = 0.0;  // above 1 a count, else a share
+  double val_size = 0.0;        // above 1 a count, else a share
+  std::optional<bool> packing;  // null: only with stage pt
+  int64_t preprocessing_batch_size = 1000;
   bool train_on_prompt = false;
   bool mask_history = false;
   std::optional<std::string> default_system;
@@ -34,7 +36,13 @@ struct TrainConfig {
 
   // method
   std::string stage = "sft";
-  std::string finetuning_type = "lora";
+  std::string finetuning_type = "lora";  // lora, freeze, full
+  int64_t freeze_trainable_layers = 2;   // the last n, or below 0 the first n
+  std::string freeze_trainable_modules = "all";
+  std::optional<std::string> freeze_extra_modules;
+  std::optional<std::string> additional_target;  // modules trained whole beside LoRA
+  std::string bias = "none";                     // none, all, lora_only
+  double label_smoothing_factor = 0.0;
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;

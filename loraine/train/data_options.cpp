@@ -17,6 +17,9 @@ DataOptions data_options(const TrainConfig& c) {
   d.default_system = c.default_system;
   d.enable_thinking = c.enable_thinking;
   d.split_special_tokens = c.split_special_tokens;
+  d.pretraining = c.stage == "pt";
+  d.packing = c.packing;
+  d.preprocessing_batch_size = c.preprocessing_batch_size;
   d.seed = static_cast<uint64_t>(c.seed);
   d.skip_bad_rows = c.skip_bad_rows > 0;
   return d;

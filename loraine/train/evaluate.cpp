@@ -9,7 +9,7 @@
 namespace loraine {
 
 EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Example> examples, int64_t batch_size, Pass& pass,
-                           const std::function<void(int64_t)>& on_batch) {
+                           const std::function<void(int64_t)>& on_batch, float smoothing) {
   EvalSums sums;
   const int64_t n = static_cast<int64_t>(examples.size());
   const bool was_training = std::exchange(pass.training, false);
@@ -21,8 +21,12 @@ EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Exa
     if (!pass.adapters.empty()) batch.adapter_rows = {{0, batch.rows(), 0}};
     decoder_forward(ctx, model, batch, pass);
     const Tensor hidden = pass.activations->hidden.row_range(0, batch.rows());
-    const LossSums one = loss_and_head_gradient(ctx, model, batch, hidden, Tensor(), 0, *pass.scratch);
-    sums.batch_losses.push_back(one.labels ? one.loss / static_cast<double>(one.labels) : 0.0);
+    const LossOptions options{pass.adapters.empty() ? nullptr : pass.adapters[0], false, smoothing};
+    const LossSums one = loss_and_head_gradient(ctx, model, batch, hidden, Tensor(), 0, options, *pass.scratch);
+    int64_t labels = smoothing > 0 ? one.labels : 0;
+    if (smoothing <= 0)
+      for (const Example* example : picked) labels += count_labels(*example);
+    sums.batch_losses.push_back(labels ? one.loss / static_cast<double>(labels) : 0.0);
     sums.loss += sums.batch_losses.back();
     sums.accuracy += one.accuracy;
     sequences += one.sequences;

@@ -13,14 +13,15 @@ namespace loraine {
 // logits take half the memory. In bf16 they are slower by 5 to 15 %.
 int64_t loss_chunk(const Model& model) { return model.activation_dtype() == Dtype::F32 ? 128 : 256; }
 
-size_t loss_scratch_bytes(const Model& model, int64_t rows) {
+size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) {
   const ModelConfig& c = model.config;
   int64_t chunk = std::min(rows, loss_chunk(model));
-  return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8;
+  return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8 +
+         head_scratch_bytes(model, chunk, set);
 }
 
 LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden,
-                                float grad_scale, Arena& scratch) {
+                                float grad_scale, const LossOptions& options, Arena& scratch) {
   std::vector<int64_t> rows;
   std::vector<int32_t> labels;
   for (int64_t t = 0; t < batch.rows(); ++t) {
@@ -42,12 +43,14 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
            logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
     size_t f = static_cast<size_t>(first), c = static_cast<size_t>(count);
     gather_rows(ctx, x, hidden, std::span(rows).subspan(f, c));
-    head_logits(ctx, model, logits, x);
+    Tensor columns;  // of the head's adapter
+    if (options.set && options.set->head()) columns = scratch.take(x.dtype, {count, options.set->head()->saved_width()});
+    head_logits(ctx, model, logits, x, options.set, scratch, columns, options.training);
     // Where bf16 is not multiplied a narrow gradient would only be widened again.
     const Tensor d_logits = gradient_view(logits, has_bf16_products() ? model.activation_dtype() : Dtype::F32);
     cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
-                  grad_scale);
-    if (grad_scale != 0) multiply_weight_backward(ctx, d_labelled.row_range(first, count), model.head, d_logits, false);
+                  grad_scale, options.smoothing);
+    if (grad_scale != 0) head_backward(ctx, model, options.set, d_labelled.row_range(first, count), d_logits, x, columns, scratch);
     scratch.release(inner);
   }
   if (grad_scale != 0) scatter_rows(ctx, d_hidden, d_labelled.row_range(0, n), rows);

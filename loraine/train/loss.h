@@ -21,9 +21,16 @@ struct LossSums {
   std::vector<SequenceLoss> by_sequence;
 };
 
-size_t loss_scratch_bytes(const Model& model, int64_t rows);
+// What the head runs with: the set that all rows use (nullptr: the base alone), and what the loss is.
+struct LossOptions {
+  const AdapterSet* set = nullptr;  // its head, where trained, gets gradients
+  bool training = false;            // dropout on
+  float smoothing = 0;              // label smoothing ε: (1 − ε) · −log p(label) + ε · mean over the vocabulary of −log p
+};
+
+size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set);
 // hidden [T, C]. With grad_scale != 0 d_hidden [T, C] gets the gradient of grad_scale · loss; otherwise it is not touched.
 LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden,
-                                float grad_scale, Arena& scratch);
+                                float grad_scale, const LossOptions& options, Arena& scratch);
 
 }  // namespace loraine

@@ -76,6 +76,11 @@ constexpr size_t kOwnRoom = 24u << 20;
 
 size_t resident_size() { return statm().resident; }
 
+size_t peak_resident_size() {
+  rusage usage{};
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<size_t>(usage.ru_maxrss) * 1024 : 0;
+}
+
 size_t parse_memory_limit(const std::string& text) {
   static const std::pair<const char*, double> units[] = {{"", 1},         {"b", 1},      {"k", 0x1p10},   {"kb", 1e3},    {"kib", 0x1p10},
                                                          {"m", 0x1p20},   {"mb", 1e6},   {"mib", 0x1p20}, {"g", 0x1p30},  {"gb", 1e9},

@@ -12,7 +12,8 @@ struct MemoryLimit {
 };
 // The lowest limit of the process's cgroup and all above it, v1 and v2. `root` stands before /proc and /sys (tests).
 std::optional<MemoryLimit> cgroup_limit(const std::string& root = "");
-size_t resident_size();  // bytes of this process in memory; 0 when unknown
+size_t resident_size();       // bytes of this process in memory; 0 when unknown
+size_t peak_resident_size();  // the most it has been
 // "800MiB", "2GB", "1.5 GiB", "4000000000": bytes. Throws usage for anything else.
 size_t parse_memory_limit(const std::string& text);
 

@@ -54,6 +54,8 @@ LoraConfig method_config(const TrainConfig& c) {
   if (c.use_adalora)
     lora.adalora = AdaloraConfig{c.init_r, c.target_r, c.tinit, c.tfinal, c.deltaT, 0, c.beta1, c.beta2, c.orth_reg_weight, {}};
   set_targets(lora, c.lora_target);
+  lora.modules_to_save = split_list(c.additional_target);
+  lora.bias = c.bias;
   if (c.exclude_modules) set_excluded(lora, *c.exclude_modules);
   lora.rank_pattern = pattern_of<int64_t>("rank_pattern", c.rank_pattern);
   lora.alpha_pattern = pattern_of<double>("alpha_pattern", c.alpha_pattern);

@@ -8,6 +8,18 @@
 
 namespace loraine {
 
+bool decays(const std::string& name) {
+  for (size_t first = 0; first <= name.size();) {
+    const size_t end = std::min(name.find('.', first), name.size());
+    const std::string part = name.substr(first, end - first);
+    for (const char* word : {"bias", "layernorm", "rmsnorm"})
+      if (part.find(word) != std::string::npos) return false;
+    if (part == "norm" || part.ends_with("_norm")) return false;
+    first = end + 1;
+  }
+  return true;
+}
+
 Optimizer::Optimizer(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {
   size_t elements = 0;
   for (const Parameter& p : parameters_) elements += static_cast<size_t>(p.value.numel());
@@ -45,6 +57,7 @@ void Optimizer::step(Context& ctx, const AdamW& options, double norm, double max
   for (size_t i = 0; i < parameters_.size(); ++i) {
     AdamW own = options;
     if (!rate_factors_.empty()) own.learning_rate = static_cast<float>(options.learning_rate * rate_factors_[i]);
+    if (!decays(parameters_[i].name)) own.weight_decay = 0;
     adamw(ctx, parameters_[i].value, moments_[i].m, moments_[i].v, parameters_[i].gradient, scale, own);
   }
 }

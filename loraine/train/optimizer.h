@@ -1,10 +1,13 @@
-// AdamW over the parameters of one adapter set, with clipping by the global norm. Called by the step loop.
+// AdamW over what one set trains, with clipping by the global norm. Called by the step loop.
 #pragma once
 #include "loraine/adapters/adapter.h"
 #include "loraine/kernels/adamw.h"
 #include "loraine/train/checkpoint.h"
 
 namespace loraine {
+
+// transformers' rule for weight decay: not on biases and norms, by the parameter's name.
+bool decays(const std::string& name);
 
 class Optimizer {
  public:

@@ -6,12 +6,14 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/data/orders.h"
 #include "loraine/kernels/attention.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
+#include "loraine/model/attach.h"
 #include "loraine/train/loraplus.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
@@ -94,10 +96,13 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
   Arena dry;
   plan_activations(run.model, rows, true, sets, dry, recompute);
   dry.take(Dtype::F32, {rows, model.hidden_size});
-  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows));
+  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter));
   const size_t planned = dry.peak() + scratch;
   size_t to_come = planned;
-  if (run.config.save_strategy != "no") to_come += run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes();
+  if (run.config.save_strategy != "no") {
+    const size_t model_file = run.config.finetuning_type == "lora" ? 0 : run.model.weight_bytes();
+    to_come += std::max(run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes(), model_file);
+  }
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come +=
       static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
@@ -121,7 +126,10 @@ void plan_memory(Run& run) {
     trainable += p.value.numel();
     adapter_bytes += 2 * p.value.bytes();
   }
-  run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + trainable;
+  const bool whole = c.finetuning_type != "lora";  // what trains takes the place of the base's own
+  const int64_t beside = whole ? 0 : trainable;
+  run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + beside;
+  if (!whole && run.adapter.dense) run.other_parameters -= run.adapter.dense->embedding.value.data ? run.model.embedding.numel() : 0;
   std::optional<size_t> limit;
   if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
   check_memory({resident_size(), 0}, limit);  // the GEMM library does not survive a lack of address space
@@ -132,8 +140,10 @@ void plan_memory(Run& run) {
     for (Recompute more : {Recompute::mlp, Recompute::block})
       if (!memory_fits(layout.need, limit)) layout = lay_out(run, rows, adapter_bytes, recompute = more);
   if (run.screen.summary)
-    run.screen.summary({run.model.parameter_count() + trainable, trainable, run.model.weight_bytes(), adapter_bytes, run.optimizer->bytes(),
-                        layout.activations, layout.scratch, rows, run.state.max_steps, run.micro_batches, recompute, layout.need.peak});
+    run.screen.summary({run.model.parameter_count() + beside, trainable,
+                        run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,
+                        run.optimizer->bytes(), layout.activations, layout.scratch, rows, run.state.max_steps, run.micro_batches, recompute,
+                        layout.need.peak});
   check_memory(layout.need, limit);
   if (c.dry_run) return;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
@@ -148,6 +158,7 @@ void plan_memory(Run& run) {
 
 void attach(Run& run) {
   const TrainConfig& c = run.config;
+  if (c.finetuning_type != "lora") return attach_whole(run);
   std::vector<std::string> folders = split_list(c.adapter_name_or_path);
   if (c.overwrite_output_dir && run.input.folder.resume_from.empty())
     for (const std::string& folder : folders)
@@ -157,21 +168,24 @@ void attach(Run& run) {
   const size_t merged = c.create_new_adapter || folders.empty() ? folders.size() : folders.size() - 1;
   for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
     LoraConfig config;
-    AdapterSet set = i >= merged ? load_adapter_to_train(run.model.sites_to_change(), folders[i], &config)
-                                 : load_adapter(run.model.sites(), folders[i], &config);
+    AdapterSet set = i >= merged ? load_adapter_to_train(run.model, folders[i], &config) : load_adapter(run.model, folders[i], &config);
     if (std::string text = base_mismatch(config, folders[i], c.model_name_or_path); !text.empty()) warn(run, ErrorKind::usage, text);
     if (i >= merged) {
       run.adapter = std::move(set);
       run.lora = config;
     } else {
+      if (set.dense || set.embedding || set.head())
+        throw Error(ErrorKind::unsupported,
+                    folders[i] + ": an adapter that trains whole tensors, the embedding or the head is not merged while training",
+                    "merge it first with loraine export, and train on the result");
       merge_into_weights(run.model.sites_to_change(), set);
       if (run.screen.message) run.screen.message("merged " + folders[i] + " into the base");
     }
   }
   if (merged == folders.size()) {
     run.lora = method_config(c);
-    run.adapter = attach_lora(run.model.sites(), run.lora, true);
-    start_adapter(run.adapter, run.model.sites_to_change(), run.lora, static_cast<uint64_t>(c.seed));
+    run.adapter = attach_adapter(run.model, run.lora, true);
+    start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
   run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());

@@ -165,10 +165,10 @@ void draw_frame(cairo_t* cr, const Axis& x, const Axis& y, const std::string& y_
 }
 
 void draw_line(cairo_t* cr, const Axis& x, const Axis& y, const std::vector<double>& steps, const std::vector<double>& values, double alpha,
-               double line_width) {
+               double line_width, const Colour& ink = kBlue) {
   const double width = kWidth - kLeft - kRight, height = kHeight - kTop - kBottom;
   const size_t count = std::min(steps.size(), values.size());
-  colour(cr, kBlue, alpha);
+  colour(cr, ink, alpha);
   cairo_set_line_width(cr, line_width);
   cairo_set_line_join(cr, CAIRO_LINE_JOIN_ROUND);
   cairo_set_line_cap(cr, CAIRO_LINE_CAP_ROUND);
@@ -192,9 +192,9 @@ void draw_line(cairo_t* cr, const Axis& x, const Axis& y, const std::vector<doub
   }
 }
 
-// In the upper corner that the curve leaves free.
-void draw_legend(cairo_t* cr, bool right) {
-  const double width = 104, height = 46, x = right ? kWidth - kRight - width - 10 : kLeft + 12, y = kTop + 8, r = 4;
+// The white field behind a legend.
+void draw_field(cairo_t* cr, double x, double y, double width, double height) {
+  const double r = 4;
   cairo_new_sub_path(cr);
   cairo_arc(cr, x + width - r, y + r, r, -M_PI / 2, 0);
   cairo_arc(cr, x + width - r, y + height - r, r, 0, M_PI / 2);
@@ -206,6 +206,12 @@ void draw_legend(cairo_t* cr, bool right) {
   colour(cr, {0.82, 0.83, 0.85});
   cairo_set_line_width(cr, 1);
   cairo_stroke(cr);
+}
+
+// In the upper corner that the curve leaves free.
+void draw_legend(cairo_t* cr, bool right) {
+  const double width = 104, height = 46, x = right ? kWidth - kRight - width - 10 : kLeft + 12, y = kTop + 8;
+  draw_field(cr, x, y, width, height);
   font(cr, 11);
   int row = 0;
   for (const auto& [name, alpha, line_width] : {std::tuple{"original", 0.4, 1.5}, {"smoothed", 1.0, 2.0}}) {
@@ -234,6 +240,47 @@ void draw(cairo_t* cr, const Curve& curve, const std::string& title, const std::
   const size_t tail = std::max<size_t>(1, smoothed.size() / 5);
   for (size_t i = 0; i < tail && i < smoothed.size(); ++i) left += smoothed[i], right += smoothed[smoothed.size() - 1 - i];
   draw_legend(cr, !(right > left));
+}
+
+// Tableau's ten colours, as matplotlib has them.
+constexpr Colour kColours[kMostCurves] = {{0x1f / 255.0, 0x77 / 255.0, 0xb4 / 255.0}, {0xff / 255.0, 0x7f / 255.0, 0x0e / 255.0},
+                                          {0x2c / 255.0, 0xa0 / 255.0, 0x2c / 255.0}, {0xd6 / 255.0, 0x27 / 255.0, 0x28 / 255.0},
+                                          {0x94 / 255.0, 0x67 / 255.0, 0xbd / 255.0}, {0x8c / 255.0, 0x56 / 255.0, 0x4b / 255.0},
+                                          {0xe3 / 255.0, 0x77 / 255.0, 0xc2 / 255.0}, {0x7f / 255.0, 0x7f / 255.0, 0x7f / 255.0},
+                                          {0xbc / 255.0, 0xbd / 255.0, 0x22 / 255.0}, {0x17 / 255.0, 0xbe / 255.0, 0xcf / 255.0}};
+
+void draw_curves(cairo_t* cr, const std::vector<NamedCurve>& curves, const std::string& title, const std::string& y_label) {
+  cairo_set_source_rgb(cr, 1, 1, 1);
+  cairo_paint(cr);
+  std::vector<double> steps, values;
+  for (const NamedCurve& one : curves) {
+    steps.insert(steps.end(), one.curve.steps.begin(), one.curve.steps.end());
+    values.insert(values.end(), one.curve.values.begin(), one.curve.values.end());
+  }
+  const Axis x = axis_over(steps, 0.03, true, 8);
+  Axis y = axis_over(values, 0.08, false, 6);
+  const double legend = 18 + 18 * static_cast<double>(curves.size()), height = kHeight - kTop - kBottom;
+  y.high += (y.high - y.low) * legend / (height - legend);  // room above the curves
+  draw_title(cr, title);
+  draw_frame(cr, x, y, y_label);
+  for (size_t i = 0; i < curves.size(); ++i) draw_line(cr, x, y, curves[i].curve.steps, curves[i].curve.values, 0.9, 1.8, kColours[i]);
+  font(cr, 11);
+  double width = 0;
+  for (const NamedCurve& one : curves) width = std::max(width, text_width(cr, drawable(one.name)));
+  width = std::min(width + 52, kWidth - kLeft - kRight - 20);
+  const double left = kWidth - kRight - width - 10, top = kTop + 8;
+  draw_field(cr, left, top, width, 10 + 18 * static_cast<double>(curves.size()));
+  font(cr, 11);
+  for (size_t i = 0; i < curves.size(); ++i) {
+    const double at = top + 16 + 18 * static_cast<double>(i);
+    colour(cr, kColours[i]);
+    cairo_set_line_width(cr, 1.8);
+    cairo_move_to(cr, left + 10, at - 1);
+    cairo_line_to(cr, left + 34, at - 1);
+    cairo_stroke(cr);
+    colour(cr, kInk);
+    draw_text(cr, left + 42, at + 3, drawable(curves[i].name), 0);
+  }
 }
 
 cairo_status_t collect(void* closure, const unsigned char* data, unsigned int length) {
@@ -393,6 +440,12 @@ void draw_ranks(cairo_t* cr, const RankMap& map, const std::string& title) {
 
 void plot_curve(const std::string& path, const Curve& curve, const std::string& title, const std::string& y_label) {
   write_drawing(path, [&](cairo_t* cr) { draw(cr, curve, title, y_label); });
+}
+
+void plot_curves(const std::string& path, const std::vector<NamedCurve>& curves, const std::string& title, const std::string& y_label) {
+  if (curves.size() > kMostCurves)
+    throw Error(ErrorKind::usage, fmt::format("{}: {} curves for one picture, at most {} fit", path, curves.size(), kMostCurves));
+  write_drawing(path, [&](cairo_t* cr) { draw_curves(cr, curves, title, y_label); });
 }
 
 std::vector<std::string> plot_ranks(const std::string& output_dir, const RankMap& map) {

@@ -39,6 +39,15 @@ int blue_pixels(const std::string& png) {
   return count;
 }
 
+TEST(Plot, SeveralCurves) {
+  const std::string folder = fresh_folder();
+  plot_curves(folder + "/many.png", {{"full", {{1, 2, 3}, {3, 2, 1}}}, {"lora rank 8", {{1, 2, 3}, {3, 2.5, 2}}}}, "title", "eval_loss");
+  EXPECT_GT(blue_pixels(folder + "/many.png"), 50);
+  plot_curves(folder + "/none.svg", {}, "title", "eval_loss");
+  EXPECT_TRUE(fs::exists(folder + "/none.svg"));
+  EXPECT_THROW(plot_curves(folder + "/x.png", std::vector<NamedCurve>(kMostCurves + 1), "title", "eval_loss"), Error);
+}
+
 TEST(Plot, Smooth) {
   const std::vector<double> out = smooth({1.0, 2.0, 4.0});
   const double w = 1.8 * (1 / (1 + std::exp(-0.15)) - 0.5);

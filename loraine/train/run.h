@@ -54,6 +54,11 @@ struct Run {
 
 void warn(Run& run, ErrorKind kind, const std::string& message);  // with strict: the error itself
 
+// whole.cpp: full and freeze training
+void attach_whole(Run& run);
+void write_trained(const Run& run, const std::string& folder);  // the adapter, or the whole model, as LLaMA-Factory saves it
+void read_trained(Run& run, const std::string& folder);
+
 // plan.cpp: before step 1
 void attach(Run& run);
 void plan(Run& run);

@@ -9,6 +9,8 @@
 #include "loraine/adapters/start.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
+#include "loraine/model/attach.h"
+#include "loraine/train/memory.h"
 #include "loraine/train/model_card.h"
 #include "loraine/train/plot.h"
 #include "loraine/train/run.h"
@@ -16,11 +18,22 @@
 namespace loraine {
 namespace {
 
-std::string checkpoint_card(const std::string& base) {
+// What stands beside an adapter's files in a folder of its own.
+std::string adapter_card(const std::string& base, const std::string& text) {
   return fmt::format(
       "---\nbase_model: {}\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n---\n\n"
-      "A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.\n",
-      base, base);
+      "{}\n",
+      base, text);
+}
+
+void write_card(const Run& run, const std::string& folder, const std::string& text) {
+  write_file(folder + "/README.md", adapter_card(run.config.model_name_or_path, text));
+}
+
+int64_t trainable_parameters(const Run& run) {
+  int64_t sum = 0;
+  for (const Parameter& p : run.optimizer->parameters()) sum += p.value.numel();
+  return sum;
 }
 
 ModelCard card_of(const Run& run) {
@@ -28,6 +41,8 @@ ModelCard card_of(const Run& run) {
   ModelCard card;
   card.model_name = std::filesystem::path(c.output_dir).filename().string();
   card.base_model = c.model_name_or_path;
+  card.finetuning_type = c.finetuning_type;
+  card.label_smoothing_factor = c.label_smoothing_factor;
   card.datasets = split_list(c.dataset);
   card.learning_rate = c.learning_rate;
   card.train_batch_size = c.per_device_train_batch_size;
@@ -46,12 +61,6 @@ ModelCard card_of(const Run& run) {
   return card;
 }
 
-// The adapter as it is now; AdaLoRA's with the ranks that live.
-void write_adapter(Run& run, const std::string& folder) {
-  if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
-  write_peft(run.adapter, run.lora, folder);
-}
-
 RankMap rank_map_of(const Run& run) {
   RankMap map{{}, {}, run.ranks->modules(), run.lora.adalora->init_r, run.state.max_steps};
   for (const RankBudget::Cut& cut : run.ranks->history()) {
@@ -67,11 +76,13 @@ void write_converted(Run& run) {
   LoraConfig plain = run.lora;
   plain.init_lora_weights = "true";
   write_peft(run.adapter, plain, out + "/pissa_backup");
-  AdapterSet start = attach_lora(run.model.sites(), run.lora, false);
+  write_card(run, out + "/pissa_backup", "The adapter over the base without PiSSA's start.");
+  AdapterSet start = attach_adapter(run.model, run.lora, false);
   read_lora_tensors(start, out + "/pissa_init");
   LoraConfig doubled = run.lora;
   const AdapterSet converted = over_whole_base(run.adapter, start, run.model.sites(), doubled);
   write_peft(converted, doubled, out + "/pissa_converted");
+  write_card(run, out + "/pissa_converted", "The adapter over the base as it was, of twice the rank.");
 }
 
 }  // namespace
@@ -81,6 +92,7 @@ void write_start(Run& run) {
   LoraConfig plain = run.lora;
   plain.init_lora_weights = "true";  // these matrices are for the changed base
   write_peft(run.adapter, plain, run.config.output_dir + "/pissa_init");
+  write_card(run, run.config.output_dir + "/pissa_init", "PiSSA's start: what was taken out of the base.");
 }
 
 void save_checkpoint(Run& run) {
@@ -88,10 +100,14 @@ void save_checkpoint(Run& run) {
   const std::string& out = run.config.output_dir;
   check_moments(run);
   std::string folder = begin_checkpoint(out, s.global_step);
-  write_adapter(run, folder);
+  if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();  // the ranks that live
+  write_trained(run, folder);
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
-  write_file(folder + "/README.md", checkpoint_card(run.config.model_name_or_path));
+  if (run.config.finetuning_type == "lora")
+    write_card(
+        run, folder,
+        fmt::format("A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.", run.config.model_name_or_path));
   if (!run.config.save_only_model) {
     write_optimizer_state(folder, run.optimizer->moments());
     run.position.step = s.global_step;
@@ -115,12 +131,7 @@ void resume(Run& run, const std::string& folder) {
     throw Error(ErrorKind::usage,
                 fmt::format("{} was made with other data: its hash is {}, that of this run {}", folder, position.data_hash, run.data_hash),
                 "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
-  if (run.ranks) {
-    run.ranks->read_state(folder);
-    run.adapter.refresh(run.ctx);
-  } else {
-    read_lora_tensors(run.adapter, folder);
-  }
+  read_trained(run, folder);
   read_optimizer_state(folder, run.optimizer->moments());
   TrainerState planned = run.state;
   run.position = position;
@@ -139,15 +150,9 @@ void finish(Run& run) {
   TrainerState& s = run.state;
   double seconds = seconds_now() - run.start;
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
-  if (c.load_best_model_at_end && s.best_model_checkpoint) {
-    if (run.ranks) {
-      run.ranks->read_state(*s.best_model_checkpoint);
-      run.adapter.refresh(run.ctx);
-    } else {
-      read_lora_tensors(run.adapter, *s.best_model_checkpoint);
-    }
-  }
-  write_adapter(run, c.output_dir);
+  if (c.load_best_model_at_end && s.best_model_checkpoint) read_trained(run, *s.best_model_checkpoint);
+  if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
+  write_trained(run, c.output_dir);
   if (c.pissa_convert) write_converted(run);
   if (run.ranks) run.ranks->write_ranks(c.output_dir + "/ranks.json");
   write_tokenizer_files(run.input.files, c.output_dir);
@@ -166,6 +171,7 @@ void finish(Run& run) {
     OrderedJson eval = evaluate(run);
     TrainerState copy = s;
     append_log(s, eval, run.counts_tokens(), seconds_now() - run.start);
+    if (c.stage == "pt") eval["eval_perplexity"] = std::exp(eval["eval_loss"].get<double>());
     eval["epoch"] = s.epoch;
     if (run.counts_tokens()) eval["num_input_tokens_seen"] = s.num_input_tokens_seen;
     write_results(c.output_dir, "eval", eval);
@@ -173,7 +179,10 @@ void finish(Run& run) {
   }
   const DataSplit& data = run.input.data;
   merge_results(c.output_dir, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
-                               {"num_dropped", data.train.num_dropped + data.eval.num_dropped}});
+                               {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
+                               {"trainable_parameters", trainable_parameters(run)},
+                               {"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)},
+                               {"peak_memory_bytes", peak_resident_size()}});
   if (c.plot_loss) plot_training(c.output_dir, s.log_history);
   if (c.plot_loss && run.ranks) plot_ranks(c.output_dir, rank_map_of(run));
   write_model_card(c.output_dir, card_of(run));

@@ -24,6 +24,14 @@ Batch batch_of(const std::vector<Example>& examples, const std::vector<int64_t>*
   return batch;
 }
 
+float smoothing(const Run& run) { return static_cast<float>(run.config.label_smoothing_factor); }
+
+// Labels that a row predicts. With label smoothing the mean is taken over each micro-batch and the means are added, as LLaMA-Factory (by
+// transformers' LabelSmoother) does.
+int64_t predicted_labels(const Batch& batch) {
+  return std::ranges::count_if(batch.labels, [](int32_t label) { return label != kIgnoreLabel; });
+}
+
 // Ends the run, naming where to go on.
 [[noreturn]] void not_finite(const Run& run, const std::string& what) {
   const std::vector<Checkpoint> saved = find_checkpoints(run.config.output_dir).complete;
@@ -44,7 +52,8 @@ void check_moments(Run& run) {
 OrderedJson evaluate(Run& run) {
   const std::vector<Example>& examples = run.input.data.eval.examples;
   const double begin = seconds_now();
-  const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, run.config.per_device_eval_batch_size, run.pass);
+  const EvalSums sums =
+      evaluate_examples(run.ctx, run.model, examples, run.config.per_device_eval_batch_size, run.pass, {}, smoothing(run));
   check_mapped_files();
   if (!std::isfinite(sums.loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
@@ -81,11 +90,13 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
   for (int64_t i = first * c.per_device_train_batch_size; i < std::min(n, last * c.per_device_train_batch_size); ++i)
     labels += count_labels(examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
   double loss = 0, divisor = static_cast<double>(std::max<int64_t>(labels, 1));
+  const bool smoothed = c.label_smoothing_factor > 0;
   run.ctx.seed = static_cast<uint64_t>(c.seed);
   run.optimizer->zero_gradients();
   for (int64_t m = first; m < last; ++m) {
     run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps + (m - first));
     Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
+    if (smoothed) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
     Tensor d = run.d_hidden.row_range(0, batch.rows());
     int64_t longest = 0;
     for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
@@ -95,7 +106,7 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
           static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(padded_length * run.model.config.hidden_size)));
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
-                                           static_cast<float>(1 / divisor), *run.scratch);
+                                           static_cast<float>(1 / divisor), {&run.adapter, true, smoothing(run)}, *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
     const int64_t padded = padded_length * static_cast<int64_t>(batch.sequences.size());

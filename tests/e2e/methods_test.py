@@ -14,6 +14,11 @@ adalora = dict(use_adalora="true", init_r=4, target_r=1, tinit=1, tfinal=3, delt
 methods = {
     "dora": dict(use_dora="true"), "dora_dropout": dict(use_dora="true", lora_dropout=0.2), "adalora": adalora,
     "pissa": dict(pissa_init="true"), "olora": dict(init_lora_weights="olora"), "loraplus": dict(loraplus_lr_ratio=8),
+    # beside tensors that are trained whole, and on the head
+    "dora_whole": dict(use_dora="true", additional_target="norm,lm_head", lora_target="q_proj,up_proj", loraplus_lr_ratio=4),
+    "adalora_whole": adalora | dict(additional_target="norm,o_proj", lora_target="q_proj,lm_head"),
+    "pissa_whole": dict(pissa_init="true", additional_target="norm,lm_head,embed_tokens"),
+    "outside": dict(lora_target="q_proj,embed_tokens,lm_head", loraplus_lr_ratio=4, neftune_noise_alpha=5),
     "neftune": dict(neftune_noise_alpha=5), "orthogonal": dict(init_lora_weights="orthogonal"),
 }
 
@@ -43,14 +48,14 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa"):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole"):
             with self.subTest(name):
                 for level in ("false", "true"):
                     self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
                 self.assertEqual(self.tensors(f"{name}_false"), self.tensors(f"{name}_true"))
 
     def test_merged_equals_base_and_adapter(self):
-        for name in ("dora", "adalora", "pissa", "olora"):
+        for name in ("dora", "adalora", "pissa", "olora", "dora_whole", "adalora_whole", "pissa_whole", "outside"):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",
@@ -61,7 +66,14 @@ class Methods(tiny.Case):
                 self.assertNotEqual(merged, base)
 
     def test_pissa_convert(self):
-        self.train("out", pissa_convert="true", **methods["pissa"])
+        for name in ("pissa", "pissa_whole"):
+            with self.subTest(name):
+                self.pissa_convert(name)
+                shutil.rmtree(self.work / "out")
+                shutil.rmtree(self.work / "merged")
+
+    def pissa_convert(self, name):
+        self.train("out", pissa_convert="true", **methods[name])
         config = lambda folder: json.loads((self.work / "out" / folder / "adapter_config.json").read_text())
         self.assertEqual(config(".")["init_lora_weights"], "pissa_niter_16")
         for folder, rank in (("pissa_init", 4), ("pissa_backup", 4), ("pissa_converted", 8)):
@@ -117,6 +129,10 @@ class Methods(tiny.Case):
             (["pissa_convert", "later"], dict(pissa_init="true", pissa_convert="true", adapter_name_or_path=self.model)),
             (["pissa_init", "olora"], dict(pissa_init="true", init_lora_weights="olora")), (["target_r"], adalora | dict(target_r=9)),
             (["tinit", "tfinal"], adalora | dict(tfinal=11)), (["layers_pattern"], dict(layers_pattern="layers")),
+            (["use_dora", "lm_head"], dict(use_dora="true", lora_target="q_proj,lm_head")),
+            (["AdaLoRA", "embed_tokens"], adalora | dict(lora_target="q_proj,embed_tokens")),
+            (["PiSSA", "lm_head"], dict(pissa_init="true", lora_target="q_proj,lm_head")),
+            (["use_dora", "full"], dict(use_dora="true", finetuning_type="full")),
             (["odd"], dict(init_lora_weights="orthogonal", lora_rank=3)), (["rank"], dict(pissa_init="true", lora_rank=50)),
             (["rank_pattern", "integer"], dict(rank_pattern='{"q_proj": 1.5}')), (["layers_to_transform", "x"], dict(layers_to_transform="1,x")),
             (["layers_to_transform"], dict(layers_to_transform="0", lora_target=".*q_proj")), (["no linear layer"], dict(exclude_modules=".*")),

@@ -179,7 +179,7 @@ nlohmann::json costs(bool bf16) {
   Arena dry;
   plan_activations(model, kRows, true, sets, dry, Recompute::none);
   dry.take(Dtype::F32, {kRows, kHidden});
-  Arena memory(dry.peak()), scratch(std::max(scratch_bytes(model, kRows, true, sets), loss_scratch_bytes(model, kRows)));
+  Arena memory(dry.peak()), scratch(std::max(scratch_bytes(model, kRows, true, sets), loss_scratch_bytes(model, kRows, &adapter)));
   Activations activations = plan_activations(model, kRows, true, sets, memory, Recompute::none);
   const Tensor d_hidden = memory.take(Dtype::F32, {kRows, kHidden});
   Pass pass{&activations, nullptr, sets, &scratch, true};
@@ -190,7 +190,7 @@ nlohmann::json costs(bool bf16) {
   const auto step = [&] {
     optimizer.zero_gradients();
     decoder_forward(ctx, model, batch, pass);
-    loss_and_head_gradient(ctx, model, batch, activations.hidden, d_hidden, 1.0f / kRows, scratch);
+    loss_and_head_gradient(ctx, model, batch, activations.hidden, d_hidden, 1.0f / kRows, {&adapter, true}, scratch);
     decoder_backward(ctx, model, batch, pass, adapter, d_hidden);
     optimizer.step(ctx, adamw, optimizer.gradient_norm(ctx), 1.0);
     ++adamw.step;

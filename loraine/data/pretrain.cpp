@@ -1,0 +1,46 @@
+// Texts to token ids in parallel, then blocks.
+#include "loraine/data/pretrain.h"
+
+#include <algorithm>
+
+#include "loraine/core/batch.h"
+
+namespace loraine {
+namespace {
+
+Example trained_example(std::span<const int32_t> ids, const std::optional<int32_t>& pad) {
+  Example example{{ids.begin(), ids.end()}, {ids.begin(), ids.end()}};
+  if (pad) std::replace(example.labels.begin(), example.labels.end(), *pad, kIgnoreLabel);
+  return example;
+}
+
+}  // namespace
+
+std::vector<Example> pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer,
+                                       const PretrainOptions& options, int64_t& truncated) {
+  const int64_t n = static_cast<int64_t>(texts.size());
+  std::vector<std::vector<int32_t>> ids(texts.size());
+#pragma omp parallel for schedule(dynamic, 8)
+  for (int64_t i = 0; i < n; ++i)
+    ids[static_cast<size_t>(i)] = tokenizer.encode(*texts[static_cast<size_t>(i)] + options.end, false, options.split_special_tokens);
+  std::vector<Example> examples;
+  const size_t most = static_cast<size_t>(options.cutoff_len);
+  if (!options.packing) {
+    for (const auto& text : ids) {
+      truncated += text.size() > most;
+      examples.push_back(trained_example(std::span(text).first(std::min(text.size(), most)), options.pad));
+    }
+    return examples;
+  }
+  for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(options.texts_at_a_time)) {
+    std::vector<int32_t> all;
+    for (size_t i = first; i < std::min(ids.size(), first + static_cast<size_t>(options.texts_at_a_time)); ++i)
+      all.insert(all.end(), ids[i].begin(), ids[i].end());
+    for (size_t at = 0; at + most <= all.size(); at += most)
+      examples.push_back(trained_example(std::span(all).subspan(at, most), options.pad));
+    truncated += all.size() % most != 0;
+  }
+  return examples;
+}
+
+}  // namespace loraine

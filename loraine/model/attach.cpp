@@ -1,0 +1,289 @@
+// The tensors of a model by name, copied where they are trained; LoRA on embedding and head; loading a folder.
+#include "loraine/model/attach.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "loraine/adapters/dense.h"
+#include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/peft_files.h"
+#include "loraine/core/error.h"
+#include "loraine/core/packed.h"
+#include "loraine/io/mapped_file.h"
+#include "loraine/io/safetensors.h"
+
+namespace loraine {
+namespace {
+
+// One tensor of the base and how a copy takes its place.
+struct BaseTensor {
+  std::string name;
+  Tensor value;
+  bool mapped = false;  // in a file, and read by nothing else
+  std::function<void(DenseSet&, const DenseTensor&)> place;
+};
+
+// The site of a set, with the base's parts as views the first time it is needed.
+DenseSite& site_with_views(DenseSite& site, const Weight& base) {
+  if (site.weight.parts.empty())
+    for (const WeightPart& part : base.parts) {
+      WeightPart view;
+      view.name = part.name;
+      view.weight = part.weight;
+      view.bias = part.bias;
+      site.weight.parts.push_back(std::move(view));
+    }
+  return site;
+}
+
+// shared: the weight is another tensor's too, which goes on being read.
+void add_site(std::vector<BaseTensor>& all, const Weight& base, bool shared, const std::function<DenseSite&(DenseSet&)>& site_of) {
+  for (size_t p = 0; p < base.parts.size(); ++p) {
+    const WeightPart& part = base.parts[p];
+    all.push_back(
+        {part.name + ".weight", part.weight, !shared && part.owned.bytes() == 0, [&base, site_of, p](DenseSet& set, const DenseTensor& t) {
+           DenseSite& site = site_with_views(site_of(set), base);
+           site.weight.parts[p].weight = t.value;
+           site.d_weight[p] = t.gradient;
+         }});
+    if (!part.bias) continue;
+    const Tensor bias(const_cast<float*>(part.bias), Dtype::F32, {part.weight.rows()});
+    all.push_back({part.name + ".bias", bias, false, [&base, site_of, p](DenseSet& set, const DenseTensor& t) {
+                     DenseSite& site = site_with_views(site_of(set), base);
+                     site.weight.parts[p].bias = t.value.f32();
+                     site.d_bias[p] = t.gradient;
+                   }});
+  }
+}
+
+void add_norm(std::vector<BaseTensor>& all, const std::string& name, const std::vector<float>& base,
+              const std::function<DenseTensor&(DenseSet&)>& norm_of) {
+  if (base.empty()) return;
+  const Tensor value(const_cast<float*>(base.data()), Dtype::F32, {static_cast<int64_t>(base.size())});
+  all.push_back({name, value, false, [norm_of](DenseSet& set, const DenseTensor& t) { norm_of(set) = t; }});
+}
+
+std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
+  std::vector<BaseTensor> all;
+  const bool tied = model.config.tie_word_embeddings, share = tied && share_tied;
+  all.push_back({std::string(kEmbeddingPath) + ".weight", model.embedding, (share || !tied) && model.embedding_memory.bytes() == 0,
+                 [&model, share](DenseSet& set, const DenseTensor& t) {
+                   set.embedding = t;
+                   if (!share) return;
+                   site_with_views(set.head, model.head).weight.parts[0].weight = t.value;
+                   set.head.d_weight[0] = t.gradient;
+                 }});
+  for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
+    const BlockWeights& block = model.blocks[layer];
+    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    const auto norm = [layer](DenseTensor DenseBlock::*of) {
+      return [layer, of](DenseSet& set) -> DenseTensor& { return set.blocks[layer].*of; };
+    };
+    add_norm(all, prefix + "input_layernorm.weight", block.input_norm, norm(&DenseBlock::input_norm));
+    add_norm(all, prefix + "post_attention_layernorm.weight", block.post_norm, norm(&DenseBlock::post_norm));
+    add_norm(all, prefix + "self_attn.q_norm.weight", block.q_norm, norm(&DenseBlock::q_norm));
+    add_norm(all, prefix + "self_attn.k_norm.weight", block.k_norm, norm(&DenseBlock::k_norm));
+    for (size_t kind = 0; kind < kSiteKinds; ++kind)
+      add_site(all, block.sites[kind], false, [layer, kind](DenseSet& set) -> DenseSite& { return set.blocks[layer].sites[kind]; });
+  }
+  add_norm(all, "model.norm.weight", model.final_norm, [](DenseSet& set) -> DenseTensor& { return set.final_norm; });
+  if (!share) add_site(all, model.head, tied, [](DenseSet& set) -> DenseSite& { return set.head; });
+  return all;
+}
+
+std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
+
+// To F32, whatever the base's type is.
+void widen(const Tensor& to, const Tensor& from) {
+  if (is_packed(from.dtype)) unpack(to.f32(), from.data, from.dtype, from.numel());
+  else convert(to.data, Dtype::F32, from.data, from.dtype, from.numel());
+}
+
+// Names in PEFT's file: modules_to_save keep their own, a bias at an adapted module lies in its base_layer.
+ChooseTensor peft_names(const LoraConfig& config) {
+  return [&config](const std::string& name) -> std::string {
+    const std::string module = module_of(name), kind = name.substr(module.size());
+    const std::string in_file = "base_model.model." + module;
+    if (is_saved_module(config, module)) return in_file + kind;
+    if (kind != ".bias" || config.bias == "none") return "";
+    if (target_rank(config, module)) return in_file + ".base_layer.bias";
+    return config.bias == "all" ? in_file + kind : "";
+  };
+}
+
+void check_saved_modules(const LoraConfig& config, const Model& model) {
+  const std::vector<BaseTensor> all = base_tensors(model, false);
+  for (const std::string& name : config.modules_to_save) {
+    LoraConfig one;
+    one.modules_to_save = {name};
+    if (std::ranges::none_of(all, [&](const BaseTensor& t) { return is_saved_module(one, module_of(t.name)); }))
+      throw Error(ErrorKind::usage, "the model has no module '" + name + "' (additional_target, modules_to_save)",
+                  "use names like embed_tokens, lm_head, norm");
+  }
+}
+
+// PEFT stores the base's own embedding or head beside a LoRA on it: one that differs from the model's is used.
+void read_beside(AdapterSet& set, const Model& model, const std::string& folder) {
+  if (set.beside.empty()) return;
+  const auto source = open_tensor_source(adapter_file(folder));
+  std::vector<std::pair<std::string, Buffer>> differing;
+  for (const Parameter& p : set.beside) {
+    const TensorInfo* info = source->find(p.name);
+    if (!info) continue;
+    if (info->shape != std::vector<int64_t>(p.value.shape, p.value.shape + p.value.rank))
+      throw Error(ErrorKind::bad_data,
+                  fmt::format("{}: {} has another shape than the model's {}", adapter_file(folder), p.name, p.value.shape_text()));
+    const size_t bytes = static_cast<size_t>(p.value.numel()) * sizeof(float);
+    Buffer stored(bytes), own(bytes);
+    source->read(*info, Tensor(stored.data(), Dtype::F32, {p.value.rows(), p.value.cols()}));
+    widen(Tensor(own.data(), Dtype::F32, {p.value.rows(), p.value.cols()}), p.value);
+    if (std::memcmp(stored.data(), own.data(), bytes) != 0) differing.emplace_back(p.name, std::move(stored));
+  }
+  if (differing.empty()) return;
+  if (set.dense)
+    throw Error(ErrorKind::unsupported, adapter_file(folder) + ": it stores a changed base layer beside LoRA and modules_to_save",
+                "merge it with PEFT");
+  const auto file_name = [](const std::string& name) { return "base_model.model." + module_of(name) + ".base_layer.weight"; };
+  attach_dense(
+      set, model,
+      [&](const std::string& name) {
+        return std::ranges::any_of(differing, [&](const auto& one) { return one.first == file_name(name); }) ? file_name(name) : "";
+      },
+      false, false);
+  for (const Parameter& p : set.dense->parameters)
+    for (const auto& [name, memory] : differing)
+      if (name == p.name) std::memcpy(p.value.data, memory.data(), memory.bytes());
+  set.beside.clear();
+}
+
+}  // namespace
+
+void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied) {
+  std::vector<std::pair<BaseTensor, std::string>> chosen;
+  int64_t elements = 0;
+  for (BaseTensor& t : base_tensors(model, share_tied))
+    if (std::string name = choose(t.name); !name.empty()) {
+      elements += t.value.numel();
+      chosen.emplace_back(std::move(t), std::move(name));
+    }
+  if (chosen.empty()) return;
+  auto dense = std::make_shared<DenseSet>();
+  dense->blocks.resize(model.blocks.size());
+  dense->memory = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained ? 2 : 1), true);
+  float* next = static_cast<float*>(dense->memory.data());
+  for (auto& [base, name] : chosen) {
+    const Tensor& from = base.value;
+    const std::vector<int64_t> shape(from.shape, from.shape + from.rank);
+    DenseTensor t;
+    t.value = Tensor(next, Dtype::F32, shape);
+    if (trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
+    next += from.numel();
+    widen(t.value, from);
+    if (base.mapped) {  // the copy is what is used
+      release_if_mapped(from.data, from.bytes());
+      dense->replaced_bytes += from.bytes();
+    }
+    base.place(*dense, t);
+    dense->parameters.push_back({name, t.value, t.gradient});
+    dense->base_name.push_back(base.name);
+  }
+  check_mapped_files();
+  set.dense = std::move(dense);
+  if (set.sites.empty()) set.sites.resize(model.blocks.size() * kSiteKinds + 1);
+}
+
+bool unties(const Model& model, const AdapterSet& set) {
+  if (!model.config.tie_word_embeddings) return false;
+  if (set.embedding || set.head()) return true;
+  if (!set.dense) return false;
+  const Tensor embedding = set.dense->embedding.value;
+  const auto& head = set.dense->head.weight.parts;
+  return (head.empty() ? nullptr : head[0].weight.data) != embedding.data;
+}
+
+namespace {
+
+// What methods other than LoRA are not built for.
+void check_combination(const LoraConfig& config, const AdapterSet& set) {
+  const char* method = config.use_dora        ? "use_dora"
+                       : config.adalora       ? "AdaLoRA"
+                       : changes_base(config) ? "a start out of the base (PiSSA, OLoRA)"
+                                              : nullptr;
+  if (!method) return;
+  const bool head = set.head() && !config.adalora;
+  if (set.embedding || head)
+    throw Error(ErrorKind::unsupported, fmt::format("{} is not built for {}", method, set.embedding ? kEmbeddingPath : "lm_head"),
+                "leave it out of the targets, or train it whole (additional_target, modules_to_save)");
+  if (!config.use_dora || !set.dense) return;
+  for (const std::string& name : set.dense->base_name)
+    if (name.ends_with(".bias") && target_rank(config, module_of(name)))
+      throw Error(ErrorKind::unsupported, fmt::format("use_dora is not built beside a trained bias ({})", name), "set bias: none");
+}
+
+AdapterSet attach_from_file(const Model& model, const LoraConfig& config, const std::string& folder, bool trained) {
+  try {
+    return attach_adapter(model, config, trained);
+  } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
+    throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
+  }
+}
+
+}  // namespace
+
+AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool trained) {
+  AdapterSet set = attach_lora(model.sites(), config, trained);
+  const auto beside = [&](const std::string& path, const Tensor& value) {
+    set.beside.push_back({"base_model.model." + path + ".base_layer.weight", value, {}});
+  };
+  if (const auto rank = target_rank(config, kEmbeddingPath)) {
+    set.embedding =
+        std::make_shared<EmbeddingLora>(kEmbeddingPath, model.config.vocab_size, model.config.hidden_size, rank->r, rank->scale, trained);
+    beside(kEmbeddingPath, model.embedding);
+  }
+  if (set.head()) beside("lm_head", model.head.parts.at(0).weight);
+  check_saved_modules(config, model);
+  attach_dense(set, model, peft_names(config), trained, false);
+  check_combination(config, set);
+  return set;
+}
+
+void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed) {
+  start_adapter(set, model.sites_to_change(), config, seed);
+  if (set.embedding) set.embedding->initialize(seed);
+}
+
+AdapterSet load_adapter(const Model& model, const std::string& folder, LoraConfig* config_out) {
+  LoraConfig config = read_lora_config(folder);
+  AdapterSet set = attach_from_file(model, config, folder, false);
+  read_lora_tensors(set, folder);
+  read_beside(set, model, folder);
+  if (changes_base(config)) {
+    AdapterSet start = attach_lora(model.sites(), config, false);
+    init_lora(start, model.sites(), config, 0);
+    set = over_whole_base(set, start, model.sites(), config);
+  }
+  if (config_out) *config_out = config;
+  return set;
+}
+
+AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraConfig* config_out, bool with_dropout) {
+  LoraConfig config = read_lora_config(folder);
+  if (config.adalora && !config.adalora->rank_pattern.empty())
+    throw Error(ErrorKind::unsupported, folder + ": the ranks of this AdaLoRA adapter are settled, so that it cannot be trained on",
+                "merge it and train a new adapter: create_new_adapter: true");
+  LoraConfig used = config;
+  if (!with_dropout) used.lora_dropout = 0;
+  AdapterSet set = attach_from_file(model, used, folder, true);
+  if (changes_base(config)) {
+    init_lora(set, model.sites(), config, 0);
+    subtract_from_base(model.sites_to_change(), set);
+  }
+  read_lora_tensors(set, folder);
+  read_beside(set, model, folder);
+  if (config_out) *config_out = config;
+  return set;
+}
+
+}  // namespace loraine

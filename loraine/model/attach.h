@@ -1,0 +1,34 @@
+// Adapters over a model: LoRA at its linear sites, its head and its embedding, and tensors that are trained whole (PEFT's modules_to_save
+// and bias; full and freeze training). Called by train, chat, export and trace.
+#pragma once
+#include <functional>
+#include <string>
+
+#include "loraine/adapters/attach.h"
+#include "loraine/adapters/start.h"
+#include "loraine/model/model.h"
+
+namespace loraine {
+
+// What the config asks for, LoRA at zero (start_adapter starts it) and whole tensors with the base's values. unsupported for DoRA, AdaLoRA,
+// PiSSA and OLoRA where they are not built: on embedding and head, DoRA also beside trained biases.
+AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool trained);
+// All first values, and the base changed where the start asks for it.
+void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed);
+// The adapter in a folder of PEFT's, to run with; bad_data where config, tensors and model do not fit. One that was trained over a changed
+// base (PiSSA, OLoRA) comes as the adapter of twice the rank over the base as it is, so that it can be on beside others.
+AdapterSet load_adapter(const Model& model, const std::string& folder, LoraConfig* config_out = nullptr);
+// An adapter with gradients. For one of PiSSA or OLoRA the base is changed as at its start.
+AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraConfig* config_out = nullptr, bool with_dropout = true);
+
+// Copies base tensors (in F32) into set.dense, to be used in their place. `choose` gets every name of the base
+// ("model.layers.0.mlp.up_proj.weight", …) and gives the name under which the tensor is saved, or an empty text to leave it. share_tied:
+// with tied embeddings the head uses the trained embedding, and the name lm_head.weight is not offered; otherwise the two are independent,
+// as with PEFT.
+using ChooseTensor = std::function<std::string(const std::string& name)>;
+void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied);
+
+// Whether embedding and head are the same tensor in the model, and no longer with the set.
+bool unties(const Model& model, const AdapterSet& set);
+
+}  // namespace loraine
