@@ -19,20 +19,6 @@ HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
 
-struct TileF32 {
-  using T = float;
-  static HWY_INLINE V load(D d, const T* p) { return hn::LoadU(d, p); }
-  static HWY_INLINE float one(T x) { return x; }
-};
-struct TileF16 {
-  using T = uint16_t;
-  static HWY_INLINE V load(D d, const T* p) {
-    const hn::Rebind<hwy::float16_t, D> d16;
-    return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
-  }
-  static HWY_INLINE float one(T x) { return f16_to_f32(x); }
-};
-
 // Rows of the weight in a tile, and most rows of activations: what fits into 32 registers, or 16.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int64_t kWeights = 4, kRows = 4, kPairWeights = 2, kPairRows = 4;
@@ -191,9 +177,9 @@ HWY_INLINE void pair_tiles(float* sums, int64_t sums_stride, const void* weight,
 
 void DotTiles(float* sums, int64_t sums_stride, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t x_stride,
               int64_t x_rows, int64_t K, float* room) {
-  if (dtype == Dtype::F32) tiles<TileF32>(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K);
+  if (dtype == Dtype::F32) tiles<F32Elements>(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K);
   else if (dtype == Dtype::BF16) pair_tiles(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K, room);
-  else tiles<TileF16>(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K);
+  else tiles<F16Elements>(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K);
 }
 
 }  // namespace HWY_NAMESPACE

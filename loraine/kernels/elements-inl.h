@@ -45,6 +45,26 @@ HWY_INLINE hn::Vec<D16> narrow_vector(D d, V v) {
   return narrow_exactly(d, v);
 }
 
+// The types that weights are stored in: whole vectors and single elements as f32.
+struct F32Elements {
+  using T = float;
+  static HWY_INLINE V load(D d, const T* p) { return hn::LoadU(d, p); }
+  static HWY_INLINE float one(T x) { return x; }
+};
+struct Bf16Elements {
+  using T = uint16_t;
+  static HWY_INLINE V load(D d, const T* p) { return widen_vector(d, hn::LoadU(D16(), p)); }
+  static HWY_INLINE float one(T x) { return bf16_to_f32(x); }
+};
+struct F16Elements {
+  using T = uint16_t;
+  static HWY_INLINE V load(D d, const T* p) {
+    const hn::Rebind<hwy::float16_t, D> d16;
+    return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
+  }
+  static HWY_INLINE float one(T x) { return f16_to_f32(x); }
+};
+
 // Memory access of whole vectors …
 struct WholeVectors {
   V load(const float* p) const { return hn::LoadU(D(), p); }

@@ -60,8 +60,7 @@ void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t
       [&](int64_t t) {
         float* out = begin_row(y, t, row_room(C));
         const void* row = table.row_range(tokens[static_cast<size_t>(t)], 1).data;
-        if (table.dtype == Dtype::F32) std::memcpy(out, row, static_cast<size_t>(C) * sizeof(float));
-        else widen_row(out, row, table.dtype, C);
+        widen_row(out, row, table.dtype, C);
         finish_row(y, t, out);
       },
       row_chunk(C));

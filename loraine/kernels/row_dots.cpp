@@ -16,25 +16,6 @@ HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
 
-struct F32Elements {
-  using T = float;
-  static HWY_INLINE V load(D d, const T* p) { return hn::LoadU(d, p); }
-  static HWY_INLINE float one(T x) { return x; }
-};
-struct Bf16Elements {
-  using T = uint16_t;
-  static HWY_INLINE V load(D d, const T* p) { return widen_vector(d, hn::LoadU(D16(), p)); }
-  static HWY_INLINE float one(T x) { return bf16_to_f32(x); }
-};
-struct F16Elements {
-  using T = uint16_t;
-  static HWY_INLINE V load(D d, const T* p) {
-    const hn::Rebind<hwy::float16_t, D> d16;
-    return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
-  }
-  static HWY_INLINE float one(T x) { return f16_to_f32(x); }
-};
-
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 // These processors follow one long stream best: one row after the other, without being asked for what comes next.
 constexpr int64_t kTogether = 1;
@@ -175,6 +156,10 @@ void row_dots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t r
 }
 void widen_row(float* out, const void* in, Dtype dtype, int64_t n) {
   if (is_packed(dtype)) return unpack_row(out, in, dtype, n);
+  if (dtype == Dtype::F32) {
+    std::copy_n(static_cast<const float*>(in), n, out);
+    return;
+  }
   HWY_DYNAMIC_DISPATCH(WidenRow)(out, in, dtype, n);
 }
 void narrow_row(bf16* out, const float* in, int64_t n) { HWY_DYNAMIC_DISPATCH(NarrowRow)(out, in, n); }

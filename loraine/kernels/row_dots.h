@@ -10,7 +10,7 @@ namespace loraine {
 // sums[r] = w[r] · x for `rows` rows of K elements, `stride` elements apart; w is F32, F16, BF16 or packed. The order of sums depends on K
 // alone.
 void row_dots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K);
-// out[i] = in[i] as float; in is F16, BF16 or packed.
+// out[i] = in[i] as float; in is F32, F16, BF16 or packed.
 void widen_row(float* out, const void* in, Dtype dtype, int64_t n);
 // out[i] = in[i] rounded to bf16 (nearest even; denormals may become zero).
 void narrow_row(bf16* out, const float* in, int64_t n);

@@ -10,9 +10,9 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/error.h"
-#include "loraine/core/packed.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors.h"
+#include "loraine/kernels/row_dots.h"
 
 namespace loraine {
 namespace {
@@ -95,12 +95,6 @@ std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
 
 std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
-// To F32, whatever the base's type is.
-void widen(const Tensor& to, const Tensor& from) {
-  if (is_packed(from.dtype)) unpack(to.f32(), from.data, from.dtype, from.numel());
-  else convert(to.data, Dtype::F32, from.data, from.dtype, from.numel());
-}
-
 // Names in PEFT's file: modules_to_save keep their own, a bias at an adapted module lies in its base_layer.
 ChooseTensor peft_names(const LoraConfig& config) {
   return [&config](const std::string& name) -> std::string {
@@ -138,7 +132,7 @@ void read_beside(AdapterSet& set, const Model& model, const std::string& folder)
     const size_t bytes = static_cast<size_t>(p.value.numel()) * sizeof(float);
     Buffer stored(bytes), own(bytes);
     source->read(*info, Tensor(stored.data(), Dtype::F32, {p.value.rows(), p.value.cols()}));
-    widen(Tensor(own.data(), Dtype::F32, {p.value.rows(), p.value.cols()}), p.value);
+    widen_row(static_cast<float*>(own.data()), p.value.data, p.value.dtype, p.value.numel());
     if (std::memcmp(stored.data(), own.data(), bytes) != 0) differing.emplace_back(p.name, std::move(stored));
   }
   if (differing.empty()) return;
@@ -180,7 +174,7 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
     t.value = Tensor(next, Dtype::F32, shape);
     if (trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
     next += from.numel();
-    widen(t.value, from);
+    widen_row(t.value.f32(), from.data, from.dtype, from.numel());
     if (base.mapped) {  // the copy is what is used
       release_if_mapped(from.data, from.bytes());
       dense->replaced_bytes += from.bytes();

@@ -120,8 +120,8 @@ constexpr int64_t kMostRowColumns = 256;
 
 // Without training, adapters that are plain low-rank products run together: a row then has the same bits in a range of any length, and a
 // batch of many adapters costs little more than one of one.
-bool runs_by_rows(const Adapter& adapter, bool training) {
-  return !training && adapter.saved_width() <= kMostRowColumns && adapter.low_rank();
+std::optional<LowRank> run_by_rows(const Adapter& adapter, bool training) {
+  return !training && adapter.saved_width() <= kMostRowColumns ? adapter.low_rank() : std::nullopt;
 }
 
 // y = W x + adapters(x) over their row ranges
@@ -133,8 +133,8 @@ void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind si
   for (const AdapterRows& range : s.batch.adapter_rows) {
     const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(s.layer, site);
     if (!adapter) continue;
-    if (runs_by_rows(*adapter, s.pass.training)) {
-      by_rows.push_back({*adapter->low_rank(), range.start, range.length});
+    if (const auto low_rank = run_by_rows(*adapter, s.pass.training)) {
+      by_rows.push_back({*low_rank, range.start, range.length});
       continue;
     }
     Tensor saved = s.saved().adapter[site];
@@ -490,8 +490,8 @@ void head_logits(Context& ctx, const Model& model, const Tensor& logits, const T
   if (!set || !set->head()) return;
   const size_t mark = scratch.mark();
   const Tensor columns = saved.data ? saved : scratch.take(hidden.dtype, {hidden.rows(), set->head()->saved_width()});
-  if (runs_by_rows(*set->head(), training)) {
-    const LowRankRange all{*set->head()->low_rank(), 0, hidden.rows()};
+  if (const auto low_rank = run_by_rows(*set->head(), training)) {
+    const LowRankRange all{*low_rank, 0, hidden.rows()};
     low_rank_rows(ctx, logits, hidden, columns, std::span(&all, 1));
   } else {
     set->head()->forward(ctx, logits, hidden, columns, training, scratch);
