@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -17,9 +16,9 @@
 #include "loraine/core/error.h"
 #include "loraine/kernels/machine.h"
 #include "loraine/model/decoder.h"
-#include "loraine/model/load.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizer.h"
+#include "tests/support/formula_model.h"
 
 namespace {
 
@@ -86,81 +85,26 @@ bool GOMP_loop_nonmonotonic_dynamic_start(long start, long end, long step, long 
 namespace loraine {
 namespace {
 
-constexpr int64_t kHidden = 192, kInner = 512, kVocab = 2048, kHeads = 6, kKvHeads = 2, kHeadDim = 32, kLayers = 3, kRank = 8;
+constexpr FormulaShape kStep{192, 512, 2048, 6, 2, 32, 3};
+constexpr int64_t kRank = 8;
 constexpr int64_t kFirst = 260, kSecond = 140, kRows = kFirst + kSecond;  // two sequences, more rows than one loss chunk
-
-class FormulaWeights : public TensorSource {
- public:
-  FormulaWeights() {
-    add("model.embed_tokens.weight", {kVocab, kHidden});
-    add("model.norm.weight", {kHidden});
-    for (int64_t layer = 0; layer < kLayers; ++layer) {
-      const std::string p = "model.layers." + std::to_string(layer) + ".";
-      add(p + "input_layernorm.weight", {kHidden});
-      add(p + "post_attention_layernorm.weight", {kHidden});
-      add(p + "self_attn.q_proj.weight", {kHeads * kHeadDim, kHidden});
-      add(p + "self_attn.k_proj.weight", {kKvHeads * kHeadDim, kHidden});
-      add(p + "self_attn.v_proj.weight", {kKvHeads * kHeadDim, kHidden});
-      add(p + "self_attn.o_proj.weight", {kHidden, kHeads * kHeadDim});
-      add(p + "mlp.gate_proj.weight", {kInner, kHidden});
-      add(p + "mlp.up_proj.weight", {kInner, kHidden});
-      add(p + "mlp.down_proj.weight", {kHidden, kInner});
-    }
-    std::sort(all_.begin(), all_.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
-  }
-  const std::vector<TensorInfo>& tensors() const override { return all_; }
-  Tensor map(const TensorInfo&) const override { return {}; }
-  void read(const TensorInfo& info, const Tensor& out) const override {
-    for (int64_t i = 0; i < out.numel(); ++i) {
-      const float v = (info.shape.size() == 1 ? 1.0f : 0.0f) + 0.1f * std::sin(static_cast<float>(i % 9973));
-      if (out.dtype == Dtype::F32) static_cast<float*>(out.data)[i] = v;
-      else convert(static_cast<uint16_t*>(out.data) + i, out.dtype, &v, Dtype::F32, 1);
-    }
-  }
-
- private:
-  void add(const std::string& name, std::vector<int64_t> shape) { all_.push_back({name, Dtype::F32, std::move(shape), "F32", "formula"}); }
-  std::vector<TensorInfo> all_;
-};
-
-Model make_model(bool bf16) {
-  ModelFiles files;
-  files.path = "formula";
-  files.config = {{"model_type", "llama"},
-                  {"vocab_size", kVocab},
-                  {"hidden_size", kHidden},
-                  {"intermediate_size", kInner},
-                  {"num_hidden_layers", kLayers},
-                  {"num_attention_heads", kHeads},
-                  {"num_key_value_heads", kKvHeads},
-                  {"head_dim", kHeadDim},
-                  {"rms_norm_eps", 1e-5},
-                  {"rope_theta", 10000.0},
-                  {"tie_word_embeddings", true},
-                  {"hidden_act", "silu"},
-                  {"max_position_embeddings", 512},
-                  {"eos_token_id", 2},
-                  {"bos_token_id", 1}};
-  files.tensors = std::make_unique<FormulaWeights>();
-  return load_model(files, bf16);
-}
 
 // Floating point operations that the step needs: frozen products forward and back (not the input gradient of the first q, k, v),
 // attention's seven products over the pairs that are seen, adapters 6 per parameter and token.
 double needed_flops(int64_t adapter_parameters) {
-  const double rows = kRows, qkv = kHidden * (kHeads + 2 * kKvHeads) * kHeadDim, output = kHidden * kHeads * kHeadDim,
-               mlp = 3 * kHidden * kInner;
-  const double frozen = 4 * rows * (kLayers * (qkv + output + mlp) + kHidden * kVocab) - 2 * rows * qkv;
+  const double rows = kRows, qkv = kStep.hidden * (kStep.heads + 2 * kStep.kv_heads) * kStep.head_dim,
+               output = kStep.hidden * kStep.heads * kStep.head_dim, mlp = 3 * kStep.hidden * kStep.inner;
+  const double frozen = 4 * rows * (kStep.layers * (qkv + output + mlp) + kStep.hidden * kStep.vocab) - 2 * rows * qkv;
   const double pairs = 0.5 * (kFirst * (kFirst + 1) + kSecond * (kSecond + 1));
-  return frozen + 14 * pairs * kLayers * kHeads * kHeadDim + 6 * rows * static_cast<double>(adapter_parameters);
+  return frozen + 14 * pairs * kStep.layers * kStep.heads * kStep.head_dim + 6 * rows * static_cast<double>(adapter_parameters);
 }
 
 Batch make_batch() {
   Batch batch;
   for (int64_t t = 0; t < kRows; ++t) {
-    batch.tokens.push_back(static_cast<int32_t>(t * 7 % kVocab));
+    batch.tokens.push_back(static_cast<int32_t>(t * 7 % kStep.vocab));
     batch.positions.push_back(static_cast<int32_t>(t < kFirst ? t : t - kFirst));
-    batch.labels.push_back(static_cast<int32_t>(t * 11 % kVocab));
+    batch.labels.push_back(static_cast<int32_t>(t * 11 % kStep.vocab));
   }
   batch.sequences = {{0, kFirst, 0, kFirst}, {kFirst, kSecond, kFirst, kSecond}};
   batch.adapter_rows = {{0, kRows, 0}};
@@ -168,7 +112,7 @@ Batch make_batch() {
 }
 
 nlohmann::json costs(bool bf16) {
-  const Model model = make_model(bf16);
+  const Model model = make_model(std::make_unique<FormulaWeights>(false, kStep), bf16, kStep);
   LoraConfig lora;
   lora.r = kRank;
   lora.lora_alpha = 2 * kRank;
@@ -179,10 +123,10 @@ nlohmann::json costs(bool bf16) {
   const std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
   plan_activations(model, kRows, true, sets, dry, Recompute::none);
-  dry.take(Dtype::F32, {kRows, kHidden});
+  dry.take(Dtype::F32, {kRows, kStep.hidden});
   Arena memory(dry.peak()), scratch(std::max(scratch_bytes(model, kRows, true, sets), loss_scratch_bytes(model, kRows, &adapter)));
   Activations activations = plan_activations(model, kRows, true, sets, memory, Recompute::none);
-  const Tensor d_hidden = memory.take(Dtype::F32, {kRows, kHidden});
+  const Tensor d_hidden = memory.take(Dtype::F32, {kRows, kStep.hidden});
   Pass pass{&activations, nullptr, sets, &scratch, true};
   const Batch batch = make_batch();
   Context ctx;

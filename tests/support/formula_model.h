@@ -10,7 +10,12 @@
 
 namespace loraine {
 
-inline constexpr int64_t kHidden = 64, kInner = 96, kVocab = 101, kHeads = 4, kKvHeads = 2, kHeadDim = 16, kLayers = 2;
+struct FormulaShape {
+  int64_t hidden = 64, inner = 96, vocab = 101, heads = 4, kv_heads = 2, head_dim = 16, layers = 2;
+};
+inline constexpr FormulaShape kShape;
+inline constexpr int64_t kHidden = kShape.hidden, kInner = kShape.inner, kVocab = kShape.vocab, kHeads = kShape.heads,
+                         kKvHeads = kShape.kv_heads, kHeadDim = kShape.head_dim, kLayers = kShape.layers;
 
 inline float noise(size_t i, size_t seed) {
   return std::sin(static_cast<float>(i % 9973) * 12.9898f + static_cast<float>(seed) * 78.233f) * 0.2f;
@@ -19,20 +24,20 @@ inline float noise(size_t i, size_t seed) {
 // Weights from a formula, rounded to bf16 when asked.
 class FormulaWeights : public TensorSource {
  public:
-  explicit FormulaWeights(bool rounded) : rounded_(rounded) {
-    add("model.embed_tokens.weight", {kVocab, kHidden});
-    add("model.norm.weight", {kHidden});
-    for (int layer = 0; layer < kLayers; ++layer) {
+  explicit FormulaWeights(bool rounded, const FormulaShape& m = kShape) : rounded_(rounded) {
+    add("model.embed_tokens.weight", {m.vocab, m.hidden});
+    add("model.norm.weight", {m.hidden});
+    for (int64_t layer = 0; layer < m.layers; ++layer) {
       std::string p = "model.layers." + std::to_string(layer) + ".";
-      add(p + "input_layernorm.weight", {kHidden});
-      add(p + "post_attention_layernorm.weight", {kHidden});
-      add(p + "self_attn.q_proj.weight", {kHeads * kHeadDim, kHidden});
-      add(p + "self_attn.k_proj.weight", {kKvHeads * kHeadDim, kHidden});
-      add(p + "self_attn.v_proj.weight", {kKvHeads * kHeadDim, kHidden});
-      add(p + "self_attn.o_proj.weight", {kHidden, kHeads * kHeadDim});
-      add(p + "mlp.gate_proj.weight", {kInner, kHidden});
-      add(p + "mlp.up_proj.weight", {kInner, kHidden});
-      add(p + "mlp.down_proj.weight", {kHidden, kInner});
+      add(p + "input_layernorm.weight", {m.hidden});
+      add(p + "post_attention_layernorm.weight", {m.hidden});
+      add(p + "self_attn.q_proj.weight", {m.heads * m.head_dim, m.hidden});
+      add(p + "self_attn.k_proj.weight", {m.kv_heads * m.head_dim, m.hidden});
+      add(p + "self_attn.v_proj.weight", {m.kv_heads * m.head_dim, m.hidden});
+      add(p + "self_attn.o_proj.weight", {m.hidden, m.heads * m.head_dim});
+      add(p + "mlp.gate_proj.weight", {m.inner, m.hidden});
+      add(p + "mlp.up_proj.weight", {m.inner, m.hidden});
+      add(p + "mlp.down_proj.weight", {m.hidden, m.inner});
     }
     std::sort(all_.begin(), all_.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
   }
@@ -54,17 +59,17 @@ class FormulaWeights : public TensorSource {
   bool rounded_;
 };
 
-inline Model make_model(std::unique_ptr<TensorSource> weights, bool bf16) {
+inline Model make_model(std::unique_ptr<TensorSource> weights, bool bf16, const FormulaShape& m = kShape) {
   ModelFiles files;
   files.path = "formula";
   files.config = {{"model_type", "llama"},
-                  {"vocab_size", kVocab},
-                  {"hidden_size", kHidden},
-                  {"intermediate_size", kInner},
-                  {"num_hidden_layers", kLayers},
-                  {"num_attention_heads", kHeads},
-                  {"num_key_value_heads", kKvHeads},
-                  {"head_dim", kHeadDim},
+                  {"vocab_size", m.vocab},
+                  {"hidden_size", m.hidden},
+                  {"intermediate_size", m.inner},
+                  {"num_hidden_layers", m.layers},
+                  {"num_attention_heads", m.heads},
+                  {"num_key_value_heads", m.kv_heads},
+                  {"head_dim", m.head_dim},
                   {"rms_norm_eps", 1e-5},
                   {"rope_theta", 10000.0},
                   {"tie_word_embeddings", true},
