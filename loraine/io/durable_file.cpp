@@ -85,6 +85,16 @@ void DurableFile::commit() {
   sync_folder(folder_of(path_));
 }
 
+bool is_temporary_name(std::string_view name) {
+  constexpr std::string_view mark = ".tmp-", digits = "0123456789";
+  const size_t at = name.rfind(mark);
+  if (at == std::string_view::npos || at == 0) return false;
+  const std::string_view numbers = name.substr(at + mark.size());
+  const size_t dash = numbers.find('-');
+  return dash != std::string_view::npos && dash > 0 && dash + 1 < numbers.size() && numbers.find_first_not_of(digits) == dash &&
+         numbers.find_first_not_of(digits, dash + 1) == std::string_view::npos;
+}
+
 void write_file(const std::string& path, std::string_view content) {
   DurableFile file(path);
   file.write(content.data(), content.size());

@@ -20,6 +20,8 @@ class DurableFile {
   int fd_ = -1;
 };
 
+bool is_temporary_name(std::string_view name);  // what a killed process may have left of a DurableFile: NAME.tmp-PID-N
+
 void write_file(const std::string& path, std::string_view content);  // durable
 std::string read_file(const std::string& path,
                       uint64_t limit = 1ull << 32);  // regular files only; bad_data (absent, a folder, too large) or io

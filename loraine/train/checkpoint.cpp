@@ -197,7 +197,8 @@ void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t
   std::error_code ignored;
   if (!fs::is_directory(output_dir, ignored)) return;
   for (const std::string& name : entries_of(output_dir))
-    if (is_partial(name)) remove_folder(output_dir + "/" + name);
+    if (is_partial(name) || (is_temporary_name(name) && fs::is_regular_file(output_dir + "/" + name, ignored)))
+      remove_folder(output_dir + "/" + name);
   if (!limit) return;
   // Told apart by their marker alone: another program's folders stay.
   std::vector<Checkpoint> ours;
@@ -346,7 +347,7 @@ std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool o
   if (overwrite) return {};
   std::vector<std::string> names, damaged;
   for (const std::string& name : entries_of(output_dir))
-    if (name != ".loraine.lock" && !is_partial(name)) names.push_back(name);
+    if (name != ".loraine.lock" && !is_partial(name) && !is_temporary_name(name)) names.push_back(name);
   if (names.empty()) return {};
   for (Checkpoint& checkpoint : named_checkpoints(output_dir)) {
     const auto damage = checkpoint_damage(checkpoint.path);

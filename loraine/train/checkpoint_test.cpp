@@ -154,6 +154,8 @@ TEST(OutputDir, EmptyOrResumableOrOverwritten) {
   const std::string folder = fresh_folder();
   EXPECT_FALSE(check_output_dir(folder + "/absent", false));
   EXPECT_FALSE(check_output_dir(folder, false));
+  std::ofstream(folder + "/.loraine.probe.tmp-123-0") << "of a run that was killed";
+  EXPECT_FALSE(check_output_dir(folder, false));
   write_file(folder + "/notes.txt", "mine");
   EXPECT_THROW(check_output_dir(folder, false), Error);
   EXPECT_THROW(check_output_dir(folder + "/notes.txt", false), Error);
