@@ -260,7 +260,7 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
       const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
       Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(static_cast<size_t>(bytes_of(type, rows * cols)));
       Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
-      widen_row(f32.f32(), part.weight.data, part.weight.dtype, f32.numel());
+      widen_row(f32.f32(), part.weight);
       adapter->merge_into(ctx, f32, static_cast<int>(p));
       convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
       release_if_mapped(part.weight.data, part.weight.bytes());

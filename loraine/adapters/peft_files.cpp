@@ -87,7 +87,7 @@ std::string tensor_kind(const std::string& name) {
 Tensor unpacked(const Tensor& packed, Buffer& memory) {
   memory = Buffer(static_cast<size_t>(packed.numel()) * sizeof(float));
   const Tensor out(memory.data(), Dtype::F32, {packed.rows(), packed.cols()});
-  unpack(out.f32(), packed.data, packed.dtype, packed.numel());
+  unpack(out.f32(), packed);
   return out;
 }
 

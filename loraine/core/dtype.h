@@ -7,10 +7,34 @@
 
 namespace loraine {
 
-// From Q4_0 on: ggml's blocks of quantised weights (core/packed.h), which stand only for whole matrices of a frozen base.
-enum class Dtype : uint8_t { F32, F16, BF16, F64, I64, I32, I16, I8, U8, Bool, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
+// From Q4_0 on: quantised weights, which stand only for whole matrices of a frozen base: ggml's blocks (core/packed.h), then bitsandbytes'
+// codes, whose scales lie apart (core/quant_state.h).
+enum class Dtype : uint8_t {
+  F32,
+  F16,
+  BF16,
+  F64,
+  I64,
+  I32,
+  I16,
+  I8,
+  U8,
+  Bool,
+  Q4_0,
+  Q4_1,
+  Q5_0,
+  Q5_1,
+  Q8_0,
+  Q4_K,
+  Q5_K,
+  Q6_K,
+  NF4,
+  FP4,
+  INT8
+};
 
 constexpr bool is_packed(Dtype dtype) { return dtype >= Dtype::Q4_0; }
+constexpr bool has_quant_state(Dtype dtype) { return dtype >= Dtype::NF4; }
 [[noreturn]] void no_element_size(Dtype dtype);
 constexpr size_t size_of(Dtype dtype) {  // bytes of one element; throws internal for a packed type
   constexpr uint8_t kSizes[] = {4, 2, 2, 8, 8, 4, 2, 1, 1, 1};
@@ -21,13 +45,14 @@ struct BlockSize {
   int elements, bytes;
 };
 constexpr BlockSize block_of(Dtype dtype) {  // {1, size} for plain types
-  constexpr BlockSize kBlocks[] = {{32, 18}, {32, 20}, {32, 22}, {32, 24}, {32, 34}, {256, 144}, {256, 176}, {256, 210}};
+  constexpr BlockSize kBlocks[] = {{32, 18},   {32, 20},   {32, 22}, {32, 24}, {32, 34}, {256, 144},
+                                   {256, 176}, {256, 210}, {2, 1},   {2, 1},   {1, 1}};
   if (is_packed(dtype)) return kBlocks[static_cast<int>(dtype) - static_cast<int>(Dtype::Q4_0)];
   return {1, static_cast<int>(size_of(dtype))};
 }
 // Bytes of n elements in a row; n is a multiple of the block.
 constexpr int64_t bytes_of(Dtype dtype, int64_t n) { return n / block_of(dtype).elements * block_of(dtype).bytes; }
-const char* name_of(Dtype dtype);  // "F32", … : the safetensors spelling; ggml's of packed types
+const char* name_of(Dtype dtype);  // "F32", … : the safetensors spelling; ggml's and bitsandbytes' of packed types
 
 using bf16 = uint16_t;  // storage only; arithmetic is in f32
 using f16 = uint16_t;

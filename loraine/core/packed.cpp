@@ -102,4 +102,9 @@ void unpack(float* out, const void* blocks, Dtype dtype, int64_t n) {
   for (int64_t i = 0; i < n; i += elements, block += bytes) unpack_block(out + i, block, dtype);
 }
 
+void unpack(float* out, const Tensor& view) {
+  if (has_quant_state(view.dtype)) return dequantise(out, view);
+  unpack(out, view.data, view.dtype, view.numel());
+}
+
 }  // namespace loraine

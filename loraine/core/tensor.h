@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "loraine/core/dtype.h"
+#include "loraine/core/quant_state.h"
 
 namespace loraine {
 
@@ -15,7 +16,8 @@ struct Tensor {
   Dtype dtype = Dtype::F32;
   int rank = 0;
   int64_t shape[4] = {1, 1, 1, 1};
-  int64_t row_stride = 0;  // elements from one index of dimension 0 to the next; inner dimensions are contiguous
+  int64_t row_stride = 0;             // elements from one index of dimension 0 to the next; inner dimensions are contiguous
+  const QuantState* quant = nullptr;  // of NF4, FP4 and INT8
 
   Tensor() = default;
   Tensor(void* data_, Dtype dtype_, std::span<const int64_t> shape_);
@@ -25,7 +27,7 @@ struct Tensor {
   int64_t rows() const { return shape[0]; }
   int64_t cols() const { return shape[1] * shape[2] * shape[3]; }  // product of all dimensions but the first
   int64_t numel() const { return rows() * cols(); }
-  bool contiguous() const { return row_stride == cols(); }
+  bool contiguous() const { return row_stride == cols() || rows() == 1; }
   size_t bytes() const { return static_cast<size_t>(bytes_of(dtype, numel())); }
   Tensor row_range(int64_t first, int64_t count) const {  // rows [first, first + count)
     Tensor t = *this;

@@ -117,7 +117,7 @@ void forward_row(const Inputs& in, const Item& t) {
                o = head_rows(in.o, s.start + t.row, 1, t.head, D);
   if (k.dtype == Dtype::F32)
     for (int64_t j = 0; j < n; ++j) scores[j] = dot(q, k.f32() + j * k.row_stride, D);
-  else row_dots(scores, k.data, k.dtype, k.row_stride, n, q, D);
+  else row_dots(scores, k, q);
   float maximum = max_row(scores, n) * in.shape.scale, sum = 0;
   for (int64_t j = 0; j < n; j += kKeyTile) sum += exp_row(scores + j, std::min(kKeyTile, n - j), in.shape.scale, maximum);
   float* out = begin_row(o, 0, o_room);

@@ -49,7 +49,7 @@ inline void copy_rows(const Tensor& to, const Tensor& from) {
   for (int64_t i = 0; i < from.rows(); ++i) {
     void* row = to.row_range(i, 1).data;
     if (to.dtype == from.dtype) std::memcpy(row, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));
-    else widen_row(static_cast<float*>(row), from.row_range(i, 1).data, from.dtype, from.cols());
+    else widen_row(static_cast<float*>(row), from.row_range(i, 1));
   }
 }
 

@@ -193,28 +193,28 @@ HWY_EXPORT(DotTiles);
 
 namespace {
 // Packed rows, a few unpacked at a time.
-void packed_tiles(float* sums, int64_t sums_stride, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x,
-                  int64_t x_stride, int64_t x_rows, int64_t K) {
+void packed_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* x, int64_t x_stride, int64_t x_rows) {
   constexpr int64_t kUnpacked = 4;
   thread_local Buffer room;
+  const int64_t rows = w.rows(), K = w.cols();
   const size_t bytes = static_cast<size_t>(kUnpacked * K) * sizeof(float);
   if (room.bytes() < bytes) room = Buffer(bytes);
   float* wide = static_cast<float*>(room.data());
   for (int64_t r = 0; r < rows; r += kUnpacked) {
     const int64_t n = std::min(kUnpacked, rows - r);
-    for (int64_t i = 0; i < n; ++i) unpack_row(wide + i * K, static_cast<const char*>(w) + bytes_of(dtype, (r + i) * stride), dtype, K);
+    for (int64_t i = 0; i < n; ++i) unpack_row(wide + i * K, w.row_range(r + i, 1));
     HWY_DYNAMIC_DISPATCH(DotTiles)(sums + r, sums_stride, wide, Dtype::F32, K, n, x, x_stride, x_rows, K, nullptr);
   }
 }
 }  // namespace
 
-void dot_tiles(float* sums, int64_t sums_stride, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t x_stride,
-               int64_t x_rows, int64_t K) {
+void dot_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* x, int64_t x_stride, int64_t x_rows) {
   thread_local Buffer room;
-  if (is_packed(dtype)) return packed_tiles(sums, sums_stride, w, dtype, stride, rows, x, x_stride, x_rows, K);
-  const size_t bytes = dtype == Dtype::BF16 ? static_cast<size_t>(x_rows * std::min<int64_t>(K, 4096)) * sizeof(float) : 0;
+  if (is_packed(w.dtype)) return packed_tiles(sums, sums_stride, w, x, x_stride, x_rows);
+  const size_t bytes = w.dtype == Dtype::BF16 ? static_cast<size_t>(x_rows * std::min<int64_t>(w.cols(), 4096)) * sizeof(float) : 0;
   if (room.bytes() < bytes) room = Buffer(bytes);
-  HWY_DYNAMIC_DISPATCH(DotTiles)(sums, sums_stride, w, dtype, stride, rows, x, x_stride, x_rows, K, static_cast<float*>(room.data()));
+  HWY_DYNAMIC_DISPATCH(DotTiles)
+  (sums, sums_stride, w.data, w.dtype, w.row_stride, w.rows(), x, x_stride, x_rows, w.cols(), static_cast<float*>(room.data()));
 }
 
 }  // namespace loraine

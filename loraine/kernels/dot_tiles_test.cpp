@@ -19,10 +19,11 @@ TEST(DotTiles, HaveTheBitsOfRowDots) {
           for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16}) {
             std::vector<uint16_t> narrow(w.size());
             if (dtype != Dtype::F32) convert(narrow.data(), dtype, w.data(), Dtype::F32, static_cast<int64_t>(w.size()));
-            const void* weight = dtype == Dtype::F32 ? static_cast<const void*>(w.data()) : narrow.data();
+            void* data = dtype == Dtype::F32 ? static_cast<void*>(w.data()) : narrow.data();
+            const Tensor weight = Tensor(data, dtype, {rows, K + 5}).col_range(0, K);
             std::vector<float> sums(static_cast<size_t>(x_rows * 33), 5.0f), want = sums;
-            dot_tiles(sums.data(), 33, weight, dtype, K + 5, rows, x.data(), K + 3, x_rows, K);
-            for (int64_t m = 0; m < x_rows; ++m) row_dots(want.data() + m * 33, weight, dtype, K + 5, rows, x.data() + m * (K + 3), K);
+            dot_tiles(sums.data(), 33, weight, x.data(), K + 3, x_rows);
+            for (int64_t m = 0; m < x_rows; ++m) row_dots(want.data() + m * 33, weight, x.data() + m * (K + 3));
             ASSERT_EQ(sums, want) << name_of(dtype) << " " << rows << " x " << x_rows << " x " << K << " on "
                                   << hwy::TargetName(left & -left);
           }

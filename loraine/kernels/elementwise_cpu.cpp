@@ -59,8 +59,7 @@ void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t
       y.rows(),
       [&](int64_t t) {
         float* out = begin_row(y, t, row_room(C));
-        const void* row = table.row_range(tokens[static_cast<size_t>(t)], 1).data;
-        widen_row(out, row, table.dtype, C);
+        widen_row(out, table.row_range(tokens[static_cast<size_t>(t)], 1));
         finish_row(y, t, out);
       },
       row_chunk(C));

@@ -118,9 +118,9 @@ void project(const Tensor& saved, const Tensor& x, const Tensor& a, int64_t firs
     for (int64_t m = 0; m < M; ++m) read_row(x, m, wide + m * K);
     input = wide, stride = K;
   }
-  const float* rows = a.f32() + first * a.row_stride;
-  if (M == 1) row_dots(sums, rows, Dtype::F32, a.row_stride, count, input, K);
-  else dot_tiles(sums, count, rows, Dtype::F32, a.row_stride, count, input, stride, M, K);
+  const Tensor rows = a.row_range(first, count);
+  if (M == 1) row_dots(sums, rows, input);
+  else dot_tiles(sums, count, rows, input, stride, M);
   for (int64_t m = 0; m < M; ++m) write_row(saved.col_range(first, count), m, sums + m * count);
 }
 

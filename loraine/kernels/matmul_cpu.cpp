@@ -48,7 +48,7 @@ class Scratch {
 Tensor widened(const Tensor& block, Scratch& scratch) {
   if (block.dtype == Dtype::F32) return block;
   Tensor out = scratch.take(Dtype::F32, block.rows(), block.cols());
-  for (int64_t r = 0; r < block.rows(); ++r) widen_row(out.row_range(r, 1).f32(), block.row_range(r, 1).data, block.dtype, block.cols());
+  for (int64_t r = 0; r < block.rows(); ++r) widen_row(out.row_range(r, 1).f32(), block.row_range(r, 1));
   return out;
 }
 
@@ -200,8 +200,8 @@ constexpr int64_t kDotRows = 32;
 void dot_block(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, int64_t n0, int64_t n) {
   float all[kFewRows * kDotRows], room[kDotRows];
   const Tensor rows = w.row_range(n0, n), block = y.col_range(n0, n);
-  if (x.rows() == 1) row_dots(all, rows.data, w.dtype, w.row_stride, n, x.f32(), x.cols());
-  else dot_tiles(all, kDotRows, rows.data, w.dtype, w.row_stride, n, x.f32(), x.row_stride, x.rows(), x.cols());
+  if (x.rows() == 1) row_dots(all, rows, x.f32());
+  else dot_tiles(all, kDotRows, rows, x.f32(), x.row_stride, x.rows());
   for (int64_t m = 0; m < x.rows(); ++m) {
     const float* sums = all + m * kDotRows;
     float* out = begin_row(block, m, room);

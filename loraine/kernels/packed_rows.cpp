@@ -13,6 +13,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/kernels/elements-inl.h"
+#include "loraine/kernels/quantised_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
@@ -308,14 +309,16 @@ void check(Dtype dtype, int64_t n) {
 }
 }  // namespace
 
-void packed_dots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K) {
-  check(dtype, stride);
-  check(dtype, K);
-  HWY_DYNAMIC_DISPATCH(PackedDots)(sums, w, dtype, stride, rows, x, K);
+void packed_dots(float* sums, const Tensor& w, const float* x) {
+  check(w.dtype, w.row_stride);
+  check(w.dtype, w.cols());
+  if (has_quant_state(w.dtype)) return quantised_dots(sums, w, x);
+  HWY_DYNAMIC_DISPATCH(PackedDots)(sums, w.data, w.dtype, w.row_stride, w.rows(), x, w.cols());
 }
-void unpack_row(float* out, const void* in, Dtype dtype, int64_t n) {
-  check(dtype, n);
-  HWY_DYNAMIC_DISPATCH(UnpackRow)(out, in, dtype, n);
+void unpack_row(float* out, const Tensor& in) {
+  check(in.dtype, in.numel());
+  if (has_quant_state(in.dtype)) return dequantise_row(out, in);
+  HWY_DYNAMIC_DISPATCH(UnpackRow)(out, in.data, in.dtype, in.numel());
 }
 
 }  // namespace loraine

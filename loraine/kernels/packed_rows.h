@@ -4,10 +4,10 @@
 
 namespace loraine {
 
-// sums[r] = Σ_k w[r, k] x[k] for `rows` rows of a packed w, `stride` elements apart; x f32. Read once, and with the bits that row_dots
+// sums[r] = Σ_k w[r, k] x[k] for the rows of a packed w [rows, K], which may be strided; x f32. Read once, and with the bits that row_dots
 // gives on the unpacked rows.
-void packed_dots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K);
-// n packed elements as f32, the bits of unpack().
-void unpack_row(float* out, const void* in, Dtype dtype, int64_t n);
+void packed_dots(float* sums, const Tensor& w, const float* x);
+// The elements of a contiguous packed view as f32, the bits of unpack().
+void unpack_row(float* out, const Tensor& in);
 
 }  // namespace loraine

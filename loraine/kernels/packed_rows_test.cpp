@@ -45,11 +45,11 @@ TEST(PackedRows, UnpackAsTheReferenceDoes) {
   for (Dtype dtype : kPacked) {
     const Packed w(dtype, 5, 768);
     std::vector<float> out(5 * 768);
-    unpack_row(out.data(), w.blocks.data(), dtype, 5 * 768);
+    unpack_row(out.data(), w.packed);
     EXPECT_EQ(out, w.values) << name_of(dtype);
   }
   std::vector<float> out(256);
-  EXPECT_THROW(unpack_row(out.data(), out.data(), Dtype::Q4_K, 128), Error);
+  EXPECT_THROW(unpack_row(out.data(), Tensor(out.data(), Dtype::Q4_K, {1, 128})), Error);
   EXPECT_THROW(unpack(out.data(), out.data(), Dtype::Q4_K, 128), Error);
   EXPECT_THROW(unpack(out.data(), out.data(), Dtype::F16, 128), Error);
 }
@@ -60,11 +60,11 @@ TEST(PackedRows, DotsHaveTheBitsOfTheUnpackedRows) {
       const Packed w(dtype, rows, 1280);
       const std::vector<float> x = random_floats(1280, 3);
       std::vector<float> sums(static_cast<size_t>(rows)), want(static_cast<size_t>(rows));
-      packed_dots(sums.data(), w.blocks.data(), dtype, 1280, rows, x.data(), 1280);
-      row_dots(want.data(), w.values.data(), Dtype::F32, 1280, rows, x.data(), 1280);
+      packed_dots(sums.data(), w.packed, x.data());
+      row_dots(want.data(), w.wide, x.data());
       EXPECT_EQ(sums, want) << name_of(dtype) << " " << rows;
-      packed_dots(sums.data(), w.blocks.data(), dtype, 1280, rows, x.data(), 768);  // part of each row
-      row_dots(want.data(), w.values.data(), Dtype::F32, 1280, rows, x.data(), 768);
+      packed_dots(sums.data(), w.packed.col_range(0, 768), x.data());  // part of each row
+      row_dots(want.data(), w.wide.col_range(0, 768), x.data());
       EXPECT_EQ(sums, want) << name_of(dtype) << " " << rows;
     }
 }
@@ -75,9 +75,9 @@ TEST(PackedRows, SeveralRowsOfActivationsHaveTheBitsOfOne) {
     const Packed w(dtype, rows, K);
     const std::vector<float> x = random_floats(M * K, 4);
     std::vector<float> sums(M * rows), alone(rows);
-    dot_tiles(sums.data(), rows, w.blocks.data(), dtype, K, rows, x.data(), K, M, K);
+    dot_tiles(sums.data(), rows, w.packed, x.data(), K, M);
     for (int64_t m = 0; m < M; ++m) {
-      row_dots(alone.data(), w.blocks.data(), dtype, K, rows, x.data() + m * K, K);
+      row_dots(alone.data(), w.packed, x.data() + m * K);
       EXPECT_TRUE(std::equal(alone.begin(), alone.end(), sums.begin() + m * rows)) << name_of(dtype) << " " << m;
     }
   }

@@ -150,17 +150,17 @@ HWY_EXPORT(RowDots);
 HWY_EXPORT(WidenRow);
 HWY_EXPORT(NarrowRow);
 
-void row_dots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t K) {
-  if (is_packed(dtype)) return packed_dots(sums, w, dtype, stride, rows, x, K);
-  HWY_DYNAMIC_DISPATCH(RowDots)(sums, w, dtype, stride, rows, x, K);
+void row_dots(float* sums, const Tensor& w, const float* x) {
+  if (is_packed(w.dtype)) return packed_dots(sums, w, x);
+  HWY_DYNAMIC_DISPATCH(RowDots)(sums, w.data, w.dtype, w.row_stride, w.rows(), x, w.cols());
 }
-void widen_row(float* out, const void* in, Dtype dtype, int64_t n) {
-  if (is_packed(dtype)) return unpack_row(out, in, dtype, n);
-  if (dtype == Dtype::F32) {
-    std::copy_n(static_cast<const float*>(in), n, out);
+void widen_row(float* out, const Tensor& in) {
+  if (is_packed(in.dtype)) return unpack_row(out, in);
+  if (in.dtype == Dtype::F32) {
+    std::copy_n(static_cast<const float*>(in.data), in.numel(), out);
     return;
   }
-  HWY_DYNAMIC_DISPATCH(WidenRow)(out, in, dtype, n);
+  HWY_DYNAMIC_DISPATCH(WidenRow)(out, in.data, in.dtype, in.numel());
 }
 void narrow_row(bf16* out, const float* in, int64_t n) { HWY_DYNAMIC_DISPATCH(NarrowRow)(out, in, n); }
 

@@ -19,7 +19,7 @@ inline float* row_room(int64_t floats) {
 // Row t of x [T, C]: where it lies, or widened into `room` (C floats).
 inline const float* read_row(const Tensor& x, int64_t t, float* room) {
   if (x.dtype == Dtype::F32) return static_cast<const float*>(x.data) + t * x.row_stride;
-  widen_row(room, x.row_range(t, 1).data, x.dtype, x.cols());
+  widen_row(room, x.row_range(t, 1));
   return room;
 }
 

@@ -132,7 +132,7 @@ void read_beside(AdapterSet& set, const Model& model, const std::string& folder)
     const size_t bytes = static_cast<size_t>(p.value.numel()) * sizeof(float);
     Buffer stored(bytes), own(bytes);
     source->read(*info, Tensor(stored.data(), Dtype::F32, {p.value.rows(), p.value.cols()}));
-    widen_row(static_cast<float*>(own.data()), p.value.data, p.value.dtype, p.value.numel());
+    widen_row(static_cast<float*>(own.data()), p.value);
     if (std::memcmp(stored.data(), own.data(), bytes) != 0) differing.emplace_back(p.name, std::move(stored));
   }
   if (differing.empty()) return;
@@ -174,7 +174,7 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
     t.value = Tensor(next, Dtype::F32, shape);
     if (trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
     next += from.numel();
-    widen_row(t.value.f32(), from.data, from.dtype, from.numel());
+    widen_row(t.value.f32(), from);
     if (base.mapped) {  // the copy is what is used
       release_if_mapped(from.data, from.bytes());
       dense->replaced_bytes += from.bytes();

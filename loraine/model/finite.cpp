@@ -28,7 +28,7 @@ bool finite_bits32(const uint32_t* x, int64_t n) {
 bool finite_packed(const Tensor& t) {
   std::vector<uint32_t> row(static_cast<size_t>(t.cols()));
   for (int64_t r = 0; r < t.rows(); ++r) {
-    unpack_row(reinterpret_cast<float*>(row.data()), t.row_range(r, 1).data, t.dtype, t.cols());
+    unpack_row(reinterpret_cast<float*>(row.data()), t.row_range(r, 1));
     if (!finite_bits32(row.data(), t.cols())) return false;
   }
   return true;

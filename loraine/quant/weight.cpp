@@ -71,7 +71,7 @@ Tensor weight_rows(const WeightPart& part, int64_t first, int64_t count, const T
   if (room.dtype != Dtype::F32 || room.rows() < count || room.cols() != rows.cols())
     throw Error(ErrorKind::internal, fmt::format("weight_rows: {} is no room for [{}, {}]", room.shape_text(), count, rows.cols()));
   const Tensor out = room.row_range(0, count);
-  widen_row(out.f32(), rows.data, rows.dtype, out.numel());
+  widen_row(out.f32(), rows);
   return out;
 }
 

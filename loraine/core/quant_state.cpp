@@ -1,0 +1,72 @@
+// bitsandbytes' code books and their way back to f32. Facts: bitsandbytes/functional.py (get_4bit_type, create_dynamic_map), restated.
+#include "loraine/core/quant_state.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "loraine/core/error.h"
+#include "loraine/core/tensor.h"
+
+namespace loraine {
+
+const float kNf4Map[16] = {-1.0f,
+                           -0.6961928009986877f,
+                           -0.5250730514526367f,
+                           -0.39491748809814453f,
+                           -0.28444138169288635f,
+                           -0.18477343022823334f,
+                           -0.09105003625154495f,
+                           0.0f,
+                           0.07958029955625534f,
+                           0.16093020141124725f,
+                           0.24611230194568634f,
+                           0.33791524171829224f,
+                           0.44070982933044434f,
+                           0.5626170039176941f,
+                           0.7229568362236023f,
+                           1.0f};
+const float kFp4Map[16] = {0.0f,  0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  0.5f,  2.0f / 12,  0.25f,
+                           -0.0f, -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -0.5f, -2.0f / 12, -0.25f};
+
+// For i = 0 … 6 the means of the neighbours among 2^i + 1 even steps from 0.1 to 1, times 10^(i - 6), of both signs; and 0 and 1.
+const float* dynamic_map() {
+  static const auto map = [] {
+    std::array<float, 256> values{};
+    size_t n = 0;
+    for (int i = 0; i < 7; ++i) {
+      const int steps = 1 << i;
+      const auto boundary = [&](int j) { return static_cast<float>(0.1 + 0.9 * j / steps); };
+      const float power = static_cast<float>(std::pow(10.0, i - 6));
+      for (int j = 0; j < steps; ++j) {
+        const float value = power * ((boundary(j) + boundary(j + 1)) / 2.0f);
+        values[n++] = value;
+        values[n++] = -value;
+      }
+    }
+    values[n++] = 0.0f;
+    values[n++] = 1.0f;
+    std::sort(values.begin(), values.end());
+    return values;
+  }();
+  return map.data();
+}
+
+void dequantise(float* out, const Tensor& view) {
+  const QuantState* q = view.quant;
+  if (!q || !has_quant_state(view.dtype) || !view.contiguous())
+    throw Error(ErrorKind::internal, "dequantise: not a contiguous view of NF4, FP4 or INT8");
+  const auto *codes = static_cast<const uint8_t*>(view.data), *first = static_cast<const uint8_t*>(q->codes);
+  if (view.dtype == Dtype::INT8) {
+    for (int64_t i = 0; i < view.numel(); ++i)
+      out[i] = q->rounded(static_cast<float>(static_cast<int8_t>(codes[i])) * q->row_scale((codes - first + i) / q->cols));
+    return;
+  }
+  const int64_t start = 2 * (codes - first);
+  for (int64_t i = 0; i < view.numel(); ++i) {
+    const uint8_t pair = codes[i / 2];
+    out[i] = q->rounded(q->map[i % 2 ? pair & 15 : pair >> 4] * q->scale((start + i) / q->blocksize));
+  }
+}
+
+}  // namespace loraine

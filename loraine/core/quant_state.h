@@ -1,0 +1,42 @@
+// The side tables of bitsandbytes' types: what the codes of an NF4, FP4 or INT8 tensor mean. Held by whoever owns the codes (quant/bitsandbytes,
+// io/bitsandbytes_source); a Tensor points to it, and so does every view of its rows and columns.
+#pragma once
+#include <cstdint>
+
+#include "loraine/core/dtype.h"
+
+namespace loraine {
+
+struct Tensor;
+
+struct QuantState {
+  const void* codes = nullptr;  // of element 0; a view's place among the blocks follows from its own data
+  int64_t cols = 0;
+  Dtype values = Dtype::F32;  // what dequantised values are rounded to: F32, F16 or BF16
+  // NF4 and FP4: blocks over the flattened tensor, which may cross rows. Element i is map[code] · scale(i / blocksize).
+  const float* map = nullptr;  // 16
+  int64_t blocksize = 64;
+  const float* absmax = nullptr;  // one per block; nullptr when those are quantised too ("nested"):
+  const uint8_t* absmax_codes = nullptr;
+  const float* nested_map = nullptr;  // 256
+  const float* nested_absmax = nullptr;
+  int64_t nested_blocksize = 256;
+  float offset = 0;
+  // INT8: element (r, c) is code · (row_absmax[r] / 127).
+  const float* row_absmax = nullptr;
+
+  float scale(int64_t block) const {
+    if (absmax) return absmax[block];
+    return nested_map[absmax_codes[block]] * nested_absmax[block / nested_blocksize] + offset;  // rounded twice: see CMakeLists.txt
+  }
+  float row_scale(int64_t row) const { return row_absmax[row] * (1.0f / 127.0f); }
+  float rounded(float x) const { return values == Dtype::F32 ? x : values == Dtype::BF16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x)); }
+};
+
+extern const float kNf4Map[16], kFp4Map[16];  // bitsandbytes' code books
+const float* dynamic_map();                   // its signed 8-bit map of the scales, 256 values in ascending order
+
+// Elements [0, numel) of a contiguous NF4, FP4 or INT8 view as f32. The reference for the kernels.
+void dequantise(float* out, const Tensor& view);
+
+}  // namespace loraine
