@@ -36,7 +36,11 @@ const float* dynamic_map() {
     size_t n = 0;
     for (int i = 0; i < 7; ++i) {
       const int steps = 1 << i;
-      const auto boundary = [&](int j) { return static_cast<float>(0.1 + 0.9 * j / steps); };
+      // torch.linspace(0.1, 1, steps + 1) in f32: from both ends, each product and sum rounded once
+      const float step = (1.0f - 0.1f) / static_cast<float>(steps);
+      const auto boundary = [&](int j) {
+        return j < (steps + 1) / 2 ? std::fma(step, static_cast<float>(j), 0.1f) : std::fma(-step, static_cast<float>(steps - j), 1.0f);
+      };
       const float power = static_cast<float>(std::pow(10.0, i - 6));
       for (int j = 0; j < steps; ++j) {
         const float value = power * ((boundary(j) + boundary(j + 1)) / 2.0f);

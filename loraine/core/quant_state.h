@@ -1,5 +1,5 @@
-// The side tables of bitsandbytes' types: what the codes of an NF4, FP4 or INT8 tensor mean. Held by whoever owns the codes (quant/bitsandbytes,
-// io/bitsandbytes_source); a Tensor points to it, and so does every view of its rows and columns.
+// The side tables of bitsandbytes' types: what the codes of an NF4, FP4 or INT8 tensor mean. Held by whoever owns the codes
+// (quant/bitsandbytes, io/bitsandbytes_source); a Tensor points to it, and so does every view of its rows and columns.
 #pragma once
 #include <cstdint>
 
@@ -30,7 +30,9 @@ struct QuantState {
     return nested_map[absmax_codes[block]] * nested_absmax[block / nested_blocksize] + offset;  // rounded twice: see CMakeLists.txt
   }
   float row_scale(int64_t row) const { return row_absmax[row] * (1.0f / 127.0f); }
-  float rounded(float x) const { return values == Dtype::F32 ? x : values == Dtype::BF16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x)); }
+  float rounded(float x) const {
+    return values == Dtype::F32 ? x : values == Dtype::BF16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
+  }
 };
 
 extern const float kNf4Map[16], kFp4Map[16];  // bitsandbytes' code books

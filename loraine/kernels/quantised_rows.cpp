@@ -1,5 +1,5 @@
-// NF4, FP4 and INT8 as vectors of f32, compiled once per instruction set by Highway's foreach_target. The 16 values that a block of four-bit
-// codes can take are computed, and rounded, once a block; an element is then one look-up in registers.
+// NF4, FP4 and INT8 as vectors of f32, compiled once per instruction set by Highway's foreach_target. The 16 values that a block of
+// four-bit codes can take are computed, and rounded, once a block; an element is then one look-up in registers.
 #include "loraine/kernels/quantised_rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -54,7 +54,9 @@ HWY_INLINE V rounded(V x, Dtype values) {
 struct Table {
 #if HWY_MAX_BYTES >= 64
   V values;
-  HWY_INLINE void set(const float* map, float scale, Dtype type) { values = rounded(hn::Mul(hn::LoadU(D(), map), hn::Set(D(), scale)), type); }
+  HWY_INLINE void set(const float* map, float scale, Dtype type) {
+    values = rounded(hn::Mul(hn::LoadU(D(), map), hn::Set(D(), scale)), type);
+  }
   HWY_INLINE V look_up(hn::Vec<DI32> codes) const { return hn::TableLookupLanes(values, hn::IndicesFromVec(D(), codes)); }
 #elif HWY_MAX_BYTES == 32
   V low, high;
@@ -70,8 +72,7 @@ struct Table {
 #else
   HWY_ALIGN float values[16];
   HWY_INLINE void set(const float* map, float scale, Dtype type) {
-    for (int i = 0; i < 16; i += kLanes)
-      hn::Store(rounded(hn::Mul(hn::LoadU(D(), map + i), hn::Set(D(), scale)), type), D(), values + i);
+    for (int i = 0; i < 16; i += kLanes) hn::Store(rounded(hn::Mul(hn::LoadU(D(), map + i), hn::Set(D(), scale)), type), D(), values + i);
   }
   HWY_INLINE V look_up(hn::Vec<DI32> codes) const { return hn::GatherIndex(D(), values, codes); }
 #endif
@@ -120,7 +121,8 @@ bool FourBitDots(float* sums, const Tensor& w, const float* x) {
   const Blocks blocks(w);
   const auto* codes = static_cast<const uint8_t*>(w.data);
   const int64_t K = w.cols(), stride = w.row_stride / 2;
-  if (blocks.element(codes) % kChunk != 0 || K % kChunk != 0 || w.row_stride % kChunk != 0 || blocks.q.blocksize % kChunk != 0) return false;
+  if (blocks.element(codes) % kChunk != 0 || K % kChunk != 0 || w.row_stride % kChunk != 0 || blocks.q.blocksize % kChunk != 0)
+    return false;
   for (int64_t r = 0; r < w.rows(); r += kTogether) {
     const int64_t left = w.rows() - r, ahead = left >= 2 * kTogether ? kTogether * stride : 0;
     const uint8_t* row[kTogether];

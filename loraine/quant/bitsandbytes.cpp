@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
+#include <vector>
 
 #include "loraine/core/error.h"
 #include "loraine/kernels/parallel.h"
@@ -53,9 +53,11 @@ float four_bit_block(uint8_t* codes, const float* x, int64_t n, const CodeOrder&
   return largest;
 }
 
-// The sum of n floats in the order in which PyTorch sums a row on x86: four interleaved chains of eight lanes, added up in levels.
-float torch_sum(const float* x, int64_t n) {
-  constexpr int64_t kLanes = 8, kChains = 4, kLevels = 4;
+// The sum of n floats in the order in which PyTorch sums a row on x86: four interleaved chains of eight lanes (of one, when there are fewer
+// floats), added up in levels.
+template <int64_t kLanes>
+float torch_sum_of_lanes(const float* x, int64_t n) {
+  constexpr int64_t kChains = 4, kLevels = 4;
   using Lanes = std::array<float, kLanes>;
   const auto add = [](Lanes& to, const float* from) {
     for (size_t l = 0; l < kLanes; ++l) to[l] += from[l];
@@ -90,17 +92,29 @@ float torch_sum(const float* x, int64_t n) {
   return sum;
 }
 
-// The nearest entry of the map; of two as near the lower one.
-uint8_t nearest(const float* map, float x) {
-  const float* above = std::lower_bound(map, map + 256, x);
-  if (above == map) return 0;
-  if (above == map + 256) return 255;
-  return static_cast<uint8_t>(*above - x < x - above[-1] ? above - map : above - map - 1);
+float torch_sum(const float* x, int64_t n) { return n < 8 ? torch_sum_of_lanes<1>(x, n) : torch_sum_of_lanes<8>(x, n); }
+
+// The entry of dynamic_map() for a value in [-1, 1]. bitsandbytes first takes the nearest of 65,536 even steps, so that close to the middle
+// between two entries it may be the farther one.
+uint8_t nearest_scale(float x) {
+  constexpr int kSteps = 65536;
+  static const auto codes = [] {
+    std::vector<uint8_t> all(kSteps);
+    const float* map = dynamic_map();
+    int code = 0;
+    for (int i = 0; i < kSteps; ++i) {
+      const float step = -1.0f + 2.0f * static_cast<float>(i) / static_cast<float>(kSteps - 1);
+      while (code < 255 && 0.5f * (map[code] + map[code + 1]) < step) ++code;
+      all[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
+    }
+    return all;
+  }();
+  return codes[static_cast<size_t>((x + 1.0f) * 0.5f * static_cast<float>(kSteps - 1) + 0.5f)];
 }
 
 // The scales of four-bit blocks in eight bits: less their mean, by blocks of their own.
 float nest(uint8_t* codes, float* nested_absmax, const float* absmax, int64_t n) {
-  const float offset = torch_sum(absmax, n) / static_cast<float>(n), *map = dynamic_map();
+  const float offset = torch_sum(absmax, n) / static_cast<float>(n);
   parallel_for(pieces(n, kNestedBlock), [&](int64_t b) {
     const int64_t first = b * kNestedBlock, last = std::min(n, first + kNestedBlock);
     float largest = 0;
@@ -108,7 +122,7 @@ float nest(uint8_t* codes, float* nested_absmax, const float* absmax, int64_t n)
     nested_absmax[b] = largest;
     const float inverse = 1.0f / largest;
     for (int64_t i = first; i < last; ++i)
-      codes[i] = largest == 0 ? uint8_t{0} : nearest(map, std::clamp((absmax[i] - offset) * inverse, -1.0f, 1.0f));
+      codes[i] = largest == 0 ? uint8_t{0} : nearest_scale(std::clamp((absmax[i] - offset) * inverse, -1.0f, 1.0f));
   });
   return offset;
 }
@@ -161,7 +175,7 @@ void quantise_int8(int8_t* codes, float* row_absmax, const Tensor& weight) {
       largest = std::max(largest, std::fabs(x[c]));
     }
     row_absmax[r] = largest;
-    const float scale = largest == 0 ? 0.0f : 127.0f / largest;
+    const float scale = largest == 0 ? 0.0f : 1.0f / largest * 127.0f;  // in this order
     for (int64_t c = 0; c < n; ++c) codes[r * n + c] = static_cast<int8_t>(std::nearbyint(x[c] * scale));
   });
 }
@@ -171,7 +185,8 @@ void quantise_int8(int8_t* codes, float* row_absmax, const Tensor& weight) {
 QuantisedWeight::QuantisedWeight(const Tensor& weight, Quantisation how, Dtype values)
     : type_(how.type), rows_(weight.rows()), cols_(weight.cols()), state_(std::make_unique<QuantState>()) {
   if (type_ != Dtype::INT8 && cols_ % 2 != 0)
-    throw Error(ErrorKind::unsupported, fmt::format("a weight of shape {} has an odd number of columns, which four bits do not hold", weight.shape_text()));
+    throw Error(ErrorKind::unsupported,
+                fmt::format("a weight of shape {} has an odd number of columns, which four bits do not hold", weight.shape_text()));
   const Layout layout(rows_, cols_, how);
   memory_ = Buffer(layout.bytes);
   auto* bytes = static_cast<uint8_t*>(memory_.data());

@@ -1,5 +1,5 @@
-// Codes and scales by hand, their way back, and products with quantised weights against those with the dequantised matrix on every instruction
-// set. That they equal bitsandbytes' own: model/bitsandbytes_golden_test.cpp.
+// Codes and scales by hand, their way back, and products with quantised weights against those with the dequantised matrix on every
+// instruction set. That they equal bitsandbytes' own: model/bitsandbytes_golden_test.cpp.
 #include "loraine/quant/bitsandbytes.h"
 
 #include <hwy/targets.h>
@@ -23,13 +23,12 @@ struct Case {
 std::vector<Case> all_cases() {
   std::vector<Case> all;
   for (Dtype values : {Dtype::F32, Dtype::BF16, Dtype::F16})
-    for (Quantisation how : {Quantisation{Dtype::NF4, true}, {Dtype::NF4, false}, {Dtype::FP4, true}, {Dtype::FP4, false}, {Dtype::INT8, false}})
+    for (Quantisation how :
+         {Quantisation{Dtype::NF4, true}, {Dtype::NF4, false}, {Dtype::FP4, true}, {Dtype::FP4, false}, {Dtype::INT8, false}})
       all.push_back({how, values});
   return all;
 }
-std::string text(const Case& c) {
-  return std::string(name_of(c.how.type)) + (c.how.nested ? " nested " : " ") + name_of(c.values);
-}
+std::string text(const Case& c) { return std::string(name_of(c.how.type)) + (c.how.nested ? " nested " : " ") + name_of(c.values); }
 
 struct Quantised {
   std::vector<float> floats, values;
