@@ -55,6 +55,7 @@ bool command_reads(const std::string& command, const Option& option) {
     return group == "generation" || group == "data" ||
            std::set<std::string>{"output_dir", "seed", "bf16", "do_eval", "per_device_eval_batch_size", "compute_accuracy"}.contains(
                option.name);
+  if (command == "bench") return option.name == "gradient_checkpointing" || option.name == "frozen_matmul";
   if (command == "export") return group == "export" || option.name == "template";
   return false;
 }

@@ -20,8 +20,11 @@
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/durable_file.h"
+#include "loraine/kernels/int8_products.h"
 #include "loraine/kernels/machine.h"
+#include "loraine/model/int8.h"
 #include "loraine/model/load.h"
+#include "loraine/quant/int8_weight.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizer.h"
 
@@ -136,23 +139,26 @@ int64_t peak_bytes() {
 struct Shape {
   int64_t M, N, K;
   bool nn;
+  Dtype type;  // that oneDNN multiplies it in here
   auto operator<=>(const Shape&) const = default;
 };
 
 std::map<Shape, int64_t> frozen_products(const Model& model, int64_t tokens) {
   std::map<Shape, int64_t> shapes;
+  const Dtype exact = model.use_bf16 && has_bf16_products() ? Dtype::BF16 : Dtype::F32;
   for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
     for (int kind = 0; kind < kSiteKinds; ++kind) {
       const Weight& w = model.blocks[layer].sites[kind];
-      ++shapes[{tokens, w.out(), w.in(), false}];
-      if (layer > 0 || kind != kQkv) ++shapes[{tokens, w.in(), w.out(), true}];
+      const Dtype type = is_int8(w) && has_int8_products() ? Dtype::I8 : exact;
+      ++shapes[{tokens, w.out(), w.in(), false, type}];
+      if (layer > 0 || kind != kQkv) ++shapes[{tokens, w.in(), w.out(), true, type}];
     }
   }
   const int64_t chunk = loss_chunk(model);
   for (int64_t rest = tokens; rest > 0; rest -= chunk) {
     int64_t rows = std::min(rest, chunk);
-    ++shapes[{rows, model.head.out(), model.head.in(), false}];
-    ++shapes[{rows, model.head.in(), model.head.out(), true}];
+    ++shapes[{rows, model.head.out(), model.head.in(), false, exact}];
+    ++shapes[{rows, model.head.in(), model.head.out(), true, exact}];
   }
   return shapes;
 }
@@ -244,7 +250,6 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
   std::map<Shape, int64_t> shapes = frozen_products(model, tokens);
   std::map<Shape, Best> library;
   Best best;
-  bool bf16 = model.use_bf16 && has_bf16_products();
   TrainFigures figures;
   for (int64_t round = 0; round <= o.repeats; ++round) {  // alternating, so that what else runs on the machine meets both
     if (round == 0) {
@@ -255,7 +260,7 @@ TrainFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const 
     const double step_cpu = measure(best, step);
     double library_cpu = 0;
     for (const auto& [s, count] : shapes) {
-      ProductTime t = time_library_product(s.M, s.N, s.K, s.nn, bf16);
+      ProductTime t = time_library_product(s.M, s.N, s.K, s.nn, s.type);
       library[s].take(t.wall, t.cpu);
       library_cpu += t.cpu * static_cast<double>(count);
     }
@@ -430,12 +435,14 @@ void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank,
                              {"switch_seconds", f.switch_seconds}});
 }
 
-void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path, const BenchOptions& o, Recompute recompute,
+void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path, const BenchOptions& o, Recompute recompute, bool int8,
                  Json& report) {
   reset_peak();
   bool bf16 = dtype == "bf16";
   ModelFiles files = path.empty() ? random_files(bf16 ? Dtype::BF16 : Dtype::F32) : open_model_files(path);
   Model model = load_model(files, bf16);
+  if (int8) blocks_to_int8(ctx, model);
+  const std::string name = int8 ? dtype + ", frozen products in int8" : dtype;
   std::vector<std::vector<std::string>> rows = {
       {"training step", "tokens/s", "GFLOP/s", "oneDNN alone", "share", "share of CPU time", "peak memory"}};
   for (const std::string& text : split(o.tokens)) {
@@ -447,6 +454,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                     fmt::format("{:.1f}", f.step_rate * 1e-9), fmt::format("{:.1f}", f.library_rate * 1e-9), percent(f.share),
                     percent(f.cpu_share), bytes_text(static_cast<double>(f.peak))});
     report["training"].push_back({{"dtype", dtype},
+                                  {"frozen_matmul", int8 ? "int8" : "exact"},
                                   {"tokens", tokens},
                                   {"rank", o.rank},
                                   {"tokens_per_second", f.tokens_per_second},
@@ -457,10 +465,10 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
                                   {"cpu_share", f.cpu_share},
                                   {"round_cpu_shares", f.round_cpu_shares},
                                   {"peak_bytes", f.peak}});
-    if (o.profile) print_profile(f, tokens, dtype, report["training"].back()["ops"]);
+    if (o.profile) print_profile(f, tokens, name, report["training"].back()["ops"]);
   }
-  if (rows.size() > 1) std::fputs(table_text("Training, " + dtype, rows).c_str(), stdout);
-  if (o.new_tokens == 0) return;
+  if (rows.size() > 1) std::fputs(table_text("Training, " + name, rows).c_str(), stdout);
+  if (o.new_tokens == 0 || int8) return;  // int8 is for training
   GenerateFigures g = bench_generate(ctx, model, o);
   std::fputs(table_text("Generation, " + dtype + ", one sequence",
                         {{"what", "tokens/s", "GB/s of weights", "plain read", "share", "share of CPU time"},
@@ -504,7 +512,8 @@ int run_bench(const std::vector<std::string>& args) {
           .c_str(),
       stdout);
   std::fflush(stdout);
-  for (const std::string& dtype : split(o.dtype)) bench_dtype(ctx, dtype, config.model_name_or_path, o, recompute, report);
+  for (const std::string& dtype : split(o.dtype))
+    bench_dtype(ctx, dtype, config.model_name_or_path, o, recompute, config.frozen_matmul == "int8", report);
   if (o.json) write_file(*o.json, report.dump(2) + "\n");
   return 0;
 }

@@ -1,6 +1,7 @@
 // Primitives are made once per thread and shape, for one thread each, so that K is never split by the number of threads. Sizes that depend
 // on the number of tokens come in any value: those that are no multiple of 64 share one primitive whose sizes are given when it runs, a
-// little slower, so that the number of primitives stays bounded. Which one serves depends on the shape alone.
+// little slower, so that the number of primitives stays bounded. Which one serves depends on the shape alone. Products of int8 come in few
+// sizes, and each has its own.
 #include "loraine/kernels/library_product.h"
 
 #include <fmt/format.h>
@@ -17,7 +18,7 @@ namespace {
 using dnnl::memory;
 
 struct Key {
-  Dtype y_type;
+  Dtype type, y_type;  // of x and w; of y
   bool x_t, w_t, add;
   float alpha;
   int64_t m, n, k, x_stride, w_stride, y_stride;  // DNNL_RUNTIME_DIM_VAL when given later
@@ -44,10 +45,19 @@ memory::desc operand(int64_t rows, int64_t cols, memory::data_type type, int64_t
 struct Descriptions {
   memory::desc x, w, y;
 };
+memory::data_type library_type(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::F32: return memory::data_type::f32;
+    case Dtype::BF16: return memory::data_type::bf16;
+    case Dtype::I32: return memory::data_type::s32;
+    case Dtype::I8: return memory::data_type::s8;
+    default: throw Error(ErrorKind::internal, fmt::format("matmul: no product of oneDNN has {}", name_of(dtype)));
+  }
+}
 Descriptions describe(const Key& key) {
-  const auto bf16 = memory::data_type::bf16;
-  return {operand(key.m, key.k, bf16, key.x_stride, key.x_t), operand(key.k, key.n, bf16, key.w_stride, key.w_t),
-          operand(key.m, key.n, key.y_type == Dtype::BF16 ? bf16 : memory::data_type::f32, key.y_stride, false)};
+  const memory::data_type type = library_type(key.type);
+  return {operand(key.m, key.k, type, key.x_stride, key.x_t), operand(key.k, key.n, type, key.w_stride, key.w_t),
+          operand(key.m, key.n, library_type(key.y_type), key.y_stride, false)};
 }
 
 Product make_product(const dnnl::engine& engine, const Key& key) {
@@ -75,7 +85,7 @@ void* grown(Buffer& buffer, size_t bytes) {
 void run(const Tensor& y, const Tensor& x, const Tensor& w, const Key& exact) {
   thread_local ThreadProducts mine;
   Key key = exact;
-  const bool fixed = steady(key.m) && steady(key.n) && steady(key.k);
+  const bool fixed = key.type == Dtype::I8 || (steady(key.m) && steady(key.n) && steady(key.k));
   if (!fixed) key.m = key.n = key.k = key.x_stride = key.w_stride = key.y_stride = DNNL_RUNTIME_DIM_VAL;
   auto at = mine.made.find(key);
   if (at == mine.made.end()) at = mine.made.emplace(key, make_product(mine.engine, key)).first;
@@ -98,12 +108,8 @@ void run(const Tensor& y, const Tensor& x, const Tensor& w, const Key& exact) {
   dnnl::error::wrap_c_api(dnnl_primitive_execute(product.matmul.get(), mine.stream.get(), 4, arguments), "could not multiply");
 }
 
-}  // namespace
-
-void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool w_t, float alpha, bool add) {
-  const int64_t k = x_t ? x.rows() : x.cols();
-  const Key key{y.dtype, x_t, w_t, add, alpha, y.rows(), y.cols(), k, x.row_stride, w.row_stride, y.row_stride};
-  // Inside a parallel region oneDNN runs on the calling thread alone; outside it must be told.
+// Inside a parallel region oneDNN runs on the calling thread alone; outside it must be told.
+void run_alone(const Tensor& y, const Tensor& x, const Tensor& w, const Key& key) {
   const bool outside = !omp_in_parallel();
   const int threads = omp_get_max_threads();
   if (outside) omp_set_num_threads(1);
@@ -111,9 +117,21 @@ void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool
     run(y, x, w, key);
   } catch (const dnnl::error& e) {
     if (outside) omp_set_num_threads(threads);
-    throw Error(ErrorKind::internal, fmt::format("matmul: oneDNN refused the bf16 product {}×{}×{}: {}", key.m, key.n, k, e.what()));
+    throw Error(ErrorKind::internal,
+                fmt::format("matmul: oneDNN refused the {} product {}×{}×{}: {}", name_of(key.type), key.m, key.n, key.k, e.what()));
   }
   if (outside) omp_set_num_threads(threads);
+}
+
+}  // namespace
+
+void bf16_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool x_t, bool w_t, float alpha, bool add) {
+  const int64_t k = x_t ? x.rows() : x.cols();
+  run_alone(y, x, w, {Dtype::BF16, y.dtype, x_t, w_t, add, alpha, y.rows(), y.cols(), k, x.row_stride, w.row_stride, y.row_stride});
+}
+
+void int8_tile(const Tensor& y, const Tensor& x, const Tensor& w, bool w_t) {
+  run_alone(y, x, w, {Dtype::I8, Dtype::I32, false, w_t, false, 1, y.rows(), y.cols(), x.cols(), x.row_stride, w.row_stride, y.row_stride});
 }
 
 }  // namespace loraine

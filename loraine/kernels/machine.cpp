@@ -11,6 +11,7 @@
 #include "loraine/core/dtype.h"
 #include "loraine/core/error.h"
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/int8_products.h"
 #include "loraine/kernels/library_product.h"
 #include "loraine/kernels/parallel.h"
 #include "loraine/kernels/sgemm.h"
@@ -35,18 +36,26 @@ LORAINE_CLONES uint64_t add_up(const uint64_t* x, int64_t n) {
   return sum;
 }
 
-ProductTime time_bf16_product(int64_t M, int64_t N, int64_t K, bool nn) {
+// Both operands in that type, w packed beforehand.
+ProductTime time_packed_product(int64_t M, int64_t N, int64_t K, bool nn, Dtype type) {
   using dnnl::memory;
+  const bool int8 = type == Dtype::I8;
+  const memory::data_type in = int8 ? memory::data_type::s8 : memory::data_type::bf16,
+                          out = int8 ? memory::data_type::s32 : memory::data_type::f32;
   dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
-  memory::desc x_desc({M, K}, memory::data_type::bf16, memory::format_tag::ab),
-      y_desc({M, N}, memory::data_type::f32, memory::format_tag::ab);
-  memory::desc any({K, N}, memory::data_type::bf16, memory::format_tag::any);
+  memory::desc x_desc({M, K}, in, memory::format_tag::ab), y_desc({M, N}, out, memory::format_tag::ab);
+  memory::desc any({K, N}, in, memory::format_tag::any);
   dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(x_desc, any, y_desc), engine);
   memory x(x_desc, engine), y(y_desc, engine), packed(pd.weights_desc(), engine);
-  memory plain({{K, N}, memory::data_type::bf16, nn ? memory::format_tag::ab : memory::format_tag::ba}, engine);
-  std::fill_n(static_cast<bf16*>(x.get_data_handle()), M * K, f32_to_bf16(0.1f));
-  std::fill_n(static_cast<bf16*>(plain.get_data_handle()), N * K, f32_to_bf16(0.2f));
+  memory plain({{K, N}, in, nn ? memory::format_tag::ab : memory::format_tag::ba}, engine);
+  if (int8) {
+    std::fill_n(static_cast<int8_t*>(x.get_data_handle()), M * K, int8_t{1});
+    std::fill_n(static_cast<int8_t*>(plain.get_data_handle()), N * K, int8_t{2});
+  } else {
+    std::fill_n(static_cast<bf16*>(x.get_data_handle()), M * K, f32_to_bf16(0.1f));
+    std::fill_n(static_cast<bf16*>(plain.get_data_handle()), N * K, f32_to_bf16(0.2f));
+  }
   dnnl::reorder(plain, packed).execute(stream, plain, packed);
   dnnl::matmul product(pd);
   auto run = [&] {
@@ -84,6 +93,11 @@ bool has_bf16_products() {
   return isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
 }
 
+bool has_int8_products() {
+  dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+  return isa == dnnl_cpu_isa_avx512_core_vnni || isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
+}
+
 void warm_up_products(bool bf16) {
   constexpr int64_t kSize = 8;
   float x[kSize * kSize] = {}, y[kSize * kSize];
@@ -96,8 +110,8 @@ void warm_up_products(bool bf16) {
     }
 }
 
-ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, bool bf16) {
-  if (bf16) return time_bf16_product(M, N, K, nn);
+ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, Dtype type) {
+  if (type != Dtype::F32) return time_packed_product(M, N, K, nn, type);
   std::vector<float> x(static_cast<size_t>(M * K), 0.1f), w(static_cast<size_t>(N * K), 0.2f), y(static_cast<size_t>(M * N));
   auto run = [&] {
     dnnl_status_t status = dnnl_sgemm('N', nn ? 'N' : 'T', M, N, K, 1, x.data(), K, w.data(), nn ? N : K, 0, y.data(), N);

@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "loraine/core/dtype.h"
+
 namespace loraine {
 
 std::string instruction_set();  // "AVX2", "AVX-512", "AVX-512 BF16", …: what oneDNN uses here
@@ -18,11 +20,12 @@ inline const bool has_bf16_rounding = has_bf16_products();
 void warm_up_products(bool bf16);
 
 // Seconds of one product y [M, N] = x [M, K] wᵀ (w [N, K]) or, with nn, x [M, K] w (w [K, N]), as oneDNN runs it by itself on all threads:
-// one call, its own cut. bf16: both operands in bf16, w packed beforehand (needs has_bf16_products()). The memory is the function's own.
+// one call, its own cut. type: F32; BF16 (needs has_bf16_products()) or I8 (has_int8_products()) with w packed beforehand. The memory is
+// the function's own.
 struct ProductTime {
   double wall = 0, cpu = 0;  // cpu: of all threads of the process together
 };
-ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, bool bf16);
+ProductTime time_library_product(int64_t M, int64_t N, int64_t K, bool nn, Dtype type);
 // Seconds of adding up all pieces (data, bytes) with all threads: what a product with one row could reach at most.
 ProductTime time_plain_read(std::span<const std::pair<const void*, int64_t>> pieces);
 

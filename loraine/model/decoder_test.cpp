@@ -12,6 +12,7 @@
 #include "loraine/core/packed.h"
 #include "loraine/kernels/elementwise.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/int8.h"
 #include "tests/support/formula_model.h"
 
 namespace loraine {
@@ -147,6 +148,27 @@ TEST(Decoder, BfloatBaseIsNearTheFloatOne) {
   // Against the same rounded weights in f32 only the activations differ; these weights are noise, which carries a rounding far.
   EXPECT_LT(apart(bf16.hidden, rounded.hidden), 7e-2);
   EXPECT_LT(apart(bf16.gradients, rounded.gradients), 0.12);
+}
+
+// The tolerance of int8: both sides of every frozen product are rounded to about 1 % (quant/int8_weight_test.cpp), as of bf16 with its 8
+// bits of mantissa to 0.3 %; these weights are noise, which carries a rounding far.
+TEST(Decoder, Int8BaseIsNearTheFloatOne) {
+  const Result f32 = run(make_model(false, false));
+  for (bool bf16 : {false, true}) {
+    Model model = make_model(bf16, false);
+    const size_t before = model.weight_bytes(),
+                 kept = model.embedding.bytes() + (model.config.tie_word_embeddings ? 0 : model.head.parts[0].weight.bytes());
+    Context ctx;
+    blocks_to_int8(ctx, model);
+    EXPECT_EQ(model.blocks[1].sites[kDown].parts[0].weight.dtype, Dtype::I8);
+    EXPECT_EQ(model.weight_bytes() - kept, (before - kept) / (bf16 ? 2 : 4));
+    const Result int8 = run(model), again = run(model, Recompute::block);
+    EXPECT_LT(apart(int8.hidden, f32.hidden), 0.1);
+    EXPECT_LT(apart(int8.gradients, f32.gradients), 0.2);
+    EXPECT_GT(apart(int8.hidden, f32.hidden), 1e-4);
+    EXPECT_EQ(int8.hidden, again.hidden);
+    EXPECT_EQ(int8.gradients, again.gradients);
+  }
 }
 
 TEST(Decoder, PackedBaseStaysPackedAndGivesTheBitsOfTheUnpackedOne) {

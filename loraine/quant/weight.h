@@ -9,10 +9,11 @@
 namespace loraine {
 
 struct WeightPart {
-  std::string name;             // Hugging Face module path, "model.layers.0.self_attn.q_proj"
-  Tensor weight;                // [out, in], F32, F16, BF16 or packed, mapped or owned
-  const float* bias = nullptr;  // [out] or nullptr
-  Buffer owned, owned_bias;     // empty when mapped in place
+  std::string name;                        // Hugging Face module path, "model.layers.0.self_attn.q_proj"
+  Tensor weight;                           // [out, in], F32, F16, BF16, packed or I8, mapped or owned
+  const float* bias = nullptr;             // [out] or nullptr
+  const float* row_scales = nullptr;       // [out] with an I8 weight (int8_weight.h): row n is row_scales[n] · weight[n]
+  Buffer owned, owned_bias, owned_scales;  // empty when mapped in place
 };
 
 struct Weight {

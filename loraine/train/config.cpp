@@ -123,6 +123,9 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"data_seed", "run", &c.data_seed, "seed of the order of examples; null: seed", at_least(0)});
   visit({"resume_from_checkpoint", "run", &c.resume_from_checkpoint, "checkpoint folder to go on from"});
   visit({"bf16", "run", &c.bf16, "compute in bfloat16; adapters and optimizer stay in float32"});
+  visit({"frozen_matmul", "run", &c.frozen_matmul,
+         "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row",
+         one_of({"exact", "int8"})});
   visit({"dry_run", "run", &c.dry_run, "print the tables of parameters, memory and data, and stop"});
 
   visit(
@@ -346,6 +349,14 @@ void check_train_config(const TrainConfig& c) {
                       c.finetuning_type),
           "leave them out");
   }
+  if (c.frozen_matmul != "exact" &&
+      (c.finetuning_type != "lora" || c.use_dora || !split_list(c.additional_target).empty() || c.bias != "none"))
+    broken_rule(
+        fmt::format(
+            "frozen_matmul: {} keeps the layers in int8 only, and finetuning_type other than lora, use_dora, additional_target and bias "
+            "need them in full",
+            c.frozen_matmul),
+        "leave frozen_matmul out");
   if (c.stage == "sft" && c.packing.value_or(false))
     throw Error(ErrorKind::unsupported, "packing is true with stage sft; loraine packs in stage pt only (a batch has no padding anyway)",
                 "leave packing out");

@@ -84,6 +84,7 @@ struct TrainConfig {
   std::optional<int64_t> data_seed;  // order of samples; null: seed
   std::optional<std::string> resume_from_checkpoint;
   bool bf16 = false;
+  std::string frozen_matmul = "exact";  // exact, int8
   bool dry_run = false;
 
   // optimizer and schedule

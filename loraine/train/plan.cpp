@@ -14,6 +14,7 @@
 #include "loraine/kernels/machine.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/int8.h"
 #include "loraine/train/loraplus.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
@@ -107,6 +108,7 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
   to_come +=
       static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
                                                           run.model.head.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
+  if (run.config.frozen_matmul == "int8") to_come += int8_bytes(run.model, rows);
   int64_t longest = 0;
   for (const Example& e : run.input.data.train.examples) longest = std::max(longest, static_cast<int64_t>(e.input_ids.size()));
   const AttentionShape shape{model.num_attention_heads, model.num_key_value_heads, model.head_dim};

@@ -9,6 +9,7 @@
 #include "loraine/data/orders.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/model/finite.h"
+#include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/run.h"
 
@@ -82,6 +83,16 @@ void epochs(Run& run) {
   }
 }
 
+void round_frozen(Run& run) {
+  if (run.adapter.dense || run.lora.use_dora)
+    throw Error(ErrorKind::unsupported,
+                "frozen_matmul: int8 keeps the layers in int8 only, and the adapter that is trained on has DoRA or whole tensors, which "
+                "need them in full",
+                "leave frozen_matmul out");
+  Context ctx;
+  blocks_to_int8(ctx, run.model);
+}
+
 }  // namespace
 
 TrainEnd train(TrainInput& input, const TrainScreen& screen) {
@@ -90,8 +101,11 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   const std::string& resume_folder = input.folder.resume_from;
   for (const std::string& text : input.folder.warnings) warn(run, ErrorKind::usage, text);
   run.model = load_model(input.files, c.bf16);
+  run.model.read_once = c.frozen_matmul == "int8";  // the layers are read here, and once more to be rounded
   if (const std::string text = not_finite_text(run.model); !text.empty()) warn(run, ErrorKind::numeric, text);
+  run.model.read_once = false;
   attach(run);
+  if (c.frozen_matmul == "int8") round_frozen(run);
   plan(run);
   if (c.dry_run) return TrainEnd::dry_run;
   run.data_hash = fmt::format("{:016x}{:016x}", data_fingerprint(input.data.train.examples), data_fingerprint(input.data.eval.examples));

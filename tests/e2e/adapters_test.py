@@ -424,6 +424,8 @@ class Memory(unittest.TestCase):
             ("long", dict(per_device_train_batch_size=4, use_dora="true", lora_dropout="0.1", gradient_checkpointing="true")),
             ("long", dict(per_device_train_batch_size=4, use_adalora="true", tinit=0, tfinal=0)),
             ("long", dict(per_device_train_batch_size=4, pissa_init="true")),
+            ("long", dict(per_device_train_batch_size=4, frozen_matmul="int8")),
+            ("long", dict(per_device_train_batch_size=4, frozen_matmul="int8", bf16="true")),
         ]):
             with self.subTest(data=data, **changes):
                 settings = dict(gradient_accumulation_steps=1, max_steps=2, save_steps=1) | changes

@@ -20,6 +20,7 @@ methods = {
     "pissa_whole": dict(pissa_init="true", additional_target="norm,lm_head,embed_tokens"),
     "outside": dict(lora_target="q_proj,embed_tokens,lm_head", loraplus_lr_ratio=4, neftune_noise_alpha=5),
     "neftune": dict(neftune_noise_alpha=5), "orthogonal": dict(init_lora_weights="orthogonal"),
+    "int8": dict(frozen_matmul="int8"), "pissa_int8": dict(frozen_matmul="int8", bf16="true", pissa_init="true"),
 }
 
 
@@ -48,7 +49,7 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole"):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8"):
             with self.subTest(name):
                 for level in ("false", "true"):
                     self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
@@ -123,6 +124,22 @@ class Methods(tiny.Case):
         self.assertIn("DoRA", done[1])
         self.train("on", adapter_name_or_path=both)  # the first one merged, the second trained on
 
+    def test_int8_trains_like_the_exact_products(self):
+        losses = {}
+        for products in ("exact", "int8"):
+            self.train(products, frozen_matmul=products)
+            log = json.loads((self.work / products / "trainer_state.json").read_text())["log_history"]
+            losses[products] = [entry["loss"] for entry in log if "loss" in entry]
+        self.assertNotEqual(losses["exact"], losses["int8"])
+        for exact, rounded in zip(losses["exact"], losses["int8"]):
+            self.assertAlmostEqual(exact, rounded, delta=0.02)
+
+    def test_int8_needs_a_plain_adapter_to_go_on_from(self):
+        self.train("whole", additional_target="norm")
+        done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "on", adapter_name_or_path=self.work / "whole", frozen_matmul="int8"))
+        self.assertEqual(done[0], 2, done[1])
+        self.assertIn("frozen_matmul", done[1])
+
     def test_settings_that_do_not_go_together(self):
         for words, settings in [
             (["use_dora", "use_adalora"], adalora | dict(use_dora="true")), (["pissa_convert"], dict(pissa_convert="true")),
@@ -133,6 +150,9 @@ class Methods(tiny.Case):
             (["AdaLoRA", "embed_tokens"], adalora | dict(lora_target="q_proj,embed_tokens")),
             (["PiSSA", "lm_head"], dict(pissa_init="true", lora_target="q_proj,lm_head")),
             (["use_dora", "full"], dict(use_dora="true", finetuning_type="full")),
+            (["frozen_matmul", "use_dora"], dict(use_dora="true", frozen_matmul="int8")),
+            (["frozen_matmul", "finetuning_type"], dict(finetuning_type="full", frozen_matmul="int8")),
+            (["frozen_matmul", "int4", "exact"], dict(frozen_matmul="int4")),
             (["odd"], dict(init_lora_weights="orthogonal", lora_rank=3)), (["rank"], dict(pissa_init="true", lora_rank=50)),
             (["rank_pattern", "integer"], dict(rank_pattern='{"q_proj": 1.5}')), (["layers_to_transform", "x"], dict(layers_to_transform="1,x")),
             (["layers_to_transform"], dict(layers_to_transform="0", lora_target=".*q_proj")), (["no linear layer"], dict(exclude_modules=".*")),

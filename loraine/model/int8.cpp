@@ -1,0 +1,32 @@
+// Layer by layer, so that no more than one matrix lies in memory twice.
+#include "loraine/model/int8.h"
+
+#include <algorithm>
+
+#include "loraine/io/mapped_file.h"
+#include "loraine/quant/int8_weight.h"
+
+namespace loraine {
+
+void blocks_to_int8(Context& ctx, Model& model) {
+  for (BlockWeights& block : model.blocks)
+    for (Weight& weight : block.sites)
+      for (WeightPart& part : weight.parts) {
+        const Tensor before = part.weight;
+        const bool mapped = part.owned.bytes() == 0;
+        to_int8(ctx, part);
+        if (mapped) release_if_mapped(before.data, before.bytes());
+      }
+  check_mapped_files();
+}
+
+size_t int8_bytes(const Model& model, int64_t rows) {
+  int64_t widest = 0;
+  for (const Weight& site : model.blocks.at(0).sites) widest = std::max({widest, site.in(), site.out()});
+  size_t mapped = model.embedding_memory.bytes() == 0 ? model.embedding.bytes() : 0;
+  if (!model.config.tie_word_embeddings)
+    for (const WeightPart& part : model.head.parts) mapped += part.owned.bytes() == 0 ? part.weight.bytes() : 0;
+  return mapped + int8_weight_scratch(rows, widest);
+}
+
+}  // namespace loraine
