@@ -33,7 +33,7 @@ struct Response {
   std::string response_text;
   int64_t response_length = 0;  // tokens, the one that ended it included
   int64_t prompt_length = 0;    // tokens
-  std::string finish_reason;    // stop, length (max_new_tokens, or no room), cancelled (on_text gave false)
+  std::string finish_reason;    // stop, length (max_new_tokens, or no room), cancelled (on_text or keep_going gave false)
 };
 
 // What a call may set otherwise than the model's arguments do.
@@ -44,6 +44,7 @@ struct ChatOptions {
   std::optional<bool> do_sample;
   std::optional<double> temperature, top_p, repetition_penalty;
   int64_t num_return_sequences = 1;  // the nth answer is sampled with seed + n
+  std::function<bool()> keep_going;  // asked after every token; false ends the call, whose last answer is `cancelled`
 };
 
 // What every function throws: `kind` is usage, bad_data, unsupported, out_of_memory, numeric, io or internal; `hint` says what to do.

@@ -120,7 +120,7 @@ struct ChatModel::State {
   }
 
   Response answer(const std::vector<int32_t>& prompt, const AdapterSet* adapter, const GenerateOptions& options,
-                  const std::function<bool(std::string_view)>& on_text) {
+                  const std::function<bool(std::string_view)>& on_text, const std::function<bool()>& keep_going) {
     Response response;
     response.prompt_length = static_cast<int64_t>(prompt.size());
     Detokenizer text(*loaded->text.tokenizer, loaded->config.skip_special_tokens);
@@ -132,6 +132,7 @@ struct ChatModel::State {
     const std::vector<int32_t> ids = engine->generate(ctx, prompt, adapter, options, [&](int32_t id) {
       stopped = std::ranges::find(options.stop_ids, id) != options.stop_ids.end();
       if (!stopped) put(text.push(id));
+      if (!stopped && keep_going && !keep_going()) cancelled = true;
       return !cancelled;
     });
     put(text.finish());
@@ -151,7 +152,10 @@ struct ChatModel::State {
     const std::lock_guard turn(engine_turn);
     const std::shared_lock using_adapters(adapters);
     const AdapterSet* adapter = given.adapter ? loaded->find(*given.adapter) : loaded->adapter;
-    for (int64_t n = 0; n < given.num_return_sequences; ++n, ++options.seed) responses.push_back(answer(prompt, adapter, options, on_text));
+    for (int64_t n = 0; n < given.num_return_sequences; ++n, ++options.seed) {
+      responses.push_back(answer(prompt, adapter, options, on_text, given.keep_going));
+      if (responses.back().finish_reason == "cancelled") break;
+    }
     return responses;
   }
 };

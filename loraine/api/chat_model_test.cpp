@@ -87,6 +87,21 @@ TEST(ChatModel, StopsWhenTheListenerSaysSo) {
   EXPECT_EQ(response.finish_reason, "cancelled");
 }
 
+TEST(ChatModel, EndsWhenKeepGoingSaysSo) {
+  MODEL_OR_SKIP();
+  ChatOptions options = greedy("base");
+  const std::string whole = model.chat({{"user", "Hello"}}, options)[0].response_text;
+  int asked = 0;
+  options.num_return_sequences = 3;
+  options.keep_going = [&] { return ++asked < 3; };
+  const auto responses = model.chat({{"user", "Hello"}}, options);
+  ASSERT_EQ(responses.size(), 1u);
+  EXPECT_EQ(asked, 3);
+  EXPECT_EQ(responses[0].response_length, 3);
+  EXPECT_EQ(responses[0].finish_reason, "cancelled");
+  EXPECT_TRUE(whole.starts_with(responses[0].response_text));
+}
+
 TEST(ChatModel, ThreadsGetWhatTheyGetAlone) {
   MODEL_OR_SKIP();
   std::vector<std::string> alone(6), together(6);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/api/named_adapters.h"
 #include "loraine/core/batch.h"
 #include "loraine/generate/engine.h"
 #include "loraine/model/attach.h"
@@ -35,13 +36,9 @@ std::vector<int32_t> read_stop_ids(const LoadedModel& loaded) {
 
 void load_adapters(LoadedModel& loaded) {
   std::vector<const AdapterSet*> unnamed;
-  for (const std::string& item : split_list(loaded.config.adapter_name_or_path)) {
-    const size_t equals = item.find('=');
-    std::string path = equals == std::string::npos ? item : item.substr(equals + 1);
-    while (path.size() > 1 && path.back() == '/') path.pop_back();
-    const std::string name = equals == std::string::npos ? path.substr(path.find_last_of('/') + 1) : item.substr(0, equals);
-    const AdapterSet& set = loaded.add_adapter(name, path);
-    if (equals == std::string::npos) unnamed.push_back(&set);
+  for (const NamedAdapter& adapter : named_adapters(loaded.config.adapter_name_or_path)) {
+    const AdapterSet& set = loaded.add_adapter(adapter.name, adapter.path);
+    if (!adapter.own_name) unnamed.push_back(&set);
     if (!loaded.adapter) loaded.adapter = &set;
   }
   if (unnamed.size() > 1) {

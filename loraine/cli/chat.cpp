@@ -12,26 +12,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
-#include <map>
 #include <memory>
 
-#include "loraine/adapters/peft_files.h"
-#include "loraine/api/open_text.h"
+#include "loraine/api/loaded_model.h"
+#include "loraine/api/named_adapters.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
-#include "loraine/cli/input_warning.h"
-#include "loraine/cli/named_adapters.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/side_by_side.h"
-#include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
-#include "loraine/data/encode.h"
-#include "loraine/generate/engine.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/mapped_file.h"
-#include "loraine/model/attach.h"
-#include "loraine/model/finite.h"
-#include "loraine/model/load.h"
 
 namespace loraine {
 namespace {
@@ -94,14 +85,7 @@ class LineReader {
 };
 
 struct Chat {
-  TrainConfig config;
-  ModelFiles files;
-  ModelText text;
-  Model model;
-  std::map<std::string, AdapterSet> adapters;
-  const AdapterSet* adapter = nullptr;
-  std::optional<Template> named;  // template: NAME; else the model's own chat template
-  SpecialTokens special;
+  std::unique_ptr<LoadedModel> loaded;
   std::unique_ptr<Engine> engine;
   GenerateOptions options;
   Context ctx;
@@ -109,59 +93,19 @@ struct Chat {
   nlohmann::ordered_json history = nlohmann::ordered_json::array();
 };
 
-std::vector<int32_t> stop_ids(const Chat& chat) {
-  std::vector<int32_t> ids = eos_token_ids(chat.files, chat.model.config);
-  ids.insert(ids.end(), chat.special.stop.begin(), chat.special.stop.end());
-  if (chat.files.tokenizer_config && chat.files.tokenizer_config->contains("eos_token")) {
-    const Json& eos = (*chat.files.tokenizer_config)["eos_token"];
-    std::string token = eos.is_string() ? eos.get<std::string>() : eos.is_object() ? eos.value("content", "") : "";
-    if (auto id = chat.text.tokenizer->token_to_id(token)) ids.push_back(*id);
-  }
-  return ids;
-}
-
-// Reads an adapter's files and adds it to the loaded ones.
-AdapterSet& add_adapter(Chat& chat, const NamedAdapter& adapter) {
-  LoraConfig lora;
-  AdapterSet set = load_adapter(chat.model, adapter.path, &lora);
-  set.name = adapter.name;
-  input_warning(base_mismatch(lora, adapter.path, chat.config.model_name_or_path), chat.config.strict, ErrorKind::usage);
-  return chat.adapters[adapter.name] = std::move(set);
-}
-
-// name=path adapters stay apart, the first is on at once. Plain paths are merged in turn, as LLaMA-Factory does: all on together under the
-// name "all" when there are several; each can also be chosen alone.
-void load_adapters(Chat& chat) {
-  std::vector<const AdapterSet*> unnamed;
-  for (const NamedAdapter& adapter : named_adapters(chat.config.adapter_name_or_path)) {
-    const AdapterSet& set = add_adapter(chat, adapter);
-    if (!adapter.own_name) unnamed.push_back(&set);
-    if (!chat.adapter) chat.adapter = &set;
-  }
-  if (unnamed.size() > 1) {
-    AdapterSet& all = chat.adapters["all"] = combine_adapters(unnamed, chat.model.sites());
-    all.name = "all";
-    chat.adapter = &all;
-  }
-}
-
 // Ids of the conversation so far, up to where the answer begins.
 std::vector<int32_t> prompt_ids(const Chat& chat) {
   Conversation conversation;
   conversation.system = chat.system;
   for (const auto& message : chat.history)
     conversation.messages.push_back({message["role"] == "user" ? Role::user : Role::assistant, message["content"].get<std::string>()});
-  EncodeOptions options;
-  options.enable_thinking = chat.config.enable_thinking;
-  options.split_special_tokens = chat.config.split_special_tokens;
-  if (chat.named) return encode_prompt(*chat.named, *chat.text.tokenizer, chat.special, conversation, options);
-  return encode_prompt(*chat.text.chat_template, *chat.text.tokenizer, conversation, "", options);
+  return chat.loaded->prompt_ids(conversation);
 }
 
 void answer(Chat& chat, const std::string& question) {
   chat.history.push_back({{"role", "user"}, {"content", question}});
   const std::vector<int32_t> prompt = prompt_ids(chat);
-  Detokenizer out(*chat.text.tokenizer, chat.config.skip_special_tokens);
+  Detokenizer out(*chat.loaded->text.tokenizer, chat.loaded->config.skip_special_tokens);
   std::string reply;
   auto put = [&](const std::string& piece) {
     reply += piece;
@@ -172,7 +116,7 @@ void answer(Chat& chat, const std::string& question) {
   std::fflush(stdout);
   interrupted = false;
   auto start = std::chrono::steady_clock::now();
-  std::vector<int32_t> ids = chat.engine->generate(chat.ctx, prompt, chat.adapter, chat.options, [&](int32_t id) {
+  std::vector<int32_t> ids = chat.engine->generate(chat.ctx, prompt, chat.loaded->adapter, chat.options, [&](int32_t id) {
     bool stop = std::find(chat.options.stop_ids.begin(), chat.options.stop_ids.end(), id) != chat.options.stop_ids.end();
     if (!stop) put(out.push(id));
     return !interrupted;
@@ -192,10 +136,10 @@ bool asked_adapters(const Chat& chat, const std::string& names, std::vector<cons
   for (const std::string& name : split_list(names)) {
     if (name == "*" || name == "base") out.push_back(nullptr);
     if (name == "*")
-      for (const auto& [_, set] : chat.adapters) out.push_back(&set);
+      for (const auto& [_, set] : chat.loaded->adapters) out.push_back(&set);
     if (name == "*" || name == "base") continue;
-    const auto it = chat.adapters.find(name);
-    if (it == chat.adapters.end()) {
+    const auto it = chat.loaded->adapters.find(name);
+    if (it == chat.loaded->adapters.end()) {
       print_stderr("no adapter is called '" + name + "'; /adapter lists them\n");
       return false;
     }
@@ -237,7 +181,7 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
     throw;
   }
   for (size_t i = 0; i < asked.size(); ++i) {
-    Detokenizer out(*chat.text.tokenizer, chat.config.skip_special_tokens);
+    Detokenizer out(*chat.loaded->text.tokenizer, chat.loaded->config.skip_special_tokens);
     std::string text;
     for (int32_t id : chat.engine->take(requests[i])) {
       ++count;
@@ -254,32 +198,40 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
         fmt::format("[{} × {} + {} tokens, {:.1f} tokens/s]\n", asked.size(), prompt.size(), count, static_cast<double>(count) / seconds));
 }
 
+// From the given one on.
+void print_warnings(const LoadedModel& loaded, size_t first) {
+  for (size_t i = first; i < loaded.warnings.size(); ++i) print_stderr("warning: " + loaded.warnings[i].second + "\n");
+}
+
 constexpr const char* kHelp =
     "exit ends, clear forgets the conversation; /adapter lists adapters, /adapter NAME and /base switch, /load NAME=PATH, /unload NAME;\n"
     "/ask NAME,base QUESTION (or * for all) answers side by side; /system TEXT, /save FILE; Ctrl-C stops an answer\n";
 
 void list_adapters(const Chat& chat) {
   std::string known;
-  for (const auto& [name, set] : chat.adapters) known += (known.empty() ? "" : ", ") + name + (&set == chat.adapter ? " (on)" : "");
+  for (const auto& [name, set] : chat.loaded->adapters)
+    known += (known.empty() ? "" : ", ") + name + (&set == chat.loaded->adapter ? " (on)" : "");
   if (known.empty()) print_stderr("no adapters are loaded; load one: /load NAME=PATH\n");
-  else print_stderr("adapters: " + known + "; now: " + name_of(chat.adapter) + "\n");
+  else print_stderr("adapters: " + known + "; now: " + name_of(chat.loaded->adapter) + "\n");
 }
 
 // nullptr: the base
 void switch_adapter(Chat& chat, const AdapterSet* adapter) {
   const auto start = std::chrono::steady_clock::now();
-  chat.adapter = adapter;
+  chat.loaded->adapter = adapter;
   const double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-  print_stderr(fmt::format("now: {} ({:.1f} µs)\n", name_of(chat.adapter), us));
+  print_stderr(fmt::format("now: {} ({:.1f} µs)\n", name_of(chat.loaded->adapter), us));
 }
 
 void load_command(Chat& chat, const std::string& item) {
   const NamedAdapter adapter = named_adapter(item);
-  if (chat.adapters.count(adapter.name))
+  if (chat.loaded->adapters.count(adapter.name))
     throw Error(ErrorKind::usage, "an adapter is called '" + adapter.name + "' already",
                 "/unload " + adapter.name + ", or load it as NAME=PATH");
   const auto start = std::chrono::steady_clock::now();
-  const AdapterSet& set = add_adapter(chat, adapter);
+  const size_t warned = chat.loaded->warnings.size();
+  const AdapterSet& set = chat.loaded->add_adapter(adapter.name, adapter.path);
+  print_warnings(*chat.loaded, warned);
   chat.engine->reserve_rank_columns(rank_columns(set));
   const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   print_stderr(fmt::format("loaded {} from {} ({:.1f} ms)\n", adapter.name, adapter.path, ms));
@@ -287,9 +239,9 @@ void load_command(Chat& chat, const std::string& item) {
 
 // Commands about adapters.
 void adapter_command(Chat& chat, const std::string& word, const std::string& rest) {
-  const auto it = chat.adapters.find(rest);
+  const auto it = chat.loaded->adapters.find(rest);
   const bool names_one = word == "/unload" || (word == "/adapter" && !rest.empty());
-  if (names_one && it == chat.adapters.end()) {
+  if (names_one && it == chat.loaded->adapters.end()) {
     print_stderr("no adapter is called '" + rest + "'\n");
     list_adapters(chat);
   } else if (word == "/adapter" && rest.empty()) {
@@ -299,8 +251,8 @@ void adapter_command(Chat& chat, const std::string& word, const std::string& res
   } else if (word == "/load") {
     load_command(chat, rest);
   } else if (word == "/unload") {
-    if (chat.adapter == &it->second) switch_adapter(chat, nullptr);
-    chat.adapters.erase(it);
+    if (chat.loaded->adapter == &it->second) switch_adapter(chat, nullptr);
+    chat.loaded->remove_adapter(rest);
     print_stderr("unloaded " + rest + "\n");
   } else if (word == "/ask") {
     const size_t space = rest.find(' ');
@@ -344,34 +296,24 @@ bool command(Chat& chat, const std::string& line) {
 }  // namespace
 
 int run_chat(const std::vector<std::string>& args) {
+  TrainConfig config;
+  if (!read_config(args, "chat", config)) return 0;
   Chat chat;
-  if (!read_config(args, "chat", chat.config)) return 0;
-  const TrainConfig& c = chat.config;
-  chat.files = open_model_files(c.model_name_or_path);
-  chat.text = open_text(chat.files);
-  if (!chat.text.tokenizer) throw Error(ErrorKind::bad_data, c.model_name_or_path + ": has no tokenizer.json, and chat needs one");
-  if (!c.template_name && !chat.text.chat_template)
-    throw Error(ErrorKind::bad_data, c.model_name_or_path + ": has no chat template of its own", "name one: --template chatml");
-  chat.special = special_tokens_of(chat.files, *chat.text.tokenizer);
-  if (c.template_name) {
-    chat.named = named_template(*c.template_name);
-    apply_template_tokens(*chat.named, *chat.text.tokenizer, chat.special);
+  if (!config.default_system.value_or("").empty()) {  // in effect until /system says otherwise
+    chat.system = *config.default_system;
+    config.default_system.reset();
   }
-  chat.model = load_model(chat.files, c.bf16);
-  input_warning(not_finite_text(chat.model), c.strict, ErrorKind::numeric);
-  load_adapters(chat);
-  int64_t widest = 1;
-  for (const auto& [name, set] : chat.adapters) widest = std::max(widest, rank_columns(set));
+  chat.loaded = load_for_answers(config);
+  print_warnings(*chat.loaded, 0);
   constexpr int64_t kAskedAtOnce = 8;
-  chat.engine =
-      std::make_unique<Engine>(chat.model, std::min<int64_t>(chat.model.config.max_position_embeddings, 8192), widest, kAskedAtOnce);
-  chat.options = {c.max_new_tokens,     c.do_sample, c.temperature,  c.top_p,
-                  c.repetition_penalty, c.top_k,     stop_ids(chat), static_cast<uint64_t>(c.seed)};
-  chat.system = c.default_system.value_or("");
+  const Model& model = chat.loaded->model;
+  chat.engine = std::make_unique<Engine>(model, std::min<int64_t>(model.config.max_position_embeddings, 8192),
+                                         chat.loaded->widest_adapter(), kAskedAtOnce);
+  chat.options = generate_options(*chat.loaded);
   struct sigaction action {};
   action.sa_handler = on_interrupt;  // without SA_RESTART: a read at the prompt returns
   sigaction(SIGINT, &action, nullptr);
-  if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.adapter)));
+  if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.loaded->adapter)));
   LineReader reader;
   for (std::string line; reader.next(line);) {
     if (line == "exit") break;

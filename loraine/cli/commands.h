@@ -1,5 +1,6 @@
 // The commands of the program, one function each; args are what follows the command's name. main.cpp turns an Error into an exit code.
 #pragma once
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,11 @@ int run_eval(const std::vector<std::string>& args);
 // LLaMA-Factory's way to evaluate: `train` with do_predict, or with do_eval and no dataset, and without do_train.
 bool only_evaluates(const std::vector<std::string>& args);
 int run_export(const std::vector<std::string>& args);
+// The same for a program with its own way to ask for an end (the Python module): no signal's handler is touched, and kExitStopped comes
+// soon after `stop` became true.
+int run_train(const std::vector<std::string>& args, const std::atomic<bool>& stop);
+int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop);
+int run_export(const std::vector<std::string>& args, const std::atomic<bool>& stop);
 int run_convert(const std::vector<std::string>& args);
 int run_trace(const std::vector<std::string>& args);
 int run_tokenize(const std::vector<std::string>& args);

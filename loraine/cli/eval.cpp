@@ -8,6 +8,7 @@
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
+#include "loraine/core/stopped.h"
 #include "loraine/eval/evaluate.h"
 
 namespace loraine {
@@ -37,6 +38,11 @@ bool only_evaluates(const std::vector<std::string>& args) {
 }
 
 int run_eval(const std::vector<std::string>& args) {
+  const std::atomic<bool> never{false};
+  return run_eval(args, never);
+}
+
+int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop) {
   TrainConfig config;
   EvalConfig eval;
   const std::vector<Option> own = options_of(eval);
@@ -49,15 +55,22 @@ int run_eval(const std::vector<std::string>& args) {
   const EvalInput input = read_eval_input(*loaded, eval);
   std::optional<Progress> bar;
   std::string shown;
-  const auto results =
-      evaluate_models(*loaded, eval, input, [&](const std::string& model, const std::string& what, int64_t done, int64_t total) {
-        const std::string title = model + ", " + what;
-        if (title != shown) {
-          if (bar) bar->finish();
-          bar.emplace(shown = title);
-        }
-        bar->update({done, total, {}, {}, {}, {}});
-      });
+  std::vector<EvalResult> results;
+  try {
+    results = evaluate_models(*loaded, eval, input, [&](const std::string& model, const std::string& what, int64_t done, int64_t total) {
+      if (stop) throw Stopped();
+      const std::string title = model + ", " + what;
+      if (title != shown) {
+        if (bar) bar->finish();
+        bar.emplace(shown = title);
+      }
+      bar->update({done, total, {}, {}, {}, {}});
+    });
+  } catch (const Stopped&) {
+    if (bar) bar->finish();
+    print_stderr("stopped; nothing was written\n");
+    return kExitStopped;
+  }
   if (bar) bar->finish();
   write_eval_results(*loaded, eval, results);
   std::fputs(table_text("evaluation", comparison_rows(results)).c_str(), stdout);

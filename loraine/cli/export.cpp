@@ -12,6 +12,7 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
+#include "loraine/core/stopped.h"
 #include "loraine/export/merge.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
@@ -75,6 +76,11 @@ void write_text_files(const TrainConfig& c, ModelFiles& files, const std::string
 }  // namespace
 
 int run_export(const std::vector<std::string>& args) {
+  const std::atomic<bool> never{false};
+  return run_export(args, never);
+}
+
+int run_export(const std::vector<std::string>& args, const std::atomic<bool>& stop) {
   TrainConfig config;
   if (!read_config(args, "export", config)) return 0;
   std::string folder = config.export_dir.value_or("");
@@ -95,7 +101,14 @@ int run_export(const std::vector<std::string>& args) {
   if (all.size() > 1) joined = combine_adapters(all, model.sites());
   const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
   remove_model(folder);
-  MergeReport report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format});
+  MergeReport report;
+  try {
+    report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format}, [&] { return !stop; });
+  } catch (const Stopped&) {
+    remove_model(folder);
+    print_stderr("stopped; " + folder + " holds no model\n");
+    return kExitStopped;
+  }
   if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
   write_text_files(config, files, folder);
   check_merge(model, adapter, folder, report);

@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/api/named_adapters.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
-#include "loraine/cli/named_adapters.h"
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/mapped_file.h"

@@ -78,10 +78,7 @@ void check_dropped(const TrainConfig& c, const DataSplit& data) {
   input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
 }
 
-}  // namespace
-
-int run_train(const std::vector<std::string>& args) {
-  if (only_evaluates(args)) return run_eval(args);
+int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, bool own_signals) {
   TrainInput input;
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;
@@ -101,9 +98,11 @@ int run_train(const std::vector<std::string>& args) {
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
-  input.stop = &stop_requested;
-  std::signal(SIGTERM, on_signal);
-  std::signal(SIGINT, on_signal);
+  input.stop = &stop;
+  if (own_signals) {
+    std::signal(SIGTERM, on_signal);
+    std::signal(SIGINT, on_signal);
+  }
   Progress bar("train");
   TrainScreen screen;
   screen.summary = print_summary;
@@ -115,11 +114,23 @@ int run_train(const std::vector<std::string>& args) {
   if (end == TrainEnd::dry_run) return 0;
   bar.finish();
   if (end == TrainEnd::stopped) {
-    print_stderr("stopped by a signal; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
+    print_stderr("stopped; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
     return kExitStopped;
   }
   print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
   return 0;
+}
+
+}  // namespace
+
+int run_train(const std::vector<std::string>& args) {
+  if (only_evaluates(args)) return run_eval(args);
+  return train_command(args, stop_requested, true);
+}
+
+int run_train(const std::vector<std::string>& args, const std::atomic<bool>& stop) {
+  if (only_evaluates(args)) return run_eval(args, stop);
+  return train_command(args, stop, false);
 }
 
 }  // namespace loraine

@@ -26,8 +26,9 @@ void measure_loss(const Subject& subject, const std::vector<Example>& examples, 
   const TrainConfig& c = subject.loaded.config;
   Forward forward(subject, rows_of_largest_batch(examples, c.per_device_eval_batch_size));
   const auto total = static_cast<int64_t>(examples.size());
-  const EvalSums sums = evaluate_examples(forward.ctx, subject.loaded.model, examples, c.per_device_eval_batch_size, forward.pass(),
-                                          [&](int64_t done) { subject.progress("loss", done, total); });
+  const EvalSums sums = evaluate_examples(
+      forward.ctx, subject.loaded.model, examples, c.per_device_eval_batch_size, forward.pass(),
+      [&](int64_t done) { subject.progress("loss", done, total); }, static_cast<float>(c.label_smoothing_factor));
   Figure loss{.name = "eval_loss"}, accuracy{.name = "eval_accuracy"}, perplexity{.name = "eval_perplexity", .exponential = true};
   int64_t tokens = 0;
   for (double batch : sums.batch_losses) loss.add(batch);

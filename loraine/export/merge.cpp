@@ -7,6 +7,7 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/core/stopped.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/decoder.h"
@@ -65,7 +66,8 @@ void write_merged(const TensorSource& source, const TensorInfo& info, const Targ
 
 }  // namespace
 
-MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format) {
+MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format,
+                            const std::function<bool()>& keep_going) {
   const TensorSource& source = *model.source;
   const std::map<std::string, Target> targets = merge_targets(model, adapter);
   const bool untied = adapter && unties(model, *adapter);
@@ -77,7 +79,10 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
     WeightToWrite weight = stored_weight(source, info);
     weight.entry.name = name;
     if (target != targets.end()) {
-      weight.write = [&source, &info, at = &target->second](const WriteBytes& write) { write_merged(source, info, *at, write); };
+      weight.write = [&source, &info, &keep_going, at = &target->second](const WriteBytes& write) {
+        if (keep_going && !keep_going()) throw Stopped();
+        write_merged(source, info, *at, write);
+      };
       ++report.merged;
     }
     weights.push_back(std::move(weight));

@@ -1,6 +1,7 @@
 // Merging an adapter into its base: W + s B A in f32 with one rounding, written as a Hugging Face folder, then checked. Called by loraine
 // export.
 #pragma once
+#include <functional>
 #include <string>
 
 #include "loraine/adapters/adapter.h"
@@ -17,7 +18,9 @@ struct MergeReport {
 
 // Writes the weights (or shards with an index) into `folder`, one tensor at a time. adapter may be nullptr. Types stay as stored; a tied
 // head is not stored twice, unless the adapter makes it another tensor than the embedding (model/attach.h, unties).
-MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format);
+// keep_going is asked before each tensor that an adapter changes; false: Stopped is thrown, and the shard in work does not appear.
+MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format,
+                            const std::function<bool()>& keep_going = {});
 
 // Logits of the written model against base + adapter on fixed prompts.
 void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report);

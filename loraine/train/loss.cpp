@@ -31,7 +31,8 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     labels.push_back(label);
   }
   int64_t n = static_cast<int64_t>(rows.size());
-  std::vector<double> losses(rows.size());
+  const bool both = grad_scale == 0 && options.smoothing > 0;  // −log p too
+  std::vector<double> losses(rows.size()), plain(both ? rows.size() : 0);
   std::vector<uint8_t> correct(rows.size());
   size_t mark = scratch.mark();
   Tensor d_labelled = scratch.take(Dtype::F32, {std::max<int64_t>(n, 1), model.config.hidden_size});
@@ -48,6 +49,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     head_logits(ctx, model, logits, x, options.set, scratch, columns, options.training);
     // Where bf16 is not multiplied a narrow gradient would only be widened again.
     const Tensor d_logits = gradient_view(logits, has_bf16_products() ? model.activation_dtype() : Dtype::F32);
+    if (both) cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(plain).subspan(f, c), {}, 0);
     cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
                   grad_scale, options.smoothing);
     if (grad_scale != 0) head_backward(ctx, model, options.set, d_labelled.row_range(first, count), d_logits, x, columns, scratch);
@@ -63,7 +65,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     SequenceLoss one;
     for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++one.labels) {
       sums.loss += losses[i];
-      one.loss += losses[i];
+      one.loss += both ? plain[i] : losses[i];
       one.right += correct[i];
     }
     if (one.labels) sums.accuracy += static_cast<double>(one.right) / static_cast<double>(one.labels);

@@ -9,12 +9,12 @@ namespace loraine {
 int64_t loss_chunk(const Model& model);  // rows of logits at a time
 
 struct SequenceLoss {
-  double loss = 0;  // sum of −log p over its labelled rows
+  double loss = 0;  // sum of −log p over its labelled rows; of an evaluation without smoothing, whatever the options say
   int64_t labels = 0, right = 0;
 };
 
 struct LossSums {
-  double loss = 0;      // sum of −log p over labelled rows
+  double loss = 0;      // sum of the loss over labelled rows
   int64_t labels = 0;   // labelled rows (shifted)
   double accuracy = 0;  // sum over sequences of the share of labels predicted right
   int64_t sequences = 0;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """loraine eval on a tiny model: the loss of training's own evaluation, the other figures, comparison, repetition. Run by ctest (label e2e)."""
+import array
 import json
 import math
 import pathlib
@@ -37,6 +38,30 @@ class Eval(tiny.Case):
         self.assertEqual(found["eval_accuracy"], trained["eval_accuracy"])
         low, high = found["intervals"]["eval_loss"]
         self.assertTrue(low < found["eval_loss"] < high)
+
+    def test_smoothed_loss_is_that_of_its_formula_and_of_the_evaluation_in_training(self):
+        smooth = 0.3
+        ids = [5, 9, 33, 7, 21, 60, 4, 18]
+        (self.data / "held.jsonl").write_text(json.dumps({"input_ids": ids, "labels": [-100, -100] + ids[2:]}) + "\n")
+        batch = self.work / "batch.safetensors"
+        tiny.write_safetensors(batch, {"input_ids": ("I64", [1, len(ids)], array.array("q", ids).tobytes())})
+        self.good(tiny.run("trace", "--model_name_or_path", self.model, "--batch", batch, "--output", self.work / "trace.safetensors"))
+        shape, logits = tiny.read_safetensors(self.work / "trace.safetensors")["logits"]
+        vocab, plain, shared = shape[-1], [], []
+        for t in range(1, len(ids) - 1):  # what stands before a label
+            row = logits[t * vocab : (t + 1) * vocab]
+            log_sum = math.log(math.fsum(math.exp(x) for x in row))
+            plain.append(log_sum - row[ids[t + 1]])
+            shared.append(log_sum - math.fsum(row) / vocab)
+        nll, uniform = sum(plain) / len(plain), sum(shared) / len(shared)
+        self.good(self.evaluate(self.work / "e", eval_dataset="held", label_smoothing_factor=smooth))
+        found = self.results(self.work / "e")
+        self.assertAlmostEqual(found["eval_loss"], (1 - smooth) * nll + smooth * uniform, delta=1e-5)
+        self.assertAlmostEqual(found["eval_perplexity"], math.exp(nll), delta=1e-5 * math.exp(nll))
+        self.good(tiny.run(*self.arguments(eval_dataset="held", do_eval="true", label_smoothing_factor=smooth)))
+        trained = json.loads((self.out / "eval_results.json").read_text())
+        self.good(self.evaluate(self.work / "t", adapter_name_or_path=self.out, eval_dataset="held", label_smoothing_factor=smooth))
+        self.assertAlmostEqual(self.results(self.work / "t")["eval_loss"], trained["eval_loss"], delta=1e-6 * trained["eval_loss"])
 
     def test_two_runs_write_the_same_bytes(self):
         (self.work / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 12)

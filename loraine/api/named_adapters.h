@@ -1,4 +1,5 @@
-// The words in which several adapters and the rows they run on are given: `name=path,path`, `0-1:en,2:fr`. Called by chat and trace.
+// The words in which several adapters and the rows they run on are given: `name=path,path`, `0-1:en,2:fr`. Called by
+// load_for_answers, chat and trace.
 #pragma once
 #include <cstdint>
 #include <map>

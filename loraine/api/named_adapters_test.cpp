@@ -1,5 +1,5 @@
 // Lists of adapters and rows, good and bad.
-#include "loraine/cli/named_adapters.h"
+#include "loraine/api/named_adapters.h"
 
 #include <gtest/gtest.h>
 

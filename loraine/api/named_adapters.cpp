@@ -1,5 +1,5 @@
 // Parsing of adapter lists and of rows; every number is checked.
-#include "loraine/cli/named_adapters.h"
+#include "loraine/api/named_adapters.h"
 
 #include <fmt/format.h>
 
