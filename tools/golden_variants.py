@@ -10,6 +10,7 @@ methods = {
     "rslora": {}, "gaussian": {}, "patterns": {}, "layers": {}, "regex": {},
     "loraplus": dict(learning_rate="2e-4", loraplus_lr_ratio=16), "dora": {}, "pissa": {}, "olora": {}, "adalora": dict(learning_rate="5e-3"),
     "modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4"),
+    "qlora": dict(quantization_bit=4),
 }
 
 
@@ -51,7 +52,10 @@ def run_case(case, work):
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
     whole = not (case / "init").is_dir()
+    base_bits = methods[case.name].get("quantization_bit")
     where = ["--model_name_or_path", case / "final"] if whole else ["--model_name_or_path", model, "--adapter_name_or_path", case / "final"]
+    if base_bits:
+        where += ["--quantization_bit", base_bits]
     mask = batches["attention_mask0"]
 
     if "logits" in batches:

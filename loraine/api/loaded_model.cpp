@@ -13,6 +13,7 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
+#include "loraine/train/load_options.h"
 
 namespace loraine {
 namespace {
@@ -136,7 +137,8 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool ne
       apply_template_tokens(*loaded->named, *loaded->text.tokenizer, loaded->special);
     }
   }
-  loaded->model = load_model(loaded->files, config.bf16);
+  warn(*loaded, quantised_already(loaded->files, config), ErrorKind::usage);
+  loaded->model = load_model(loaded->files, load_options(config));
   warn(*loaded, not_finite_text(loaded->model), ErrorKind::numeric);
   load_adapters(*loaded);
   loaded->stop_ids = read_stop_ids(*loaded);

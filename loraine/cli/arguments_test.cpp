@@ -168,7 +168,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"resize_vocab=true", "quantization_bit=4", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
+  for (const char* word : {"resize_vocab=true", "quantization_bit=3", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
                            "rope_scaling=yarn", "fp16=true"}) {
     try {
       apply_settings(config, read_arguments({word}));

@@ -440,7 +440,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path
   reset_peak();
   bool bf16 = dtype == "bf16";
   ModelFiles files = path.empty() ? random_files(bf16 ? Dtype::BF16 : Dtype::F32) : open_model_files(path);
-  Model model = load_model(files, bf16);
+  Model model = load_model(files, {bf16});
   if (int8) blocks_to_int8(ctx, model);
   const std::string name = int8 ? dtype + ", frozen products in int8" : dtype;
   std::vector<std::vector<std::string>> rows = {

@@ -14,6 +14,7 @@
 #include "loraine/io/safetensors.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/load.h"
+#include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
 
 namespace loraine {
@@ -171,7 +172,7 @@ int run_trace(const std::vector<std::string>& args) {
   if (config.model_name_or_path.empty() || batch_file.empty() || output.empty())
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   ModelFiles files = open_model_files(config.model_name_or_path);
-  Model model = load_model(files, config.bf16);
+  Model model = load_model(files, load_options(config));
   auto source = open_safetensors(batch_file);
   TraceInput in;
   in.ids = read_i64(*source, batch_file, "input_ids", in, true);

@@ -98,7 +98,7 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
 
 void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report) {
   ModelFiles files = open_model_files(folder);
-  Model merged = load_model(files, model.use_bf16);
+  Model merged = load_model(files, {model.use_bf16});
   merged.read_once = true;
   constexpr int64_t kRows = 24;
   Batch batch;

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "loraine/core/error.h"
+#include "loraine/io/bitsandbytes_source.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/gguf.h"
 #include "loraine/io/gguf_model.h"
@@ -68,7 +69,7 @@ ModelFiles open_folder(const std::string& path) {
   } else if (files.tokenizer_config) {
     files.chat_template = template_of(*files.tokenizer_config, tokenizer_config);
   }
-  files.tensors = open_tensor_source(path);
+  files.tensors = with_bitsandbytes(open_tensor_source(path));
   return files;
 }
 

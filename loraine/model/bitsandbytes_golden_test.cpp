@@ -1,5 +1,5 @@
-// Codes, scales and dequantised weights against bitsandbytes' own, recorded. Of ../shared/golden/peft/quantisation where it is there, and of
-// tests/golden/peft/quantisation always.
+// Codes, scales and dequantised weights against bitsandbytes' own, recorded. Of ../shared/golden/peft/quantisation where it is there, and
+// of tests/golden/peft/quantisation always.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -32,20 +32,20 @@ void expect_same(const Tensor& want, const T* have, int64_t n, const std::string
 }
 
 void check_four_bits(const Recorded& r, const std::string& prefix, const Tensor& weight, Quantisation how) {
-  const QuantisedWeight q(weight, how, weight.dtype);
-  const QuantState& s = q.state();
+  const QuantisedWeight q = quantise(weight, how, weight.dtype);
+  const QuantState& s = *q.state;
   expect_same(r.get(prefix + ".codes"), static_cast<const uint8_t*>(s.codes), weight.numel() / 2, prefix + ".codes");
   if (how.nested) {
-    expect_same(r.get(prefix + ".absmax"), s.absmax_codes, q.blocks(), prefix + ".absmax");
-    expect_same(r.get(prefix + ".nested_absmax"), s.nested_absmax, (q.blocks() + 255) / 256, prefix + ".nested_absmax");
+    expect_same(r.get(prefix + ".absmax"), s.absmax_codes, block_count(weight), prefix + ".absmax");
+    expect_same(r.get(prefix + ".nested_absmax"), s.nested_absmax, (block_count(weight) + 255) / 256, prefix + ".nested_absmax");
     expect_same(r.get(prefix + ".nested_code"), s.nested_map, 256, prefix + ".nested_code");
     expect_same(r.get(prefix + ".offset"), &s.offset, 1, prefix + ".offset");
   } else {
-    expect_same(r.get(prefix + ".absmax"), s.absmax, q.blocks(), prefix + ".absmax");
+    expect_same(r.get(prefix + ".absmax"), s.absmax, block_count(weight), prefix + ".absmax");
   }
   const Tensor dequantised = r.get(prefix + ".dequantised");
   std::vector<float> values(static_cast<size_t>(weight.numel())), want(values.size());
-  unpack(values.data(), q.tensor());
+  unpack(values.data(), q.weight);
   convert(want.data(), Dtype::F32, dequantised.data, dequantised.dtype, weight.numel());
   EXPECT_EQ(values, want) << prefix;
 }
@@ -64,9 +64,9 @@ int check_file(const fs::path& file) {
         ++cases;
       }
     if (r.get(name + ".int8.codes").data) {
-      const QuantisedWeight q(weight, {Dtype::INT8, false}, weight.dtype);
-      expect_same(r.get(name + ".int8.codes"), static_cast<const int8_t*>(q.state().codes), weight.numel(), name + ".int8.codes");
-      expect_same(r.get(name + ".int8.scale"), q.state().row_absmax, weight.rows(), name + ".int8.scale");
+      const QuantisedWeight q = quantise(weight, {Dtype::INT8, false}, weight.dtype);
+      expect_same(r.get(name + ".int8.codes"), static_cast<const int8_t*>(q.state->codes), weight.numel(), name + ".int8.codes");
+      expect_same(r.get(name + ".int8.scale"), q.state->row_absmax, weight.rows(), name + ".int8.scale");
       ++cases;
     }
   }

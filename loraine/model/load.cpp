@@ -11,7 +11,7 @@ namespace {
 
 struct Placement {
   const TensorSource& source;
-  bool bf16 = false;  // matrices are kept in bf16, whatever the file has
+  LoadOptions options;
   std::string problems = {};
   int count = 0;
 
@@ -49,7 +49,7 @@ struct Placement {
     if (!info) return {};
     if (info->packed) return place_packed(*info, owned);
     Tensor mapped = source.map(*info);
-    Dtype dtype = bf16 ? Dtype::BF16 : info->dtype;
+    Dtype dtype = options.bf16 ? Dtype::BF16 : info->dtype;
     if (mapped.data && dtype == info->dtype && reinterpret_cast<uintptr_t>(mapped.data) % size_of(dtype) == 0) return mapped;
     owned = Buffer(static_cast<size_t>(rows * cols) * size_of(dtype));
     Tensor t(owned.data(), dtype, {rows, cols});
@@ -63,10 +63,20 @@ struct Placement {
     out.resize(static_cast<size_t>(size));
     source.read(*info, Tensor(out.data(), Dtype::F32, {size}));
   }
-  void part(Weight& weight, const std::string& name, int64_t out, int64_t in, bool bias, const char* meaning) {
+  // A placed matrix becomes codes; what it was read from leaves memory.
+  void quantise_part(WeightPart& part) {
+    if (!part.weight.data || is_packed(part.weight.dtype)) return;
+    QuantisedWeight q = quantise(part.weight, *options.quantisation, part.weight.dtype);
+    if (part.owned.bytes() == 0) release_pages(part.weight.data, part.weight.bytes());
+    part.weight = q.weight;
+    part.owned = std::move(q.memory);
+    part.quant_state = std::move(q.state);
+  }
+  void part(Weight& weight, const std::string& name, int64_t out, int64_t in, bool bias, const char* meaning, bool in_block = true) {
     WeightPart part;
     part.name = name;
     part.weight = place(name + ".weight", out, in, meaning, part.owned);
+    if (options.quantisation && in_block) quantise_part(part);
     if (bias) {
       if (const TensorInfo* info = check(name + ".bias", {out}, "one bias per output")) {
         part.owned_bias = Buffer(static_cast<size_t>(out) * sizeof(float));
@@ -142,18 +152,18 @@ size_t Model::weight_bytes() const {
     for (const WeightPart& part : head.parts) n += part.weight.bytes();
   for (const BlockWeights& block : blocks)
     for (const Weight& weight : block.sites)
-      for (const WeightPart& part : weight.parts) n += part.weight.bytes();
+      for (const WeightPart& part : weight.parts) n += part.quant_state ? part.owned.bytes() : part.weight.bytes();
   return n;
 }
 
-Model load_model(ModelFiles& files, bool bf16) {
+Model load_model(ModelFiles& files, const LoadOptions& options) {
   Model model;
   model.path = files.path;
   model.config = model_config(files.config, files.path + "/config.json");
-  model.use_bf16 = bf16;
+  model.use_bf16 = options.bf16;
   model.source = std::shared_ptr<TensorSource>(std::move(files.tensors));
   const ModelConfig& c = model.config;
-  Placement p{*model.source, bf16};
+  Placement p{*model.source, options};
   model.embedding = p.place("model.embed_tokens.weight", c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
   p.vector(model.final_norm, "model.norm.weight", c.hidden_size);
   model.blocks.resize(static_cast<size_t>(c.num_hidden_layers));
@@ -164,7 +174,7 @@ Model load_model(ModelFiles& files, bool bf16) {
     part.weight = model.embedding;
     model.head.parts.push_back(std::move(part));
   } else {
-    p.part(model.head, "lm_head", c.vocab_size, c.hidden_size, false, "vocab_size, hidden_size");
+    p.part(model.head, "lm_head", c.vocab_size, c.hidden_size, false, "vocab_size, hidden_size", false);
   }
   if (p.count)
     throw Error(ErrorKind::bad_data, fmt::format("{}: {} tensors disagree with config.json:{}", files.path, p.count, p.problems),

@@ -2,12 +2,20 @@
 #pragma once
 #include "loraine/io/model_files.h"
 #include "loraine/model/model.h"
+#include "loraine/quant/bitsandbytes.h"
 
 namespace loraine {
 
-// Takes over files.tensors. Packed matrices (of a GGUF) stay packed. bf16: matrices are held in bf16 (rounded when the file has more), and
-// multiplied in bf16 where the machine has the instructions.
-Model load_model(ModelFiles& files, bool bf16 = false);
+struct LoadOptions {
+  // Matrices are held in bf16 (rounded when the file has more), and multiplied in bf16 where the machine has the instructions.
+  bool bf16 = false;
+  // The linear layers of the blocks become codes while they are read, one after the other; head and embedding stay as they are. Not for
+  // what is packed already, which stays so.
+  std::optional<Quantisation> quantisation = {};
+};
+
+// Takes over files.tensors. Packed matrices (of a GGUF or of bitsandbytes) stay packed.
+Model load_model(ModelFiles& files, const LoadOptions& options = {});
 
 // What ends an answer: generation_config.json's eos_token_id (one or several) where it has any, else config.json's.
 std::vector<int32_t> eos_token_ids(const ModelFiles& files, const ModelConfig& config);

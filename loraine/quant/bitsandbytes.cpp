@@ -36,10 +36,19 @@ const CodeOrder& order_of(Dtype type) {
   return type == Dtype::NF4 ? nf4 : fp4;
 }
 
+// NaN when one of the values is not a finite number.
+float largest_size(const float* x, int64_t n) {
+  float largest = 0, zero = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    largest = std::max(largest, std::fabs(x[i]));
+    zero += x[i] * 0.0f;
+  }
+  return largest + zero;
+}
+
 // n values, at most a block and an even number but in the last one, to pairs of codes, the first in the high half. Returns the scale.
 float four_bit_block(uint8_t* codes, const float* x, int64_t n, const CodeOrder& order) {
-  float largest = 0;
-  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i]));
+  float largest = largest_size(x, n);
   const bool short_one = n < kBlock;
   if (short_one) largest = std::max(largest, kLeastScale);  // which bitsandbytes also keeps as the scale of a last, short block
   const float inverse = 1.0f / std::max(largest, kLeastScale);
@@ -119,10 +128,10 @@ float nest(uint8_t* codes, float* nested_absmax, const float* absmax, int64_t n)
     const int64_t first = b * kNestedBlock, last = std::min(n, first + kNestedBlock);
     float largest = 0;
     for (int64_t i = first; i < last; ++i) largest = std::max(largest, std::fabs(absmax[i] - offset));
-    nested_absmax[b] = largest;
+    nested_absmax[b] = std::isfinite(offset) ? largest : offset;
     const float inverse = 1.0f / largest;
     for (int64_t i = first; i < last; ++i)
-      codes[i] = largest == 0 ? uint8_t{0} : nearest_scale(std::clamp((absmax[i] - offset) * inverse, -1.0f, 1.0f));
+      codes[i] = !(largest > 0) ? uint8_t{0} : nearest_scale(std::clamp((absmax[i] - offset) * inverse, -1.0f, 1.0f));
   });
   return offset;
 }
@@ -168,60 +177,55 @@ void quantise_int8(int8_t* codes, float* row_absmax, const Tensor& weight) {
     thread_local Buffer room;
     const int64_t n = weight.cols();
     if (room.bytes() < static_cast<size_t>(n) * sizeof(float)) room = Buffer(static_cast<size_t>(n) * sizeof(float));
-    float *x = static_cast<float*>(room.data()), largest = 0;
+    float* x = static_cast<float*>(room.data());
     widen_row(x, weight.row_range(r, 1));
-    for (int64_t c = 0; c < n; ++c) {
-      x[c] = f16_to_f32(f32_to_f16(x[c]));
-      largest = std::max(largest, std::fabs(x[c]));
-    }
+    for (int64_t c = 0; c < n; ++c) x[c] = f16_to_f32(f32_to_f16(x[c]));
+    const float largest = largest_size(x, n);
     row_absmax[r] = largest;
-    const float scale = largest == 0 ? 0.0f : 1.0f / largest * 127.0f;  // in this order
+    const float scale = !(largest > 0) ? 0.0f : 1.0f / largest * 127.0f;  // in this order
     for (int64_t c = 0; c < n; ++c) codes[r * n + c] = static_cast<int8_t>(std::nearbyint(x[c] * scale));
   });
 }
 
 }  // namespace
 
-QuantisedWeight::QuantisedWeight(const Tensor& weight, Quantisation how, Dtype values)
-    : type_(how.type), rows_(weight.rows()), cols_(weight.cols()), state_(std::make_unique<QuantState>()) {
-  if (type_ != Dtype::INT8 && cols_ % 2 != 0)
+QuantisedWeight quantise(const Tensor& weight, Quantisation how, Dtype values) {
+  if (how.type != Dtype::INT8 && weight.cols() % 2 != 0)
     throw Error(ErrorKind::unsupported,
                 fmt::format("a weight of shape {} has an odd number of columns, which four bits do not hold", weight.shape_text()));
-  const Layout layout(rows_, cols_, how);
-  memory_ = Buffer(layout.bytes);
-  auto* bytes = static_cast<uint8_t*>(memory_.data());
-  QuantState& q = *state_;
-  q.codes = bytes;
-  q.cols = cols_;
-  q.values = values;
+  const Layout layout(weight.rows(), weight.cols(), how);
+  QuantisedWeight out{{}, Buffer(layout.bytes), std::make_unique<QuantState>()};
+  auto* bytes = static_cast<uint8_t*>(out.memory.data());
   auto* scales = reinterpret_cast<float*>(bytes + layout.scales);
-  if (type_ == Dtype::INT8) {
+  QuantState& q = *out.state;
+  q.codes = bytes;
+  q.cols = weight.cols();
+  q.values = values;
+  out.weight = Tensor(bytes, how.type, {weight.rows(), weight.cols()});
+  out.weight.quant = out.state.get();
+  if (how.type == Dtype::INT8) {
     quantise_int8(reinterpret_cast<int8_t*>(bytes), scales, weight);
     q.row_absmax = scales;
-    return;
+    return out;
   }
-  q.map = type_ == Dtype::NF4 ? kNf4Map : kFp4Map;
+  q.map = how.type == Dtype::NF4 ? kNf4Map : kFp4Map;
+  const int64_t blocks = block_count(weight);
   if (!how.nested) {
-    quantise_four_bits(bytes, scales, weight, type_);
+    quantise_four_bits(bytes, scales, weight, how.type);
     q.absmax = scales;
-    return;
+    return out;
   }
-  const Buffer absmax(static_cast<size_t>(blocks()) * sizeof(float));
-  quantise_four_bits(bytes, static_cast<float*>(absmax.data()), weight, type_);
+  const Buffer absmax(static_cast<size_t>(blocks) * sizeof(float));
+  quantise_four_bits(bytes, static_cast<float*>(absmax.data()), weight, how.type);
   auto* nested_absmax = reinterpret_cast<float*>(bytes + layout.nested);
-  q.offset = nest(bytes + layout.scales, nested_absmax, static_cast<const float*>(absmax.data()), blocks());
+  q.offset = nest(bytes + layout.scales, nested_absmax, static_cast<const float*>(absmax.data()), blocks);
   q.absmax_codes = bytes + layout.scales;
   q.nested_map = dynamic_map();
   q.nested_absmax = nested_absmax;
+  return out;
 }
 
-Tensor QuantisedWeight::tensor() const {
-  Tensor t(memory_.data(), type_, {rows_, cols_});
-  t.quant = state_.get();
-  return t;
-}
-
-int64_t QuantisedWeight::blocks() const { return pieces(rows_ * cols_, kBlock); }
+int64_t block_count(const Tensor& weight) { return pieces(weight.numel(), kBlock); }
 
 size_t quantised_bytes(int64_t rows, int64_t cols, Quantisation how) { return Layout(rows, cols, how).bytes; }
 

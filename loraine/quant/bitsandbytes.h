@@ -12,23 +12,18 @@ struct Quantisation {
   bool nested = true;       // the scales of NF4 and FP4 in 8 bits ("double quantisation")
 };
 
-// A weight [rows, cols] as codes and scales in one piece of memory. Movable; views into it keep pointing to `state`.
-class QuantisedWeight {
- public:
-  // weight: F32, F16 or BF16, contiguous. Dequantised values are rounded to `values`, as they are to the type of a model that bitsandbytes
-  // quantised. Blocks and rows in parallel; reads the weight once. Throws unsupported for four bits and an odd number of columns.
-  QuantisedWeight(const Tensor& weight, Quantisation how, Dtype values);
-  Tensor tensor() const;
-  const QuantState& state() const { return *state_; }
-  int64_t blocks() const;  // of four bits
-  size_t bytes() const { return memory_.bytes(); }
-
- private:
-  Dtype type_;
-  int64_t rows_, cols_;
-  Buffer memory_;
-  std::unique_ptr<QuantState> state_;
+// A weight as codes and scales in one piece of memory.
+struct QuantisedWeight {
+  Tensor weight;  // [rows, cols], points to memory and state
+  Buffer memory;
+  std::unique_ptr<QuantState> state;
 };
+
+// weight: F32, F16 or BF16 [rows, cols], contiguous. Dequantised values are rounded to `values`, as they are to the type of a model that
+// bitsandbytes quantised. Blocks and rows in parallel; reads the weight once. What is not a finite number makes NaN of its block or row.
+// Throws unsupported for four bits and an odd number of columns.
+QuantisedWeight quantise(const Tensor& weight, Quantisation how, Dtype values);
+int64_t block_count(const Tensor& weight);  // of four bits
 
 // Bytes that a weight takes with its scales.
 size_t quantised_bytes(int64_t rows, int64_t cols, Quantisation how);

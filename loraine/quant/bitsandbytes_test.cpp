@@ -35,8 +35,8 @@ struct Quantised {
   QuantisedWeight weight;
   Tensor packed, wide;
   Quantised(const Case& c, int64_t rows, int64_t cols)
-      : floats(random_floats(rows * cols, 7)), values(floats.size()), weight(matrix(floats, rows, cols), c.how, c.values) {
-    packed = weight.tensor();
+      : floats(random_floats(rows * cols, 7)), values(floats.size()), weight(quantise(matrix(floats, rows, cols), c.how, c.values)) {
+    packed = weight.weight;
     unpack(values.data(), packed);
     wide = matrix(values, rows, cols);
   }
@@ -45,19 +45,27 @@ struct Quantised {
 TEST(Bitsandbytes, CodesByHand) {
   std::vector<float> x(64, 0.0f);
   x[0] = -2, x[1] = 2, x[2] = 0.16f, x[3] = 1;  // of the largest: -1, 1, 0.08, 0.5
-  const QuantisedWeight nf4(matrix(x, 1, 64), {Dtype::NF4, false}, Dtype::F32);
-  const auto* codes = static_cast<const uint8_t*>(nf4.state().codes);
+  const QuantisedWeight nf4 = quantise(matrix(x, 1, 64), {Dtype::NF4, false}, Dtype::F32);
+  const auto* codes = static_cast<const uint8_t*>(nf4.state->codes);
   EXPECT_EQ(codes[0], 0x0f);
   EXPECT_EQ(codes[1], 0x8c);
   EXPECT_EQ(codes[2], 0x77);
-  EXPECT_EQ(nf4.state().absmax[0], 2.0f);
+  EXPECT_EQ(nf4.state->absmax[0], 2.0f);
   EXPECT_EQ(dynamic_map()[127], 0.0f);
   EXPECT_EQ(dynamic_map()[255], 1.0f);
-  const QuantisedWeight eight(matrix(x, 1, 64), {Dtype::INT8, false}, Dtype::F32);
-  EXPECT_EQ(static_cast<const int8_t*>(eight.state().codes)[0], -127);
-  EXPECT_EQ(static_cast<const int8_t*>(eight.state().codes)[3], 64);  // 63.5 to even
+  const QuantisedWeight eight = quantise(matrix(x, 1, 64), {Dtype::INT8, false}, Dtype::F32);
+  EXPECT_EQ(static_cast<const int8_t*>(eight.state->codes)[0], -127);
+  EXPECT_EQ(static_cast<const int8_t*>(eight.state->codes)[3], 64);  // 63.5 to even
   EXPECT_LE(quantised_bytes(1024, 1024, {Dtype::NF4, true}) * 8, 4.13 * 1024 * 1024);
-  EXPECT_THROW(QuantisedWeight(matrix(x, 64, 1), {Dtype::NF4, false}, Dtype::F32), Error);
+  EXPECT_THROW(quantise(matrix(x, 64, 1), {Dtype::NF4, false}, Dtype::F32), Error);
+  for (const float wrong : {NAN, INFINITY})
+    for (const Quantisation how : {Quantisation{Dtype::NF4, true}, {Dtype::FP4, false}, {Dtype::INT8, false}}) {
+      x[5] = wrong;
+      std::vector<float> values(64);
+      const QuantisedWeight q = quantise(matrix(x, 1, 64), how, Dtype::BF16);
+      unpack(values.data(), q.weight);
+      EXPECT_TRUE(std::isnan(values[5])) << name_of(how.type);
+    }
 }
 
 TEST(Bitsandbytes, RowsHaveTheBitsOfTheReference) {

@@ -1,5 +1,6 @@
 // A frozen weight as it lies in memory and how it is multiplied. Several Hugging Face matrices that share their input form one site.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,11 +10,12 @@
 namespace loraine {
 
 struct WeightPart {
-  std::string name;                        // Hugging Face module path, "model.layers.0.self_attn.q_proj"
-  Tensor weight;                           // [out, in], F32, F16, BF16, packed or I8, mapped or owned
-  const float* bias = nullptr;             // [out] or nullptr
-  const float* row_scales = nullptr;       // [out] with an I8 weight (int8_weight.h): row n is row_scales[n] · weight[n]
-  Buffer owned, owned_bias, owned_scales;  // empty when mapped in place
+  std::string name;                         // Hugging Face module path, "model.layers.0.self_attn.q_proj"
+  Tensor weight;                            // [out, in], F32, F16, BF16, packed or I8, mapped or owned
+  const float* bias = nullptr;              // [out] or nullptr
+  const float* row_scales = nullptr;        // [out] with an I8 weight (int8_weight.h): row n is row_scales[n] · weight[n]
+  Buffer owned, owned_bias, owned_scales;   // empty when mapped in place
+  std::unique_ptr<QuantState> quant_state;  // of a weight that was quantised while loading: its codes and scales are in `owned`
 };
 
 struct Weight {

@@ -27,6 +27,12 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          kCommaList});
   visit({"infer_dtype", "model", &c.infer_dtype, "type of weights and activations in chat and export",
          one_of({"auto", "float16", "bfloat16", "float32"})});
+  visit({"quantization_bit", "model", &c.quantization_bit, "the frozen linear layers in 4 bits (QLoRA) or 8 (LLM.int8); null: as they are",
+         at_least(1)});
+  visit({"quantization_type", "model", &c.quantization_type, "code book of 4 bits", one_of({"nf4", "fp4"})});
+  visit({"double_quantization", "model", &c.double_quantization, "4 bits: the scales of blocks are quantised too"});
+  visit({"quantization_method", "model", &c.quantization_method, "how it is quantised",
+         one_of({"bnb", "gptq", "awq", "aqlm", "quanto", "eetq", "hqq", "mxfp4", "fp8"}, {"bnb"})});
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
   visit({"strict", "model", &c.strict, "what would be a warning about an input is an error"});
 
@@ -275,6 +281,21 @@ void check_model(const TrainConfig& c) {
   if (c.model_name_or_path.empty())
     broken_rule("model_name_or_path is not given", "give the folder of the base model: --model_name_or_path DIR");
   if (c.cutoff_len > INT32_MAX) broken_rule(fmt::format("cutoff_len is {}, at most {} is possible", c.cutoff_len, INT32_MAX));
+  if (c.quantization_bit && *c.quantization_bit != 4 && *c.quantization_bit != 8)
+    throw Error(ErrorKind::unsupported, fmt::format("quantization_bit is {}, expected 4 or 8", *c.quantization_bit), "use one of them");
+}
+
+// What needs the base's own values, or changes them.
+void check_quantised_training(const TrainConfig& c) {
+  const char* what = c.finetuning_type != "lora" ? "finetuning_type other than lora"
+                     : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora"
+                         ? "a start from the base's singular vectors"
+                     : c.create_new_adapter                          ? "create_new_adapter"
+                     : split_list(c.adapter_name_or_path).size() > 1 ? "merging adapters into the base"
+                     : c.frozen_matmul != "exact"                    ? "frozen_matmul"
+                                                                     : nullptr;
+  if (what)
+    broken_rule(fmt::format("quantization_bit is {}, and {} needs the base as it is", *c.quantization_bit, what), "leave one of them out");
 }
 
 void check_evaluation(const TrainConfig& c) {
@@ -349,6 +370,7 @@ void check_train_config(const TrainConfig& c) {
                       c.finetuning_type),
           "leave them out");
   }
+  if (c.quantization_bit) check_quantised_training(c);
   if (c.frozen_matmul != "exact" &&
       (c.finetuning_type != "lora" || c.use_dora || !split_list(c.additional_target).empty() || c.bias != "none"))
     broken_rule(

@@ -15,6 +15,10 @@ struct TrainConfig {
   std::string model_name_or_path;                   // folder or .gguf; empty: not given
   std::optional<std::string> adapter_name_or_path;  // comma list of folders, for chat also name=path
   std::string infer_dtype = "auto";                 // auto, float16, bfloat16, float32: weights and activations outside training
+  std::optional<int64_t> quantization_bit;          // 4, 8; null: the base as it is
+  std::string quantization_type = "nf4";            // nf4, fp4
+  bool double_quantization = true;
+  std::string quantization_method = "bnb";
   bool split_special_tokens = false;
   bool strict = false;  // a warning about an input becomes an error
 

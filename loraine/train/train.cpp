@@ -11,6 +11,7 @@
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
+#include "loraine/train/load_options.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -100,7 +101,8 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   const TrainConfig& c = run.config;
   const std::string& resume_folder = input.folder.resume_from;
   for (const std::string& text : input.folder.warnings) warn(run, ErrorKind::usage, text);
-  run.model = load_model(input.files, c.bf16);
+  if (const std::string text = quantised_already(input.files, c); !text.empty()) warn(run, ErrorKind::usage, text);
+  run.model = load_model(input.files, load_options(c));
   run.model.read_once = c.frozen_matmul == "int8";  // the layers are read here, and once more to be rounded
   if (const std::string text = not_finite_text(run.model); !text.empty()) warn(run, ErrorKind::numeric, text);
   run.model.read_once = false;

@@ -78,7 +78,7 @@ inline Model make_model(std::unique_ptr<TensorSource> weights, bool bf16, const 
                   {"eos_token_id", 2},
                   {"bos_token_id", 1}};
   files.tensors = std::move(weights);
-  return load_model(files, bf16);
+  return load_model(files, {bf16});
 }
 
 inline Model make_model(bool bf16, bool rounded) { return make_model(std::make_unique<FormulaWeights>(rounded), bf16); }

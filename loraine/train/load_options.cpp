@@ -1,0 +1,24 @@
+// quantization_bit and its kin to the types of quant/bitsandbytes.
+#include "loraine/train/load_options.h"
+
+#include <fmt/format.h>
+
+namespace loraine {
+
+LoadOptions load_options(const TrainConfig& c) {
+  LoadOptions options{c.bf16};
+  if (!c.quantization_bit) return options;
+  if (*c.quantization_bit == 8) options.quantisation = {Dtype::INT8, false};
+  else options.quantisation = {c.quantization_type == "fp4" ? Dtype::FP4 : Dtype::NF4, c.double_quantization};
+  return options;
+}
+
+std::string quantised_already(const ModelFiles& files, const TrainConfig& c) {
+  if (!c.quantization_bit) return "";
+  for (const TensorInfo& info : files.tensors->tensors())
+    if (info.packed && info.shape.size() == 2)
+      return fmt::format("{}: its weights are stored as {}, so quantization_bit has no effect", files.path, name_of(*info.packed));
+  return "";
+}
+
+}  // namespace loraine
