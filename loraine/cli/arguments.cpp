@@ -53,8 +53,10 @@ bool command_reads(const std::string& command, const Option& option) {
     return group == "generation" || std::set<std::string>{"template", "default_system", "enable_thinking", "seed"}.contains(option.name);
   if (command == "eval")
     return group == "generation" || group == "data" ||
-           std::set<std::string>{"output_dir", "seed", "bf16", "do_eval", "per_device_eval_batch_size", "compute_accuracy"}.contains(
-               option.name);
+           std::set<std::string>{
+               "output_dir",  "seed", "bf16", "do_eval", "per_device_eval_batch_size", "compute_accuracy", "label_smoothing_factor",
+               "memory_limit"}
+               .contains(option.name);
   if (command == "bench") return option.name == "gradient_checkpointing" || option.name == "frozen_matmul";
   if (command == "export") return group == "export" || option.name == "template";
   return false;

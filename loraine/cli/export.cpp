@@ -14,11 +14,13 @@
 #include "loraine/core/error.h"
 #include "loraine/core/stopped.h"
 #include "loraine/export/merge.h"
+#include "loraine/export/quantised.h"
 #include "loraine/io/durable_file.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
+#include "loraine/train/load_options.h"
 
 namespace loraine {
 namespace {
@@ -86,7 +88,10 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path);
-  Model model = load_model(files);
+  input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
+  LoadOptions options = load_options(config);
+  options.bf16 = false;  // types stay as stored
+  Model model = load_model(files, options);
   model.read_once = true;
   input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
   std::vector<AdapterSet> sets;
@@ -110,6 +115,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
     return kExitStopped;
   }
   if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
+  describe_quantisation(files.config, model);
   write_text_files(config, files, folder);
   check_merge(model, adapter, folder, report);
   bool narrow = model.embedding.dtype != Dtype::F32;

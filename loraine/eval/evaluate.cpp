@@ -10,6 +10,7 @@
 #include "loraine/io/mapped_file.h"
 #include "loraine/train/data_options.h"
 #include "loraine/train/evaluate.h"
+#include "loraine/train/memory.h"
 #include "loraine/train/python_number.h"
 
 namespace loraine {
@@ -65,6 +66,21 @@ EvalResult evaluate_one(const Subject& subject, const std::string& name, const E
   return result;
 }
 
+// Merged weights lie in memory, as f32 where the base is packed.
+void check_merge_room(const LoadedModel& loaded, std::span<Weight* const> sites) {
+  size_t before = 0, after = 0, largest = 0;
+  for (size_t s = 0; s < sites.size(); ++s) {
+    if (std::ranges::none_of(loaded.adapters, [&](const auto& named) { return named.second.sites[s] != nullptr; })) continue;
+    for (const WeightPart& part : sites[s]->parts) {
+      const size_t f32 = static_cast<size_t>(part.weight.numel()) * sizeof(float);
+      before += part.weight.bytes();
+      after += is_packed(part.weight.dtype) ? f32 : part.weight.bytes();
+      largest = std::max(largest, f32);
+    }
+  }
+  check_room(Subject{loaded}, after - std::min(before, after) + 2 * largest);
+}
+
 }  // namespace
 
 std::vector<Option> options_of(EvalConfig& c) {
@@ -99,6 +115,7 @@ void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
     refuse("there is nothing to evaluate", "give eval_dataset, task, ppl_file, choice_file or match_file");
   if (eval.compare && split_list(c.adapter_name_or_path).empty())
     refuse("compare sets adapters against their base, and adapter_name_or_path is not given", "give them: --adapter_name_or_path DIR");
+  if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) refuse("output_dir is empty", "name a folder for the results");
   if (eval.ppl_window && eval.ppl_stride && *eval.ppl_stride >= *eval.ppl_window)
     refuse(fmt::format("ppl_stride is {} and ppl_window {}: the first token of a window would have nothing before it", *eval.ppl_stride,
@@ -150,6 +167,7 @@ std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& e
   std::vector<Weight*> sites;
   for (BlockWeights& block : loaded.model.blocks)
     for (Weight& weight : block.sites) sites.push_back(&weight);
+  check_merge_room(loaded, sites);
   for (const std::string& name : loaded.adapter_names) merge_into_weights(sites, *loaded.find(name));
   run("merged", nullptr);
   return results;

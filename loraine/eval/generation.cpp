@@ -1,26 +1,71 @@
-// One prompt after another through the engine.
+// Prompts through the engine, per_device_eval_batch_size at once.
 #include "loraine/eval/generation.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <numeric>
 
 #include "loraine/data/python_json.h"
 #include "loraine/eval/text_scores.h"
 
 namespace loraine {
 
+namespace {
+
+struct EngineSize {
+  int64_t sequences, capacity;
+};
+
+// For per_device_eval_batch_size prompts at once, the longest of all together, or as many fewer as memory allows: answers do not depend on
+// it.
+EngineSize engine_size(const Subject& subject, const std::vector<std::vector<int32_t>>& prompts, int64_t max_new_tokens) {
+  const LoadedModel& loaded = subject.loaded;
+  std::vector<int64_t> lengths;
+  for (const auto& prompt : prompts) lengths.push_back(static_cast<int64_t>(prompt.size()));
+  std::ranges::sort(lengths, std::greater<>());
+  const auto of = [&](int64_t sequences) {
+    const int64_t prompt_rows = std::accumulate(lengths.begin(), lengths.begin() + sequences, int64_t{0});
+    return EngineSize{sequences, prompt_rows + sequences * max_new_tokens};
+  };
+  const auto bytes = [&](const EngineSize& size) {
+    return engine_bytes(loaded.model, size.capacity, loaded.widest_adapter(), size.sequences);
+  };
+  EngineSize size = of(std::min(loaded.config.per_device_eval_batch_size, static_cast<int64_t>(prompts.size())));
+  while (size.sequences > 1 && !has_room(subject, bytes(size))) size = of(size.sequences - 1);
+  check_room(subject, bytes(size));
+  return size;
+}
+
+}  // namespace
+
 std::vector<std::string> generate_answers(const Subject& subject, const std::vector<std::vector<int32_t>>& prompts,
                                           const GenerateOptions& options, const std::string& what) {
   const LoadedModel& loaded = subject.loaded;
-  int64_t longest = 0;
-  for (const auto& prompt : prompts) longest = std::max(longest, static_cast<int64_t>(prompt.size()));
-  Engine engine(loaded.model, longest + options.max_new_tokens, loaded.widest_adapter());
+  if (prompts.empty()) return {};
+  const EngineSize size = engine_size(subject, prompts, options.max_new_tokens);
+  Engine engine(loaded.model, size.capacity, loaded.widest_adapter(), size.sequences);
   Context ctx;
-  std::vector<std::string> answers;
-  for (const auto& prompt : prompts) {
-    std::vector<int32_t> ids = engine.generate(ctx, prompt, subject.adapter, options);
+  std::vector<std::string> answers(prompts.size());
+  std::map<int64_t, size_t> running;  // request → place of its prompt
+  size_t next = 0;
+  int64_t finished = 0;
+  const auto take = [&](int64_t request, size_t place) {
+    std::vector<int32_t> ids = engine.take(request);
     if (!ids.empty() && std::ranges::find(options.stop_ids, ids.back()) != options.stop_ids.end()) ids.pop_back();
-    answers.push_back(loaded.text.tokenizer->decode(ids, loaded.config.skip_special_tokens));
-    subject.progress(what, static_cast<int64_t>(answers.size()), static_cast<int64_t>(prompts.size()));
+    answers[place] = loaded.text.tokenizer->decode(ids, loaded.config.skip_special_tokens);
+    subject.progress(what, ++finished, static_cast<int64_t>(prompts.size()));
+  };
+  while (next < prompts.size() || !running.empty()) {
+    for (; next < prompts.size() && static_cast<int64_t>(running.size()) < size.sequences; ++next)
+      running.emplace(engine.submit({prompts[next], subject.adapter, options, {}}), next);
+    engine.step(ctx);
+    for (auto it = running.begin(); it != running.end();) {
+      const bool done = engine.done(it->first);
+      if (done) take(it->first, it->second);
+      it = done ? running.erase(it) : std::next(it);
+    }
   }
   return answers;
 }

@@ -3,6 +3,7 @@
 
 #include "loraine/data/batcher.h"
 #include "loraine/train/loss.h"
+#include "loraine/train/memory.h"
 
 namespace loraine {
 namespace {
@@ -18,12 +19,40 @@ size_t activation_bytes(const Subject& subject, int64_t rows) {
   return dry.peak();
 }
 
+size_t forward_scratch_bytes(const Subject& subject, int64_t rows) {
+  const Model& model = subject.loaded.model;
+  return std::max(scratch_bytes(model, rows, false, sets_of(subject)), loss_scratch_bytes(model, rows, subject.adapter));
+}
+
+size_t checked_activation_bytes(const Subject& subject, int64_t rows) {
+  const size_t activations = activation_bytes(subject, rows);
+  check_room(subject, activations + forward_scratch_bytes(subject, rows));
+  return activations;
+}
+
+// Stacks of threads, tiles of the GEMM library, answers: not planned by us.
+constexpr size_t kOverhead = 8u << 20;
+
+MemoryNeed need_of(size_t bytes) { return {resident_size() + bytes + kOverhead, bytes}; }
+
+std::optional<size_t> limit_of(const Subject& subject) {
+  const auto& text = subject.loaded.config.memory_limit;
+  return text ? std::optional(parse_memory_limit(*text)) : std::nullopt;
+}
+
 }  // namespace
+
+bool has_room(const Subject& subject, size_t bytes) { return memory_fits(need_of(bytes), limit_of(subject)); }
+
+void check_room(const Subject& subject, size_t bytes) {
+  check_memory(need_of(bytes), limit_of(subject),
+               "a smaller per_device_eval_batch_size, batch_size (of an examination), cutoff_len, ppl_window or max_new_tokens needs less");
+}
 
 Forward::Forward(const Subject& subject, int64_t rows)
     : model_(subject.loaded.model),
-      memory_(activation_bytes(subject, rows)),
-      scratch_(std::max(scratch_bytes(model_, rows, false, sets_of(subject)), loss_scratch_bytes(model_, rows, subject.adapter))),
+      memory_(checked_activation_bytes(subject, rows)),
+      scratch_(forward_scratch_bytes(subject, rows)),
       activations_(plan_activations(model_, rows, false, sets_of(subject), memory_)),
       pass_{&activations_, nullptr, sets_of(subject), &scratch_, false} {}
 

@@ -15,10 +15,14 @@ struct Subject {
   std::function<void(const std::string& what, int64_t done, int64_t total)> progress = [](const std::string&, int64_t, int64_t) {};
 };
 
+// Whether `bytes` more fit memory_limit, the cgroup and the machine; check_room throws out_of_memory when they do not.
+bool has_room(const Subject& subject, size_t bytes);
+void check_room(const Subject& subject, size_t bytes);
+
 // Memory of batches of up to `rows` rows, without a backward.
 class Forward {
  public:
-  Forward(const Subject& subject, int64_t rows);
+  Forward(const Subject& subject, int64_t rows);  // checks its room
   Forward(const Forward&) = delete;
   Context ctx;
   Pass& pass() { return pass_; }

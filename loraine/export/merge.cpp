@@ -8,6 +8,7 @@
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/core/stopped.h"
+#include "loraine/export/quantised.h"
 #include "loraine/io/mapped_file.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/decoder.h"
@@ -92,6 +93,7 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
   for (const TensorInfo& info : source.tensors())
     if (!model.config.tie_word_embeddings || info.name != head) add(info, info.name);
   report.tensors = static_cast<int64_t>(weights.size());
+  write_quantised(model, weights);
   report.shards = write_weight_files(weights, folder, format);
   return report;
 }

@@ -33,7 +33,27 @@ size_t measured(const Model& model, int64_t rank_columns, int64_t rows) {
 // Rows of a decoding step: as many as products run row by row, so that nobody's bits depend on who else runs.
 constexpr int64_t kDecodeRows = kFewRows;
 
+int64_t rows_of_batches(int64_t capacity, int64_t sequences) {
+  return std::max(std::min(capacity, kPrefillRows), std::min(sequences, kDecodeRows));
+}
+
+// What LoRA on embedding and head takes of it, the layers do not hold at that time.
+size_t engine_scratch_bytes(const Model& model, int64_t rank_columns, int64_t rows) {
+  const size_t columns_bytes = static_cast<size_t>(rows * rank_columns) * sizeof(float) + 64 * 4;
+  return std::max(scratch_bytes(model, rows, false, {}), columns_bytes);
+}
+
+size_t logits_of_step(const Model& model, int64_t sequences) {
+  return static_cast<size_t>(std::min(sequences, kDecodeRows) * model.config.vocab_size);
+}
+
 }  // namespace
+
+size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences) {
+  const int64_t rows = rows_of_batches(capacity, sequences), columns = std::max<int64_t>(max_rank_columns, 1);
+  return measured(model, columns, rows) + engine_scratch_bytes(model, columns, rows) + kv_cache_bytes(model, capacity) +
+         logits_of_step(model, sequences) * sizeof(float);
+}
 
 int64_t rank_columns(const AdapterSet& set) {
   int64_t widest = 1;
@@ -45,9 +65,9 @@ int64_t rank_columns(const AdapterSet& set) {
 Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences)
     : model_(model),
       sequences_(std::max<int64_t>(sequences, 1)),
-      rows_(std::max(std::min(capacity, kPrefillRows), std::min(sequences_, kDecodeRows))),
+      rows_(rows_of_batches(capacity, sequences_)),
       cache_(model, capacity),
-      logits_(static_cast<size_t>(std::min(sequences_, kDecodeRows) * model.config.vocab_size)) {
+      logits_(logits_of_step(model, sequences_)) {
   plan(max_rank_columns);
 }
 
@@ -55,9 +75,7 @@ void Engine::plan(int64_t columns) {
   rank_columns_ = std::max<int64_t>(columns, 1);
   activation_memory_ = Arena(measured(model_, rank_columns_, rows_));
   activation_bytes(model_, rank_columns_, activation_memory_, activations_, rows_);
-  // What LoRA on embedding and head takes of it, the layers do not hold at that time.
-  const size_t columns_bytes = static_cast<size_t>(rows_ * rank_columns_) * sizeof(float) + 64 * 4;
-  scratch_ = Arena(std::max(scratch_bytes(model_, rows_, false, {}), columns_bytes));
+  scratch_ = Arena(engine_scratch_bytes(model_, rank_columns_, rows_));
 }
 
 void Engine::reserve_rank_columns(int64_t columns) {

@@ -64,7 +64,7 @@ class Engine {
     int64_t room() const { return prompt_length() + limit; }
     bool reading() const { return kv_length < prompt_length(); }
   };
-  void plan(int64_t rank_columns);
+  void plan(int64_t rank_columns);  // memory of batches of rows_ rows
   bool place(Entry& entry);
   void read_prompts(Context& ctx);
   void decode(Context& ctx, std::span<Entry*> group);
@@ -80,6 +80,9 @@ class Engine {
   std::vector<float> logits_;         // [group, V]
   std::map<int64_t, Entry> entries_;  // by number: in the order in which they came
 };
+
+// Bytes that an Engine of these sizes takes.
+size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences);
 
 // Most columns that a set keeps per row at any site: what an Engine is planned for.
 int64_t rank_columns(const AdapterSet& set);

@@ -36,9 +36,9 @@ class BitsandbytesSource : public TensorSource {
     std::set<std::string> hidden;
     std::map<std::string, TensorInfo> found;
     for (const TensorInfo& info : source_->tensors()) {
-      if (const size_t at = info.name.find(kStateMark); at != std::string::npos) add_four_bits(info, info.name.substr(0, at), found, hidden);
-      else if (info.name.ends_with(kRowScales))
-        add_int8(info, info.name.substr(0, info.name.size() - kRowScales.size()), found, hidden);
+      if (const size_t at = info.name.find(kStateMark); at != std::string::npos)
+        add_four_bits(info, info.name.substr(0, at), found, hidden);
+      else if (info.name.ends_with(kRowScales)) add_int8(info, info.name.substr(0, info.name.size() - kRowScales.size()), found, hidden);
     }
     for (const TensorInfo& info : source_->tensors()) {
       const auto quantised = found.find(info.name);
@@ -95,7 +95,8 @@ class BitsandbytesSource : public TensorSource {
   void add_four_bits(const TensorInfo& state_info, const std::string& name, std::map<std::string, TensorInfo>& found,
                      std::set<std::string>& hidden) {
     const std::string type_name = state_info.name.substr(name.size() + kStateMark.size());
-    if (type_name != "nf4" && type_name != "fp4") bad(state_info, in_quotes(type_name) + " is not a type of four bits, expected nf4 or fp4");
+    if (type_name != "nf4" && type_name != "fp4")
+      bad(state_info, in_quotes(type_name) + " is not a type of four bits, expected nf4 or fp4");
     const TensorInfo* weight = source_->find(name);
     if (!weight) bad(state_info, name + " is missing, which it belongs to");
     if (found.contains(name)) bad(state_info, "the weight has two states");
@@ -105,7 +106,8 @@ class BitsandbytesSource : public TensorSource {
     const int64_t blocks = (rows * cols + blocksize - 1) / blocksize;
     const int64_t bytes = element_count(*weight) * static_cast<int64_t>(size_of(weight->dtype));
     if (bytes != (rows * cols + 1) / 2 || cols % 2 != 0)
-      bad(*weight, fmt::format("holds {} bytes of codes, expected those of shape [{}, {}] with an even number of columns", bytes, rows, cols));
+      bad(*weight,
+          fmt::format("holds {} bytes of codes, expected those of shape [{}, {}] with an even number of columns", bytes, rows, cols));
 
     auto place = std::make_unique<Place>();
     QuantState& q = place->state;
@@ -136,14 +138,17 @@ class BitsandbytesSource : public TensorSource {
     if (info.dtype != Dtype::U8 || info.shape.size() != 1 || info.shape[0] > 4096) bad(info, "is not a short row of bytes");
     const Json state =
         Json::parse(std::string_view(static_cast<const char*>(mapped(info)), static_cast<size_t>(info.shape[0])), nullptr, false);
-    const auto size = [&](const char* key) { return state.contains(key) && state[key].is_number_unsigned() ? state[key].get<uint64_t>() : 0; };
+    const auto size = [&](const char* key) {
+      return state.contains(key) && state[key].is_number_unsigned() ? state[key].get<uint64_t>() : 0;
+    };
     const auto block = [](uint64_t n) { return n >= 2 && n <= 65536 && (n & (n - 1)) == 0; };
     constexpr uint64_t kMostElements = 1ull << 40;
     if (!state.is_object() || state.value("quant_type", Json()) != type_name || !block(size("blocksize")))
       bad(info, fmt::format("is not the JSON of a state with quant_type {} and a blocksize", type_name));
     const Json shape = state.value("shape", Json());
     if (!shape.is_array() || shape.size() != 2 || !shape[0].is_number_unsigned() || !shape[1].is_number_unsigned() ||
-        shape[0].get<uint64_t>() == 0 || shape[1].get<uint64_t>() == 0 || shape[0].get<uint64_t>() > kMostElements / shape[1].get<uint64_t>())
+        shape[0].get<uint64_t>() == 0 || shape[1].get<uint64_t>() == 0 ||
+        shape[0].get<uint64_t>() > kMostElements / shape[1].get<uint64_t>())
       bad(info, "shape is not that of a matrix");
     if (const Json dtype = state.value("dtype", Json()); dtype != "float32" && dtype != "float16" && dtype != "bfloat16")
       bad(info, fmt::format("dtype is {}, expected float32, float16 or bfloat16", dtype.dump()));
@@ -153,7 +158,8 @@ class BitsandbytesSource : public TensorSource {
     return state;
   }
 
-  void add_int8(const TensorInfo& scales, const std::string& module, std::map<std::string, TensorInfo>& found, std::set<std::string>& hidden) {
+  void add_int8(const TensorInfo& scales, const std::string& module, std::map<std::string, TensorInfo>& found,
+                std::set<std::string>& hidden) {
     const TensorInfo* weight = source_->find(module + ".weight");
     if (!weight) bad(scales, module + ".weight is missing, which it belongs to");
     if (weight->dtype != Dtype::I8 || weight->shape.size() != 2) bad(*weight, "has row scales, and is not an I8 matrix");

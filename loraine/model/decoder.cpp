@@ -353,11 +353,16 @@ int64_t scratch_width(const std::vector<const AdapterSet*>& adapters, int64_t la
 
 }  // namespace
 
+size_t kv_cache_bytes(const Model& model, int64_t capacity) {
+  const ModelConfig& config = model.config;
+  return static_cast<size_t>(capacity * config.kv_size() * 2 * config.num_hidden_layers) * size_of(model.activation_dtype());
+}
+
 KvCache::KvCache(const Model& model, int64_t rows) : capacity(rows) {
   const ModelConfig& config = model.config;
   const Dtype type = model.activation_dtype();
   const size_t each = static_cast<size_t>(rows * config.kv_size()) * size_of(type);
-  memory = Buffer(each * 2 * static_cast<size_t>(config.num_hidden_layers));
+  memory = Buffer(kv_cache_bytes(model, rows));
   char* next = static_cast<char*>(memory.data());
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer, next += 2 * each) {
     k.emplace_back(next, type, std::initializer_list<int64_t>{rows, config.kv_size()});

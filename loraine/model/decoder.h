@@ -41,6 +41,7 @@ struct KvCache {
   std::vector<Tensor> k, v;  // * per layer [capacity, Hkv D]
   Buffer memory;
 };
+size_t kv_cache_bytes(const Model& model, int64_t capacity);
 
 // What a batch runs with: saved activations, KV cache (nullptr when training), adapter sets (Batch.adapter_rows say which rows), scratch.
 struct Pass {

@@ -402,6 +402,12 @@ void check_export_config(const TrainConfig& c) {
   check_model(c);
   if (!c.export_dir || c.export_dir->empty())
     broken_rule("export_dir is not given", "name the folder for the merged model: --export_dir DIR");
+  if (c.quantization_bit && !split_list(c.adapter_name_or_path).empty())
+    broken_rule("quantization_bit and adapter_name_or_path are both given, and adapters are not merged into a quantised model",
+                "merge them first, and quantise the result");
+  if (c.quantization_bit && c.export_legacy_format)
+    broken_rule("quantization_bit and export_legacy_format are both given, and quantised weights are written as safetensors only",
+                "leave export_legacy_format out");
 }
 
 std::vector<std::string> split_list(const std::optional<std::string>& text) {

@@ -119,13 +119,14 @@ std::optional<Shortage> find_shortage(const MemoryNeed& need, std::optional<size
 
 bool memory_fits(const MemoryNeed& need, std::optional<size_t> memory_limit) { return !find_shortage(need, memory_limit); }
 
-void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit) {
+void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit, const std::string& hint) {
   const std::optional<Shortage> shortage = find_shortage(need, memory_limit);
   if (!shortage) return;
   throw Error(ErrorKind::out_of_memory,
               fmt::format("this run needs {} of memory, {} is {}", mib(shortage->needed), shortage->limit.name, mib(shortage->limit.bytes)),
-              "a smaller per_device_train_batch_size (with more gradient_accumulation_steps), cutoff_len, per_device_eval_batch_size or "
-              "lora_rank needs less, and so does gradient_checkpointing: auto");
+              !hint.empty() ? hint
+                            : "a smaller per_device_train_batch_size (with more gradient_accumulation_steps), cutoff_len, "
+                              "per_device_eval_batch_size or lora_rank needs less, and so does gradient_checkpointing: auto");
 }
 
 }  // namespace loraine

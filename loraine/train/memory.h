@@ -1,4 +1,5 @@
-// How much memory there is and how much is used, from /proc and the cgroup. Called by plan().
+// How much memory there is and how much is used, from /proc and the cgroup. Called by plan() and
+// by evaluation.
 #pragma once
 #include <cstddef>
 #include <optional>
@@ -22,8 +23,8 @@ struct MemoryNeed {
   size_t more;  // bytes of address space to come
 };
 // Whether the need stays below memory_limit (when given), the cgroup's limit, the machine's memory and ulimit -v. check_memory throws
-// out_of_memory otherwise, which names what would help.
+// out_of_memory otherwise, with `hint` (empty: what helps a training run).
 bool memory_fits(const MemoryNeed& need, std::optional<size_t> memory_limit);
-void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit);
+void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit, const std::string& hint = {});
 
 }  // namespace loraine

@@ -4,7 +4,10 @@ import array
 import json
 import math
 import pathlib
+import re
+import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -83,6 +86,53 @@ class Eval(tiny.Case):
         rows = [json.loads(line) for line in files[0]["generated_predictions.jsonl"].decode().splitlines()]
         self.assertEqual([row["label"] for row in rows], [f"{w} {w}" for w in ("one", "two", "tree", "red", "fog")])
         self.assertTrue(all(set(row) == {"prompt", "predict", "label"} for row in rows))
+
+    def test_answers_do_not_depend_on_how_many_run_at_once(self):
+        words = ["one", "two and two", "a rather long question of many letters", "red", "fog", "x"]
+        (self.work / "match.jsonl").write_text("".join(json.dumps({"question": w, "answer": w}) + "\n" for w in words))
+        (self.data / "talk.json").write_text(json.dumps([{"instruction": w, "input": "", "output": w} for w in words]))
+        files = {}
+        for batch in (1, 2, 4, 9):
+            for sample in ("false", "true"):
+                out = self.work / f"{batch}{sample}"
+                self.good(self.evaluate(out, match_file=self.work / "match.jsonl", eval_dataset="talk", predict_with_generate="true", do_sample=sample, max_new_tokens=20,
+                                        per_device_eval_batch_size=batch))
+                files[batch, sample] = [(out / name).read_bytes() for name in ("match_predictions.jsonl", "generated_predictions.jsonl")]
+        for batch in (2, 4, 9):
+            for sample in ("false", "true"):
+                self.assertEqual(files[batch, sample], files[1, sample], f"{batch} at once, do_sample {sample}")
+        self.assertNotEqual(files[1, "false"][1], files[1, "true"][1])
+        answers = [json.loads(line)["predict"] for line in files[1, "false"][0].decode().splitlines()]
+        self.assertEqual(len(answers), len(words))
+        self.assertGreater(len(set(answers)), 2)
+
+    def test_memory_limit(self):
+        """Fewer prompts at once where memory does not allow more, with the same answers; a refusal that says what is needed when not even one fits."""
+        tiny.write_tokenizer(tiny.write_model(self.work / "large", **tiny.large))
+        self.model = self.work / "large"
+        (self.work / "match.jsonl").write_text("".join(json.dumps({"question": w, "answer": w}) + "\n" for w in ("one", "two", "tree", "red", "fog", "x")))
+        settings = dict(match_file=self.work / "match.jsonl", max_new_tokens=250, per_device_eval_batch_size=6)
+        text = self.refused(self.evaluate(self.out, memory_limit="10MiB", **settings), 4, "memory_limit is 10 MiB", "per_device_eval_batch_size")
+        least = int(re.search(r"this run needs (\d+) MiB", text)[1])
+        self.refused(self.evaluate(self.out, memory_limit=f"{least - 4}MiB", **settings), 4, "this run needs")
+        self.refused(self.evaluate(self.out, memory_limit="much", **settings), 2, "memory_limit is 'much'")
+        self.assertFalse(self.out.exists())
+        found = {}
+        for name, limit in (("free", "8GiB"), ("tight", f"{least + 2}MiB")):
+            words = [f"--{key}={value}" for key, value in dict(settings, model_name_or_path=self.model, output_dir=self.work / name, memory_limit=limit).items()]
+            child = subprocess.Popen([tiny.program, "eval", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            peak = 0
+            while child.poll() is None:
+                high = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{child.pid}/status").read_text())
+                peak = int(high[1]) / 1024 if high else peak  # starts anew with exec
+                time.sleep(0.01)
+            self.assertEqual(child.returncode, 0)
+            found[name] = (self.work / name / "match_predictions.jsonl").read_bytes(), peak
+        self.assertEqual(found["free"][0], found["tight"][0])
+        self.assertLess(found["tight"][1], least + 2)
+        self.assertLess(found["tight"][1] + 5, found["free"][1])
+        (self.data / "held.jsonl").write_text(json.dumps({"input_ids": [5] * 1000, "labels": [5] * 1000}) + "\n")
+        self.refused(self.evaluate(self.out, memory_limit=f"{least}MiB", eval_dataset="held"), 4, "memory_limit", "cutoff_len")
 
     def test_one_window_over_a_short_text_has_the_loss_of_its_tokens(self):
         """A text that fits one window: its loss is that of a data set with the same ids, whose mean counts the first label too."""
