@@ -49,7 +49,8 @@ std::vector<WeightToWrite> tensors_of(const WeightPart& part) {
     return {codes, tensor(part.name + ".SCB", Dtype::F32, w.rows(), q.row_absmax), format};
   }
   const int64_t blocks = block_count(w);
-  std::vector<WeightToWrite> all = {tensor(name, Dtype::U8, w.numel() / 2, w.data, true), tensor(name + ".quant_map", Dtype::F32, 16, q.map)};
+  std::vector<WeightToWrite> all = {tensor(name, Dtype::U8, w.numel() / 2, w.data, true),
+                                    tensor(name + ".quant_map", Dtype::F32, 16, q.map)};
   if (q.absmax) {
     all.push_back(tensor(name + ".absmax", Dtype::F32, blocks, q.absmax));
   } else {
