@@ -25,6 +25,7 @@
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/quant/int8_weight.h"
+#include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizer.h"
 
@@ -435,14 +436,20 @@ void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank,
                              {"switch_seconds", f.switch_seconds}});
 }
 
-void bench_dtype(Context& ctx, const std::string& dtype, const std::string& path, const BenchOptions& o, Recompute recompute, bool int8,
-                 Json& report) {
+void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& config, const BenchOptions& o, Json& report) {
   reset_peak();
+  const std::string& path = config.model_name_or_path;
+  const Recompute recompute = config.gradient_checkpointing == "true" ? Recompute::block : Recompute::none;
+  const bool int8 = config.frozen_matmul == "int8";
   bool bf16 = dtype == "bf16";
   ModelFiles files = path.empty() ? random_files(bf16 ? Dtype::BF16 : Dtype::F32) : open_model_files(path);
-  Model model = load_model(files, {bf16});
+  LoadOptions load = load_options(config);
+  load.bf16 = bf16;
+  Model model = load_model(files, load);
   if (int8) blocks_to_int8(ctx, model);
-  const std::string name = int8 ? dtype + ", frozen products in int8" : dtype;
+  const std::string name = dtype + (int8                ? ", frozen products in int8"
+                                    : load.quantisation ? std::string(", base in ") + name_of(load.quantisation->type)
+                                                        : "");
   std::vector<std::vector<std::string>> rows = {
       {"training step", "tokens/s", "GFLOP/s", "oneDNN alone", "share", "share of CPU time", "peak memory"}};
   for (const std::string& text : split(o.tokens)) {
@@ -503,7 +510,6 @@ int run_bench(const std::vector<std::string>& args) {
   if (!read_config(args, "bench", config, extra)) return 0;
   for (const std::string& dtype : split(o.dtype))
     if (dtype != "f32" && dtype != "bf16") throw Error(ErrorKind::usage, "--dtype has '" + dtype + "', expected f32 or bf16");
-  const Recompute recompute = config.gradient_checkpointing == "true" ? Recompute::block : Recompute::none;
   Context ctx;
   Json report = {{"instruction_set", instruction_set()}, {"threads", thread_count()}, {"bf16_products", has_bf16_products()}};
   report["model"] = config.model_name_or_path.empty() ? "random weights, SmolLM2-135M shape" : config.model_name_or_path;
@@ -512,8 +518,7 @@ int run_bench(const std::vector<std::string>& args) {
           .c_str(),
       stdout);
   std::fflush(stdout);
-  for (const std::string& dtype : split(o.dtype))
-    bench_dtype(ctx, dtype, config.model_name_or_path, o, recompute, config.frozen_matmul == "int8", report);
+  for (const std::string& dtype : split(o.dtype)) bench_dtype(ctx, dtype, config, o, report);
   if (o.json) write_file(*o.json, report.dump(2) + "\n");
   return 0;
 }

@@ -102,7 +102,8 @@ TEST(BitsandbytesSource, RefusesWhatDoesNotFitTogether) {
     EXPECT_NE(text.find(part), std::string::npos) << text;
   };
   const auto with_state = [](const char* text) { return [text](Checkpoint& c) { c.state = text; }; };
-  for (const char* name : {"a.weight.absmax", "a.weight.quant_map", "a.weight.nested_absmax", "a.weight.nested_quant_map", "a.weight", "b.weight"})
+  for (const char* name :
+       {"a.weight.absmax", "a.weight.quant_map", "a.weight.nested_absmax", "a.weight.nested_quant_map", "a.weight", "b.weight"})
     refused(true, std::string(name) + " is missing", [name](Checkpoint& c) { c.drop(name); });
   refused(false, "expected 2 elements of F32", [](Checkpoint& c) { c.of("a.weight.absmax").shape[0] = 1; });
   refused(false, "expected 16 elements", [](Checkpoint& c) { c.of("a.weight.quant_map").shape[0] = 15; });
