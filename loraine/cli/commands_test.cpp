@@ -21,7 +21,9 @@ struct Stop : testing::Test {
     fs::create_directories(work);
     std::ofstream(work / "dataset_info.json") << R"({"rows": {"file_name": "rows.jsonl", "formatting": "tokenized"}})";
     std::ofstream rows(work / "rows.jsonl");
-    for (int i = 0; i < 40; ++i) rows << R"({"input_ids": [5, 6, 7, 8, 9], "labels": [-100, 6, 7, 8, 9]})" << "\n";
+    for (int i = 0; i < 40; ++i)
+      rows << R"({"input_ids": [5, 6, 7, 8, 9], "labels": [-100, 6, 7, 8, 9]})"
+           << "\n";
   }
   void TearDown() override { fs::remove_all(work); }
   // As `command` is called; the settings of all of them first.
