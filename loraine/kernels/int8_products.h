@@ -9,7 +9,7 @@
 namespace loraine {
 
 struct Int8Rows {
-  Tensor q;  // [T, K] I8 from −127 to 127; rows may be strided
+  Tensor q;                       // [T, K] I8 from −127 to 127; rows may be strided
   const float* scales = nullptr;  // [T]
 };
 
@@ -21,8 +21,8 @@ inline constexpr int64_t kMostInt8Terms = 131072;
 // holds NaN or infinity has the scale NaN, so that what comes of it is NaN. x: F32, BF16, F16 or packed.
 void quantise_rows(Context& ctx, const Tensor& q, float* scales, const Tensor& x, const float* column_factors = nullptr);
 
-// y [M, ΣN_i] = beta · y + x partsᵀ, parts [N_i, K]: float(Σ_k x.q[m, k] w.q[n, k]) · w.scales[n] · x.scales[m]. beta is 0 or 1; y is F32 or
-// BF16. Each row has the bits that it has alone.
+// y [M, ΣN_i] = beta · y + x partsᵀ, parts [N_i, K]: float(Σ_k x.q[m, k] w.q[n, k]) · w.scales[n] · x.scales[m]. beta is 0 or 1; y is F32
+// or BF16. Each row has the bits that it has alone.
 void int8_matmul_nt(Context& ctx, const Tensor& y, const Int8Rows& x, std::span<const Int8Rows> parts, float beta = 0);
 // y [M, N] = beta · y + Σ x_i w_i, x_i the columns of x [M, ΣK_i] that belong to w_i [K_i, N] I8: float(Σ_k x.q[m, k] w[k, n]) ·
 // x.scales[m]. Scales of the rows of w lie along the sum: who makes x gives them to quantise_rows as column_factors.

@@ -98,8 +98,7 @@ void integer_tile(const Tensor& sums, const Tensor& x, const Tensor& w, bool w_t
   thread_local Buffer memory;
   const Tensor last = take(memory, Dtype::I8, kWholeRows, x.cols());
   std::memset(last.data, 0, last.bytes());
-  for (int64_t r = 0; r < rest; ++r)
-    std::memcpy(last.row_range(r, 1).data, x.row_range(whole + r, 1).data, static_cast<size_t>(x.cols()));
+  for (int64_t r = 0; r < rest; ++r) std::memcpy(last.row_range(r, 1).data, x.row_range(whole + r, 1).data, static_cast<size_t>(x.cols()));
   int8_tile(sums.row_range(whole, kWholeRows), last, w, w_t);
 }
 
