@@ -59,6 +59,20 @@ TEST(Bf16Rows, EqualTheF32OnesRounded) {
   back.expect_rounded("rope_backward");
 }
 
+TEST(Bf16Rows, SumIsKeptAndItsRoundingWritten) {
+  Context ctx;
+  std::vector<float> sum = random_floats(kRows * kCols, 11), want = sum;
+  Both x(12), rounded(13);
+  for (size_t i = 0; i < want.size(); ++i) want[i] += x.wide[i];
+  add_rounded(ctx, matrix(sum, kRows, kCols), rounded.n(), x.n());
+  EXPECT_EQ(sum, want);
+  EXPECT_EQ(rounded.narrow, to_bf16(want));
+  for (size_t i = 0; i < want.size(); ++i) want[i] += x.wide[i];
+  add_rounded(ctx, matrix(sum, kRows, kCols), rounded.w(), x.w());
+  EXPECT_EQ(sum, want);
+  EXPECT_EQ(rounded.wide, want);
+}
+
 TEST(Bf16Rows, SmallOps) {
   Context ctx;
   Both a(1), b(2), sum(3);

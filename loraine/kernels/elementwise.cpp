@@ -6,6 +6,7 @@
 namespace loraine {
 
 void add_cpu(const Tensor& y, const Tensor& a, const Tensor& b);
+void add_rounded_cpu(const Tensor& sum, const Tensor& rounded, const Tensor& x);
 void add_bias_cpu(const Tensor& y, const float* bias);
 void embedding_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t> tokens);
 void convert_rows_cpu(const Tensor& y, const Tensor& x);
@@ -26,6 +27,13 @@ void add(Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b) {
   check_activation("add", "a", a, y.rows(), y.cols());
   check_activation("add", "b", b, y.rows(), y.cols());
   dispatch(ctx, "add", [&] { add_cpu(y, a, b); });
+}
+
+void add_rounded(Context& ctx, const Tensor& sum, const Tensor& rounded, const Tensor& x) {
+  check_f32("add_rounded", "sum", sum, sum.rows(), sum.cols());
+  check_activation("add_rounded", "rounded", rounded, sum.rows(), sum.cols());
+  check_activation("add_rounded", "x", x, sum.rows(), sum.cols());
+  dispatch(ctx, "add_rounded", [&] { add_rounded_cpu(sum, rounded, x); });
 }
 
 void add_bias(Context& ctx, const Tensor& y, const float* bias) {

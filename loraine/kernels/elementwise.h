@@ -9,7 +9,9 @@
 namespace loraine {
 
 void add(Context& ctx, const Tensor& y, const Tensor& a, const Tensor& b);  // y = a + b; y may be a or b
-void add_bias(Context& ctx, const Tensor& y, const float* bias);            // y [T, C] += bias [C]
+// sum F32 += x; rounded = sum in its type
+void add_rounded(Context& ctx, const Tensor& sum, const Tensor& rounded, const Tensor& x);
+void add_bias(Context& ctx, const Tensor& y, const float* bias);  // y [T, C] += bias [C]
 void embedding(Context& ctx, const Tensor& y, const Tensor& table,
                std::span<const int32_t> tokens);                    // y [T, C], table [V, C] any float; ids checked
 void convert_rows(Context& ctx, const Tensor& y, const Tensor& x);  // y = x in y's type

@@ -41,6 +41,18 @@ void add_cpu(const Tensor& y, const Tensor& a, const Tensor& b) {
       row_chunk(C));
 }
 
+void add_rounded_cpu(const Tensor& sum, const Tensor& rounded, const Tensor& x) {
+  const int64_t C = sum.cols();
+  parallel_for(
+      sum.rows(),
+      [&](int64_t t) {
+        float* row = begin_row(sum, t, nullptr);
+        add_row(row, row, read_row(x, t, row_room(C)), C);
+        write_row(rounded, t, row);
+      },
+      row_chunk(C));
+}
+
 void add_bias_cpu(const Tensor& y, const float* bias) {
   int64_t C = y.cols();
   parallel_for(

@@ -4,8 +4,8 @@
 
 namespace loraine {
 
-// x, y [T, C] (F32; y may be x; rows may be strided), rstd [T] F32, weight [C] F32. Treats each row of length C by itself: q/k norms pass
-// [T·H, D].
+// x, y [T, C] (F32 or BF16 each by itself; y may be x; rows may be strided), rstd [T] F32, weight [C] F32. Treats each row of length C by
+// itself: q/k norms pass [T·H, D].
 void rms_norm(Context& ctx, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& weight, float eps);
 // y rebuilt from the saved rstd (same bits as the forward).
 void rms_norm_rebuild(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& rstd, const Tensor& weight);

@@ -207,8 +207,15 @@ void attend(const Step& s, const Tensor& o, const Tensor& lse, const Tensor& qkv
   }
 }
 
-// qkv, o and x_mid = x + output(attention(rotate(qkv(norm(x)))))
-void attention_forward(const Step& s) {
+// to [T, C] = from + y, the residual stream one step on. With BF16 activations `from` and `to` are roundings of the stream, which is kept
+// in F32 for the forward alone: what blocks compute depends on the roundings, so it can be computed again.
+void add_to_stream(const Step& s, const Tensor& to, const Tensor& from, const Tensor& y) {
+  if (to.dtype == Dtype::F32) return add(s.ctx, to, from, y);
+  add_rounded(s.ctx, s.rows(s.pass.activations->stream), to, y);
+}
+
+// qkv, o and x_mid = x + output(attention(rotate(qkv(norm(x))))); `again`: in the backward, where a rounded x_mid is still there
+void attention_forward(const Step& s, bool again = false) {
   BlockActivations& a = s.saved();
   Tensor x = s.rows(a.x), qkv = s.rows(a.qkv), o = s.rows(a.o);
   size_t mark = s.pass.scratch->mark();
@@ -219,7 +226,7 @@ void attention_forward(const Step& s) {
   attend(s, o, s.rows(a.lse), qkv);
   Tensor y = s.scratch(Dtype::F32, s.c().hidden_size);
   linear_forward(s, y, o, kOutput);
-  add(s.ctx, s.rows(a.x_mid), x, y);
+  if (!again || s.type() == Dtype::F32) add_to_stream(s, s.rows(a.x_mid), x, y);
   s.pass.scratch->release(mark);
 }
 
@@ -240,7 +247,7 @@ void down_forward(const Step& s, const Tensor& x_next) {
   Tensor h = s.scratch(Dtype::F32, s.c().hidden_size), f = s.scratch(s.type(), s.c().intermediate_size);
   swiglu(s.ctx, f, s.rows(a.gate_up));
   linear_forward(s, h, f, kDown);
-  add(s.ctx, x_next, s.rows(a.x_mid), h);
+  add_to_stream(s, x_next, s.rows(a.x_mid), h);
   s.pass.scratch->release(mark);
 }
 
@@ -248,7 +255,7 @@ void down_forward(const Step& s, const Tensor& x_next) {
 void recompute(const Step& s) {
   const Recompute level = s.pass.activations->recompute;
   if (s.layer + 1 == s.c().num_hidden_layers) return;
-  if (level == Recompute::block) attention_forward(s);
+  if (level == Recompute::block) attention_forward(s, true);
   if (level != Recompute::none) gate_up_forward(s);
 }
 
@@ -381,7 +388,9 @@ Activations plan_activations(const Model& model, int64_t rows, bool training, co
   for (size_t i = 0; i < all.blocks.size(); ++i) {
     if (i > 0) all.blocks[i] = all.blocks[0];  // what is not kept is shared
     BlockActivations& a = all.blocks[i];
-    a.x = arena.take(Dtype::F32, {rows, c.hidden_size});
+    a.x = arena.take(type, {rows, c.hidden_size});
+    const bool rounded = type != Dtype::F32;
+    if (rounded) a.x_mid = arena.take(type, {rows, c.hidden_size});
     if (i == 0 || recompute != Recompute::block) {
       a.rstd1 = arena.take(Dtype::F32, {rows});
       a.qkv = arena.take(type, {rows, c.q_size() + 2 * c.kv_size()});
@@ -392,7 +401,7 @@ Activations plan_activations(const Model& model, int64_t rows, bool training, co
       }
       a.o = arena.take(type, {rows, c.q_size()});
       a.lse = arena.take(Dtype::F32, {rows, c.num_attention_heads});
-      a.x_mid = arena.take(Dtype::F32, {rows, c.hidden_size});
+      if (!rounded) a.x_mid = arena.take(type, {rows, c.hidden_size});
       a.rstd2 = arena.take(Dtype::F32, {rows});
     }
     if (i == 0 || recompute == Recompute::none) a.gate_up = arena.take(type, {rows, 2 * c.intermediate_size});
@@ -406,7 +415,8 @@ Activations plan_activations(const Model& model, int64_t rows, bool training, co
       a.adapter[kind] = arena.take(type, {rows, width});
     }
   }
-  all.x_last = arena.take(Dtype::F32, {rows, c.hidden_size});
+  if (type != Dtype::F32) all.stream = arena.take(Dtype::F32, {rows, c.hidden_size});
+  all.x_last = arena.take(type, {rows, c.hidden_size});
   all.rstd_last = arena.take(Dtype::F32, {rows});
   all.hidden = arena.take(type, {rows, c.hidden_size});
   return all;
@@ -435,9 +445,10 @@ size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std:
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
   Activations& all = *pass.activations;
   int64_t rows = batch.rows();
-  const Tensor x = all.blocks[0].x.row_range(0, rows);
-  embed(ctx, model, batch, pass, x);
-  if (pass.training && pass.embedding_noise > 0) add_noise(ctx, x, pass.embedding_noise, kEmbeddingNoise);
+  const Tensor x = all.blocks[0].x.row_range(0, rows), stream = all.stream.data ? all.stream.row_range(0, rows) : x;
+  embed(ctx, model, batch, pass, stream);
+  if (pass.training && pass.embedding_noise > 0) add_noise(ctx, stream, pass.embedding_noise, kEmbeddingNoise);
+  if (x.dtype != stream.dtype) convert_rows(ctx, x, stream);
   for (int64_t layer = 0; layer < model.config.num_hidden_layers; ++layer) {
     bool last = layer + 1 == model.config.num_hidden_layers;
     Tensor next = last ? all.x_last : all.blocks[all.training ? static_cast<size_t>(layer) + 1 : 0].x;

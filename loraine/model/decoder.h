@@ -12,24 +12,26 @@ namespace loraine {
 // What a block keeps from forward to backward. T rows. *: in Model::activation_dtype, the others F32. Everything else is rebuilt
 // elementwise.
 struct BlockActivations {
-  Tensor x, rstd1;             // [T, C] residual input, [T]
+  Tensor x, rstd1;             // * [T, C] residual input, [T]
   Tensor qkv;                  // * [T, (Hq + 2 Hkv) D] after norm and rotation
   Tensor qk_before_norm;       // * [T, (Hq + Hkv) D] and
   Tensor qk_rstd;              // [Hq + Hkv, T], with qk_norm only
   Tensor o, lse;               // * [T, Hq D], [T, Hq]
-  Tensor x_mid, rstd2;         // [T, C], [T]
+  Tensor x_mid, rstd2;         // * [T, C], [T]
   Tensor gate_up;              // * [T, 2F]
   Tensor adapter[kSiteKinds];  // * [T, saved_width] per site
 };
 
 // What the backward computes once more instead of keeping it (gradient checkpointing), fastest first. `mlp`: gate_up. `block`: everything
-// but x and the adapters' columns. The blocks then share one tensor of each kind that is not kept. All three give the same bits.
+// but x (and x_mid, where it is rounded) and the adapters' columns. The blocks then share one tensor of each kind that is not kept. All
+// three give the same bits.
 enum class Recompute { none, mlp, block };
 
 struct Activations {
   std::vector<BlockActivations> blocks;  // one per layer when training; one shared by all layers otherwise
   Recompute recompute = Recompute::none;
-  Tensor x_last, rstd_last, hidden;  // [T, C] residual after the last block, [T], * [T, C] after the final norm
+  Tensor x_last, rstd_last, hidden;  // * [T, C] residual after the last block, [T], * [T, C] after the final norm
+  Tensor stream;  // [T, C] F32, with BF16 activations only: the residual stream itself, of which x and x_mid are roundings
   bool training = false;
 };
 

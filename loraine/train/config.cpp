@@ -390,6 +390,8 @@ void check_train_config(const TrainConfig& c) {
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   if (c.warmup_ratio && c.warmup_steps > 0 && *c.warmup_ratio > 0)
     broken_rule("warmup_steps and warmup_ratio are both given", "leave one of the two out");
+  if (c.frozen_matmul != "exact" && c.do_eval && !c.do_train)
+    broken_rule("frozen_matmul is for training, and do_eval alone evaluates", "leave frozen_matmul out");
   check_method(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
