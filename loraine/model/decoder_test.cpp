@@ -182,7 +182,7 @@ TEST(Decoder, PackedBaseStaysPackedAndGivesTheBitsOfTheUnpackedOne) {
     const Result a = run(packed), b = run(wide);
     if (bf16) {  // where the embedding, too, is rounded when it is not packed; these weights are noise, which carries a rounding far
       EXPECT_LT(apart(a.hidden, b.hidden), 7e-2);
-      EXPECT_LT(apart(a.gradients, b.gradients), 0.13);
+      EXPECT_LT(apart(a.gradients, b.gradients), 0.2);  // two roundings, each 0.07 from f32 as above: 0.09 to 0.16 by instruction set
     } else {
       EXPECT_EQ(a.hidden, b.hidden);
       EXPECT_EQ(a.gradients, b.gradients);
