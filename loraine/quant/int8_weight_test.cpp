@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "loraine/core/error.h"
+#include "loraine/quant/bitsandbytes.h"
 #include "tests/support/op_check.h"
 
 namespace loraine {
@@ -56,6 +57,50 @@ TEST(Int8Weight, ProductsAreWithinTheRounding) {
     multiply_weight_backward(ctx, matrix(d_x, kRows, kIn), rounded.weight, matrix(d_y, kRows, kOut0 + kOut1), accumulate);
     EXPECT_LT(apart(d_x, want_d_x), kTolerance);
   }
+}
+
+TEST(Int8Weight, ColumnsOfLargeNumbersAreMultipliedAsTheyAre) {
+  Context ctx;
+  Site rounded, read_back;  // the same weights, so that what differs is the rounding of x
+  for (size_t p = 0; p < 2; ++p) {
+    WeightPart& part = rounded.weight.parts[p];
+    to_int8(ctx, part);
+    weight_rows(part, 0, part.weight.rows(), read_back.weight.parts[p].weight);
+  }
+  std::vector<float> small = random_floats(kRows * kIn, 3), large = small;
+  for (int64_t t = 0; t < kRows; ++t)
+    for (int64_t k : {7, 150, 299}) {
+      small[static_cast<size_t>(t * kIn + k)] = 0;
+      large[static_cast<size_t>(t * kIn + k)] = t % 9 == 0 ? 400.0f : 0.5f;  // a few rows hold them, as a few tokens do
+    }
+  const int64_t N = kOut0 + kOut1;
+  std::vector<float> y(kRows * N), want = y, rest = y;
+  multiply_weight(ctx, matrix(rest, kRows, N), read_back.weight, matrix(small, kRows, kIn));
+  multiply_weight(ctx, matrix(want, kRows, N), read_back.weight, matrix(large, kRows, kIn));
+  std::vector<bf16> large16 = to_bf16(large);
+  for (const Tensor& x : {matrix(large, kRows, kIn), matrix(large16, kRows, kIn)}) {
+    multiply_weight(ctx, matrix(y, kRows, N), rounded.weight, x);
+    double difference = 0, size = 0;  // the small numbers are not lost beside the large ones
+    for (size_t i = 0; i < y.size(); ++i) {
+      difference += std::pow(static_cast<double>(y[i]) - static_cast<double>(want[i]), 2);
+      size += std::pow(static_cast<double>(rest[i]), 2);
+    }
+    EXPECT_LT(std::sqrt(difference / size), kTolerance);
+  }
+}
+
+TEST(Int8Weight, AQuantisedWeightKeepsItsCodes) {
+  Context ctx;
+  Site site;
+  WeightPart& part = site.weight.parts[0];
+  QuantisedWeight q = quantise(part.weight, {Dtype::INT8, false}, Dtype::F32);
+  std::vector<float> before(kOut0 * kIn), after(before.size());
+  dequantise(before.data(), q.weight);
+  part.weight = q.weight;
+  to_int8(ctx, part);
+  EXPECT_EQ(part.weight.data, q.memory.data());
+  weight_rows(part, 0, kOut0, matrix(after, kOut0, kIn));
+  EXPECT_EQ(before, after);
 }
 
 TEST(Int8Weight, RowsAreReadBackWithinHalfAStep) {

@@ -290,10 +290,10 @@ void check_quantised_training(const TrainConfig& c) {
   const char* what = c.finetuning_type != "lora" ? "finetuning_type other than lora"
                      : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora"
                          ? "a start from the base's singular vectors"
-                     : c.create_new_adapter                          ? "create_new_adapter"
-                     : split_list(c.adapter_name_or_path).size() > 1 ? "merging adapters into the base"
-                     : c.frozen_matmul != "exact"                    ? "frozen_matmul"
-                                                                     : nullptr;
+                     : c.create_new_adapter                                   ? "create_new_adapter"
+                     : split_list(c.adapter_name_or_path).size() > 1          ? "merging adapters into the base"
+                     : c.frozen_matmul != "exact" && *c.quantization_bit != 8 ? "frozen_matmul"
+                                                                              : nullptr;
   if (what)
     broken_rule(fmt::format("quantization_bit is {}, and {} needs the base as it is", *c.quantization_bit, what), "leave one of them out");
 }

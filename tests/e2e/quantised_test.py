@@ -11,7 +11,7 @@ import tiny_model as tiny
 
 kinds = {
     "nf4": dict(quantization_bit=4), "fp4_plain": dict(quantization_bit=4, quantization_type="fp4", double_quantization="false"),
-    "int8": dict(quantization_bit=8), "nf4_bf16": dict(quantization_bit=4, bf16="true"),
+    "int8": dict(quantization_bit=8), "int8_products": dict(quantization_bit=8, frozen_matmul="int8"), "nf4_bf16": dict(quantization_bit=4, bf16="true"),
 }
 
 
@@ -38,13 +38,14 @@ class Quantised(tiny.Case):
     def test_a_checkpoint_is_the_model_quantised_while_loading(self):
         for name, settings in kinds.items():
             with self.subTest(name):
-                bits = {key: value for key, value in settings.items() if key != "bf16"}
+                bits = {key: value for key, value in settings.items() if key not in ("bf16", "frozen_matmul")}
+                beside = {key: value for key, value in settings.items() if key in ("bf16", "frozen_matmul")}
                 self.export(f"{name}_base", *words(bits))
                 self.train(f"{name}_loading", **settings)
-                self.train(f"{name}_stored", self.work / f"{name}_base", **({"bf16": "true"} if "bf16" in settings else {}))
+                self.train(f"{name}_stored", self.work / f"{name}_base", **beside)
                 if "bf16" not in settings:  # then the weights would be rounded before
                     self.assertEqual(self.adapter(f"{name}_loading"), self.adapter(f"{name}_stored"))
-                self.train(f"{name}_full", **({"bf16": "true"} if "bf16" in settings else {}))
+                self.train(f"{name}_full", **beside)
                 self.assertNotEqual(self.adapter(f"{name}_loading"), self.adapter(f"{name}_full"))
                 said = self.train(f"{name}_both", self.work / f"{name}_base", **settings)
                 self.assertIn("quantization_bit has no effect", said)
