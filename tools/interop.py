@@ -82,6 +82,32 @@ def check_methods(work, base, ids, arguments, names=methods):
         check("  and it does move the logits (1 / largest change)", 1 / max(moved, 1e-9), 1e3)
 
 
+def check_quantised(work, config, ids):
+    """A base in 4 and 8 bits: the same tensors in the files that the two write, and the same logits with the dequantised weights."""
+    config = transformers.LlamaConfig(**config.to_dict() | dict(intermediate_size=192))  # whole blocks in every row
+    base = work / "to_quantise"
+    transformers.LlamaForCausalLM(config).save_pretrained(base)
+    four = dict(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
+    kinds = {
+        "nf4": (dict(four, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True), ["--quantization_bit", 4]),
+        "fp4, plain scales": (dict(four, bnb_4bit_quant_type="fp4"), ["--quantization_bit", 4, "--quantization_type", "fp4", "--double_quantization", "false"]),
+        "8 bits": (dict(load_in_8bit=True), ["--quantization_bit", 8]),
+    }
+    for name, (settings, words) in kinds.items():
+        theirs, ours = work / f"theirs {name}", work / f"ours {name}"
+        quantised = transformers.AutoModelForCausalLM.from_pretrained(
+            base, dtype=torch.float32, device_map="cpu", quantization_config=transformers.BitsAndBytesConfig(**settings))
+        quantised.save_pretrained(theirs)
+        loraine("export", "--model_name_or_path", base, "--export_dir", ours, *words)
+        one, other = load_file(theirs / "model.safetensors"), load_file(ours / "model.safetensors")
+        same = one.keys() == other.keys() and all(torch.equal(one[key].reshape(-1), other[key].reshape(-1)) for key in one if "quant_state" not in key)
+        check(f"{name}: tensors that differ in the two files", 0 if same else 1, 0)
+        for folder in (theirs, ours):
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu", attn_implementation="eager").dequantize().eval()
+            with torch.no_grad():
+                check(f"{name}: logits of {folder.name.split()[0]} file", (trace(work, folder, None, ids)["logits"] - model(ids).logits).abs().max().item(), 1e-4)
+
+
 def main(work):
     torch.manual_seed(7)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}")
@@ -123,6 +149,8 @@ def main(work):
     with_biases.save_pretrained(biased)
     print("a base with biases (qwen2)")
     check_methods(work, biased, ids, common, ["dora", "dora with dropout", "dora over pissa", "olora", "adalora"])
+
+    check_quantised(work, config, ids)
 
     model = peft.get_peft_model(load(base), peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)

@@ -3,10 +3,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${INTEROP_VENV:-build/venv}
-if [[ ! -f $venv/ready ]]; then
-  echo "installing torch, transformers and peft into $venv (some GB)"
+if [[ ! -f $venv/with_bitsandbytes ]]; then
+  echo "installing torch, transformers, peft and bitsandbytes into $venv (some GB)"
   python3 -m venv "$venv" || { echo "interop: python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft safetensors numpy
-  touch "$venv/ready"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft bitsandbytes safetensors numpy
+  touch "$venv/with_bitsandbytes"
 fi
 exec "$venv/bin/python" tools/interop.py "$@"
