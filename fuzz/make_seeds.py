@@ -29,6 +29,25 @@ save("safetensors", "kinds", safetensors([
     ("model.norm.weight", "F16", [3], bytes(6)), ("x", "BF16", [1, 2], bytes(4)), ("ids", "I64", [2], bytes(16)),
     ("none", "F32", [0, 4], b""), ("scalar", "F64", [], bytes(8)), ("mask", "BOOL", [3], bytes(3))]))
 
+
+
+def four_bits(nested):
+    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [2, 64]}
+    scales = [("a.weight.absmax", "F32", [2], struct.pack("<2f", 1, 2))]
+    if nested:
+        state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.5}
+        scales = [("a.weight.absmax", "U8", [2], bytes([3, 255])), ("a.weight.nested_absmax", "F32", [1], struct.pack("<f", 0.1)),
+                  ("a.weight.nested_quant_map", "F32", [256], struct.pack("<256f", *[i / 128 - 1 for i in range(256)]))]
+    text = json.dumps(state).encode()
+    return safetensors([("a.weight", "U8", [64, 1], bytes(range(64))), ("a.weight.quant_map", "F32", [16], struct.pack("<16f", *range(16))), *scales,
+                        ("a.weight.quant_state.bitsandbytes__nf4", "U8", [len(text)], text)])
+
+
+save("safetensors", "four_bits", four_bits(False))
+save("safetensors", "four_bits_nested", four_bits(True))
+save("safetensors", "eight_bits", safetensors([
+    ("a.weight", "I8", [2, 3], bytes(range(6))), ("a.SCB", "F32", [2], struct.pack("<2f", 1, 2)), ("a.weight_format", "U8", [], b"\0")]))
+
 # GGUF value types
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64 = range(11)
 

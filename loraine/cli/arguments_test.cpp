@@ -168,7 +168,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"resize_vocab=true", "quantization_bit=3", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
+  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
                            "rope_scaling=yarn", "fp16=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
@@ -205,6 +205,11 @@ TEST(Arguments, Rules) {
   EXPECT_NO_THROW(check({"--stage", "pt", "--packing", "true"}));
   EXPECT_THROW(check({"--packing", "true"}), Error);
   EXPECT_THROW(check({"--stage", "pt", "--train_on_prompt"}), Error);
+  EXPECT_NO_THROW(check({"--quantization_bit", "4", "--use_dora"}));
+  EXPECT_NO_THROW(check({"--quantization_bit", "8", "--frozen_matmul", "int8"}));
+  EXPECT_THROW(check({"--quantization_bit", "3"}), Error);
+  EXPECT_THROW(check({"--quantization_bit", "4", "--finetuning_type", "full"}), Error);
+  EXPECT_THROW(check({"--quantization_bit", "4", "--pissa_init"}), Error);
   TrainConfig empty;
   EXPECT_THROW(check_train_config(empty), Error);
   EXPECT_THROW(check_export_config(empty), Error);

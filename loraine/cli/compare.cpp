@@ -236,7 +236,8 @@ void show(const std::vector<OrderedJson>& rows, const std::string& output_dir) {
     curves.resize(kMostCurves);
   }
   for (const char* extension : {".png", ".svg"})
-    plot_curves(output_dir + "/eval_loss" + extension, curves, "comparison in " + std::filesystem::path(output_dir).lexically_normal().filename().string(), "eval_loss");
+    plot_curves(output_dir + "/eval_loss" + extension, curves,
+                "comparison in " + fs::path(output_dir).lexically_normal().filename().string(), "eval_loss");
 }
 
 // Rows of table.json whose settings are those asked for now.

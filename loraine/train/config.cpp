@@ -29,7 +29,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          one_of({"auto", "float16", "bfloat16", "float32"})});
   visit({"quantization_bit", "model", &c.quantization_bit, "the frozen linear layers in 4 bits (QLoRA) or 8 (LLM.int8); null: as they are",
          at_least(1)});
-  visit({"quantization_type", "model", &c.quantization_type, "code book of 4 bits", one_of({"nf4", "fp4"})});
+  visit({"quantization_type", "model", &c.quantization_type, "code book of 4 bits", one_of({"fp4", "nf4"})});
   visit({"double_quantization", "model", &c.double_quantization, "4 bits: the scales of blocks are quantised too"});
   visit({"quantization_method", "model", &c.quantization_method, "how it is quantised",
          one_of({"bnb", "gptq", "awq", "aqlm", "quanto", "eetq", "hqq", "mxfp4", "fp8"}, {"bnb"})});
