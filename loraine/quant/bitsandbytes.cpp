@@ -182,7 +182,11 @@ void quantise_int8(int8_t* codes, float* row_absmax, const Tensor& weight) {
     for (int64_t c = 0; c < n; ++c) x[c] = f16_to_f32(f32_to_f16(x[c]));
     const float largest = largest_size(x, n);
     row_absmax[r] = largest;
-    const float scale = !(largest > 0) ? 0.0f : 1.0f / largest * 127.0f;  // in this order
+    if (!(largest > 0)) {  // zeros, or not finite numbers
+      std::fill_n(codes + r * n, n, int8_t{0});
+      return;
+    }
+    const float scale = 1.0f / largest * 127.0f;  // in this order
     for (int64_t c = 0; c < n; ++c) codes[r * n + c] = static_cast<int8_t>(std::nearbyint(x[c] * scale));
   });
 }
