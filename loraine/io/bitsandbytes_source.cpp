@@ -33,6 +33,8 @@ struct Place {
 class BitsandbytesSource : public TensorSource {
  public:
   explicit BitsandbytesSource(std::unique_ptr<TensorSource> source) : source_(std::move(source)) {
+    for (const TensorInfo& info : source_->tensors())
+      if (info.name.ends_with("norm.weight") && info.dtype <= Dtype::BF16) model_type_ = info.dtype;
     std::set<std::string> hidden;
     std::map<std::string, TensorInfo> found;
     for (const TensorInfo& info : source_->tensors()) {
@@ -173,8 +175,7 @@ class BitsandbytesSource : public TensorSource {
     place->state.codes = mapped(*weight);
     place->state.cols = weight->shape[1];
     place->state.row_absmax = place->absmax.data();
-    for (const TensorInfo& info : source_->tensors())  // the model's type: that of what is not quantised
-      if (info.name.ends_with("norm.weight") && info.dtype <= Dtype::BF16) place->state.values = info.dtype;
+    place->state.values = model_type_;
     hidden.insert(scales.name);
     add(weight->name, Dtype::INT8, weight->shape[0], weight->shape[1], std::move(place), *weight, found);
   }
@@ -190,6 +191,7 @@ class BitsandbytesSource : public TensorSource {
   }
 
   std::unique_ptr<TensorSource> source_;
+  Dtype model_type_ = Dtype::F32;  // of what is not quantised; an eight-bit weight does not say its own
   std::vector<TensorInfo> infos_;
   std::map<std::string, std::unique_ptr<Place>> places_;
 };

@@ -1,5 +1,4 @@
-// Rows of bitsandbytes' NF4, FP4 and INT8 (core/quant_state.h) against a row of activations, and back to f32 or bf16. Called by
-// packed_rows, and by matmul for what is multiplied in bf16.
+// Rows of bitsandbytes' NF4, FP4 and INT8 (core/quant_state.h) against a row of activations, and back to f32. Called by packed_rows.
 #pragma once
 #include "loraine/core/tensor.h"
 

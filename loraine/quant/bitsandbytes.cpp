@@ -231,6 +231,4 @@ QuantisedWeight quantise(const Tensor& weight, Quantisation how, Dtype values) {
 
 int64_t block_count(const Tensor& weight) { return pieces(weight.numel(), kBlock); }
 
-size_t quantised_bytes(int64_t rows, int64_t cols, Quantisation how) { return Layout(rows, cols, how).bytes; }
-
 }  // namespace loraine

@@ -25,7 +25,4 @@ struct QuantisedWeight {
 QuantisedWeight quantise(const Tensor& weight, Quantisation how, Dtype values);
 int64_t block_count(const Tensor& weight);  // of four bits
 
-// Bytes that a weight takes with its scales.
-size_t quantised_bytes(int64_t rows, int64_t cols, Quantisation how);
-
 }  // namespace loraine

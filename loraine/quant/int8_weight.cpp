@@ -121,7 +121,7 @@ void multiply_int8(Context& ctx, const Tensor& y, const Weight& weight, const Te
   const Rounded rows = room(x.rows(), x.cols());
   const std::vector<int64_t> outliers = outlier_columns(x);
   thread_local std::vector<float> factors;
-  factors.assign(static_cast<size_t>(x.cols()), 1.0f);
+  if (!outliers.empty()) factors.assign(static_cast<size_t>(x.cols()), 1.0f);
   for (const int64_t column : outliers) factors[static_cast<size_t>(column)] = 0;
   quantise_rows(ctx, rows.q, rows.scales, x, outliers.empty() ? nullptr : factors.data());
   Int8Rows parts[kMostParts];
