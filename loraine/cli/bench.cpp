@@ -439,7 +439,6 @@ void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank,
 void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& config, const BenchOptions& o, Json& report) {
   reset_peak();
   const std::string& path = config.model_name_or_path;
-  const Recompute recompute = config.gradient_checkpointing == "true" ? Recompute::block : Recompute::none;
   const bool int8 = config.frozen_matmul == "int8";
   bool bf16 = dtype == "bf16";
   ModelFiles files = path.empty() ? random_files(bf16 ? Dtype::BF16 : Dtype::F32) : open_model_files(path);
@@ -447,6 +446,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
   load.bf16 = bf16;
   Model model = load_model(files, load);
   if (int8) blocks_to_int8(ctx, model);
+  const Recompute recompute = least_recompute(config, model);
   const std::string name = dtype + (int8                ? ", frozen products in int8"
                                     : load.quantisation ? std::string(", base in ") + name_of(load.quantisation->type)
                                                         : "");

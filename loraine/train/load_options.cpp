@@ -13,6 +13,14 @@ LoadOptions load_options(const TrainConfig& c) {
   return options;
 }
 
+Recompute least_recompute(const TrainConfig& c, const Model& model) {
+  if (c.gradient_checkpointing == "true") return Recompute::block;
+  if (c.gradient_checkpointing == "mlp") return Recompute::mlp;
+  if (c.gradient_checkpointing == "false") return Recompute::none;
+  const Weight& gate_up = model.blocks.front().sites[kGateUp];
+  return has_quant_state(gate_up.parts.front().weight.dtype) && c.frozen_matmul != "int8" ? Recompute::mlp : Recompute::none;
+}
+
 std::string quantised_already(const ModelFiles& files, const TrainConfig& c) {
   if (!c.quantization_bit) return "";
   for (const TensorInfo& info : files.tensors->tensors())

@@ -2,12 +2,17 @@
 #pragma once
 #include <string>
 
+#include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config.h"
 
 namespace loraine {
 
 LoadOptions load_options(const TrainConfig& config);
+// The least that the backward computes once more instead of keeping it. `auto` begins at `mlp` over a base that is quantised (in the file
+// or by quantization_bit), since that is chosen for little memory, and at `none` over any other and with int8 products, chosen for speed; a
+// memory limit may ask for more.
+Recompute least_recompute(const TrainConfig& config, const Model& model);
 // A warning when the settings quantise a model that is stored quantised already, which stays as it is; else empty.
 std::string quantised_already(const ModelFiles& files, const TrainConfig& config);
 

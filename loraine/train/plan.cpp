@@ -15,6 +15,7 @@
 #include "loraine/kernels/matmul.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/int8.h"
+#include "loraine/train/load_options.h"
 #include "loraine/train/loraplus.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
@@ -136,11 +137,11 @@ void plan_memory(Run& run) {
   if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
   check_memory({resident_size(), 0}, limit);  // the GEMM library does not survive a lack of address space
   warm_up_products(run.model.use_bf16);
-  Recompute recompute = c.gradient_checkpointing == "true" ? Recompute::block : Recompute::none;
+  Recompute recompute = least_recompute(c, run.model);
   Layout layout = lay_out(run, rows, adapter_bytes, recompute);
   if (c.gradient_checkpointing == "auto")
     for (Recompute more : {Recompute::mlp, Recompute::block})
-      if (!memory_fits(layout.need, limit)) layout = lay_out(run, rows, adapter_bytes, recompute = more);
+      if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, adapter_bytes, recompute = more);
   if (run.screen.summary)
     run.screen.summary({run.model.parameter_count() + beside, trainable,
                         run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,

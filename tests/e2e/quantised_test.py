@@ -57,6 +57,9 @@ class Quantised(tiny.Case):
             self.train("again", overwrite_output_dir="true", gradient_checkpointing="true", **settings)
             self.assertEqual(self.adapter("whole"), self.adapter("again"))
             whole = self.adapter("whole")
+            said = self.train("auto", overwrite_output_dir="true", **settings)
+            self.assertRegex(said, r"recomputed +gate and up")
+            self.assertEqual(self.adapter("whole"), self.adapter("auto"))
             for path in ("checkpoint-10", "checkpoint-12"):
                 for file in (self.work / "whole" / path).iterdir():
                     file.unlink()
