@@ -50,8 +50,10 @@ constexpr BlockSize block_of(Dtype dtype) {  // {1, size} for plain types
   if (is_packed(dtype)) return kBlocks[static_cast<int>(dtype) - static_cast<int>(Dtype::Q4_0)];
   return {1, static_cast<int>(size_of(dtype))};
 }
-// Bytes of n elements in a row; n is a multiple of the block.
-constexpr int64_t bytes_of(Dtype dtype, int64_t n) { return n / block_of(dtype).elements * block_of(dtype).bytes; }
+// Bytes of n elements in a row; n is a multiple of the block. (Views of single rows ask for it, so plain types do without a division.)
+constexpr int64_t bytes_of(Dtype dtype, int64_t n) {
+  return is_packed(dtype) ? n / block_of(dtype).elements * block_of(dtype).bytes : n * static_cast<int64_t>(size_of(dtype));
+}
 const char* name_of(Dtype dtype);  // "F32", … : the safetensors spelling; ggml's and bitsandbytes' of packed types
 
 using bf16 = uint16_t;  // storage only; arithmetic is in f32

@@ -46,11 +46,9 @@ float dot(const float* a, const float* b, int64_t n);  // Σ a·b
 
 // Copies rows into those of `to`, of the same type or widened.
 inline void copy_rows(const Tensor& to, const Tensor& from) {
-  for (int64_t i = 0; i < from.rows(); ++i) {
-    void* row = to.row_range(i, 1).data;
-    if (to.dtype == from.dtype) std::memcpy(row, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));
-    else widen_row(static_cast<float*>(row), from.row_range(i, 1));
-  }
+  if (to.dtype != from.dtype) return widen_rows(to, from);
+  for (int64_t i = 0; i < from.rows(); ++i)
+    std::memcpy(to.row_range(i, 1).data, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));
 }
 
 // Row i of a tile, but for its elements [lo, hi), becomes zero.

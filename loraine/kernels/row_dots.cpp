@@ -130,9 +130,14 @@ HWY_INLINE void widen(float* out, const void* in, int64_t n) {
   for (; i < n; ++i) out[i] = E::one(p[i]);
 }
 
-void WidenRow(float* out, const void* in, Dtype dtype, int64_t n) {
-  if (dtype == Dtype::BF16) widen<Bf16Elements>(out, in, n);
-  else widen<F16Elements>(out, in, n);
+template <class E>
+HWY_INLINE void widen_all(float* out, int64_t out_stride, const void* in, int64_t in_stride, int64_t rows, int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r) widen<E>(out + r * out_stride, static_cast<const typename E::T*>(in) + r * in_stride, cols);
+}
+
+void WidenRows(float* out, int64_t out_stride, const void* in, Dtype dtype, int64_t in_stride, int64_t rows, int64_t cols) {
+  if (dtype == Dtype::BF16) widen_all<Bf16Elements>(out, out_stride, in, in_stride, rows, cols);
+  else widen_all<F16Elements>(out, out_stride, in, in_stride, rows, cols);
 }
 
 void NarrowRow(bf16* out, const float* in, int64_t n) {
@@ -147,7 +152,7 @@ HWY_AFTER_NAMESPACE();
 namespace loraine {
 
 HWY_EXPORT(RowDots);
-HWY_EXPORT(WidenRow);
+HWY_EXPORT(WidenRows);
 HWY_EXPORT(NarrowRow);
 
 void row_dots(float* sums, const Tensor& w, const float* x) {
@@ -160,7 +165,17 @@ void widen_row(float* out, const Tensor& in) {
     std::copy_n(static_cast<const float*>(in.data), in.numel(), out);
     return;
   }
-  HWY_DYNAMIC_DISPATCH(WidenRow)(out, in.data, in.dtype, in.numel());
+  HWY_DYNAMIC_DISPATCH(WidenRows)(out, 0, in.data, in.dtype, 0, 1, in.numel());
+}
+void widen_rows(const Tensor& out, const Tensor& in) {
+  float* to = out.f32();
+  if (is_packed(in.dtype)) {
+    for (int64_t r = 0; r < in.rows(); ++r) unpack_row(to + r * out.row_stride, in.row_range(r, 1));
+  } else if (in.dtype == Dtype::F32) {
+    for (int64_t r = 0; r < in.rows(); ++r) std::copy_n(in.f32() + r * in.row_stride, in.cols(), to + r * out.row_stride);
+  } else {
+    HWY_DYNAMIC_DISPATCH(WidenRows)(to, out.row_stride, in.data, in.dtype, in.row_stride, in.rows(), in.cols());
+  }
 }
 void narrow_row(bf16* out, const float* in, int64_t n) { HWY_DYNAMIC_DISPATCH(NarrowRow)(out, in, n); }
 

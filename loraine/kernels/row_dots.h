@@ -9,6 +9,8 @@ namespace loraine {
 void row_dots(float* sums, const Tensor& w, const float* x);
 // The elements of a contiguous view as float; F32, F16, BF16 or packed.
 void widen_row(float* out, const Tensor& in);
+// The same of the rows of `in` [rows, cols], into those of `out` F32 of that shape; both may be strided.
+void widen_rows(const Tensor& out, const Tensor& in);
 // out[i] = in[i] rounded to bf16 (nearest even; denormals may become zero).
 void narrow_row(bf16* out, const float* in, int64_t n);
 
