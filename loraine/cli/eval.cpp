@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <optional>
+#include <set>
 
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
@@ -72,6 +73,9 @@ int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop
     return kExitStopped;
   }
   if (bar) bar->finish();
+  std::set<std::string> warnings;  // several models may give the same
+  for (const EvalResult& result : results) warnings.insert(result.warnings.begin(), result.warnings.end());
+  for (const std::string& text : warnings) print_stderr("warning: " + text + "\n");
   write_eval_results(*loaded, eval, results);
   std::fputs(table_text("evaluation", comparison_rows(results)).c_str(), stdout);
   std::fflush(stdout);

@@ -39,6 +39,7 @@ struct EvalResult {  // of one model
   OrderedJson metrics = OrderedJson::object();
   std::vector<Figure> figures;
   std::vector<std::pair<std::string, std::string>> files;  // name and content: predictions, answers
+  std::vector<std::string> warnings;
 };
 
 // Adds the figure's value to the metrics too.

@@ -9,6 +9,7 @@
 
 #include "loraine/data/python_json.h"
 #include "loraine/eval/text_scores.h"
+#include "loraine/eval/words.h"
 
 namespace loraine {
 
@@ -77,8 +78,10 @@ void predict(const Subject& subject, const std::vector<Prompt>& prompts, EvalRes
   const std::vector<std::string> answers = generate_answers(subject, asked, generate_options(subject.loaded), "generation");
   Figure bleu{.name = "predict_bleu-4"}, one{.name = "predict_rouge-1"}, two{.name = "predict_rouge-2"}, l{.name = "predict_rouge-l"};
   std::string lines;
+  bool chinese = false;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const std::string label = tokenizer.decode(prompts[i].label_ids, true);
+    chinese = chinese || has_chinese(to_characters(answers[i])) || has_chinese(to_characters(label));
     const TextScores scores = score_text(answers[i], label);
     bleu.add(scores.bleu_4);
     one.add(scores.rouge_1);
@@ -89,6 +92,12 @@ void predict(const Subject& subject, const std::vector<Prompt>& prompts, EvalRes
         "\n";
   }
   for (Figure* figure : {&bleu, &one, &two, &l}) add_figure(result, std::move(*figure));
+  if (chinese && !word_table()) {
+    result.metrics["predict_chinese_words"] = "single characters";
+    result.warnings.push_back(
+        "ROUGE of Chinese text counts single characters, not LLaMA-Factory's words: this program was built without jieba's dictionary; "
+        "install python3-jieba and build it anew for figures that equal LLaMA-Factory's");
+  }
   result.files.emplace_back("generated_predictions.jsonl", lines);
 }
 

@@ -14,6 +14,7 @@ std::vector<std::string> generate_answers(const Subject& subject, const std::vec
                                           const GenerateOptions& options, const std::string& what);
 
 // Adds predict_bleu-4, predict_rouge-1, -2, -l (text_scores.h) and generated_predictions.jsonl, as LLaMA-Factory's predict_with_generate.
+// Of Chinese text without the table of its words (word_table.h) also a warning, and predict_chinese_words to the metrics.
 void predict(const Subject& subject, const std::vector<Prompt>& prompts, EvalResult& result);
 
 }  // namespace loraine

@@ -1,15 +1,15 @@
-// jieba's rules for what lies around Chinese words.
+// jieba's rules: blocks of text, words of the dictionary in them, and what is left between those.
 #include "loraine/eval/words.h"
 
 #include <algorithm>
 #include <array>
 
+#include "loraine/eval/chinese_words.h"
 #include "loraine/text/unicode.h"
 
 namespace loraine {
 namespace {
 
-bool is_han(char32_t c) { return c >= 0x4E00 && c <= 0x9FD5; }
 bool is_alphanumeric(char32_t c) { return (c >= U'0' && c <= U'9') || (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z'); }
 bool is_digit(char32_t c) { return c >= U'0' && c <= U'9'; }
 // What jieba takes together as a block before it looks for words in it.
@@ -48,7 +48,45 @@ void cut_latin(std::u32string_view text, std::vector<std::u32string>& words) {
   }
 }
 
-void cut_block(std::u32string_view block, std::vector<std::u32string>& words) {
+// Words that the dictionary lacks.
+void cut_unknown(const WordTable& table, std::u32string_view text, std::vector<std::u32string>& words) {
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && is_han(text[end]) == is_han(text[at])) ++end;
+    const std::u32string_view run = text.substr(at, end - at);
+    if (is_han(text[at])) {
+      size_t from = 0;
+      for (size_t to : likely_unknown_words(table, run)) {
+        words.emplace_back(run.substr(from, to - from));
+        from = to;
+      }
+    } else {
+      cut_latin(run, words);
+    }
+    at = end;
+  }
+}
+
+// Neighbours that the dictionary leaves single. Where they are a word of it all the same, the way in single characters was likelier.
+void cut_singles(const WordTable& table, std::u32string_view text, std::vector<std::u32string>& words) {
+  if (text.size() < 2 || table.frequency_of(text) > 0)
+    for (char32_t c : text) words.emplace_back(1, c);
+  else cut_unknown(table, text, words);
+}
+
+void cut_block(const WordTable& table, std::u32string_view block, std::vector<std::u32string>& words) {
+  const std::vector<size_t> ends = likeliest_words(table, block);
+  size_t from = 0, at = 0;
+  for (; at < block.size(); at = ends[at]) {
+    if (ends[at] == at + 1) continue;
+    cut_singles(table, block.substr(from, at - from), words);
+    words.emplace_back(block.substr(at, ends[at] - at));
+    from = ends[at];
+  }
+  cut_singles(table, block.substr(from), words);
+}
+
+void cut_block_without_table(std::u32string_view block, std::vector<std::u32string>& words) {
   size_t from = 0, at = 0;
   const auto flush = [&] { cut_latin(block.substr(from, at - from), words); };
   while (at < block.size()) {
@@ -75,13 +113,17 @@ std::u32string to_characters(std::string_view text) {
   return characters;
 }
 
-std::vector<std::u32string> cut_words(std::u32string_view text) {
+bool has_chinese(std::u32string_view text) { return std::ranges::any_of(text, is_han); }
+
+std::vector<std::u32string> cut_words(std::u32string_view text, const WordTable* table) {
   std::vector<std::u32string> words;
   for (size_t at = 0; at < text.size();) {
     size_t end = at;
     while (end < text.size() && in_block(text[end])) ++end;
     if (end > at) {
-      cut_block(text.substr(at, end - at), words);
+      const std::u32string_view block = text.substr(at, end - at);
+      if (table) cut_block(*table, block, words);
+      else cut_block_without_table(block, words);
     } else {
       end = text.substr(at, 2) == U"\r\n" ? at + 2 : at + 1;
       words.emplace_back(text.substr(at, end - at));

@@ -3,6 +3,7 @@
 import array
 import json
 import math
+import os
 import pathlib
 import re
 import subprocess
@@ -171,6 +172,24 @@ class Eval(tiny.Case):
         found = self.results(self.out)
         for key, value in json.loads((recorded / "predict_results.json").read_text()).items():
             self.assertAlmostEqual(found[key], value, delta=1e-12)
+
+    def test_chinese_answers_without_a_dictionary_are_said_to_be_counted_by_characters(self):
+        """With jieba's dictionary in the program there is nothing to say."""
+        tokenizer = json.loads((self.model / "tokenizer.json").read_text())
+        vocabulary = tokenizer["model"]["vocab"]
+        for old, byte in zip("ABC", "\u00e4\u00b8\u00ba"):  # the bytes of two Chinese characters
+            vocabulary[byte] = vocabulary.pop(old)
+        (self.model / "tokenizer.json").write_text(json.dumps(tokenizer))
+        (self.data / "talk.json").write_text(json.dumps([{"instruction": "say", "input": "", "output": "\u4e3a\u4eba"}] * 2))
+        settings = dict(eval_dataset="talk", predict_with_generate="true", max_new_tokens=4)
+        text = self.good(self.evaluate(self.out, **settings))
+        rows = [json.loads(line) for line in (self.out / "generated_predictions.jsonl").read_text().splitlines()]
+        self.assertEqual(rows[0]["label"], "\u4e3a\u4eba")
+        without = os.environ.get("LORAINE_CHINESE_WORDS") == "OFF"
+        self.assertEqual(text.count("warning: ROUGE of Chinese text counts single characters"), int(without), text)
+        self.assertEqual(self.results(self.out).get("predict_chinese_words"), "single characters" if without else None)
+        (self.data / "talk.json").write_text(json.dumps([{"instruction": "say", "input": "", "output": "one"}]))
+        self.assertNotIn("ROUGE of Chinese", self.good(self.evaluate(self.work / "plain", **settings, max_samples=1)))
 
     def test_refusals_name_what_is_wrong(self):
         self.refused(self.evaluate(self.out), 2, "nothing to evaluate")
