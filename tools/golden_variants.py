@@ -10,8 +10,9 @@ methods = {
     "rslora": {}, "gaussian": {}, "patterns": {}, "layers": {}, "regex": {},
     "loraplus": dict(learning_rate="2e-4", loraplus_lr_ratio=16), "dora": {}, "pissa": {}, "olora": {}, "adalora": dict(learning_rate="5e-3"),
     "modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4"),
-    "qlora": dict(quantization_bit=4),
+    "qlora": dict(quantization_bit=4), "loftq": {}, "loftq_twice": {}, "loftq_8bit": {},
 }
+in_codes = {"loftq": 4, "loftq_twice": 4, "loftq_8bit": 8}  # whose base may be held in codes too, with the same numbers
 
 
 def cases(top):
@@ -60,6 +61,8 @@ def run_case(case, work):
 
     if "logits" in batches:
         yield "logits", logits_apart(logits(work, batches, *where), batches["logits"], mask)
+    if case.name in in_codes:
+        yield "logits", logits_apart(logits(work, batches, *where, "--quantization_bit", in_codes[case.name]), batches["logits"], mask)
     if "merged_logits" in batches:
         loraine("export", *where, "--export_dir", work / "merged")
         yield "logits", logits_apart(logits(work, batches, "--model_name_or_path", work / "merged"), batches["merged_logits"], mask)

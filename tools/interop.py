@@ -56,6 +56,10 @@ methods = {  # name: (the keys that choose it, the folder of its adapter inside 
     "orthogonal": ("init_lora_weights=orthogonal", ""),
     "olora": ("init_lora_weights=olora", ""),
     "pissa": ("pissa_init=true pissa_iter=-1", ""),
+    "loftq": ("init_lora_weights=loftq loftq_iter=2", ""),
+    "loftq in codes": ("init_lora_weights=loftq quantization_bit=4", ""),
+    "loftq 8 bits": ("init_lora_weights=loftq loftq_bits=8", ""),
+    "dora over loftq": ("use_dora=true init_lora_weights=loftq", ""),
     "pissa converted": ("pissa_init=true pissa_convert=true", "pissa_converted"),
     "dora": ("use_dora=true", ""),
     "dora with dropout": ("use_dora=true lora_dropout=0.1", ""),
@@ -63,6 +67,32 @@ methods = {  # name: (the keys that choose it, the folder of its adapter inside 
     "adalora": ("use_adalora=true init_r=6 target_r=3 tinit=2 tfinal=4 deltaT=2", ""),
     "neftune": ("neftune_noise_alpha=5", ""),
 }
+
+
+def loftq_on_cpu():
+    """PEFT's LoftQ moves every weight to "cuda", whatever there is; the CPU's bitsandbytes computes the same."""
+    if torch.cuda.is_available():
+        return
+    move = torch.Tensor.to
+    here = lambda place: "cpu" if str(place).startswith("cuda") else place
+    torch.Tensor.to = lambda self, *places, **named: move(self, *map(here, places), **{key: here(value) for key, value in named.items()})
+
+
+def check_loftq_start(work, base, ids, arguments):
+    """LoftQ's base and adapter as folders of their own: what PEFT makes of them is what it starts from itself."""
+    out = work / "loftq_base"
+    loraine("export", "--model_name_or_path", base, "--export_dir", out, "--init_lora_weights", "loftq", "--lora_rank", 4, "--lora_alpha", 4, "--loftq_iter", 2)
+    theirs = peft.PeftModel.from_pretrained(load(out), out / "loftq_init").eval()
+    settings = peft.LoraConfig(r=4, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights="loftq",
+                               loftq_config=peft.LoftQConfig(loftq_bits=4, loftq_iter=2))
+    started = peft.get_peft_model(load(base), settings).eval()
+    with torch.no_grad():
+        check("loftq_init over its base, in PEFT: logits of PEFT's own start", (theirs(ids).logits - started(ids).logits).abs().max().item(), 1e-4)
+    codes = ["--quantization_bit", 4, "--double_quantization", "false"]  # which hold LoftQ's base as it is
+    loraine("train", *arguments, "--model_name_or_path", out, "--adapter_name_or_path", out / "loftq_init", *codes, "--output_dir", work / "loftq_trained")
+    theirs = peft.PeftModel.from_pretrained(load(out), work / "loftq_trained").eval()
+    with torch.no_grad():
+        check("  trained over its codes: logits in PEFT", (trace(work, out, work / "loftq_trained", ids, *codes)["logits"] - theirs(ids).logits).abs().max().item(), 1e-4)
 
 
 def check_methods(work, base, ids, arguments, names=methods):
@@ -140,7 +170,9 @@ def main(work):
 
     common = ["--stage", "sft", "--do_train", "true", "--finetuning_type", "lora", "--dataset", "rows", "--dataset_dir", data, "--lora_rank", 4,
               "--learning_rate", "1e-2", "--per_device_train_batch_size", 4, "--num_train_epochs", 3, "--logging_steps", 1]
+    loftq_on_cpu()
     check_methods(work, base, ids, common)
+    check_loftq_start(work, base, ids, common)
     biased = work / "with_biases"
     with_biases = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**config.to_dict() | dict(model_type="qwen2", architectures=None)))
     for name, parameter in with_biases.named_parameters():

@@ -3,10 +3,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${INTEROP_VENV:-build/venv}
-if [[ ! -f $venv/with_bitsandbytes ]]; then
-  echo "installing torch, transformers, peft and bitsandbytes into $venv (some GB)"
+if [[ ! -f $venv/with_scipy ]]; then
+  echo "installing torch, transformers, peft, bitsandbytes and scipy into $venv (some GB)"
   python3 -m venv "$venv" || { echo "interop: python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft bitsandbytes safetensors numpy
-  touch "$venv/with_bitsandbytes"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft bitsandbytes scipy safetensors numpy
+  touch "$venv/with_scipy"
 fi
 exec "$venv/bin/python" tools/interop.py "$@"

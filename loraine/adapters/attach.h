@@ -29,6 +29,7 @@ struct LoraConfig {
   bool use_rslora = false;
   bool use_dora = false;
   std::string init_lora_weights = "true";   // see start.h
+  int64_t loftq_bits = 4, loftq_iter = 1;   // PEFT's loftq_config; for init_lora_weights loftq alone
   std::vector<std::string> target_modules;  // names matched as suffixes of module paths
   std::string target_regex;                 // instead of names: full match of the whole path
   std::vector<std::string> exclude_modules;

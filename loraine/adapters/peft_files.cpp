@@ -38,9 +38,9 @@ constexpr const char* kNotBuilt[] = {"lora_bias",
 
 // Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
 // layers, which are all that loraine has, PEFT switches it off.
-constexpr const char* kNoEffect[] = {"task_type",         "auto_mapping",        "peft_version",   "revision",       "inference_mode",
-                                     "megatron_config",   "megatron_core",       "loftq_config",   "eva_config",     "corda_config",
-                                     "qalora_group_size", "ensure_weight_tying", "lora_ga_config", "runtime_config", "fan_in_fan_out"};
+constexpr const char* kNoEffect[] = {"task_type",           "auto_mapping",   "peft_version",   "revision",      "inference_mode",
+                                     "megatron_config",     "megatron_core",  "eva_config",     "corda_config",  "qalora_group_size",
+                                     "ensure_weight_tying", "lora_ga_config", "runtime_config", "fan_in_fan_out"};
 constexpr const char* kRead[] = {"peft_type",
                                  "r",
                                  "lora_alpha",
@@ -49,6 +49,7 @@ constexpr const char* kRead[] = {"peft_type",
                                  "use_dora",
                                  "bias",
                                  "init_lora_weights",
+                                 "loftq_config",
                                  "modules_to_save",
                                  "target_modules",
                                  "exclude_modules",
@@ -98,6 +99,19 @@ std::vector<std::string> names(const Ordered& value, const std::string& file, co
     out.push_back(item.get<std::string>());
   }
   return out;
+}
+
+// With another start PEFT takes no notice of loftq_config.
+void read_loftq_config(const Ordered& json, const std::string& file, LoraConfig& config) {
+  const Ordered loftq = json.value("loftq_config", Ordered());
+  if (config.adalora) wrong(file, "init_lora_weights", json["init_lora_weights"], "another start with AdaLoRA");
+  for (const auto& [key, field] : {std::pair{"loftq_bits", &config.loftq_bits}, {"loftq_iter", &config.loftq_iter}}) {
+    if (!loftq.is_object() || !loftq.contains(key) || !loftq[key].is_number_integer())
+      wrong(file, "loftq_config", loftq, fmt::format("an object with the integer {}, which init_lora_weights loftq needs", key));
+    *field = loftq[key].get<int64_t>();
+  }
+  if (config.loftq_bits != 4 && config.loftq_bits != 8) wrong(file, "loftq_bits", loftq["loftq_bits"], "4 or 8");
+  if (config.loftq_iter < 1) wrong(file, "loftq_iter", loftq["loftq_iter"], "a number of iterations above 0");
 }
 
 }  // namespace
@@ -155,8 +169,10 @@ LoraConfig read_lora_config(const std::string& folder) {
                                                   : "true";
     if (!known_start(config.init_lora_weights))
       wrong(file, "init_lora_weights", init,
-            "true, false, gaussian, orthogonal, olora, pissa or pissa_niter_N: others may change the base model, and are not built yet");
+            "true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N or loftq: others may change the base model, and are not built "
+            "yet");
   }
+  if (quantises_base(config)) read_loftq_config(json, file, config);
   const Ordered targets = json.value("target_modules", Ordered());
   if (targets.is_string() && targets != "all-linear") config.target_regex = targets.get<std::string>();
   else if (targets.is_string()) set_targets(config, "all");
@@ -328,6 +344,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
   if (whole_alpha) json["lora_alpha"] = static_cast<int64_t>(config.lora_alpha);
   if (config.init_lora_weights == "false") json["init_lora_weights"] = false;
   else if (config.init_lora_weights != "true") json["init_lora_weights"] = config.init_lora_weights;
+  if (quantises_base(config)) json["loftq_config"] = {{"loftq_bits", config.loftq_bits}, {"loftq_iter", config.loftq_iter}};
   if (config.adalora) {
     add_adalora_keys(json, *config.adalora);
     json = nlohmann::json(json);  // keys sorted, as PEFT writes them

@@ -80,7 +80,7 @@ void fill_from_base(Context& ctx, const Tensor& a, const Tensor& b, const LoraPa
 }  // namespace
 
 bool known_start(const std::string& init) {
-  for (const char* name : {"true", "false", "gaussian", "orthogonal", "olora", "pissa"})
+  for (const char* name : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "loftq"})
     if (init == name) return true;
   return iterations_of(init) >= 0;
 }
@@ -114,8 +114,10 @@ void init_lora(AdapterSet& set, const std::vector<const Weight*>& sites, const L
   }
 }
 
-void start_adapter(AdapterSet& set, const std::vector<Weight*>& sites, const LoraConfig& config, uint64_t seed) {
-  init_lora(set, {sites.begin(), sites.end()}, config, seed);
+void start_adapter(AdapterSet& set, const std::vector<Weight*>& sites, const LoraConfig& config, uint64_t seed,
+                   const ReadWhole& read_whole) {
+  if (quantises_base(config)) quantise_base(set, sites, config, true, read_whole);
+  else init_lora(set, {sites.begin(), sites.end()}, config, seed);
   if (changes_base(config)) subtract_from_base(sites, set);
   Context ctx;
   for (const auto& site : set.sites)

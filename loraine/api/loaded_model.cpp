@@ -63,6 +63,15 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
   if (name.empty() || name == "all" || name == "base" || adapters.count(name))
     throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
                 "give each a name of its own: name=path,other=path");
+  const bool own_base = quantises_base(read_lora_config(path));
+  if (!base_is_for.empty() || (own_base && !adapters.empty()))
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("{} cannot be loaded beside {}: LoftQ's adapter {} runs over a base of its own, which it quantises as at its start",
+                    path, base_is_for.empty() ? fmt::format("{}", fmt::join(adapter_names, ", ")) : base_is_for,
+                    own_base ? path : base_is_for),
+        "open the model with that adapter alone, or merge it with loraine export");
+  if (own_base) base_is_for = path;
   LoraConfig lora;
   AdapterSet set = loraine::load_adapter(model, path, &lora);
   set.name = name;

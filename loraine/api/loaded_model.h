@@ -26,10 +26,11 @@ struct LoadedModel {
   std::optional<Template> named;           // template: NAME; else the model's own chat template
   SpecialTokens special;
   std::vector<int32_t> stop_ids;  // what ends an answer
+  std::string base_is_for;        // the LoftQ adapter that the base was quantised for: it fits no other
   std::vector<std::pair<ErrorKind, std::string>> warnings;
 
   const AdapterSet* find(const std::string& name) const;                                // "base": nullptr; usage with the names there are
-  AdapterSet& add_adapter(const std::string& name, const std::string& path);            // usage when the name is taken
+  AdapterSet& add_adapter(const std::string& name, const std::string& path);            // usage when the name is taken, or beside LoftQ's
   void remove_adapter(const std::string& name);                                         // the base is on when it was the one that is on
   int64_t widest_adapter() const;                                                       // columns of its A at one site, for the engine
   std::vector<int32_t> prompt_ids(const Conversation& conversation) const;              // of a conversation that ends with a question

@@ -210,6 +210,9 @@ TEST(Arguments, Rules) {
   EXPECT_THROW(check({"--quantization_bit", "3"}), Error);
   EXPECT_THROW(check({"--quantization_bit", "4", "--finetuning_type", "full"}), Error);
   EXPECT_THROW(check({"--quantization_bit", "4", "--pissa_init"}), Error);
+  EXPECT_NO_THROW(check({"--quantization_bit", "4", "--init_lora_weights", "loftq"}));
+  EXPECT_THROW(check({"--quantization_bit", "8", "--init_lora_weights", "loftq"}), Error);
+  EXPECT_THROW(check({"--init_lora_weights", "loftq", "--loftq_bits", "5"}), Error);
   TrainConfig empty;
   EXPECT_THROW(check_train_config(empty), Error);
   EXPECT_THROW(check_export_config(empty), Error);

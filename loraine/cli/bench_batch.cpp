@@ -69,7 +69,7 @@ double time_switch(Engine& engine, const AdapterSet& one, const AdapterSet& othe
   return best;
 }
 
-double time_load(const Model& model, const Adapters& adapters, int64_t repeats) {
+double time_load(Model& model, const Adapters& adapters, int64_t repeats) {
   namespace fs = std::filesystem;
   const fs::path folder = fs::temp_directory_path() / ("loraine_bench_" + std::to_string(getpid()));
   double best = 1e30;
@@ -92,7 +92,7 @@ double time_load(const Model& model, const Adapters& adapters, int64_t repeats) 
 
 }  // namespace
 
-BatchFigures bench_batch(Context& ctx, const Model& model, int64_t rank, int64_t new_tokens, int64_t repeats) {
+BatchFigures bench_batch(Context& ctx, Model& model, int64_t rank, int64_t new_tokens, int64_t repeats) {
   constexpr int64_t kMany = BatchFigures::kSequences;
   const Adapters adapters = make_adapters(model, rank);
   Engine engine(model, kMany * (new_tokens + kMany + 32), rank_columns(adapters.sets[0]), kMany);

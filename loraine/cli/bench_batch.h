@@ -16,6 +16,6 @@ struct BatchFigures {
 };
 
 // Adapters of rank `rank` on all linear layers; `new_tokens` steps of decoding a round. Writes one adapter into a temporary folder.
-BatchFigures bench_batch(Context& ctx, const Model& model, int64_t rank, int64_t new_tokens, int64_t repeats);
+BatchFigures bench_batch(Context& ctx, Model& model, int64_t rank, int64_t new_tokens, int64_t repeats);
 
 }  // namespace loraine

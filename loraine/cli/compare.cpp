@@ -98,7 +98,8 @@ bool belongs_to(const std::string& key, const std::string& finetuning_type) {
                                               "quantization_bit",
                                               "quantization_type",
                                               "double_quantization"};
-  if (key.starts_with("lora") || key.starts_with("pissa") || kLora.contains(key)) return finetuning_type == "lora";
+  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key))
+    return finetuning_type == "lora";
   if (key.starts_with("freeze_")) return finetuning_type == "freeze";
   return true;
 }

@@ -21,6 +21,7 @@
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
 #include "loraine/train/load_options.h"
+#include "loraine/train/method.h"
 
 namespace loraine {
 namespace {
@@ -75,6 +76,27 @@ void write_text_files(const TrainConfig& c, ModelFiles& files, const std::string
   if (!modelfile.empty()) write_file(folder + "/Modelfile", modelfile);
 }
 
+// LoftQ's start without a run, as LLaMA-Factory's scripts/loftq_init.py makes it: the base becomes what is exported.
+struct LoftqStart {
+  LoraConfig config;
+  AdapterSet adapter;
+};
+std::optional<LoftqStart> loftq_start(Model& model, const TrainConfig& c) {
+  const LoraConfig config = method_config(c);
+  if (!quantises_base(config) || !split_list(c.adapter_name_or_path).empty()) return {};
+  LoftqStart start{config, attach_adapter(model, config, false)};
+  start_adapter(start.adapter, model, config, static_cast<uint64_t>(c.seed));
+  return start;
+}
+
+// Beside the base that it is for: whoever loads it leaves that as it is.
+void write_loftq_start(LoftqStart start, const std::string& folder) {
+  start.config.init_lora_weights = "true";
+  start.config.base_model_name_or_path = fs::absolute(folder).lexically_normal().string();
+  write_peft(start.adapter, start.config, folder + "/loftq_init");
+  print_stderr(fmt::format("LoftQ's start over this base: {}/loftq_init\n", folder));
+}
+
 }  // namespace
 
 int run_export(const std::vector<std::string>& args) {
@@ -94,7 +116,9 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   Model model = load_model(files, options);
   model.read_once = true;
   input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
+  std::optional<LoftqStart> start = loftq_start(model, config);
   std::vector<AdapterSet> sets;
+  check_side_by_side(split_list(config.adapter_name_or_path));
   for (const std::string& path : split_list(config.adapter_name_or_path)) {
     LoraConfig lora;
     sets.push_back(load_adapter(model, path, &lora));
@@ -135,6 +159,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
                             folder, report.largest_difference, tolerance),
                 "this is a bug in loraine or a fault of the disk, please report it");
   }
+  if (start) write_loftq_start(std::move(*start), folder);
   return 0;
 }
 

@@ -98,6 +98,7 @@ TraceAdapters adapters_together(Model& model, const std::vector<std::string>& fo
   if (gradients || folders.empty())
     throw Error(ErrorKind::usage, fmt::format("adapter_name_or_path names {} adapters, and gradients are those of one", folders.size()),
                 "merge the earlier ones with loraine export, or leave gradients out");
+  check_side_by_side(folders);
   std::vector<AdapterSet> sets;
   for (const std::string& folder : folders) sets.push_back(load_adapter(model, folder));
   std::vector<const AdapterSet*> all;
@@ -107,8 +108,7 @@ TraceAdapters adapters_together(Model& model, const std::vector<std::string>& fo
 }
 
 // Each row with the adapter that `text` (adapter_rows) gives it, or none.
-TraceAdapters adapters_by_row(const Model& model, const std::optional<std::string>& list, const std::string& text, int64_t rows,
-                              bool gradients) {
+TraceAdapters adapters_by_row(Model& model, const std::optional<std::string>& list, const std::string& text, int64_t rows, bool gradients) {
   if (gradients)
     throw Error(ErrorKind::usage, "adapter_rows and gradients are both given, and gradients are those of one adapter over all rows",
                 "leave one of the two out");
@@ -118,6 +118,9 @@ TraceAdapters adapters_by_row(const Model& model, const std::optional<std::strin
     const auto at = std::find_if(names.begin(), names.end(), [&](const NamedAdapter& a) { return a.name == name; });
     out.of_row.push_back(name.empty() ? -1 : static_cast<int>(at - names.begin()));
   }
+  std::vector<std::string> folders;
+  for (const NamedAdapter& adapter : names) folders.push_back(adapter.path);
+  check_side_by_side(folders);
   for (const NamedAdapter& adapter : names) out.sets.push_back(load_adapter(model, adapter.path));
   return out;
 }

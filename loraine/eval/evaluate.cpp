@@ -162,6 +162,11 @@ std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& e
     run(loaded.adapter ? loaded.adapter->name : "base", loaded.adapter);
     return results;
   }
+  if (!loaded.base_is_for.empty())
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("compare sets adapters against their base, and that of {} is quantised while it is loaded (LoftQ)", loaded.base_is_for),
+        "evaluate the base and the adapter in two runs");
   run("base", nullptr);
   for (const std::string& name : loaded.adapter_names) run(name, loaded.find(name));
   std::vector<Weight*> sites;

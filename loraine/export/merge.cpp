@@ -27,11 +27,14 @@ struct Target {
 
 std::map<std::string, Target> merge_targets(const Model& model, const AdapterSet* adapter) {
   std::map<std::string, Target> targets;
+  const std::vector<const Weight*> sites = model.sites();
+  for (const Weight* site : sites)
+    for (const WeightPart& part : site->parts)
+      if (part.changed && !part.quant_state) targets[part.name + ".weight"].dense = part.weight;
   if (!adapter) return targets;
   if (adapter->dense)
     for (size_t i = 0; i < adapter->dense->parameters.size(); ++i)
       targets[adapter->dense->base_name[i]].dense = adapter->dense->parameters[i].value;
-  const std::vector<const Weight*> sites = model.sites();
   for (size_t s = 0; s < adapter->sites.size(); ++s)
     if (const Adapter* at = adapter->sites[s].get())
       for (size_t p = 0; p < sites[s]->parts.size(); ++p) {

@@ -201,10 +201,10 @@ namespace {
 
 // What methods other than LoRA are not built for.
 void check_combination(const LoraConfig& config, const AdapterSet& set) {
-  const char* method = config.use_dora        ? "use_dora"
-                       : config.adalora       ? "AdaLoRA"
-                       : changes_base(config) ? "a start out of the base (PiSSA, OLoRA)"
-                                              : nullptr;
+  const char* method = config.use_dora                                  ? "use_dora"
+                       : config.adalora                                 ? "AdaLoRA"
+                       : changes_base(config) || quantises_base(config) ? "a start out of the base (PiSSA, OLoRA, LoftQ)"
+                                                                        : nullptr;
   if (!method) return;
   const bool head = set.head() && !config.adalora;
   if (set.embedding || head)
@@ -214,6 +214,47 @@ void check_combination(const LoraConfig& config, const AdapterSet& set) {
   for (const std::string& name : set.dense->base_name)
     if (name.ends_with(".bias") && target_rank(config, module_of(name)))
       throw Error(ErrorKind::unsupported, fmt::format("use_dora is not built beside a trained bias ({})", name), "set bias: none");
+}
+
+// A weight that is held in codes, as it was before: from the file, in the type that was quantised.
+void read_whole(const Model& model, const WeightPart& part, const Tensor& room) {
+  const TensorInfo* info = model.source->find(part.name + ".weight");
+  if (!info) throw Error(ErrorKind::internal, part.name + ": not in the file that it was read from");
+  const Dtype type = part.quant_state->values;
+  if (type == Dtype::F32) {
+    model.source->read(*info, room);
+  } else {
+    const Buffer memory(static_cast<size_t>(bytes_of(type, room.numel())));
+    const Tensor rounded(memory.data(), type, {room.rows(), room.cols()});
+    model.source->read(*info, rounded);
+    widen_row(room.f32(), rounded);
+  }
+  if (const Tensor mapped = model.source->map(*info); mapped.data) release_pages(mapped.data, mapped.bytes());
+}
+
+// Where biases are trained, a site holds views of the base's weights: they follow a base that has changed.
+void follow_base(const AdapterSet& set, const Model& model) {
+  if (!set.dense) return;
+  for (size_t layer = 0; layer < model.blocks.size(); ++layer)
+    for (size_t kind = 0; kind < kSiteKinds; ++kind) {
+      const Weight& base = model.blocks[layer].sites[kind];
+      std::vector<WeightPart>& parts = set.dense->blocks[layer].sites[kind].weight.parts;
+      for (size_t p = 0; p < parts.size(); ++p)
+        if (!set.dense->find(base.parts[p].name + ".weight").data) parts[p].weight = base.parts[p].weight;
+    }
+}
+
+// Before the tensors of an adapter are read: its base as it was at its start.
+void change_base(AdapterSet& set, Model& model, const LoraConfig& config) {
+  if (quantises_base(config)) {
+    quantise_base(set, model.sites_to_change(), config, false,
+                  [&](const WeightPart& part, const Tensor& room) { read_whole(model, part, room); });
+    check_mapped_files();
+  } else if (changes_base(config)) {
+    init_lora(set, model.sites(), config, 0);
+    subtract_from_base(model.sites_to_change(), set);
+  }
+  follow_base(set, model);
 }
 
 AdapterSet attach_from_file(const Model& model, const LoraConfig& config, const std::string& folder, bool trained) {
@@ -244,13 +285,27 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool tra
 }
 
 void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed) {
-  start_adapter(set, model.sites_to_change(), config, seed);
+  start_adapter(set, model.sites_to_change(), config, seed,
+                [&](const WeightPart& part, const Tensor& room) { read_whole(model, part, room); });
+  check_mapped_files();
+  follow_base(set, model);
   if (set.embedding) set.embedding->initialize(seed);
 }
 
-AdapterSet load_adapter(const Model& model, const std::string& folder, LoraConfig* config_out) {
+void check_side_by_side(const std::vector<std::string>& folders) {
+  for (const std::string& folder : folders)
+    if (folders.size() > 1 && quantises_base(read_lora_config(folder)))
+      throw Error(ErrorKind::usage,
+                  folder +
+                      ": this adapter is LoftQ's, which runs over a base of its own (quantised as at its start), so that no other "
+                      "adapter can be on beside it",
+                  "give it alone, or merge it with loraine export");
+}
+
+AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* config_out) {
   LoraConfig config = read_lora_config(folder);
   AdapterSet set = attach_from_file(model, config, folder, false);
+  if (quantises_base(config)) change_base(set, model, config);
   read_lora_tensors(set, folder);
   read_beside(set, model, folder);
   if (changes_base(config)) {
@@ -270,10 +325,7 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
   LoraConfig used = config;
   if (!with_dropout) used.lora_dropout = 0;
   AdapterSet set = attach_from_file(model, used, folder, true);
-  if (changes_base(config)) {
-    init_lora(set, model.sites(), config, 0);
-    subtract_from_base(model.sites_to_change(), set);
-  }
+  change_base(set, model, config);
   read_lora_tensors(set, folder);
   read_beside(set, model, folder);
   if (config_out) *config_out = config;

@@ -11,14 +11,17 @@
 namespace loraine {
 
 // What the config asks for, LoRA at zero (start_adapter starts it) and whole tensors with the base's values. unsupported for DoRA, AdaLoRA,
-// PiSSA and OLoRA where they are not built: on embedding and head, DoRA also beside trained biases.
+// PiSSA, OLoRA and LoftQ where they are not built: on embedding and head, DoRA also beside trained biases.
 AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool trained);
 // All first values, and the base changed where the start asks for it.
 void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed);
 // The adapter in a folder of PEFT's, to run with; bad_data where config, tensors and model do not fit. One that was trained over a changed
-// base (PiSSA, OLoRA) comes as the adapter of twice the rank over the base as it is, so that it can be on beside others.
-AdapterSet load_adapter(const Model& model, const std::string& folder, LoraConfig* config_out = nullptr);
-// An adapter with gradients. For one of PiSSA or OLoRA the base is changed as at its start.
+// base (PiSSA, OLoRA) comes as the adapter of twice the rank over the base as it is, so that it can be on beside others. For one of LoftQ
+// the base is changed for good, as at its start: nothing else can be on over it.
+AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* config_out = nullptr);
+// For who is about to load several adapters side by side: throws usage when one of them is LoftQ's.
+void check_side_by_side(const std::vector<std::string>& folders);
+// An adapter with gradients. For one of PiSSA, OLoRA or LoftQ the base is changed as at its start.
 AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraConfig* config_out = nullptr, bool with_dropout = true);
 
 // Copies base tensors (in F32) into set.dense, to be used in their place. `choose` gets every name of the base

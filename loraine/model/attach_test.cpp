@@ -62,14 +62,14 @@ class RandomWeights : public TensorSource {
   std::vector<TensorInfo> all_;
 };
 
-Model make_model(const char* type, bool tied) {
+Model make_model(const char* type, bool tied, std::optional<Quantisation> quantisation = {}) {
   ModelFiles files;
   files.path = "random";
   files.config = {{"model_type", type},          {"vocab_size", kVocab},     {"hidden_size", kHidden},   {"intermediate_size", 48},
                   {"num_hidden_layers", 2},      {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 8},
                   {"tie_word_embeddings", tied}, {"attention_bias", true},   {"mlp_bias", true}};
   files.tensors = std::make_unique<RandomWeights>(model_config(files.config, "random"));
-  return load_model(files);
+  return load_model(files, {.quantisation = quantisation});
 }
 
 // Loss Σ r · logits over all rows; with `gradients` those of the set are added up.
@@ -282,6 +282,50 @@ TEST(Attach, RefusesUnknownModules) {
   set_targets(config, "q_proj");
   config.modules_to_save = {"embeddings"};
   EXPECT_THROW(attach_adapter(model, config, true), Error);
+}
+
+// Trained biases take the site's weights along as views: those of the base as the start left it.
+TEST(Attach, TrainedBiasesLieOverAChangedBase) {
+  for (const char* init : {"pissa", "olora", "loftq"}) {
+    double losses[2];
+    for (const std::string bias : {"none", "all"}) {
+      Model model = make_model("llama", false);
+      LoraConfig config;
+      config.r = 4;
+      config.lora_alpha = 4;
+      set_targets(config, "all");
+      config.init_lora_weights = init;
+      config.bias = bias;
+      AdapterSet set = attach_adapter(model, config, true);
+      start_adapter(set, model, config, 3);
+      losses[bias == "all"] = Probe(model).loss(set, false);
+    }
+    EXPECT_NEAR(losses[0], losses[1], 1e-4) << init;
+  }
+}
+
+// Codes are made of the weights in the files, not of what quantising them before has left.
+TEST(Attach, LoftqOverCodesIsLoftqInFull) {
+  for (const int64_t bits : {4, 8}) {
+    LoraConfig config;
+    config.r = 4;
+    config.lora_alpha = 4;
+    config.init_lora_weights = "loftq";
+    config.loftq_bits = bits;
+    config.loftq_iter = 2;
+    set_targets(config, "all");
+    Model full = make_model("llama", false), codes = make_model("llama", false, Quantisation{bits == 4 ? Dtype::NF4 : Dtype::INT8, true});
+    AdapterSet one = attach_adapter(full, config, true), other = attach_adapter(codes, config, true);
+    start_adapter(one, full, config, 3);
+    start_adapter(other, codes, config, 3);
+    const std::vector<Parameter> in_full = one.parameters(), in_codes = other.parameters();
+    ASSERT_EQ(in_full.size(), in_codes.size());
+    for (size_t i = 0; i < in_full.size(); ++i)
+      EXPECT_TRUE(std::equal(in_full[i].value.f32(), in_full[i].value.f32() + in_full[i].value.numel(), in_codes[i].value.f32()))
+          << in_full[i].name;
+    EXPECT_NEAR(Probe(full).loss(one, false), Probe(codes).loss(other, false), 1e-4);
+    EXPECT_LT(codes.weight_bytes(), full.weight_bytes());
+  }
 }
 
 }  // namespace

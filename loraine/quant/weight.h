@@ -16,6 +16,7 @@ struct WeightPart {
   const float* row_scales = nullptr;        // [out] with an I8 weight (int8_weight.h): row n is row_scales[n] · weight[n]
   Buffer owned, owned_bias, owned_scales;   // empty when mapped in place
   std::unique_ptr<QuantState> quant_state;  // of a weight that was quantised while loading: its codes and scales are in `owned`
+  bool changed = false;                     // by LoftQ: it is not what the model's file holds
 };
 
 struct Weight {

@@ -84,8 +84,11 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          kCommaList});
   visit({"exclude_modules", "method", &c.exclude_modules, "layers that get no adapter, written like lora_target", kCommaList});
   visit({"use_dora", "method", &c.use_dora, "DoRA: a trained magnitude per row of the weight"});
-  visit({"init_lora_weights", "method", &c.init_lora_weights, "how A and B start; olora and pissa take their start out of the base",
-         one_of({"true", "gaussian", "orthogonal", "olora", "pissa"})});
+  visit({"init_lora_weights", "method", &c.init_lora_weights,
+         "how A and B start; olora and pissa take their start out of the base, loftq quantises the base",
+         one_of({"true", "gaussian", "orthogonal", "olora", "pissa", "loftq"})});
+  visit({"loftq_bits", "method", &c.loftq_bits, "LoftQ: what the base is quantised to, 4 (NF4) or 8", between(4, 8)});
+  visit({"loftq_iter", "method", &c.loftq_iter, "LoftQ: times that codes and product are made in turn", between(1, 1000)});
   visit({"pissa_init", "method", &c.pissa_init, "PiSSA: A and B start as the largest singular vectors of the weight"});
   visit({"pissa_iter", "method", &c.pissa_iter, "PiSSA: iterations of the randomised search for them; -1: exact", between(-1, 10000)});
   visit({"pissa_convert", "method", &c.pissa_convert,
@@ -332,7 +335,22 @@ void check_evaluation(const TrainConfig& c) {
   if (c.logging_steps <= 0) broken_rule("logging_steps is 0, expected a number above it");
 }
 
+void check_loftq(const TrainConfig& c) {
+  if (c.init_lora_weights != "loftq") return;
+  if (c.loftq_bits != 4 && c.loftq_bits != 8)
+    broken_rule(fmt::format("loftq_bits is {}, expected 4 (NF4) or 8", c.loftq_bits), "use one of them");
+  if (!c.quantization_bit) return;
+  if (*c.quantization_bit != c.loftq_bits)
+    broken_rule(fmt::format("quantization_bit is {} and loftq_bits {}, and the base is held in the codes that LoftQ makes",
+                            *c.quantization_bit, c.loftq_bits),
+                "set both to the same value");
+  if (c.loftq_bits == 4 && c.quantization_type != "nf4")
+    broken_rule(fmt::format("quantization_type is {}, and LoftQ's codes of 4 bits are nf4", c.quantization_type),
+                "set quantization_type: nf4");
+}
+
 void check_method(const TrainConfig& c) {
+  check_loftq(c);
   if (c.pissa_init && c.init_lora_weights != "true" && c.init_lora_weights != "pissa")
     broken_rule("pissa_init and init_lora_weights: " + c.init_lora_weights + " are two different starts", "leave one of the two out");
   if (c.pissa_convert && !c.create_new_adapter && !split_list(c.adapter_name_or_path).empty())
@@ -412,6 +430,7 @@ void check_export_config(const TrainConfig& c) {
   if (c.quantization_bit && c.export_legacy_format)
     broken_rule("quantization_bit and export_legacy_format are both given, and quantised weights are written as safetensors only",
                 "leave export_legacy_format out");
+  if (split_list(c.adapter_name_or_path).empty()) check_loftq(c);
 }
 
 std::vector<std::string> split_list(const std::optional<std::string>& text) {

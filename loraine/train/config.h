@@ -57,7 +57,8 @@ struct TrainConfig {
   std::optional<std::string> layers_pattern;               // comma list of names before the layer's number
   std::optional<std::string> exclude_modules;              // like lora_target
   bool use_dora = false;
-  std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa
+  std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa, loftq
+  int64_t loftq_bits = 4, loftq_iter = 1;
   bool pissa_init = false;
   int64_t pissa_iter = 16;  // -1: exact
   bool pissa_convert = false;

@@ -50,6 +50,8 @@ LoraConfig method_config(const TrainConfig& c) {
   lora.use_rslora = c.use_rslora;
   lora.use_dora = c.use_dora;
   lora.init_lora_weights = c.init_lora_weights;
+  lora.loftq_bits = c.loftq_bits;
+  lora.loftq_iter = c.loftq_iter;
   if (c.pissa_init) lora.init_lora_weights = c.pissa_iter < 0 ? "pissa" : fmt::format("pissa_niter_{}", c.pissa_iter);
   if (c.use_adalora)
     lora.adalora = AdaloraConfig{c.init_r, c.target_r, c.tinit, c.tfinal, c.deltaT, 0, c.beta1, c.beta2, c.orth_reg_weight, {}};

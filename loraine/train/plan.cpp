@@ -189,6 +189,8 @@ void attach(Run& run) {
     run.lora = method_config(c);
     run.adapter = attach_adapter(run.model, run.lora, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
+    if (quantises_base(run.lora) && c.quantization_bit.value_or(8) == 4 && c.double_quantization && run.screen.message)
+      run.screen.message("LoftQ keeps the scales of its weights in f32; double_quantization goes for the other layers");
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
   run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());

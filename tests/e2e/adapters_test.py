@@ -178,7 +178,13 @@ class Adapters(tiny.Case):
         self.changed_config(adapter, 3, ["no module 'embeddings'"], modules_to_save=["embeddings"])
         self.changed_config(adapter, 3, ["brand_new"], brand_new=3)
         self.changed_config(adapter, 3, ["bias"], bias="some")
-        self.changed_config(adapter, 3, ["init_lora_weights", "loftq"], init_lora_weights="loftq")
+        self.changed_config(adapter, 3, ["init_lora_weights", "eva"], init_lora_weights="eva")
+        for loftq in (None, {}, {"loftq_bits": 4}, {"loftq_bits": "4", "loftq_iter": 1}, [4, 1]):
+            self.changed_config(adapter, 3, ["loftq_config"], init_lora_weights="loftq", loftq_config=loftq)
+        self.changed_config(adapter, 3, ["loftq_bits", "2"], init_lora_weights="loftq", loftq_config={"loftq_bits": 2, "loftq_iter": 1})
+        self.changed_config(adapter, 3, ["loftq_iter", "0"], init_lora_weights="loftq", loftq_config={"loftq_bits": 4, "loftq_iter": 0})
+        self.changed_config(adapter, 3, ["LoftQ", "lm_head"], init_lora_weights="loftq", loftq_config={"loftq_bits": 4, "loftq_iter": 1},
+                            target_modules=["q_proj", "lm_head"])
         self.changed_config(adapter, 3, ["use_dora", "lm_head"], use_dora=True, target_modules=["q_proj", "lm_head"])
         self.changed_config(adapter, 3, ["PiSSA", "embed_tokens"], init_lora_weights="pissa", target_modules=["q_proj", "embed_tokens"])
         self.changed_config(adapter, 3, ["layers_pattern"], layers_pattern=["layers"])

@@ -194,6 +194,9 @@ class Eval(tiny.Case):
     def test_refusals_name_what_is_wrong(self):
         self.refused(self.evaluate(self.out), 2, "nothing to evaluate")
         self.refused(self.evaluate(self.out, eval_dataset="held", compare="true"), 2, "adapter_name_or_path is not given")
+        self.good(tiny.run(*self.arguments(out=self.work / "loftq", max_steps=1, init_lora_weights="loftq")))
+        self.good(self.evaluate(self.work / "l", eval_dataset="held", adapter_name_or_path=self.work / "loftq"))
+        self.refused(self.evaluate(self.out, eval_dataset="held", adapter_name_or_path=self.work / "loftq", compare="true"), 2, "LoftQ", "two runs")
         self.refused(self.evaluate(self.out, eval_dataset="held", predict_with_generate="true"), 2, "generation needs conversations")
         self.refused(self.evaluate(self.out, ppl_file=self.model / "config.json", ppl_window=8, ppl_stride=8), 2, "ppl_stride")
         self.refused(self.evaluate(self.out, task="mmlu_test", task_dir=self.work), 3, "mapping.json")

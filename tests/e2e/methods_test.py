@@ -4,6 +4,7 @@ and plots of each method, keys that exclude each other. Run by ctest (label e2e)
 import json
 import pathlib
 import shutil
+import struct
 import sys
 import unittest
 
@@ -19,6 +20,8 @@ methods = {
     "adalora_whole": adalora | dict(additional_target="norm,o_proj", lora_target="q_proj,lm_head"),
     "pissa_whole": dict(pissa_init="true", additional_target="norm,lm_head,embed_tokens"),
     "outside": dict(lora_target="q_proj,embed_tokens,lm_head", loraplus_lr_ratio=4, neftune_noise_alpha=5),
+    "loftq": dict(init_lora_weights="loftq", loftq_iter=2), "loftq_8bit": dict(init_lora_weights="loftq", loftq_bits=8),
+    "loftq_codes": dict(init_lora_weights="loftq", quantization_bit=4), "loftq_dora": dict(init_lora_weights="loftq", use_dora="true"),
     "neftune": dict(neftune_noise_alpha=5), "orthogonal": dict(init_lora_weights="orthogonal"),
     "int8": dict(frozen_matmul="int8"), "pissa_int8": dict(frozen_matmul="int8", bf16="true", pissa_init="true"),
 }
@@ -56,7 +59,7 @@ class Methods(tiny.Case):
                     self.assertEqual(self.tensors(f"{name}_false"), self.tensors(f"{name}_{level}"))
 
     def test_merged_equals_base_and_adapter(self):
-        for name in ("dora", "adalora", "pissa", "olora", "dora_whole", "adalora_whole", "pissa_whole", "outside"):
+        for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside"):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",
@@ -88,6 +91,96 @@ class Methods(tiny.Case):
         for key, (_, values) in one.items():
             for a, b in zip(values, two[key][1]):
                 self.assertAlmostEqual(a, b, delta=2e-6)
+
+    def losses(self, name):
+        log = json.loads((self.work / name / "trainer_state.json").read_text())["log_history"]
+        return [entry["loss"] for entry in log if "loss" in entry]
+
+    def logits(self, *where):
+        tiny.write_safetensors(self.work / "batch.safetensors", {"input_ids": ("I64", [2, 6], struct.pack("<12q", *[5, 9, 33, 7, 12, 40] * 2))})
+        self.good(tiny.run("trace", *where, "--batch", self.work / "batch.safetensors", "--output", self.work / "logits.safetensors"))
+        return tiny.read_safetensors(self.work / "logits.safetensors")["logits"][1]
+
+    def test_loftq_holds_its_base_in_codes_or_in_full(self):
+        for bits in (4, 8):
+            with self.subTest(bits):
+                settings = dict(init_lora_weights="loftq", loftq_bits=bits, lora_alpha=4)
+                self.train("full", overwrite_output_dir="true", **settings)
+                said = self.train("codes", overwrite_output_dir="true", quantization_bit=bits, **settings)
+                self.assertEqual("scales of its weights in f32" in said, bits == 4)
+                for one, other in zip(self.losses("full"), self.losses("codes")):
+                    self.assertAlmostEqual(one, other, delta=1e-5)
+                config = json.loads((self.work / "codes/adapter_config.json").read_text())
+                self.assertEqual((config["init_lora_weights"], config["loftq_config"]), ("loftq", dict(loftq_bits=bits, loftq_iter=1)))
+                where = ["--model_name_or_path", self.model, "--adapter_name_or_path", self.work / "codes"]
+                for one, other in zip(self.logits(*where), self.logits(*where, "--quantization_bit", bits)):
+                    self.assertAlmostEqual(one, other, delta=1e-4)
+                on = self.train("on", adapter_name_or_path=self.work / "codes", quantization_bit=bits, overwrite_output_dir="true", warmup_steps=0)
+                self.assertIn("loss", on)
+                self.assertLess(self.losses("on")[0], self.losses("codes")[0])
+
+    def test_loftq_starts_nearer_than_codes_alone(self):
+        base = self.logits("--model_name_or_path", self.model)
+        self.train("start", init_lora_weights="loftq", learning_rate=0, lora_rank=8, lora_alpha=8)
+        apart = lambda other: sum((a - b) ** 2 for a, b in zip(base, other))
+        codes = apart(self.logits("--model_name_or_path", self.model, "--quantization_bit", 4, "--double_quantization", "false"))
+        loftq = apart(self.logits("--model_name_or_path", self.model, "--adapter_name_or_path", self.work / "start"))
+        self.assertGreater(loftq, 0)
+        self.assertLess(loftq, 0.7 * codes)
+
+    def test_loftq_start_as_folders(self):
+        """As LLaMA-Factory's script writes it: the changed base, and beside it an adapter that is trained on over it."""
+        start = dict(init_lora_weights="loftq", loftq_iter=3, lora_alpha=4)
+        words = [word for key, value in (start | dict(lora_rank=4)).items() for word in (f"--{key}", value)]
+        for name, more in (("full", ()), ("codes", ("--quantization_bit", 4))):
+            with self.subTest(name):
+                said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / name, *words, *more))
+                self.assertIn("loftq_init", said)
+                config = json.loads((self.work / name / "loftq_init/adapter_config.json").read_text())
+                self.assertEqual((config["init_lora_weights"], config["loftq_config"], config["r"]), (True, {}, 4))
+                self.assertEqual(config["base_model_name_or_path"], str(self.work / name))
+                done = tiny.run(*tiny.train_arguments(self.work / name, self.data, self.work / f"{name}_out", adapter_name_or_path=self.work / name / "loftq_init"))
+                self.assertNotIn("warning", self.good(done))
+                self.train(f"{name}_whole", **start)
+                for one, other in zip(self.losses(f"{name}_out"), self.losses(f"{name}_whole")):
+                    self.assertAlmostEqual(one, other, delta=1e-5)
+        self.assertIn("nf4", (self.work / "codes/config.json").read_text())
+        self.assertNotIn("quantization_config", (self.work / "full/config.json").read_text())
+
+    def test_loftq_is_not_on_beside_others(self):
+        self.train("loftq", **methods["loftq"])
+        self.train("plain")
+        one, other = self.work / "loftq", self.work / "plain"
+        for both in (f"{one},{other}", f"{other},{one}"):
+            for command in (["export", "--export_dir", self.work / "merged"], ["trace", "--batch", self.work / "batch.safetensors", "--output", self.work / "l"]):
+                self.logits("--model_name_or_path", self.model)  # writes the batch
+                done = tiny.run(*command, "--model_name_or_path", self.model, "--adapter_name_or_path", both)
+                self.assertEqual(done[0], 2, done[1])
+                self.assertIn("LoftQ", done[1])
+        named = f"a={one},b={other}"
+        done = tiny.run("trace", "--model_name_or_path", self.model, "--adapter_name_or_path", named, "--adapter_rows", "0:a,1:b", "--batch",
+                        self.work / "batch.safetensors", "--output", self.work / "l")
+        self.assertEqual(done[0], 2, done[1])
+        tiny.write_tokenizer(self.model)
+        for both in (named, f"b={other},a={one}"):
+            done = tiny.run("chat", "--model_name_or_path", self.model, "--adapter_name_or_path", both)
+            self.assertEqual(done[0], 2, done[1])
+            self.assertIn("LoftQ", done[1])
+        self.train("on", adapter_name_or_path=f"{one},{other}")  # the first one merged into its base, the second trained on over that
+
+    def test_loftq_needs_the_base_that_is_not_quantised(self):
+        self.good(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / "codes", "--quantization_bit", 4))
+        done = tiny.run(*tiny.train_arguments(self.work / "codes", self.data, self.work / "out", init_lora_weights="loftq"))
+        self.assertNotEqual(done[0], 0, done[1])
+        self.assertIn("NF4", done[1])
+        self.train("loftq", **methods["loftq"])
+        for settings in (dict(quantization_bit=8), dict(quantization_bit=4, quantization_type="fp4")):
+            words = [word for key, value in settings.items() for word in (f"--{key}", value)]
+            self.logits("--model_name_or_path", self.model)
+            done = tiny.run("trace", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / "loftq", "--batch",
+                            self.work / "batch.safetensors", "--output", self.work / "l", *words)
+            self.assertEqual(done[0], 2, done[1])
+            self.assertIn("loftq_bits", done[1])
 
     def test_best_checkpoint_of_adalora_without_optimizer_state(self):
         self.train("out", save_only_model="true", load_best_model_at_end="true", val_size=0.3, eval_strategy="steps", eval_steps=3, save_steps=3, **adalora)
@@ -144,6 +237,12 @@ class Methods(tiny.Case):
         for words, settings in [
             (["use_dora", "use_adalora"], adalora | dict(use_dora="true")), (["pissa_convert"], dict(pissa_convert="true")),
             (["pissa_convert", "later"], dict(pissa_init="true", pissa_convert="true", adapter_name_or_path=self.model)),
+            (["pissa_init", "loftq"], dict(pissa_init="true", init_lora_weights="loftq")), (["use_adalora"], adalora | dict(init_lora_weights="loftq")),
+            (["loftq_bits", "6"], dict(init_lora_weights="loftq", loftq_bits=6)), (["loftq_bits", "2"], dict(init_lora_weights="loftq", loftq_bits=2)),
+            (["loftq_iter"], dict(init_lora_weights="loftq", loftq_iter=0)), (["LoftQ", "lm_head"], dict(init_lora_weights="loftq", lora_target="lm_head")),
+            (["loftq_bits", "quantization_bit"], dict(init_lora_weights="loftq", quantization_bit=8)),
+            (["LoftQ", "fp4"], dict(init_lora_weights="loftq", quantization_bit=4, quantization_type="fp4")),
+            (["init_lora_weights", "full"], dict(init_lora_weights="loftq", finetuning_type="full")),
             (["pissa_init", "olora"], dict(pissa_init="true", init_lora_weights="olora")), (["target_r"], adalora | dict(target_r=9)),
             (["tinit", "tfinal"], adalora | dict(tfinal=11)), (["layers_pattern"], dict(layers_pattern="layers")),
             (["use_dora", "lm_head"], dict(use_dora="true", lora_target="q_proj,lm_head")),
