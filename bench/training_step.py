@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A training step of loraine beside the same step of transformers + PEFT: tokens/s, peak memory and their ratio.
 
-usage: PYTHON bench/training_step.py [--tokens 512,1024] [--dtype f32] [--rounds 2] [--threads N]     PYTHON has torch, transformers and peft
+usage: PYTHON bench/training_step.py [--tokens 512,1024] [--dtype f32] [--rounds 2] [SETTINGS of loraine bench, like --gradient_checkpointing mlp]
+PYTHON has torch, transformers and peft; PEFT runs as it is whatever the settings.
 
 Both train LoRA of rank 8 on all linear layers of a model of SmolLM2-135M's shape with random weights: one sequence per step, every token
 trained, AdamW, clipping at 1. The two take turns, each in a process of its own, so that what else runs on the machine meets both; the best
@@ -48,10 +49,11 @@ def peft_step(tokens, dtype, steps=3):
     print(json.dumps({"tokens_per_second": tokens / best, "peak_bytes": peak, "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}"}))
 
 
-def loraine_step(tokens, dtype):
+def loraine_step(tokens, dtype, settings):
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "bench.json"
-        subprocess.run([program, "bench", "--tokens", str(tokens), "--dtype", dtype, "--new_tokens", "0", "--repeats", "2", "--json", out], check=True,
+        subprocess.run([program, "bench", "--tokens", str(tokens), "--dtype", dtype, "--new_tokens", "0", "--repeats", "2", "--json", out, *settings],
+                       check=True,
                        stdout=subprocess.DEVNULL)
         report = json.loads(out.read_text())
         training = report["training"][0]
@@ -64,7 +66,7 @@ def main():
     parser.add_argument("--dtype", default="f32")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--peft", nargs=2, metavar=("TOKENS", "DTYPE"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options, settings = parser.parse_known_args()
     if options.peft:
         return peft_step(int(options.peft[0]), options.peft[1])
     print("| step | loraine tokens/s | PEFT tokens/s | ratio | loraine peak MiB | PEFT peak MiB | ratio |\n|---|---|---|---|---|---|---|")
@@ -72,7 +74,7 @@ def main():
         for tokens in options.tokens.split(","):
             ours, theirs = [], []
             for _ in range(options.rounds):
-                ours.append(loraine_step(tokens, dtype))
+                ours.append(loraine_step(tokens, dtype, settings))
                 done = subprocess.run([sys.executable, __file__, "--peft", tokens, dtype], check=True, capture_output=True, text=True)
                 theirs.append(json.loads(done.stdout.splitlines()[-1]))
             a, b = (max(x["tokens_per_second"] for x in side) for side in (ours, theirs))

@@ -26,6 +26,8 @@ void matmul_nn_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<c
 // Bytes of scratch that one thread needs for the widened tile of a w of that type [K, N] in matmul_nn with M rows of x; 0 when w is used as
 // it lies. With x in BF16 where the machine multiplies it, in_bf16.
 size_t widened_bytes(int64_t M, int64_t N, int64_t K, Dtype w, bool in_bf16);
+// Bytes of scratch, on the calling thread, for rows of x with at most K columns of that type that are widened before they are multiplied.
+size_t widened_x_bytes(int64_t rows, int64_t K, Dtype x);
 // y [M, N] = alpha · x [M, K] w (w [K, N]) + beta · y
 void matmul_nn(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, float alpha = 1, float beta = 0);
 // y [M, N] = alpha · xᵀ w (x [K, M], w [K, N]) + beta · y

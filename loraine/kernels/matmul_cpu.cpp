@@ -1,5 +1,6 @@
 // Products on the CPU: y is cut into tiles fixed by its shape, each computed by one thread over the whole of K.
 #include <algorithm>
+#include <atomic>
 #include <span>
 
 #include "loraine/core/tensor.h"
@@ -37,41 +38,58 @@ class Scratch {
   Tensor take(Dtype dtype, int64_t rows, int64_t cols) {
     size_t bytes = static_cast<size_t>(rows * cols) * size_of(dtype);
     if (memory_.bytes() < bytes) memory_ = Buffer(bytes);
+    held_ = {};
     return Tensor(memory_.data(), dtype, {rows, cols});
+  }
+  // The same for what `block` becomes in one product, which may have been made here before: then `make` is not called.
+  template <class Make>
+  Tensor take_once(Dtype dtype, const Tensor& block, uint64_t product, Make&& make) {
+    const Held now{product, block.data, block.rows(), block.cols()};
+    if (product != 0 && now == held_) return Tensor(memory_.data(), dtype, {block.rows(), block.cols()});
+    const Tensor out = take(dtype, block.rows(), block.cols());
+    make(out);
+    held_ = now;
+    return out;
   }
 
  private:
+  struct Held {
+    uint64_t product = 0;
+    const void* data = nullptr;
+    int64_t rows = 0, cols = 0;
+    bool operator==(const Held&) const = default;
+  };
   Buffer memory_;
+  Held held_;
 };
 
-Tensor widened_copy(const Tensor& block, Scratch& scratch) {
-  const Tensor out = scratch.take(Dtype::F32, block.rows(), block.cols());
-  widen_rows(out, block);
-  return out;
+// The block in scratch as F32; of the same block in the same product (not 0) what is there already.
+Tensor widened_copy(const Tensor& block, Scratch& scratch, uint64_t product = 0) {
+  return scratch.take_once(Dtype::F32, block, product, [&](const Tensor& out) { widen_rows(out, block); });
 }
 
 // The block as F32: the view itself when it is, else widened into scratch.
-Tensor widened(const Tensor& block, Scratch& scratch) { return block.dtype == Dtype::F32 ? block : widened_copy(block, scratch); }
+Tensor widened(const Tensor& block, Scratch& scratch, uint64_t product = 0) {
+  return block.dtype == Dtype::F32 ? block : widened_copy(block, scratch, product);
+}
 
 // Columns of long rows lie far apart, in the same few places of every cache, and the library reads them again and again: they are copied
 // together first. (512 × 2048 × 2048 on AVX2: 24 to 58 GFLOP/s.)
 constexpr int64_t kLongRow = 1024;
 
 // The block as BF16, rounded when it has more.
-Tensor narrowed(const Tensor& block, Scratch& scratch) {
+Tensor narrowed(const Tensor& block, Scratch& scratch, uint64_t product) {
   if (block.dtype == Dtype::BF16) return block;
-  Tensor out = scratch.take(Dtype::BF16, block.rows(), block.cols());
-  if (block.dtype == Dtype::F32 && block.contiguous()) {
-    narrow_row(static_cast<bf16*>(out.data), block.f32(), block.numel());
-    return out;
-  }
-  float* room = row_room(block.cols());
-  for (int64_t r = 0; r < block.rows(); ++r) finish_row(out, r, read_row(block, r, room));
-  return out;
+  return scratch.take_once(Dtype::BF16, block, product, [&](const Tensor& out) {
+    if (block.dtype == Dtype::F32 && block.contiguous()) return narrow_row(static_cast<bf16*>(out.data), block.f32(), block.numel());
+    float* room = row_room(block.cols());
+    for (int64_t r = 0; r < block.rows(); ++r) finish_row(out, r, read_row(block, r, room));
+  });
 }
 
 struct Operands {  // op(x) and op(w), transposed or not
   bool x_t, w_t;
+  uint64_t product = 0;  // a number of its own for every product whose tiles may share what they make of w
 };
 
 Tensor rows_of(const Tensor& t, bool transposed, int64_t first, int64_t count) {
@@ -98,7 +116,7 @@ void rank_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operan
 void bf16_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   if (!t.x_t && x.cols() <= kMostRankColumns) return rank_product_tile(y, x, w, t, alpha, beta);
   thread_local Scratch w_scratch;
-  bf16_tile(y, x, narrowed(w, w_scratch), t.x_t, t.w_t, alpha, beta == 1);
+  bf16_tile(y, x, narrowed(w, w_scratch, t.product), t.x_t, t.w_t, alpha, beta == 1);
 }
 
 // Rows of a w that is not transposed which are brought together at a time: so many stay in the cache. Whole blocks of the sum inside oneDNN
@@ -119,7 +137,7 @@ void f32_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operand
   for (int64_t k = 0; k < K; k += step) {
     const int64_t n = std::min(step, K - k);
     const Tensor a_k = rows_of(a, !t.x_t, k, n), w_k = rows_of(w, t.w_t, k, n);
-    const Tensor b_k = gather ? widened_copy(w_k, w_scratch) : widened(w_k, w_scratch);
+    const Tensor b_k = gather ? widened_copy(w_k, w_scratch, t.product) : widened(w_k, w_scratch, t.product);
     sgemm_tile(t.x_t, t.w_t, y.rows(), y.cols(), n, alpha, a_k.f32(), a_k.row_stride, b_k.f32(), b_k.row_stride, k == 0 ? beta : 1.0f,
                c.f32(), c.row_stride);
   }
@@ -140,14 +158,15 @@ void product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t,
 
 // Calls multiply(rows of y, rows of x) for all rows, a few hundred at a time where x has to be widened for its tiles, since all tiles of a
 // row read the same x.
-constexpr int64_t kWidenedAtOnce = 512;
+int64_t rows_at_once(int64_t K) { return K <= 4096 ? 512 : 256; }
 
 template <class Multiply>
 void with_widened_x(const Tensor& y, const Tensor& x, Multiply&& multiply) {
   if (x.dtype == Dtype::F32 || multiplies_bf16(x)) return multiply(y, x);
   thread_local Scratch scratch;
-  for (int64_t m = 0; m < x.rows(); m += kWidenedAtOnce) {
-    const Tensor rows = x.row_range(m, std::min(kWidenedAtOnce, x.rows() - m));
+  const int64_t step = rows_at_once(x.cols());
+  for (int64_t m = 0; m < x.rows(); m += step) {
+    const Tensor rows = x.row_range(m, std::min(step, x.rows() - m));
     const Tensor wide = scratch.take(Dtype::F32, rows.rows(), rows.cols());
     parallel_for(
         rows.rows(), [&](int64_t r) { widen_rows(wide.row_range(r, 1), rows.row_range(r, 1)); }, row_chunk(rows.cols()));
@@ -177,7 +196,11 @@ void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
   int64_t tiles_n = 0;
   for (const Job& job : jobs) tiles_n += tiles_of(job);
   const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, tiles_n), tiles_m = pieces(M, rows);
-  parallel_for(tiles_m * tiles_n, [&](int64_t i) {
+  static std::atomic<uint64_t> products = 0;
+  t.product = ++products;
+  // Where there are enough of them, a thread takes all tiles with the same columns of w one after the other, and finds w widened.
+  const int64_t together = tiles_n >= 4 * thread_count() ? tiles_m : 1;
+  auto tile_of = [&](int64_t i) {
     const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
     int64_t tile = i / tiles_m;
     const Job* job = jobs.data();
@@ -188,7 +211,8 @@ void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
       product_tile(job->y.row_range(m0, m).col_range(n0, n), rows_of(term.x, t.x_t, m0, m), rows_of(term.w, !t.w_t, n0, n), t, alpha, keep);
       keep = 1;
     }
-  });
+  };
+  parallel_for(tiles_m * tiles_n, tile_of, together);
 }
 
 // A long sum into a small y, as the head's gradient is: pieces of K, fixed by the shape, are summed up each by itself and then together in
@@ -324,6 +348,10 @@ size_t widened_bytes(int64_t M, int64_t N, int64_t K, Dtype w, bool in_bf16) {
   if (w == (in_bf16 ? Dtype::BF16 : Dtype::F32)) return 0;
   const int64_t rows = splits_sum(M, N, K) ? pieces(K, kSumPieces) + 64 : K, columns = is_packed(w) ? kBlockTileColumns : kTileN;
   return static_cast<size_t>(rows * columns) * size_of(in_bf16 ? Dtype::BF16 : Dtype::F32);
+}
+
+size_t widened_x_bytes(int64_t rows, int64_t K, Dtype x) {
+  return x == Dtype::F32 || has_bf16_products() ? 0 : static_cast<size_t>(std::min(rows, rows_at_once(K)) * K) * sizeof(float);
 }
 
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {

@@ -109,6 +109,9 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
   to_come +=
       static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
                                                           run.model.head.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
+  int64_t widest = 0;
+  for (const Weight& site : run.model.blocks.front().sites) widest = std::max({widest, site.in(), site.out()});
+  to_come += widened_x_bytes(rows, widest, run.model.activation_dtype());
   if (run.config.frozen_matmul == "int8") to_come += int8_bytes(run.model, rows);
   int64_t longest = 0;
   for (const Example& e : run.input.data.train.examples) longest = std::max(longest, static_cast<int64_t>(e.input_ids.size()));
