@@ -87,9 +87,14 @@ Tensor narrowed(const Tensor& block, Scratch& scratch, uint64_t product) {
   });
 }
 
+uint64_t next_product() {
+  static std::atomic<uint64_t> last = 0;
+  return ++last;
+}
+
 struct Operands {  // op(x) and op(w), transposed or not
   bool x_t, w_t;
-  uint64_t product = 0;  // a number of its own for every product whose tiles may share what they make of w
+  uint64_t product = 0;  // next_product() where tiles may share what they make of w and x
 };
 
 Tensor rows_of(const Tensor& t, bool transposed, int64_t first, int64_t count) {
@@ -132,7 +137,7 @@ void f32_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operand
       for (int64_t r = 0; r < y.rows(); ++r) read_row(y, r, c.row_range(r, 1).f32());
   }
   const bool gather = !t.w_t && (w.dtype != Dtype::F32 || w.row_stride >= kLongRow);
-  const Tensor a = widened(x, x_scratch);
+  const Tensor a = widened(x, x_scratch, t.product);
   const int64_t K = t.x_t ? x.rows() : x.cols(), step = gather ? kGatheredRows : K;
   for (int64_t k = 0; k < K; k += step) {
     const int64_t n = std::min(step, K - k);
@@ -190,16 +195,17 @@ Job job_of(const Tensor& y, std::span<const Term> terms, bool w_t) {
   return {y, terms, columns};
 }
 
+// Tiles that one thread takes one after the other, of `groups` groups of `size` that widen the same thing: all of a group, to find it
+// there, where there are groups enough for all threads.
+int64_t together(int64_t groups, int64_t size) { return groups >= 4 * thread_count() ? size : 1; }
+
 // All tiles of all jobs, whose y have the same rows, in one parallel loop.
 void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
   auto tiles_of = [](const Job& job) { return pieces(job.y.cols(), job.tile_columns); };
   int64_t tiles_n = 0;
   for (const Job& job : jobs) tiles_n += tiles_of(job);
   const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, tiles_n), tiles_m = pieces(M, rows);
-  static std::atomic<uint64_t> products = 0;
-  t.product = ++products;
-  // Where there are enough of them, a thread takes all tiles with the same columns of w one after the other, and finds w widened.
-  const int64_t together = tiles_n >= 4 * thread_count() ? tiles_m : 1;
+  t.product = next_product();
   auto tile_of = [&](int64_t i) {
     const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
     int64_t tile = i / tiles_m;
@@ -212,7 +218,7 @@ void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
       keep = 1;
     }
   };
-  parallel_for(tiles_m * tiles_n, tile_of, together);
+  parallel_for(tiles_m * tiles_n, tile_of, together(tiles_n, tiles_m));
 }
 
 // A long sum into a small y, as the head's gradient is: pieces of K, fixed by the shape, are summed up each by itself and then together in
@@ -224,15 +230,17 @@ bool splits_sum(int64_t M, int64_t N, int64_t K) { return K >= kLongSum && piece
 void run_in_pieces(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   thread_local Scratch scratch;
   const int64_t M = y.rows(), N = y.cols(), K = w.rows(), piece = pieces(pieces(K, kSumPieces), 64) * 64, count = pieces(K, piece);
-  const int64_t columns = tile_columns(w, t.w_t), tiles_m = pieces(M, kTileM), tiles = tiles_m * pieces(N, columns);
+  const int64_t columns = tile_columns(w, t.w_t), tiles_m = pieces(M, kTileM), tiles_n = pieces(N, columns);
   const Tensor sums = scratch.take(Dtype::F32, count * M, N);
-  parallel_for(tiles * count, [&](int64_t i) {
-    const int64_t p = i / tiles, m0 = i % tiles % tiles_m * kTileM, n0 = i % tiles / tiles_m * columns, k0 = p * piece,
+  t.product = next_product();
+  auto sum_of = [&](int64_t i) {
+    const int64_t p = i / tiles_n / tiles_m, m0 = i / tiles_n % tiles_m * kTileM, n0 = i % tiles_n * columns, k0 = p * piece,
                   k = std::min(piece, K - k0);
     const Tensor x_piece = rows_of(x, !t.x_t, k0, k), w_piece = w.row_range(k0, k);
     const int64_t m = std::min(kTileM, M - m0), n = std::min(columns, N - n0);
     product_tile(sums.row_range(p * M + m0, m).col_range(n0, n), rows_of(x_piece, t.x_t, m0, m), w_piece.col_range(n0, n), t, alpha, 0);
-  });
+  };
+  parallel_for(count * tiles_m * tiles_n, sum_of, together(count * tiles_m, tiles_n));
   parallel_for(
       M,
       [&](int64_t m) {
