@@ -24,7 +24,6 @@
 #include "loraine/kernels/machine.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
-#include "loraine/quant/int8_weight.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizer.h"
@@ -150,7 +149,7 @@ std::map<Shape, int64_t> frozen_products(const Model& model, int64_t tokens) {
   for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
     for (int kind = 0; kind < kSiteKinds; ++kind) {
       const Weight& w = model.blocks[layer].sites[kind];
-      const Dtype type = is_int8(w) && has_int8_products() ? Dtype::I8 : exact;
+      const Dtype type = w.integer_products && has_int8_products() ? Dtype::I8 : exact;
       ++shapes[{tokens, w.out(), w.in(), false, type}];
       if (layer > 0 || kind != kQkv) ++shapes[{tokens, w.in(), w.out(), true, type}];
     }
@@ -446,7 +445,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
   LoadOptions load = load_options(config);
   load.bf16 = bf16;
   Model model = load_model(files, load);
-  if (int8) blocks_to_int8(ctx, model);
+  if (int8) blocks_to_int8(model);
   const std::string name = dtype + (int8                ? ", frozen products in int8"
                                     : load.quantisation ? std::string(", base in ") + name_of(load.quantisation->type)
                                                         : "");

@@ -109,12 +109,9 @@ struct Term {
 struct Job {
   Tensor y;
   std::span<const Term> terms;
-  const float* column_scales;  // of y's columns; nullptr: 1
 };
 
-void finish_tile(const Tensor& y, const Tensor& sums, const float* row_scales, const float* column_scales, float beta) {
-  static const std::vector<float> ones(kTileN, 1.0f);
-  const float* columns = column_scales ? column_scales : ones.data();
+void finish_tile(const Tensor& y, const Tensor& sums, const float* row_scales, const float* columns, float beta) {
   float room[kTileN];
   for (int64_t m = 0; m < y.rows(); ++m) {
     const int32_t* row = static_cast<const int32_t*>(sums.data) + m * sums.row_stride;
@@ -129,8 +126,9 @@ void finish_tile(const Tensor& y, const Tensor& sums, const float* row_scales, c
   }
 }
 
-// All tiles of all jobs, whose y have the same rows, in one parallel loop. Sums are exact, so no cut of them shows.
-void run(std::span<const Job> jobs, const float* row_scales, bool w_t, float beta) {
+// All tiles of all jobs, whose y have the same rows, in one parallel loop. With w_t the columns of y have the scales of w's rows. Sums are
+// exact, so no cut of them shows.
+void run(std::span<const Job> jobs, const float* x_scales, bool w_t, float beta) {
   constexpr int64_t kEnoughTiles = 8, kFewest = 128;
   auto tiles_of = [](const Job& job) { return pieces(job.y.cols(), kTileN); };
   int64_t tiles_n = 0;
@@ -154,8 +152,10 @@ void run(std::span<const Job> jobs, const float* row_scales, bool w_t, float bet
       integer_tile(own, term.x.row_range(m0, m), columns_of(term.w, !w_t, n0, n), w_t);
       if (!first) add_integers(static_cast<int32_t*>(sums.data), static_cast<const int32_t*>(own.data), m * n);
     }
-    finish_tile(job->y.row_range(m0, m).col_range(n0, n), sums, row_scales + m0, job->column_scales ? job->column_scales + n0 : nullptr,
-                beta);
+    float columns[kTileN];
+    if (w_t) row_scales(columns, job->terms[0].w.row_range(n0, n));
+    else std::fill_n(columns, n, 1.0f);
+    finish_tile(job->y.row_range(m0, m).col_range(n0, n), sums, x_scales + m0, columns, beta);
   });
 }
 
@@ -190,17 +190,17 @@ void quantise_rows_cpu(const Tensor& q, float* scales, const Tensor& x, const fl
       row_chunk(x.cols()));
 }
 
-void int8_matmul_nt_cpu(const Tensor& y, const Int8Rows& x, std::span<const Int8Rows> parts, float beta) {
+void int8_matmul_nt_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts) {
   std::vector<Term> terms;
   std::vector<Job> jobs;
   terms.reserve(parts.size());
   int64_t column = 0;
-  for (const Int8Rows& w : parts) {
-    terms.push_back({x.q, w.q});
-    jobs.push_back({y.col_range(column, w.q.rows()), std::span(&terms.back(), 1), w.scales});
-    column += w.q.rows();
+  for (const Tensor& w : parts) {
+    terms.push_back({x.q, w});
+    jobs.push_back({y.col_range(column, w.rows()), std::span(&terms.back(), 1)});
+    column += w.rows();
   }
-  run(jobs, x.scales, true, beta);
+  run(jobs, x.scales, true, 0);
 }
 
 void int8_matmul_nn_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts, float beta) {
@@ -210,7 +210,7 @@ void int8_matmul_nn_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tens
     terms.push_back({x.q.col_range(column, w.rows()), w});
     column += w.rows();
   }
-  const Job job{y, terms, nullptr};
+  const Job job{y, terms};
   run(std::span(&job, 1), x.scales, false, beta);
 }
 

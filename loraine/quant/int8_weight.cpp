@@ -1,13 +1,10 @@
-// Rounding of weights and of what they are multiplied with.
+// Rounding of what INT8 weights are multiplied with, and what is left out of it.
 #include "loraine/quant/int8_weight.h"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "loraine/core/error.h"
 #include "loraine/kernels/int8_products.h"
 #include "loraine/kernels/matmul.h"
 #include "loraine/kernels/parallel.h"
@@ -57,7 +54,7 @@ std::vector<int64_t> outlier_columns(const Tensor& x) {
 }
 
 // y += the columns of x times those of the weight.
-void add_columns(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, const std::vector<int64_t>& columns) {
+void add_columns(Context& ctx, const Tensor& y, std::span<const Tensor> parts, const Tensor& x, const std::vector<int64_t>& columns) {
   const int64_t T = x.rows(), n = static_cast<int64_t>(columns.size());
   thread_local Buffer memory;
   const size_t bytes = static_cast<size_t>((T + y.cols()) * n) * sizeof(float);
@@ -72,14 +69,15 @@ void add_columns(Context& ctx, const Tensor& y, const Weight& weight, const Tens
       },
       row_chunk(x.cols()));
   int64_t first = 0;
-  for (const WeightPart& part : weight.parts) {
-    const Tensor own = ws.row_range(first, part.weight.rows());
+  for (const Tensor& part : parts) {
+    const Tensor own = ws.row_range(first, part.rows());
     parallel_for(
         own.rows(),
         [&](int64_t r) {
-          const int8_t* codes = static_cast<const int8_t*>(part.weight.data) + r * part.weight.row_stride;
-          for (int64_t i = 0; i < n; ++i)
-            own.f32()[r * n + i] = static_cast<float>(codes[columns[static_cast<size_t>(i)]]) * part.row_scales[r];
+          const int8_t* codes = static_cast<const int8_t*>(part.data) + r * part.row_stride;
+          float scale;
+          row_scales(&scale, part.row_range(r, 1));
+          for (int64_t i = 0; i < n; ++i) own.f32()[r * n + i] = static_cast<float>(codes[columns[static_cast<size_t>(i)]]) * scale;
         },
         row_chunk(n));
     first += own.rows();
@@ -89,59 +87,28 @@ void add_columns(Context& ctx, const Tensor& y, const Weight& weight, const Tens
 
 }  // namespace
 
-void to_int8(Context& ctx, WeightPart& part) {
-  const int64_t out = part.weight.rows(), in = part.weight.cols();
-  if (part.weight.dtype == Dtype::INT8) {
-    part.owned_scales = Buffer(static_cast<size_t>(out) * sizeof(float));
-    auto* own = static_cast<float*>(part.owned_scales.data());
-    const QuantState& q = *part.weight.quant;
-    for (int64_t r = 0; r < out; ++r) own[r] = q.row_scale(r);
-    part.weight = Tensor(part.weight.data, Dtype::I8, {out, in});
-    part.row_scales = own;
-    return;
-  }
-  Buffer memory(static_cast<size_t>(out * in)), scales(static_cast<size_t>(out) * sizeof(float));
-  const Tensor q(memory.data(), Dtype::I8, {out, in});
-  quantise_rows(ctx, q, static_cast<float*>(scales.data()), part.weight);
-  part.weight = q;
-  part.owned = std::move(memory);
-  part.owned_scales = std::move(scales);
-  part.row_scales = static_cast<const float*>(part.owned_scales.data());
-}
-
-bool is_int8(const Weight& weight) {
-  const auto rounded = [](const WeightPart& part) { return part.row_scales != nullptr; };
-  const bool any = std::ranges::any_of(weight.parts, rounded);
-  if (any && !std::ranges::all_of(weight.parts, rounded))
-    throw Error(ErrorKind::internal, fmt::format("{}: some parts of the weight are int8 and some are not", weight.parts[0].name));
-  return any;
-}
-
-void multiply_int8(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x) {
+void multiply_int8(Context& ctx, const Tensor& y, std::span<const Tensor> parts, const Tensor& x) {
   const Rounded rows = room(x.rows(), x.cols());
   const std::vector<int64_t> outliers = outlier_columns(x);
   thread_local std::vector<float> factors;
   if (!outliers.empty()) factors.assign(static_cast<size_t>(x.cols()), 1.0f);
   for (const int64_t column : outliers) factors[static_cast<size_t>(column)] = 0;
   quantise_rows(ctx, rows.q, rows.scales, x, outliers.empty() ? nullptr : factors.data());
-  Int8Rows parts[kMostParts];
-  for (size_t i = 0; i < weight.parts.size(); ++i) parts[i] = {weight.parts[i].weight, weight.parts[i].row_scales};
-  int8_matmul_nt(ctx, y, rows.view(), std::span(parts, weight.parts.size()));
-  if (!outliers.empty()) add_columns(ctx, y, weight, x, outliers);
+  int8_matmul_nt(ctx, y, rows.view(), parts);
+  if (!outliers.empty()) add_columns(ctx, y, parts, x, outliers);
 }
 
-void multiply_int8_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate) {
+void multiply_int8_backward(Context& ctx, const Tensor& d_x, std::span<const Tensor> parts, const Tensor& d_y, bool accumulate) {
   thread_local std::vector<float> scales;
-  scales.clear();
-  Tensor parts[kMostParts];
-  for (size_t i = 0; i < weight.parts.size(); ++i) {
-    const WeightPart& part = weight.parts[i];
-    parts[i] = part.weight;
-    scales.insert(scales.end(), part.row_scales, part.row_scales + part.weight.rows());
+  scales.resize(static_cast<size_t>(d_y.cols()));
+  float* next = scales.data();
+  for (const Tensor& part : parts) {
+    row_scales(next, part);
+    next += part.rows();
   }
   const Rounded rows = room(d_y.rows(), d_y.cols());
   quantise_rows(ctx, rows.q, rows.scales, d_y, scales.data());
-  int8_matmul_nn(ctx, d_x, rows.view(), std::span(parts, weight.parts.size()), accumulate ? 1.0f : 0.0f);
+  int8_matmul_nn(ctx, d_x, rows.view(), parts, accumulate ? 1.0f : 0.0f);
 }
 
 size_t int8_weight_scratch(int64_t rows, int64_t widest) {
