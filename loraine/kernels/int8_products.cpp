@@ -8,6 +8,7 @@ namespace loraine {
 
 void quantise_rows_cpu(const Tensor& q, float* scales, const Tensor& x, const float* column_factors);
 void int8_matmul_nt_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts);
+void int8_matmul_few_rows_cpu(const Tensor& y, const Int8Rows& x, const ExactTerms& exact, std::span<const Tensor> parts);
 void int8_matmul_nn_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts, float beta);
 
 namespace {
@@ -48,6 +49,19 @@ void int8_matmul_nt(Context& ctx, const Tensor& y, const Int8Rows& x, std::span<
   if (M == 0 || N == 0) return;
   dispatch(
       ctx, op, [&] { int8_matmul_nt_cpu(y, x, parts); }, product_work(M, N, K));
+}
+
+void int8_matmul_few_rows(Context& ctx, const Tensor& y, const Int8Rows& x, const ExactTerms& exact, std::span<const Tensor> parts) {
+  const char* op = "int8_matmul_nt";
+  const int64_t M = x.q.rows(), N = check_parts(op, parts, x.q.cols()), K = x.q.cols();
+  check_product(op, y, x, parts.size(), N, K);
+  check_op(M <= kFewRows, op, "there are more than kFewRows rows");
+  check_op(exact.first.size() == static_cast<size_t>(M) + 1 && exact.first.back() == exact.columns.size() &&
+               exact.columns.size() == exact.values.size(),
+           op, "the exact terms are not those of these rows");
+  if (M == 0 || N == 0) return;
+  dispatch(
+      ctx, op, [&] { int8_matmul_few_rows_cpu(y, x, exact, parts); }, product_work(M, N, K));
 }
 
 void int8_matmul_nn(Context& ctx, const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts, float beta) {

@@ -1,8 +1,9 @@
 // Products of INT8 weights (core/quant_state.h) with rows of activations in 8-bit integers, x [T, K] ≈ scales[t] · q[t, k]. Sums are exact
-// in 32-bit integers on every machine: with VNNI through oneDNN, elsewhere multiplied in f32 by pieces of K whose sums f32 holds. Called by
-// quant/int8_weight.
+// in 32-bit integers on every machine: with VNNI through oneDNN, elsewhere multiplied in f32 by pieces of K whose sums f32 holds, and of a
+// few rows always as they lie (int8_dots). Called by quant/int8_weight.
 #pragma once
 #include <span>
+#include <vector>
 
 #include "loraine/core/context.h"
 #include "loraine/core/tensor.h"
@@ -25,6 +26,15 @@ void quantise_rows(Context& ctx, const Tensor& q, float* scales, const Tensor& x
 // y [M, ΣN_i] = x partsᵀ, parts [N_i, K] INT8: float(Σ_k x.q[m, k] w[n, k]) · (scale of w's row n) · x.scales[m]. y is F32 or BF16. Each
 // row has the bits that it has alone.
 void int8_matmul_nt(Context& ctx, const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts);
+
+// What a few rows have beside their rounded numbers: of row t those from first[t] to first[t + 1], by ascending column.
+struct ExactTerms {
+  std::vector<size_t> first;  // [M + 1]
+  std::vector<int64_t> columns;
+  std::vector<float> values;
+};
+// The same for M of at most kFewRows (matmul.h), and + (Σ values · w[n, column]) · (scale of w's row n). Reads w once.
+void int8_matmul_few_rows(Context& ctx, const Tensor& y, const Int8Rows& x, const ExactTerms& exact, std::span<const Tensor> parts);
 
 // y [M, N] = beta · y + Σ x_i w_i, x_i the columns of x [M, ΣK_i] that belong to w_i [K_i, N] INT8: float(Σ_k x.q[m, k] w[k, n]) ·
 // x.scales[m]. beta is 0 or 1. Scales of the rows of w lie along the sum: who makes x gives them to quantise_rows as column_factors.

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "loraine/core/error.h"
+#include "loraine/kernels/matmul.h"
 #include "tests/support/op_check.h"
 
 namespace loraine {
@@ -51,7 +52,7 @@ void check_nt(int64_t M, std::vector<int64_t> N, int64_t K, bool extreme = false
     all += n;
   }
   for (Quantised& one : w) parts.push_back(one.weight());
-  std::vector<float> y(static_cast<size_t>(M * all)), want;
+  std::vector<float> y(static_cast<size_t>(M * all)), few = y, want;
   std::vector<bf16> y16(y.size());
   Context ctx;
   int8_matmul_nt(ctx, matrix(y, M, all), x.view(), parts);
@@ -65,6 +66,9 @@ void check_nt(int64_t M, std::vector<int64_t> N, int64_t K, bool extreme = false
       }
   EXPECT_EQ(y, want);
   for (size_t i = 0; i < y16.size(); ++i) EXPECT_EQ(y16[i], f32_to_bf16(want[i]));
+  if (M > kFewRows) return;
+  int8_matmul_few_rows(ctx, matrix(few, M, all), x.view(), {std::vector<size_t>(static_cast<size_t>(M) + 1), {}, {}}, parts);
+  EXPECT_EQ(few, want);
 }
 
 void check_nn(int64_t M, int64_t N, std::vector<int64_t> K, bool extreme = false) {
@@ -95,6 +99,8 @@ TEST(Int8Products, EqualTheIntegerSumsOfPlainLoops) {
   check_nt(70, {33}, 130, false, 5);
   check_nt(300, {200, 64, 10}, 96);
   check_nt(130, {193}, 1537);
+  check_nt(5, {33, 7}, 130, false, 5);
+  check_nt(32, {70}, 77);
   check_nn(1, 1, {1});
   check_nn(70, 33, {130});
   check_nn(300, 200, {96, 7, 50});
@@ -119,6 +125,48 @@ TEST(Int8Products, RowsDependOnNothingElse) {
     int8_matmul_nt(ctx, Tensor(alone.data() + r * 100, Dtype::F32, {1, 100}), {x.tensor().row_range(r, 1), x.scales.data() + r},
                    std::span(&part, 1));
   EXPECT_EQ(together, alone);
+}
+
+TEST(Int8Products, FewRowsAddTheirExactTerms) {
+  constexpr int64_t M = 7, N = 75, K = 100;
+  Quantised x = random_rows(M, K, 1), w = random_rows(N, K, 2, 3);
+  const Tensor part = w.weight();
+  ExactTerms exact{{0}, {}, {}};
+  const std::vector<float> values = random_floats(M * K, 3, 50.0f);
+  for (int64_t m = 0; m < M; ++m) {  // 0 to 6 of them
+    for (int64_t i = 0; i < m; ++i) {
+      exact.columns.push_back(13 * i + m);
+      exact.values.push_back(values[static_cast<size_t>(m * K + i)]);
+    }
+    exact.first.push_back(exact.columns.size());
+  }
+  std::vector<float> y(M * N), alone(N);
+  Context ctx;
+  int8_matmul_few_rows(ctx, matrix(y, M, N), x.view(), exact, std::span(&part, 1));
+  for (int64_t m = 0; m < M; ++m) {
+    ExactTerms own{{0}, {}, {}};
+    for (size_t i = exact.first[static_cast<size_t>(m)]; i < exact.first[static_cast<size_t>(m) + 1]; ++i) {
+      own.columns.push_back(exact.columns[i]);
+      own.values.push_back(exact.values[i]);
+    }
+    own.first.push_back(own.columns.size());
+    int8_matmul_few_rows(ctx, matrix(alone, 1, N), {x.tensor().row_range(m, 1), x.scales.data() + m}, own, std::span(&part, 1));
+    for (int64_t n = 0; n < N; ++n) {
+      double sum = 0, size = 0;
+      for (int64_t k = 0; k < K; ++k) sum += x.at(m, k) * w.at(n, k);
+      sum *= static_cast<double>(x.scales[static_cast<size_t>(m)]);
+      for (size_t i = 0; i < own.values.size(); ++i) {
+        const double term = static_cast<double>(own.values[i]) * w.at(n, own.columns[i]);
+        sum += term;
+        size += std::abs(term);
+      }
+      const double scale = static_cast<double>(w.state.row_scale(n));
+      EXPECT_NEAR(y[static_cast<size_t>(m * N + n)], sum * scale, 1e-6 * std::abs(scale) * (std::abs(sum) + size));
+      EXPECT_EQ(y[static_cast<size_t>(m * N + n)], alone[static_cast<size_t>(n)]);
+    }
+  }
+  exact.first.pop_back();
+  EXPECT_THROW(int8_matmul_few_rows(ctx, matrix(y, M, N), x.view(), exact, std::span(&part, 1)), Error);
 }
 
 TEST(Int8Products, QuantisedRowsAreTheNearestOnes) {

@@ -26,8 +26,19 @@ Rounded room(int64_t rows, int64_t cols) {
   return {Tensor(static_cast<char*>(memory.data()) + scales, Dtype::I8, {rows, cols}), static_cast<float*>(memory.data())};
 }
 
-// The columns of x [T, K] that hold something of at least kOutlier in size, those with the largest first when there are too many;
-// ascending.
+// The columns whose largest number is at least kOutlier in size, those with the largest first when there are too many; ascending.
+void choose_outliers(std::vector<int64_t>& columns, std::span<const float> largest) {
+  columns.clear();
+  for (size_t k = 0; k < largest.size(); ++k)
+    if (largest[k] >= kOutlier) columns.push_back(static_cast<int64_t>(k));
+  const size_t most = largest.size() / kColumnsPerOutlier;
+  if (columns.size() <= most) return;
+  std::ranges::stable_sort(columns,
+                           [&](int64_t a, int64_t b) { return largest[static_cast<size_t>(a)] > largest[static_cast<size_t>(b)]; });
+  columns.resize(most);
+  std::ranges::sort(columns);
+}
+
 std::vector<int64_t> outlier_columns(const Tensor& x) {
   const int64_t T = x.rows(), K = x.cols();
   std::vector<float> largest(static_cast<size_t>(K));
@@ -42,14 +53,7 @@ std::vector<int64_t> outlier_columns(const Tensor& x) {
     }
   });
   std::vector<int64_t> columns;
-  for (int64_t k = 0; k < K; ++k)
-    if (largest[static_cast<size_t>(k)] >= kOutlier) columns.push_back(k);
-  const size_t most = static_cast<size_t>(K / kColumnsPerOutlier);
-  if (columns.size() <= most) return columns;
-  std::ranges::stable_sort(columns,
-                           [&](int64_t a, int64_t b) { return largest[static_cast<size_t>(a)] > largest[static_cast<size_t>(b)]; });
-  columns.resize(most);
-  std::ranges::sort(columns);
+  choose_outliers(columns, largest);
   return columns;
 }
 
@@ -85,9 +89,41 @@ void add_columns(Context& ctx, const Tensor& y, std::span<const Tensor> parts, c
   matmul_nt(ctx, y, xs, ws, 1, 1);
 }
 
+// Rounds each row but for its outliers, which are kept beside.
+void multiply_few_rows(Context& ctx, const Tensor& y, std::span<const Tensor> parts, const Tensor& x) {
+  thread_local Buffer memory;
+  thread_local ExactTerms exact;
+  thread_local std::vector<float> sizes;
+  thread_local std::vector<int64_t> columns;
+  const int64_t T = x.rows(), K = x.cols();
+  const size_t bytes = static_cast<size_t>(T * K) * sizeof(float);
+  if (memory.bytes() < bytes) memory = Buffer(bytes);
+  const Tensor rest(memory.data(), Dtype::F32, {T, K});
+  exact.first.assign(1, 0);
+  exact.columns.clear();
+  exact.values.clear();
+  sizes.resize(static_cast<size_t>(K));
+  for (int64_t t = 0; t < T; ++t) {
+    float* row = rest.f32() + t * K;
+    widen_row(row, x.row_range(t, 1));
+    for (int64_t k = 0; k < K; ++k) sizes[static_cast<size_t>(k)] = std::fabs(row[k]);
+    choose_outliers(columns, sizes);
+    for (const int64_t k : columns) {
+      exact.columns.push_back(k);
+      exact.values.push_back(row[k]);
+      row[k] = 0;
+    }
+    exact.first.push_back(exact.columns.size());
+  }
+  const Rounded rows = room(T, K);
+  quantise_rows(ctx, rows.q, rows.scales, rest);
+  int8_matmul_few_rows(ctx, y, rows.view(), exact, parts);
+}
+
 }  // namespace
 
 void multiply_int8(Context& ctx, const Tensor& y, std::span<const Tensor> parts, const Tensor& x) {
+  if (x.rows() <= kFewRows) return multiply_few_rows(ctx, y, parts, x);
   const Rounded rows = room(x.rows(), x.cols());
   const std::vector<int64_t> outliers = outlier_columns(x);
   thread_local std::vector<float> factors;
@@ -113,7 +149,8 @@ void multiply_int8_backward(Context& ctx, const Tensor& d_x, std::span<const Ten
 
 size_t int8_weight_scratch(int64_t rows, int64_t widest) {
   const int64_t outliers = widest / kColumnsPerOutlier;
-  return static_cast<size_t>(rows * widest) + static_cast<size_t>(rows + (rows + widest) * outliers) * sizeof(float) +
+  const int64_t beside = rows <= kFewRows ? 2 * rows * widest : (rows + widest) * outliers;  // few rows in f32 and in 16 bits, or columns
+  return static_cast<size_t>(rows * widest) + static_cast<size_t>(rows + beside) * sizeof(float) +
          static_cast<size_t>(thread_count()) * int8_scratch_bytes(widest);
 }
 

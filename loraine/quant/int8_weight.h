@@ -7,10 +7,11 @@
 
 namespace loraine {
 
-// As multiply_weight and multiply_weight_backward, of the parts of a weight, INT8. x is rounded to int8 row by row, but for the columns
-// that hold its largest numbers (LLM.int8's outlier columns: one of at least kOutlier in size; at most one column in kColumnsPerOutlier),
-// which are multiplied as they are with the weight's own columns. d_y is rounded too, after the scales of the weight's rows have been
-// multiplied into its columns.
+// As multiply_weight and multiply_weight_backward, of the parts of a weight, INT8. x is rounded to int8 row by row, but for its largest
+// numbers (LLM.int8's outliers: at least kOutlier in size; at most one column in kColumnsPerOutlier), which are multiplied as they are.
+// With up to kFewRows rows (kernels/matmul.h), as in decoding, they are each row's own, so that a row has the bits that it has alone; else
+// whole columns that hold such a number in any row. d_y is rounded too, after the scales of the weight's rows have been multiplied into its
+// columns.
 inline constexpr float kOutlier = 6;
 inline constexpr int64_t kColumnsPerOutlier = 32;
 void multiply_int8(Context& ctx, const Tensor& y, std::span<const Tensor> parts, const Tensor& x);

@@ -91,6 +91,24 @@ TEST(Int8Weight, ColumnsOfLargeNumbersAreMultipliedAsTheyAre) {
   }
 }
 
+TEST(Int8Weight, DecodingRowsFeelNothingOfTheOthers) {
+  Context ctx;
+  Site site;
+  site.round();
+  constexpr int64_t kFew = 32, N = kOut0 + kOut1;
+  std::vector<float> x = random_floats(kFew * kIn, 3), y(kFew * N), alone(N);
+  for (int64_t t = 0; t < kFew; ++t)  // none to 15 outliers, more than there may be, at places of its own
+    for (int64_t i = 0; i < t / 2; ++i) x[static_cast<size_t>(t * kIn + (37 * i + t) % kIn)] = static_cast<float>(6 + i);
+  std::vector<bf16> x16 = to_bf16(x);
+  for (const Tensor& rows : {matrix(x, kFew, kIn), matrix(x16, kFew, kIn)}) {
+    multiply_weight(ctx, matrix(y, kFew, N), site.weight, rows);
+    for (int64_t t = 0; t < kFew; ++t) {
+      multiply_weight(ctx, matrix(alone, 1, N), site.weight, rows.row_range(t, 1));
+      EXPECT_TRUE(std::equal(alone.begin(), alone.end(), y.begin() + t * N)) << "row " << t;
+    }
+  }
+}
+
 TEST(Int8Weight, WeightsAreTheNearestCodes) {
   Site exact, rounded;
   exact.a[5] = 0.0f;
