@@ -474,9 +474,9 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
     if (o.profile) print_profile(f, tokens, name, report["training"].back()["ops"]);
   }
   if (rows.size() > 1) std::fputs(table_text("Training, " + name, rows).c_str(), stdout);
-  if (o.new_tokens == 0 || int8) return;  // int8 is for training
+  if (o.new_tokens == 0) return;
   GenerateFigures g = bench_generate(ctx, model, o);
-  std::fputs(table_text("Generation, " + dtype + ", one sequence",
+  std::fputs(table_text("Generation, " + name + ", one sequence",
                         {{"what", "tokens/s", "GB/s of weights", "plain read", "share", "share of CPU time"},
                          {fmt::format("prefill of {} tokens", o.prompt_tokens), fmt::format("{:.1f}", g.prefill), "", "", "", ""},
                          {"decode", fmt::format("{:.1f}", g.decode), fmt::format("{:.1f}", g.decode_rate * 1e-9),
@@ -487,6 +487,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
              stdout);
   std::fflush(stdout);
   report["generation"].push_back({{"dtype", dtype},
+                                  {"frozen_matmul", int8 ? "int8" : "exact"},
                                   {"prompt_tokens", o.prompt_tokens},
                                   {"prefill_tokens_per_second", g.prefill},
                                   {"decode_tokens_per_second", g.decode},

@@ -1,4 +1,5 @@
-// The frozen linear layers of a model in int8 (frozen_matmul: int8). Called by train and bench, after what starts from the base's values.
+// The frozen linear layers of a model in int8 (frozen_matmul: int8). Called by every command that opens a model, after what starts from the
+// base's values.
 #pragma once
 #include "loraine/model/model.h"
 

@@ -152,7 +152,6 @@ class Methods(tiny.Case):
             (["use_dora", "full"], dict(use_dora="true", finetuning_type="full")),
             (["frozen_matmul", "use_dora"], dict(use_dora="true", frozen_matmul="int8")),
             (["frozen_matmul", "finetuning_type"], dict(finetuning_type="full", frozen_matmul="int8")),
-            (["frozen_matmul", "do_eval"], dict(do_train="false", do_eval="true", eval_dataset="rows", frozen_matmul="int8")),
             (["frozen_matmul", "int4", "exact"], dict(frozen_matmul="int4")),
             (["odd"], dict(init_lora_weights="orthogonal", lora_rank=3)), (["rank"], dict(pissa_init="true", lora_rank=50)),
             (["rank_pattern", "integer"], dict(rank_pattern='{"q_proj": 1.5}')), (["layers_to_transform", "x"], dict(layers_to_transform="1,x")),
