@@ -18,7 +18,7 @@ namespace {
 
 void check_held(const WeightPart& part, Quantisation how) {
   const Dtype held = part.weight.dtype;
-  if (!part.quant_state && (is_packed(held) || part.row_scales))
+  if (!part.quant_state && is_packed(held))
     throw Error(ErrorKind::unsupported,
                 fmt::format("init_lora_weights loftq: {} is stored as {}, and the start is made of the weight before it is quantised",
                             part.name, name_of(held)),

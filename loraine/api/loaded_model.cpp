@@ -12,6 +12,7 @@
 #include "loraine/generate/engine.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
+#include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/load_options.h"
 
@@ -148,7 +149,11 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool ne
   }
   warn(*loaded, quantised_already(loaded->files, config), ErrorKind::usage);
   loaded->model = load_model(loaded->files, load_options(config));
+  const bool int8 = config.frozen_matmul == "int8";
+  loaded->model.read_once = int8;  // the layers are read here, and once more to be rounded
   warn(*loaded, not_finite_text(loaded->model), ErrorKind::numeric);
+  loaded->model.read_once = false;
+  if (int8) blocks_to_int8(loaded->model);
   load_adapters(*loaded);
   loaded->stop_ids = read_stop_ids(*loaded);
   return loaded;

@@ -49,6 +49,7 @@ bool command_reads(const std::string& command, const Option& option) {
   const std::string& group = option.group;
   if (command == "train") return true;
   if (group == "model" || option.name == "finetuning_type") return true;
+  if (option.name == "frozen_matmul") return command != "export";
   if (command == "chat")
     return group == "generation" || std::set<std::string>{"template", "default_system", "enable_thinking", "seed"}.contains(option.name);
   if (command == "eval")
@@ -57,7 +58,7 @@ bool command_reads(const std::string& command, const Option& option) {
                "output_dir",  "seed", "bf16", "do_eval", "per_device_eval_batch_size", "compute_accuracy", "label_smoothing_factor",
                "memory_limit"}
                .contains(option.name);
-  if (command == "bench") return option.name == "gradient_checkpointing" || option.name == "frozen_matmul";
+  if (command == "bench") return option.name == "gradient_checkpointing";
   if (command == "export") return group == "export" || option.name == "template";
   return false;
 }

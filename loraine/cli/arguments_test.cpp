@@ -207,6 +207,7 @@ TEST(Arguments, Rules) {
   EXPECT_THROW(check({"--stage", "pt", "--train_on_prompt"}), Error);
   EXPECT_NO_THROW(check({"--quantization_bit", "4", "--use_dora"}));
   EXPECT_NO_THROW(check({"--quantization_bit", "8", "--frozen_matmul", "int8"}));
+  EXPECT_THROW(check({"--quantization_bit", "4", "--frozen_matmul", "int8"}), Error);
   EXPECT_THROW(check({"--quantization_bit", "3"}), Error);
   EXPECT_THROW(check({"--quantization_bit", "4", "--finetuning_type", "full"}), Error);
   EXPECT_THROW(check({"--quantization_bit", "4", "--pissa_init"}), Error);

@@ -24,7 +24,6 @@
 #include "loraine/kernels/machine.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
-#include "loraine/quant/int8_weight.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizer.h"
@@ -150,7 +149,7 @@ std::map<Shape, int64_t> frozen_products(const Model& model, int64_t tokens) {
   for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
     for (int kind = 0; kind < kSiteKinds; ++kind) {
       const Weight& w = model.blocks[layer].sites[kind];
-      const Dtype type = is_int8(w) && has_int8_products() ? Dtype::I8 : exact;
+      const Dtype type = w.integer_products && has_int8_products() ? Dtype::I8 : exact;
       ++shapes[{tokens, w.out(), w.in(), false, type}];
       if (layer > 0 || kind != kQkv) ++shapes[{tokens, w.in(), w.out(), true, type}];
     }
@@ -445,7 +444,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
   LoadOptions load = load_options(config);
   load.bf16 = bf16;
   Model model = load_model(files, load);
-  if (int8) blocks_to_int8(ctx, model);
+  if (int8) blocks_to_int8(model);
   const Recompute recompute = least_recompute(config, model);
   const std::string name = dtype + (int8                ? ", frozen products in int8"
                                     : load.quantisation ? std::string(", base in ") + name_of(load.quantisation->type)
@@ -475,9 +474,9 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
     if (o.profile) print_profile(f, tokens, name, report["training"].back()["ops"]);
   }
   if (rows.size() > 1) std::fputs(table_text("Training, " + name, rows).c_str(), stdout);
-  if (o.new_tokens == 0 || int8) return;  // int8 is for training
+  if (o.new_tokens == 0) return;
   GenerateFigures g = bench_generate(ctx, model, o);
-  std::fputs(table_text("Generation, " + dtype + ", one sequence",
+  std::fputs(table_text("Generation, " + name + ", one sequence",
                         {{"what", "tokens/s", "GB/s of weights", "plain read", "share", "share of CPU time"},
                          {fmt::format("prefill of {} tokens", o.prompt_tokens), fmt::format("{:.1f}", g.prefill), "", "", "", ""},
                          {"decode", fmt::format("{:.1f}", g.decode), fmt::format("{:.1f}", g.decode_rate * 1e-9),
@@ -488,6 +487,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
              stdout);
   std::fflush(stdout);
   report["generation"].push_back({{"dtype", dtype},
+                                  {"frozen_matmul", int8 ? "int8" : "exact"},
                                   {"prompt_tokens", o.prompt_tokens},
                                   {"prefill_tokens_per_second", g.prefill},
                                   {"decode_tokens_per_second", g.decode},

@@ -13,6 +13,7 @@
 #include "loraine/io/mapped_file.h"
 #include "loraine/io/safetensors.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
@@ -174,8 +175,10 @@ int run_trace(const std::vector<std::string>& args) {
   const int64_t new_tokens = config.max_new_tokens;
   if (config.model_name_or_path.empty() || batch_file.empty() || output.empty())
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
+  check_chat_config(config);
   ModelFiles files = open_model_files(config.model_name_or_path);
   Model model = load_model(files, load_options(config));
+  if (config.frozen_matmul == "int8") blocks_to_int8(model);
   auto source = open_safetensors(batch_file);
   TraceInput in;
   in.ids = read_i64(*source, batch_file, "input_ids", in, true);

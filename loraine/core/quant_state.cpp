@@ -56,6 +56,12 @@ const float* dynamic_map() {
   return map.data();
 }
 
+void row_scales(float* out, const Tensor& view) {
+  const QuantState& q = *view.quant;
+  const int64_t first = (static_cast<const int8_t*>(view.data) - static_cast<const int8_t*>(q.codes)) / q.cols;
+  for (int64_t r = 0; r < view.rows(); ++r) out[r] = q.row_scale(first + r);
+}
+
 void dequantise(float* out, const Tensor& view) {
   const QuantState* q = view.quant;
   if (!q || !has_quant_state(view.dtype) || !view.contiguous())

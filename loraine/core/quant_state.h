@@ -38,6 +38,8 @@ struct QuantState {
 extern const float kNf4Map[16], kFp4Map[16];  // bitsandbytes' code books
 const float* dynamic_map();                   // its signed 8-bit map of the scales, 256 values in ascending order
 
+// out[r] = row_scale of row r of a view of INT8.
+void row_scales(float* out, const Tensor& view);
 // Elements [0, numel) of a contiguous NF4, FP4 or INT8 view as f32. The reference for the kernels.
 void dequantise(float* out, const Tensor& view);
 

@@ -6,6 +6,7 @@
 #include "loraine/adapters/attach.h"
 #include "loraine/core/error.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/int8.h"
 #include "tests/support/formula_model.h"
 
 namespace loraine {
@@ -116,8 +117,9 @@ TEST(Engine, AdaptersWithTensorsAndHeadsOfTheirOwnRunTogether) {
 
 // What a row computes, to the bit: the logits' first ids would hide a small difference.
 TEST(Engine, RowsOfADecodingStepHaveTheBitsThatTheyHaveAlone) {
-  for (bool bf16 : {false, true}) {
-    const Model model = make_model(bf16, false);
+  for (auto [bf16, int8] : {std::pair{false, false}, std::pair{true, false}, std::pair{false, true}, std::pair{true, true}}) {
+    Model model = make_model(bf16, false);
+    if (int8) blocks_to_int8(model);
     const AdapterSet one = make_adapter(model, 4, 1), two = make_adapter(model, 9, 2);
     const std::vector<const AdapterSet*> sets = {&one, &two};
     const int64_t rows = 13;

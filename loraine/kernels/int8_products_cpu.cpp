@@ -5,8 +5,10 @@
 #include <cstring>
 #include <limits>
 
+#include "loraine/kernels/int8_dots.h"
 #include "loraine/kernels/int8_products.h"
 #include "loraine/kernels/library_product.h"
+#include "loraine/kernels/matmul.h"
 #include "loraine/kernels/parallel.h"
 #include "loraine/kernels/rows.h"
 #include "loraine/kernels/sgemm.h"
@@ -41,6 +43,14 @@ LORAINE_CLONES void round_row(int8_t* q, const float* x, float factor, int64_t n
 
 LORAINE_CLONES void widen_int8(float* out, const int8_t* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(x[i]);
+}
+
+LORAINE_CLONES void widen_to_16(int16_t* out, const int8_t* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i];
+}
+// out[i] += value · column[i · stride]
+void add_column(float* out, const int8_t* column, int64_t stride, float value, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] += value * static_cast<float>(column[i * stride]);
 }
 
 LORAINE_CLONES void add_exact(int32_t* sums, const float* more, int64_t n) {
@@ -109,12 +119,9 @@ struct Term {
 struct Job {
   Tensor y;
   std::span<const Term> terms;
-  const float* column_scales;  // of y's columns; nullptr: 1
 };
 
-void finish_tile(const Tensor& y, const Tensor& sums, const float* row_scales, const float* column_scales, float beta) {
-  static const std::vector<float> ones(kTileN, 1.0f);
-  const float* columns = column_scales ? column_scales : ones.data();
+void finish_tile(const Tensor& y, const Tensor& sums, const float* row_scales, const float* columns, float beta) {
   float room[kTileN];
   for (int64_t m = 0; m < y.rows(); ++m) {
     const int32_t* row = static_cast<const int32_t*>(sums.data) + m * sums.row_stride;
@@ -129,8 +136,9 @@ void finish_tile(const Tensor& y, const Tensor& sums, const float* row_scales, c
   }
 }
 
-// All tiles of all jobs, whose y have the same rows, in one parallel loop. Sums are exact, so no cut of them shows.
-void run(std::span<const Job> jobs, const float* row_scales, bool w_t, float beta) {
+// All tiles of all jobs, whose y have the same rows, in one parallel loop. With w_t the columns of y have the scales of w's rows. Sums are
+// exact, so no cut of them shows.
+void run(std::span<const Job> jobs, const float* x_scales, bool w_t, float beta) {
   constexpr int64_t kEnoughTiles = 8, kFewest = 128;
   auto tiles_of = [](const Job& job) { return pieces(job.y.cols(), kTileN); };
   int64_t tiles_n = 0;
@@ -154,9 +162,34 @@ void run(std::span<const Job> jobs, const float* row_scales, bool w_t, float bet
       integer_tile(own, term.x.row_range(m0, m), columns_of(term.w, !w_t, n0, n), w_t);
       if (!first) add_integers(static_cast<int32_t*>(sums.data), static_cast<const int32_t*>(own.data), m * n);
     }
-    finish_tile(job->y.row_range(m0, m).col_range(n0, n), sums, row_scales + m0, job->column_scales ? job->column_scales + n0 : nullptr,
-                beta);
+    float columns[kTileN];
+    if (w_t) row_scales(columns, job->terms[0].w.row_range(n0, n));
+    else std::fill_n(columns, n, 1.0f);
+    finish_tile(job->y.row_range(m0, m).col_range(n0, n), sums, x_scales + m0, columns, beta);
   });
+}
+
+// y [M, n] of n rows of w, at most kDotRows, and M rows of x.
+constexpr int64_t kDotRows = 32;
+void few_rows_block(const Tensor& y, const Tensor& w, const int16_t* x, const float* x_scales, const ExactTerms& exact) {
+  int32_t sums[kFewRows * kDotRows];
+  float scales[kDotRows], room[kDotRows], more[kDotRows];
+  const int64_t n = w.rows();
+  int8_dots(sums, kDotRows, w, x, y.rows());
+  row_scales(scales, w);
+  for (int64_t m = 0; m < y.rows(); ++m) {
+    float* out = begin_row(y, m, room);
+    scale_sums(out, sums + m * kDotRows, scales, x_scales[m], n);
+    const size_t last = exact.first[static_cast<size_t>(m) + 1];
+    size_t i = exact.first[static_cast<size_t>(m)];
+    if (i < last) {
+      std::fill_n(more, n, 0.0f);
+      for (; i < last; ++i) add_column(more, static_cast<const int8_t*>(w.data) + exact.columns[i], w.row_stride, exact.values[i], n);
+      multiply_row(more, more, scales, n);
+      for (int64_t r = 0; r < n; ++r) out[r] += more[r];
+    }
+    finish_row(y, m, out);
+  }
 }
 
 }  // namespace
@@ -190,17 +223,41 @@ void quantise_rows_cpu(const Tensor& q, float* scales, const Tensor& x, const fl
       row_chunk(x.cols()));
 }
 
-void int8_matmul_nt_cpu(const Tensor& y, const Int8Rows& x, std::span<const Int8Rows> parts, float beta) {
+void int8_matmul_nt_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts) {
   std::vector<Term> terms;
   std::vector<Job> jobs;
   terms.reserve(parts.size());
   int64_t column = 0;
-  for (const Int8Rows& w : parts) {
-    terms.push_back({x.q, w.q});
-    jobs.push_back({y.col_range(column, w.q.rows()), std::span(&terms.back(), 1), w.scales});
-    column += w.q.rows();
+  for (const Tensor& w : parts) {
+    terms.push_back({x.q, w});
+    jobs.push_back({y.col_range(column, w.rows()), std::span(&terms.back(), 1)});
+    column += w.rows();
   }
-  run(jobs, x.scales, true, beta);
+  run(jobs, x.scales, true, 0);
+}
+
+void int8_matmul_few_rows_cpu(const Tensor& y, const Int8Rows& x, const ExactTerms& exact, std::span<const Tensor> parts) {
+  thread_local std::vector<int16_t> memory;
+  const int64_t M = x.q.rows(), K = x.q.cols();
+  memory.resize(static_cast<size_t>(M * K));
+  for (int64_t m = 0; m < M; ++m) widen_to_16(memory.data() + m * K, static_cast<const int8_t*>(x.q.data) + m * x.q.row_stride, K);
+  const int16_t* rows = memory.data();
+  int64_t blocks = 0;
+  for (const Tensor& w : parts) blocks += pieces(w.rows(), kDotRows);
+  const int64_t chunk = std::max({int64_t{1}, 65536 / (kDotRows * M * K + 1), blocks / (3 * thread_count())});
+  parallel_for(
+      blocks,
+      [&](int64_t b) {
+        int64_t column = 0;
+        const Tensor* w = parts.data();
+        for (; b >= pieces(w->rows(), kDotRows); ++w) {
+          b -= pieces(w->rows(), kDotRows);
+          column += w->rows();
+        }
+        const int64_t n0 = b * kDotRows, n = std::min(kDotRows, w->rows() - n0);
+        few_rows_block(y.col_range(column + n0, n), w->row_range(n0, n), rows, x.scales, exact);
+      },
+      chunk);
 }
 
 void int8_matmul_nn_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tensor> parts, float beta) {
@@ -210,7 +267,7 @@ void int8_matmul_nn_cpu(const Tensor& y, const Int8Rows& x, std::span<const Tens
     terms.push_back({x.q.col_range(column, w.rows()), w});
     column += w.rows();
   }
-  const Job job{y, terms, nullptr};
+  const Job job{y, terms};
   run(std::span(&job, 1), x.scales, false, beta);
 }
 

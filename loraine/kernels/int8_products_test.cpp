@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "loraine/core/error.h"
+#include "loraine/kernels/matmul.h"
 #include "tests/support/op_check.h"
 
 namespace loraine {
@@ -13,15 +14,25 @@ namespace {
 
 struct Quantised {
   std::vector<int8_t> q;
-  std::vector<float> scales;
+  std::vector<float> scales;  // of activations; of a weight what row_scale takes
   int64_t rows, cols, stride;
+  QuantState state = {};
   Tensor tensor() { return Tensor(q.data(), Dtype::I8, {rows, stride}).col_range(0, cols); }
   Int8Rows view() { return {tensor(), scales.data()}; }
+  Tensor weight() {
+    state.codes = q.data();
+    state.cols = stride;
+    state.row_absmax = scales.data();
+    Tensor w = tensor();
+    w.dtype = Dtype::INT8;
+    w.quant = &state;
+    return w;
+  }
   int32_t at(int64_t r, int64_t c) const { return q[static_cast<size_t>(r * stride + c)]; }
 };
 
 Quantised random_rows(int64_t rows, int64_t cols, uint32_t seed, int64_t pad = 0, bool extreme = false) {
-  Quantised x{std::vector<int8_t>(static_cast<size_t>(rows * (cols + pad))), {}, rows, cols, cols + pad};
+  Quantised x{std::vector<int8_t>(static_cast<size_t>(rows * (cols + pad))), {}, rows, cols, cols + pad, {}};
   std::mt19937 random(seed);
   for (int8_t& v : x.q) v = extreme ? (random() % 8 ? 127 : -127) : static_cast<int8_t>(static_cast<int>(random() % 255) - 127);
   x.scales = random_floats(rows, seed + 1);
@@ -34,36 +45,30 @@ float product_at(int64_t sum, float column, float row) { return static_cast<floa
 void check_nt(int64_t M, std::vector<int64_t> N, int64_t K, bool extreme = false, int64_t pad = 0) {
   Quantised x = random_rows(M, K, 1, pad, extreme);
   std::vector<Quantised> w;
-  std::vector<Int8Rows> parts;
+  std::vector<Tensor> parts;
   int64_t all = 0;
   for (int64_t n : N) {
     w.push_back(random_rows(n, K, static_cast<uint32_t>(5 + all), pad, extreme));
     all += n;
   }
-  for (Quantised& one : w) parts.push_back(one.view());
-  std::vector<float> before = random_floats(M * all, 3);
+  for (Quantised& one : w) parts.push_back(one.weight());
+  std::vector<float> y(static_cast<size_t>(M * all)), few = y, want;
+  std::vector<bf16> y16(y.size());
   Context ctx;
-  for (float beta : {0.0f, 1.0f}) {
-    std::vector<float> y = before, want = before;
-    std::vector<bf16> y16 = to_bf16(before), want16 = y16;
-    int8_matmul_nt(ctx, matrix(y, M, all), x.view(), parts, beta);
-    int8_matmul_nt(ctx, matrix(y16, M, all), x.view(), parts, beta);
-    for (int64_t m = 0; m < M; ++m) {
-      int64_t column = 0;
-      for (const Quantised& part : w)
-        for (int64_t n = 0; n < part.rows; ++n, ++column) {
-          int64_t sum = 0;
-          for (int64_t k = 0; k < K; ++k) sum += x.at(m, k) * part.at(n, k);
-          const float value = product_at(sum, part.scales[static_cast<size_t>(n)], x.scales[static_cast<size_t>(m)]);
-          const size_t at = static_cast<size_t>(m * all + column);
-          want[at] = beta == 0 ? value : want[at] + value;
-          want16[at] = f32_to_bf16(beta == 0 ? value : bf16_to_f32(want16[at]) + value);
-        }
-    }
-    if (beta == 0) EXPECT_EQ(y, want);
-    else expect_near(y, want, 1e-6, "y");  // the compiler may add without rounding the product first
-    for (size_t i = 0; i < y16.size(); ++i) EXPECT_NEAR(bf16_to_f32(y16[i]), bf16_to_f32(want16[i]), std::abs(want[i]) / 128);
-  }
+  int8_matmul_nt(ctx, matrix(y, M, all), x.view(), parts);
+  int8_matmul_nt(ctx, matrix(y16, M, all), x.view(), parts);
+  for (int64_t m = 0; m < M; ++m)
+    for (const Quantised& part : w)
+      for (int64_t n = 0; n < part.rows; ++n) {
+        int64_t sum = 0;
+        for (int64_t k = 0; k < K; ++k) sum += x.at(m, k) * part.at(n, k);
+        want.push_back(product_at(sum, part.state.row_scale(n), x.scales[static_cast<size_t>(m)]));
+      }
+  EXPECT_EQ(y, want);
+  for (size_t i = 0; i < y16.size(); ++i) EXPECT_EQ(y16[i], f32_to_bf16(want[i]));
+  if (M > kFewRows) return;
+  int8_matmul_few_rows(ctx, matrix(few, M, all), x.view(), {std::vector<size_t>(static_cast<size_t>(M) + 1), {}, {}}, parts);
+  EXPECT_EQ(few, want);
 }
 
 void check_nn(int64_t M, int64_t N, std::vector<int64_t> K, bool extreme = false) {
@@ -74,7 +79,7 @@ void check_nn(int64_t M, int64_t N, std::vector<int64_t> K, bool extreme = false
     w.push_back(random_rows(k, N, static_cast<uint32_t>(5 + all), 3, extreme));
     all += k;
   }
-  for (Quantised& one : w) parts.push_back(one.tensor());
+  for (Quantised& one : w) parts.push_back(one.weight());
   Quantised x = random_rows(M, all, 1, 2, extreme);
   std::vector<float> y(static_cast<size_t>(M * N)), want;
   Context ctx;
@@ -94,6 +99,8 @@ TEST(Int8Products, EqualTheIntegerSumsOfPlainLoops) {
   check_nt(70, {33}, 130, false, 5);
   check_nt(300, {200, 64, 10}, 96);
   check_nt(130, {193}, 1537);
+  check_nt(5, {33, 7}, 130, false, 5);
+  check_nt(32, {70}, 77);
   check_nn(1, 1, {1});
   check_nn(70, 33, {130});
   check_nn(300, 200, {96, 7, 50});
@@ -107,7 +114,7 @@ TEST(Int8Products, LargestSumsStayExact) {
 
 TEST(Int8Products, RowsDependOnNothingElse) {
   Quantised x = random_rows(200, 300, 1), w = random_rows(100, 300, 2);
-  const Int8Rows part = w.view();
+  const Tensor part = w.weight();
   std::vector<float> together(200 * 100), alone(200 * 100);
   Context ctx;
   const int threads = omp_get_max_threads();
@@ -118,6 +125,48 @@ TEST(Int8Products, RowsDependOnNothingElse) {
     int8_matmul_nt(ctx, Tensor(alone.data() + r * 100, Dtype::F32, {1, 100}), {x.tensor().row_range(r, 1), x.scales.data() + r},
                    std::span(&part, 1));
   EXPECT_EQ(together, alone);
+}
+
+TEST(Int8Products, FewRowsAddTheirExactTerms) {
+  constexpr int64_t M = 7, N = 75, K = 100;
+  Quantised x = random_rows(M, K, 1), w = random_rows(N, K, 2, 3);
+  const Tensor part = w.weight();
+  ExactTerms exact{{0}, {}, {}};
+  const std::vector<float> values = random_floats(M * K, 3, 50.0f);
+  for (int64_t m = 0; m < M; ++m) {  // 0 to 6 of them
+    for (int64_t i = 0; i < m; ++i) {
+      exact.columns.push_back(13 * i + m);
+      exact.values.push_back(values[static_cast<size_t>(m * K + i)]);
+    }
+    exact.first.push_back(exact.columns.size());
+  }
+  std::vector<float> y(M * N), alone(N);
+  Context ctx;
+  int8_matmul_few_rows(ctx, matrix(y, M, N), x.view(), exact, std::span(&part, 1));
+  for (int64_t m = 0; m < M; ++m) {
+    ExactTerms own{{0}, {}, {}};
+    for (size_t i = exact.first[static_cast<size_t>(m)]; i < exact.first[static_cast<size_t>(m) + 1]; ++i) {
+      own.columns.push_back(exact.columns[i]);
+      own.values.push_back(exact.values[i]);
+    }
+    own.first.push_back(own.columns.size());
+    int8_matmul_few_rows(ctx, matrix(alone, 1, N), {x.tensor().row_range(m, 1), x.scales.data() + m}, own, std::span(&part, 1));
+    for (int64_t n = 0; n < N; ++n) {
+      double sum = 0, size = 0;
+      for (int64_t k = 0; k < K; ++k) sum += x.at(m, k) * w.at(n, k);
+      sum *= static_cast<double>(x.scales[static_cast<size_t>(m)]);
+      for (size_t i = 0; i < own.values.size(); ++i) {
+        const double term = static_cast<double>(own.values[i]) * w.at(n, own.columns[i]);
+        sum += term;
+        size += std::abs(term);
+      }
+      const double scale = static_cast<double>(w.state.row_scale(n));
+      EXPECT_NEAR(y[static_cast<size_t>(m * N + n)], sum * scale, 1e-6 * std::abs(scale) * (std::abs(sum) + size));
+      EXPECT_EQ(y[static_cast<size_t>(m * N + n)], alone[static_cast<size_t>(n)]);
+    }
+  }
+  exact.first.pop_back();
+  EXPECT_THROW(int8_matmul_few_rows(ctx, matrix(y, M, N), x.view(), exact, std::span(&part, 1)), Error);
 }
 
 TEST(Int8Products, QuantisedRowsAreTheNearestOnes) {
@@ -161,7 +210,7 @@ TEST(Int8Products, ZerosStayZeroAndNanComesOutAsNan) {
   Context ctx;
   quantise_rows(ctx, q.tensor(), q.scales.data(), matrix(x, 4, 8));
   std::vector<float> y(4 * 5);
-  const Int8Rows part = w.view();
+  const Tensor part = w.weight();
   int8_matmul_nt(ctx, matrix(y, 4, 5), q.view(), std::span(&part, 1));
   for (int64_t n = 0; n < 5; ++n) {
     EXPECT_EQ(y[static_cast<size_t>(n)], 0.0f);
@@ -175,7 +224,7 @@ TEST(Int8Products, WrongShapesAreRefused) {
   Quantised x = random_rows(4, 8, 1), w = random_rows(5, 9, 2);
   std::vector<float> y(20);
   Context ctx;
-  const Int8Rows part = w.view();
+  const Tensor part = w.weight();
   EXPECT_THROW(int8_matmul_nt(ctx, matrix(y, 4, 5), x.view(), std::span(&part, 1)), Error);
   EXPECT_THROW(int8_matmul_nn(ctx, matrix(y, 4, 5), x.view(), {}), Error);
   EXPECT_THROW(quantise_rows(ctx, x.tensor(), x.scales.data(), matrix(y, 4, 5)), Error);

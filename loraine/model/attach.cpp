@@ -257,6 +257,15 @@ void change_base(AdapterSet& set, Model& model, const LoraConfig& config) {
   follow_base(set, model);
 }
 
+void check_exact_base(const Model& model, const LoraConfig& config, const std::string& folder) {
+  if (!changes_base(config) && !quantises_base(config)) return;
+  if (std::ranges::none_of(model.sites(), [](const Weight* site) { return site->integer_products; })) return;
+  throw Error(ErrorKind::usage,
+              folder + ": this adapter began with values of its base (init_lora_weights " + config.init_lora_weights +
+                  "), which frozen_matmul: int8 has rounded",
+              "leave frozen_matmul out, or merge the adapter with loraine export first");
+}
+
 AdapterSet attach_from_file(const Model& model, const LoraConfig& config, const std::string& folder, bool trained) {
   try {
     return attach_adapter(model, config, trained);
@@ -304,6 +313,7 @@ void check_side_by_side(const std::vector<std::string>& folders) {
 
 AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* config_out) {
   LoraConfig config = read_lora_config(folder);
+  check_exact_base(model, config, folder);
   AdapterSet set = attach_from_file(model, config, folder, false);
   if (quantises_base(config)) change_base(set, model, config);
   read_lora_tensors(set, folder);

@@ -8,15 +8,18 @@
 
 namespace loraine {
 
-void blocks_to_int8(Context& ctx, Model& model) {
+void blocks_to_int8(Model& model) {
   for (BlockWeights& block : model.blocks)
-    for (Weight& weight : block.sites)
+    for (Weight& weight : block.sites) {
       for (WeightPart& part : weight.parts) {
         const Tensor before = part.weight;
         const bool mapped = part.owned.bytes() == 0;
-        to_int8(ctx, part);
+        if (before.dtype == Dtype::INT8) continue;
+        quantise_part(part, {.type = Dtype::INT8, .as_f16 = false}, Dtype::F32);
         if (mapped) release_if_mapped(before.data, before.bytes());
       }
+      weight.integer_products = true;
+    }
   check_mapped_files();
 }
 

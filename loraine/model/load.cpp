@@ -64,19 +64,18 @@ struct Placement {
     source.read(*info, Tensor(out.data(), Dtype::F32, {size}));
   }
   // A placed matrix becomes codes; what it was read from leaves memory.
-  void quantise_part(WeightPart& part) {
+  void to_codes(WeightPart& part) {
     if (!part.weight.data || is_packed(part.weight.dtype)) return;
-    QuantisedWeight q = quantise(part.weight, *options.quantisation, part.weight.dtype);
-    if (part.owned.bytes() == 0) release_pages(part.weight.data, part.weight.bytes());
-    part.weight = q.weight;
-    part.owned = std::move(q.memory);
-    part.quant_state = std::move(q.state);
+    const Tensor before = part.weight;
+    const bool mapped = part.owned.bytes() == 0;
+    quantise_part(part, *options.quantisation, before.dtype);
+    if (mapped) release_pages(before.data, before.bytes());
   }
   void part(Weight& weight, const std::string& name, int64_t out, int64_t in, bool bias, const char* meaning, bool in_block = true) {
     WeightPart part;
     part.name = name;
     part.weight = place(name + ".weight", out, in, meaning, part.owned);
-    if (options.quantisation && in_block) quantise_part(part);
+    if (options.quantisation && in_block) to_codes(part);
     if (bias) {
       if (const TensorInfo* info = check(name + ".bias", {out}, "one bias per output")) {
         part.owned_bias = Buffer(static_cast<size_t>(out) * sizeof(float));

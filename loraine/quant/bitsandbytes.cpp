@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kBlock = 64, kNestedBlock = 256;
 constexpr float kLeastScale = 1e-38f;  // what a block of zeros is divided by
+constexpr float kLeastRow = 1e-36f;    // rows of nothing above it are zeros in INT8: 127 / it is still finite
 
 int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
 
@@ -171,18 +172,18 @@ void quantise_four_bits(uint8_t* codes, float* absmax, const Tensor& weight, Dty
   });
 }
 
-// By rows, from the weight rounded to f16.
-void quantise_int8(int8_t* codes, float* row_absmax, const Tensor& weight) {
+void quantise_int8(int8_t* codes, float* row_absmax, const Tensor& weight, bool as_f16) {
   parallel_for(weight.rows(), [&](int64_t r) {
     thread_local Buffer room;
     const int64_t n = weight.cols();
     if (room.bytes() < static_cast<size_t>(n) * sizeof(float)) room = Buffer(static_cast<size_t>(n) * sizeof(float));
     float* x = static_cast<float*>(room.data());
     widen_row(x, weight.row_range(r, 1));
-    for (int64_t c = 0; c < n; ++c) x[c] = f16_to_f32(f32_to_f16(x[c]));
+    if (as_f16)
+      for (int64_t c = 0; c < n; ++c) x[c] = f16_to_f32(f32_to_f16(x[c]));
     const float largest = largest_size(x, n);
     row_absmax[r] = largest;
-    if (!(largest > 0)) {  // zeros, or not finite numbers
+    if (!(largest > kLeastRow)) {  // zeros, or not finite numbers
       std::fill_n(codes + r * n, n, int8_t{0});
       return;
     }
@@ -208,7 +209,7 @@ QuantisedWeight quantise(const Tensor& weight, Quantisation how, Dtype values) {
   out.weight = Tensor(bytes, how.type, {weight.rows(), weight.cols()});
   out.weight.quant = out.state.get();
   if (how.type == Dtype::INT8) {
-    quantise_int8(reinterpret_cast<int8_t*>(bytes), scales, weight);
+    quantise_int8(reinterpret_cast<int8_t*>(bytes), scales, weight, how.as_f16);
     q.row_absmax = scales;
     return out;
   }

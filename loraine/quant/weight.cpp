@@ -50,8 +50,9 @@ int64_t Weight::out() const {
 
 void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool with_bias) {
   check("multiply_weight", weight, y, x);
-  if (is_int8(weight)) multiply_int8(ctx, y, weight, x);
-  else matmul_nt_parts(ctx, y, x, Parts(weight).span());
+  const Parts parts(weight);
+  if (weight.integer_products) multiply_int8(ctx, y, parts.span(), x);
+  else matmul_nt_parts(ctx, y, x, parts.span());
   if (!with_bias) return;
   int64_t first = 0;
   for (const WeightPart& part : weight.parts) {
@@ -62,9 +63,16 @@ void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const 
 
 void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate) {
   check("multiply_weight_backward", weight, d_y, d_x);
-  if (is_int8(weight)) return multiply_int8_backward(ctx, d_x, weight, d_y, accumulate);
   const Parts parts(weight);
+  if (weight.integer_products) return multiply_int8_backward(ctx, d_x, parts.span(), d_y, accumulate);
   matmul_nn_parts(ctx, d_x, d_y, parts.span(), accumulate ? 1.0f : 0.0f);
+}
+
+void quantise_part(WeightPart& part, Quantisation how, Dtype values) {
+  QuantisedWeight q = quantise(part.weight, how, values);
+  part.weight = q.weight;
+  part.owned = std::move(q.memory);
+  part.quant_state = std::move(q.state);
 }
 
 Tensor weight_rows(const WeightPart& part, int64_t first, int64_t count, const Tensor& room) {
@@ -73,13 +81,6 @@ Tensor weight_rows(const WeightPart& part, int64_t first, int64_t count, const T
   if (room.dtype != Dtype::F32 || room.rows() < count || room.cols() != rows.cols())
     throw Error(ErrorKind::internal, fmt::format("weight_rows: {} is no room for [{}, {}]", room.shape_text(), count, rows.cols()));
   const Tensor out = room.row_range(0, count);
-  if (part.row_scales) {
-    const int8_t* q = static_cast<const int8_t*>(rows.data);
-    for (int64_t r = 0; r < count; ++r)
-      for (int64_t k = 0; k < out.cols(); ++k)
-        out.f32()[r * out.cols() + k] = part.row_scales[first + r] * static_cast<float>(q[r * rows.row_stride + k]);
-    return out;
-  }
   widen_row(out.f32(), rows);
   return out;
 }

@@ -6,21 +6,22 @@
 
 #include "loraine/core/context.h"
 #include "loraine/core/tensor.h"
+#include "loraine/quant/bitsandbytes.h"
 
 namespace loraine {
 
 struct WeightPart {
   std::string name;                         // Hugging Face module path, "model.layers.0.self_attn.q_proj"
-  Tensor weight;                            // [out, in], F32, F16, BF16, packed or I8, mapped or owned
+  Tensor weight;                            // [out, in], F32, F16, BF16 or packed, mapped or owned
   const float* bias = nullptr;              // [out] or nullptr
-  const float* row_scales = nullptr;        // [out] with an I8 weight (int8_weight.h): row n is row_scales[n] · weight[n]
-  Buffer owned, owned_bias, owned_scales;   // empty when mapped in place
-  std::unique_ptr<QuantState> quant_state;  // of a weight that was quantised while loading: its codes and scales are in `owned`
+  Buffer owned, owned_bias;                 // empty when mapped in place
+  std::unique_ptr<QuantState> quant_state;  // of a weight that was quantised here: its codes and scales are in `owned`
   bool changed = false;                     // by LoftQ: it is not what the model's file holds
 };
 
 struct Weight {
   std::vector<WeightPart> parts;  // stacked along `out`
+  bool integer_products = false;  // all parts are INT8, and what they are multiplied with is rounded too (int8_weight.h)
   int64_t in() const { return parts.empty() ? 0 : parts[0].weight.shape[1]; }
   int64_t out() const;  // sum over parts
 };
@@ -29,6 +30,8 @@ struct Weight {
 void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool with_bias = true);
 // dx [T, in] (+)= dy [T, out] W
 void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate);
+// The part's matrix as codes (quantise), in memory of its own; what it lay in is let go of (a mapping stays as it is).
+void quantise_part(WeightPart& part, Quantisation how, Dtype values);
 // Rows [first, first + count) of a part as F32 [count, in]: where they lie, or widened into `room` (of that shape, F32).
 Tensor weight_rows(const WeightPart& part, int64_t first, int64_t count, const Tensor& room);
 

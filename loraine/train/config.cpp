@@ -288,6 +288,10 @@ void check_model(const TrainConfig& c) {
   if (c.cutoff_len > INT32_MAX) broken_rule(fmt::format("cutoff_len is {}, at most {} is possible", c.cutoff_len, INT32_MAX));
   if (c.quantization_bit && *c.quantization_bit != 4 && *c.quantization_bit != 8)
     throw Error(ErrorKind::unsupported, fmt::format("quantization_bit is {}, expected 4 or 8", *c.quantization_bit), "use one of them");
+  if (c.frozen_matmul != "exact" && c.quantization_bit.value_or(8) != 8)
+    broken_rule(
+        fmt::format("quantization_bit is {}, and frozen_matmul: {} multiplies weights of 8 bits", *c.quantization_bit, c.frozen_matmul),
+        "set quantization_bit to 8, or leave one of them out");
 }
 
 // What needs the base's own values, or changes them.
@@ -295,10 +299,9 @@ void check_quantised_training(const TrainConfig& c) {
   const char* what = c.finetuning_type != "lora" ? "finetuning_type other than lora"
                      : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora"
                          ? "a start from the base's singular vectors"
-                     : c.create_new_adapter                                   ? "create_new_adapter"
-                     : split_list(c.adapter_name_or_path).size() > 1          ? "merging adapters into the base"
-                     : c.frozen_matmul != "exact" && *c.quantization_bit != 8 ? "frozen_matmul"
-                                                                              : nullptr;
+                     : c.create_new_adapter                          ? "create_new_adapter"
+                     : split_list(c.adapter_name_or_path).size() > 1 ? "merging adapters into the base"
+                                                                     : nullptr;
   if (what)
     broken_rule(fmt::format("quantization_bit is {}, and {} needs the base as it is", *c.quantization_bit, what), "leave one of them out");
 }
@@ -410,8 +413,6 @@ void check_train_config(const TrainConfig& c) {
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   if (c.warmup_ratio && c.warmup_steps > 0 && *c.warmup_ratio > 0)
     broken_rule("warmup_steps and warmup_ratio are both given", "leave one of the two out");
-  if (c.frozen_matmul != "exact" && c.do_eval && !c.do_train)
-    broken_rule("frozen_matmul is for training, and do_eval alone evaluates", "leave frozen_matmul out");
   check_method(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");

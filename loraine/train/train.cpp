@@ -90,8 +90,7 @@ void round_frozen(Run& run) {
                 "frozen_matmul: int8 keeps the layers in int8 only, and the adapter that is trained on has DoRA or whole tensors, which "
                 "need them in full",
                 "leave frozen_matmul out");
-  Context ctx;
-  blocks_to_int8(ctx, run.model);
+  blocks_to_int8(run.model);
 }
 
 }  // namespace

@@ -233,6 +233,15 @@ class Methods(tiny.Case):
         self.assertEqual(done[0], 2, done[1])
         self.assertIn("frozen_matmul", done[1])
 
+    def test_int8_products_are_not_under_a_start_out_of_the_base(self):
+        self.logits("--model_name_or_path", self.model)  # writes the batch
+        for name in ("pissa", "loftq"):
+            self.train(name, **methods[name])
+            done = tiny.run("trace", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--frozen_matmul", "int8", "--batch",
+                            self.work / "batch.safetensors", "--output", self.work / "l")
+            self.assertEqual(done[0], 2, done[1])
+            self.assertIn("frozen_matmul: int8 has rounded", done[1])
+
     def test_settings_that_do_not_go_together(self):
         for words, settings in [
             (["use_dora", "use_adalora"], adalora | dict(use_dora="true")), (["pissa_convert"], dict(pissa_convert="true")),
@@ -251,7 +260,6 @@ class Methods(tiny.Case):
             (["use_dora", "full"], dict(use_dora="true", finetuning_type="full")),
             (["frozen_matmul", "use_dora"], dict(use_dora="true", frozen_matmul="int8")),
             (["frozen_matmul", "finetuning_type"], dict(finetuning_type="full", frozen_matmul="int8")),
-            (["frozen_matmul", "do_eval"], dict(do_train="false", do_eval="true", eval_dataset="rows", frozen_matmul="int8")),
             (["frozen_matmul", "int4", "exact"], dict(frozen_matmul="int4")),
             (["odd"], dict(init_lora_weights="orthogonal", lora_rank=3)), (["rank"], dict(pissa_init="true", lora_rank=50)),
             (["rank_pattern", "integer"], dict(rank_pattern='{"q_proj": 1.5}')), (["layers_to_transform", "x"], dict(layers_to_transform="1,x")),

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A base in 4 or 8 bits from end to end: quantised while loading and from a checkpoint alike, trained, exported, refused where it cannot be. Run by
 ctest (label e2e)."""
+import json
 import pathlib
 import struct
 import sys
@@ -49,6 +50,30 @@ class Quantised(tiny.Case):
                 self.assertNotEqual(self.adapter(f"{name}_loading"), self.adapter(f"{name}_full"))
                 said = self.train(f"{name}_both", self.work / f"{name}_base", **settings)
                 self.assertIn("quantization_bit has no effect", said)
+
+    def test_int8_products_of_a_model_that_is_asked(self):
+        self.train("out", learning_rate="3e-2")
+        self.export("base", "--quantization_bit", "8")
+        with_adapter = ("--adapter_name_or_path", self.work / "out")
+        exact = self.logits("exact", "--model_name_or_path", self.model, *with_adapter)
+        rounded = {name: self.logits(name, "--model_name_or_path", model, "--frozen_matmul", "int8", *more, *with_adapter) for name, model, *more in
+                   (("full", self.model), ("loading", self.model, "--quantization_bit", "8"), ("stored", self.work / "base"))}
+        self.assertEqual(rounded["loading"], rounded["stored"])
+        for logits in rounded.values():
+            self.assertNotEqual(logits, exact)
+            for one, other in zip(logits, exact):
+                self.assertAlmostEqual(one, other, delta=0.05 * max(map(abs, exact)))
+        said = {}
+        for products in ("exact", "int8"):
+            asked = ("--model_name_or_path", self.model, *with_adapter, "--frozen_matmul", products)
+            self.good(tiny.run("eval", *asked, "--eval_dataset", "rows", "--dataset_dir", self.data, "--output_dir", self.work / f"eval_{products}"))
+            said[products] = json.loads((self.work / f"eval_{products}/eval_results.json").read_text())["eval_loss"]
+        self.assertNotEqual(said["exact"], said["int8"])
+        self.assertAlmostEqual(said["exact"], said["int8"], delta=0.02 * said["exact"])
+        for command in (("trace", "--batch", self.work / "batch.safetensors", "--output", self.work / "no"), ("chat",)):
+            done = tiny.run(*command, "--model_name_or_path", self.model, "--quantization_bit", "4", "--frozen_matmul", "int8")
+            self.assertEqual(done[0], 2, done[1])
+            self.assertIn("8 bits", done[1])
 
     def test_resumed_and_recomputed_runs_are_the_same(self):
         for extra in ({}, dict(use_dora="true")):
