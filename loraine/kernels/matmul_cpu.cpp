@@ -354,7 +354,8 @@ void matmul_nn_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
 
 size_t widened_bytes(int64_t M, int64_t N, int64_t K, Dtype w, bool in_bf16) {
   if (w == (in_bf16 ? Dtype::BF16 : Dtype::F32)) return 0;
-  const int64_t rows = splits_sum(M, N, K) ? pieces(K, kSumPieces) + 64 : K, columns = is_packed(w) ? kBlockTileColumns : kTileN;
+  const int64_t most = splits_sum(M, N, K) ? pieces(K, kSumPieces) + 64 : K, columns = is_packed(w) ? kBlockTileColumns : kTileN,
+                rows = in_bf16 ? most : std::min(most, kGatheredRows);
   return static_cast<size_t>(rows * columns) * size_of(in_bf16 ? Dtype::BF16 : Dtype::F32);
 }
 
