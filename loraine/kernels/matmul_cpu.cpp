@@ -161,9 +161,12 @@ void product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t,
   else f32_product_tile(y, x, w, t, alpha, beta);
 }
 
-// Calls multiply(rows of y, rows of x) for all rows, a few hundred at a time where x has to be widened for its tiles, since all tiles of a
+// Calls multiply(rows of y, rows of x) for all rows, 8 MiB of x at a time where it has to be widened for its tiles, since all tiles of a
 // row read the same x.
-int64_t rows_at_once(int64_t K) { return K <= 4096 ? 512 : 256; }
+int64_t rows_at_once(int64_t K) {
+  constexpr int64_t kElements = 1 << 21;
+  return std::max(kTileM, kElements / K / kTileM * kTileM);
+}
 
 template <class Multiply>
 void with_widened_x(const Tensor& y, const Tensor& x, Multiply&& multiply) {

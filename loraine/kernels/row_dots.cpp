@@ -132,7 +132,13 @@ HWY_INLINE void widen(float* out, const void* in, int64_t n) {
 
 template <class E>
 HWY_INLINE void widen_all(float* out, int64_t out_stride, const void* in, int64_t in_stride, int64_t rows, int64_t cols) {
-  for (int64_t r = 0; r < rows; ++r) widen<E>(out + r * out_stride, static_cast<const typename E::T*>(in) + r * in_stride, cols);
+  constexpr int64_t kAhead = 4, kLine = 64 / static_cast<int64_t>(sizeof(typename E::T));  // short rows: the next ones have to be asked for
+  const auto* row = static_cast<const typename E::T*>(in);
+  for (int64_t r = 0; r < rows; ++r, row += in_stride) {
+    if (r + kAhead < rows)
+      for (int64_t c = 0; c < cols; c += kLine) hwy::Prefetch(row + kAhead * in_stride + c);
+    widen<E>(out + r * out_stride, row, cols);
+  }
 }
 
 void WidenRows(float* out, int64_t out_stride, const void* in, Dtype dtype, int64_t in_stride, int64_t rows, int64_t cols) {
