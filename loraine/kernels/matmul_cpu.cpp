@@ -168,14 +168,18 @@ int64_t rows_at_once(int64_t K) {
   return std::max(kTileM, kElements / K / kTileM * kTileM);
 }
 
+Scratch& widened_x() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
 template <class Multiply>
 void with_widened_x(const Tensor& y, const Tensor& x, Multiply&& multiply) {
   if (x.dtype == Dtype::F32 || multiplies_bf16(x)) return multiply(y, x);
-  thread_local Scratch scratch;
   const int64_t step = rows_at_once(x.cols());
   for (int64_t m = 0; m < x.rows(); m += step) {
     const Tensor rows = x.row_range(m, std::min(step, x.rows() - m));
-    const Tensor wide = scratch.take(Dtype::F32, rows.rows(), rows.cols());
+    const Tensor wide = widened_x().take(Dtype::F32, rows.rows(), rows.cols());
     parallel_for(
         rows.rows(), [&](int64_t r) { widen_rows(wide.row_range(r, 1), rows.row_range(r, 1)); }, row_chunk(rows.cols()));
     multiply(y.row_range(m, rows.rows()), wide);

@@ -123,9 +123,8 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", at_least(1)});
   visit({"gradient_accumulation_steps", "run", &c.gradient_accumulation_steps, "micro-batches per update", at_least(1)});
   visit({"gradient_checkpointing", "run", &c.gradient_checkpointing,
-         "compute activations once more in the backward instead of keeping them; true: those of whole blocks; mlp: of gate and up; auto: "
-         "as few "
-         "as memory allows, over a quantised base at least mlp",
+         "compute activations once more in the backward instead of keeping them; true: those of whole blocks; mlp: of gate and up; "
+         "auto: as few as memory allows, over a quantised base at least mlp",
          one_of({"auto", "true", "false", "mlp"})});
   visit({"memory_limit", "run", &c.memory_limit, "most memory that the process may take, like 800MiB or 2GB; null: what the machine has"});
   visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", at_least(0)});
