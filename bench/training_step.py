@@ -53,8 +53,7 @@ def loraine_step(tokens, dtype, settings):
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "bench.json"
         subprocess.run([program, "bench", "--tokens", str(tokens), "--dtype", dtype, "--new_tokens", "0", "--repeats", "2", "--json", out, *settings],
-                       check=True,
-                       stdout=subprocess.DEVNULL)
+                       check=True, stdout=subprocess.DEVNULL)
         report = json.loads(out.read_text())
         training = report["training"][0]
         return {"tokens_per_second": training["tokens_per_second"], "peak_bytes": training["peak_bytes"], "machine": report["instruction_set"]}

@@ -7,6 +7,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/safetensors.h"
 #include "tests/support/op_check.h"
+#include "tests/support/recorded_base.h"
 
 namespace loraine {
 namespace {
@@ -147,24 +148,14 @@ TEST(Start, ChangesTheBaseAsPeft) {
     GTEST_SKIP() << golden << " is not there, so its recorded cases are not compared";
   for (const std::string method : {"pissa", "olora"}) {
     const std::string folder = golden + "variants/" + method;
-    const auto source = open_tensor_source(golden + "llama/model"), after = open_safetensors(folder + "/base_after.safetensors");
+    const auto after = open_safetensors(folder + "/base_after.safetensors");
     const auto init = open_safetensors(folder + "/init/adapter_model.safetensors");
     const LoraConfig config = read_lora_config(folder + "/init");
-    std::vector<Weight> weights;
-    for (const TensorInfo& info : source->tensors()) {
-      if (!info.name.ends_with("_proj.weight")) continue;
-      WeightPart part;
-      part.name = info.name.substr(0, info.name.size() - std::string(".weight").size());
-      part.weight = source->map(info);
-      weights.emplace_back().parts.push_back(std::move(part));
-    }
-    ASSERT_EQ(weights.size(), 14u);
-    std::vector<const Weight*> sites;
-    std::vector<Weight*> to_change;
-    for (Weight& weight : weights) sites.push_back(&weight), to_change.push_back(&weight);
-    AdapterSet set = attach_lora(sites, config, true);
-    start_adapter(set, to_change, config, 1);
-    for (const Weight& weight : weights) {
+    RecordedBase base(golden + "llama/model");
+    ASSERT_EQ(base.weights.size(), 14u);
+    AdapterSet set = attach_lora(base.sites(), config, true);
+    start_adapter(set, base.sites_to_change(), config, 1);
+    for (const Weight& weight : base.weights) {
       const WeightPart& part = weight.parts[0];
       const TensorInfo* info = after->find(part.name + ".base_layer.weight");
       ASSERT_NE(info, nullptr) << part.name;

@@ -73,10 +73,6 @@ Tensor widened(const Tensor& block, Scratch& scratch, uint64_t product = 0) {
   return block.dtype == Dtype::F32 ? block : widened_copy(block, scratch, product);
 }
 
-// Columns of long rows lie far apart, in the same few places of every cache, and the library reads them again and again: they are copied
-// together first. (512 × 2048 × 2048 on AVX2: 24 to 58 GFLOP/s.)
-constexpr int64_t kLongRow = 1024;
-
 // The block as BF16, rounded when it has more.
 Tensor narrowed(const Tensor& block, Scratch& scratch, uint64_t product) {
   if (block.dtype == Dtype::BF16) return block;
@@ -124,6 +120,10 @@ void bf16_product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operan
   bf16_tile(y, x, narrowed(w, w_scratch, t.product), t.x_t, t.w_t, alpha, beta == 1);
 }
 
+// Columns of long rows lie far apart, in the same few places of every cache, and the library reads them again and again: they are copied
+// together first. (512 × 2048 × 2048 on AVX2: 24 to 58 GFLOP/s.)
+constexpr int64_t kLongRow = 1024;
+
 // Rows of a w that is not transposed which are brought together at a time: so many stay in the cache. Whole blocks of the sum inside oneDNN
 // (256 and 384), so that the bits are those of one product.
 constexpr int64_t kGatheredRows = 768;
@@ -161,8 +161,7 @@ void product_tile(const Tensor& y, const Tensor& x, const Tensor& w, Operands t,
   else f32_product_tile(y, x, w, t, alpha, beta);
 }
 
-// Calls multiply(rows of y, rows of x) for all rows, 8 MiB of x at a time where it has to be widened for its tiles, since all tiles of a
-// row read the same x.
+// Rows of x that are widened at a time: 8 MiB, but whole tiles.
 int64_t rows_at_once(int64_t K) {
   constexpr int64_t kElements = 1 << 21;
   return std::max(kTileM, kElements / K / kTileM * kTileM);
@@ -173,6 +172,8 @@ Scratch& widened_x() {
   return scratch;
 }
 
+// Calls multiply(rows of y, rows of x) for all rows, some at a time where it has to be widened for its tiles, since all tiles of a
+// row read the same x.
 template <class Multiply>
 void with_widened_x(const Tensor& y, const Tensor& x, Multiply&& multiply) {
   if (x.dtype == Dtype::F32 || multiplies_bf16(x)) return multiply(y, x);

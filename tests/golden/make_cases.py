@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import peft
 import torch
 import transformers
+from peft_run import train
 from safetensors.torch import save_file
 
 transformers.logging.set_verbosity_error()
@@ -89,18 +90,7 @@ def record(folder, config, seed):
     torch.manual_seed(seed + 1)
     model = peft.get_peft_model(open_model(folder / "model").train(), settings)
     model.save_pretrained(folder / "train_init")
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.01)
-    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, 4, 30)
-    log = []
-    for step in range(30):
-        loss = model(**batches[step % 3]).loss
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        log.append({"step": step + 1, "loss": loss.item(), "grad_norm": norm.item(), "lr": schedule.get_last_lr()[0]})
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+    log = train(model, batches, 30)
     model.save_pretrained(folder / "train_final")
     (folder / "train.json").write_text(json.dumps({"log": log}, indent=0))
 

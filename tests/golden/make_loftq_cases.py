@@ -15,6 +15,7 @@ import bitsandbytes
 import peft
 import torch
 import transformers
+from peft_run import train
 from safetensors.torch import load_file, save_file
 
 cases = {  # bits, iterations, alpha: PEFT leaves alpha / r in the product, and two of them do not have alpha = r
@@ -38,18 +39,7 @@ def record(folder, base, batches, seed, bits, iterations, alpha):
     model.save_pretrained(folder / "init")
     after = {name: tensor.clone() for name, tensor in model.get_base_model().state_dict().items() if name.endswith("base_layer.weight")}
     save_file(after, folder / "base_after.safetensors")
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.01)
-    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, 4, 20)
-    log = []
-    for step in range(20):
-        loss = model(**batches[step % 3]).loss
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        log.append({"step": step + 1, "loss": loss.item(), "grad_norm": norm.item(), "lr": schedule.get_last_lr()[0]})
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+    log = train(model, batches, 20)
     model.save_pretrained(folder / "final")
     (folder / "train.json").write_text(json.dumps({"log": log}, indent=0))
     with torch.no_grad():
