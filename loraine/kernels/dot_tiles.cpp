@@ -4,7 +4,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "loraine/kernels/dot_tiles.cpp"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -13,6 +12,7 @@
 
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/elements-inl.h"
+#include "loraine/kernels/lines_ahead.h"
 #include "loraine/kernels/packed_rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -30,17 +30,20 @@ constexpr int64_t kWeights = 2, kRows = 4, kPairWeights = 2, kPairRows = 2;
 // rows of x takes its share, so that they are under way while this one is multiplied.
 template <class T, int64_t kW>
 struct TileRows {
+  static constexpr int64_t kSize = sizeof(T);
   const T* row[kW];
-  int64_t left, ahead, every, turn;
-  TileRows(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first, int64_t group, int64_t groups)
-      : left(rows - r), every(groups), turn(group) {
+  int64_t left, every, turn;
+  LinesAhead<kW> next;
+  TileRows(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first, int64_t n, int64_t group, int64_t groups)
+      : left(rows - r),
+        every(groups),
+        turn(group),
+        next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n, left) {
     for (int64_t i = 0; i < kW; ++i) row[i] = static_cast<const T*>(weight) + (r + std::min(i, left - 1)) * stride + first;
-    ahead = left >= 2 * kW ? kW * stride : 0;
   }
   HWY_INLINE void ask_for_next(int64_t k) {
     if (turn == 0) {
-      if (ahead)
-        for (const T* w : row) hwy::Prefetch(w + ahead + k);
+      next.ask(kSize * k);
       turn = every;
     }
     --turn;
@@ -98,7 +101,7 @@ HWY_INLINE void tiles(float* sums, int64_t sums_stride, const void* w, int64_t s
   const int64_t all = row_groups(x_rows, kRows);
   for (int64_t r = 0; r < rows; r += kWeights)
     for_row_groups<kRows>(0, x_rows, 0, all, [&](int64_t m, auto count, int64_t group, int64_t groups) {
-      tile<E, decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {w, stride, r, rows, 0, group, groups}, x + m * x_stride,
+      tile<E, decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {w, stride, r, rows, 0, K, group, groups}, x + m * x_stride,
                                       x_stride, K);
     });
 }
@@ -168,7 +171,7 @@ HWY_INLINE void pair_tiles(float* sums, int64_t sums_stride, const void* weight,
     const int64_t all = row_groups(x_rows, kPairRows);
     for (int64_t r = 0; r < rows; r += kPairWeights)
       for_row_groups<kPairRows>(0, x_rows, 0, all, [&](int64_t m, auto count, int64_t group, int64_t groups) {
-        pair_tile<decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {weight, stride, r, rows, first, group, groups},
+        pair_tile<decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {weight, stride, r, rows, first, n, group, groups},
                                           apart + m * whole, x + m * x_stride + first, x_stride, n, whole, whole);
       });
   }

@@ -4,11 +4,12 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "loraine/kernels/int8_dots.cpp"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
+
+#include "loraine/kernels/lines_ahead.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
@@ -18,7 +19,8 @@ constexpr int64_t kWeights = 4;  // rows of the weight in a tile; past the end t
 
 #if HWY_TARGET == HWY_SCALAR
 template <int64_t kX>
-void dots_tile(int32_t* sums, int64_t sums_stride, const int8_t* const* row, int64_t, int64_t left, const int16_t* x, int64_t K) {
+void dots_tile(int32_t* sums, int64_t sums_stride, const int8_t* const* row, const LinesAhead<kWeights>*, int64_t left, const int16_t* x,
+               int64_t K) {
   for (int64_t j = 0; j < kX; ++j)
     for (int64_t i = 0; i < kWeights && i < left; ++i) {
       int32_t sum = 0;
@@ -30,8 +32,8 @@ void dots_tile(int32_t* sums, int64_t sums_stride, const int8_t* const* row, int
 namespace hn = hwy::HWY_NAMESPACE;
 
 template <int64_t kX>
-HWY_INLINE void dots_tile(int32_t* sums, int64_t sums_stride, const int8_t* const* row, int64_t ahead, int64_t left, const int16_t* x,
-                          int64_t K) {
+HWY_INLINE void dots_tile(int32_t* sums, int64_t sums_stride, const int8_t* const* row, const LinesAhead<kWeights>* next, int64_t left,
+                          const int16_t* x, int64_t K) {
   const hn::ScalableTag<int16_t> d16;
   const hn::ScalableTag<int32_t> d32;
   const hn::Rebind<int8_t, decltype(d16)> d8;
@@ -41,8 +43,7 @@ HWY_INLINE void dots_tile(int32_t* sums, int64_t sums_stride, const int8_t* cons
     for (int64_t j = 0; j < kX; ++j) s[i][j] = more[i][j] = hn::Zero(d32);
   int64_t k = 0;
   for (; k + lanes <= K; k += lanes) {
-    if (ahead && k % 64 == 0)
-      for (int64_t i = 0; i < kWeights; ++i) hwy::Prefetch(row[i] + ahead + k);
+    if (next && k % 64 == 0) next->ask(k);
     hn::Vec<decltype(d16)> w[kWeights];
     for (int64_t i = 0; i < kWeights; ++i) w[i] = hn::PromoteTo(d16, hn::LoadU(d8, row[i] + k));
     for (int64_t j = 0; j < kX; ++j) {
@@ -62,12 +63,13 @@ HWY_INLINE void dots_tile(int32_t* sums, int64_t sums_stride, const int8_t* cons
 void Int8Dots(int32_t* sums, int64_t sums_stride, const Tensor& w, const int16_t* x, int64_t x_rows) {
   const int64_t K = w.cols();
   for (int64_t r = 0; r < w.rows(); r += kWeights) {
-    const int64_t left = w.rows() - r, ahead = left >= 2 * kWeights ? kWeights * w.row_stride : 0;
+    const int64_t left = w.rows() - r;
+    const LinesAhead<kWeights> next(static_cast<const int8_t*>(w.data) + r * w.row_stride, w.row_stride, K, left);
     const int8_t* row[kWeights];
     for (int64_t i = 0; i < kWeights; ++i) row[i] = static_cast<const int8_t*>(w.data) + (r + std::min(i, left - 1)) * w.row_stride;
     int64_t m = 0;  // the first rows of x ask for the next rows of w
-    for (; m + 2 <= x_rows; m += 2) dots_tile<2>(sums + m * sums_stride + r, sums_stride, row, m ? 0 : ahead, left, x + m * K, K);
-    if (m < x_rows) dots_tile<1>(sums + m * sums_stride + r, sums_stride, row, m ? 0 : ahead, left, x + m * K, K);
+    for (; m + 2 <= x_rows; m += 2) dots_tile<2>(sums + m * sums_stride + r, sums_stride, row, m ? nullptr : &next, left, x + m * K, K);
+    if (m < x_rows) dots_tile<1>(sums + m * sums_stride + r, sums_stride, row, m ? nullptr : &next, left, x + m * K, K);
   }
 }
 

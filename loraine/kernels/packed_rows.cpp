@@ -4,7 +4,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "loraine/kernels/packed_rows.cpp"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -13,6 +12,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/kernels/elements-inl.h"
+#include "loraine/kernels/lines_ahead.h"
 #include "loraine/kernels/quantised_rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -92,15 +92,20 @@ HWY_INLINE void half_run_of_nibbles(const Byte* at, bool high, Value&& value, V*
   }
 }
 #else
+// Widened once, each byte gives two.
 template <class Value>
 HWY_INLINE void run_of_nibbles(const Byte* at, Value&& value, V* out) {
-  nibbles(at, [&](int v, hn::Vec<D8> q) { out[v] = value(as_float(q)); });
+  for (int v = 0; v < kVectors / 2; ++v) {
+    const auto bytes = hn::PromoteTo(DI32(), hn::LoadU(D8(), at + v * kLanes));
+    out[v] = value(hn::ConvertTo(D(), hn::And(bytes, hn::Set(DI32(), 15))));
+    out[v + kVectors / 2] = value(hn::ConvertTo(D(), hn::ShiftRight<4>(bytes)));
+  }
 }
 template <class Value>
 HWY_INLINE void half_run_of_nibbles(const Byte* at, bool high, Value&& value, V* out) {
   for (int v = 0; v < kVectors; ++v) {
-    const auto bytes = hn::LoadU(D8(), at + v * kLanes);
-    out[v] = value(as_float(high ? hn::ShiftRight<4>(bytes) : low_half(bytes)));
+    const auto bytes = hn::PromoteTo(DI32(), hn::LoadU(D8(), at + v * kLanes));
+    out[v] = value(hn::ConvertTo(D(), high ? hn::ShiftRight<4>(bytes) : hn::And(bytes, hn::Set(DI32(), 15))));
   }
 }
 #endif
@@ -236,15 +241,15 @@ HWY_INLINE void dots(float* sums, const Byte* w, int64_t stride, int64_t rows, c
   const D d;
   const int64_t row_bytes = stride / F::kElements * F::kBytes;
   for (int64_t r = 0; r < rows; r += kTogether) {
-    const int64_t left = rows - r, ahead = left >= 2 * kTogether ? kTogether * row_bytes : 0;
+    const int64_t left = rows - r;
+    const LinesAhead<kTogether> next(w + r * row_bytes, row_bytes, K / F::kElements * F::kBytes, left);
     const Byte* row[kTogether];
     for (int64_t i = 0; i < kTogether; ++i) row[i] = w + (r + std::min(i, left - 1)) * row_bytes;  // past the end the last one again
     V s[kTogether];
     for (V& sum : s) sum = hn::Zero(d);
     int64_t offset = 0, asked = 0;
     for (int64_t k = 0; k < K; k += F::kElements, offset += F::kBytes) {
-      for (; asked < offset + F::kBytes; asked += 64)
-        for (const Byte* at : row) hwy::Prefetch(at + ahead + asked);
+      for (; asked < offset + F::kBytes; asked += 64) next.ask(asked);
       for (int run = 0; run < F::kElements / kRun; ++run) {
         V xs[kVectors];
         for (int v = 0; v < kVectors; ++v) xs[v] = hn::LoadU(d, x + k + run * kRun + v * kLanes);

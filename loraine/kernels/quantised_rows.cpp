@@ -4,7 +4,6 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "loraine/kernels/quantised_rows.cpp"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -12,6 +11,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/kernels/elements-inl.h"
+#include "loraine/kernels/lines_ahead.h"
 #include "loraine/kernels/row_dots.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -124,7 +124,8 @@ bool FourBitDots(float* sums, const Tensor& w, const float* x) {
   if (blocks.element(codes) % kChunk != 0 || K % kChunk != 0 || w.row_stride % kChunk != 0 || blocks.q.blocksize % kChunk != 0)
     return false;
   for (int64_t r = 0; r < w.rows(); r += kTogether) {
-    const int64_t left = w.rows() - r, ahead = left >= 2 * kTogether ? kTogether * stride : 0;
+    const int64_t left = w.rows() - r;
+    const LinesAhead<kTogether> next(codes + r * stride, stride, K / 2, left);
     const uint8_t* row[kTogether];
     for (int64_t i = 0; i < kTogether; ++i) row[i] = codes + (r + std::min(i, left - 1)) * stride;  // past the end the last one again
     V s[kTogether];
@@ -132,8 +133,8 @@ bool FourBitDots(float* sums, const Tensor& w, const float* x) {
     for (int64_t k = 0; k < K; k += kChunk) {
       V xs[kVectors];
       for (int v = 0; v < kVectors; ++v) xs[v] = hn::LoadU(D(), x + k + v * kLanes);
+      if (k % (2 * kChunk) == 0) next.ask(k / 2);
       for (int64_t i = 0; i < kTogether; ++i) {
-        if (k % (2 * kChunk) == 0) hwy::Prefetch(row[i] + ahead + k / 2);
         Table table;
         blocks.table(table, row[i] + k / 2);
         V values[kVectors];
@@ -169,12 +170,22 @@ bool Int8Dots(float* sums, const Tensor& w, const float* x) {
   const auto *codes = static_cast<const int8_t*>(w.data), *first = static_cast<const int8_t*>(q.codes);
   const int64_t K = w.cols();
   if (K % kLanes != 0) return false;
-  for (int64_t r = 0; r < w.rows(); ++r) {
-    const int8_t* row = codes + r * w.row_stride;
-    const V scale = hn::Set(D(), q.row_scale((row - first) / q.cols));
-    V sum = hn::Zero(D());
-    for (int64_t k = 0; k < K; k += kLanes) sum = hn::MulAdd(int8_values(row + k, scale, q.values), hn::LoadU(D(), x + k), sum);
-    sums[r] = hn::GetLane(hn::SumOfLanes(D(), sum));
+  for (int64_t r = 0; r < w.rows(); r += kTogether) {
+    const int64_t left = w.rows() - r;
+    const LinesAhead<kTogether> next(codes + r * w.row_stride, w.row_stride, K, left);
+    const int8_t* row[kTogether];
+    V scale[kTogether], s[kTogether];
+    for (int64_t i = 0; i < kTogether; ++i) {
+      row[i] = codes + (r + std::min(i, left - 1)) * w.row_stride;  // past the end the last one again
+      scale[i] = hn::Set(D(), q.row_scale((row[i] - first) / q.cols));
+      s[i] = hn::Zero(D());
+    }
+    for (int64_t k = 0; k < K; k += kLanes) {
+      if (k % 64 == 0) next.ask(k);
+      const V xk = hn::LoadU(D(), x + k);
+      for (int64_t i = 0; i < kTogether; ++i) s[i] = hn::MulAdd(int8_values(row[i] + k, scale[i], q.values), xk, s[i]);
+    }
+    for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = hn::GetLane(hn::SumOfLanes(D(), s[i]));
   }
   return true;
 }

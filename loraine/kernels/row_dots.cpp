@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "loraine/kernels/elements-inl.h"
+#include "loraine/kernels/lines_ahead.h"
 #include "loraine/kernels/packed_rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,22 +21,23 @@ namespace HWY_NAMESPACE {
 // These processors follow one long stream best: one row after the other, without being asked for what comes next.
 constexpr int64_t kTogether = 1;
 #else
-// A row is too short for the processor to see where it leads: four rows at a time, and the four after them are asked for line by line.
+// Four rows at a time, and the four after them are asked for.
 constexpr int64_t kTogether = 4;
 #endif
 
 // Of each row in hand, where it begins; past the end the last row is read again and its sum dropped.
 template <class T>
 struct RowsInHand {
+  static constexpr int64_t kSize = sizeof(T);
   const T* row[kTogether];
-  int64_t left, ahead;  // ahead: elements to the row that is asked for, never past the end: an unmapped page is looked up at length
-  RowsInHand(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first) : left(rows - r) {
+  int64_t left;
+  LinesAhead<kTogether> next;
+  RowsInHand(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first, int64_t n)
+      : left(rows - r), next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n, left) {
     for (int64_t i = 0; i < kTogether; ++i) row[i] = static_cast<const T*>(weight) + (r + std::min(i, left - 1)) * stride + first;
-    ahead = left >= 2 * kTogether ? kTogether * stride : 0;
   }
   HWY_INLINE void ask_for_next(int64_t k) const {
-    if (kTogether > 1)
-      for (const T* w : row) hwy::Prefetch(w + ahead + k);
+    if (kTogether > 1) next.ask(kSize * k);
   }
 };
 
@@ -46,7 +48,7 @@ HWY_INLINE void dots(float* sums, const void* weight, int64_t stride, int64_t ro
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t line = std::max<int64_t>(64 / static_cast<int64_t>(sizeof(T)), lanes);
   for (int64_t r = 0; r < rows; r += kTogether) {
-    const RowsInHand<T> w(weight, stride, r, rows, 0);
+    const RowsInHand<T> w(weight, stride, r, rows, 0, K);
     V s[kTogether];
     for (V& sum : s) sum = hn::Zero(d);
     int64_t k = 0;
@@ -92,7 +94,7 @@ HWY_INLINE void pair_dots(float* sums, const void* weight, int64_t stride, int64
       hn::Store(odd, d, apart + k + lanes);
     }
     for (int64_t r = 0; r < rows; r += kTogether) {
-      const RowsInHand<uint16_t> w(weight, stride, r, rows, first);
+      const RowsInHand<uint16_t> w(weight, stride, r, rows, first, n);
       V e[kTogether], o[kTogether];
       for (int64_t i = 0; i < kTogether; ++i) e[i] = o[i] = hn::Zero(d);
       for (int64_t k = 0; k < whole; k += step) {
