@@ -42,7 +42,8 @@ struct Combination {
   Value settings = Value::object();
 };
 
-// The values of one key: a list in YAML, or for numbers and choices also a text with commas.
+// The values of one key: a list in YAML, or for numbers and choices also a text with commas. Of a key whose value is a list by itself: a
+// list of lists, or of lists and null.
 struct Choice {
   std::string key;
   std::vector<Value> values;
@@ -61,7 +62,8 @@ std::vector<Choice> choices_of(const std::vector<Setting>& settings) {
   for (const Setting& setting : settings) {
     Choice choice{setting.key, {}};
     const Value value = setting.bare ? Value(true) : setting.typed ? Value::parse(setting.text) : yaml_value(setting.text, setting.where);
-    if (lists.contains(setting.key)) {
+    const bool several = std::any_of(value.begin(), value.end(), [](const Value& one) { return one.is_array() || one.is_null(); });
+    if (lists.contains(setting.key) && !(value.is_array() && several)) {
       choice.values = {value};
     } else if (value.is_array()) {
       choice.values.assign(value.begin(), value.end());
@@ -104,7 +106,12 @@ bool belongs_to(const std::string& key, const std::string& finetuning_type) {
   return true;
 }
 
-std::string text_of(const Value& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string text_of(const Value& value) {
+  if (!value.is_array()) return value.is_string() ? value.get<std::string>() : value.dump();
+  std::string words;
+  for (const Value& one : value) words += (words.empty() ? "" : ",") + text_of(one);
+  return words;
+}
 
 std::vector<Combination> combinations_of(const std::vector<Choice>& choices, const std::string& output_dir) {
   std::vector<Combination> all;

@@ -45,6 +45,15 @@ class Compare(tiny.Case):
         self.assertEqual(len(self.rows()), 4)
         self.assertEqual((self.out / "lora_lora_rank_2" / "adapter_model.safetensors").stat().st_mtime_ns, before)
 
+    def test_keys_whose_value_is_a_list(self):
+        self.good(tiny.run(*self.words("additional_target=[null,[norm],[norm,lm_head]]", "lora_target=q_proj,v_proj", max_steps=2, eval_strategy="no")))
+        rows = self.rows()
+        self.assertEqual([row["name"] for row in rows], ["additional_target null", "additional_target norm", "additional_target norm,lm_head"])
+        none, norm, both = (row["trainable_parameters"] for row in rows)
+        self.assertLess(none, norm)
+        self.assertLess(norm, both)
+        self.assertEqual(len(list(self.out.glob("additional_target_norm_lm_head/adapter_model.safetensors"))), 1)
+
     def test_goes_on_after_a_stop(self):
         words = self.words("--lora_rank", "2,4", max_steps=3000, logging_steps=50, eval_strategy="no")
         process = subprocess.Popen([tiny.program, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
