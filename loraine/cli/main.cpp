@@ -24,10 +24,10 @@ void fill_closed_streams() {
 }
 
 // OpenMP reads its settings when it is loaded, before main. Threads that spin while they wait slow down whatever else runs on the machine;
-// a few microseconds of it, though, spare a step the thousands of times that a thread would be put to sleep and woken.
+// a fraction of a millisecond of it, though, spares a step the thousands of times that a thread would be put to sleep and woken.
 void wait_passively(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0 && setenv("GOMP_SPINCOUNT", "2000", 0) == 0)
+  if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0 && setenv("GOMP_SPINCOUNT", "20000", 0) == 0)
     execv("/proc/self/exe", argv);  // on failure: go on as we are
 }
 
