@@ -10,7 +10,8 @@ namespace loraine {
 
 // kRows rows in hand, of `bytes` bytes each and `stride` bytes apart, with `left` rows from the first one to the last. What lies in one
 // piece is asked for from its beginning to its end, which memory likes better than turns between kRows places. (bf16 rows of 576 on one
-// AVX2 core: 8.2 to 10 GB/s.) Never past the last row: an unmapped page is looked up at length.
+// AVX2 core: 8.2 to 10 GB/s.) Past the last row by three lines at most: an unmapped
+// page is looked up at length.
 template <int kRows>
 class LinesAhead {
  public:
