@@ -38,7 +38,7 @@ struct TileRows {
       : left(rows - r),
         every(groups),
         turn(group),
-        next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n, left) {
+        next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n) {
     for (int64_t i = 0; i < kW; ++i) row[i] = static_cast<const T*>(weight) + (r + std::min(i, left - 1)) * stride + first;
   }
   HWY_INLINE void ask_for_next(int64_t k) {

@@ -64,7 +64,7 @@ void Int8Dots(int32_t* sums, int64_t sums_stride, const Tensor& w, const int16_t
   const int64_t K = w.cols();
   for (int64_t r = 0; r < w.rows(); r += kWeights) {
     const int64_t left = w.rows() - r;
-    const LinesAhead<kWeights> next(static_cast<const int8_t*>(w.data) + r * w.row_stride, w.row_stride, K, left);
+    const LinesAhead<kWeights> next(static_cast<const int8_t*>(w.data) + r * w.row_stride, w.row_stride, K);
     const int8_t* row[kWeights];
     for (int64_t i = 0; i < kWeights; ++i) row[i] = static_cast<const int8_t*>(w.data) + (r + std::min(i, left - 1)) * w.row_stride;
     int64_t m = 0;  // the first rows of x ask for the next rows of w

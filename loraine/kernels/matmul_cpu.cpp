@@ -294,8 +294,8 @@ void dot_block(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, f
 }
 
 int64_t dot_blocks(int64_t N) { return pieces(N, kDotRows); }
-// Blocks that a thread takes at a time: small products stay on one thread, and of large ones each thread reads long pieces.
-int64_t dot_chunk(int64_t blocks, int64_t K) { return std::max({int64_t{1}, 32768 / (kDotRows * K + 1), blocks / (3 * thread_count())}); }
+// Blocks that a thread takes at least: small products stay on one thread.
+int64_t dot_chunk(int64_t K) { return std::max<int64_t>(1, 32768 / (kDotRows * K + 1)); }
 
 }  // namespace
 
@@ -304,7 +304,7 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
   const Tensor input = widened(x, x_scratch);
   int64_t blocks = 0;
   for (const Tensor& w : parts) blocks += dot_blocks(w.rows());
-  parallel_for(
+  parallel_for_in_order(
       blocks,
       [&](int64_t b) {
         int64_t column = 0;
@@ -318,7 +318,7 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
           column += w.rows();
         }
       },
-      dot_chunk(blocks, x.rows() * x.cols()));
+      dot_chunk(x.rows() * x.cols()));
 }
 
 void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
@@ -326,9 +326,9 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   thread_local Scratch x_scratch;
   const Tensor input = widened(x, x_scratch);
   const int64_t N = y.cols();
-  parallel_for(
+  parallel_for_in_order(
       dot_blocks(N), [&](int64_t b) { dot_block(y, input, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
-      dot_chunk(dot_blocks(N), x.rows() * x.cols()));
+      dot_chunk(x.rows() * x.cols()));
 }
 
 void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {

@@ -242,7 +242,7 @@ HWY_INLINE void dots(float* sums, const Byte* w, int64_t stride, int64_t rows, c
   const int64_t row_bytes = stride / F::kElements * F::kBytes;
   for (int64_t r = 0; r < rows; r += kTogether) {
     const int64_t left = rows - r;
-    const LinesAhead<kTogether> next(w + r * row_bytes, row_bytes, K / F::kElements * F::kBytes, left);
+    const LinesAhead<kTogether> next(w + r * row_bytes, row_bytes, K / F::kElements * F::kBytes);
     const Byte* row[kTogether];
     for (int64_t i = 0; i < kTogether; ++i) row[i] = w + (r + std::min(i, left - 1)) * row_bytes;  // past the end the last one again
     V s[kTogether];

@@ -125,7 +125,7 @@ bool FourBitDots(float* sums, const Tensor& w, const float* x) {
     return false;
   for (int64_t r = 0; r < w.rows(); r += kTogether) {
     const int64_t left = w.rows() - r;
-    const LinesAhead<kTogether> next(codes + r * stride, stride, K / 2, left);
+    const LinesAhead<kTogether> next(codes + r * stride, stride, K / 2);
     const uint8_t* row[kTogether];
     for (int64_t i = 0; i < kTogether; ++i) row[i] = codes + (r + std::min(i, left - 1)) * stride;  // past the end the last one again
     V s[kTogether];
@@ -172,7 +172,7 @@ bool Int8Dots(float* sums, const Tensor& w, const float* x) {
   if (K % kLanes != 0) return false;
   for (int64_t r = 0; r < w.rows(); r += kTogether) {
     const int64_t left = w.rows() - r;
-    const LinesAhead<kTogether> next(codes + r * w.row_stride, w.row_stride, K, left);
+    const LinesAhead<kTogether> next(codes + r * w.row_stride, w.row_stride, K);
     const int8_t* row[kTogether];
     V scale[kTogether], s[kTogether];
     for (int64_t i = 0; i < kTogether; ++i) {

@@ -33,7 +33,7 @@ struct RowsInHand {
   int64_t left;
   LinesAhead<kTogether> next;
   RowsInHand(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first, int64_t n)
-      : left(rows - r), next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n, left) {
+      : left(rows - r), next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n) {
     for (int64_t i = 0; i < kTogether; ++i) row[i] = static_cast<const T*>(weight) + (r + std::min(i, left - 1)) * stride + first;
   }
   HWY_INLINE void ask_for_next(int64_t k) const {
