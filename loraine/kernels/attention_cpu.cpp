@@ -24,12 +24,6 @@ namespace {
 
 constexpr int64_t kFewRows = 4;
 
-// sum[d] += p · v[d]
-LORAINE_CLONES void add_scaled(float* sum, const float* v, float p, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) sum[i] += p * v[i];
-}
-
 struct Inputs {
   const Tensor &o, &lse, &q, &k, &v;
   const AttentionShape& shape;
@@ -110,19 +104,16 @@ void forward_row(const Inputs& in, const Item& t) {
   const int64_t D = in.shape.head_dim, kv_head = t.head / in.group();
   const Keys keys = keys_of(s, t.row, in.shape.window);
   const int64_t n = keys.last - keys.first;
-  TileMemory memory(n + 3 * D + 16 * 4);
-  float *scores = memory.floats(n), *q_room = memory.floats(D), *v_room = memory.floats(D), *o_room = memory.floats(D);
+  TileMemory memory(n + 2 * D + 16 * 3);
+  float *scores = memory.floats(n), *q_room = memory.floats(D), *o_room = memory.floats(D);
   const float* q = read_row(head_rows(in.q, s.start + t.row, 1, t.head, D), 0, q_room);
   const Tensor k = head_rows(in.k, s.kv_start + keys.first, n, kv_head, D), v = head_rows(in.v, s.kv_start + keys.first, n, kv_head, D),
                o = head_rows(in.o, s.start + t.row, 1, t.head, D);
-  if (k.dtype == Dtype::F32)
-    for (int64_t j = 0; j < n; ++j) scores[j] = dot(q, k.f32() + j * k.row_stride, D);
-  else row_dots(scores, k, q);
+  row_dots(scores, k, q);
   float maximum = max_row(scores, n) * in.shape.scale, sum = 0;
   for (int64_t j = 0; j < n; j += kKeyTile) sum += exp_row(scores + j, std::min(kKeyTile, n - j), in.shape.scale, maximum);
   float* out = begin_row(o, 0, o_room);
-  std::fill(out, out + D, 0.0f);
-  for (int64_t j = 0; j < n; ++j) add_scaled(out, read_row(v, j, v_room), scores[j], D);
+  weighted_rows(out, v, scores);
   scale_row(out, D, 1.0f / sum);
   finish_row(o, 0, out);
   if (in.lse.data) in.lse.f32()[(s.start + t.row) * in.lse.row_stride + t.head] = maximum + std::log(sum);
