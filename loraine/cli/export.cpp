@@ -97,6 +97,25 @@ void write_loftq_start(LoftqStart start, const std::string& folder) {
   print_stderr(fmt::format("LoftQ's start over this base: {}/loftq_init\n", folder));
 }
 
+std::optional<Dtype> written_type(const TrainConfig& c) {
+  if (c.infer_dtype == "auto") return {};
+  return c.infer_dtype == "float32" ? Dtype::F32 : c.infer_dtype == "bfloat16" ? Dtype::BF16 : Dtype::F16;
+}
+
+// What rounding may move the logits by, as a share of the largest one: of what is merged, and of all weights where they are written
+// narrower.
+double share_of_rounding(Dtype stored, std::optional<Dtype> written) {
+  if (written == Dtype::BF16 && stored != Dtype::BF16) return 0.2;
+  return written.value_or(stored) == Dtype::F32 ? 1e-3 : 5e-2;
+}
+
+// Older readers of config.json know the first name alone.
+void describe_type(Json& config, const std::string& name) {
+  const bool newer = config.contains("dtype");
+  if (newer) config["dtype"] = name;
+  if (!newer || config.contains("torch_dtype")) config["torch_dtype"] = name;
+}
+
 }  // namespace
 
 int run_export(const std::vector<std::string>& args) {
@@ -112,7 +131,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   ModelFiles files = open_model_files(config.model_name_or_path);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   LoadOptions options = load_options(config);
-  options.bf16 = false;  // types stay as stored
+  options.bf16 = false;  // what is merged is what is stored
   Model model = load_model(files, options);
   model.read_once = true;
   input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
@@ -132,7 +151,8 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   remove_model(folder);
   MergeReport report;
   try {
-    report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format}, [&] { return !stop; });
+    report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format}, written_type(config),
+                             [&] { return !stop; });
   } catch (const Stopped&) {
     remove_model(folder);
     print_stderr("stopped; " + folder + " holds no model\n");
@@ -140,10 +160,10 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   }
   if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
   describe_quantisation(files.config, model);
+  if (written_type(config)) describe_type(files.config, config.infer_dtype);
   write_text_files(config, files, folder);
   check_merge(model, adapter, folder, report);
-  bool narrow = model.embedding.dtype != Dtype::F32;
-  double tolerance = (narrow ? 5e-2 : 1e-3) * std::max(1.0, report.largest_logit);
+  const double tolerance = share_of_rounding(model.embedding.dtype, written_type(config)) * std::max(1.0, report.largest_logit);
   print_stderr(fmt::format("merged {} of {} tensors into {} ({} file{})\n", report.merged, report.tensors, folder, report.shards,
                            report.shards == 1 ? "" : "s"));
   print_stderr(fmt::format("check: largest difference of logits, merged against base + adapter: {:.3g} (tolerance {:.3g})\n",

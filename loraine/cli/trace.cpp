@@ -177,7 +177,7 @@ int run_trace(const std::vector<std::string>& args) {
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   check_chat_config(config);
   ModelFiles files = open_model_files(config.model_name_or_path);
-  Model model = load_model(files, load_options(config));
+  Model model = load_model(files, answer_load_options(config));
   if (config.frozen_matmul == "int8") blocks_to_int8(model);
   auto source = open_safetensors(batch_file);
   TraceInput in;

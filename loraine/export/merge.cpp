@@ -47,14 +47,16 @@ std::map<std::string, Target> merge_targets(const Model& model, const AdapterSet
   return targets;
 }
 
-// Memory: the tensor in f32 and in its stored type, at most.
-void write_merged(const TensorSource& source, const TensorInfo& info, const Target& target, const WriteBytes& write) {
-  const Tensor shape(nullptr, info.dtype, info.shape);
+bool holds_floats(Dtype type) { return type == Dtype::F32 || type == Dtype::F16 || type == Dtype::BF16; }
+
+// Memory: the tensor in f32 and in the type that is written, at most.
+void write_merged(const TensorSource& source, const TensorInfo& info, const Target& target, Dtype type, const WriteBytes& write) {
+  const Tensor shape(nullptr, type, info.shape);
   const Buffer memory(shape.bytes());
-  const Tensor out(memory.data(), info.dtype, info.shape);
-  const bool f32_stored = info.dtype == Dtype::F32;
-  const Buffer f32_memory(f32_stored ? 0 : static_cast<size_t>(shape.numel()) * sizeof(float));
-  const Tensor f32(f32_stored ? out.data : f32_memory.data(), Dtype::F32, info.shape);
+  const Tensor out(memory.data(), type, info.shape);
+  const bool f32_written = type == Dtype::F32;
+  const Buffer f32_memory(f32_written ? 0 : static_cast<size_t>(shape.numel()) * sizeof(float));
+  const Tensor f32(f32_written ? out.data : f32_memory.data(), Dtype::F32, info.shape);
   if (target.dense.data) {
     convert(f32.data, Dtype::F32, target.dense.data, target.dense.dtype, f32.numel());
   } else {
@@ -64,14 +66,14 @@ void write_merged(const TensorSource& source, const TensorInfo& info, const Targ
   Context ctx;
   if (target.adapter) target.adapter->merge_into(ctx, f32, target.part);
   if (target.embedding) target.embedding->merge_into(ctx, f32);
-  if (!f32_stored) convert(out.data, out.dtype, f32.data, Dtype::F32, f32.numel());
+  if (!f32_written) convert(out.data, out.dtype, f32.data, Dtype::F32, f32.numel());
   write(out.data, out.bytes());
 }
 
 }  // namespace
 
 MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format,
-                            const std::function<bool()>& keep_going) {
+                            std::optional<Dtype> written_as, const std::function<bool()>& keep_going) {
   const TensorSource& source = *model.source;
   const std::map<std::string, Target> targets = merge_targets(model, adapter);
   const bool untied = adapter && unties(model, *adapter);
@@ -82,12 +84,16 @@ MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const
     const auto target = targets.find(name);
     WeightToWrite weight = stored_weight(source, info);
     weight.entry.name = name;
-    if (target != targets.end()) {
-      weight.write = [&source, &info, &keep_going, at = &target->second](const WriteBytes& write) {
+    const Dtype type = holds_floats(info.dtype) ? written_as.value_or(info.dtype) : info.dtype;
+    if (target != targets.end() || type != info.dtype) {
+      static const Target kAsItIs;
+      weight.entry.dtype = type;
+      weight.write = [&source, &info, &keep_going, type,
+                      at = target == targets.end() ? &kAsItIs : &target->second](const WriteBytes& write) {
         if (keep_going && !keep_going()) throw Stopped();
-        write_merged(source, info, *at, write);
+        write_merged(source, info, *at, type, write);
       };
-      ++report.merged;
+      if (target != targets.end()) ++report.merged;
     }
     weights.push_back(std::move(weight));
   };

@@ -2,6 +2,7 @@
 // export.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "loraine/adapters/adapter.h"
@@ -16,11 +17,12 @@ struct MergeReport {
   double largest_difference = 0, largest_logit = 0;  // of the check: merged against base + adapter
 };
 
-// Writes the weights (or shards with an index) into `folder`, one tensor at a time. adapter may be nullptr. Types stay as stored; a tied
-// head is not stored twice, unless the adapter makes it another tensor than the embedding (model/attach.h, unties).
-// keep_going is asked before each tensor that an adapter changes; false: Stopped is thrown, and the shard in work does not appear.
+// Writes the weights (or shards with an index) into `folder`, one tensor at a time. adapter may be nullptr. written_as: the type of all
+// that is not in codes; none: as it is stored. A tied head is not stored twice, unless the adapter makes it another tensor than the
+// embedding (model/attach.h, unties). keep_going is asked before each tensor that an adapter changes; false: Stopped is thrown, and the
+// shard in work does not appear.
 MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format,
-                            const std::function<bool()>& keep_going = {});
+                            std::optional<Dtype> written_as = {}, const std::function<bool()>& keep_going = {});
 
 // Logits of the written model against base + adapter on fixed prompts.
 void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report);

@@ -129,7 +129,8 @@ TEST(Bf16Rows, WeightedSumOfStridedRows) {
       weighted_rows(sum.data(), rows.col_range(3, cols), weights.data());
       for (int64_t c = 0; c < cols; ++c) {
         double want = 0;
-        for (int64_t r = 0; r < kRows; ++r) want += double{weights[static_cast<size_t>(r)]} * values[static_cast<size_t>(r * kWide + 3 + c)];
+        for (int64_t r = 0; r < kRows; ++r)
+          want += double{weights[static_cast<size_t>(r)]} * values[static_cast<size_t>(r * kWide + 3 + c)];
         EXPECT_NEAR(sum[static_cast<size_t>(c)], want, 1e-5) << what << " " << cols << " " << c;
       }
     }

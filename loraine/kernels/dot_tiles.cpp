@@ -35,10 +35,7 @@ struct TileRows {
   int64_t left, every, turn;
   LinesAhead<kW> next;
   TileRows(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first, int64_t n, int64_t group, int64_t groups)
-      : left(rows - r),
-        every(groups),
-        turn(group),
-        next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n) {
+      : left(rows - r), every(groups), turn(group), next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n) {
     for (int64_t i = 0; i < kW; ++i) row[i] = static_cast<const T*>(weight) + (r + std::min(i, left - 1)) * stride + first;
   }
   HWY_INLINE void ask_for_next(int64_t k) {

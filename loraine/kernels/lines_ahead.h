@@ -10,8 +10,8 @@ namespace loraine {
 
 // kRows rows in hand, of `bytes` bytes each and `stride` bytes apart; the kRows after them are asked for whether or not they are of this
 // block, since the next block mostly begins there. What lies in one piece is asked for from its beginning to its end, which memory likes
-// better than turns between kRows places. (bf16 rows of 576 on one AVX2 core: 8.2 to 10 GB/s. Beyond the block, two cores: 0.88 to 0.94 of a
-// plain read.)
+// better than turns between kRows places. (bf16 rows of 576 on one AVX2 core: 8.2 to 10 GB/s. Beyond the block, two cores: 0.88 to 0.94 of
+// a plain read.)
 template <int kRows>
 class LinesAhead {
  public:

@@ -38,8 +38,8 @@ void parallel_for(int64_t n, Body&& body, int64_t chunk = 1) {
   failure.rethrow();
 }
 
-// The same for items that lie one after the other in memory: each thread takes a share of what is left, at least `chunk`, so that pieces are
-// long at first and threads still end together. (bf16 weights on two AVX2 cores: 0.80 to 0.88 of a plain read.)
+// The same for items that lie one after the other in memory: each thread takes a share of what is left, at least `chunk`, so that pieces
+// are long at first and threads still end together. (bf16 weights on two AVX2 cores: 0.80 to 0.88 of a plain read.)
 template <class Body>
 void parallel_for_in_order(int64_t n, Body&& body, int64_t chunk = 1) {
   if (n <= chunk) {

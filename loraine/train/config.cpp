@@ -25,7 +25,8 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"model_name_or_path", "model", &c.model_name_or_path, "base model: a Hugging Face folder or a .gguf file"});
   visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, comma separated; chat and trace also take name=path",
          kCommaList});
-  visit({"infer_dtype", "model", &c.infer_dtype, "type of weights and activations in chat and export",
+  visit({"infer_dtype", "model", &c.infer_dtype,
+         "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
          one_of({"auto", "float16", "bfloat16", "float32"})});
   visit({"quantization_bit", "model", &c.quantization_bit, "the frozen linear layers in 4 bits (QLoRA) or 8 (LLM.int8); null: as they are",
          at_least(1)});

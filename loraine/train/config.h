@@ -14,9 +14,9 @@ struct TrainConfig {
   // model
   std::string model_name_or_path;                   // folder or .gguf; empty: not given
   std::optional<std::string> adapter_name_or_path;  // comma list of folders, for chat also name=path
-  std::string infer_dtype = "auto";                 // auto, float16, bfloat16, float32: weights and activations outside training
-  std::optional<int64_t> quantization_bit;          // 4, 8; null: the base as it is
-  std::string quantization_type = "nf4";            // nf4, fp4
+  std::string infer_dtype = "auto";         // auto, float16, bfloat16, float32: what answers are computed in, and what export writes
+  std::optional<int64_t> quantization_bit;  // 4, 8; null: the base as it is
+  std::string quantization_type = "nf4";    // nf4, fp4
   bool double_quantization = true;
   std::string quantization_method = "bnb";
   bool split_special_tokens = false;

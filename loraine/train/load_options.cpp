@@ -13,6 +13,16 @@ LoadOptions load_options(const TrainConfig& c) {
   return options;
 }
 
+LoadOptions answer_load_options(const TrainConfig& c) {
+  LoadOptions options = load_options(c);
+  if (c.infer_dtype != "auto") options.bf16 = c.infer_dtype == "bfloat16";
+  return options;
+}
+
+std::string not_computed_in(const TrainConfig& c) {
+  return c.infer_dtype == "float16" ? "infer_dtype: float16 is computed in float32, which is exacter; bfloat16 takes half the memory" : "";
+}
+
 Recompute least_recompute(const TrainConfig& c, const Model& model) {
   if (c.gradient_checkpointing == "true") return Recompute::block;
   if (c.gradient_checkpointing == "mlp") return Recompute::mlp;

@@ -9,6 +9,10 @@
 namespace loraine {
 
 LoadOptions load_options(const TrainConfig& config);
+// The same for a model that is asked: infer_dtype counts in place of bf16 unless it is `auto`.
+LoadOptions answer_load_options(const TrainConfig& config);
+// A warning when infer_dtype names a type that nothing is computed in; else empty.
+std::string not_computed_in(const TrainConfig& config);
 // The least that the backward computes once more instead of keeping it. `auto` begins at `mlp` over a base that is quantised (in the file
 // or by quantization_bit), since that is chosen for little memory, and at `none` over any other and with int8 products, chosen for speed; a
 // memory limit may ask for more.

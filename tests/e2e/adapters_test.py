@@ -36,14 +36,21 @@ class Adapters(tiny.Case):
                            self.work / name))
         return self.work / name
 
-    def trace(self, model, *adapters, **changes):
+    def weights(self, folder):
+        """name → (type, bytes) of what export wrote"""
+        data = (folder / "model.safetensors").read_bytes()
+        size = struct.unpack("<Q", data[:8])[0]
+        return {name: (entry["dtype"], data[8 + size :][slice(*entry["data_offsets"])]) for name, entry in json.loads(data[8 : 8 + size]).items()
+                if name != "__metadata__"}
+
+    def trace(self, model, *adapters, more=()):
         """name → values of what trace writes for a fixed batch"""
         ids = [3 + (7 * i) % 60 for i in range(24)]
         batch, output = self.work / "batch.safetensors", self.work / "trace.safetensors"
         raw = array.array("q", ids).tobytes()
         tiny.write_safetensors(batch, {"input_ids": ("I64", [2, 12], raw), "labels": ("I64", [2, 12], raw)})
         given = ["--adapter_name_or_path", ",".join(map(str, adapters))] if adapters else []
-        self.good(tiny.run("trace", "--model_name_or_path", model, *given, "--batch", batch, "--output", output))
+        self.good(tiny.run("trace", "--model_name_or_path", model, *given, "--batch", batch, "--output", output, *more))
         return {name: values for name, (_, values) in tiny.read_safetensors(output).items()}
 
     def close(self, one, other, tolerance=2e-5):
@@ -137,6 +144,37 @@ class Adapters(tiny.Case):
         again = self.chat(named, question, "/base", "and now", "/adapter a", "and now")  # a history made by others
         self.assertEqual(len(again), 3)
         self.assertEqual(again[0], one[0])
+
+    def test_infer_dtype_names_the_type(self):
+        adapter, codes = self.trained("out"), {"float32": ("F32", 4), "bfloat16": ("BF16", 2), "float16": ("F16", 2)}
+        exact = self.weights(self.merged("plain", self.model, adapter))
+        for name, (code, size) in codes.items():
+            with self.subTest(name):
+                folder = self.work / name
+                self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", adapter, "--export_dir", folder,
+                                   "--infer_dtype", name))
+                self.assertEqual(json.loads((folder / "config.json").read_text())["torch_dtype"], name)
+                written = self.weights(folder)
+                self.assertEqual(written.keys(), exact.keys())
+                for tensor, (dtype, data) in written.items():
+                    values = array.array("f", exact[tensor][1])
+                    self.assertEqual((dtype, len(data)), (code, len(values) * size))
+                    if name == "float16":
+                        self.assertEqual(data, struct.pack(f"<{len(values)}e", *values))
+                    elif name == "bfloat16":
+                        for value, (upper,) in zip(values, struct.iter_unpack("<H", data)):
+                            (rounded,) = struct.unpack("<f", struct.pack("<I", upper << 16))
+                            self.assertLessEqual(abs(rounded - value), abs(value) / 256)
+                    else:
+                        self.assertEqual(data, exact[tensor][1])
+        asked = {words: self.trace(self.model, adapter, more=words.split())["logits"] for words in
+                 ("", "--bf16 true", "--infer_dtype bfloat16", "--infer_dtype float32", "--infer_dtype float32 --bf16 true")}
+        self.assertNotEqual(asked[""], asked["--bf16 true"])
+        self.assertEqual(asked["--infer_dtype bfloat16"], asked["--bf16 true"])
+        self.assertEqual(asked["--infer_dtype float32"], asked[""])
+        self.assertEqual(asked["--infer_dtype float32 --bf16 true"], asked[""])
+        tiny.write_tokenizer(self.model)
+        self.assertIn("float16 is computed in float32", tiny.run("chat", "--model_name_or_path", self.model, "--infer_dtype", "float16")[1])
 
     # 3. files that do not fit
 
