@@ -16,8 +16,11 @@ class DurableFile {
   void commit();
 
  private:
+  void begin_writeback();
+
   std::string path_, temporary_;
   int fd_ = -1;
+  int64_t written_ = 0, asked_ = 0;  // bytes written, and those that the disk has been asked to take
 };
 
 bool is_temporary_name(std::string_view name);  // what a killed process may have left of a DurableFile: NAME.tmp-PID-N

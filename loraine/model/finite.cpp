@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "loraine/io/mapped_file.h"
 #include "loraine/kernels/packed_rows.h"
+#include "loraine/kernels/parallel.h"
 
 namespace loraine {
 namespace {
@@ -40,15 +42,18 @@ bool finite(const Tensor& t) {
   return finite_bits16(static_cast<const uint16_t*>(t.data), t.numel(), t.dtype == Dtype::BF16 ? 0x7f80 : 0x7c00);
 }
 
-// A matrix by pieces; `release`: of a mapped file, whose pages are let go.
+// A matrix by pieces of about 4 MiB; `release`: of a mapped file, whose pages are let go.
 bool finite(const Tensor& matrix, bool release) {
-  constexpr int64_t kPieceRows = 16384;
-  for (int64_t row = 0; row < matrix.rows(); row += kPieceRows) {
-    const Tensor piece = matrix.row_range(row, std::min(kPieceRows, matrix.rows() - row));
-    if (!finite(piece)) return false;
+  constexpr int64_t kPieceElements = 1 << 20;
+  const int64_t rows = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(1, matrix.cols()));
+  std::atomic<bool> all = true;
+  parallel_for((matrix.rows() + rows - 1) / rows, [&](int64_t i) {
+    if (!all) return;
+    const Tensor piece = matrix.row_range(i * rows, std::min(rows, matrix.rows() - i * rows));
+    if (!finite(piece)) all = false;
     if (release) release_pages(piece.data, piece.bytes());
-  }
-  return true;
+  });
+  return all;
 }
 
 bool finite(const float* x, int64_t n) {
