@@ -5,10 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "loraine/kernels/attention_rows.h"
 #include "loraine/kernels/attention_tiles.h"
 #include "loraine/kernels/exp_rows.h"
 #include "loraine/kernels/parallel.h"
-#include "loraine/kernels/row_dots.h"
 #include "loraine/kernels/simd.h"
 
 namespace loraine {
@@ -32,7 +32,7 @@ struct Inputs {
 
 struct Item {
   const Sequence* sequence;
-  int64_t head, row, rows;  // rows of the sequence; head: of the keys for a tile, of the queries for a single row
+  int64_t head, row, rows;  // rows of the sequence; head: of the keys
 };
 
 // The running softmax of the stacked rows of a tile: row j is query row j % rows of head j / rows of the group.
@@ -98,39 +98,16 @@ void forward_tile(const Inputs& in, const Item& t) {
   }
 }
 
-// Decode: one query row over all its keys, without packing. Two passes over the scores, which stay in cache.
-void forward_row(const Inputs& in, const Item& t) {
-  const Sequence& s = *t.sequence;
-  const int64_t D = in.shape.head_dim, kv_head = t.head / in.group();
-  const Keys keys = keys_of(s, t.row, in.shape.window);
-  const int64_t n = keys.last - keys.first;
-  TileMemory memory(n + 2 * D + 16 * 3);
-  float *scores = memory.floats(n), *q_room = memory.floats(D), *o_room = memory.floats(D);
-  const float* q = read_row(head_rows(in.q, s.start + t.row, 1, t.head, D), 0, q_room);
-  const Tensor k = head_rows(in.k, s.kv_start + keys.first, n, kv_head, D), v = head_rows(in.v, s.kv_start + keys.first, n, kv_head, D),
-               o = head_rows(in.o, s.start + t.row, 1, t.head, D);
-  row_dots(scores, k, q);
-  float maximum = max_row(scores, n) * in.shape.scale, sum = 0;
-  for (int64_t j = 0; j < n; j += kKeyTile) sum += exp_row(scores + j, std::min(kKeyTile, n - j), in.shape.scale, maximum);
-  float* out = begin_row(o, 0, o_room);
-  weighted_rows(out, v, scores);
-  scale_row(out, D, 1.0f / sum);
-  finish_row(o, 0, out);
-  if (in.lse.data) in.lse.f32()[(s.start + t.row) * in.lse.row_stride + t.head] = maximum + std::log(sum);
-}
-
 }  // namespace
 
 void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                    std::span<const Sequence> sequences, const AttentionShape& shape) {
   const Inputs in{o, lse, q, k, v, shape};
-  std::vector<Item> rows, tiles;
-  int64_t keys = 1;  // seen by one row at most
+  std::vector<Item> tiles;
+  std::vector<Sequence> rows;
   for (const Sequence& s : sequences) {
     if (s.length <= kFewRows) {
-      keys = std::max(keys, s.kv_length);
-      for (int64_t head = 0; head < shape.heads; ++head)
-        for (int64_t row = 0; row < s.length; ++row) rows.push_back({&s, head, row, 1});
+      rows.push_back(s);
       continue;
     }
     const int64_t step = query_tile(shape);
@@ -138,10 +115,7 @@ void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Te
       for (int64_t head = 0; head < shape.kv_heads; ++head) tiles.push_back({&s, head, row, std::min(step, s.length - row)});
   }
   parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) { forward_tile(in, tiles[static_cast<size_t>(i)]); });
-  // Decoding over a short past is done sooner than a second thread wakes up.
-  const int64_t chunk = std::max<int64_t>(1, 65536 / (keys * shape.head_dim));
-  parallel_for(
-      static_cast<int64_t>(rows.size()), [&](int64_t i) { forward_row(in, rows[static_cast<size_t>(i)]); }, chunk);
+  if (!rows.empty()) attention_rows_cpu(o, lse, q, k, v, rows, shape);
 }
 
 }  // namespace loraine

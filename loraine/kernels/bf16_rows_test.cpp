@@ -2,7 +2,6 @@
 #include "loraine/kernels/elementwise.h"
 #include "loraine/kernels/rms_norm.h"
 #include "loraine/kernels/rope.h"
-#include "loraine/kernels/row_dots.h"
 #include "loraine/kernels/swiglu.h"
 #include "tests/support/op_check.h"
 
@@ -113,33 +112,6 @@ TEST(Bf16Rows, SmallOps) {
   Both embedded(9);
   embedding(ctx, embedded.n(), b.n(), tokens);
   EXPECT_TRUE(std::equal(embedded.narrow.begin(), embedded.narrow.begin() + kCols, b.narrow.begin() + 4 * kCols));
-}
-
-TEST(Bf16Rows, WeightedSumOfStridedRows) {
-  constexpr int64_t kWide = 203;
-  const std::vector<float> weights = random_floats(kRows, 21);
-  const Both x(20, kWide);
-  std::vector<f16> halves(x.wide.size());
-  std::transform(x.wide.begin(), x.wide.end(), halves.begin(), f32_to_f16);
-  std::vector<float> of_halves(halves.size());
-  std::transform(halves.begin(), halves.end(), of_halves.begin(), f16_to_f32);
-  const auto check = [&](const Tensor& rows, const std::vector<float>& values, const char* what) {
-    for (int64_t cols : {1, 7, 64, 73, 200}) {
-      std::vector<float> sum(static_cast<size_t>(cols), NAN);
-      weighted_rows(sum.data(), rows.col_range(3, cols), weights.data());
-      for (int64_t c = 0; c < cols; ++c) {
-        double want = 0;
-        for (int64_t r = 0; r < kRows; ++r)
-          want += double{weights[static_cast<size_t>(r)]} * values[static_cast<size_t>(r * kWide + 3 + c)];
-        EXPECT_NEAR(sum[static_cast<size_t>(c)], want, 1e-5) << what << " " << cols << " " << c;
-      }
-    }
-  };
-  std::vector<float> wide = x.wide;
-  std::vector<bf16> narrow = x.narrow;
-  check(matrix(wide, kRows, kWide), x.wide, "f32");
-  check(matrix(narrow, kRows, kWide), x.wide, "bf16");
-  check(Tensor(halves.data(), Dtype::F16, {kRows, kWide}), of_halves, "f16");
 }
 
 }  // namespace

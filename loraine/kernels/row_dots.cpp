@@ -122,39 +122,6 @@ void RowDots(float* sums, const void* w, Dtype dtype, int64_t stride, int64_t ro
   else dots<F16Elements>(sums, w, stride, rows, x, K);
 }
 
-// kVectors vectors of the sum, which stay in registers.
-template <class E, int kVectors>
-HWY_INLINE void weighted_vectors(float* sum, const typename E::T* first, int64_t stride, int64_t rows, const float* weights) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  V s[kVectors];
-  for (V& v : s) v = hn::Zero(d);
-  for (int64_t r = 0; r < rows; ++r) {
-    const V weight = hn::Set(d, weights[r]);
-    for (int i = 0; i < kVectors; ++i) s[i] = hn::MulAdd(weight, E::load(d, first + r * stride + i * lanes), s[i]);
-  }
-  for (int i = 0; i < kVectors; ++i) hn::StoreU(s[i], d, sum + i * lanes);
-}
-
-template <class E>
-HWY_INLINE void weighted(float* sum, const void* in, int64_t stride, int64_t rows, int64_t cols, const float* weights) {
-  const auto* first = static_cast<const typename E::T*>(in);
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  int64_t c = 0;
-  for (; c + 8 * lanes <= cols; c += 8 * lanes) weighted_vectors<E, 8>(sum + c, first + c, stride, rows, weights);
-  for (; c + lanes <= cols; c += lanes) weighted_vectors<E, 1>(sum + c, first + c, stride, rows, weights);
-  for (; c < cols; ++c) {
-    sum[c] = 0;
-    for (int64_t r = 0; r < rows; ++r) sum[c] += weights[r] * E::one(first[r * stride + c]);
-  }
-}
-
-void WeightedRows(float* sum, const void* in, Dtype dtype, int64_t stride, int64_t rows, int64_t cols, const float* weights) {
-  if (dtype == Dtype::F32) weighted<F32Elements>(sum, in, stride, rows, cols, weights);
-  else if (dtype == Dtype::BF16) weighted<Bf16Elements>(sum, in, stride, rows, cols, weights);
-  else weighted<F16Elements>(sum, in, stride, rows, cols, weights);
-}
-
 template <class E>
 HWY_INLINE void widen(float* out, const void* in, int64_t n) {
   const D d;
@@ -193,16 +160,12 @@ HWY_AFTER_NAMESPACE();
 namespace loraine {
 
 HWY_EXPORT(RowDots);
-HWY_EXPORT(WeightedRows);
 HWY_EXPORT(WidenRows);
 HWY_EXPORT(NarrowRow);
 
 void row_dots(float* sums, const Tensor& w, const float* x) {
   if (is_packed(w.dtype)) return packed_dots(sums, w, x);
   HWY_DYNAMIC_DISPATCH(RowDots)(sums, w.data, w.dtype, w.row_stride, w.rows(), x, w.cols());
-}
-void weighted_rows(float* sum, const Tensor& rows, const float* weights) {
-  HWY_DYNAMIC_DISPATCH(WeightedRows)(sum, rows.data, rows.dtype, rows.row_stride, rows.rows(), rows.cols(), weights);
 }
 void widen_row(float* out, const Tensor& in) {
   if (is_packed(in.dtype)) return unpack_row(out, in);

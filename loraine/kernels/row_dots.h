@@ -1,4 +1,4 @@
-// Dot products of rows of a weight with one row of activations, weighted sums of rows, and widening of 16-bit and packed rows, vectorised
+// Dot products of rows of a weight with one row of activations, and widening of 16-bit and packed rows, vectorised
 // with Highway for the instruction set found at run time. Called by matmul: decoding runs at the speed of reading the weight, which stays
 // as it is stored.
 #pragma once
@@ -8,8 +8,6 @@ namespace loraine {
 
 // sums[r] = w[r] · x for the rows of w [rows, K], which may be strided; F32, F16, BF16 or packed. The order of sums depends on K alone.
 void row_dots(float* sums, const Tensor& w, const float* x);
-// sum [cols] = Σ weights[r] · rows[r], in ascending order of r; F32, F16 or BF16, may be strided.
-void weighted_rows(float* sum, const Tensor& rows, const float* weights);
 // The elements of a contiguous view as float; F32, F16, BF16 or packed.
 void widen_row(float* out, const Tensor& in);
 // The same of the rows of `in` [rows, cols], into those of `out` F32 of that shape; both may be strided.
