@@ -115,7 +115,7 @@ template <class E, int kHeads>
 HWY_INLINE void add_of(float* sums, const typename E::T* values, int64_t stride, int64_t n, int64_t width, const float* weights,
                        int64_t weights_stride, const Ahead& ahead) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D())), size = sizeof(typename E::T);
-  auto from = [&](int64_t c) { return Ahead{ahead.first + c * size, ahead.stride, ahead.rows}; };
+  auto from = [&](int64_t c) { return ahead.rows == 0 ? ahead : Ahead{ahead.first + c * size, ahead.stride, ahead.rows}; };
   int64_t c = 0;
   for (; c + 4 * lanes <= width; c += 4 * lanes)
     add_vectors<E, kHeads, 4>(sums + c, width, values + c, stride, n, weights, weights_stride, from(c));
