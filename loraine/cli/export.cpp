@@ -109,7 +109,7 @@ double share_of_rounding(Dtype stored, std::optional<Dtype> written) {
   return written.value_or(stored) == Dtype::F32 ? 1e-3 : 5e-2;
 }
 
-// Older readers of config.json know the first name alone.
+// Under the names that are there; older readers of config.json know torch_dtype alone.
 void describe_type(Json& config, const std::string& name) {
   const bool newer = config.contains("dtype");
   if (newer) config["dtype"] = name;

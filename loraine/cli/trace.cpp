@@ -8,6 +8,7 @@
 #include "loraine/api/named_adapters.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/input_warning.h"
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/mapped_file.h"
@@ -177,6 +178,7 @@ int run_trace(const std::vector<std::string>& args) {
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   check_chat_config(config);
   ModelFiles files = open_model_files(config.model_name_or_path);
+  input_warning(not_computed_in(config), config.strict, ErrorKind::usage);
   Model model = load_model(files, answer_load_options(config));
   if (config.frozen_matmul == "int8") blocks_to_int8(model);
   auto source = open_safetensors(batch_file);

@@ -19,8 +19,8 @@ struct MergeReport {
 
 // Writes the weights (or shards with an index) into `folder`, one tensor at a time. adapter may be nullptr. written_as: the type of all
 // that is not in codes; none: as it is stored. A tied head is not stored twice, unless the adapter makes it another tensor than the
-// embedding (model/attach.h, unties). keep_going is asked before each tensor that an adapter changes; false: Stopped is thrown, and the
-// shard in work does not appear.
+// embedding (model/attach.h, unties). keep_going is asked before each tensor that is not written as it is stored; false: Stopped is thrown,
+// and the shard in work does not appear.
 MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format,
                             std::optional<Dtype> written_as = {}, const std::function<bool()>& keep_going = {});
 

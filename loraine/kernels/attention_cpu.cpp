@@ -24,12 +24,6 @@ namespace {
 
 constexpr int64_t kFewRows = 4;
 
-struct Inputs {
-  const Tensor &o, &lse, &q, &k, &v;
-  const AttentionShape& shape;
-  int64_t group() const { return shape.heads / shape.kv_heads; }
-};
-
 struct Item {
   const Sequence* sequence;
   int64_t head, row, rows;  // rows of the sequence; head: of the keys
@@ -58,7 +52,7 @@ void soften(const RunningSoftmax& r, const Item& t, const AttentionShape& shape,
   }
 }
 
-void forward_tile(const Inputs& in, const Item& t) {
+void forward_tile(const AttentionTensors& in, const Item& t) {
   const Sequence& s = *t.sequence;
   const int64_t D = in.shape.head_dim, group = in.group(), stack = group * t.rows;
   const Dtype type = operand_type(in.q);
@@ -102,7 +96,7 @@ void forward_tile(const Inputs& in, const Item& t) {
 
 void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                    std::span<const Sequence> sequences, const AttentionShape& shape) {
-  const Inputs in{o, lse, q, k, v, shape};
+  const AttentionTensors in{o, lse, q, k, v, shape};
   std::vector<Item> tiles;
   std::vector<Sequence> rows;
   for (const Sequence& s : sequences) {

@@ -18,12 +18,6 @@ constexpr int64_t kPieceKeys = 64;  // at most
 constexpr int64_t kBlockKeys = 16;  // are asked for while the second block before them is worked on
 constexpr int64_t kBlocksAhead = 2;
 
-struct Inputs {
-  const Tensor &o, &lse, &q, &k, &v;
-  const AttentionShape& shape;
-  int64_t group() const { return shape.heads / shape.kv_heads; }
-};
-
 struct QueryRow {
   const Sequence* sequence;
   int64_t row;  // of the sequence
@@ -43,7 +37,7 @@ struct Partial {
 };
 
 // Keys [keys.first, keys.last) of the sequence, at most kPieceKeys.
-void attend(const Inputs& in, const QueryRow& r, Keys keys, const Partial& out) {
+void attend(const AttentionTensors& in, const QueryRow& r, Keys keys, const Partial& out) {
   const Sequence& s = *r.sequence;
   const int64_t D = in.shape.head_dim, heads = in.shape.heads, group = in.group(), n = keys.last - keys.first,
                 blocks = (n + kBlockKeys - 1) / kBlockKeys;
@@ -77,7 +71,7 @@ void attend(const Inputs& in, const QueryRow& r, Keys keys, const Partial& out) 
 
 // One head of a row: partial(p) for its pieces p.
 template <class PartialOf>
-void add_up(const Inputs& in, const QueryRow& r, int64_t head, PartialOf&& partial) {
+void add_up(const AttentionTensors& in, const QueryRow& r, int64_t head, PartialOf&& partial) {
   const int64_t D = in.shape.head_dim;
   const Tensor o = head_rows(in.o, r.sequence->start + r.row, 1, head, D);
   float* out = begin_row(o, 0, row_room(D));
@@ -99,7 +93,7 @@ void add_up(const Inputs& in, const QueryRow& r, int64_t head, PartialOf&& parti
 
 void attention_rows_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                         std::span<const Sequence> sequences, const AttentionShape& shape) {
-  const Inputs in{o, lse, q, k, v, shape};
+  const AttentionTensors in{o, lse, q, k, v, shape};
   const int64_t D = shape.head_dim, heads = shape.heads, floats = heads * (D + 2);
   std::vector<QueryRow> rows;
   std::vector<size_t> row_of;  // of each piece
@@ -123,7 +117,7 @@ void attention_rows_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, con
   };
   // Over a short past it is done sooner than a second thread wakes up.
   const int64_t chunk = std::max<int64_t>(1, 32768 / (longest * D * heads));
-  parallel_for_in_order(
+  parallel_for<Take::shares>(
       items,
       [&](int64_t piece) {
         const QueryRow& row = rows[row_of[static_cast<size_t>(piece)]];
@@ -131,8 +125,14 @@ void attention_rows_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, con
         attend(in, row, {first, std::min(first + row.piece_keys, row.keys.last)}, partial_of(piece));
       },
       chunk);
-  for (const QueryRow& row : rows)
-    for (int64_t head = 0; head < heads; ++head) add_up(in, row, head, [&](int64_t p) { return partial_of(row.first_piece + p); });
+  const int64_t mean_pieces = items / static_cast<int64_t>(rows.size()) + 1;
+  parallel_for(
+      static_cast<int64_t>(rows.size()) * heads,
+      [&](int64_t i) {
+        const QueryRow& row = rows[static_cast<size_t>(i / heads)];
+        add_up(in, row, i % heads, [&](int64_t p) { return partial_of(row.first_piece + p); });
+      },
+      row_chunk(mean_pieces * D));
 }
 
 }  // namespace loraine

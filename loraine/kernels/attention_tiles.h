@@ -13,6 +13,13 @@
 
 namespace loraine {
 
+// What the forward reads and writes (attention.h has the shapes).
+struct AttentionTensors {
+  const Tensor &o, &lse, &q, &k, &v;
+  const AttentionShape& shape;
+  int64_t group() const { return shape.heads / shape.kv_heads; }
+};
+
 inline constexpr int64_t kKeyTile = 128;
 
 // Query rows of each head in a tile: about 256 stacked ones.

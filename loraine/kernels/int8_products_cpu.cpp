@@ -245,7 +245,7 @@ void int8_matmul_few_rows_cpu(const Tensor& y, const Int8Rows& x, const ExactTer
   int64_t blocks = 0;
   for (const Tensor& w : parts) blocks += pieces(w.rows(), kDotRows);
   const int64_t chunk = std::max<int64_t>(1, 65536 / (kDotRows * M * K + 1));
-  parallel_for_in_order(
+  parallel_for<Take::shares>(
       blocks,
       [&](int64_t b) {
         int64_t column = 0;

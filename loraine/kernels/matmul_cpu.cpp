@@ -304,7 +304,7 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
   const Tensor input = widened(x, x_scratch);
   int64_t blocks = 0;
   for (const Tensor& w : parts) blocks += dot_blocks(w.rows());
-  parallel_for_in_order(
+  parallel_for<Take::shares>(
       blocks,
       [&](int64_t b) {
         int64_t column = 0;
@@ -326,7 +326,7 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
   thread_local Scratch x_scratch;
   const Tensor input = widened(x, x_scratch);
   const int64_t N = y.cols();
-  parallel_for_in_order(
+  parallel_for<Take::shares>(
       dot_blocks(N), [&](int64_t b) { dot_block(y, input, w, alpha, beta, b * kDotRows, std::min(kDotRows, N - b * kDotRows)); },
       dot_chunk(x.rows() * x.cols()));
 }

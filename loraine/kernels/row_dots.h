@@ -1,6 +1,5 @@
-// Dot products of rows of a weight with one row of activations, and widening of 16-bit and packed rows, vectorised
-// with Highway for the instruction set found at run time. Called by matmul: decoding runs at the speed of reading the weight, which stays
-// as it is stored.
+// Dot products of rows of a weight with one row of activations, and widening of 16-bit and packed rows, vectorised with Highway for the
+// instruction set found at run time. Called by matmul: decoding runs at the speed of reading the weight, which stays as it is stored.
 #pragma once
 #include "loraine/core/tensor.h"
 
