@@ -1,6 +1,6 @@
 // Tokenizer alone: loading, MB/s on files (processor time, one thread), and ids for a comparison with another library.
 // Called by tokenizer.py and tokenizer_fuzz.py.
-#include "loraine/text/tokenizer.h"
+#include "loraine/text/tokenizer/tokenizer.h"
 
 #include <ctime>
 #include <fstream>

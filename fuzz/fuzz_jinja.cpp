@@ -1,7 +1,7 @@
 // Bytes as a Jinja template, rendered over a small conversation. A template may fail, but only with an Error. See ./dev fuzz.
 #include <nlohmann/json.hpp>
 
-#include "loraine/text/jinja_eval.h"
+#include "loraine/text/jinja/eval.h"
 
 using namespace loraine;
 

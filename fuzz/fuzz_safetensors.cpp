@@ -2,8 +2,8 @@
 // fuzz.
 #include "fuzz/input_folder.h"
 #include "fuzz/read_tensors.h"
-#include "loraine/io/bitsandbytes_source.h"
-#include "loraine/io/safetensors.h"
+#include "loraine/io/quantised/bitsandbytes_source.h"
+#include "loraine/io/safetensors/safetensors.h"
 
 using namespace loraine;
 

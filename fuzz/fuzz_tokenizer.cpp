@@ -2,7 +2,7 @@
 #include <cstdlib>
 
 #include "loraine/core/error.h"
-#include "loraine/text/tokenizer.h"
+#include "loraine/text/tokenizer/tokenizer.h"
 
 using namespace loraine;
 

@@ -1,8 +1,8 @@
 // Bytes as a torch .bin file, and as the pickle inside one (which in a file is behind a checksum). See ./dev fuzz.
 #include "fuzz/input_folder.h"
 #include "fuzz/read_tensors.h"
-#include "loraine/io/torch_file.h"
-#include "loraine/io/torch_pickle.h"
+#include "loraine/io/torch/torch_file.h"
+#include "loraine/io/torch/torch_pickle.h"
 
 using namespace loraine;
 

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "loraine/io/tensor_source.h"
+#include "loraine/io/tensors/tensor_source.h"
 
 namespace loraine {
 

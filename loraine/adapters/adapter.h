@@ -9,7 +9,7 @@
 
 #include "loraine/core/context.h"
 #include "loraine/core/tensor.h"
-#include "loraine/kernels/low_rank_rows.h"
+#include "loraine/kernels/products/low_rank_rows.h"
 #include "loraine/quant/weight.h"
 
 namespace loraine {

@@ -13,8 +13,8 @@
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/methods.h"
 #include "loraine/core/error.h"
-#include "loraine/io/mapped_file.h"
-#include "loraine/kernels/row_dots.h"
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/kernels/products/row_dots.h"
 
 namespace loraine {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "loraine/adapters/adapter.h"
-#include "loraine/kernels/matmul.h"
+#include "loraine/kernels/products/matmul.h"
 
 namespace loraine {
 

@@ -7,9 +7,9 @@
 
 #include "loraine/adapters/methods.h"
 #include "loraine/core/error.h"
-#include "loraine/kernels/columns.h"
-#include "loraine/kernels/elementwise.h"
-#include "loraine/kernels/matmul.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/rows/columns.h"
+#include "loraine/kernels/rows/elementwise.h"
 
 namespace loraine {
 namespace {

@@ -2,7 +2,7 @@
 // with the norm held fixed; the norm against rows of W + s B A; merging.
 #include "loraine/adapters/dora.h"
 
-#include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/op_check.h"
 
 namespace loraine {

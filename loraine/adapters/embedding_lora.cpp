@@ -3,8 +3,8 @@
 
 #include <random>
 
-#include "loraine/kernels/dense_gradients.h"
-#include "loraine/kernels/matmul.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/training/dense_gradients.h"
 
 namespace loraine {
 

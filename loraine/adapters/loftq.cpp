@@ -9,9 +9,9 @@
 #include "loraine/adapters/low_rank.h"
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
-#include "loraine/io/mapped_file.h"
-#include "loraine/kernels/matmul.h"
-#include "loraine/kernels/row_dots.h"
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/products/row_dots.h"
 
 namespace loraine {
 namespace {

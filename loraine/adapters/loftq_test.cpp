@@ -6,8 +6,8 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
-#include "loraine/io/safetensors.h"
-#include "loraine/kernels/row_dots.h"
+#include "loraine/io/safetensors/safetensors.h"
+#include "loraine/kernels/products/row_dots.h"
 #include "tests/support/op_check.h"
 #include "tests/support/recorded_base.h"
 

@@ -6,8 +6,8 @@
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/methods.h"
-#include "loraine/kernels/elementwise.h"
-#include "loraine/kernels/matmul.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/rows/elementwise.h"
 
 namespace loraine {
 

@@ -7,8 +7,8 @@
 #include <random>
 
 #include "loraine/core/error.h"
-#include "loraine/kernels/matmul.h"
-#include "loraine/kernels/parallel.h"
+#include "loraine/kernels/base/parallel.h"
+#include "loraine/kernels/products/matmul.h"
 
 namespace loraine {
 namespace {

@@ -14,9 +14,10 @@
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
-#include "loraine/io/durable_file.h"
-#include "loraine/io/model_files.h"
-#include "loraine/io/safetensors.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/json_file.h"
+#include "loraine/io/open_tensors.h"
+#include "loraine/io/safetensors/safetensors.h"
 
 namespace loraine {
 namespace {

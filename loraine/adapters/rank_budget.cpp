@@ -9,10 +9,10 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
-#include "loraine/io/model_files.h"
-#include "loraine/io/safetensors.h"
-#include "loraine/kernels/matmul.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/json_file.h"
+#include "loraine/io/safetensors/safetensors.h"
+#include "loraine/kernels/products/matmul.h"
 
 namespace loraine {
 namespace {

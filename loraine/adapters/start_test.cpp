@@ -5,7 +5,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/error.h"
-#include "loraine/io/safetensors.h"
+#include "loraine/io/safetensors/safetensors.h"
 #include "tests/support/op_check.h"
 #include "tests/support/recorded_base.h"
 

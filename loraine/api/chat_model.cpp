@@ -10,7 +10,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/api/loaded_model.h"
-#include "loraine/io/mapped_file.h"
+#include "loraine/io/files/mapped_file.h"
 
 namespace loraine {
 namespace {

@@ -5,7 +5,7 @@
 #include "loraine/data/templates.h"
 #include "loraine/io/model_files.h"
 #include "loraine/text/chat_template.h"
-#include "loraine/text/tokenizer.h"
+#include "loraine/text/tokenizer/tokenizer.h"
 
 namespace loraine {
 

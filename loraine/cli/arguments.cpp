@@ -13,7 +13,7 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/yaml_values.h"
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 namespace {

@@ -21,8 +21,8 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/side_by_side.h"
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
-#include "loraine/io/mapped_file.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/mapped_file.h"
 
 namespace loraine {
 namespace {

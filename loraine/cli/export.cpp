@@ -15,7 +15,7 @@
 #include "loraine/core/stopped.h"
 #include "loraine/export/merge.h"
 #include "loraine/export/quantised.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"

@@ -7,10 +7,10 @@
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/io/model_files.h"
 #include "loraine/text/chat_template.h"
-#include "loraine/text/tokenizer.h"
+#include "loraine/text/tokenizer/tokenizer.h"
 
 namespace loraine {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "loraine/text/chat_template.h"
-#include "loraine/text/tokenizer.h"
+#include "loraine/text/tokenizer/tokenizer.h"
 
 namespace loraine {
 

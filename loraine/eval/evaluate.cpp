@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "loraine/adapters/attach.h"
-#include "loraine/io/durable_file.h"
-#include "loraine/io/mapped_file.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/mapped_file.h"
 #include "loraine/train/data_options.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/memory.h"

@@ -9,7 +9,7 @@
 
 #include "loraine/data/orders.h"
 #include "loraine/eval/csv.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/train/python_number.h"
 
 namespace loraine {

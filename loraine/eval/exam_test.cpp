@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "loraine/eval/csv.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 namespace {

@@ -5,7 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 namespace {

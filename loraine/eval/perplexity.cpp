@@ -6,7 +6,7 @@
 #include <numbers>
 
 #include "loraine/eval/json_lines.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/train/evaluate.h"
 
 namespace loraine {

@@ -5,7 +5,7 @@
 #include <array>
 
 #include "loraine/eval/chinese_words.h"
-#include "loraine/text/unicode.h"
+#include "loraine/text/tokenizer/unicode.h"
 
 namespace loraine {
 namespace {

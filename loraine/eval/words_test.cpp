@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "loraine/text/unicode.h"
+#include "loraine/text/tokenizer/unicode.h"
 
 namespace loraine {
 namespace {

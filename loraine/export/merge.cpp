@@ -9,7 +9,7 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/core/stopped.h"
 #include "loraine/export/quantised.h"
-#include "loraine/io/mapped_file.h"
+#include "loraine/io/files/mapped_file.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"

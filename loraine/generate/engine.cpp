@@ -9,8 +9,8 @@
 
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/core/error.h"
-#include "loraine/kernels/matmul.h"
-#include "loraine/kernels/parallel.h"
+#include "loraine/kernels/base/parallel.h"
+#include "loraine/kernels/products/matmul.h"
 
 namespace loraine {
 namespace {

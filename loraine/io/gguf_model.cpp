@@ -4,9 +4,10 @@
 #include <algorithm>
 
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
-#include "loraine/io/read_elements.h"
-#include "loraine/io/safetensors_layout.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/gguf/gguf_config.h"
+#include "loraine/io/safetensors/safetensors_layout.h"
+#include "loraine/io/tensors/read_elements.h"
 
 namespace loraine {
 namespace {

@@ -4,11 +4,12 @@
 #include <sys/stat.h>
 
 #include "loraine/core/error.h"
-#include "loraine/io/bitsandbytes_source.h"
-#include "loraine/io/durable_file.h"
-#include "loraine/io/gguf.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/json_text.h"
+#include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf_model.h"
-#include "loraine/io/json_text.h"
+#include "loraine/io/open_tensors.h"
+#include "loraine/io/quantised/bitsandbytes_source.h"
 
 namespace loraine {
 namespace {

@@ -8,8 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/io/json_text.h"
-#include "loraine/io/model_files.h"
+#include "loraine/io/files/json_file.h"
+#include "loraine/io/files/json_text.h"
+#include "loraine/io/open_tensors.h"
 
 namespace loraine {
 namespace {

@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "loraine/io/tensor_source.h"
+#include "loraine/io/tensors/tensor_source.h"
 
 namespace loraine {
 

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "loraine/io/durable_file.h"
-#include "loraine/io/mapped_file.h"
-#include "loraine/io/torch_file.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/io/torch/torch_file.h"
 
 namespace loraine {
 

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "loraine/io/safetensors_layout.h"
-#include "loraine/io/tensor_source.h"
+#include "loraine/io/safetensors/safetensors_layout.h"
+#include "loraine/io/tensors/tensor_source.h"
 
 namespace loraine {
 

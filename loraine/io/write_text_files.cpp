@@ -1,7 +1,7 @@
 // Writing the JSON and text files of a model folder as Hugging Face lays them out.
 #include "loraine/io/write_text_files.h"
 
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 

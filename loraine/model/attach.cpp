@@ -10,9 +10,10 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/error.h"
-#include "loraine/io/mapped_file.h"
-#include "loraine/io/safetensors.h"
-#include "loraine/kernels/row_dots.h"
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/io/open_tensors.h"
+#include "loraine/io/safetensors/safetensors.h"
+#include "loraine/kernels/products/row_dots.h"
 
 namespace loraine {
 namespace {

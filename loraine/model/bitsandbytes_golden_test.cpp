@@ -6,7 +6,8 @@
 #include <filesystem>
 
 #include "loraine/core/packed.h"
-#include "loraine/io/tensor_source.h"
+#include "loraine/io/open_tensors.h"
+#include "loraine/io/tensors/tensor_source.h"
 #include "loraine/quant/bitsandbytes.h"
 
 namespace loraine {

@@ -10,7 +10,7 @@
 
 #include "loraine/adapters/attach.h"
 #include "loraine/core/packed.h"
-#include "loraine/kernels/elementwise.h"
+#include "loraine/kernels/rows/elementwise.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/int8.h"
 #include "tests/support/formula_model.h"

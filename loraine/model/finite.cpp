@@ -7,9 +7,9 @@
 #include <atomic>
 #include <cmath>
 
-#include "loraine/io/mapped_file.h"
-#include "loraine/kernels/packed_rows.h"
-#include "loraine/kernels/parallel.h"
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/kernels/base/parallel.h"
+#include "loraine/kernels/products/packed_rows.h"
 
 namespace loraine {
 namespace {

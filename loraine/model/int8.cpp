@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "loraine/io/mapped_file.h"
+#include "loraine/io/files/mapped_file.h"
 #include "loraine/quant/int8_weight.h"
 
 namespace loraine {

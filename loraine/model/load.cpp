@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "loraine/core/error.h"
-#include "loraine/io/mapped_file.h"
+#include "loraine/io/files/mapped_file.h"
 
 namespace loraine {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "loraine/adapters/adapter.h"
-#include "loraine/io/tensor_source.h"
+#include "loraine/io/tensors/tensor_source.h"
 #include "loraine/model/config.h"
 #include "loraine/quant/weight.h"
 

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "loraine/core/error.h"
-#include "loraine/kernels/parallel.h"
-#include "loraine/kernels/row_dots.h"
+#include "loraine/kernels/base/parallel.h"
+#include "loraine/kernels/products/row_dots.h"
 
 namespace loraine {
 namespace {

@@ -6,11 +6,11 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
-#include "loraine/kernels/dot_tiles.h"
-#include "loraine/kernels/elementwise.h"
-#include "loraine/kernels/matmul.h"
-#include "loraine/kernels/packed_rows.h"
-#include "loraine/kernels/row_dots.h"
+#include "loraine/kernels/products/dot_tiles.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/products/packed_rows.h"
+#include "loraine/kernels/products/row_dots.h"
+#include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/op_check.h"
 
 namespace loraine {

@@ -5,10 +5,10 @@
 #include <cmath>
 #include <vector>
 
-#include "loraine/kernels/int8_products.h"
-#include "loraine/kernels/matmul.h"
-#include "loraine/kernels/parallel.h"
-#include "loraine/kernels/rows.h"
+#include "loraine/kernels/base/parallel.h"
+#include "loraine/kernels/base/rows.h"
+#include "loraine/kernels/products/int8_products.h"
+#include "loraine/kernels/products/matmul.h"
 
 namespace loraine {
 namespace {

@@ -6,9 +6,9 @@
 #include <span>
 
 #include "loraine/core/error.h"
-#include "loraine/kernels/elementwise.h"
-#include "loraine/kernels/matmul.h"
-#include "loraine/kernels/row_dots.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/products/row_dots.h"
+#include "loraine/kernels/rows/elementwise.h"
 #include "loraine/quant/int8_weight.h"
 
 namespace loraine {

@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "loraine/text/jinja_eval.h"
+#include "loraine/text/jinja/eval.h"
 
 namespace loraine {
 

@@ -15,10 +15,10 @@
 #include <set>
 
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
-#include "loraine/io/mapped_file.h"
-#include "loraine/io/model_files.h"
-#include "loraine/io/safetensors.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/json_file.h"
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/io/safetensors/safetensors.h"
 #include "loraine/train/python_number.h"
 
 namespace loraine {

@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 namespace {

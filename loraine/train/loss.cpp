@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "loraine/kernels/cross_entropy.h"
-#include "loraine/kernels/elementwise.h"
-#include "loraine/kernels/machine.h"
+#include "loraine/kernels/base/machine.h"
+#include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/training/cross_entropy.h"
 
 namespace loraine {
 

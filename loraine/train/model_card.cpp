@@ -7,7 +7,7 @@
 #include <cctype>
 #include <utility>
 
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 namespace {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <map>
 
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/train/metrics.h"
 
 namespace loraine {

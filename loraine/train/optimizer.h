@@ -1,7 +1,7 @@
 // AdamW over what one set trains, with clipping by the global norm. Called by the step loop.
 #pragma once
 #include "loraine/adapters/adapter.h"
-#include "loraine/kernels/adamw.h"
+#include "loraine/kernels/training/adamw.h"
 #include "loraine/train/checkpoint.h"
 
 namespace loraine {

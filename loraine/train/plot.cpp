@@ -12,7 +12,7 @@
 #include <memory>
 
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 namespace {

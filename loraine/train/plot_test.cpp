@@ -8,7 +8,7 @@
 #include <filesystem>
 
 #include "loraine/core/error.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 
 namespace loraine {
 namespace {

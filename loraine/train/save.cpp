@@ -7,7 +7,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/memory.h"

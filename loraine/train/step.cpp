@@ -6,8 +6,8 @@
 
 #include "loraine/data/batcher.h"
 #include "loraine/data/example.h"
-#include "loraine/io/mapped_file.h"
-#include "loraine/kernels/elementwise.h"
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/kernels/rows/elementwise.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/run.h"

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "loraine/data/orders.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"

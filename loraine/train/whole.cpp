@@ -7,7 +7,8 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
-#include "loraine/io/durable_file.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/open_tensors.h"
 #include "loraine/io/weight_files.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"

@@ -14,7 +14,7 @@
 
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
-#include "loraine/kernels/machine.h"
+#include "loraine/kernels/base/machine.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizer.h"

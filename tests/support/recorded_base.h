@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "loraine/io/tensor_source.h"
+#include "loraine/io/open_tensors.h"
+#include "loraine/io/tensors/tensor_source.h"
 #include "loraine/quant/weight.h"
 
 namespace loraine {

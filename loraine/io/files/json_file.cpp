@@ -1,0 +1,120 @@
+// Strict reading of JSON files: position of errors, no duplicate keys, bounded depth. nlohmann's parser keeps its own stack, no recursion.
+#include "loraine/io/files/json_file.h"
+
+#include <fmt/format.h>
+
+#include <set>
+
+#include "loraine/core/error.h"
+#include "loraine/core/text_position.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/json_text.h"
+
+namespace loraine {
+namespace {
+
+constexpr uint64_t kMaxJsonFile = 256u << 20;
+constexpr int kMaxDepth = 128;
+
+std::string position(const std::string& text, size_t byte) { return text_position(text, byte).text(); }
+
+// First pass: every rule, nothing is built. Counts bytes through an iterator so that duplicate keys can be located too.
+class Strict : public nlohmann::json_sax<Json> {
+ public:
+  Strict(const std::string& file, const std::string& text, const size_t& consumed) : file_(file), text_(text), consumed_(consumed) {}
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override {
+    open();
+    keys_.emplace_back();
+    return true;
+  }
+  bool key(string_t& name) override {
+    if (!keys_.back().insert(name).second)
+      fail(consumed_, "the key " + in_quotes(name) + " stands twice in one object; which one counts would be a guess");
+    return true;
+  }
+  bool end_object() override {
+    keys_.pop_back();
+    --depth_;
+    return true;
+  }
+  bool start_array(size_t) override {
+    open();
+    return true;
+  }
+  bool end_array() override {
+    --depth_;
+    return true;
+  }
+  bool parse_error(size_t byte, const std::string&, const nlohmann::detail::exception& error) override {
+    std::string what = error.what();
+    size_t colon = what.find("syntax error");
+    if (colon != std::string::npos) what = what.substr(colon);
+    for (char& c : what)
+      if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+    if (what.size() > 300) what.resize(300);
+    if (!is_utf8(what)) what = "not valid JSON";
+    fail(byte ? byte - 1 : 0, what);
+  }
+
+ private:
+  [[noreturn]] void fail(size_t byte, const std::string& what) const {
+    throw Error(ErrorKind::bad_data, fmt::format("{}: {}: {}", file_, position(text_, byte), what),
+                "correct the file or download it again");
+  }
+  void open() {
+    if (++depth_ > kMaxDepth) fail(consumed_, fmt::format("nested deeper than {} levels", kMaxDepth));
+  }
+  const std::string& file_;
+  const std::string& text_;
+  const size_t& consumed_;
+  std::vector<std::set<std::string>> keys_;
+  int depth_ = 0;
+};
+
+struct CountingIterator {
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+  const char* at;
+  size_t* consumed;
+  reference operator*() const { return *at; }
+  CountingIterator& operator++() {
+    ++at;
+    ++*consumed;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingIterator& other) const { return at == other.at; }
+  bool operator!=(const CountingIterator& other) const { return at != other.at; }
+};
+
+std::string checked_text(const std::string& path) {
+  std::string text = read_file(path, kMaxJsonFile);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  size_t nul = text.find('\0');
+  if (nul != std::string::npos) throw Error(ErrorKind::bad_data, fmt::format("{}: {}: a NUL byte", path, position(text, nul)));
+  size_t consumed = 0;
+  Strict strict(path, text, consumed);
+  Json::sax_parse(CountingIterator{text.data(), &consumed}, CountingIterator{text.data() + text.size(), &consumed}, &strict);
+  return text;
+}
+
+}  // namespace
+
+Json parse_json_file(const std::string& path) { return Json::parse(checked_text(path)); }
+nlohmann::ordered_json parse_json_file_in_order(const std::string& path) { return nlohmann::ordered_json::parse(checked_text(path)); }
+
+}  // namespace loraine

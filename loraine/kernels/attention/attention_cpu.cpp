@@ -1,0 +1,115 @@
+// Tiled attention on the CPU (the online softmax of FlashAttention, Dao et al. 2022). Work items are fixed by the sequences alone: a query
+// tile of one group of heads, which adds up its key tiles in ascending order.
+#include <cmath>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "loraine/kernels/attention/attention_rows.h"
+#include "loraine/kernels/attention/attention_tiles.h"
+#include "loraine/kernels/base/parallel.h"
+#include "loraine/kernels/base/simd.h"
+#include "loraine/kernels/rows/exp_rows.h"
+
+namespace loraine {
+
+LORAINE_CLONES float dot(const float* a, const float* b, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+namespace {
+
+constexpr int64_t kFewRows = 4;
+
+struct Item {
+  const Sequence* sequence;
+  int64_t head, row, rows;  // rows of the sequence; head: of the keys
+};
+
+// The running softmax of the stacked rows of a tile: row j is query row j % rows of head j / rows of the group.
+struct RunningSoftmax {
+  Tensor sums;             // [stack, D] F32: Σ e^(score − maximum) · v
+  float *maximum, *sum;    // [stack]
+  Tensor scores, weights;  // [stack, kKeyTile] F32, and the same as an operand (in F32 in the same place)
+};
+
+// Scores of keys [key, key + n) become their weights; what was added up before is scaled to the new maximum.
+void soften(const RunningSoftmax& r, const Item& t, const AttentionShape& shape, int64_t key, const Tensor& scores, const Tensor& weights) {
+  const int64_t n = scores.cols();
+  for (int64_t j = 0; j < scores.rows(); ++j) {
+    const Keys keys = keys_of(*t.sequence, t.row + j % t.rows, shape.window);
+    const int64_t lo = std::clamp<int64_t>(keys.first - key, 0, n), hi = std::clamp<int64_t>(keys.last - key, lo, n);
+    zero_outside(weights, j, lo, hi);
+    if (lo == hi) continue;
+    const float* seen = scores.f32() + j * scores.row_stride + lo;
+    const float maximum = std::max(r.maximum[j], max_row(seen, hi - lo) * shape.scale), old = std::exp(r.maximum[j] - maximum);
+    r.sum[j] = r.sum[j] * old + exp_row(weights.row_range(j, 1).col_range(lo, 0).data, weights.dtype, seen, hi - lo, shape.scale, maximum);
+    if (old != 1.0f) scale_row(r.sums.f32() + j * r.sums.row_stride, r.sums.cols(), old);
+    r.maximum[j] = maximum;
+  }
+}
+
+void forward_tile(const AttentionTensors& in, const Item& t) {
+  const Sequence& s = *t.sequence;
+  const int64_t D = in.shape.head_dim, group = in.group(), stack = group * t.rows;
+  const Dtype type = operand_type(in.q);
+  TileMemory memory(stack * (2 * kKeyTile + 2 * D + 2) + 2 * kKeyTile * D + 16 * 8);
+  RunningSoftmax r;
+  r.sums = memory.take(Dtype::F32, stack, D);
+  r.maximum = memory.floats(stack), r.sum = memory.floats(stack);
+  r.scores = r.weights = memory.take(Dtype::F32, stack, kKeyTile);
+  if (type != Dtype::F32) r.weights = memory.take(type, stack, kKeyTile);
+  const Tensor q = memory.take(type, stack, D), k_room = memory.take(Dtype::F32, kKeyTile, D),
+               v_room = memory.take(Dtype::F32, kKeyTile, D);
+  for (int64_t h = 0; h < group; ++h)
+    copy_rows(q.row_range(h * t.rows, t.rows), head_rows(in.q, s.start + t.row, t.rows, t.head * group + h, D));
+  std::fill(r.sums.f32(), r.sums.f32() + stack * D, 0.0f);
+  std::fill(r.maximum, r.maximum + stack, -std::numeric_limits<float>::infinity());
+  std::fill(r.sum, r.sum + stack, 0.0f);
+  auto tile_of = [&](const Tensor& kv, int64_t key, int64_t n, const Tensor& room) {
+    const Tensor tile = head_rows(kv, s.kv_start + key, n, t.head, D);
+    if (tile.dtype == type) return tile;
+    copy_rows(room, tile);
+    return room.row_range(0, n);
+  };
+  const Keys keys = tiles_of(s, t.row, t.rows, in.shape.window);
+  for (int64_t key = keys.first; key < keys.last; key += kKeyTile) {
+    const int64_t n = std::min(kKeyTile, keys.last - key);
+    const Tensor scores = r.scores.col_range(0, n), weights = r.weights.col_range(0, n);
+    tile_product(scores, q, tile_of(in.k, key, n, k_room), false, true, false);
+    soften(r, t, in.shape, key, scores, weights);
+    tile_product(r.sums, weights, tile_of(in.v, key, n, v_room), false, false, true);
+  }
+  for (int64_t j = 0; j < stack; ++j) {
+    const int64_t row = s.start + t.row + j % t.rows, head = t.head * group + j / t.rows;
+    float* sums = r.sums.f32() + j * D;
+    scale_row(sums, D, 1.0f / r.sum[j]);
+    write_row(head_rows(in.o, row, 1, head, D), 0, sums);
+    if (in.lse.data) in.lse.f32()[row * in.lse.row_stride + head] = r.maximum[j] + std::log(r.sum[j]);
+  }
+}
+
+}  // namespace
+
+void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                   std::span<const Sequence> sequences, const AttentionShape& shape) {
+  const AttentionTensors in{o, lse, q, k, v, shape};
+  std::vector<Item> tiles;
+  std::vector<Sequence> rows;
+  for (const Sequence& s : sequences) {
+    if (s.length <= kFewRows) {
+      rows.push_back(s);
+      continue;
+    }
+    const int64_t step = query_tile(shape);
+    for (int64_t row = (s.length - 1) / step * step; row >= 0; row -= step)  // those that see most first
+      for (int64_t head = 0; head < shape.kv_heads; ++head) tiles.push_back({&s, head, row, std::min(step, s.length - row)});
+  }
+  parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) { forward_tile(in, tiles[static_cast<size_t>(i)]); });
+  if (!rows.empty()) attention_rows_cpu(o, lse, q, k, v, rows, shape);
+}
+
+}  // namespace loraine
