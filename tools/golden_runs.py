@@ -5,7 +5,7 @@ import math
 import pathlib
 import shutil
 
-from golden import apart, loraine, read_tensors
+from golden_files import apart, loraine, read_tensors
 
 # Runs of methods that loraine builds; a folder that is not named here is not run.
 names = [

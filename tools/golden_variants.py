@@ -3,7 +3,7 @@ the final file, logits and merged logits. Called by golden.py. A case: init/ (no
 ../llama/model beside the folder `variants`."""
 import json
 
-from golden import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
+from golden_files import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
 
 # What differs from the common settings, per method; a folder that is not named here is not run.
 methods = {

@@ -11,7 +11,7 @@
 #include "loraine/data/encode.h"
 #include "loraine/generate/engine.h"
 #include "loraine/model/model.h"
-#include "loraine/train/config.h"
+#include "loraine/train/config/config.h"
 
 namespace loraine {
 

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
-#include "loraine/train/config.h"
+#include "loraine/train/config/config.h"
 
 namespace loraine {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "loraine/core/describe.h"
-#include "loraine/train/config.h"
+#include "loraine/train/config/config.h"
 
 namespace loraine {
 

@@ -22,8 +22,8 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/train/checkpoint.h"
-#include "loraine/train/metrics.h"
-#include "loraine/train/plot.h"
+#include "loraine/train/records/metrics.h"
+#include "loraine/train/records/plot.h"
 
 extern char** environ;
 

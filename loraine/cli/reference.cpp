@@ -3,7 +3,7 @@
 
 #include "loraine/cli/commands.h"
 #include "loraine/eval/evaluate.h"
-#include "loraine/train/config.h"
+#include "loraine/train/config/config.h"
 
 namespace loraine {
 

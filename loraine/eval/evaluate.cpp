@@ -11,7 +11,7 @@
 #include "loraine/train/data_options.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/memory.h"
-#include "loraine/train/python_number.h"
+#include "loraine/train/records/python_number.h"
 
 namespace loraine {
 namespace {

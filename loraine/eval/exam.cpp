@@ -10,7 +10,7 @@
 #include "loraine/data/orders.h"
 #include "loraine/eval/csv.h"
 #include "loraine/io/files/durable_file.h"
-#include "loraine/train/python_number.h"
+#include "loraine/train/records/python_number.h"
 
 namespace loraine {
 namespace {

@@ -19,7 +19,7 @@
 #include "loraine/io/files/json_file.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/safetensors/safetensors.h"
-#include "loraine/train/python_number.h"
+#include "loraine/train/records/python_number.h"
 
 namespace loraine {
 namespace {

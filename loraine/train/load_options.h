@@ -4,7 +4,7 @@
 
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
-#include "loraine/train/config.h"
+#include "loraine/train/config/config.h"
 
 namespace loraine {
 

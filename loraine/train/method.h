@@ -1,7 +1,7 @@
 // From the settings of a run to the words of adapter_config.json. Called by attach().
 #pragma once
 #include "loraine/adapters/attach.h"
-#include "loraine/train/config.h"
+#include "loraine/train/config/config.h"
 
 namespace loraine {
 

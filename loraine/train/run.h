@@ -9,8 +9,8 @@
 #include "loraine/core/error.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/checkpoint.h"
-#include "loraine/train/metrics.h"
 #include "loraine/train/optimizer.h"
+#include "loraine/train/records/metrics.h"
 #include "loraine/train/schedule.h"
 #include "loraine/train/train.h"
 

@@ -11,8 +11,8 @@
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/memory.h"
-#include "loraine/train/model_card.h"
-#include "loraine/train/plot.h"
+#include "loraine/train/records/model_card.h"
+#include "loraine/train/records/plot.h"
 #include "loraine/train/run.h"
 
 namespace loraine {

@@ -10,7 +10,7 @@
 #include "loraine/io/model_files.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/checkpoint.h"
-#include "loraine/train/config.h"
+#include "loraine/train/config/config.h"
 
 namespace loraine {
 

@@ -1,4 +1,4 @@
-// The tree of a parsed Jinja template. Made by jinja_parser.cpp, walked by jinja_eval.cpp.
+// The tree of a parsed Jinja template. Made by parser.cpp, walked by run_statements.cpp and run_expressions.cpp.
 #pragma once
 #include <memory>
 #include <string>

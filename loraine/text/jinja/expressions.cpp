@@ -1,4 +1,4 @@
-// See jinja_expressions.h. The grammar and the error messages are Jinja2's.
+// See expressions.h. The grammar and the error messages are Jinja2's.
 #include "loraine/text/jinja/expressions.h"
 
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// Recursive descent over Jinja's expressions; jinja_parser.cpp builds the statements on it. Depth is bounded.
+// Recursive descent over Jinja's expressions; parser.cpp builds the statements on it. Depth is bounded.
 #pragma once
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-// The filters of the Jinja engine by group; jinja_filters.cpp looks a name up in all of them.
+// The filters of the Jinja engine by group; filters.cpp looks a name up in all of them.
 #pragma once
 #include <map>
 #include <string>

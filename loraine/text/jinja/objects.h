@@ -1,4 +1,4 @@
-// What a template can hold besides data: a macro, the loop variable and its methods. Made by the evaluation in jinja_eval.cpp.
+// What a template can hold besides data: a macro, the loop variable and its methods. Made by the engine (eval.h).
 #pragma once
 #include <memory>
 #include <optional>

@@ -1,5 +1,5 @@
 // README.md against those of LLaMA-Factory's runs: everything up to the framework versions.
-#include "loraine/train/model_card.h"
+#include "loraine/train/records/model_card.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <map>
 
 #include "loraine/io/files/durable_file.h"
-#include "loraine/train/metrics.h"
+#include "loraine/train/records/metrics.h"
 
 namespace loraine {
 namespace {

@@ -1,5 +1,5 @@
 // The ways of decoding run in turn, so that what else runs on the machine meets all of them.
-#include "loraine/cli/bench_batch.h"
+#include "loraine/cli/bench/batch.h"
 
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
 // Run files against those of LLaMA-Factory, byte for byte except times and speeds; and the rules of resuming, best and early stop.
-#include "loraine/train/metrics.h"
+#include "loraine/train/records/metrics.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // README.md of a trained model, laid out as transformers' modelcard.py lays it out.
-#include "loraine/train/model_card.h"
+#include "loraine/train/records/model_card.h"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // Plots are files of the right kind with a curve in them; the smoothing follows its formula.
-#include "loraine/train/plot.h"
+#include "loraine/train/records/plot.h"
 
 #include <cairo.h>
 #include <gtest/gtest.h>

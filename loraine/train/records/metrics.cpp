@@ -1,5 +1,5 @@
 // The record of a run and its files; layouts as transformers' TrainerState and LLaMA-Factory's LogCallback write them.
-#include "loraine/train/metrics.h"
+#include "loraine/train/records/metrics.h"
 
 #include <fmt/format.h>
 

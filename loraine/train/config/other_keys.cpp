@@ -1,6 +1,6 @@
 // Keys of LLaMA-Factory that loraine has no field for: those that mean nothing here and those that are not built yet, with their defaults.
 // Used by train/config only.
-#include "loraine/train/config_other_keys.h"
+#include "loraine/train/config/other_keys.h"
 
 namespace loraine {
 

@@ -1,5 +1,5 @@
 // Curves of a run drawn with Cairo: light original, smoothed curve over it, grid, ticks and legend.
-#include "loraine/train/plot.h"
+#include "loraine/train/records/plot.h"
 
 #include <cairo-svg.h>
 #include <cairo.h>

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "loraine/train/python_number.h"
+#include "loraine/train/records/python_number.h"
 
 namespace loraine {
 

@@ -1,5 +1,5 @@
 // Expected texts were printed by Python 3.
-#include "loraine/train/python_number.h"
+#include "loraine/train/records/python_number.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Python's spelling of numbers and JSON; see python_number.h.
-#include "loraine/train/python_number.h"
+#include "loraine/train/records/python_number.h"
 
 #include <fmt/format.h>
 

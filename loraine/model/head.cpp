@@ -1,0 +1,59 @@
+// The logits of rows and their way back: the base's head or the set's own, and the adapter on it.
+#include <algorithm>
+
+#include "loraine/kernels/products/low_rank_rows.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/model/block.h"
+#include "loraine/model/decoder.h"
+
+namespace loraine {
+namespace {
+
+const Weight& head_weight(const Model& model, const AdapterSet* set) {
+  return set && set->dense && !set->dense->head.weight.parts.empty() ? set->dense->head.weight : model.head;
+}
+
+}  // namespace
+
+bool changes_head(const AdapterSet* set) { return set && (set->head() || (set->dense && !set->dense->head.weight.parts.empty())); }
+
+size_t head_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) {
+  if (!set || !set->head()) return 0;
+  const int64_t width = set->head()->saved_width();  // its columns, their gradient, and the input once more (dropout)
+  return static_cast<size_t>(rows * (2 * width + model.config.hidden_size)) * sizeof(float) + 64 * 4;
+}
+
+void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden, const AdapterSet* set, Arena& scratch,
+                 const Tensor& saved, bool training) {
+  const Weight& weight = head_weight(model, set);
+  if (!model.read_once || &weight != &model.head) {
+    multiply_weight(ctx, logits, weight, hidden);
+  } else {  // The largest matrix of all, by pieces of its rows; the head has neither parts nor bias.
+    constexpr int64_t kPieceRows = 16384;
+    const WeightPart& head = model.head.parts.at(0);
+    for (int64_t first = 0; first < head.weight.rows(); first += kPieceRows) {
+      const Tensor piece = head.weight.row_range(first, std::min(kPieceRows, head.weight.rows() - first));
+      matmul_nt(ctx, logits.col_range(first, piece.rows()), hidden, piece);
+      model.release(piece, head.owned);
+    }
+  }
+  if (!set || !set->head()) return;
+  const size_t mark = scratch.mark();
+  const Tensor columns = saved.data ? saved : scratch.take(hidden.dtype, {hidden.rows(), set->head()->saved_width()});
+  if (const auto low_rank = run_by_rows(*set->head(), training)) {
+    const LowRankRange all{*low_rank, 0, hidden.rows()};
+    low_rank_rows(ctx, logits, hidden, columns, std::span(&all, 1));
+  } else {
+    set->head()->forward(ctx, logits, hidden, columns, training, scratch);
+  }
+  scratch.release(mark);
+}
+
+void head_backward(Context& ctx, const Model& model, const AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
+                   const Tensor& hidden, const Tensor& saved, Arena& scratch) {
+  multiply_weight_backward(ctx, d_hidden, head_weight(model, trained), d_logits, false);
+  if (trained && trained->dense) dense_site_gradients(ctx, trained->dense->head, d_logits, hidden);
+  if (trained && trained->head()) trained->head()->backward(ctx, d_hidden, d_logits, hidden, saved, scratch);
+}
+
+}  // namespace loraine

@@ -1,0 +1,122 @@
+// How settings are applied, and kept. Called by cli/arguments.
+#include "loraine/train/config/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/error.h"
+#include "loraine/train/config/other_keys.h"
+
+namespace loraine {
+namespace {
+
+bool same_as_default(const Setting& setting, const OtherKey& key) {
+  Value standard = Value::parse(key.default_value);
+  if (setting.bare) return standard == Value(true);
+  Value value;
+  if (setting.typed) {
+    value = Value::parse(setting.text);
+  } else {
+    std::string lower = setting.text;
+    for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    value = Value::parse(lower, nullptr, false);
+    if (value.is_discarded() || standard.is_string()) value = setting.text;
+    if (lower == "none" || lower == "no" || lower == "f" || lower == "n") value = standard.is_string() ? Value(setting.text) : Value(false);
+    if (standard.is_boolean() && (lower == "yes" || lower == "1" || lower == "t" || lower == "y")) value = true;
+    if (standard.is_boolean() && lower == "0") value = false;
+  }
+  if (value.is_null() || value == standard) return true;
+  return standard.is_null() && (value == Value(false) || value == Value("") || value == Value("null"));
+}
+
+[[noreturn]] void unknown_key(const Setting& setting, const std::vector<std::string>& known) {
+  std::string near = nearest_word(setting.key, known);
+  throw Error(ErrorKind::usage,
+              fmt::format("{}: unknown key '{}'{}", setting.where, setting.key,
+                          near.empty() ? "" : fmt::format(", the nearest known one is '{}'", near)),
+              near.empty() ? "`loraine help train` lists all keys" : "did you mean '" + near + "'? `loraine help train` lists all keys");
+}
+
+}  // namespace
+
+std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra) {
+  std::vector<Option> options = options_of(config);
+  options.insert(options.end(), extra.begin(), extra.end());
+  std::vector<std::string> notes, known;
+  for (const Option& option : options) known.push_back(option.name);
+  for (const OtherKey& key : other_keys()) known.push_back(key.name);
+  for (const Setting& given : settings) {
+    Setting setting = given;
+    auto named = [&](const auto& option) { return option.name == setting.key; };
+    auto option = std::ranges::find_if(options, named);
+    auto other = std::ranges::find_if(other_keys(), named);
+    if (option == options.end() && other == other_keys().end() && setting.key.starts_with("no_") && setting.bare) {  // --no_flag
+      setting.key = setting.key.substr(3);
+      setting.bare = false;
+      setting.typed = true;
+      setting.text = "false";
+      option = std::ranges::find_if(options, named);
+      other = std::ranges::find_if(other_keys(), named);
+      if (option != options.end() && !is_bool(*option)) option = options.end();
+      if (option == options.end() && other == other_keys().end()) unknown_key(given, known);
+    }
+    if (option != options.end()) {
+      set_option(*option, setting);
+    } else if (other == other_keys().end()) {
+      unknown_key(setting, known);
+    } else if (!other->changes_result) {
+      notes.push_back(fmt::format("{}: {} is accepted and has no effect in loraine", setting.where, setting.key));
+    } else if (!same_as_default(setting, *other)) {
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{}: {} is {}; loraine knows this key of LLaMA-Factory and does not do it yet, only its default ({})",
+                              setting.where, setting.key, setting.bare ? "true" : setting.text, other->default_value),
+                  "leave the key out, or set it to its default");
+    }
+  }
+  return notes;
+}
+
+std::vector<std::string> split_list(const std::optional<std::string>& text) {
+  std::vector<std::string> items;
+  if (!text) return items;
+  size_t start = 0;
+  while (start <= text->size()) {
+    size_t end = std::min(text->find(',', start), text->size());
+    size_t first = start, last = end;
+    while (first < last && (*text)[first] == ' ') ++first;
+    while (last > first && (*text)[last - 1] == ' ') --last;
+    if (last > first) items.push_back(text->substr(first, last - first));
+    start = end + 1;
+  }
+  return items;
+}
+
+std::string config_json(const TrainConfig& config) {
+  TrainConfig copy = config;
+  Value record = Value::object();
+  describe(copy, [&](const Option& option) {
+    std::visit(
+        [&](auto* field) {
+          using Field = std::remove_pointer_t<decltype(field)>;
+          auto store = [&](const auto& x) {
+            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(x)>, std::string>) {
+              record[option.name] = option.limits.json ? Value::parse(x) : Value(x);
+            } else {
+              record[option.name] = x;
+            }
+          };
+          if constexpr (requires(Field f) { f.has_value(); }) {
+            if (*field) store(**field);
+            else record[option.name] = nullptr;
+          } else {
+            store(*field);
+          }
+        },
+        option.field);
+  });
+  return record.dump(2, ' ', false, Value::error_handler_t::replace);
+}
+
+}  // namespace loraine
