@@ -16,6 +16,7 @@
 #include "loraine/cli/commands.h"
 #include "loraine/core/context.h"
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 
 namespace nb = nanobind;
 
@@ -72,6 +73,7 @@ void run(int (*command)(const Words&, const std::atomic<bool>&), const Words& wo
   {
     const nb::gil_scoped_release released;
     std::future<int> result = std::async(std::launch::async, [&] {
+      const SignalsElsewhere elsewhere;
       start_threads();
       return command(words, stop);
     });

@@ -10,6 +10,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/api/loaded_model.h"
+#include "loraine/core/signals.h"
 #include "loraine/io/files/mapped_file.h"
 
 namespace loraine {
@@ -35,6 +36,7 @@ const char* kind_text(ErrorKind kind) {
 // The one place of this interface that turns an Error into what it throws.
 template <class Call>
 auto at_the_edge(const Call& call) {
+  const SignalsElsewhere elsewhere;  // the caller's handlers do not run on a thread that computes
   try {
     return call();
   } catch (const Error& error) { throw ChatError(kind_text(error.kind), error.what(), error.hint); } catch (const std::bad_alloc&) {

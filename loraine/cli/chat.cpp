@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -21,6 +20,7 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/side_by_side.h"
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
 
@@ -28,7 +28,6 @@ namespace loraine {
 namespace {
 
 std::atomic<bool> interrupted{false};
-void on_interrupt(int) { interrupted = true; }
 
 // Lines from the terminal with editing and history, or from a pipe.
 class LineReader {
@@ -55,14 +54,14 @@ class LineReader {
     if (history_) history_end(history_);
   }
   bool next(std::string& line) {
+    const InterruptibleRead read;
     if (!editor_) return static_cast<bool>(std::getline(std::cin, line));
     int count = 0;
     const char* text = nullptr;
     for (;;) {  // Ctrl-C at the prompt drops the line, Ctrl-D ends
-      interrupted = false;
       text = el_gets(editor_, &count);
       if (text && count > 0) break;
-      if (!interrupted) {
+      if (!InterruptibleRead::interrupted()) {
         std::fputs("\n", stdout);
         return false;
       }
@@ -310,9 +309,7 @@ int run_chat(const std::vector<std::string>& args) {
   chat.engine = std::make_unique<Engine>(model, std::min<int64_t>(model.config.max_position_embeddings, 8192),
                                          chat.loaded->widest_adapter(), kAskedAtOnce);
   chat.options = generate_options(*chat.loaded);
-  struct sigaction action {};
-  action.sa_handler = on_interrupt;  // without SA_RESTART: a read at the prompt returns
-  sigaction(SIGINT, &action, nullptr);
+  const SignalWatch watch({SIGINT}, [](int) { interrupted = true; });
   if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.loaded->adapter)));
   LineReader reader;
   for (std::string line; reader.next(line);) {

@@ -19,6 +19,7 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/yaml_values.h"
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/train/checkpoint.h"
@@ -32,8 +33,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::atomic<int> stop_signal{0};
-void on_stop(int number) { stop_signal = number; }
+std::atomic<bool> stop_requested{false};
 
 // One combination: what its run is given, and how it is called.
 struct Combination {
@@ -173,17 +173,24 @@ int run_program(const std::vector<std::string>& words, const std::string& log) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644);
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
+  posix_spawnattr_t attributes;  // the run takes its signals itself
+  posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   std::vector<char*> argv;
   std::vector<std::string> kept = words;
   for (std::string& word : kept) argv.push_back(word.data());
   argv.push_back(nullptr);
   pid_t child = 0;
-  const int failed = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, argv.data(), environ);
+  const int failed = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
   if (failed) throw Error(ErrorKind::internal, fmt::format("the run cannot be started: {}", std::strerror(failed)));
   bool passed_on = false;
   for (int status = 0;;) {
-    if (stop_signal && !passed_on) {
+    if (stop_requested && !passed_on) {
       kill(child, SIGTERM);
       passed_on = true;
     }
@@ -289,8 +296,7 @@ int run_compare(const std::vector<std::string>& args) {
   make_folders(output_dir + "/settings");
   const std::string table = output_dir + "/table.json";
   const std::vector<OrderedJson> finished = finished_rows(table);
-  std::signal(SIGTERM, on_stop);
-  std::signal(SIGINT, on_stop);
+  const SignalWatch watch({SIGTERM, SIGINT}, [](int) { stop_requested = true; });
   std::vector<OrderedJson> rows;
   int failed = 0;
   for (const Combination& one : combinations) {
@@ -300,13 +306,13 @@ int run_compare(const std::vector<std::string>& args) {
       rows.push_back(*kept);
       continue;
     }
-    if (stop_signal) return kExitStopped;
+    if (stop_requested) return kExitStopped;
     const std::string settings = output_dir + "/settings/" + one.folder + ".json", log = output_dir + "/settings/" + one.folder + ".log";
     write_file(settings, one.settings.dump(2) + "\n");
     print_stderr(
         fmt::format("run {} of {}: {} (its words go to {})\n", &one - combinations.data() + 1, combinations.size(), one.name, log));
     const int code = run_program({"loraine", "train", settings}, log);
-    if (stop_signal || code == kExitStopped) {
+    if (stop_requested || code == kExitStopped) {
       print_stderr("stopped; the same command goes on from here\n");
       return kExitStopped;
     }

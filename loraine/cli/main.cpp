@@ -13,6 +13,7 @@
 #include "loraine/core/context.h"
 #include "loraine/core/describe.h"
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 
 namespace loraine {
 namespace {
@@ -54,6 +55,7 @@ int run_program(const std::vector<std::string>& words) {
   try {
     if (words.empty() || words[0] == "--help" || words[0] == "-h") return run_help({});
     if (words[0] == "--version") return run_version({});
+    take_signals();
     start_threads();
     return run_command(words[0], {words.begin() + 1, words.end()});
   } catch (const Error& error) {

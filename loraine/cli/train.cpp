@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
+#include <optional>
 
 #include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
@@ -14,16 +14,11 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 #include "loraine/train/data_options.h"
 
 namespace loraine {
 namespace {
-
-std::atomic<bool> stop_requested{false};
-
-void on_signal(int) {
-  if (stop_requested.exchange(true)) _exit(130);
-}
 
 void print_data(const char* name, const Dataset& data) {
   if (data.num_rows == 0) return;
@@ -78,7 +73,8 @@ void check_dropped(const TrainConfig& c, const DataSplit& data) {
   input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
 }
 
-int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, bool own_signals) {
+// `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
+int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, std::atomic<bool>* by_signal) {
   TrainInput input;
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;
@@ -99,10 +95,11 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
   input.stop = &stop;
-  if (own_signals) {
-    std::signal(SIGTERM, on_signal);
-    std::signal(SIGINT, on_signal);
-  }
+  std::optional<SignalWatch> watch;
+  if (by_signal)
+    watch.emplace(std::initializer_list<int>{SIGTERM, SIGINT}, [by_signal](int) {
+      if (by_signal->exchange(true)) _exit(130);
+    });
   Progress bar("train");
   TrainScreen screen;
   screen.summary = print_summary;
@@ -125,12 +122,13 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
 
 int run_train(const std::vector<std::string>& args) {
   if (only_evaluates(args)) return run_eval(args);
-  return train_command(args, stop_requested, true);
+  std::atomic<bool> stop{false};
+  return train_command(args, stop, &stop);
 }
 
 int run_train(const std::vector<std::string>& args, const std::atomic<bool>& stop) {
   if (only_evaluates(args)) return run_eval(args, stop);
-  return train_command(args, stop, false);
+  return train_command(args, stop, nullptr);
 }
 
 }  // namespace loraine

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 
 namespace loraine {
 
@@ -32,7 +33,7 @@ void start_threads() {
                 "only " + std::to_string(tried.size() + 1) + " of " + std::to_string(count + 1) + " threads can be started: " + failure,
                 "raise the limits of address space and of processes (ulimit -v, ulimit -u), or set OMP_NUM_THREADS=1");
 #pragma omp parallel
-  {}
+  have_signal_stack();
   // oneDNN does not survive being refused the memory for the code that it makes.
   constexpr size_t kRoom = 16u << 20;
   void* room = mmap(nullptr, kRoom, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 
 namespace loraine {
 namespace {
@@ -56,7 +57,7 @@ int guard_mapping(void* data, size_t size, const std::string& path) {
   if (!installed) {
     struct sigaction action {};
     action.sa_sigaction = on_bus_error;
-    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
     ::sigaction(SIGBUS, &action, &previous_action);
     installed = true;
   }
@@ -127,6 +128,7 @@ MappedFile::MappedFile(const std::string& path) {
   }
   ::close(fd);
   if (!data_) return;
+  have_signal_stack();
   try {
     guard_ = guard_mapping(data_, size_, path);
   } catch (...) {

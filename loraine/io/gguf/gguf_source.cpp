@@ -7,6 +7,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
+#include "loraine/core/signals.h"
 #include "loraine/io/files/json_text.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf/gguf_names.h"
@@ -75,6 +76,7 @@ class GgufSource : public TensorSource {
     const int64_t head_rows = place.heads ? rows / place.heads : 0;
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 18)
     for (int64_t row = 0; row < rows; ++row) {
+      have_signal_stack();
       int64_t stored = row;
       if (place.heads) {  // row (half, i) of a head is stored at 2 i + half
         int64_t head = row / head_rows, in_head = row % head_rows, half = in_head / (head_rows / 2), i = in_head % (head_rows / 2);

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 #include "loraine/io/files/json_text.h"
 #include "loraine/io/tensors/read_elements.h"
 
@@ -61,6 +62,7 @@ class BitsandbytesSource : public TensorSource {
     const int64_t rows = codes.rows(), cols = codes.cols();
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 18)
     for (int64_t row = 0; row < rows; ++row) {
+      have_signal_stack();
       std::vector<float> values(static_cast<size_t>(cols));
       dequantise(values.data(), codes.row_range(row, 1));
       store_f32(out, row * cols, values.data(), cols);

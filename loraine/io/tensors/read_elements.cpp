@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "loraine/core/error.h"
+#include "loraine/core/signals.h"
 
 namespace loraine {
 namespace {
@@ -45,6 +46,7 @@ void read_plain(const TensorInfo& info, const unsigned char* source, const Tenso
     throw Error(ErrorKind::bad_data, info.file + ": " + info.name + " is stored as " + info.stored_as + ", expected a floating type");
 #pragma omp parallel for schedule(static) if (count > 4 * piece)
   for (int64_t first = 0; first < count; first += piece) {
+    have_signal_stack();
     for_stretches(out, first, std::min(piece, count - first), [&](void* to, int64_t at, int64_t n) {
       const unsigned char* from = source + static_cast<size_t>(at) * size;
       if (info.dtype == out.dtype) {

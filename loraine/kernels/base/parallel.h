@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <exception>
 
+#include "loraine/core/signals.h"
+
 namespace loraine {
 
 // How threads take items: `chunks` of a fixed number; or `shares` of what is left, for items that lie one after the other in memory, so
@@ -18,6 +20,7 @@ void parallel_for(int64_t n, Body&& body, int64_t chunk = 1) {
   }
   std::exception_ptr failure;
   auto guarded = [&](int64_t i) {
+    have_signal_stack();  // libgomp ends threads and starts new ones as it likes
     try {
       body(i);
     } catch (...) {
