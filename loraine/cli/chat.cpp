@@ -8,10 +8,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <clocale>
 #include <cstdio>
 #include <cstdlib>
+#include <cwchar>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "loraine/api/loaded_model.h"
 #include "loraine/api/named_adapters.h"
@@ -29,11 +32,37 @@ namespace {
 
 std::atomic<bool> interrupted{false};
 
+struct PromptInput {
+  InterruptibleRead read;
+  bool interrupted = false;
+};
+
+// One character of the terminal, for libedit: UTF-8 whatever the locale says.
+int next_character(EditLine* editor, wchar_t* out) {
+  PromptInput* input = nullptr;
+  el_get(editor, EL_CLIENTDATA, &input);
+  std::mbstate_t state{};
+  for (;;) {
+    if (!input->read.wait(0)) {
+      input->interrupted = true;
+      return -1;
+    }
+    char byte = 0;
+    const ssize_t count = ::read(0, &byte, 1);
+    if (count <= 0) return static_cast<int>(count);
+    const size_t used = std::mbrtowc(out, &byte, 1, &state);
+    if (used == static_cast<size_t>(-2)) continue;  // more bytes of it follow
+    if (used == static_cast<size_t>(-1)) *out = 0xfffd;
+    return 1;
+  }
+}
+
 // Lines from the terminal with editing and history, or from a pipe.
 class LineReader {
  public:
   LineReader() {
     if (!isatty(0)) return;
+    std::setlocale(LC_CTYPE, "C.UTF-8");  // what libedit measures and writes with
     history_ = history_init();
     HistEvent event;
     history(history_, &event, H_SETSIZE, 500);
@@ -47,6 +76,7 @@ class LineReader {
         });
     el_set(editor_, EL_EDITOR, "emacs");
     el_set(editor_, EL_SIGNAL, 0);
+    el_set(editor_, EL_GETCFN, next_character);
     el_set(editor_, EL_HIST, history, history_);
   }
   ~LineReader() {
@@ -54,18 +84,17 @@ class LineReader {
     if (history_) history_end(history_);
   }
   bool next(std::string& line) {
-    const InterruptibleRead read;
     if (!editor_) return static_cast<bool>(std::getline(std::cin, line));
+    PromptInput input;
+    el_set(editor_, EL_CLIENTDATA, &input);
     int count = 0;
     const char* text = nullptr;
     for (;;) {  // Ctrl-C at the prompt drops the line, Ctrl-D ends
+      input.interrupted = false;
       text = el_gets(editor_, &count);
       if (text && count > 0) break;
-      if (!InterruptibleRead::interrupted()) {
-        std::fputs("\n", stdout);
-        return false;
-      }
       std::fputs("\n", stdout);
+      if (!input.interrupted) return false;
       el_reset(editor_);
     }
     line.assign(text, static_cast<size_t>(count));
@@ -309,7 +338,8 @@ int run_chat(const std::vector<std::string>& args) {
   chat.engine = std::make_unique<Engine>(model, std::min<int64_t>(model.config.max_position_embeddings, 8192),
                                          chat.loaded->widest_adapter(), kAskedAtOnce);
   chat.options = generate_options(*chat.loaded);
-  const SignalWatch watch({SIGINT}, [](int) { interrupted = true; });
+  std::optional<SignalWatch> watch;  // who asks through a pipe ends the program with Ctrl-C
+  if (isatty(0)) watch.emplace(std::initializer_list<int>{SIGINT}, [](int) { interrupted = true; });
   if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.loaded->adapter)));
   LineReader reader;
   for (std::string line; reader.next(line);) {

@@ -1,12 +1,14 @@
 // The thread that takes signals, and the stacks of SIGBUS.
 #include "loraine/core/signals.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -167,24 +169,32 @@ SignalWatch::~SignalWatch() {
 }
 
 InterruptibleRead::InterruptibleRead() {
+  struct sigaction action {};
+  action.sa_handler = +[](int) { read_interrupted = true; };
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
   read_interrupted = false;
   reader = pthread_self();
   reading = true;
-  struct sigaction action {};
-  action.sa_handler = +[](int) { read_interrupted = true; };
-  sigemptyset(&action.sa_mask);  // and no SA_RESTART
-  sigaction(SIGINT, &action, nullptr);
-  const sigset_t set = set_of({SIGINT});
-  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
 InterruptibleRead::~InterruptibleRead() {
   reading = false;
   const sigset_t set = set_of({SIGINT});
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  constexpr timespec kNow{};
+  sigtimedwait(&set, nullptr, &kNow);  // one that was passed on after the last wait
 }
 
-bool InterruptibleRead::interrupted() { return read_interrupted.exchange(false); }
+// The signal is let in while poll waits and at no other time, so that none can come between looking for it and waiting.
+bool InterruptibleRead::wait(int fd) {
+  sigset_t mask;
+  pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+  sigdelset(&mask, SIGINT);
+  pollfd input{fd, POLLIN, 0};
+  while (ppoll(&input, 1, nullptr, &mask) < 0 && errno == EINTR)
+    if (read_interrupted.exchange(false)) return false;
+  return true;
+}
 
 SignalsElsewhere::SignalsElsewhere() {
   start_handler_thread();

@@ -23,15 +23,14 @@ class SignalWatch {
   SignalWatch& operator=(const SignalWatch&) = delete;
 };
 
-// While it lives, SIGINT reaches this thread, which does not compute meanwhile: a read that waits returns with EINTR, and `interrupted`
-// gives true once for it. One at a time.
+// While it lives, SIGINT is for this thread, which waits for input and does not compute meanwhile. One at a time.
 class InterruptibleRead {
  public:
   InterruptibleRead();
   ~InterruptibleRead();
   InterruptibleRead(const InterruptibleRead&) = delete;
   InterruptibleRead& operator=(const InterruptibleRead&) = delete;
-  static bool interrupted();
+  bool wait(int fd);  // true when a read would not block; false when SIGINT came, since the last call or meanwhile
 };
 
 // For threads of other programs, where handlers are those of the program: while it lives, this thread and those that compute for it block

@@ -71,18 +71,23 @@ void interrupt_a_read() {
   const SignalWatch watch({SIGINT}, [](int) { _exit(1); });  // not its turn
   int ends[2];
   if (pipe(ends)) _exit(2);
-  std::thread sender([] {
-    usleep(50000);
-    send(SIGINT);
-  });
   {
-    const InterruptibleRead reading;
-    char byte;
-    if (read(ends[0], &byte, 1) != -1 || errno != EINTR) _exit(3);
-    if (!InterruptibleRead::interrupted() || InterruptibleRead::interrupted()) _exit(4);
+    InterruptibleRead reading;
+    std::thread sender([] {
+      usleep(50000);
+      send(SIGINT);
+    });
+    if (reading.wait(ends[0])) _exit(3);
+    sender.join();
+    send(SIGINT);  // between two waits
+    usleep(50000);
+    if (reading.wait(ends[0])) _exit(4);
+    if (write(ends[1], "x", 1) != 1 || !reading.wait(ends[0])) _exit(5);
+    send(SIGINT);
+    usleep(50000);
   }
-  sender.join();
-  _exit(blocked(SIGINT) ? 0 : 5);
+  InterruptibleRead next;
+  _exit(blocked(SIGINT) && next.wait(ends[0]) ? 0 : 6);
 }
 
 void run_handlers_elsewhere() {
