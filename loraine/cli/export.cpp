@@ -16,6 +16,7 @@
 #include "loraine/export/merge.h"
 #include "loraine/export/quantised.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/staged_files.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
@@ -37,11 +38,15 @@ void check_folder(const TrainConfig& c, const std::string& folder) {
       throw Error(ErrorKind::usage, "export_dir " + folder + " is the adapter itself", "choose another folder");
   if (!fs::exists(folder, ignored)) return;
   if (!fs::is_directory(folder, ignored)) throw Error(ErrorKind::usage, "export_dir " + folder + " is not a folder", "choose another name");
-  if (!fs::is_empty(folder, ignored) && !c.overwrite_output_dir)
+  settle_staged_files(folder);
+  const bool empty = std::all_of(fs::directory_iterator(folder, ignored), fs::directory_iterator(), [](const fs::directory_entry& entry) {
+    return is_staged_name(entry.path().filename().string());  // of an export under way
+  });
+  if (!empty && !c.overwrite_output_dir)
     throw Error(ErrorKind::usage, "export_dir " + folder + " is not empty", "choose another folder, or set overwrite_output_dir: true");
 }
 
-// What makes a folder loadable goes before new files come, and when the merge fails its check.
+// A model that is written over goes before the new one comes: there may be no room for both.
 void remove_model(const std::string& folder) {
   std::error_code ignored;
   fs::remove(folder + "/config.json", ignored);
@@ -90,11 +95,10 @@ std::optional<LoftqStart> loftq_start(Model& model, const TrainConfig& c) {
 }
 
 // Beside the base that it is for: whoever loads it leaves that as it is.
-void write_loftq_start(LoftqStart start, const std::string& folder) {
+void write_loftq_start(LoftqStart start, const std::string& folder, const std::string& place) {
   start.config.init_lora_weights = "true";
   start.config.base_model_name_or_path = fs::absolute(folder).lexically_normal().string();
-  write_peft(start.adapter, start.config, folder + "/loftq_init");
-  print_stderr(fmt::format("LoftQ's start over this base: {}/loftq_init\n", folder));
+  write_peft(start.adapter, start.config, place + "/loftq_init");
 }
 
 std::optional<Dtype> written_type(const TrainConfig& c) {
@@ -149,37 +153,39 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (all.size() > 1) joined = combine_adapters(all, model.sites());
   const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
   remove_model(folder);
+  StagedFiles files_out(folder);
   MergeReport report;
   try {
-    report = merge_to_folder(model, adapter, folder, {config.export_size * 1000000000, config.export_legacy_format}, written_type(config),
-                             [&] { return !stop; });
+    report = merge_to_folder(model, adapter, files_out.path(), {config.export_size * 1000000000, config.export_legacy_format},
+                             written_type(config), [&] { return !stop; });
   } catch (const Stopped&) {
-    remove_model(folder);
     print_stderr("stopped; " + folder + " holds no model\n");
     return kExitStopped;
   }
   if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
   describe_quantisation(files.config, model);
   if (written_type(config)) describe_type(files.config, config.infer_dtype);
-  write_text_files(config, files, folder);
-  check_merge(model, adapter, folder, report);
+  write_text_files(config, files, files_out.path());
+  check_merge(model, adapter, files_out.path(), report);
   const double tolerance = share_of_rounding(model.embedding.dtype, written_type(config)) * std::max(1.0, report.largest_logit);
+  if (!(report.largest_difference <= tolerance)) {
+    if (!std::isfinite(report.largest_difference))
+      throw Error(ErrorKind::numeric, folder + ": the logits of the merged model are not finite numbers, so it is not written",
+                  "look for NaN and infinity in the base and the adapters");
+    throw Error(ErrorKind::internal,
+                fmt::format("{}: the merged model differs from base + adapter by {:.3g} in its logits, more than {:.3g}, so it is "
+                            "not written",
+                            folder, report.largest_difference, tolerance),
+                "this is a bug in loraine or a fault of the disk, please report it");
+  }
+  const bool loftq = start.has_value();
+  if (start) write_loftq_start(std::move(*start), folder, files_out.path());
+  files_out.commit();
   print_stderr(fmt::format("merged {} of {} tensors into {} ({} file{})\n", report.merged, report.tensors, folder, report.shards,
                            report.shards == 1 ? "" : "s"));
   print_stderr(fmt::format("check: largest difference of logits, merged against base + adapter: {:.3g} (tolerance {:.3g})\n",
                            report.largest_difference, tolerance));
-  if (!(report.largest_difference <= tolerance)) {
-    remove_model(folder);
-    if (!std::isfinite(report.largest_difference))
-      throw Error(ErrorKind::numeric, folder + ": the logits of the merged model are not finite numbers, so its files were removed",
-                  "look for NaN and infinity in the base and the adapters");
-    throw Error(ErrorKind::internal,
-                fmt::format("{}: the merged model differs from base + adapter by {:.3g} in its logits, more than {:.3g}, so its files were "
-                            "removed",
-                            folder, report.largest_difference, tolerance),
-                "this is a bug in loraine or a fault of the disk, please report it");
-  }
-  if (start) write_loftq_start(std::move(*start), folder);
+  if (loftq) print_stderr(fmt::format("LoftQ's start over this base: {}/loftq_init\n", folder));
   return 0;
 }
 

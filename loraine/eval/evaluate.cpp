@@ -8,6 +8,7 @@
 #include "loraine/adapters/attach.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/io/files/staged_files.h"
 #include "loraine/train/data_options.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/memory.h"
@@ -179,24 +180,24 @@ std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& e
 }
 
 void write_eval_results(const LoadedModel& loaded, const EvalConfig& eval, const std::vector<EvalResult>& results) {
-  const std::string& folder = loaded.config.output_dir;
-  make_folders(folder);
+  StagedFiles files(loaded.config.output_dir);
+  std::optional<StagedFiles> exam_files;
+  if (given(eval.task) && given(eval.save_dir)) exam_files.emplace(*eval.save_dir);
   const auto write_files = [&](const EvalResult& result, const std::string& prefix) {
-    for (const auto& [name, content] : result.files) {
-      const bool exam = name.starts_with("results.") && given(eval.save_dir);
-      if (exam) make_folders(*eval.save_dir);
-      write_file((exam ? *eval.save_dir : folder) + "/" + prefix + name, content);
-    }
+    for (const auto& [name, content] : result.files)
+      write_file((exam_files && name.starts_with("results.") ? *exam_files : files).path() + "/" + prefix + name, content);
   };
   OrderedJson metrics = results.back().metrics;
   metrics["intervals"] = intervals_json(results.back());
   if (results.size() > 1) {
     for (const EvalResult& result : results) write_files(result, result.name + ".");
-    write_file(folder + "/eval_comparison.md", markdown_table(comparison_rows(results)));
-    write_file(folder + "/eval_comparison.json", python_json(comparison_json(results), 2, false) + "\n");
+    write_file(files.path() + "/eval_comparison.md", markdown_table(comparison_rows(results)));
+    write_file(files.path() + "/eval_comparison.json", python_json(comparison_json(results), 2, false) + "\n");
   }
   write_files(results.back(), "");
-  write_file(folder + "/eval_results.json", python_json(metrics, 4, false) + "\n");
+  write_file(files.path() + "/eval_results.json", python_json(metrics, 4, false) + "\n");
+  if (exam_files) exam_files->commit();
+  files.commit();
 }
 
 }  // namespace loraine

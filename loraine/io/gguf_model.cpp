@@ -5,6 +5,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/staged_files.h"
 #include "loraine/io/gguf/gguf_config.h"
 #include "loraine/io/safetensors/safetensors_layout.h"
 #include "loraine/io/tensors/read_elements.h"
@@ -56,13 +57,15 @@ ModelFiles open_gguf_model(const std::string& path) {
 
 void convert_gguf(const std::string& gguf, const std::string& folder) {
   ModelFiles files = open_gguf_model(gguf);
-  make_folders(folder);
-  write_tensors(folder + "/model.safetensors", *files.tensors, dtype_named(files.config["torch_dtype"].get<std::string>()));
-  if (files.tokenizer_json) write_file(folder + "/tokenizer.json", *files.tokenizer_json);
-  if (files.tokenizer_config) write_file(folder + "/tokenizer_config.json", files.tokenizer_config->dump(2) + "\n");
-  if (files.chat_template) write_file(folder + "/chat_template.jinja", *files.chat_template);
-  write_file(folder + "/generation_config.json", files.generation_config->dump(2) + "\n");
-  write_file(folder + "/config.json", files.config.dump(2) + "\n");  // last: a folder without it is not taken for a model
+  StagedFiles staged(folder);
+  const std::string& place = staged.path();
+  write_tensors(place + "/model.safetensors", *files.tensors, dtype_named(files.config["torch_dtype"].get<std::string>()));
+  if (files.tokenizer_json) write_file(place + "/tokenizer.json", *files.tokenizer_json);
+  if (files.tokenizer_config) write_file(place + "/tokenizer_config.json", files.tokenizer_config->dump(2) + "\n");
+  if (files.chat_template) write_file(place + "/chat_template.jinja", *files.chat_template);
+  write_file(place + "/generation_config.json", files.generation_config->dump(2) + "\n");
+  write_file(place + "/config.json", files.config.dump(2) + "\n");
+  staged.commit();
 }
 
 }  // namespace loraine

@@ -28,19 +28,6 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-void sync_folder(const std::string& folder) {
-  int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) fail(folder, "cannot be opened to make a rename durable");
-  // Some network file systems cannot sync a folder and say EINVAL; the rename is then as durable as they make it.
-  if (::fsync(fd) != 0 && errno != EINVAL) {
-    int code = errno;
-    ::close(fd);
-    errno = code;
-    fail(folder, "cannot be synced");
-  }
-  ::close(fd);
-}
-
 }  // namespace
 
 DurableFile::DurableFile(const std::string& path) : path_(path) {
@@ -144,6 +131,19 @@ void make_folders(const std::string& path) {
   std::filesystem::create_directories(path, code);
   if (code) throw Error(ErrorKind::io, path + ": folder cannot be made: " + code.message());
   if (!std::filesystem::is_directory(path, code)) throw Error(ErrorKind::io, path + ": exists and is not a folder");
+}
+
+void sync_folder(const std::string& folder) {
+  int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) fail(folder, "cannot be opened to make a rename durable");
+  // Some network file systems cannot sync a folder and say EINVAL; the rename is then as durable as they make it.
+  if (::fsync(fd) != 0 && errno != EINVAL) {
+    int code = errno;
+    ::close(fd);
+    errno = code;
+    fail(folder, "cannot be synced");
+  }
+  ::close(fd);
 }
 
 }  // namespace loraine

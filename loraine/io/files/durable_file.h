@@ -29,5 +29,6 @@ void write_file(const std::string& path, std::string_view content);  // durable
 std::string read_file(const std::string& path,
                       uint64_t limit = 1ull << 32);  // regular files only; bad_data (absent, a folder, too large) or io
 void make_folders(const std::string& path);          // mkdir -p; Error::io
+void sync_folder(const std::string& path);           // makes renames in it durable; Error::io
 
 }  // namespace loraine
