@@ -18,6 +18,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/io/files/staged_files.h"
 #include "loraine/io/safetensors/safetensors.h"
 #include "loraine/train/records/python_number.h"
 
@@ -32,11 +33,10 @@ namespace fs = std::filesystem;
 
 uint32_t checksum(const MappedFile& file) { return static_cast<uint32_t>(crc32_z(0, file.data(), file.size())); }
 
-void sync_path(const std::string& path, bool folder) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | (folder ? O_DIRECTORY : 0));
+void sync_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) io_error(path, std::strerror(errno));
-  // Some network file systems cannot sync a folder and say EINVAL.
-  const bool synced = ::fsync(fd) == 0 || (folder && errno == EINVAL);
+  const bool synced = ::fsync(fd) == 0;
   const int code = errno;
   ::close(fd);
   if (!synced) io_error(path, std::strerror(code));
@@ -44,8 +44,11 @@ void sync_path(const std::string& path, bool folder) {
 
 std::string final_path(const std::string& output_dir, int64_t step) { return fmt::format("{}/checkpoint-{}", output_dir, step); }
 std::string partial_path(const std::string& output_dir, int64_t step) { return fmt::format("{}/.checkpoint-{}.partial", output_dir, step); }
+std::string replaced_path(const std::string& output_dir, int64_t step) {
+  return fmt::format("{}/.checkpoint-{}.replaced", output_dir, step);
+}
 bool is_partial(const std::string& name) {
-  return name.starts_with(".checkpoint-") && (name.ends_with(".partial") || name.ends_with(".replaced"));
+  return name.starts_with(".checkpoint-") && (name.ends_with(".partial") || name.ends_with(".replaced") || name.ends_with(".removed"));
 }
 
 // "checkpoint-12" → 12; nothing for another name, a sign, leading zeros or a number out of range.
@@ -87,6 +90,26 @@ void remove_folder(const std::string& path) {
   fs::remove_all(path, failed);
   if (failed) io_error(path, "cannot be removed: " + failed.message());
 }
+
+// A removal that is cut off leaves nothing that looks like a checkpoint.
+void remove_checkpoint(const std::string& output_dir, const Checkpoint& checkpoint) {
+  const std::string removed = fmt::format("{}/.checkpoint-{}.removed", output_dir, checkpoint.step);
+  remove_folder(removed);
+  std::error_code failed;
+  fs::rename(checkpoint.path, removed, failed);
+  if (failed) io_error(checkpoint.path, "cannot be removed: " + failed.message());
+  remove_folder(removed);
+}
+
+// Told apart by their marker alone: another program's folders stay.
+std::vector<Checkpoint> own_checkpoints(const std::string& output_dir) {
+  std::vector<Checkpoint> out = named_checkpoints(output_dir);
+  std::error_code ignored;
+  std::erase_if(out, [&](const Checkpoint& one) { return !fs::exists(one.path + "/" + kCheckpointMarker, ignored); });
+  return out;
+}
+
+bool same_path(const std::string& a, const std::string& b) { return fs::path(a).lexically_normal() == fs::path(b).lexically_normal(); }
 
 // Regular files below `folder`, as paths relative to it, sorted; the marker is left out.
 std::vector<std::string> files_below(const std::string& folder) {
@@ -145,17 +168,17 @@ std::string finish_checkpoint(const std::string& output_dir, int64_t step) {
   const std::string partial = partial_path(output_dir, step), path = final_path(output_dir, step);
   OrderedJson files = OrderedJson::object();
   for (const std::string& name : files_below(partial)) {
-    sync_path(partial + "/" + name, false);
+    sync_file(partial + "/" + name);
     const MappedFile file(partial + "/" + name);
     files[name] = {{"bytes", file.size()}, {"crc32", checksum(file)}};
   }
   if (files.empty()) throw Error(ErrorKind::internal, fmt::format("{}: a checkpoint without files", partial), "");
   for (fs::recursive_directory_iterator it(partial), end; it != end; ++it)
-    if (it->is_directory()) sync_path(it->path().string(), true);
+    if (it->is_directory()) sync_folder(it->path().string());
   write_file(partial + "/" + kCheckpointMarker, python_json({{"format", 1}, {"step", step}, {"files", files}}, 2, false) + "\n");
-  sync_path(partial, true);
+  sync_folder(partial);
   std::error_code failed;
-  const std::string replaced = fmt::format("{}/.checkpoint-{}.replaced", output_dir, step);
+  const std::string replaced = replaced_path(output_dir, step);
   if (fs::exists(path, failed)) {  // the same step of an earlier run, or a damaged one
     remove_folder(replaced);
     fs::rename(path, replaced, failed);
@@ -163,9 +186,16 @@ std::string finish_checkpoint(const std::string& output_dir, int64_t step) {
   }
   fs::rename(partial, path, failed);
   if (failed) io_error(path, "cannot get its name: " + failed.message());
-  sync_path(output_dir, true);
+  sync_folder(output_dir);
   remove_folder(replaced);
   return path;
+}
+
+void discard_checkpoint(const std::string& output_dir, int64_t step) {
+  std::error_code ignored;
+  fs::remove_all(partial_path(output_dir, step), ignored);
+  if (!fs::exists(final_path(output_dir, step), ignored))
+    fs::rename(replaced_path(output_dir, step), final_path(output_dir, step), ignored);
 }
 
 std::optional<std::string> checkpoint_damage(const std::string& folder) {
@@ -193,21 +223,26 @@ CheckpointList find_checkpoints(const std::string& output_dir) {
   return out;
 }
 
-void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> limit, const std::string& best, int64_t newest_step) {
+void settle_output_dir(const std::string& output_dir) {
   std::error_code ignored;
   if (!fs::is_directory(output_dir, ignored)) return;
-  for (const std::string& name : entries_of(output_dir))
-    if (is_partial(name) || (is_temporary_name(name) && fs::is_regular_file(output_dir + "/" + name, ignored)))
-      remove_folder(output_dir + "/" + name);
+  settle_staged_files(output_dir);
+  for (const std::string& name : entries_of(output_dir)) {
+    const std::string path = output_dir + "/" + name;
+    if (constexpr std::string_view mark = ".replaced"; is_partial(name) && name.ends_with(mark)) {  // what was to replace it did not come
+      const std::string former = output_dir + "/" + name.substr(1, name.size() - 1 - mark.size());
+      if (!fs::exists(former, ignored)) fs::rename(path, former, ignored);
+    }
+    if (is_partial(name) || (is_temporary_name(name) && fs::is_regular_file(path, ignored))) remove_folder(path);
+  }
+}
+
+void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> limit, const std::string& best, int64_t newest_step) {
+  settle_output_dir(output_dir);
   if (!limit) return;
-  // Told apart by their marker alone: another program's folders stay.
-  std::vector<Checkpoint> ours;
-  for (Checkpoint& checkpoint : named_checkpoints(output_dir))
-    if (fs::exists(checkpoint.path + "/" + kCheckpointMarker, ignored)) ours.push_back(std::move(checkpoint));
+  std::vector<Checkpoint> ours = own_checkpoints(output_dir);
   std::stable_partition(ours.begin(), ours.end(), [&](const Checkpoint& c) { return c.step <= newest_step; });
-  const auto is_best = [&](const Checkpoint& c) {
-    return !best.empty() && fs::path(c.path).lexically_normal() == fs::path(best).lexically_normal();
-  };
+  const auto is_best = [&](const Checkpoint& c) { return !best.empty() && same_path(c.path, best); };
   int64_t left = std::max<int64_t>(1, *limit);
   // The best one takes a place; the newest is always kept, so that a run can go on.
   for (size_t i = 1; i < ours.size(); ++i)
@@ -215,16 +250,20 @@ void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t
   for (size_t i = 0; i < ours.size(); ++i) {
     if (i > 0 && is_best(ours[i])) continue;
     if (left-- > 0) continue;
-    // The marker goes first: a removal cut off halfway leaves a folder that nobody takes for complete.
-    fs::remove(ours[i].path + "/" + kCheckpointMarker, ignored);
-    remove_folder(ours[i].path);
+    remove_checkpoint(output_dir, ours[i]);
   }
 }
 
+void remove_checkpoints_but(const std::string& output_dir, const std::string& kept) {
+  const std::vector<Checkpoint> ours = own_checkpoints(output_dir);
+  const auto is_kept = [&](const Checkpoint& c) { return same_path(c.path, kept); };
+  if (std::ranges::none_of(ours, is_kept)) return;
+  for (const Checkpoint& checkpoint : ours)
+    if (!is_kept(checkpoint)) remove_checkpoint(output_dir, checkpoint);
+}
+
 void remove_checkpoints(const std::string& output_dir) {
-  std::error_code ignored;
-  for (const Checkpoint& checkpoint : named_checkpoints(output_dir))
-    if (fs::remove(checkpoint.path + "/" + kCheckpointMarker, ignored)) remove_folder(checkpoint.path);
+  for (const Checkpoint& checkpoint : own_checkpoints(output_dir)) remove_checkpoint(output_dir, checkpoint);
 }
 
 void write_optimizer_state(const std::string& folder, const std::vector<Moments>& moments) {
@@ -346,8 +385,12 @@ std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool o
     throw Error(ErrorKind::usage, fmt::format("output_dir {}: it is not a folder", output_dir), "choose another output_dir");
   if (overwrite) return {};
   std::vector<std::string> names, damaged;
-  for (const std::string& name : entries_of(output_dir))
-    if (name != ".loraine.lock" && !is_partial(name) && !is_temporary_name(name)) names.push_back(name);
+  const bool own = fs::exists(output_dir + "/.loraine.lock", failed);
+  for (const std::string& name : entries_of(output_dir)) {
+    // What a run has written before its first checkpoint counts as nothing: it died there.
+    const bool begun = own && (name == "trainer_log.jsonl" || name == "pissa_init");
+    if (name != ".loraine.lock" && !begun && !is_partial(name) && !is_temporary_name(name) && !is_staged_name(name)) names.push_back(name);
+  }
   if (names.empty()) return {};
   for (Checkpoint& checkpoint : named_checkpoints(output_dir)) {
     const auto damage = checkpoint_damage(checkpoint.path);

@@ -26,12 +26,17 @@ struct CheckpointList {
 
 std::string begin_checkpoint(const std::string& output_dir, int64_t step);   // an empty folder to write into
 std::string finish_checkpoint(const std::string& output_dir, int64_t step);  // output_dir/checkpoint-<step>
+void discard_checkpoint(const std::string& output_dir, int64_t step);        // of one that was begun and cannot be finished
 CheckpointList find_checkpoints(const std::string& output_dir);              // reads every file to check it; an absent folder has none
 std::optional<std::string> checkpoint_damage(const std::string& folder);     // the reason, or nothing when complete
 // Keeps the newest `limit` (at least 1) and always `best` (a path, may be empty); limit absent keeps all. Checkpoints past newest_step come
-// from an earlier run in the same folder and count as the oldest. Also removes left-over partial folders. Damaged folders are not touched.
+// from an earlier run in the same folder and count as the oldest. Damaged folders are not touched.
 void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t> limit, const std::string& best,
                             int64_t newest_step = INT64_MAX);
+// At the end of a run, with save_total_limit 1: the best one alone stays, when it is there.
+void remove_checkpoints_but(const std::string& output_dir, const std::string& kept);
+// Removes what killed processes left half-written or half-removed; what they were about to put in place, whole, gets there.
+void settle_output_dir(const std::string& output_dir);
 
 struct Moments {  // AdamW's running means of one parameter; F32 views owned by the optimizer
   std::string name;
@@ -67,8 +72,8 @@ class OutputLock {
   int fd_ = -1;
 };
 
-// The folder may be absent, empty, or hold complete checkpoints (the newest is given back, to resume from); else Error usage, unless
-// `overwrite`. `damaged` gets the newer ones that were passed over.
+// The folder may be absent, empty, hold complete checkpoints (the newest is given back, to resume from) or what a run left that ended
+// before its first one; else Error usage, unless `overwrite`. `damaged` gets the newer ones that were passed over.
 std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite,
                                            std::vector<DamagedCheckpoint>* damaged = nullptr);
 // The checkpoints of an earlier run in a folder that is overwritten; those of other programs stay.

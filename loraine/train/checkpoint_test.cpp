@@ -96,6 +96,40 @@ TEST(Checkpoint, OldOnesGoTheBestStays) {
   EXPECT_TRUE(fs::exists(folder + "/checkpoint-6"));
 }
 
+TEST(Checkpoint, AtTheEndTheBestAloneStays) {
+  const std::string folder = fresh_folder();
+  for (const int64_t step : {1, 2, 3}) save(folder, step);
+  fs::create_directories(folder + "/checkpoint-6");                            // another program's
+  remove_checkpoints_but(folder, testing::TempDir() + "/other/checkpoint-2");  // not here: nothing goes
+  EXPECT_EQ(steps(find_checkpoints(folder)).size(), 3u);
+  remove_checkpoints_but(folder, folder + "/./checkpoint-2");
+  EXPECT_EQ(steps(find_checkpoints(folder)), (std::vector<int64_t>{2}));
+  EXPECT_TRUE(fs::exists(folder + "/checkpoint-6"));
+}
+
+TEST(Checkpoint, WhatKilledRunsLeftIsSettled) {
+  const std::string folder = fresh_folder();
+  save(folder, 4);
+  fs::rename(folder + "/checkpoint-4", folder + "/.checkpoint-4.replaced");  // what was to come in its place did not
+  save(folder, 5, "new");
+  fs::copy(folder + "/checkpoint-5", folder + "/.checkpoint-5.replaced");
+  fs::create_directories(folder + "/.checkpoint-3.removed/more");
+  write_file(begin_checkpoint(folder, 6) + "/x", "half");
+  std::ofstream(folder + "/README.md.tmp-12-0") << "half";
+  write_file(folder + "/notes.txt", "mine");
+  settle_output_dir(folder);
+  EXPECT_EQ(steps(find_checkpoints(folder)), (std::vector<int64_t>{5, 4}));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 3);  // they and the notes
+  settle_output_dir(folder + "/absent");
+}
+
+TEST(Checkpoint, OneThatCannotBeFinishedIsDiscarded) {
+  const std::string folder = fresh_folder();
+  write_file(begin_checkpoint(folder, 6) + "/x", "half");
+  discard_checkpoint(folder, 6);
+  EXPECT_TRUE(fs::is_empty(folder));
+}
+
 TEST(Checkpoint, OptimizerStateComesBack) {
   const std::string folder = fresh_folder();
   std::vector<float> data = {1, 2, 3, 4, 5, 6, -1, 1e-30f, 3e38f, 0, 0.5f, 0.25f};
@@ -148,6 +182,20 @@ TEST(OutputLock, OneProcessPerFolder) {
   }
   EXPECT_NO_THROW(OutputLock{folder});
   EXPECT_FALSE(check_output_dir(folder, false));  // the lock's file does not count
+}
+
+TEST(OutputDir, ARunThatEndedBeforeItsFirstCheckpointBeginsAnew) {
+  const std::string folder = fresh_folder();
+  std::ofstream(folder + "/trainer_log.jsonl") << "{}";
+  fs::create_directories(folder + "/pissa_init");
+  EXPECT_THROW(check_output_dir(folder, false), Error);  // another program's
+  { const OutputLock lock(folder); }
+  EXPECT_FALSE(check_output_dir(folder, false));
+  fs::create_directories(folder + "/.loraine-12-0.staged");
+  fs::create_directories(folder + "/.checkpoint-2.removed");
+  EXPECT_FALSE(check_output_dir(folder, false));
+  write_file(folder + "/adapter_model.safetensors", "of a run that has finished");
+  EXPECT_THROW(check_output_dir(folder, false), Error);
 }
 
 TEST(OutputDir, EmptyOrResumableOrOverwritten) {

@@ -49,6 +49,11 @@ struct Run {
     std::string name = config.metric_for_best_model.value_or("loss");
     return name.starts_with("eval_") ? name : "eval_" + name;
   }
+  // As transformers: only a run that asks for it has a best evaluation, whose checkpoint is kept.
+  bool notes_best() const {
+    return config.metric_for_best_model || config.load_best_model_at_end || config.save_strategy == "best" || config.early_stopping_steps ||
+           config.lr_scheduler_type == "reduce_lr_on_plateau";
+  }
   bool greater_is_better() const { return config.greater_is_better.value_or(!metric_name().ends_with("loss")); }
 };
 

@@ -8,6 +8,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/staged_files.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/memory.h"
@@ -71,35 +72,22 @@ RankMap rank_map_of(const Run& run) {
 }
 
 // LLaMA-Factory's pissa_backup (over the changed base) and pissa_converted (over the base as it was).
-void write_converted(Run& run) {
-  const std::string& out = run.config.output_dir;
+void write_converted(Run& run, const std::string& out) {
   LoraConfig plain = run.lora;
   plain.init_lora_weights = "true";
   write_peft(run.adapter, plain, out + "/pissa_backup");
   write_card(run, out + "/pissa_backup", "The adapter over the base without PiSSA's start.");
   AdapterSet start = attach_adapter(run.model, run.lora, false);
-  read_lora_tensors(start, out + "/pissa_init");
+  read_lora_tensors(start, run.config.output_dir + "/pissa_init");
   LoraConfig doubled = run.lora;
   const AdapterSet converted = over_whole_base(run.adapter, start, run.model.sites(), doubled);
   write_peft(converted, doubled, out + "/pissa_converted");
   write_card(run, out + "/pissa_converted", "The adapter over the base as it was, of twice the rank.");
 }
 
-}  // namespace
-
-void write_start(Run& run) {
-  if (!run.config.pissa_convert) return;
-  LoraConfig plain = run.lora;
-  plain.init_lora_weights = "true";  // these matrices are for the changed base
-  write_peft(run.adapter, plain, run.config.output_dir + "/pissa_init");
-  write_card(run, run.config.output_dir + "/pissa_init", "PiSSA's start: what was taken out of the base.");
-}
-
-void save_checkpoint(Run& run) {
+// Into the folder of a checkpoint that is begun.
+void write_checkpoint(Run& run, const std::string& folder) {
   TrainerState& s = run.state;
-  const std::string& out = run.config.output_dir;
-  check_moments(run);
-  std::string folder = begin_checkpoint(out, s.global_step);
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();  // the ranks that live
   write_trained(run, folder);
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
@@ -117,10 +105,34 @@ void save_checkpoint(Run& run) {
     run.position.train_seconds = seconds_now() - run.start;
     write_training_state(folder, run.position);
   }
-  if (s.best_global_step == s.global_step) s.best_model_checkpoint = out + fmt::format("/checkpoint-{}", s.global_step);
+  if (s.best_global_step == s.global_step) s.best_model_checkpoint = fmt::format("{}/checkpoint-{}", run.config.output_dir, s.global_step);
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
   write_trainer_state(folder, s);
-  finish_checkpoint(out, s.global_step);
+}
+
+}  // namespace
+
+void write_start(Run& run) {
+  if (!run.config.pissa_convert) return;
+  LoraConfig plain = run.lora;
+  plain.init_lora_weights = "true";  // these matrices are for the changed base
+  StagedFiles files(run.config.output_dir);
+  write_peft(run.adapter, plain, files.path() + "/pissa_init");
+  write_card(run, files.path() + "/pissa_init", "PiSSA's start: what was taken out of the base.");
+  files.commit();
+}
+
+void save_checkpoint(Run& run) {
+  const TrainerState& s = run.state;
+  const std::string& out = run.config.output_dir;
+  check_moments(run);
+  try {
+    write_checkpoint(run, begin_checkpoint(out, s.global_step));
+    finish_checkpoint(out, s.global_step);
+  } catch (...) {
+    discard_checkpoint(out, s.global_step);
+    throw;
+  }
   remove_old_checkpoints(out, run.config.save_total_limit, s.best_model_checkpoint.value_or(""), s.global_step);
 }
 
@@ -152,10 +164,12 @@ void finish(Run& run) {
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
   if (c.load_best_model_at_end && s.best_model_checkpoint) read_trained(run, *s.best_model_checkpoint);
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
-  write_trained(run, c.output_dir);
-  if (c.pissa_convert) write_converted(run);
-  if (run.ranks) run.ranks->write_ranks(c.output_dir + "/ranks.json");
-  write_tokenizer_files(run.input.files, c.output_dir);
+  StagedFiles files(c.output_dir);
+  const std::string& out = files.path();
+  write_trained(run, out);
+  if (c.pissa_convert) write_converted(run, out);
+  if (run.ranks) run.ranks->write_ranks(out + "/ranks.json");
+  write_tokenizer_files(run.input.files, out);
   double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);
   if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
   OrderedJson metrics = {{"train_loss", run.loss_total / static_cast<double>(s.global_step)}};
@@ -165,8 +179,10 @@ void finish(Run& run) {
   OrderedJson results = metrics;
   results["epoch"] = s.epoch;
   if (run.counts_tokens()) results["num_input_tokens_seen"] = s.num_input_tokens_seen;
-  write_results(c.output_dir, "train", results);
-  write_trainer_state(c.output_dir, s);
+  if (const std::string former = c.output_dir + "/all_results.json"; std::filesystem::exists(former))
+    write_file(out + "/all_results.json", read_file(former));  // its other keys stay
+  write_results(out, "train", results);
+  write_trainer_state(out, s);
   if (run.evaluates() && (c.do_eval || c.eval_strategy != "no")) {
     OrderedJson eval = evaluate(run);
     TrainerState copy = s;
@@ -174,18 +190,20 @@ void finish(Run& run) {
     if (c.stage == "pt") eval["eval_perplexity"] = std::exp(eval["eval_loss"].get<double>());
     eval["epoch"] = s.epoch;
     if (run.counts_tokens()) eval["num_input_tokens_seen"] = s.num_input_tokens_seen;
-    write_results(c.output_dir, "eval", eval);
-    write_trainer_state(c.output_dir, copy);
+    write_results(out, "eval", eval);
+    write_trainer_state(out, copy);
   }
   const DataSplit& data = run.input.data;
-  merge_results(c.output_dir, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
-                               {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
-                               {"trainable_parameters", trainable_parameters(run)},
-                               {"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)},
-                               {"peak_memory_bytes", peak_resident_size()}});
-  if (c.plot_loss) plot_training(c.output_dir, s.log_history);
-  if (c.plot_loss && run.ranks) plot_ranks(c.output_dir, rank_map_of(run));
-  write_model_card(c.output_dir, card_of(run));
+  merge_results(out, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
+                      {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
+                      {"trainable_parameters", trainable_parameters(run)},
+                      {"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)},
+                      {"peak_memory_bytes", peak_resident_size()}});
+  if (c.plot_loss) plot_training(out, c.output_dir, s.log_history);
+  if (c.plot_loss && run.ranks) plot_ranks(out, c.output_dir, rank_map_of(run));
+  write_model_card(out, card_of(run));
+  files.commit();
+  if (c.save_total_limit == 1 && s.best_model_checkpoint) remove_checkpoints_but(c.output_dir, *s.best_model_checkpoint);
 }
 
 }  // namespace loraine

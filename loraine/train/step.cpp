@@ -78,8 +78,10 @@ void evaluate_and_note(Run& run) {
     throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures", "use loss or accuracy");
   double metric = metrics[name].get<double>();
   run.schedule->observe(metric);
+  if (!run.notes_best()) return;
   if (run.state.early_stopping.patience > 0 && early_stop(run.state, metric, run.greater_is_better())) run.stopping = true;
   note_best(run.state, metric, run.greater_is_better());
+  if (run.config.save_strategy == "no") run.state.best_global_step.reset();
 }
 
 // One optimizer step over the micro-batches [first, last) of this epoch; gives the loss.

@@ -29,8 +29,10 @@ RunFolder open_run_folder(const TrainConfig& c) {
   const bool given = !folder.resume_from.empty();
   std::error_code ignored;
   // A folder in use says so, whatever else is in it.
-  if (!c.dry_run && std::filesystem::exists(c.output_dir + "/.loraine.lock", ignored))
+  if (!c.dry_run && std::filesystem::exists(c.output_dir + "/.loraine.lock", ignored)) {
     folder.lock = std::make_unique<OutputLock>(c.output_dir);
+    settle_output_dir(c.output_dir);
+  }
   std::vector<DamagedCheckpoint> damaged;
   auto newest = check_output_dir(c.output_dir, c.overwrite_output_dir || given, &damaged);
   for (const DamagedCheckpoint& one : damaged) folder.warnings.push_back(fmt::format("{} is damaged: {}", one.path, one.reason));

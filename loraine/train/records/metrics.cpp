@@ -1,9 +1,13 @@
 // The record of a run and its files; layouts as transformers' TrainerState and LLaMA-Factory's LogCallback write them.
 #include "loraine/train/records/metrics.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 
 #include "loraine/core/error.h"
@@ -190,10 +194,12 @@ void append_trainer_log(const std::string& output_dir, const TrainerState& state
   // Appended, not rewritten: programs follow this file while it grows. One write per line; a cut-off last line is dropped on resume.
   const std::string path = output_dir + "/trainer_log.jsonl";
   const std::string line = trainer_log_line(state, elapsed) + "\n";
-  std::FILE* file = std::fopen(path.c_str(), "ab");
-  const bool written = file != nullptr && std::fwrite(line.data(), 1, line.size(), file) == line.size();
-  const bool closed = file != nullptr && std::fclose(file) == 0;
-  if (!written || !closed) throw Error(ErrorKind::io, fmt::format("{}: cannot append a line", path), "check free space and permissions");
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
+  const ssize_t written = fd < 0 ? -1 : ::write(fd, line.data(), line.size());
+  const int code = written < 0 ? errno : ENOSPC;
+  if (fd >= 0) ::close(fd);
+  if (written != static_cast<ssize_t>(line.size()))
+    throw Error(ErrorKind::io, fmt::format("{}: cannot append a line: {}", path, std::strerror(code)), "check free space and permissions");
 }
 
 void begin_trainer_log(const std::string& output_dir, std::optional<int64_t> resume_step) {

@@ -448,16 +448,16 @@ void plot_curves(const std::string& path, const std::vector<NamedCurve>& curves,
   write_drawing(path, [&](cairo_t* cr) { draw_curves(cr, curves, title, y_label); });
 }
 
-std::vector<std::string> plot_ranks(const std::string& output_dir, const RankMap& map) {
+std::vector<std::string> plot_ranks(const std::string& folder, const std::string& run, const RankMap& map) {
   std::vector<std::string> written;
   for (const char* name : {"training_ranks.png", "training_ranks.svg"}) {
-    write_drawing(output_dir + "/" + name, [&](cairo_t* cr) { draw_ranks(cr, map, "ranks of " + output_dir); });
+    write_drawing(folder + "/" + name, [&](cairo_t* cr) { draw_ranks(cr, map, "ranks of " + run); });
     written.push_back(name);
   }
   return written;
 }
 
-std::vector<std::string> plot_training(const std::string& output_dir, const std::vector<OrderedJson>& log_history,
+std::vector<std::string> plot_training(const std::string& folder, const std::string& run, const std::vector<OrderedJson>& log_history,
                                        const std::vector<std::string>& keys) {
   std::vector<std::string> written;
   for (const std::string& key : keys) {
@@ -466,7 +466,7 @@ std::vector<std::string> plot_training(const std::string& output_dir, const std:
     std::string name = "training_" + key;
     std::replace(name.begin(), name.end(), '/', '_');
     for (const char* extension : {".png", ".svg"}) {
-      plot_curve(output_dir + "/" + name + extension, curve, "training " + key + " of " + output_dir, key);
+      plot_curve(folder + "/" + name + extension, curve, "training " + key + " of " + run, key);
       written.push_back(name + extension);
     }
   }

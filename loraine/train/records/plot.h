@@ -30,8 +30,9 @@ struct NamedCurve {
 inline constexpr size_t kMostCurves = 10;
 void plot_curves(const std::string& path, const std::vector<NamedCurve>& curves, const std::string& title, const std::string& y_label);
 
-// training_<key>.png and .svg in output_dir for each key that has values ("/" becomes "_"). Gives the names of the files written.
-std::vector<std::string> plot_training(const std::string& output_dir, const std::vector<OrderedJson>& log_history,
+// training_<key>.png and .svg in `folder` for each key that has values ("/" becomes "_"), titled by `run`, its output_dir. Gives the names
+// of the files written.
+std::vector<std::string> plot_training(const std::string& folder, const std::string& run, const std::vector<OrderedJson>& log_history,
                                        const std::vector<std::string>& keys = {"loss", "eval_loss", "eval_accuracy"});
 
 // Ranks of modules over the steps of a run (AdaLoRA).
@@ -42,8 +43,8 @@ struct RankMap {
   int64_t most = 1;                         // the rank that is drawn darkest
   int64_t last_step = 1;
 };
-// training_ranks.png and .svg in output_dir: a row per module, layer by layer, steps from left to right, the darker the more ranks. Gives
+// training_ranks.png and .svg in `folder`: a row per module, layer by layer, steps from left to right, the darker the more ranks. Gives
 // the names of the files written.
-std::vector<std::string> plot_ranks(const std::string& output_dir, const RankMap& map);
+std::vector<std::string> plot_ranks(const std::string& folder, const std::string& run, const RankMap& map);
 
 }  // namespace loraine

@@ -66,7 +66,7 @@ TEST(Plot, WritesPngAndSvgOfWhatWasLogged) {
     if (step % 20 == 0)
       log.push_back({{"eval_loss", 1.3 + 3.8 * std::exp(-step / 40.0)}, {"eval_accuracy", 1 - std::exp(-step / 90.0)}, {"step", step}});
   }
-  const std::vector<std::string> names = plot_training(folder, log);
+  const std::vector<std::string> names = plot_training(folder, folder, log);
   EXPECT_EQ(names, (std::vector<std::string>{"training_loss.png", "training_loss.svg", "training_eval_loss.png", "training_eval_loss.svg",
                                              "training_eval_accuracy.png", "training_eval_accuracy.svg"}));
   for (const std::string& name : names) {
@@ -77,7 +77,7 @@ TEST(Plot, WritesPngAndSvgOfWhatWasLogged) {
     }
   }
   EXPECT_EQ(curve_of(log, "loss").values.size(), 200u);
-  EXPECT_TRUE(plot_training(folder, {}).empty());
+  EXPECT_TRUE(plot_training(folder, folder, {}).empty());
 }
 
 TEST(Plot, OddValues) {
@@ -106,16 +106,16 @@ TEST(Plot, RanksOverTime) {
     map.steps.push_back(step);
     map.ranks.emplace_back(map.modules.size(), 8 - step / 10);
   }
-  EXPECT_EQ(plot_ranks(folder, map), (std::vector<std::string>{"training_ranks.png", "training_ranks.svg"}));
+  EXPECT_EQ(plot_ranks(folder, folder, map), (std::vector<std::string>{"training_ranks.png", "training_ranks.svg"}));
   const std::string svg = read_file(folder + "/training_ranks.svg"), png = read_file(folder + "/training_ranks.png");
   EXPECT_NE(svg.find("</svg>"), std::string::npos);
   map.ranks[2][3] = 8;  // one module keeps its ranks
-  plot_ranks(folder, map);
+  plot_ranks(folder, folder, map);
   EXPECT_NE(read_file(folder + "/training_ranks.png"), png);
   map.steps.resize(1);  // nothing was cut, of a model of many layers
   for (int layer = 12; layer < 200; ++layer) map.modules.push_back("model.layers." + std::to_string(layer) + ".mlp.up_proj");
   map.ranks = {std::vector<int64_t>(map.modules.size(), 8)};
-  plot_ranks(folder, map);
+  plot_ranks(folder, folder, map);
   EXPECT_NE(read_file(folder + "/training_ranks.svg"), svg);
 }
 
