@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "loraine/cli/arguments.h"
@@ -244,8 +245,6 @@ void show(const std::vector<OrderedJson>& rows, const std::string& output_dir) {
                      number_text(row, "eval_loss", [](double n) { return fmt::format("{:.4f}", n); })});
     curves.push_back({row["name"], {row["eval_steps"].get<std::vector<double>>(), row["eval_losses"].get<std::vector<double>>()}});
   }
-  std::fputs(table_text("comparison", lines).c_str(), stdout);
-  std::fflush(stdout);
   if (curves.size() > kMostCurves) {
     print_stderr(fmt::format("note: the plot shows the first {} of {} runs\n", kMostCurves, curves.size()));
     curves.resize(kMostCurves);
@@ -253,6 +252,8 @@ void show(const std::vector<OrderedJson>& rows, const std::string& output_dir) {
   for (const char* extension : {".png", ".svg"})
     plot_curves(output_dir + "/eval_loss" + extension, curves,
                 "comparison in " + fs::path(output_dir).lexically_normal().filename().string(), "eval_loss");
+  std::fputs(table_text("comparison", lines).c_str(), stdout);  // at the end: it may have to wait for a reader
+  std::fflush(stdout);
 }
 
 // Rows of table.json whose settings are those asked for now.
@@ -296,7 +297,7 @@ int run_compare(const std::vector<std::string>& args) {
   make_folders(output_dir + "/settings");
   const std::string table = output_dir + "/table.json";
   const std::vector<OrderedJson> finished = finished_rows(table);
-  const SignalWatch watch({SIGTERM, SIGINT}, [](int) { stop_requested = true; });
+  std::optional<SignalWatch> watch(std::in_place, std::initializer_list<int>{SIGTERM, SIGINT}, [](int) { stop_requested = true; });
   std::vector<OrderedJson> rows;
   int failed = 0;
   for (const Combination& one : combinations) {
@@ -330,6 +331,7 @@ int run_compare(const std::vector<std::string>& args) {
       if (std::ranges::none_of(rows, [&](const OrderedJson& r) { return r["settings"] == row["settings"]; })) list.push_back(row);
     write_file(table, OrderedJson{{"runs", list}}.dump(2) + "\n");
   }
+  watch.reset();  // nothing is left to be stopped but waiting for a reader
   show(rows, output_dir);
   return failed > 128 ? 1 : failed;
 }

@@ -6,22 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <string_view>
 
 namespace loraine {
 namespace {
-
-void write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    ssize_t n = ::write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;  // closed or full: the run matters more than the line
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-}
 
 size_t shown_width(std::string_view text) {  // code points
   return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
@@ -70,7 +60,7 @@ void Progress::update(const ProgressState& state) {
   if (first || since >= (terminal_ ? 0.1 : seconds_)) draw(state_, false);
 }
 
-void Progress::message(const std::string& line) { write_all(fd_, (terminal_ ? "\r\x1b[K" : "") + line + "\n"); }
+void Progress::message(const std::string& line) { print_line(fd_, (terminal_ ? "\r\x1b[K" : "") + line + "\n"); }
 
 void Progress::finish() {
   if (first_step_ && (terminal_ || !drawn_)) draw(state_, true);
@@ -100,7 +90,7 @@ void Progress::draw(const ProgressState& state, bool last) {
     parts.push_back(last ? "peak " + bytes_text(static_cast<double>(most_memory_)) : bytes_text(static_cast<double>(memory)));
 
   if (!terminal_) {
-    write_all(fd_, fmt::format("{} {:3.0f}%  {}\n", what_, share * 100, fmt::join(parts, "  ")));
+    print_line(fd_, fmt::format("{} {:3.0f}%  {}\n", what_, share * 100, fmt::join(parts, "  ")));
     return;
   }
   size_t width = terminal_width(fd_) - 1;
@@ -111,7 +101,7 @@ void Progress::draw(const ProgressState& state, bool last) {
     if (shown_width(line) + 2 + shown_width(part) > width) break;
     line += "  " + part;
   }
-  write_all(fd_, "\r" + line + "\x1b[K" + (last ? "\n" : ""));
+  print_line(fd_, "\r" + line + "\x1b[K" + (last ? "\n" : ""));
 }
 
 std::string table_text(const std::string& title, const std::vector<std::vector<std::string>>& rows, bool heading) {
@@ -141,8 +131,6 @@ std::string table_text(const std::string& title, const std::vector<std::vector<s
   }
   return out;
 }
-
-void print_stderr(const std::string& text) { write_all(STDERR_FILENO, text); }
 
 std::string bytes_text(double bytes) {
   static const char* const kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "loraine/cli/print_line.h"
+
 namespace loraine {
 
 struct ProgressState {
@@ -38,7 +40,6 @@ class Progress {
 
 // "| a | b |" tables with a title, columns aligned (numbers right). rows[0] is the heading when `heading`.
 std::string table_text(const std::string& title, const std::vector<std::vector<std::string>>& rows, bool heading = true);
-void print_stderr(const std::string& text);  // whole text, errors ignored
 
 std::string bytes_text(double bytes);       // "1.2 GiB"
 std::string count_text(int64_t count);      // "1,234,567"

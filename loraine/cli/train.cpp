@@ -33,7 +33,7 @@ void print_data(const char* name, const Dataset& data) {
   for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
 }
 
-void print_summary(const TrainSummary& s) {
+void print_summary(const TrainSummary& s, bool dry_run) {
   auto bytes = [](size_t n) { return bytes_text(static_cast<double>(n)); };
   print_stderr(
       table_text("parameters",
@@ -55,7 +55,8 @@ void print_summary(const TrainSummary& s) {
   print_stderr(
       fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
   const std::string peak = fmt::format("peak memory: {} MiB\n", s.peak_bytes >> 20);
-  std::fputs(peak.c_str(), stdout);
+  if (!dry_run) return print_line(STDOUT_FILENO, peak);
+  std::fputs(peak.c_str(), stdout);  // what was asked for
   std::fflush(stdout);
 }
 
@@ -102,7 +103,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
     });
   Progress bar("train");
   TrainScreen screen;
-  screen.summary = print_summary;
+  screen.summary = [&](const TrainSummary& summary) { print_summary(summary, c.dry_run); };
   screen.message = [&](const std::string& line) { bar.message(line); };
   screen.progress = [&](int64_t step, int64_t total, double loss, double rate, double speed) {
     bar.update({step, total, loss, rate, speed, {}});
