@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Runs that are killed, stopped or denied the disk at any instant: they resume to the same adapter, byte for byte. The short form runs in
-ctest (label e2e); `./dev crash` runs the long one (LORAINE_CRASH=long): SIGKILL at 200 and SIGTERM at 20 instants, every write, fsync, rename
-and mmap failing once with each of ENOSPC, EIO and EDQUOT."""
+ctest (label e2e); `./dev crash [TEST…]` runs the long one (LORAINE_CRASH=long): SIGKILL, and SIGTERM or SIGINT, at 200 instants each in f32
+and bf16 on one and two threads; every write, fsync, rename, mmap and creation of a file failing once, or from then on, with each of ENOSPC,
+EIO and EDQUOT. The tests of the long form, one by one: Crash.test_kill_f32_1, Crash.test_stop_bf16_2, …"""
 import array
 import errno
+import itertools
 import os
 import pathlib
 import random
@@ -20,6 +22,97 @@ import tiny_model as tiny
 long = os.environ.get("LORAINE_CRASH") == "long"
 shim = os.environ.get("LORAINE_FAILING_IO", "")
 stopped, io_failed = 75, 6
+adapter_file = "adapter_model.safetensors"
+
+
+class Interrupted(tiny.Case):
+    """Runs that are interrupted, each going on where the one before was, of a model whose products run in generated kernels."""
+
+    def setUp(self):
+        super().setUp()
+        self.wide = tiny.write_model(self.work / "wide", **tiny.wide)
+        self.rows = tiny.write_rows(self.work / "rows", 12, vocab=tiny.wide["vocab"], lengths=(100, 200))
+
+    def start(self, out, **settings):
+        """A run, and when it began."""
+        arguments = tiny.train_arguments(self.wide, self.rows, out, **dict(self.settings, **settings))
+        begin = time.time()
+        process = subprocess.Popen([tiny.program, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": self.threads})
+        return process, begin
+
+    def finish(self, out):
+        process, _ = self.start(out, save_steps=500)
+        text = process.communicate()[1]
+        self.assertEqual(process.returncode, 0, text)
+        return (out / adapter_file).read_bytes()
+
+    def first_step(self, process):
+        """Whether one was done before the run ended; the lines that it printed."""
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith(b"train "):
+                return True, lines
+        return False, lines
+
+    def interrupt(self, kinds, wanted, expected, dtype, threads):
+        self.threads = threads
+        self.settings = dict(max_steps=6, save_total_limit=2, per_device_train_batch_size=1, gradient_accumulation_steps=1, bf16=str(dtype == "bf16").lower())
+        process, begin = self.start(self.work / "whole", save_steps=1)
+        self.assertTrue(self.first_step(process)[0])
+        first = time.time()
+        self.assertEqual(process.wait(), 0)
+        end = time.time()
+        process.stderr.close()
+        whole = (self.work / "whole" / adapter_file).read_bytes()
+        draw = random.Random(f"{kinds} {dtype} {threads}")
+        lost, done = [], 0
+        for rounds in itertools.count(1):
+            self.assertLess(rounds, 4 * wanted + 20, "the runs end before they can be interrupted")
+            out = self.work / f"out{rounds}"
+            early = rounds % 2 == 0  # no checkpoint but at the end, or when it is stopped: what is killed begins anew
+            tries = 0
+            while done < wanted and not (out / adapter_file).exists() and tries < (3 if early else 100):
+                tries += 1
+                kind = draw.choice(kinds)
+                process, _ = self.start(out, save_steps=500 if early else 1)
+                lines = []
+                if kind == signal.SIGKILL:
+                    time.sleep(draw.uniform(0, end - begin))
+                else:  # behind its first step it has a place to go on from
+                    _, lines = self.first_step(process)
+                    time.sleep(draw.uniform(0, end - first))
+                process.send_signal(kind)
+                text = b"".join(lines) + process.communicate()[1]
+                done += process.returncode != 0
+                if process.returncode not in (*expected, 0):
+                    lost.append(f"{kind.name}: exit {process.returncode}\n{text.decode()[-600:]}")
+            if self.finish(out) != whole:
+                lost.append(f"run {rounds} ended in another adapter")
+            shutil.rmtree(out)
+            if done >= wanted:
+                break
+        print(f"{'/'.join(kind.name for kind in kinds)}, {dtype}, {threads} threads: {len(lost)} of {done} lost in {rounds} runs")
+        self.assertEqual(lost, [])
+
+
+def add_interrupted(name, kinds, expected, dtype, threads, in_short_form):
+    def test(self):
+        if not long and not in_short_form:
+            self.skipTest("part of the long form")
+        self.interrupt(kinds, 200 if long else 4, expected, dtype, threads)
+
+    setattr(Interrupted, f"test_{name}_{dtype}_{threads}", test)
+
+
+for name, kinds, expected, short in (
+    ("kill", [signal.SIGKILL], [-signal.SIGKILL], ("f32_2", "bf16_1")),
+    ("stop", [signal.SIGTERM, signal.SIGINT], [stopped], ("f32_1", "bf16_2")),
+):
+    for dtype in ("f32", "bf16"):
+        for threads in ("1", "2"):
+            add_interrupted(name, kinds, expected, dtype, threads, f"{dtype}_{threads}" in short)
 
 
 class Crash(tiny.Case):
@@ -31,46 +124,55 @@ class Crash(tiny.Case):
     def finish(self, out, **settings):
         code, text = tiny.run(*self.arguments(out, **settings))
         self.assertEqual(code, 0, text)
-        return (out / "adapter_model.safetensors").read_bytes()
+        return (out / adapter_file).read_bytes()
 
-    def interrupt(self, kind, wanted, expected):
-        """Interrupts runs at random instants, each going on where the one before was interrupted, until it was done `wanted` times."""
-        draw = random.Random(kind)
+    def test_kill(self):
+        """Kills of a tiny model: most of its time goes into saving."""
+        draw = random.Random(9)
         begin = time.time()
         whole = self.finish(self.work / "whole")
         length = time.time() - begin
         done = rounds = 0
+        wanted = 200 if long else 12
         while done < wanted:
             rounds += 1
-            self.assertLess(rounds, 4 * wanted + 20, "the runs end before they can be interrupted")
+            self.assertLess(rounds, 4 * wanted + 20, "the runs end before they can be killed")
             out = self.work / f"out{rounds}"
-            while not (out / "adapter_model.safetensors").exists():
+            while done < wanted and not (out / adapter_file).exists():
                 process = subprocess.Popen([tiny.program, *map(str, self.arguments(out))], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                            stderr=subprocess.PIPE)
-                try:
-                    _, text = process.communicate(timeout=draw.uniform(0, length))
-                    self.assertEqual(process.returncode, 0, text)
-                except subprocess.TimeoutExpired:
-                    process.send_signal(kind)
-                    _, text = process.communicate()
-                    self.assertIn(process.returncode, (*expected, 0), text)
-                    done += process.returncode != 0
-                if done >= wanted:
-                    break
+                time.sleep(draw.uniform(0, length))
+                process.kill()
+                text = process.communicate()[1]
+                self.assertIn(process.returncode, (-signal.SIGKILL, 0), text)
+                done += process.returncode != 0
             self.assertEqual(self.finish(out), whole)
+            self.assertEqual([p.name for p in out.iterdir() if p.name.startswith(".") and p.name != ".loraine.lock"], [])
+            self.assertEqual(len(list(out.glob("checkpoint-*"))), 2)
             shutil.rmtree(out)
-        print(f"{kind.name}: {done} instants, {rounds} runs, each ended in the same adapter")
+        print(f"{done} kills, {rounds} runs, each ended in the same adapter")
 
-    def test_kill(self):
-        self.interrupt(signal.SIGKILL, 200 if long else 12, [-signal.SIGKILL])
+    def with_shim(self, arguments, **environment):
+        return subprocess.run([tiny.program, *map(str, arguments)], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "LD_PRELOAD": shim, **environment})
 
-    def test_stop(self):
-        # before the run listens for the signal it ends as any program does
-        self.interrupt(signal.SIGTERM, 20 if long else 4, [stopped, -signal.SIGTERM])
+    def calls(self, arguments):
+        """How many calls of each kind there are in a command that succeeds, in the order of the shim."""
+        file = self.work / "counts"
+        done = self.with_shim(arguments, FAIL_COUNTS=str(file))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return {kind: int(n) for kind, n in (line.split() for line in file.read_text().splitlines())}
 
+    def denied(self, counts, every):
+        """(call, description) of what the disk denies: each call once, and each write or creation with all that follow; every n-th of them."""
+        wishes = [(kind, k, "") for kind, count in counts.items() for k in range(1, count + 1) if kind != "disk"]
+        wishes += [("disk", k, "+") for k in range(1, counts["disk"] + 1)]
+        for index, ((kind, k, on), number) in enumerate(itertools.product(wishes, (errno.ENOSPC, errno.EIO, errno.EDQUOT))):
+            if long or index % every == 0:
+                yield f"{kind}:{k}{on}:{number}", f"{kind} {k}{on} of {counts[kind]} with {errno.errorcode[number]}"
+
+    @unittest.skipUnless(shim, "the preloaded library is not built (LORAINE_FAILING_IO)")
     def test_every_call_that_can_fail(self):
-        if not shim:
-            self.skipTest("the preloaded library is not built (LORAINE_FAILING_IO)")
         settings = dict(max_steps=4, save_steps=2, save_total_limit=5)
         whole = self.finish(self.work / "whole", **settings)
         half = self.work / "half"  # stopped behind its first checkpoint
@@ -79,37 +181,65 @@ class Crash(tiny.Case):
             if path.is_file():
                 path.unlink()
         first = sorted((p.name, p.read_bytes()) for p in (half / "checkpoint-2").iterdir() if p.is_file())
-
-        def run(out, **environment):
-            return subprocess.run([tiny.program, *map(str, self.arguments(out, **settings))], capture_output=True, text=True, timeout=60,
-                                  env={**os.environ, "LD_PRELOAD": shim, **environment})
-
-        counts_file = self.work / "counts"
-        self.assertEqual(run(self.work / "counted", FAIL_COUNTS=str(counts_file)).returncode, 0)
-        counts = {kind: int(n) for kind, n in (line.split() for line in counts_file.read_text().splitlines())}
-        tried = 0
-        for kind, count in counts.items():
-            self.assertGreater(count, 0, kind)
-            for k in range(1, count + 1):
-                for number in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
-                    tried += 1
-                    if not long and tried % 17:
-                        continue
-                    out = self.work / f"{kind}{k}"
+        # from a checkpoint; from nothing; from nothing without any checkpoint
+        for beginning, more, every in ((half, {}, 67), (None, {}, 67), (None, {"save_strategy": "no"}, 31)):
+            counts = self.calls(self.arguments(self.work / f"counted{every}{beginning is None}", **settings, **more))
+            out = self.work / "out"
+            for call, what in self.denied(counts, every):
+                if beginning:
                     shutil.copytree(half, out)
-                    done = run(out, FAIL_CALL=f"{kind}:{k}:{number}")
-                    what = f"{kind} {k} of {count} with {errno.errorcode[number]}: exit {done.returncode}\n{done.stderr}"
-                    if done.returncode != 0:
-                        self.assertEqual(done.returncode, io_failed, what)
-                        self.assertIn("error: ", done.stderr, what)
-                    kept = sorted((p.name, p.read_bytes()) for p in (out / "checkpoint-2").iterdir() if p.is_file())
-                    self.assertEqual(kept, first, what)
-                    if done.returncode == 0 or (out / "adapter_model.safetensors").exists():
-                        self.assertEqual((out / "adapter_model.safetensors").read_bytes(), whole, what)
-                    if done.returncode != 0:
-                        self.assertEqual(self.finish(out, **settings), whole, what)
-                    shutil.rmtree(out)
-        print(f"calls of a run: {counts}")
+                done = self.with_shim(self.arguments(out, **settings, **more), FAIL_CALL=call)
+                what = f"{what}: exit {done.returncode}\n{done.stderr}"
+                if done.returncode != 0:
+                    self.assertEqual(done.returncode, io_failed, what)
+                    self.assertIn("error: ", done.stderr, what)
+                if beginning:
+                    self.assertEqual(sorted((p.name, p.read_bytes()) for p in (out / "checkpoint-2").iterdir() if p.is_file()), first, what)
+                if done.returncode == 0 or (out / adapter_file).exists():
+                    self.assertEqual((out / adapter_file).read_bytes(), whole, what)
+                if more and done.returncode != 0:
+                    self.assertFalse((out / adapter_file).exists(), what)
+                if done.returncode != 0:
+                    code, text = tiny.run(*self.arguments(out, **settings, **more))
+                    self.assertEqual(code, 0, f"{what}\n{text}")
+                    self.assertEqual((out / adapter_file).read_bytes(), whole, what)
+                self.assertEqual([p.name for p in out.iterdir() if p.name.startswith(".") and p.name != ".loraine.lock"], [], what)
+                shutil.rmtree(out)
+            print(f"calls of a run: {counts}")
+
+    @unittest.skipUnless(shim, "the preloaded library is not built (LORAINE_FAILING_IO)")
+    def test_a_disk_that_fills_leaves_nothing(self):
+        """Commands that write several files: none is left, and the next try succeeds."""
+        tiny.write_tokenizer(self.model)
+        adapter = self.work / "adapter"
+        self.finish(adapter, max_steps=2)
+        out = self.work / "written"
+        base = ["--model_name_or_path", self.model, "--adapter_name_or_path", adapter]
+        gguf = next(p for p in sorted((tiny.root / "fuzz/corpus/gguf").iterdir()) if tiny.run("convert", p, self.work / "tried")[0] == 0)
+        whole = {}
+        for name, arguments in {
+            "export": ["export", *base, "--export_dir", out],
+            "legacy": ["export", *base, "--export_dir", out, "--export_legacy_format", "true"],
+            "quantised": ["export", "--model_name_or_path", self.model, "--quantization_bit", 4, "--export_dir", out],
+            "loftq": ["export", "--model_name_or_path", self.model, "--init_lora_weights", "loftq", "--lora_target", "all", "--export_dir", out],
+            "convert": ["convert", gguf, out],
+            "eval": ["eval", *base, "--eval_dataset", "rows", "--dataset_dir", self.data, "--compare", "true", "--output_dir", out],
+        }.items():
+            counts = self.calls(arguments)
+            whole[name] = sorted(p.relative_to(out) for p in out.rglob("*"))
+            self.assertGreater(len(whole[name]), 1, name)
+            shutil.rmtree(out)
+            for call, what in self.denied(counts, 41):
+                done = self.with_shim(arguments, FAIL_CALL=call)
+                what = f"{name}, {what}: exit {done.returncode}\n{done.stderr}"
+                if done.returncode != 0:
+                    self.assertEqual(done.returncode, io_failed, what)
+                    self.assertFalse(out.exists(), what)
+                    code, text = tiny.run(*arguments)
+                    self.assertEqual(code, 0, f"{what}\n{text}")
+                self.assertEqual(sorted(p.relative_to(out) for p in out.rglob("*")), whole[name], what)
+                shutil.rmtree(out)
+            print(f"calls of {name}: {counts}")
 
     def damage(self, path, run, what):
         """Flips a bit and cuts the file at every 64th byte; `run` gives the exit code and text. None may end by a signal or without a message."""

@@ -14,6 +14,7 @@ program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine")
 
 vocab, channels, inner, layers, heads, kv_heads = 64, 16, 32, 2, 4, 2
 large = dict(vocab=8000, channels=256, inner=688, layers=8, heads=8, kv_heads=4)  # for figures of memory
+wide = dict(vocab=4000, channels=384, inner=1024, layers=6, heads=6, kv_heads=3)  # 52 MB: its products run in kernels that oneDNN generates
 
 
 def run(*arguments, cwd=None):
@@ -102,13 +103,13 @@ def write_tokenizer(model):
         chat_template="{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }} {% endfor %}a:")))
 
 
-def write_rows(folder, count=24, seed=3):
+def write_rows(folder, count=24, seed=3, vocab=vocab, lengths=(6, 14)):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
     draw = random.Random(seed)
     with open(folder / "rows.jsonl", "w") as file:
         for _ in range(count):
-            ids = [draw.randrange(3, vocab) for _ in range(draw.randrange(6, 14))]
+            ids = [draw.randrange(3, vocab) for _ in range(draw.randrange(*lengths))]
             file.write(json.dumps({"input_ids": ids, "labels": [-100, -100] + ids[2:]}) + "\n")
     (folder / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.jsonl", "formatting": "tokenized"}}))
     return folder
