@@ -150,6 +150,7 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool ne
   warn(*loaded, quantised_already(loaded->files, config), ErrorKind::usage);
   warn(*loaded, not_computed_in(config), ErrorKind::usage);
   loaded->model = load_model(loaded->files, answer_load_options(config));
+  warn(*loaded, untied_text(loaded->model), ErrorKind::bad_data);
   const bool int8 = config.frozen_matmul == "int8";
   loaded->model.read_once = int8;  // the layers are read here, and once more to be rounded
   warn(*loaded, not_finite_text(loaded->model), ErrorKind::numeric);

@@ -180,6 +180,7 @@ int run_trace(const std::vector<std::string>& args) {
   ModelFiles files = open_model_files(config.model_name_or_path);
   input_warning(not_computed_in(config), config.strict, ErrorKind::usage);
   Model model = load_model(files, answer_load_options(config));
+  input_warning(untied_text(model), config.strict, ErrorKind::bad_data);
   if (config.frozen_matmul == "int8") blocks_to_int8(model);
   auto source = open_safetensors(batch_file);
   TraceInput in;

@@ -3,11 +3,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
 
 namespace loraine {
 namespace {
+
+constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_head.weight";
 
 struct Placement {
   const TensorSource& source;
@@ -21,7 +26,7 @@ struct Placement {
   const TensorInfo* check(const std::string& name, std::vector<int64_t> shape, const char* meaning) {
     const TensorInfo* info = source.find(name);
     if (!info) {
-      problem(name + ": missing");
+      problem(name + (name == kHead ? ": missing, and tie_word_embeddings is not true" : ": missing"));
       return nullptr;
     }
     if (info->shape != shape) {
@@ -155,6 +160,56 @@ size_t Model::weight_bytes() const {
   return n;
 }
 
+namespace {
+
+// Where both are in the file, they are tied when they are equal: transformers' rule, whatever config.json says. (torch's files always hold
+// both, one storage under two names.)
+bool has_own_head(const TensorSource& source) {
+  const TensorInfo *embedding = source.find(kEmbedding), *head = source.find(kHead);
+  if (!embedding || !head) return false;
+  if (embedding->shape != head->shape) return true;
+  if (embedding->dtype == head->dtype && !embedding->packed && !head->packed) {
+    const Tensor a = source.map(*embedding), b = source.map(*head);
+    if (a.data && b.data) {
+      if (a.data == b.data) return false;
+      constexpr size_t kPiece = 64u << 20;
+      for (size_t at = 0; at < a.bytes(); at += kPiece) {
+        const size_t bytes = std::min(kPiece, a.bytes() - at);
+        const char *one = static_cast<const char*>(a.data) + at, *other = static_cast<const char*>(b.data) + at;
+        if (std::memcmp(one, other, bytes) != 0) return true;
+        release_pages(one, bytes);
+        release_pages(other, bytes);
+      }
+      return false;
+    }
+  }
+  const size_t bytes = Tensor(nullptr, Dtype::F32, embedding->shape).bytes();
+  const Buffer one(bytes), other(bytes);
+  source.read(*embedding, Tensor(one.data(), Dtype::F32, embedding->shape));
+  source.read(*head, Tensor(other.data(), Dtype::F32, head->shape));
+  return std::memcmp(one.data(), other.data(), bytes) != 0;
+}
+
+// A tied table may be stored under the head's name alone.
+const char* source_name(const Model& model, const char* name) {
+  const bool only_head = model.config.tie_word_embeddings && !model.source->find(kEmbedding) && model.source->find(kHead);
+  return only_head && std::string_view(name) == kEmbedding ? kHead : name;
+}
+
+}  // namespace
+
+std::string name_to_save(const Model& model, const std::string& stored) {
+  if (!model.config.tie_word_embeddings || stored != kHead) return stored;
+  return source_name(model, kEmbedding) == kHead ? kEmbedding : "";
+}
+
+std::string untied_text(const Model& model) {
+  if (!model.untied_by_file) return "";
+  return model.path +
+         ": config.json says tie_word_embeddings, and the file has an lm_head.weight that differs from the embedding; the head "
+         "in the file is used, as transformers does";
+}
+
 Model load_model(ModelFiles& files, const LoadOptions& options) {
   Model model;
   model.path = files.path;
@@ -163,7 +218,12 @@ Model load_model(ModelFiles& files, const LoadOptions& options) {
   model.source = std::shared_ptr<TensorSource>(std::move(files.tensors));
   const ModelConfig& c = model.config;
   Placement p{*model.source, options};
-  model.embedding = p.place("model.embed_tokens.weight", c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
+  if (c.tie_word_embeddings && has_own_head(*model.source)) {
+    model.config.tie_word_embeddings = false;
+    model.untied_by_file = true;
+    files.config["tie_word_embeddings"] = false;  // what is saved says what it is
+  }
+  model.embedding = p.place(source_name(model, kEmbedding), c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
   p.vector(model.final_norm, "model.norm.weight", c.hidden_size);
   model.blocks.resize(static_cast<size_t>(c.num_hidden_layers));
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) place_block(p, model.blocks[static_cast<size_t>(layer)], c, layer);

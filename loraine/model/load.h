@@ -17,6 +17,11 @@ struct LoadOptions {
 // Takes over files.tensors. Packed matrices (of a GGUF or of bitsandbytes) stay packed.
 Model load_model(ModelFiles& files, const LoadOptions& options = {});
 
+// A line that says so where config.json ties embedding and head, and the file has two different ones, which then count; empty otherwise.
+std::string untied_text(const Model& model);
+// The name under which a tensor of the model's file is saved again: its own, or empty for the copy of a tied head.
+std::string name_to_save(const Model& model, const std::string& stored);
+
 // What ends an answer: generation_config.json's eos_token_id (one or several) where it has any, else config.json's.
 std::vector<int32_t> eos_token_ids(const ModelFiles& files, const ModelConfig& config);
 

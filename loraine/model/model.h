@@ -26,6 +26,7 @@ struct Model {
   std::vector<float> final_norm;  // [C]
   std::vector<BlockWeights> blocks;
   bool use_bf16 = false;
+  bool untied_by_file = false;  // config.json ties embedding and head, the file has two different ones
   // For a model that may be larger than memory and is read once or twice: each block's mapped weights leave memory when it is done.
   bool read_once = false;
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive

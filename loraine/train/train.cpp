@@ -104,6 +104,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   for (const std::string& text : input.folder.warnings) warn(run, ErrorKind::usage, text);
   if (const std::string text = quantised_already(input.files, c); !text.empty()) warn(run, ErrorKind::usage, text);
   run.model = load_model(input.files, load_options(c));
+  if (const std::string text = untied_text(run.model); !text.empty()) warn(run, ErrorKind::bad_data, text);
   run.model.read_once = c.frozen_matmul == "int8";  // the layers are read here, and once more to be rounded
   if (const std::string text = not_finite_text(run.model); !text.empty()) warn(run, ErrorKind::numeric, text);
   run.model.read_once = false;

@@ -12,6 +12,7 @@
 #include "loraine/io/weight_files.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/load.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -86,12 +87,16 @@ void write_trained(const Run& run, const std::string& folder) {
   const TensorSource& source = *run.model.source;
   std::vector<WeightToWrite> weights;
   for (const TensorInfo& info : source.tensors()) {
-    if (run.model.config.tie_word_embeddings && info.name == "lm_head.weight") continue;
-    const Tensor trained = run.adapter.dense->find(info.name);
-    if (trained.data)
-      weights.push_back(
-          {{info.name, Dtype::F32, info.shape}, [trained](const WriteBytes& write) { write(trained.data, trained.bytes()); }});
-    else weights.push_back(stored_weight(source, info));
+    const std::string name = name_to_save(run.model, info.name);
+    if (name.empty()) continue;
+    const Tensor trained = run.adapter.dense->find(name);
+    WeightToWrite weight = stored_weight(source, info);
+    weight.entry.name = name;
+    if (trained.data) {
+      weight.entry.dtype = Dtype::F32;
+      weight.write = [trained](const WriteBytes& write) { write(trained.data, trained.bytes()); };
+    }
+    weights.push_back(std::move(weight));
   }
   write_weight_files(weights, folder, {kShardBytes, false});
   write_file(folder + "/config.json", trained_config(run).dump(2) + "\n");
