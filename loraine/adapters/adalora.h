@@ -20,6 +20,7 @@ class AdaLora : public Adapter {
   std::vector<Parameter> parameters() const override;
   bool adapts(int part) const override { return lora_.adapts(part); }
   void merge_into(Context& ctx, const Tensor& w, int part) const override { lora_.merge_into(ctx, w, part); }
+  MergeRow exact_merge(int part) const override { return lora_.exact_merge(part); }
   void initialise(Context& ctx, uint64_t seed) override;  // A and B normal with deviation 0.02, E zero
   void refresh(Context& ctx) override;                    // E ∘ A
   void finish_gradients(Context& ctx) override;           // of A and E, from that of E ∘ A

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "loraine/adapters/exact_merge.h"
 #include "loraine/core/context.h"
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/products/low_rank_rows.h"
@@ -55,6 +56,8 @@ class Adapter {
   virtual bool adapts(int part) const = 0;
   // w [out, in] F32 of an adapted part `part` becomes the merged weight.
   virtual void merge_into(Context& ctx, const Tensor& w, int part) const = 0;
+  // The same in double for a single row, to check a merge with.
+  virtual MergeRow exact_merge(int part) const = 0;
   // A and B of each part, for the starts of start.h; a method that starts in its own way has none.
   virtual std::vector<AdapterMatrices> matrices() const { return {}; }
   // First values of all other parameters (DoRA's magnitudes), once A, B and the base have theirs.

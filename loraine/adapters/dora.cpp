@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "loraine/adapters/methods.h"
@@ -180,6 +181,14 @@ void Dora::merge_into(Context& ctx, const Tensor& w, int part) const {
       for (int64_t c = 0; c < w.cols(); ++c) row[c] *= factor;
     }
   }
+}
+
+MergeRow Dora::exact_merge(int part) const {
+  const auto at = std::ranges::find(lora_.parts(), part, &LoraPart::part);
+  return [sum = lora_.exact_merge(part), magnitude = magnitude_.data() + at->offset](std::span<double> w, int64_t row) {
+    const double error = sum(w, row);
+    return rescale_row(w, static_cast<double>(magnitude[row]), error);
+  };
 }
 
 }  // namespace loraine

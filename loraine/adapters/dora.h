@@ -20,6 +20,7 @@ class Dora : public Adapter {
   std::vector<Parameter> parameters() const override;
   bool adapts(int part) const override { return lora_.adapts(part); }
   void merge_into(Context& ctx, const Tensor& w, int part) const override;
+  MergeRow exact_merge(int part) const override;
   std::vector<AdapterMatrices> matrices() const override { return lora_.matrices(); }
   void initialise(Context& ctx, uint64_t seed) override;  // m = n
   void refresh(Context& ctx) override;                    // n and m / n

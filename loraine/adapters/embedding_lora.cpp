@@ -1,6 +1,7 @@
 // Look-up of columns of A, products with B, and the way back.
 #include "loraine/adapters/embedding_lora.h"
 
+#include <memory>
 #include <random>
 
 #include "loraine/kernels/products/matmul.h"
@@ -55,6 +56,15 @@ void EmbeddingLora::merge_into(Context& ctx, const Tensor& table) const {
   for (int64_t c = 0; c < b_.rows(); ++c)
     for (int64_t i = 0; i < r(); ++i) b_t.f32()[i * b_.rows() + c] = b_.f32()[c * r() + i];
   matmul_tn(ctx, table, a_, b_t, scale_, 1);
+}
+
+MergeRow EmbeddingLora::exact_merge() const {
+  const int64_t columns = b_.rows(), ranks = r();
+  auto b_t = std::make_shared<std::vector<float>>(static_cast<size_t>(b_.numel()));  // Bᵀ [r, C]
+  for (int64_t c = 0; c < columns; ++c)
+    for (int64_t k = 0; k < ranks; ++k) (*b_t)[static_cast<size_t>(k * columns + c)] = b_.f32()[c * ranks + k];
+  const ExactProduct product(Tensor(b_t->data(), Dtype::F32, {ranks, columns}), static_cast<double>(scale_));
+  return [b_t, product, a = a_](std::span<double> w, int64_t row) { return product.add(w, a.f32() + row, a.row_stride); };
 }
 
 }  // namespace loraine

@@ -19,6 +19,7 @@ class EmbeddingLora {
   void initialize(uint64_t seed);
   // table [V, C] F32 += s · (B A)ᵀ
   void merge_into(Context& ctx, const Tensor& table) const;
+  MergeRow exact_merge() const;                      // a row is a token's
   const std::string& name() const { return name_; }  // module path
 
  private:

@@ -138,4 +138,15 @@ void Lora::merge_into(Context& ctx, const Tensor& w, int part) const {
     if (parts_[i].part == part) matmul_nn(ctx, w, b_[i], a(i), parts_[i].scale, 1);
 }
 
+MergeRow Lora::exact_merge(int part) const {
+  std::vector<std::pair<ExactProduct, Tensor>> products;  // in turn, as merge_into
+  for (size_t i = 0; i < parts_.size(); ++i)
+    if (parts_[i].part == part) products.emplace_back(ExactProduct(a(i), static_cast<double>(parts_[i].scale)), b_[i]);
+  return [products = std::move(products)](std::span<double> w, int64_t row) {
+    double error = 0;
+    for (const auto& [product, b] : products) error += product.add(w, b.f32() + row * b.row_stride, 1);
+    return error;
+  };
+}
+
 }  // namespace loraine

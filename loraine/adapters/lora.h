@@ -20,6 +20,7 @@ class Lora : public Adapter {
   std::vector<Parameter> parameters() const override;
   bool adapts(int part) const override;
   void merge_into(Context& ctx, const Tensor& w, int part) const override;
+  MergeRow exact_merge(int part) const override;
   std::vector<AdapterMatrices> matrices() const override;
   const Lora* as_lora() const override { return this; }
   const std::vector<LoraPart>& parts() const { return parts_; }

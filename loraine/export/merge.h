@@ -1,9 +1,12 @@
-// Merging an adapter into its base: W + s B A in f32 with one rounding, written as a Hugging Face folder, then checked. Called by loraine
-// export.
+// Merging an adapter into its base: W + s B A in f32 with one rounding, written as a Hugging Face folder. Called by loraine export; check.h
+// looks at what was written.
 #pragma once
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "loraine/adapters/adapter.h"
 #include "loraine/io/model_files.h"
@@ -12,19 +15,37 @@
 
 namespace loraine {
 
-struct MergeReport {
-  int64_t tensors = 0, merged = 0, shards = 0;
-  double largest_difference = 0, largest_logit = 0;  // of the check: merged against base + adapter
+// A tensor that is computed: a whole one in the base's place, then what is added, then the rounding to `type`.
+struct MergedTensor {
+  const TensorInfo* info = nullptr;  // of the base's
+  Dtype type = Dtype::F32;           // as written
+  Tensor dense;                      // data == nullptr: the base's own
+  const Adapter* adapter = nullptr;
+  int part = 0;
+  const EmbeddingLora* embedding = nullptr;
+  bool merged() const { return dense.data || adapter || embedding; }  // otherwise only the type is another
 };
 
-// Writes the weights (or shards with an index) into `folder`, one tensor at a time. adapter may be nullptr. written_as: the type of all
-// that is not in codes; none: as it is stored. A tied head is not stored twice, unless the adapter makes it another tensor than the
-// embedding (model/attach.h, unties). keep_going is asked before each tensor that is not written as it is stored; false: Stopped is thrown,
-// and the shard in work does not appear.
-MergeReport merge_to_folder(const Model& model, const AdapterSet* adapter, const std::string& folder, const WeightFormat& format,
-                            std::optional<Dtype> written_as = {}, const std::function<bool()>& keep_going = {});
+// What becomes of a model: all tensors that are written, and those among them that are computed, by name. Points to model and adapter.
+struct Merge {
+  const Model& model;
+  const AdapterSet* adapter = nullptr;
+  std::vector<WeightToWrite> weights;
+  std::map<std::string, MergedTensor> computed;
+  int64_t merged() const;
+};
 
-// Logits of the written model against base + adapter on fixed prompts.
-void check_merge(const Model& model, const AdapterSet* adapter, const std::string& folder, MergeReport& report);
+// adapter may be nullptr. written_as: the type of all that is not in codes; none: as it is stored. A tied head is not stored twice, unless
+// the adapter makes it another tensor than the embedding (model/attach.h, unties).
+std::unique_ptr<Merge> plan_merge(const Model& model, const AdapterSet* adapter, std::optional<Dtype> written_as = {});
+
+// [out, in] of a computed tensor in F32, before the rounding: first the base's, then merged.
+void read_base(const TensorSource& source, const MergedTensor& tensor, const Tensor& f32);
+void merge_in_f32(const TensorSource& source, const MergedTensor& tensor, const Tensor& f32);
+
+// Writes the weights (or shards with an index) into `folder`, one tensor at a time; gives the number of files. keep_going is asked before
+// each tensor that is computed; false: Stopped is thrown, and the shard in work does not appear.
+int64_t write_merge(const Merge& merge, const std::string& folder, const WeightFormat& format,
+                    const std::function<bool()>& keep_going = {});
 
 }  // namespace loraine

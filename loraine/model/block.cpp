@@ -81,6 +81,7 @@ namespace {
 
 // y = W x + adapters(x) over their row ranges
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, SiteKind site) {
+  if (s.pass.before_site) s.pass.before_site(s.layer, site);
   for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
     multiply_weight(s.ctx, y.row_range(first, count), site_weight(s, set, site), x.row_range(first, count));
   });

@@ -1,6 +1,7 @@
 // The decoder: one forward for training, evaluation, chat and serving, and its hand-written backward. Called by train, generate, export,
 // trace.
 #pragma once
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -51,7 +52,8 @@ struct Pass {
   KvCache* cache = nullptr;
   std::vector<const AdapterSet*> adapters;
   Arena* scratch = nullptr;
-  bool training = false;      // dropout on, activations kept
+  bool training = false;                                          // dropout on, activations kept
+  std::function<void(int64_t layer, SiteKind)> before_site = {};  // without training: called before the product of a site
   float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 

@@ -205,6 +205,75 @@ class Adapters(tiny.Case):
             self.everywhere(adapter, 3, "adapter_model.safetensors", *words)
         path.write_bytes(kept)
 
+    # A model that rounding moves far: attention that decides sharply, over eight layers, in bf16
+
+    def test_merge_of_a_model_that_rounding_moves_far(self):
+        model, tensors = tiny.write_model(self.work / "sharp", layers=8), {}
+        for name, (_, shape, data) in tiny.llama_tensors(2, layers=8).items():
+            factor = 60 if "q_proj" in name or "k_proj" in name else 4 if "proj" in name else 1
+            data = array.array("f", [factor * value for value in array.array("f", data)]).tobytes()
+            tensors[name] = ("BF16", shape, b"".join(data[i + 2 : i + 4] for i in range(0, len(data), 4)))
+        tiny.write_safetensors(model / "model.safetensors", tensors)
+        tiny.write_tokenizer(model)
+        adapter = self.trained("adapter", model, max_steps=4, warmup_steps=0, learning_rate="1e-2")
+        for type in ("auto", "float32"):
+            with self.subTest(type):
+                said = self.good(tiny.run("export", "--model_name_or_path", model, "--adapter_name_or_path", adapter, "--export_dir", self.work / type,
+                                          "--infer_dtype", type))
+                self.assertIn("each the exact sum", said)
+                self.assertIn("tokens of text", said)
+                self.assertNotIn("warning", said)
+                of_merge, of_rounding = (float(x) for x in re.findall(r"mean KL ([0-9.e+-]+)", said))
+                if type == "float32":
+                    self.assertLess(of_merge, 1e-6)
+                else:
+                    self.assertGreater(of_merge, 1e-4)
+                    self.assertLess(abs(of_merge / of_rounding - 1), 0.5)
+                self.assertTrue((self.work / type / "model.safetensors").exists())
+
+    def test_merge_that_a_type_cannot_hold(self):
+        adapter = self.trained("adapter", max_steps=1)
+
+        def enlarge(tensors):
+            kind, shape, data = tensors[prefix + "lora_B.weight"]
+            tensors[prefix + "lora_B.weight"] = (kind, shape, floats([1e8] * (len(data) // 4)))
+
+        path = adapter / "adapter_model.safetensors"
+        tensors = {name: ("F32", shape, values.tobytes()) for name, (shape, values) in tiny.read_safetensors(path).items()}
+        enlarge(tensors)
+        tiny.write_safetensors(path, tensors)
+        out = self.work / "merged"
+        self.refused(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", adapter, "--export_dir", out, "--infer_dtype",
+                              "float16"), 5, "layers.0.self_attn.q_proj.weight", "F16", "bfloat16")
+        self.assertFalse((out / "model.safetensors").exists())
+
+    def test_head_of_its_own_in_a_tied_model(self):
+        config = json.loads((self.model / "config.json").read_text())
+        untied = self.trace(self.model)
+        (self.model / "config.json").write_text(json.dumps(config | dict(tie_word_embeddings=True)))
+        self.assertEqual(self.trace(self.model), untied)
+        said = self.good(self.train(max_steps=1))
+        self.assertIn("lm_head.weight that differs", said)
+        self.refused(self.train(self.work / "strict", strict="true"), 3, "tie_word_embeddings")
+        merged = self.merged("merged", self.model, self.out)
+        self.assertFalse(json.loads((merged / "config.json").read_text())["tie_word_embeddings"])
+        self.assertEqual(self.weights(merged)["lm_head.weight"], self.weights(self.model)["lm_head.weight"])
+        whole = self.trained("whole", finetuning_type="full", max_steps=1)
+        self.assertFalse(json.loads((whole / "config.json").read_text())["tie_word_embeddings"])
+        # the head is the embedding where the two are equal, or the only one there is
+        tensors = tiny.llama_tensors()
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+        tiny.write_safetensors(self.model / "model.safetensors", tensors)
+        tied = self.trace(self.model)
+        self.assertNotEqual(tied, untied)
+        for name in ("lm_head.weight", "model.embed_tokens.weight"):
+            with self.subTest(name):
+                tiny.write_safetensors(self.model / "model.safetensors", {key: value for key, value in tensors.items() if key != name})
+                self.assertEqual(self.trace(self.model), tied)
+                merged = self.merged("without_" + name, self.model, self.out)
+                self.assertNotIn("lm_head.weight", self.weights(merged))
+                self.assertTrue(json.loads((merged / "config.json").read_text())["tie_word_embeddings"])
+
     def test_configs_that_do_not_fit(self):
         adapter = self.trained("adapter", max_steps=1)
         q, v = "self_attn.q_proj", "lm_head"

@@ -63,8 +63,8 @@ class Methods(tiny.Case):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",
-                                          self.work / f"{name}_merged"))  # which compares the logits of the two
-                self.assertIn("check: largest difference", said)
+                                          self.work / f"{name}_merged"))  # which holds every tensor against its sum
+                self.assertIn("each the exact sum", said)
                 merged = {key: values for key, (_, values) in self.tensors(f"{name}_merged", "model.safetensors").items()}
                 base = {key: values for key, (_, values) in tiny.read_safetensors(self.model / "model.safetensors").items()}
                 self.assertNotEqual(merged, base)
