@@ -18,8 +18,14 @@ const nlohmann::json* ConfigReader::get(const char* key) const {
   auto it = hf_.find(key);
   return it == hf_.end() || it->is_null() ? nullptr : &*it;
 }
+const nlohmann::json* ConfigReader::given(const char* key, const std::string& expected) const {
+  auto it = hf_.find(key);
+  if (it == hf_.end()) return nullptr;
+  if (it->is_null()) wrong(key, expected);
+  return &*it;
+}
 int64_t ConfigReader::positive_or(const char* key, int64_t otherwise) const {
-  const nlohmann::json* value = get(key);
+  const nlohmann::json* value = given(key, "a whole number above 0");
   if (!value) return otherwise;
   if (!value->is_number_integer() || value->get<int64_t>() < 1 || value->get<int64_t>() > (1ll << 31)) wrong(key, "a whole number above 0");
   return value->get<int64_t>();
@@ -29,13 +35,13 @@ int64_t ConfigReader::positive(const char* key) const {
   return positive_or(key, 0);
 }
 double ConfigReader::number_or(const char* key, double otherwise) const {
-  const nlohmann::json* value = get(key);
+  const nlohmann::json* value = given(key, "a number");
   if (!value) return otherwise;
   if (!value->is_number()) wrong(key, "a number");
   return value->get<double>();
 }
 bool ConfigReader::flag_or(const char* key, bool otherwise) const {
-  const nlohmann::json* value = get(key);
+  const nlohmann::json* value = given(key, "true or false");
   if (!value) return otherwise;
   if (!value->is_boolean()) wrong(key, "true or false");
   return value->get<bool>();
@@ -45,17 +51,19 @@ namespace {
 
 // Inverse frequencies of rope with its scalings: default, linear, llama3 (Hugging Face's modeling_rope_utils formulas).
 std::vector<float> rope_frequencies(const ConfigReader& hf, int64_t head_dim) {
-  const nlohmann::json* scaling = hf.get("rope_parameters");  // transformers 5 spelling; rope_scaling and rope_theta before
-  if (!scaling) scaling = hf.get("rope_scaling");
+  const char* key = hf.get("rope_parameters") ? "rope_parameters" : "rope_scaling";  // transformers 5 spelling, and the one before
+  const nlohmann::json* scaling = hf.get(key);
   static const nlohmann::json kNone = nlohmann::json::object();
-  if (scaling && !scaling->is_object()) hf.wrong("rope_scaling", "an object");
-  ConfigReader rope(scaling ? *scaling : kNone, hf.file());
-  double theta = rope.number_or("rope_theta", hf.number_or("rope_theta", 10000.0));
-  if (!(theta > 0)) hf.wrong("rope_theta", "a number above 0");
+  if (scaling && !scaling->is_object()) hf.wrong(key, "an object");
+  ConfigReader rope(scaling ? *scaling : kNone, hf.file() + ": " + key);
+  const ConfigReader& with_theta = rope.get("rope_theta") ? rope : hf;
+  const double theta = with_theta.get("rope_theta") ? with_theta.number_or("rope_theta", 0) : 10000.0;
+  if (!(theta > 0)) with_theta.wrong("rope_theta", "a number above 0");
   std::string type = "default";
-  for (const char* key : {"type", "rope_type"})
-    if (const nlohmann::json* value = rope.get(key)) {
-      if (!value->is_string()) hf.wrong("rope_scaling", "a rope_type that is a text");
+  for (const char* name : {"type", "rope_type"})
+    if (const nlohmann::json* value = rope.get(name)) {
+      if (*value != "default" && *value != "linear" && *value != "llama3")
+        rope.wrong(name, "\"default\", \"linear\" or \"llama3\": loraine does not build others yet");
       type = value->get<std::string>();
     }
   std::vector<float> frequencies(static_cast<size_t>(head_dim / 2));
@@ -64,15 +72,14 @@ std::vector<float> rope_frequencies(const ConfigReader& hf, int64_t head_dim) {
         1.0f / static_cast<float>(std::pow(static_cast<float>(theta), static_cast<float>(2 * i) / static_cast<float>(head_dim)));
   if (type == "default") return frequencies;
   double factor = rope.number_or("factor", 0);
-  if (!(factor >= 1)) hf.wrong("rope_scaling", "a factor of 1 or more");
+  if (!(factor >= 1)) rope.wrong("factor", "a number of 1 or more");
   if (type == "linear") {
     for (float& f : frequencies) f /= static_cast<float>(factor);
     return frequencies;
   }
-  if (type != "llama3") hf.wrong("rope_scaling", "rope_type default, linear or llama3: loraine does not build '" + type + "' yet");
   double low = rope.number_or("low_freq_factor", 1), high = rope.number_or("high_freq_factor", 4);
   double old_length = static_cast<double>(rope.positive("original_max_position_embeddings"));
-  if (!(high > low)) hf.wrong("rope_scaling", "high_freq_factor above low_freq_factor");
+  if (!(high > low)) rope.wrong("high_freq_factor", "a number above low_freq_factor");
   for (float& f : frequencies) {
     double wavelength = 2 * std::numbers::pi / f;
     if (wavelength > old_length / low) f = static_cast<float>(f / factor);
@@ -103,18 +110,18 @@ ModelConfig decoder_config(const ConfigReader& hf) {
   c.intermediate_size = hf.positive("intermediate_size");
   c.num_hidden_layers = hf.positive("num_hidden_layers");
   c.num_attention_heads = hf.positive("num_attention_heads");
-  c.num_key_value_heads = hf.positive_or("num_key_value_heads", c.num_attention_heads);
+  c.num_key_value_heads = hf.get("num_key_value_heads") ? hf.positive("num_key_value_heads") : c.num_attention_heads;
   if (c.num_hidden_layers > 10000) hf.wrong("num_hidden_layers", "at most 10000");
   if (c.num_attention_heads % c.num_key_value_heads)
     hf.wrong("num_key_value_heads", fmt::format("a divisor of num_attention_heads {}", c.num_attention_heads));
   if (!hf.get("head_dim") && c.hidden_size % c.num_attention_heads)
     hf.wrong("hidden_size", fmt::format("a multiple of num_attention_heads {}, or an explicit head_dim", c.num_attention_heads));
-  c.head_dim = hf.positive_or("head_dim", c.hidden_size / c.num_attention_heads);
+  c.head_dim = hf.get("head_dim") ? hf.positive("head_dim") : c.hidden_size / c.num_attention_heads;
   if (c.head_dim % 2) hf.wrong("head_dim", "an even number");
   c.max_position_embeddings = hf.positive_or("max_position_embeddings", 2048);
   c.rms_norm_eps = static_cast<float>(hf.number_or("rms_norm_eps", 1e-6));
   c.tie_word_embeddings = hf.flag_or("tie_word_embeddings", false);
-  if (const nlohmann::json* act = hf.get("hidden_act"); act && *act != "silu") hf.wrong("hidden_act", "\"silu\"");
+  if (const nlohmann::json* act = hf.given("hidden_act", "\"silu\""); act && *act != "silu") hf.wrong("hidden_act", "\"silu\"");
   c.window.assign(static_cast<size_t>(c.num_hidden_layers), 0);
   c.inverse_frequencies = rope_frequencies(hf, c.head_dim);
   read_token_ids(c, hf);
@@ -122,9 +129,9 @@ ModelConfig decoder_config(const ConfigReader& hf) {
 }
 
 void sliding_window(ModelConfig& config, const ConfigReader& hf, int64_t first_sliding_layer) {
-  const nlohmann::json* window = hf.get("sliding_window");
-  if (!window) return;
-  int64_t size = hf.positive("sliding_window");
+  constexpr int64_t kWhenAbsent = 4096;  // of all families that have windows; null is none
+  if (hf.given_as_null("sliding_window")) return;
+  int64_t size = hf.positive_or("sliding_window", kWhenAbsent);
   const nlohmann::json* types = hf.get("layer_types");
   for (size_t layer = 0; layer < config.window.size(); ++layer) {
     bool sliding = static_cast<int64_t>(layer) >= first_sliding_layer;

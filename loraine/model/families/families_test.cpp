@@ -1,0 +1,74 @@
+// config.json: what transformers refuses or takes for absent is so here, and a message names the key, what it found and what there is.
+#include "loraine/model/families/families.h"
+
+#include <gtest/gtest.h>
+
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+nlohmann::json config(const char* type) {
+  return {{"model_type", type},      {"vocab_size", 32},       {"hidden_size", 16},
+          {"intermediate_size", 24}, {"num_hidden_layers", 3}, {"num_attention_heads", 2}};
+}
+
+std::string message_of(const nlohmann::json& hf) {
+  try {
+    model_config(hf, "config.json");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind, ErrorKind::bad_data);
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(Families, NullIsAValueOnlyWhereTransformersTakesIt) {
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps",
+                          "max_position_embeddings", "tie_word_embeddings", "attention_bias", "mlp_bias", "hidden_act"}) {
+    nlohmann::json hf = config("llama");
+    hf[key] = nullptr;
+    EXPECT_NE(message_of(hf).find(std::string(key) + " is null, expected"), std::string::npos) << message_of(hf);
+  }
+  for (const char* key :
+       {"num_key_value_heads", "head_dim", "rope_scaling", "rope_parameters", "rope_theta", "sliding_window", "eos_token_id"})
+    for (const char* type : {"llama", "mistral", "qwen2"}) {
+      nlohmann::json hf = config(type);
+      hf[key] = nullptr;
+      EXPECT_EQ(message_of(hf), "accepted") << type << " " << key;
+    }
+  for (const char* key : {"use_sliding_window", "max_window_layers"}) {
+    nlohmann::json hf = config("qwen2");
+    hf["use_sliding_window"] = true;
+    hf[key] = nullptr;
+    EXPECT_NE(message_of(hf).find(std::string(key) + " is null"), std::string::npos) << message_of(hf);
+  }
+}
+
+TEST(Families, AnAbsentWindowIsTransformersOwn) {
+  nlohmann::json hf = config("mistral");
+  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{4096, 4096, 4096}));
+  hf["sliding_window"] = nullptr;
+  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{0, 0, 0}));
+  hf = config("qwen2");
+  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{0, 0, 0}));
+  hf["use_sliding_window"] = true;
+  hf["max_window_layers"] = 2;
+  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{0, 0, 4096}));
+}
+
+TEST(Families, AnUnknownRopeIsNamed) {
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    for (const char* name : {"type", "rope_type"}) {
+      nlohmann::json hf = config("llama");
+      hf[key] = {{name, "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+      const std::string said = message_of(hf);
+      for (const std::string word : {std::string(key) + ": ", std::string(name) + " is \"yarn\"", std::string("\"linear\"")})
+        EXPECT_NE(said.find(word), std::string::npos) << said;
+      hf[key] = {{name, "linear"}};
+      EXPECT_NE(message_of(hf).find("factor is absent"), std::string::npos) << message_of(hf);
+    }
+}
+
+}  // namespace
+}  // namespace loraine
