@@ -82,8 +82,8 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
     if (skip_) return true;
     if (place_ == Place::names || place_ == Place::metadata) {
       auto& seen = place_ == Place::names ? names_ : metadata_keys_;
-      if (!seen.insert(name).second) fail("the key " + in_quotes(name) + " twice; duplicate keys are refused");
       key_ = name;
+      if (!seen.insert(name).second) fail("the key " + in_quotes(name) + " twice; duplicate keys are refused");
       return true;
     }
     int field = name == "dtype" ? 1 : name == "shape" ? 2 : name == "data_offsets" ? 4 : 0;
@@ -131,9 +131,14 @@ class HeaderEvents : public nlohmann::json_sax<nlohmann::json> {
     return text;
   }
   [[noreturn]] void fail(const std::string& what) const {
-    std::string where =
-        tensors.empty() || place_ == Place::names || place_ == Place::metadata ? "" : " of " + in_quotes(tensors.back().name);
-    throw Error(ErrorKind::bad_data, fmt::format("{}: its header{} has {}", file_, where, what), "the file is damaged");
+    std::string where;
+    if (place_ == Place::metadata) where = fmt::format(", in \"__metadata__\" at {},", in_quotes(key_));
+    else if (place_ == Place::names && !key_.empty()) where = fmt::format(", at {},", in_quotes(key_));
+    else if (place_ != Place::names && !tensors.empty()) where = " of " + in_quotes(tensors.back().name);
+    throw Error(ErrorKind::bad_data, fmt::format("{}: its header{} has {}", file_, where, what),
+                place_ == Place::metadata
+                    ? "\"__metadata__\" is an object of texts; the file is damaged, or another program wrote it wrongly"
+                    : "the file is damaged");
   }
   bool scalar(const char* what) {
     if (skip_) return true;
