@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Runs recorded cases of transformers + PEFT through build/loraine and prints the worst figure of each kind. Called by ./dev golden.
 
-usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py and golden_runs.py say what a case is. Without DIR it ends with 77,
+usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py, golden_runs.py and golden_adapters.py say what a case is. Without DIR it ends with 77,
                                    which ctest counts as skipped.
 """
 import pathlib
 import sys
 import tempfile
 
+import golden_adapters
 import golden_cases
 import golden_runs
 import golden_variants
@@ -21,7 +22,7 @@ def main():
     if not top.is_dir():
         print(f"golden: {top} is not there, so its recorded cases are not run")
         return 77
-    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_runs) for case in kind.cases(top)}
+    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_runs, golden_adapters) for case in kind.cases(top)}
     cases = [case for case in runners if not names or case.name in names]
     if not cases:
         print(f"golden: no case (a folder with model/, lora/ and base.safetensors) under {top}", file=sys.stderr)

@@ -75,12 +75,21 @@ enum SiteKind { kQkv = 0, kOutput = 1, kGateUp = 2, kDown = 3, kSiteKinds = 4 };
 struct DenseSet;      // adapters/dense.h
 class EmbeddingLora;  // adapters/embedding_lora.h
 
+// Rows of embedding or head in the place of the base's (PEFT's trainable_token_indices).
+struct TokenRows {
+  std::string base_name;  // "model.embed_tokens.weight"
+  std::vector<int64_t> ids;
+  Parameter rows;  // [ids, C]
+  Buffer memory;
+};
+
 // One named adapter over all its sites. Switching adapters is changing a pointer to a set.
 struct AdapterSet {
   std::string name = "default";
   std::vector<std::unique_ptr<Adapter>> sites;  // [layers · kSiteKinds + 1], the last one the head; empty where nothing is adapted
   std::shared_ptr<DenseSet> dense;              // trained tensors in the place of the base's, or nothing
   std::shared_ptr<EmbeddingLora> embedding;     // LoRA on the embedding, or nothing
+  std::vector<TokenRows> token_rows;            // of an adapter that was read; `dense` has them in their place
   std::vector<Parameter> beside;                // written with the parameters, not trained: base tensors that PEFT stores too
   Adapter* at(int64_t layer, SiteKind kind) const { return sites[static_cast<size_t>(layer) * kSiteKinds + kind].get(); }
   Adapter* head() const { return sites.size() % kSiteKinds ? sites.back().get() : nullptr; }

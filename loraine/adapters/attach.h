@@ -40,8 +40,11 @@ struct LoraConfig {
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::optional<AdaloraConfig> adalora;  // peft_type ADALORA
   std::string base_model_name_or_path;
-  std::vector<std::string> modules_to_save;  // modules that are trained whole
-  std::string bias = "none";                 // none, all, lora_only: biases that are trained
+  std::vector<std::string> modules_to_save;                                    // modules that are trained whole
+  std::string bias = "none";                                                   // none, all, lora_only: biases that are trained
+  std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_tokens;  // module → ids of rows that are trained
+  bool ensure_weight_tying = false;       // embedding and head, where the base ties them, are adapted as one
+  std::vector<std::string> unknown_keys;  // of the file that was read, each with its value; of a later PEFT, perhaps
 };
 
 // LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).

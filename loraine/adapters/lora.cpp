@@ -20,6 +20,7 @@ std::vector<Parameter> AdapterSet::parameters() const {
   if (dense) all.insert(all.end(), dense->parameters.begin(), dense->parameters.end());
   if (embedding)
     for (Parameter& p : embedding->parameters()) all.push_back(std::move(p));
+  for (const TokenRows& t : token_rows) all.push_back(t.rows);
   std::sort(all.begin(), all.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
   return all;
 }

@@ -25,23 +25,15 @@ namespace {
 using Ordered = nlohmann::ordered_json;  // the first pattern that matches counts
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
-constexpr const char* kNotBuilt[] = {"lora_bias",
-                                     "target_parameters",
-                                     "layer_replication",
-                                     "use_qalora",
-                                     "trainable_token_indices",
-                                     "alora_invocation_tokens",
-                                     "arrow_config",
-                                     "use_bdlora",
-                                     "velora_config",
-                                     "monteclora_config",
-                                     "kasa_config"};
+constexpr const char* kNotBuilt[] = {
+    "lora_bias",    "target_parameters", "layer_replication", "use_qalora",        "alora_invocation_tokens",
+    "arrow_config", "use_bdlora",        "velora_config",     "monteclora_config", "kasa_config"};
 
 // Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
 // layers, which are all that loraine has, PEFT switches it off.
-constexpr const char* kNoEffect[] = {"task_type",           "auto_mapping",   "peft_version",   "revision",      "inference_mode",
-                                     "megatron_config",     "megatron_core",  "eva_config",     "corda_config",  "qalora_group_size",
-                                     "ensure_weight_tying", "lora_ga_config", "runtime_config", "fan_in_fan_out"};
+constexpr const char* kNoEffect[] = {"task_type",       "auto_mapping",   "peft_version",  "revision",     "inference_mode",
+                                     "megatron_config", "megatron_core",  "eva_config",    "corda_config", "qalora_group_size",
+                                     "lora_ga_config",  "runtime_config", "fan_in_fan_out"};
 constexpr const char* kRead[] = {"peft_type",
                                  "r",
                                  "lora_alpha",
@@ -58,6 +50,8 @@ constexpr const char* kRead[] = {"peft_type",
                                  "layers_pattern",
                                  "rank_pattern",
                                  "alpha_pattern",
+                                 "ensure_weight_tying",
+                                 "trainable_token_indices",
                                  "base_model_name_or_path"};
 
 bool is_off(const Ordered& value) {
@@ -86,6 +80,20 @@ std::string tensor_kind(const std::string& name) {
   return at == std::string::npos ? "" : name.substr(at);
 }
 
+}  // namespace
+
+std::string vocabulary_text(const std::string& name, const std::vector<int64_t>& stored, const Tensor& model) {
+  const bool embedding = name.find("embed_tokens.") != name.npos, head = name.find("lm_head.") != name.npos;
+  const size_t at = name.ends_with(".lora_embedding_A") ? 1 : 0;  // [r, V]
+  if (!(embedding || head) || stored.size() != 2 || model.rank != 2 || stored[1 - at] != model.shape[1 - at]) return "";
+  return fmt::format(
+      ": the adapter was trained over a vocabulary of {} tokens, and the model has {}; give it over a base whose vocabulary "
+      "was enlarged in the same way",
+      stored[at], model.shape[at]);
+}
+
+namespace {
+
 Tensor unpacked(const Tensor& packed, Buffer& memory) {
   memory = Buffer(static_cast<size_t>(packed.numel()) * sizeof(float));
   const Tensor out(memory.data(), Dtype::F32, {packed.rows(), packed.cols()});
@@ -100,6 +108,25 @@ std::vector<std::string> names(const Ordered& value, const std::string& file, co
     out.push_back(item.get<std::string>());
   }
   return out;
+}
+
+// A list of ids is that of the embedding.
+void read_trainable_tokens(const Ordered& value, const std::string& file, LoraConfig& config) {
+  const auto add = [&](const std::string& module, const Ordered& list) {
+    std::vector<int64_t> ids;
+    for (const Ordered& id : list) {
+      if (!id.is_number_integer()) wrong(file, "trainable_token_indices", value, "token ids");
+      ids.push_back(id.get<int64_t>());
+    }
+    config.trainable_tokens.emplace_back(module, std::move(ids));
+  };
+  if (is_off(value)) return;
+  if (value.is_array()) return add("embed_tokens", value);
+  if (!value.is_object()) wrong(file, "trainable_token_indices", value, "a list of token ids, or an object of module: list");
+  for (const auto& [module, list] : value.items()) {
+    if (!list.is_array()) wrong(file, "trainable_token_indices", value, "an object of module: list of token ids");
+    add(module, list);
+  }
 }
 
 // With another start PEFT takes no notice of loftq_config.
@@ -125,14 +152,14 @@ LoraConfig read_lora_config(const std::string& folder) {
   const bool adalora = json["peft_type"] == "ADALORA";
   if (json["peft_type"] != "LORA" && !adalora)
     wrong(file, "peft_type", json["peft_type"], "\"LORA\" or \"ADALORA\": other methods are not built yet");
+  LoraConfig config;
   for (const auto& [key, value] : json.items()) {
     auto listed = [&key = key](const auto& list) { return std::find(std::begin(list), std::end(list), key) != std::end(list); };
     if (!listed(kNotBuilt) && !listed(kNoEffect) && !listed(kRead) && !(adalora && is_adalora_key(key)) && !is_off(value))
-      wrong(file, key.c_str(), value, "no such key: it may change what the adapter computes, and loraine does not know it");
+      config.unknown_keys.push_back(fmt::format("{}: {}", key, value.dump().substr(0, 80)));
   }
   for (const char* key : kNotBuilt)
     if (json.contains(key) && !is_off(json[key])) wrong(file, key, json[key], "it switched off: loraine does not build it yet");
-  LoraConfig config;
   if (json.contains("bias")) {
     for (const char* known : {"none", "all", "lora_only"})
       if (json["bias"] == known) config.bias = known;
@@ -142,8 +169,8 @@ LoraConfig read_lora_config(const std::string& folder) {
     if (!saved.is_array()) wrong(file, "modules_to_save", saved, "a list of module names");
     config.modules_to_save = names(saved, file, "modules_to_save");
   }
-  auto number = [&](const char* key, auto& field) {
-    if (!json.contains(key) || json[key].is_null()) return;
+  auto number = [&](const char* key, auto& field) {  // null is no number, and to PEFT neither
+    if (!json.contains(key)) return;
     using Number = std::decay_t<decltype(field)>;
     if (!number_of<Number>(json[key])) wrong(file, key, json[key], std::is_integral_v<Number> ? "an integer" : "a number");
     field = json[key].get<Number>();
@@ -161,6 +188,8 @@ LoraConfig read_lora_config(const std::string& folder) {
   };
   boolean("use_rslora", config.use_rslora);
   boolean("use_dora", config.use_dora);
+  boolean("ensure_weight_tying", config.ensure_weight_tying);
+  if (json.contains("trainable_token_indices")) read_trainable_tokens(json["trainable_token_indices"], file, config);
   if (adalora) config.adalora = read_adalora_config(json, file);
   if (adalora && config.use_dora) wrong(file, "use_dora", json["use_dora"], "false with AdaLoRA");
   if (json.contains("init_lora_weights")) {
@@ -232,6 +261,7 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   };
   for (const Parameter& p : set.parameters()) {
     const TensorInfo* info = source->find(p.name);
+    if (!info && tensor_kind(p.name) == ".lora_magnitude_vector") info = source->find(p.name + ".weight");  // the name in PEFT's memory
     if (!info) {
       const std::string kind = tensor_kind(p.name), module = p.name.substr(0, p.name.size() - kind.size());
       const bool is_a = kind.starts_with(".lora_A"), whole = kind.empty() || kind.starts_with(".lora_embedding_");
@@ -242,7 +272,7 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
       else if (whole) problem(p.name + ": missing");
       continue;
     }
-    left.erase(p.name);
+    left.erase(info->name);
     Tensor stored(nullptr, info->dtype, info->shape);
     const std::string kind = tensor_kind(p.name);
     const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || kind.starts_with(".lora_B");
@@ -252,7 +282,8 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
     else if (has_rank && info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
       problem(fmt::format("{}: has rank {}, adapter_config.json says {}", p.name, info->shape[is_a ? 0 : 1], r));
     else if (stored.shape_text() != p.value.shape_text())
-      problem(fmt::format("{}: file has {}, model and config imply {}", p.name, stored.shape_text(), p.value.shape_text()));
+      problem(fmt::format("{}: file has {}, model and config imply {}{}", p.name, stored.shape_text(), p.value.shape_text(),
+                          vocabulary_text(p.name, info->shape, p.value)));
     else {
       source->read(*info, p.value);
       if (!finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
@@ -285,6 +316,30 @@ std::string base_mismatch(const LoraConfig& config, const std::string& folder, c
   return fmt::format("the adapter {} was made for the base model {}, and the one loaded is {}", folder, base, model_path);
 }
 
+std::string random_start_text(const LoraConfig& config, const std::string& folder) {
+  if (!searches_at_random(config)) return "";
+  const std::string converted = folder + "/pissa_converted";
+  return fmt::format(
+      "{}: its base is the model less a start (init_lora_weights {}) that whoever loads it searches for anew. loraine finds "
+      "that of its own runs again; PEFT finds another, without a word, and so does loraine where PEFT trained it. {}",
+      folder, config.init_lora_weights,
+      std::filesystem::exists(converted) ? "Elsewhere, use " + converted + ", which needs no start"
+                                         : "pissa_convert and pissa_iter: -1 make adapters that all load alike");
+}
+
+std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig& config, const std::string& folder,
+                                                                const std::string& model_path) {
+  std::vector<std::pair<ErrorKind, std::string>> all;
+  if (std::string text = base_mismatch(config, folder, model_path); !text.empty()) all.emplace_back(ErrorKind::usage, std::move(text));
+  if (!config.unknown_keys.empty())
+    all.emplace_back(ErrorKind::bad_data,
+                     fmt::format("{}/adapter_config.json: unknown keys are left out of account, as PEFT does with those of a later version "
+                                 "than its own: {}",
+                                 folder, fmt::join(config.unknown_keys, ", ")));
+  if (std::string text = random_start_text(config, folder); !text.empty()) all.emplace_back(ErrorKind::bad_data, std::move(text));
+  return all;
+}
+
 void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder) {
   make_folders(folder);
   std::vector<std::pair<std::string, Tensor>> tensors;
@@ -312,7 +367,7 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"base_model_name_or_path", config.base_model_name_or_path},
                                  {"bias", config.bias},
                                  {"corda_config", none},
-                                 {"ensure_weight_tying", false},
+                                 {"ensure_weight_tying", config.ensure_weight_tying},
                                  {"eva_config", none},
                                  {"exclude_modules", config.exclude_regex.empty() ? list_or_null(config.exclude_modules)
                                                                                   : nlohmann::ordered_json(config.exclude_regex)},

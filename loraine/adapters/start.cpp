@@ -85,6 +85,8 @@ bool known_start(const std::string& init) {
   return iterations_of(init) >= 0;
 }
 
+bool searches_at_random(const LoraConfig& config) { return iterations_of(config.init_lora_weights) >= 0; }
+
 bool changes_base(const LoraConfig& config) { return config.init_lora_weights == "olora" || config.init_lora_weights.starts_with("pissa"); }
 
 void init_lora(AdapterSet& set, const std::vector<const Weight*>& sites, const LoraConfig& config, uint64_t seed) {

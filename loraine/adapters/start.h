@@ -10,6 +10,8 @@ namespace loraine {
 
 // Whether `init` (init_lora_weights) is a start that is built: true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N, loftq.
 bool known_start(const std::string& init);
+// Whether it searches for its singular vectors at random (pissa_niter_N): PEFT finds other ones each time, loraine the same.
+bool searches_at_random(const LoraConfig& config);
 // Whether it takes s B A out of the base: the file of such an adapter expects the same of whoever loads it.
 bool changes_base(const LoraConfig& config);
 

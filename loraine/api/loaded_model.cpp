@@ -76,7 +76,7 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
   LoraConfig lora;
   AdapterSet set = loraine::load_adapter(model, path, &lora);
   set.name = name;
-  warn(*this, base_mismatch(lora, path, config.model_name_or_path), ErrorKind::usage);
+  for (const auto& [kind, text] : adapter_warnings(lora, path, config.model_name_or_path)) warn(*this, text, kind);
   adapter_names.push_back(name);
   return adapters[name] = std::move(set);
 }

@@ -186,7 +186,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   for (const std::string& path : split_list(config.adapter_name_or_path)) {
     LoraConfig lora;
     sets.push_back(load_adapter(model, path, &lora));
-    input_warning(base_mismatch(lora, path, config.model_name_or_path), config.strict, ErrorKind::usage);
+    for (const auto& [kind, text] : adapter_warnings(lora, path, config.model_name_or_path)) input_warning(text, config.strict, kind);
   }
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);

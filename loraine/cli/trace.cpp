@@ -89,12 +89,20 @@ struct TraceAdapters {
   }
 };
 
+AdapterSet read_adapter(Model& model, const TrainConfig& config, const std::string& folder, bool gradients = false) {
+  LoraConfig lora;
+  AdapterSet set = gradients ? load_adapter_to_train(model, folder, &lora, false) : load_adapter(model, folder, &lora);
+  for (const auto& [kind, text] : adapter_warnings(lora, folder, config.model_name_or_path)) input_warning(text, config.strict, kind);
+  return set;
+}
+
 // One adapter over all rows, or several that are on together, as if merged in turn.
-TraceAdapters adapters_together(Model& model, const std::vector<std::string>& folders, int64_t rows, bool gradients) {
+TraceAdapters adapters_together(Model& model, const TrainConfig& config, int64_t rows, bool gradients) {
+  const std::vector<std::string> folders = split_list(config.adapter_name_or_path);
   TraceAdapters out;
   out.of_row.assign(static_cast<size_t>(rows), 0);
   if (folders.size() == 1) {
-    out.sets.push_back(gradients ? load_adapter_to_train(model, folders[0], nullptr, false) : load_adapter(model, folders[0]));
+    out.sets.push_back(read_adapter(model, config, folders[0], gradients));
     return out;
   }
   if (gradients || folders.empty())
@@ -102,7 +110,7 @@ TraceAdapters adapters_together(Model& model, const std::vector<std::string>& fo
                 "merge the earlier ones with loraine export, or leave gradients out");
   check_side_by_side(folders);
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(load_adapter(model, folder));
+  for (const std::string& folder : folders) sets.push_back(read_adapter(model, config, folder));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
   out.sets.push_back(combine_adapters(all, model.sites()));
@@ -110,12 +118,12 @@ TraceAdapters adapters_together(Model& model, const std::vector<std::string>& fo
 }
 
 // Each row with the adapter that `text` (adapter_rows) gives it, or none.
-TraceAdapters adapters_by_row(Model& model, const std::optional<std::string>& list, const std::string& text, int64_t rows, bool gradients) {
+TraceAdapters adapters_by_row(Model& model, const TrainConfig& config, const std::string& text, int64_t rows, bool gradients) {
   if (gradients)
     throw Error(ErrorKind::usage, "adapter_rows and gradients are both given, and gradients are those of one adapter over all rows",
                 "leave one of the two out");
   TraceAdapters out;
-  const std::vector<NamedAdapter> names = named_adapters(list);
+  const std::vector<NamedAdapter> names = named_adapters(config.adapter_name_or_path);
   for (const std::string& name : adapter_rows(text, rows, names)) {
     const auto at = std::find_if(names.begin(), names.end(), [&](const NamedAdapter& a) { return a.name == name; });
     out.of_row.push_back(name.empty() ? -1 : static_cast<int>(at - names.begin()));
@@ -123,7 +131,7 @@ TraceAdapters adapters_by_row(Model& model, const std::optional<std::string>& li
   std::vector<std::string> folders;
   for (const NamedAdapter& adapter : names) folders.push_back(adapter.path);
   check_side_by_side(folders);
-  for (const NamedAdapter& adapter : names) out.sets.push_back(load_adapter(model, adapter.path));
+  for (const NamedAdapter& adapter : names) out.sets.push_back(read_adapter(model, config, adapter.path));
   return out;
 }
 
@@ -193,8 +201,8 @@ int run_trace(const std::vector<std::string>& args) {
   if (batch.rows() == 0) throw Error(ErrorKind::bad_data, batch_file + ": no token to compute");
 
   TraceAdapters adapters;
-  if (rows_text) adapters = adapters_by_row(model, config.adapter_name_or_path, *rows_text, in.rows, gradients);
-  else if (config.adapter_name_or_path) adapters = adapters_together(model, split_list(config.adapter_name_or_path), in.rows, gradients);
+  if (rows_text) adapters = adapters_by_row(model, config, *rows_text, in.rows, gradients);
+  else if (config.adapter_name_or_path) adapters = adapters_together(model, config, in.rows, gradients);
   else adapters.of_row.assign(static_cast<size_t>(in.rows), -1);
   set_adapter_rows(batch, adapters, from, in.columns);
   const std::vector<const AdapterSet*> sets = adapters.pointers();

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <map>
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
@@ -119,38 +121,141 @@ void check_saved_modules(const LoraConfig& config, const Model& model) {
   }
 }
 
-// PEFT stores the base's own embedding or head beside a LoRA on it: one that differs from the model's is used.
-void read_beside(AdapterSet& set, const Model& model, const std::string& folder) {
-  if (set.beside.empty()) return;
+constexpr std::string_view kPrefix = "base_model.model.", kBaseLayer = ".base_layer";
+constexpr const char* kHeadPath = "lm_head";
+
+// The base's name of a tensor that PEFT stores whole: "base_model.model.lm_head.base_layer.weight" → "lm_head.weight".
+std::string base_name(const std::string& in_file) {
+  std::string name = in_file.substr(std::min(kPrefix.size(), in_file.size()));
+  if (const size_t at = name.rfind(kBaseLayer); at != name.npos) name.erase(at, kBaseLayer.size());
+  return name;
+}
+
+// Tensors of the base that the file holds though the config names them nowhere (save_embedding_layers, which PEFT switches on by itself
+// after a vocabulary was resized): PEFT puts them in the base's place.
+void find_beside(AdapterSet& set, const Model& model, const LoraConfig& config, const std::string& folder) {
   const auto source = open_tensor_source(adapter_file(folder));
-  std::vector<std::pair<std::string, Buffer>> differing;
+  const std::vector<Parameter> parameters = set.parameters();
+  const auto known = [](const std::vector<Parameter>& all, const std::string& name) {
+    return std::ranges::any_of(all, [&](const Parameter& p) { return p.name == name; });
+  };
+  for (const BaseTensor& t : base_tensors(model, false)) {
+    const std::string name = std::string(kPrefix) + t.name;
+    if (!source->find(name) || known(parameters, name) || known(set.beside, name)) continue;
+    if (!target_rank(config, module_of(t.name))) set.beside.push_back({name, t.value, {}});
+  }
+}
+
+// PEFT's trainable_token_indices: rows of embedding or head. In a tied model those of the embedding are the head's too, unless that has
+// ids of its own.
+void attach_token_rows(AdapterSet& set, const Model& model, const LoraConfig& config) {
+  const int64_t vocabulary = model.config.vocab_size, columns = model.config.hidden_size;
+  for (const auto& [module, ids] : config.trainable_tokens) {
+    const bool embedding = std::string_view(kEmbeddingPath).ends_with(module), head = std::string_view(kHeadPath).ends_with(module);
+    if (module.empty() || !(embedding || head))
+      throw Error(ErrorKind::unsupported, "trainable_token_indices is not built for " + module, "merge the adapter with PEFT");
+    const std::string path = embedding ? kEmbeddingPath : kHeadPath;
+    if (target_rank(config, path) || is_saved_module(config, path))
+      throw Error(ErrorKind::unsupported, "trainable_token_indices beside LoRA on " + path + ", or beside training it whole, is not built",
+                  "merge the adapter with PEFT");
+    for (const int64_t id : ids)
+      if (id < 0 || id >= vocabulary)
+        throw Error(ErrorKind::usage, fmt::format("trainable_token_indices names token {}, and the model has {}", id, vocabulary),
+                    "give it over a base whose vocabulary was enlarged in the same way");
+    const bool same =
+        std::ranges::any_of(config.trainable_tokens, [&](const auto& one) { return &one.second != &ids && one.second == ids; });
+    if (head && same && model.config.tie_word_embeddings) continue;  // one adapter for both
+    TokenRows rows{path + ".weight", ids, {}, Buffer(ids.size() * static_cast<size_t>(columns) * sizeof(float), true)};
+    rows.rows = {std::string(kPrefix) + path + ".token_adapter.trainable_tokens_delta",
+                 Tensor(rows.memory.data(), Dtype::F32, {static_cast<int64_t>(ids.size()), columns}),
+                 {}};
+    set.token_rows.push_back(std::move(rows));
+  }
+}
+
+// What PEFT stores of the base beside an adapter (the layer below a LoRA on embedding or head, what find_beside finds, and single rows): a
+// tensor that differs from the model's is used.
+void read_beside(AdapterSet& set, const Model& model, const std::string& folder, bool trained) {
+  if (set.beside.empty() && set.token_rows.empty()) return;
+  const std::string embedding = std::string(kEmbeddingPath) + ".weight", head = std::string(kHeadPath) + ".weight";
+  const auto source = open_tensor_source(adapter_file(folder));
+  const auto own = [&](const std::string& name) { return set.dense && set.dense->find(name).data; };
+  const bool rows_of_head = std::ranges::any_of(set.token_rows, [&](const TokenRows& t) { return t.base_name == head; });
+  const bool share = model.config.tie_word_embeddings && !own(embedding) && !own(head) && !rows_of_head;  // the last that is read counts
+  std::map<std::string, std::pair<std::string, Buffer>> differing;  // the base's name → the file's, values
   for (const Parameter& p : set.beside) {
     const TensorInfo* info = source->find(p.name);
-    if (!info) continue;
+    std::string name = base_name(p.name);
+    if (!info || own(name)) continue;
     if (info->shape != std::vector<int64_t>(p.value.shape, p.value.shape + p.value.rank))
-      throw Error(ErrorKind::bad_data,
-                  fmt::format("{}: {} has another shape than the model's {}", adapter_file(folder), p.name, p.value.shape_text()));
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, and the model's is {}{}", adapter_file(folder), p.name,
+                                                   Tensor(nullptr, Dtype::F32, info->shape).shape_text(), p.value.shape_text(),
+                                                   vocabulary_text(p.name, info->shape, p.value)));
+    if (share && name == head) differing.erase(embedding), name = embedding;
+    else if (share && name == embedding && differing.contains(name)) continue;
     const size_t bytes = static_cast<size_t>(p.value.numel()) * sizeof(float);
-    Buffer stored(bytes), own(bytes);
-    source->read(*info, Tensor(stored.data(), Dtype::F32, {p.value.rows(), p.value.cols()}));
-    widen_row(static_cast<float*>(own.data()), p.value);
-    if (std::memcmp(stored.data(), own.data(), bytes) != 0) differing.emplace_back(p.name, std::move(stored));
+    Buffer stored(bytes), base(bytes);
+    source->read(*info, Tensor(stored.data(), Dtype::F32, info->shape));
+    widen_row(static_cast<float*>(base.data()), p.value);
+    if (std::memcmp(stored.data(), base.data(), bytes) != 0) differing[name] = {p.name, std::move(stored)};
+  }
+  for (const TokenRows& t : set.token_rows) {
+    auto& [name, table] = differing[t.base_name];
+    const Tensor& base = t.base_name == head ? model.head.parts.at(0).weight : model.embedding;
+    if (name.empty()) {
+      name = std::string(kPrefix) + t.base_name;
+      table = Buffer(static_cast<size_t>(base.numel()) * sizeof(float));
+      widen_row(static_cast<float*>(table.data()), base);
+    }
+    const int64_t columns = base.cols();
+    for (size_t i = 0; i < t.ids.size(); ++i)
+      std::copy_n(t.rows.value.f32() + static_cast<int64_t>(i) * columns, columns, static_cast<float*>(table.data()) + t.ids[i] * columns);
   }
   if (differing.empty()) return;
-  if (set.dense)
-    throw Error(ErrorKind::unsupported, adapter_file(folder) + ": it stores a changed base layer beside LoRA and modules_to_save",
-                "merge it with PEFT");
-  const auto file_name = [](const std::string& name) { return "base_model.model." + module_of(name) + ".base_layer.weight"; };
+  for (const auto& [name, one] : differing) {
+    const float* values = static_cast<const float*>(one.second.data());
+    if (!std::all_of(values, values + one.second.bytes() / sizeof(float), [](float v) { return std::isfinite(v); }))
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", adapter_file(folder), one.first));
+  }
+  const std::shared_ptr<DenseSet> before = set.dense;
+  if (before && trained)
+    throw Error(ErrorKind::unsupported, adapter_file(folder) + ": it stores changed tensors of the base beside those that it trains",
+                "merge it with loraine export, and train on the result");
   attach_dense(
       set, model,
-      [&](const std::string& name) {
-        return std::ranges::any_of(differing, [&](const auto& one) { return one.first == file_name(name); }) ? file_name(name) : "";
+      [&](const std::string& name) -> std::string {
+        if (const auto found = differing.find(name); found != differing.end()) return found->second.first;
+        if (before)
+          for (size_t i = 0; i < before->base_name.size(); ++i)
+            if (before->base_name[i] == name) return before->parameters[i].name;
+        return "";
       },
-      false, false);
-  for (const Parameter& p : set.dense->parameters)
-    for (const auto& [name, memory] : differing)
-      if (name == p.name) std::memcpy(p.value.data, memory.data(), memory.bytes());
-  set.beside.clear();
+      false, share);
+  for (size_t i = 0; i < set.dense->base_name.size(); ++i) {
+    const Tensor& to = set.dense->parameters[i].value;
+    const auto found = differing.find(set.dense->base_name[i]);
+    std::memcpy(to.data, found != differing.end() ? found->second.second.data() : before->find(set.dense->base_name[i]).data, to.bytes());
+  }
+  std::erase_if(set.beside, [&](const Parameter& p) { return set.dense->find(base_name(p.name)).data != nullptr; });
+}
+
+// ensure_weight_tying over a base whose embedding and head are one tensor: what is said of one of them holds for both.
+void tie_targets(LoraConfig& config, const Model& model) {
+  if (!config.ensure_weight_tying || !model.config.tie_word_embeddings) return;
+  if (is_saved_module(config, kEmbeddingPath) || is_saved_module(config, kHeadPath)) {
+    for (const char* path : {kEmbeddingPath, kHeadPath})
+      if (!is_saved_module(config, path)) config.modules_to_save.push_back(path);
+    return;
+  }
+  const bool embedding = target_rank(config, kEmbeddingPath).has_value(), head = target_rank(config, kHeadPath).has_value();
+  if (embedding == head) return;
+  const char* other = embedding ? kHeadPath : kEmbeddingPath;
+  if (config.target_regex.empty()) config.target_modules.push_back(other);
+  else config.target_regex = fmt::format("(?:{})|{}", config.target_regex, embedding ? "lm_head" : "model\\.embed_tokens");
+}
+
+bool ties_saved(const LoraConfig& config, const Model& model) {
+  return config.ensure_weight_tying && model.config.tie_word_embeddings && is_saved_module(config, kEmbeddingPath);
 }
 
 }  // namespace
@@ -267,12 +372,17 @@ void check_exact_base(const Model& model, const LoraConfig& config, const std::s
               "leave frozen_matmul out, or merge the adapter with loraine export first");
 }
 
-AdapterSet attach_from_file(const Model& model, const LoraConfig& config, const std::string& folder, bool trained) {
+AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::string& folder, bool trained) {
+  AdapterSet set;
   try {
-    return attach_adapter(model, config, trained);
+    tie_targets(config, model);
+    set = attach_adapter(model, config, trained);
+    attach_token_rows(set, model, config);
   } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
     throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
   }
+  find_beside(set, model, config, folder);
+  return set;
 }
 
 }  // namespace
@@ -287,9 +397,11 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool tra
         std::make_shared<EmbeddingLora>(kEmbeddingPath, model.config.vocab_size, model.config.hidden_size, rank->r, rank->scale, trained);
     beside(kEmbeddingPath, model.embedding);
   }
-  if (set.head()) beside("lm_head", model.head.parts.at(0).weight);
+  if (set.head()) beside(kHeadPath, model.head.parts.at(0).weight);
   check_saved_modules(config, model);
-  attach_dense(set, model, peft_names(config), trained, false);
+  const bool tied = ties_saved(config, model);
+  attach_dense(set, model, peft_names(config), trained, tied);
+  if (tied) set.beside.push_back({std::string(kPrefix) + kHeadPath + ".weight", set.dense->embedding.value, {}});  // stored twice
   check_combination(config, set);
   return set;
 }
@@ -318,13 +430,13 @@ AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* con
   AdapterSet set = attach_from_file(model, config, folder, false);
   if (quantises_base(config)) change_base(set, model, config);
   read_lora_tensors(set, folder);
-  read_beside(set, model, folder);
+  read_beside(set, model, folder, false);
+  if (config_out) *config_out = config;
   if (changes_base(config)) {
     AdapterSet start = attach_lora(model.sites(), config, false);
     init_lora(start, model.sites(), config, 0);
     set = over_whole_base(set, start, model.sites(), config);
   }
-  if (config_out) *config_out = config;
   return set;
 }
 
@@ -336,9 +448,17 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
   LoraConfig used = config;
   if (!with_dropout) used.lora_dropout = 0;
   AdapterSet set = attach_from_file(model, used, folder, true);
+  used.lora_dropout = config.lora_dropout;
+  config = used;
+  if (config.ensure_weight_tying && set.embedding && set.head())
+    throw Error(ErrorKind::unsupported, folder + ": LoRA on embedding and head that ensure_weight_tying keeps equal is not trained on",
+                "merge it with loraine export, and train a new adapter");
+  if (!set.token_rows.empty())
+    throw Error(ErrorKind::unsupported, folder + ": trainable_token_indices is not trained on",
+                "merge it with loraine export, and train a new adapter");
   change_base(set, model, config);
   read_lora_tensors(set, folder);
-  read_beside(set, model, folder);
+  read_beside(set, model, folder, true);
   if (config_out) *config_out = config;
   return set;
 }

@@ -17,7 +17,7 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool tra
 void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed);
 // The adapter in a folder of PEFT's, to run with; bad_data where config, tensors and model do not fit. One that was trained over a changed
 // base (PiSSA, OLoRA) comes as the adapter of twice the rank over the base as it is, so that it can be on beside others. For one of LoftQ
-// the base is changed for good, as at its start: nothing else can be on over it.
+// the base is changed for good, as at its start: nothing else can be on over it. config_out: as the folder has it.
 AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* config_out = nullptr);
 // For who is about to load several adapters side by side: throws usage when one of them is LoftQ's.
 void check_side_by_side(const std::vector<std::string>& folders);

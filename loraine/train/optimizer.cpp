@@ -21,6 +21,7 @@ bool decays(const std::string& name) {
 }
 
 Optimizer::Optimizer(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {
+  std::erase_if(parameters_, [](const Parameter& p) { return !p.gradient.data; });
   size_t elements = 0;
   for (const Parameter& p : parameters_) elements += static_cast<size_t>(p.value.numel());
   memory_ = Buffer(2 * elements * sizeof(float), true);

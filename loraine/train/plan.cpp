@@ -175,7 +175,7 @@ void attach(Run& run) {
   for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
     LoraConfig config;
     AdapterSet set = i >= merged ? load_adapter_to_train(run.model, folders[i], &config) : load_adapter(run.model, folders[i], &config);
-    if (std::string text = base_mismatch(config, folders[i], c.model_name_or_path); !text.empty()) warn(run, ErrorKind::usage, text);
+    for (const auto& [kind, text] : adapter_warnings(config, folders[i], c.model_name_or_path)) warn(run, kind, text);
     if (i >= merged) {
       run.adapter = std::move(set);
       run.lora = config;

@@ -205,6 +205,36 @@ class Adapters(tiny.Case):
             self.everywhere(adapter, 3, "adapter_model.safetensors", *words)
         path.write_bytes(kept)
 
+    def test_keys_of_a_later_peft_are_named_and_left_out_of_account(self):
+        adapter = self.trained("adapter", max_steps=1)
+        plain = self.trace(self.model, adapter)
+        path = adapter / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | dict(brand_new=3, switched_off=False)))
+        self.assertEqual(self.trace(self.model, adapter), plain)
+        common = ["--model_name_or_path", self.model, "--adapter_name_or_path", adapter]
+        given = {"train": self.arguments(self.work / "on", adapter_name_or_path=adapter, max_steps=1),
+                 "export": ["export", *common, "--export_dir", self.work / "merged"],
+                 "trace": ["trace", *common, "--batch", self.work / "batch.safetensors", "--output", self.work / "trace.safetensors"]}
+        for name, arguments in given.items():
+            with self.subTest(name):
+                self.refused(tiny.run(*arguments, "--strict", "true"), 3, "adapter_config.json", "brand_new: 3")
+                said = self.good(tiny.run(*arguments))
+                self.assertIn("brand_new: 3", said)
+                self.assertNotIn("switched_off", said)
+
+    def test_embedding_of_another_vocabulary(self):
+        adapter = self.trained("adapter", max_steps=1, additional_target="embed_tokens")
+        name = "base_model.model.model.embed_tokens.weight"
+
+        def enlarge(tensors, saved=True):
+            kind, (rows, columns), data = tensors[name]
+            tensors[name] = (kind, [rows + 6, columns], data + bytes(6 * 4 * columns))
+
+        self.changed_tensors(adapter, [name, "70 tokens", "has 64"], enlarge)
+        path = adapter / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | dict(modules_to_save=None)))
+        self.changed_tensors(adapter, [name, "70 tokens", "has 64"], enlarge)
+
     # A model that rounding moves far: attention that decides sharply, over eight layers, in bf16
 
     def test_merge_of_a_model_that_rounding_moves_far(self):
@@ -283,7 +313,6 @@ class Adapters(tiny.Case):
         self.changed_config(adapter, 3, ["peft_type", "LOHA"], peft_type="LOHA")
         self.changed_config(adapter, 3, ["lora_magnitude_vector", "missing"], named="adapter_model.safetensors", use_dora=True)
         self.changed_config(adapter, 3, ["no module 'embeddings'"], modules_to_save=["embeddings"])
-        self.changed_config(adapter, 3, ["brand_new"], brand_new=3)
         self.changed_config(adapter, 3, ["bias"], bias="some")
         self.changed_config(adapter, 3, ["init_lora_weights", "eva"], init_lora_weights="eva")
         for loftq in (None, {}, {"loftq_bits": 4}, {"loftq_bits": "4", "loftq_iter": 1}, [4, 1]):
@@ -302,8 +331,10 @@ class Adapters(tiny.Case):
         self.changed_config(adapter, 3, ["beta1"], **ada, beta1=1)
         self.changed_config(adapter, 3, ["rank_pattern"], **ada, rank_pattern={"model.layers.0.self_attn.q_proj.lora_E": [True]})
         self.changed_config(adapter, 3, ["has no tensors"], named="adapter_model.safetensors", **ada)
-        for value in ("4", 4.5, 1e300, 0, -1, 65537, [4], True):
-            self.changed_config(adapter, 3, [" r is"], r=value)
+        for value in ("4", 4.5, 1e300, 0, -1, 65537, [4], True, None):
+            self.changed_config(adapter, 3, [" r is " + json.dumps(value)[:3]], r=value)
+        for key in ("lora_alpha", "lora_dropout", "bias", "rank_pattern", "alpha_pattern", "peft_type"):  # PEFT has no value for null either
+            self.changed_config(adapter, 3, [key + " is null"], **{key: None})
         self.changed_config(adapter, 3, ["lora_alpha"], lora_alpha="8")
         self.changed_config(adapter, 3, ["lora_dropout"], lora_dropout=1)
         self.changed_config(adapter, 3, ["target_modules"], target_modules=[1])
