@@ -35,7 +35,7 @@ std::string cli_reference() {
       "the\n"
       "list of its files with sizes and checksums. AdaLoRA adds `ranks.json`, in a checkpoint `adalora_state.safetensors` and "
       "`adalora_state.json`,\n"
-      "and with `plot_loss` `training_ranks.png` and `.svg`; `pissa_convert` adds the folders `pissa_init`, `pissa_backup` and "
+      "and with `plot_loss` `training_ranks.png` and `.svg`; PiSSA adds the folders `pissa_init`, `pissa_backup` and "
       "`pissa_converted`.\n\n"
       "`loraine eval` writes `eval_results.json` (figures, and `intervals` with the 95 % interval of each), "
       "`generated_predictions.jsonl`,\n"

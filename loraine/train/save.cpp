@@ -71,6 +71,15 @@ RankMap rank_map_of(const Run& run) {
   return map;
 }
 
+// Left open, where PEFT would search for another start, and the conversion is built.
+bool converts_pissa(const Run& run) {
+  if (run.config.pissa_convert || !run.config.pissa_init || run.config.finetuning_type != "lora")
+    return run.config.pissa_convert.value_or(false);
+  const bool starts_here = run.config.create_new_adapter || split_list(run.config.adapter_name_or_path).empty();
+  const LoraConfig& lora = run.lora;
+  return starts_here && searches_at_random(lora) && !(lora.use_rslora && !(lora.rank_pattern.empty() && lora.alpha_pattern.empty()));
+}
+
 // LLaMA-Factory's pissa_backup (over the changed base) and pissa_converted (over the base as it was).
 void write_converted(Run& run, const std::string& out) {
   LoraConfig plain = run.lora;
@@ -113,7 +122,11 @@ void write_checkpoint(Run& run, const std::string& folder) {
 }  // namespace
 
 void write_start(Run& run) {
-  if (!run.config.pissa_convert) return;
+  std::error_code ignored;
+  if (run.config.overwrite_output_dir)  // of another run
+    for (const char* name : {"pissa_init", "pissa_backup", "pissa_converted"})
+      std::filesystem::remove_all(run.config.output_dir + "/" + name, ignored);
+  if (!converts_pissa(run)) return;
   LoraConfig plain = run.lora;
   plain.init_lora_weights = "true";  // these matrices are for the changed base
   StagedFiles files(run.config.output_dir);
@@ -167,7 +180,10 @@ void finish(Run& run) {
   StagedFiles files(c.output_dir);
   const std::string& out = files.path();
   write_trained(run, out);
-  if (c.pissa_convert) write_converted(run, out);
+  if (converts_pissa(run)) write_converted(run, out);
+  if (const std::string text = random_start_text(run.lora, c.output_dir);
+      !text.empty() && c.finetuning_type == "lora" && run.screen.message)
+    run.screen.message("note: " + text);
   if (run.ranks) run.ranks->write_ranks(out + "/ranks.json");
   write_tokenizer_files(run.input.files, out);
   double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);

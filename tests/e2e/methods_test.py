@@ -76,6 +76,21 @@ class Methods(tiny.Case):
                 shutil.rmtree(self.work / "out")
                 shutil.rmtree(self.work / "merged")
 
+    def test_pissa_says_what_peft_cannot_read(self):
+        for settings, converted in ((dict(), True), (dict(pissa_iter=-1), False), (dict(pissa_convert="false"), False)):
+            with self.subTest(settings):
+                said = self.train("out", pissa_init="true", max_steps=1, overwrite_output_dir="true", **settings)
+                self.assertEqual("PEFT finds another" in said, "pissa_iter" not in settings, said)
+                self.assertEqual("out/pissa_converted" in said, converted, said)
+                self.assertEqual((self.work / "out/pissa_converted/adapter_model.safetensors").exists(), converted)
+                where = ["--model_name_or_path", self.model, "--adapter_name_or_path", self.work / "out"]
+                read = self.good(tiny.run("export", *where, "--export_dir", self.work / "merged"))
+                self.assertEqual("PEFT finds another" in read, "pissa_iter" not in settings, read)
+                if converted:
+                    read = self.good(tiny.run("export", *where[:3], self.work / "out/pissa_converted", "--export_dir", self.work / "converted"))
+                    self.assertNotIn("PEFT finds another", read)
+                shutil.rmtree(self.work / "merged")
+
     def pissa_convert(self, name):
         self.train("out", pissa_convert="true", **methods[name])
         config = lambda folder: json.loads((self.work / "out" / folder / "adapter_config.json").read_text())

@@ -60,8 +60,8 @@ struct TrainConfig {
   std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa, loftq
   int64_t loftq_bits = 4, loftq_iter = 1;
   bool pissa_init = false;
-  int64_t pissa_iter = 16;  // -1: exact
-  bool pissa_convert = false;
+  int64_t pissa_iter = 16;            // -1: exact
+  std::optional<bool> pissa_convert;  // null: where PEFT would not find the start again
   bool use_adalora = false;
   int64_t init_r = 12, target_r = 8, tinit = 0, tfinal = 0, deltaT = 1;
   double beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5;

@@ -83,7 +83,8 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"pissa_init", "method", &c.pissa_init, "PiSSA: A and B start as the largest singular vectors of the weight"});
   visit({"pissa_iter", "method", &c.pissa_iter, "PiSSA: iterations of the randomised search for them; -1: exact", between(-1, 10000)});
   visit({"pissa_convert", "method", &c.pissa_convert,
-         "PiSSA: also write pissa_init, pissa_backup and pissa_converted, an adapter of twice the rank over the base as it was"});
+         "PiSSA: also write pissa_init, pissa_backup and pissa_converted, an adapter of twice the rank over the base as it was; null: with "
+         "pissa_iter of 0 and more, where PEFT would find another start than the one that was trained"});
   visit({"use_adalora", "method", &c.use_adalora, "AdaLoRA: ranks go where they matter most"});
   visit({"init_r", "method", &c.init_r, "AdaLoRA: rank of every module at first", between(1, 65536)});
   visit({"target_r", "method", &c.target_r, "AdaLoRA: mean rank of a module at the end", between(1, 65536)});

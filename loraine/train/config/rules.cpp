@@ -86,10 +86,10 @@ void check_method(const TrainConfig& c) {
   check_loftq(c);
   if (c.pissa_init && c.init_lora_weights != "true" && c.init_lora_weights != "pissa")
     broken_rule("pissa_init and init_lora_weights: " + c.init_lora_weights + " are two different starts", "leave one of the two out");
-  if (c.pissa_convert && !c.create_new_adapter && !split_list(c.adapter_name_or_path).empty())
+  if (c.pissa_convert.value_or(false) && !c.create_new_adapter && !split_list(c.adapter_name_or_path).empty())
     broken_rule("pissa_convert needs the start of the adapter, and adapter_name_or_path goes on from a later one",
                 "leave pissa_convert out, or set create_new_adapter: true");
-  if (c.pissa_convert && !c.pissa_init) broken_rule("pissa_convert is given without pissa_init", "set pissa_init: true");
+  if (c.pissa_convert.value_or(false) && !c.pissa_init) broken_rule("pissa_convert is given without pissa_init", "set pissa_init: true");
   if (!c.use_adalora) return;
   if (c.use_dora) broken_rule("use_adalora and use_dora exclude each other", "leave one of the two out");
   if (c.pissa_init || c.init_lora_weights != "true")
