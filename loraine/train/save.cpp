@@ -181,9 +181,6 @@ void finish(Run& run) {
   const std::string& out = files.path();
   write_trained(run, out);
   if (converts_pissa(run)) write_converted(run, out);
-  if (const std::string text = random_start_text(run.lora, c.output_dir);
-      !text.empty() && c.finetuning_type == "lora" && run.screen.message)
-    run.screen.message("note: " + text);
   if (run.ranks) run.ranks->write_ranks(out + "/ranks.json");
   write_tokenizer_files(run.input.files, out);
   double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);
@@ -219,6 +216,9 @@ void finish(Run& run) {
   if (c.plot_loss && run.ranks) plot_ranks(out, c.output_dir, rank_map_of(run));
   write_model_card(out, card_of(run));
   files.commit();
+  if (const std::string text = random_start_text(run.lora, c.output_dir);
+      !text.empty() && c.finetuning_type == "lora" && run.screen.message)
+    run.screen.message("note: " + text);
   if (c.save_total_limit == 1 && s.best_model_checkpoint) remove_checkpoints_but(c.output_dir, *s.best_model_checkpoint);
 }
 
