@@ -112,7 +112,8 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   if (end == TrainEnd::dry_run) return 0;
   bar.finish();
   if (end == TrainEnd::stopped) {
-    print_stderr("stopped; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
+    print_stderr(c.save_only_model ? "stopped; the last checkpoint in " + c.output_dir + " holds the model alone (save_only_model)\n"
+                                   : "stopped; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
     return kExitStopped;
   }
   print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));

@@ -151,6 +151,10 @@ void save_checkpoint(Run& run) {
 
 void resume(Run& run, const std::string& folder) {
   if (auto damage = checkpoint_damage(folder)) throw Error(ErrorKind::bad_data, folder + ": " + *damage, "resume from another checkpoint");
+  if (!std::filesystem::exists(folder + "/training_state.json"))
+    throw Error(ErrorKind::usage,
+                folder + ": it was saved with save_only_model and holds the model alone, nothing that its run could go on from",
+                "set overwrite_output_dir: true to begin anew, or train on from it in another output_dir");
   TrainingState position = read_training_state(folder);
   if (!position.data_hash.empty() && position.data_hash != run.data_hash && !run.config.allow_data_change)
     throw Error(ErrorKind::usage,

@@ -58,12 +58,12 @@ class Interrupted(tiny.Case):
 
     def interrupt(self, kinds, wanted, expected, dtype, threads):
         self.threads = threads
-        self.settings = dict(max_steps=6, save_total_limit=2, per_device_train_batch_size=1, gradient_accumulation_steps=1, bf16=str(dtype == "bf16").lower())
+        self.settings = dict(max_steps=8, save_total_limit=2, per_device_train_batch_size=1, gradient_accumulation_steps=1, bf16=str(dtype == "bf16").lower())
         process, begin = self.start(self.work / "whole", save_steps=1)
         self.assertTrue(self.first_step(process)[0])
-        first = time.time()
+        start = time.time() - begin
         self.assertEqual(process.wait(), 0)
-        end = time.time()
+        steps = time.time() - begin - start  # seconds of all of them
         process.stderr.close()
         whole = (self.work / "whole" / adapter_file).read_bytes()
         draw = random.Random(f"{kinds} {dtype} {threads}")
@@ -75,14 +75,16 @@ class Interrupted(tiny.Case):
             tries = 0
             while done < wanted and not (out / adapter_file).exists() and tries < (3 if early else 100):
                 tries += 1
+                step = max((int(p.name.split("-")[1]) for p in out.glob("checkpoint-*")), default=0)
+                left = steps * (1 - step / self.settings["max_steps"])
                 kind = draw.choice(kinds)
                 process, _ = self.start(out, save_steps=500 if early else 1)
                 lines = []
                 if kind == signal.SIGKILL:
-                    time.sleep(draw.uniform(0, end - begin))
+                    time.sleep(draw.uniform(0, start + left))
                 else:  # behind its first step it has a place to go on from
                     _, lines = self.first_step(process)
-                    time.sleep(draw.uniform(0, end - first))
+                    time.sleep(draw.uniform(0, left))
                 process.send_signal(kind)
                 text = b"".join(lines) + process.communicate()[1]
                 done += process.returncode != 0
@@ -240,6 +242,29 @@ class Crash(tiny.Case):
                 self.assertEqual(sorted(p.relative_to(out) for p in out.rglob("*")), whole[name], what)
                 shutil.rmtree(out)
             print(f"calls of {name}: {counts}")
+
+    def test_killed_exports(self):
+        """What a killed export left is not in the way of the next one, unless it is the whole model."""
+        out = self.work / "written"
+        arguments = ["export", "--model_name_or_path", self.model, "--export_dir", out]
+        begin = time.time()
+        self.assertEqual(tiny.run(*arguments)[0], 0)
+        length = time.time() - begin
+        whole = {p.name: p.read_bytes() for p in out.iterdir()}
+        draw = random.Random(4)
+        kills = complete = 0
+        for _ in range(100 if long else 10):
+            shutil.rmtree(out)
+            for _ in range(3):
+                process = subprocess.Popen([tiny.program, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(draw.uniform(0, length))
+                process.kill()
+                kills += process.wait() != 0
+            code, text = tiny.run(*arguments)
+            complete += code != 0
+            self.assertIn(code, (0, 2), text)  # 2: it was complete
+            self.assertEqual({p.name: p.read_bytes() for p in out.iterdir()}, whole, text)
+        print(f"{kills} kills of exports, {complete} of them behind the end")
 
     def damage(self, path, run, what):
         """Flips a bit and cuts the file at every 64th byte; `run` gives the exit code and text. None may end by a signal or without a message."""

@@ -311,6 +311,11 @@ class Promises(tiny.Case):
         self.refused(tiny.run(*common, self.work / "strict", "--strict", "true"), 2, str(self.model))
         self.assertFalse((self.work / "strict" / "model.safetensors").exists())
 
+    def test_checkpoints_of_the_model_alone_say_so(self):
+        self.good(self.train(max_steps=4, save_steps=2, save_only_model="true"))
+        (self.out / "adapter_model.safetensors").unlink()
+        self.refused(self.train(max_steps=4, save_steps=2, save_only_model="true"), 2, "save_only_model", "checkpoint-4", "overwrite_output_dir")
+
     def test_best_checkpoint_is_kept(self):
         """With save_total_limit 1 the best alone at the end, else beside the last, as transformers keeps them; without a wish for it, none."""
         best_of_all = dict(max_steps=12, save_steps=2, eval_strategy="steps", eval_steps=2, val_size="0.2", learning_rate=3, max_grad_norm=100)

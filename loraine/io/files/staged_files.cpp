@@ -22,21 +22,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPrefix = ".loraine-", kStaged = ".staged", kComplete = ".complete";
+constexpr std::string_view kPrefix = ".loraine-", kStaged = ".staged", kComplete = ".complete", kLock = ".lock";
 
-// Of a folder, kept while it is open; -1 when another process has it. A file system without locks gives none either.
+// Of a hidden folder, kept while it is open; -1 when another process has it. A file system without locks gives none either.
 int lock_of(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const int fd = ::open(fmt::format("{}/{}", path, kLock).c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
   if (fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
   if (fd >= 0) ::close(fd);
   return -1;
 }
 
-// Files below `path`, relative to it; those that make a folder loadable come last.
+// Files below `path` but its lock, relative to it; those that make a folder loadable come last.
 std::vector<std::string> files_below(const std::string& path) {
   std::vector<std::string> files;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(path))
     if (!entry.is_directory()) files.push_back(entry.path().lexically_relative(path).string());
+  std::erase(files, kLock);
   std::sort(files.begin(), files.end());
   std::stable_partition(files.begin(), files.end(), [](const std::string& name) { return !name.ends_with("config.json"); });
   return files;
