@@ -91,8 +91,8 @@ struct Layout {
 };
 
 // What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
-// zeros); activations and scratch are yet to be touched. A checkpoint's files are mapped for their checksums, one after the other.
-Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute recompute) {
+// zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
+Layout lay_out(const Run& run, int64_t rows, Recompute recompute) {
   const ModelConfig& model = run.model.config;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
   Arena dry;
@@ -101,10 +101,6 @@ Layout lay_out(const Run& run, int64_t rows, size_t adapter_bytes, Recompute rec
   const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter));
   const size_t planned = dry.peak() + scratch;
   size_t to_come = planned;
-  if (run.config.save_strategy != "no") {
-    const size_t model_file = run.config.finetuning_type == "lora" ? 0 : run.model.weight_bytes();
-    to_come += std::max(run.config.save_only_model ? adapter_bytes / 2 : run.optimizer->bytes(), model_file);
-  }
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come +=
       static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
@@ -141,10 +137,10 @@ void plan_memory(Run& run) {
   check_memory({resident_size(), 0}, limit);  // the GEMM library does not survive a lack of address space
   warm_up_products(run.model.use_bf16);
   Recompute recompute = least_recompute(c, run.model);
-  Layout layout = lay_out(run, rows, adapter_bytes, recompute);
+  Layout layout = lay_out(run, rows, recompute);
   if (c.gradient_checkpointing == "auto")
     for (Recompute more : {Recompute::mlp, Recompute::block})
-      if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, adapter_bytes, recompute = more);
+      if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, recompute = more);
   if (run.screen.summary)
     run.screen.summary({run.model.parameter_count() + beside, trainable,
                         run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,

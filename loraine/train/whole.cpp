@@ -8,6 +8,7 @@
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/mapped_file.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/weight_files.h"
 #include "loraine/io/write_text_files.h"
@@ -118,6 +119,7 @@ void read_trained(Run& run, const std::string& folder) {
                               info ? Tensor(nullptr, Dtype::F32, info->shape).shape_text() : "missing", p.value.shape_text()),
                   "resume with the settings the checkpoint was made with, or start anew");
     source->read(*info, p.value);
+    if (const Tensor mapped = source->map(*info); mapped.data) release_if_mapped(mapped.data, mapped.bytes());
     if (std::any_of(p.value.f32(), p.value.f32() + p.value.numel(), [](float v) { return !std::isfinite(v); }))
       throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", folder, p.name));
   }

@@ -570,6 +570,11 @@ class Memory(unittest.TestCase):
             ("long", dict(per_device_train_batch_size=4, pissa_init="true")),
             ("long", dict(per_device_train_batch_size=4, frozen_matmul="int8")),
             ("long", dict(per_device_train_batch_size=4, frozen_matmul="int8", bf16="true")),
+            ("long", dict(per_device_train_batch_size=1, finetuning_type="full")),
+            ("long", dict(per_device_train_batch_size=1, finetuning_type="freeze")),
+            ("long", dict(per_device_train_batch_size=1, finetuning_type="freeze", freeze_trainable_layers=6, freeze_extra_modules="embed_tokens")),
+            ("long", dict(per_device_train_batch_size=1, finetuning_type="freeze", val_size="0.3", eval_strategy="steps", eval_steps=1, load_best_model_at_end="true")),
+            ("long", dict(per_device_train_batch_size=4, additional_target="lm_head")),
         ]):
             with self.subTest(data=data, **changes):
                 settings = dict(gradient_accumulation_steps=1, max_steps=2, save_steps=1) | changes
