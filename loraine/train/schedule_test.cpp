@@ -85,6 +85,58 @@ TEST(Schedule, RefusesWhatItDoesNotKnow) {
   EXPECT_THROW(Schedule("warmup_stable_decay", 1e-3, 10, 0), Error);
 }
 
+// What transformers 5.24 over torch gives for a peak of 1e-3, 3 or no updates of warm-up and 10 in all.
+TEST(Schedule, CosineWithAWarmUpOfItsOwn) {
+  const std::vector<double> falling = {0.0009554359905560886,
+                                       0.0008305704108364302,
+                                       0.0006501344202803415,
+                                       0.0004498655797196586,
+                                       0.00026942958916356994,
+                                       0.00014456400944391147,
+                                       0.0001,
+                                       0.0001445640094439114};
+  const Schedule plain("cosine_warmup_with_min_lr", 1e-3, 10, 3, Json{{"min_lr_rate", 0.1}});
+  const Schedule lifted("cosine_warmup_with_min_lr", 1e-3, 10, 3, Json{{"min_lr", 1e-4}, {"warmup_lr_rate", 0.2}});
+  const std::vector<double> rise = {0.001 / 3, 0.002 / 3, 0.001}, lifted_rise = {0.0002, 0.0006, 0.001};
+  for (int64_t i = 0; i < 3; ++i) {
+    EXPECT_NEAR(plain.rate(i), rise[static_cast<size_t>(i)], 1e-15);
+    EXPECT_NEAR(lifted.rate(i), lifted_rise[static_cast<size_t>(i)], 1e-15);
+  }
+  for (int64_t i = 0; i < 8; ++i) {
+    EXPECT_NEAR(plain.rate(i + 3), falling[static_cast<size_t>(i)], 1e-15) << i;
+    EXPECT_NEAR(lifted.rate(i + 3), falling[static_cast<size_t>(i)], 1e-15) << i;
+  }
+  const Schedule at_once("cosine_warmup_with_min_lr", 1e-3, 10, 0, Json{{"min_lr_rate", 0.1}});
+  EXPECT_NEAR(at_once.rate(0), 0.0009779754323328191, 1e-15);
+  EXPECT_NEAR(at_once.rate(9), 0.0001, 1e-15);
+}
+
+// Rates after each evaluation, by torch's scheduler.
+TEST(Schedule, PlateauEqualsTorch) {
+  const std::vector<double> losses = {1.0, 0.9, 0.89999, 0.95, 0.9, 0.8, 0.85, 0.85, 0.85, 0.85, 0.85, 0.85};
+  struct Case {
+    Json kwargs;
+    double sign;
+    std::vector<double> rates;
+  };
+  const std::vector<Case> cases = {
+      {{{"factor", 0.5}, {"patience", 1}}, 1, {1e-3, 1e-3, 1e-3, 5e-4, 5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4, 1.25e-4, 1.25e-4, 6.25e-5}},
+      {{{"factor", 0.1}, {"patience", 0}, {"cooldown", 2}, {"min_lr", 2e-5}},
+       1,
+       {1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-4, 2e-5, 2e-5, 2e-5, 2e-5, 2e-5, 2e-5}},
+      {{{"mode", "max"}, {"factor", 0.5}, {"patience", 2}, {"threshold", 0.01}, {"threshold_mode", "abs"}},
+       -1,
+       {1e-3, 1e-3, 1e-3, 1e-3, 5e-4, 5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4, 2.5e-4, 1.25e-4}},
+  };
+  for (const Case& c : cases) {
+    Schedule schedule("reduce_lr_on_plateau", 1e-3, 100, 5, c.kwargs);
+    for (size_t i = 0; i < losses.size(); ++i) {
+      schedule.observe(c.sign * losses[i]);
+      EXPECT_NEAR(schedule.rate(static_cast<int64_t>(i)), c.rates[i], 1e-15) << c.kwargs << " evaluation " << i;
+    }
+  }
+}
+
 TEST(Schedule, PlateauHalvesAfterPatienceAndSurvivesACheckpoint) {
   const Json kwargs = {{"factor", 0.5}, {"patience", 1}};
   Schedule schedule("reduce_lr_on_plateau", 1e-2, 100, 0, kwargs);

@@ -76,6 +76,7 @@ void evaluate_and_note(Run& run) {
   std::string name = run.metric_name();
   if (!metrics.contains(name))
     throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures", "use loss or accuracy");
+  if (run.state.global_step == 0) return;  // eval_on_start: nothing was trained that could be the best, or no gain
   double metric = metrics[name].get<double>();
   run.schedule->observe(metric);
   if (!run.notes_best()) return;

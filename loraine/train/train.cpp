@@ -53,8 +53,9 @@ bool after_update(Run& run, bool epoch_end) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   bool last = s.global_step >= s.max_steps, stop = run.input.stop && run.input.stop->load();
-  bool eval_due =
-      run.evaluates() && ((c.eval_strategy == "steps" && s.global_step % run.eval_steps == 0) || (c.eval_strategy == "epoch" && epoch_end));
+  // The last update is evaluated wherever it falls, as transformers does since 5.
+  bool eval_due = run.evaluates() && ((c.eval_strategy == "steps" && (s.global_step % run.eval_steps == 0 || last)) ||
+                                      (c.eval_strategy == "epoch" && (epoch_end || last)));
   int64_t best_before = s.best_global_step.value_or(-1);
   if (eval_due) evaluate_and_note(run);
   bool save_due = (c.save_strategy == "steps" && (s.global_step % run.save_steps == 0 || last)) ||

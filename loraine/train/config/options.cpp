@@ -143,7 +143,7 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          one_of({"linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
                  "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy"},
                 {"linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
-                 "cosine_with_min_lr", "warmup_stable_decay"})});
+                 "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay"})});
   visit({"lr_scheduler_kwargs",
          "optimizer",
          &c.lr_scheduler_kwargs,

@@ -58,6 +58,9 @@ void check_evaluation(const TrainConfig& c) {
                   "set both to the same value");
     double every = c.eval_steps.value_or(c.logging_steps);
     double times = every > 0 ? c.save_steps / every : 0;
+  if (c.lr_scheduler_type == "reduce_lr_on_plateau" && c.eval_strategy == "no")
+    broken_rule("lr_scheduler_type is reduce_lr_on_plateau, which follows the evaluations while training, and eval_strategy is no",
+                "set eval_strategy to steps or epoch");
     if (c.eval_strategy == "steps" && (every < 1) == (c.save_steps < 1) && std::abs(times - std::round(times)) > 1e-9)
       broken_rule(fmt::format("load_best_model_at_end: save_steps is {}, which is no multiple of eval_steps {}", c.save_steps, every),
                   "make save_steps a multiple of eval_steps");

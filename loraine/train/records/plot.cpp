@@ -311,7 +311,9 @@ Curve curve_of(const std::vector<OrderedJson>& log_history, const std::string& k
   Curve out;
   for (const OrderedJson& entry : log_history) {
     if (!entry.contains(key) || !entry[key].is_number() || !entry.contains("step") || !entry["step"].is_number()) continue;
-    out.steps.push_back(entry["step"].get<double>());
+    const double step = entry["step"].get<double>();
+    if (!out.steps.empty() && out.steps.back() == step) continue;
+    out.steps.push_back(step);
     out.values.push_back(entry[key].get<double>());
   }
   return out;

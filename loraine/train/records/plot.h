@@ -16,7 +16,8 @@ struct Curve {
 // Exponential moving average with LLaMA-Factory's weight 1.8 · (1 / (1 + e^(-0.05 n)) - 0.5), started at the first value.
 std::vector<double> smooth(const std::vector<double>& values);
 
-// The curve of one key (loss, eval_loss, eval_accuracy, …) of log_history.
+// The curve of one key (loss, eval_loss, eval_accuracy, …) of log_history. Of several values at a step the first counts: the last
+// evaluation while training, not the one of the finished run, which may be that of the best checkpoint.
 Curve curve_of(const std::vector<OrderedJson>& log_history, const std::string& key);
 
 // Writes path (".png" or ".svg"): the original in light colour and the smoothed curve over it. Error io when the file cannot be written.

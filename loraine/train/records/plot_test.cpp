@@ -77,6 +77,10 @@ TEST(Plot, WritesPngAndSvgOfWhatWasLogged) {
     }
   }
   EXPECT_EQ(curve_of(log, "loss").values.size(), 200u);
+  const size_t evaluations = curve_of(log, "eval_loss").steps.size();
+  log.push_back({{"eval_loss", 9.0}, {"step", 200}});  // that of the finished run
+  EXPECT_EQ(curve_of(log, "eval_loss").steps.size(), evaluations);
+  EXPECT_LT(curve_of(log, "eval_loss").values.back(), 2);
   EXPECT_TRUE(plot_training(folder, folder, {}).empty());
 }
 
