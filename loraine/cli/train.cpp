@@ -28,6 +28,7 @@ void print_data(const char* name, const Dataset& data) {
                            {"trained tokens", count_text(data.num_trained)},
                            {"longest", count_text(data.longest)},
                            {"cut", count_text(data.num_truncated)},
+                           {"without trained tokens", count_text(data.num_untrained)},
                            {"dropped", count_text(data.num_dropped)}},
                           false));
   for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
@@ -74,6 +75,13 @@ void check_dropped(const TrainConfig& c, const DataSplit& data) {
   input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
 }
 
+void check_untrained(const TrainConfig& c, const Dataset& data, const char* name) {
+  if (data.num_untrained == 0) return;
+  input_warning(fmt::format("{} of {} rows of the {} data hold no trained token: their answers are empty, or lie behind cutoff_len ({})",
+                            data.num_untrained, data.examples.size(), name, c.cutoff_len),
+                c.strict, ErrorKind::usage);
+}
+
 // `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
 int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, std::atomic<bool>* by_signal) {
   TrainInput input;
@@ -90,6 +98,8 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
   check_dropped(c, input.data);
+  check_untrained(c, input.data.train, "training");
+  check_untrained(c, input.data.eval, "evaluation");
   if (text.tokenizer && c.template_name && *c.template_name != "empty")
     apply_template_to_files(input.files, named_template(*c.template_name), *text.tokenizer, special, "right");
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/batch.h"
@@ -92,6 +93,20 @@ struct Encoder {
   }
 };
 
+// Whether a label of the example is predicted; the first token never is.
+bool is_trained(const Example& example) {
+  return std::any_of(example.labels.begin() + !example.labels.empty(), example.labels.end(),
+                     [](int32_t label) { return label != kIgnoreLabel; });
+}
+
+void count_example(Dataset& set, Example example) {
+  set.num_tokens += static_cast<int64_t>(example.input_ids.size());
+  set.num_trained += count_labels(example);
+  set.num_untrained += !is_trained(example);
+  set.longest = std::max(set.longest, static_cast<int64_t>(example.input_ids.size()));
+  set.examples.push_back(std::move(example));
+}
+
 // The rows of an order, each of which stands there once, as examples. What a row holds is let go of as soon as it is encoded, so that texts
 // and ids are not both there in full.
 Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order, bool skip_bad_rows) {
@@ -136,19 +151,9 @@ Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::v
       continue;
     }
     set.num_truncated += encoded[i].truncated;
-    set.num_tokens += static_cast<int64_t>(example.input_ids.size());
-    set.num_trained += count_labels(example);
-    set.longest = std::max(set.longest, static_cast<int64_t>(example.input_ids.size()));
-    set.examples.push_back(std::move(example));
+    count_example(set, std::move(example));
   }
   return set;
-}
-
-void count_example(Dataset& set, Example example) {
-  set.num_tokens += static_cast<int64_t>(example.input_ids.size());
-  set.num_trained += count_labels(example);
-  set.longest = std::max(set.longest, static_cast<int64_t>(example.input_ids.size()));
-  set.examples.push_back(std::move(example));
 }
 
 // Tokenized rows stay what they are, texts become blocks.
@@ -196,6 +201,10 @@ std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::st
     info.accept_untrained = options.accept_untrained;
     info.text_only = options.pretraining;
     auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, options.skip_bad_rows);
+    if (rows.empty())
+      throw Error(ErrorKind::bad_data,
+                  fmt::format("{}: the file of `{}` holds no rows", (std::filesystem::path(info.folder) / info.file_name).string(), name),
+                  "give it rows, or leave the set out");
     if (info.num_samples) {
       std::vector<Row> drawn;
       for (int64_t i : numpy_legacy_samples(static_cast<int64_t>(rows.size()), *info.num_samples, static_cast<uint32_t>(options.seed)))
@@ -209,12 +218,17 @@ std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::st
   return all;
 }
 
+void check_usable(const Dataset& set, const char* what, const char* use) {
+  if (!set.examples.empty()) return;
+  throw Error(ErrorKind::bad_data,
+              fmt::format("{}: none of {} rows can be {}{}", what, set.num_rows, use,
+                          set.dropped_rows.empty() ? "" : "; the first is " + set.dropped_rows.front()),
+              "correct the rows");
+}
+
 // A set of which nothing would be learnt: its labels are all masked (the first token of a sample is never predicted).
 void check_trained(const Dataset& set, const char* what, const DataOptions& options) {
-  if (set.examples.empty()) return;
-  for (const Example& example : set.examples)
-    for (size_t i = 1; i < example.labels.size(); ++i)
-      if (example.labels[i] != kIgnoreLabel) return;
+  if (set.num_untrained < static_cast<int64_t>(set.examples.size()) || set.examples.empty()) return;
   throw Error(ErrorKind::usage,
               fmt::format("{}: the labels of all {} samples are masked, so nothing would be learnt (cutoff_len {}, {} samples cut)", what,
                           set.examples.size(), options.cutoff_len, set.num_truncated),
@@ -318,9 +332,8 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     check_trained(result.train, "dataset", options);
     check_trained(result.eval, "evaluation data", options);
   }
-  if (!options.datasets.empty() && result.train.examples.empty())
-    throw Error(ErrorKind::bad_data, fmt::format("data: none of {} rows can be trained on{}", n,
-                                                 result.train.dropped_rows.empty() ? "" : "; first: " + result.train.dropped_rows.front()));
+  if (!options.datasets.empty()) check_usable(result.train, "dataset", "trained on");
+  if (options.val_size > 0 || !options.eval_datasets.empty()) check_usable(result.eval, "evaluation data", "evaluated on");
   return result;
 }
 
@@ -339,6 +352,7 @@ std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenize
       if (!options.skip_bad_rows || e.kind != ErrorKind::bad_data) throw with_context(e, row.place());
     }
   }
+  if (prompts.empty()) throw Error(ErrorKind::bad_data, "evaluation data: no row can be answered", "correct the rows");
   return prompts;
 }
 

@@ -37,6 +37,7 @@ struct Dataset {
   std::vector<Example> examples;
   int64_t num_rows = 0;  // rows read
   int64_t num_truncated = 0, num_dropped = 0;
+  int64_t num_untrained = 0;                // examples without one label that is predicted: nothing is learnt from them
   int64_t num_tokens = 0, num_trained = 0;  // trained: labels that count, before the shift
   int64_t longest = 0;
   std::vector<std::string> dropped_rows;  // the first few: where and why

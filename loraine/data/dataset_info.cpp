@@ -31,7 +31,7 @@ Json read_json(const std::string& path) {
   } catch (const Json::parse_error& e) {
     const auto position = text_position(text, e.byte > 0 ? e.byte - 1 : 0);
     throw Error(ErrorKind::bad_data, fmt::format("{}, {}: not valid JSON", path, position.text()));
-  }
+  } catch (const Json::out_of_range&) { throw Error(ErrorKind::bad_data, fmt::format("{}: it holds a number beyond 1.8e308", path)); }
 }
 
 // Fields named in `object`; the others become empty, as LLaMA-Factory does once `columns` or `tags` is given.

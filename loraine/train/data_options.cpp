@@ -1,12 +1,25 @@
 // Settings to what data/ takes.
 #include "loraine/train/data_options.h"
 
+#include <algorithm>
+
 namespace loraine {
+namespace {
+
+// A set that is named twice counts once, where it stands first.
+std::vector<std::string> set_names(const std::optional<std::string>& list) {
+  std::vector<std::string> names;
+  for (const std::string& name : split_list(list))
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  return names;
+}
+
+}  // namespace
 
 DataOptions data_options(const TrainConfig& c) {
   DataOptions d;
-  d.datasets = split_list(c.dataset);
-  d.eval_datasets = split_list(c.eval_dataset);
+  d.datasets = set_names(c.dataset);
+  d.eval_datasets = set_names(c.eval_dataset);
   d.dataset_dir = c.dataset_dir;
   d.template_name = c.template_name;
   d.cutoff_len = c.cutoff_len;

@@ -227,3 +227,4 @@ void finish(Run& run) {
 }
 
 }  // namespace loraine
+                               {"num_untrained", data.train.num_untrained + data.eval.num_untrained},
