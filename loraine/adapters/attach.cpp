@@ -12,6 +12,7 @@
 
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/methods.h"
+#include "loraine/core/describe.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/kernels/products/row_dots.h"
@@ -181,6 +182,35 @@ TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
 std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path) {
   if (!Targets(config).contains(path)) return {};
   return rank_and_scale(config, path);
+}
+
+std::vector<std::string> words_without_effect(const LoraConfig& config, const std::vector<std::string>& paths) {
+  std::vector<std::string> lines, known;
+  for (const std::string& path : paths)
+    if (const std::string name = path.substr(path.rfind('.') + 1); std::ranges::find(known, name) == known.end()) known.push_back(name);
+  const auto check = [&](const char* key, const std::string& word, const auto& answers) {
+    if (std::ranges::any_of(paths, answers)) return;
+    const std::string near = nearest_word(word, known);
+    lines.push_back(fmt::format("{}: no module of the model answers to '{}', so that it has no effect{}", key, word,
+                                near.empty() ? "" : "; did you mean '" + near + "'?"));
+  };
+  const auto names = [&](const char* key, const std::vector<std::string>& words) {
+    for (const std::string& word : words) check(key, word, [&](const std::string& path) { return ends_with_name(path, word); });
+  };
+  const auto patterns = [&](const char* key, const auto& pairs) {
+    for (const auto& pair : pairs) {
+      const Regex regex("(.*\\.)?(" + pair.first + ")");
+      check(key, pair.first, [&](const std::string& path) { return regex.matches(path); });
+    }
+  };
+  names("lora_target", config.target_modules);
+  names("exclude_modules", config.exclude_modules);
+  patterns("rank_pattern", config.rank_pattern);
+  patterns("alpha_pattern", config.alpha_pattern);
+  const Targets targets(config);
+  for (int64_t layer : config.layers_to_transform)
+    check("layers_to_transform", std::to_string(layer), [&](const std::string& path) { return targets.layer_of(path) == layer; });
+  return lines;
 }
 
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained) {

@@ -63,6 +63,10 @@ bool is_saved_module(const LoraConfig& config, const std::string& path);  // mod
 
 inline constexpr const char* kEmbeddingPath = "model.embed_tokens";
 
+// What the config names and none of the modules at `paths` answers to, a line each with its key: a target or excluded name, a pattern, a
+// layer. Such words have no effect.
+std::vector<std::string> words_without_effect(const LoraConfig& config, const std::vector<std::string>& paths);
+
 // sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths), the last one may be the head. Throws usage
 // when nothing matches (the embedding counts; model/attach.h attaches it).
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);

@@ -156,6 +156,16 @@ void plan_memory(Run& run) {
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
 }
 
+// Names and patterns that reach nothing; `all` names layers that a model need not have.
+void warn_of_words(Run& run) {
+  LoraConfig given = run.lora;
+  if (run.config.lora_target == "all" || run.config.lora_target == "all-linear") given.target_modules.clear();
+  std::vector<std::string> paths = {kEmbeddingPath};
+  for (const Weight* site : run.model.sites())
+    for (const WeightPart& part : site->parts) paths.push_back(part.name);
+  for (const std::string& line : words_without_effect(given, paths)) warn(run, ErrorKind::usage, line);
+}
+
 }  // namespace
 
 void attach(Run& run) {
@@ -186,6 +196,7 @@ void attach(Run& run) {
   }
   if (merged == folders.size()) {
     run.lora = method_config(c);
+    warn_of_words(run);
     run.adapter = attach_adapter(run.model, run.lora, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
     if (quantises_base(run.lora) && c.quantization_bit.value_or(8) == 4 && c.double_quantization && run.screen.message)
