@@ -40,6 +40,7 @@ struct Run {
   double start = 0, tokens_since_log = 0, last_log = 0, loss_total = 0;
   int64_t own_steps = 0;
   bool stopping = false;
+  bool records_kept = false;  // a finished run resumed: what it logged at its end stays
   std::string data_hash;
 
   Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config) {}
@@ -81,6 +82,7 @@ void log(Run& run, OrderedJson values);
 void write_start(Run& run);  // with pissa_convert: the start, at step 0
 void save_checkpoint(Run& run);
 void resume(Run& run, const std::string& folder);
+bool take_over_records(Run& run);  // of the finished run in output_dir; false: it did not come to its end
 void finish(Run& run);
 
 }  // namespace loraine

@@ -94,6 +94,22 @@ void write_converted(Run& run, const std::string& out) {
   write_card(run, out + "/pissa_converted", "The adapter over the base as it was, of twice the rank.");
 }
 
+// The line that ends a run's log, and train_results.json in `folder`.
+void log_end(Run& run, double seconds, const std::string& folder) {
+  const TrainConfig& c = run.config;
+  TrainerState& s = run.state;
+  double samples = static_cast<double>(s.max_steps) * static_cast<double>(c.per_device_train_batch_size * c.gradient_accumulation_steps);
+  if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
+  OrderedJson metrics = {{"train_loss", run.loss_total / static_cast<double>(s.global_step)}};
+  add_speed(metrics, "train", seconds, static_cast<int64_t>(samples), s.max_steps);
+  metrics["total_flos"] = s.total_flos;
+  log(run, metrics);
+  OrderedJson results = metrics;
+  results["epoch"] = s.epoch;
+  if (run.counts_tokens()) results["num_input_tokens_seen"] = s.num_input_tokens_seen;
+  write_results(folder, "train", results);
+}
+
 // Into the folder of a checkpoint that is begun.
 void write_checkpoint(Run& run, const std::string& folder) {
   TrainerState& s = run.state;
@@ -120,6 +136,17 @@ void write_checkpoint(Run& run, const std::string& folder) {
 }
 
 }  // namespace
+
+bool take_over_records(Run& run) {
+  const std::string& out = run.config.output_dir;
+  std::error_code ignored;
+  if (!std::filesystem::exists(out + "/train_results.json", ignored) || !std::filesystem::exists(out + "/trainer_state.json", ignored))
+    return false;
+  TrainerState finished = read_trainer_state(out);
+  if (finished.global_step != run.state.global_step || finished.max_steps != run.state.max_steps) return false;
+  run.state.log_history = std::move(finished.log_history);
+  return true;
+}
 
 void write_start(Run& run) {
   std::error_code ignored;
@@ -187,18 +214,9 @@ void finish(Run& run) {
   if (converts_pissa(run)) write_converted(run, out);
   if (run.ranks) run.ranks->write_ranks(out + "/ranks.json");
   write_tokenizer_files(run.input.files, out);
-  double samples = static_cast<double>(s.max_steps * c.per_device_train_batch_size * c.gradient_accumulation_steps);
-  if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
-  OrderedJson metrics = {{"train_loss", run.loss_total / static_cast<double>(s.global_step)}};
-  add_speed(metrics, "train", seconds, static_cast<int64_t>(samples), s.max_steps);
-  metrics["total_flos"] = s.total_flos;
-  log(run, metrics);
-  OrderedJson results = metrics;
-  results["epoch"] = s.epoch;
-  if (run.counts_tokens()) results["num_input_tokens_seen"] = s.num_input_tokens_seen;
   if (const std::string former = c.output_dir + "/all_results.json"; std::filesystem::exists(former))
     write_file(out + "/all_results.json", read_file(former));  // its other keys stay
-  write_results(out, "train", results);
+  if (!run.records_kept) log_end(run, seconds, out);
   write_trainer_state(out, s);
   if (run.evaluates() && (c.do_eval || c.eval_strategy != "no")) {
     OrderedJson eval = evaluate(run);
@@ -213,9 +231,10 @@ void finish(Run& run) {
   const DataSplit& data = run.input.data;
   merge_results(out, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
                       {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
+                      {"num_untrained", data.train.num_untrained + data.eval.num_untrained},
                       {"trainable_parameters", trainable_parameters(run)},
-                      {"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)},
                       {"peak_memory_bytes", peak_resident_size()}});
+  if (!run.records_kept) merge_results(out, {{"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)}});
   if (c.plot_loss) plot_training(out, c.output_dir, s.log_history);
   if (c.plot_loss && run.ranks) plot_ranks(out, c.output_dir, rank_map_of(run));
   write_model_card(out, card_of(run));
@@ -227,4 +246,3 @@ void finish(Run& run) {
 }
 
 }  // namespace loraine
-                               {"num_untrained", data.train.num_untrained + data.eval.num_untrained},

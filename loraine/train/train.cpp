@@ -25,8 +25,9 @@ void warn(Run& run, ErrorKind kind, const std::string& message) {
 
 RunFolder open_run_folder(const TrainConfig& c) {
   RunFolder folder;
-  folder.resume_from = c.resume_from_checkpoint.value_or("");
-  const bool given = !folder.resume_from.empty();
+  const std::string asked = c.resume_from_checkpoint.value_or("");
+  const bool newest_asked = asked == "true", none_asked = asked == "false", given = !asked.empty() && !newest_asked && !none_asked;
+  if (given) folder.resume_from = asked;
   std::error_code ignored;
   // A folder in use says so, whatever else is in it.
   if (!c.dry_run && std::filesystem::exists(c.output_dir + "/.loraine.lock", ignored)) {
@@ -34,8 +35,16 @@ RunFolder open_run_folder(const TrainConfig& c) {
     settle_output_dir(c.output_dir);
   }
   std::vector<DamagedCheckpoint> damaged;
-  auto newest = check_output_dir(c.output_dir, c.overwrite_output_dir || given, &damaged);
+  auto newest = check_output_dir(c.output_dir, (c.overwrite_output_dir && !newest_asked) || given, &damaged);
   for (const DamagedCheckpoint& one : damaged) folder.warnings.push_back(fmt::format("{} is damaged: {}", one.path, one.reason));
+  if (newest_asked && !newest)
+    throw Error(ErrorKind::usage,
+                fmt::format("resume_from_checkpoint is true, and output_dir {} holds no checkpoint to go on from", c.output_dir),
+                "leave resume_from_checkpoint out, or name the folder of a checkpoint");
+  if (none_asked && newest)
+    throw Error(ErrorKind::usage,
+                fmt::format("resume_from_checkpoint is false, and output_dir {} holds the checkpoints of a run", c.output_dir),
+                "choose another output_dir, or set overwrite_output_dir: true to start anew in it");
   if (!given && newest) folder.resume_from = newest->path;
   if (c.dry_run) return folder;
   make_folders(c.output_dir);
@@ -117,7 +126,12 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);
-  begin_trainer_log(c.output_dir, resume_folder.empty() ? std::optional<int64_t>() : run.state.global_step);
+  const bool nothing_left = !resume_folder.empty() && run.state.global_step >= run.state.max_steps;
+  if (nothing_left && screen.message)
+    screen.message(fmt::format("nothing left to do: {} is at update {} of {}; the results are written from it once more", resume_folder,
+                               run.state.global_step, run.state.max_steps));
+  run.records_kept = nothing_left && take_over_records(run);
+  if (!run.records_kept) begin_trainer_log(c.output_dir, resume_folder.empty() ? std::optional<int64_t>() : run.state.global_step);
   run.start = run.last_log = seconds_now();
   if (c.eval_on_start && run.evaluates() && run.state.global_step == 0) evaluate_and_note(run);
   if (run.state.global_step < run.state.max_steps) epochs(run);
