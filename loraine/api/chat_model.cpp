@@ -102,23 +102,19 @@ struct ChatModel::State {
   }
 
   GenerateOptions options_of(const ChatOptions& given) const {
-    GenerateOptions options = generate_options(*loaded);
+    TrainConfig asked = loaded->config;
     const auto take = [](auto& field, const auto& value) {
-      if (value) field = static_cast<std::remove_cvref_t<decltype(field)>>(*value);
+      if (value) field = *value;
     };
-    take(options.max_new_tokens, given.max_new_tokens);
-    take(options.do_sample, given.do_sample);
-    take(options.temperature, given.temperature);
-    take(options.top_p, given.top_p);
-    take(options.top_k, given.top_k);
-    take(options.repetition_penalty, given.repetition_penalty);
-    take(options.seed, given.seed);
-    if (options.max_new_tokens < 1) throw Error(ErrorKind::usage, "max_new_tokens is below 1");
-    if (!(options.top_p >= 0 && options.top_p <= 1)) throw Error(ErrorKind::usage, "top_p is not between 0 and 1");
-    if (!(options.temperature >= 0)) throw Error(ErrorKind::usage, "temperature is below 0");
-    if (options.top_k < 0) throw Error(ErrorKind::usage, "top_k is below 0");
-    if (!(options.repetition_penalty > 0)) throw Error(ErrorKind::usage, "repetition_penalty is not above 0");
-    return options;
+    take(asked.max_new_tokens, given.max_new_tokens);
+    take(asked.do_sample, given.do_sample);
+    take(asked.temperature, given.temperature);
+    take(asked.top_p, given.top_p);
+    take(asked.top_k, given.top_k);
+    take(asked.repetition_penalty, given.repetition_penalty);
+    take(asked.seed, given.seed);
+    for (const Option& option : loraine::options_of(asked)) check_option(option, "options");
+    return generate_options(*loaded, asked);
   }
 
   Response answer(const std::vector<int32_t>& prompt, const AdapterSet* adapter, const GenerateOptions& options,

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
+#include <functional>
 #include <thread>
 
 namespace loraine {
@@ -135,6 +137,14 @@ TEST(ChatModel, RefusalsNameTheirKind) {
   ChatOptions options;
   options.temperature = -1;
   EXPECT_EQ(kind_of([&] { model.chat({{"user", "x"}}, options); }), "usage");
+  for (const auto& change : std::vector<std::function<void(ChatOptions&)>>{
+           [](ChatOptions& o) { o.top_p = 1.5; }, [](ChatOptions& o) { o.temperature = std::nan(""); },
+           [](ChatOptions& o) { o.max_new_tokens = 0; }, [](ChatOptions& o) { o.top_k = INT64_MIN; },
+           [](ChatOptions& o) { o.repetition_penalty = INFINITY; }, [](ChatOptions& o) { o.seed = -1; }}) {
+    ChatOptions bad = greedy("tuned");
+    change(bad);
+    EXPECT_EQ(kind_of([&] { model.chat({{"user", "x"}}, bad); }), "usage");
+  }
 }
 
 }  // namespace

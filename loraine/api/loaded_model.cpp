@@ -161,8 +161,9 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool ne
   return loaded;
 }
 
-GenerateOptions generate_options(const LoadedModel& loaded) {
-  const TrainConfig& c = loaded.config;
+GenerateOptions generate_options(const LoadedModel& loaded) { return generate_options(loaded, loaded.config); }
+
+GenerateOptions generate_options(const LoadedModel& loaded, const TrainConfig& c) {
   return {c.max_new_tokens,     c.do_sample, c.temperature,   c.top_p,
           c.repetition_penalty, c.top_k,     loaded.stop_ids, static_cast<uint64_t>(c.seed)};
 }

@@ -42,6 +42,8 @@ struct LoadedModel {
 // needs_text: a tokenizer and a template (named, or the model's own) must be there.
 std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool needs_text = true);
 
-GenerateOptions generate_options(const LoadedModel& loaded);  // from the settings
+GenerateOptions generate_options(const LoadedModel& loaded);
+GenerateOptions generate_options(const LoadedModel& loaded,
+                                 const TrainConfig& asked);  // with the settings of one call  // from the settings
 
 }  // namespace loraine

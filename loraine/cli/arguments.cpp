@@ -127,6 +127,7 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
   }
   std::vector<Setting> settings = read_arguments(args);
   for (const std::string& note : apply_settings(config, settings, extra)) print_stderr("note: " + note + "\n");
+  for (const std::string& note : config_notes(config)) print_stderr("note: " + note + "\n");
   if (command == "train") check_train_config(config);
   if (command == "chat") check_chat_config(config);
   if (command == "export") check_export_config(config);

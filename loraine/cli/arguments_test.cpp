@@ -136,6 +136,10 @@ TEST(Arguments, Flags) {
   EXPECT_FALSE(config.do_sample);
   EXPECT_FALSE(config.plot_loss);
   EXPECT_EQ(config.lora_target, "010");  // a flag's text stays as it is
+  apply_settings(config, read_arguments({"--include_num_input_tokens_seen", "--no_gradient_checkpointing", "--resume_from_checkpoint"}));
+  EXPECT_EQ(config.include_num_input_tokens_seen, "all");
+  EXPECT_EQ(config.gradient_checkpointing, "false");
+  EXPECT_EQ(config.resume_from_checkpoint, "true");
   EXPECT_THROW(apply_settings(config, read_arguments({"--lora_rank"})), Error);
   EXPECT_THROW(apply_settings(config, read_arguments({"--learning_rate", "-1"})), Error);
   EXPECT_THROW(apply_settings(config, read_arguments({"--no_lora_rank"})), Error);
@@ -214,9 +218,25 @@ TEST(Arguments, Rules) {
   EXPECT_NO_THROW(check({"--quantization_bit", "4", "--init_lora_weights", "loftq"}));
   EXPECT_THROW(check({"--quantization_bit", "8", "--init_lora_weights", "loftq"}), Error);
   EXPECT_THROW(check({"--init_lora_weights", "loftq", "--loftq_bits", "5"}), Error);
+  EXPECT_NO_THROW(check({"--warmup_steps", "3", "--warmup_ratio", "0.1"}));
+  EXPECT_THROW(check({"--lr_scheduler_type", "reduce_lr_on_plateau"}), Error);
+  EXPECT_NO_THROW(check({"--lr_scheduler_type", "reduce_lr_on_plateau", "--eval_strategy", "epoch", "--val_size", "2"}));
   TrainConfig empty;
   EXPECT_THROW(check_train_config(empty), Error);
   EXPECT_THROW(check_export_config(empty), Error);
+}
+
+TEST(Arguments, NotesOnWhatCounts) {
+  TrainConfig config;
+  EXPECT_TRUE(config_notes(config).empty());
+  config.dataset = "a, b,a,a";
+  config.eval_dataset = "b";
+  config.warmup_steps = 3;
+  config.warmup_ratio = 0.1;
+  const std::vector<std::string> notes = config_notes(config);
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_NE(notes[0].find("warmup_ratio 0.1"), std::string::npos);
+  EXPECT_NE(notes[1].find("dataset names a more than once"), std::string::npos);
 }
 
 TEST(Arguments, RecordedRunsAreRead) {
@@ -239,6 +259,38 @@ TEST(Arguments, HelpNamesEveryOption) {
   TrainConfig config;
   std::string help = command_help("train");
   for (const Option& option : options_of(config)) EXPECT_NE(help.find("--" + option.name), std::string::npos) << option.name;
+}
+
+// Every number that any command takes has a lowest and a highest value, and the help says them.
+TEST(Arguments, EveryNumberHasARange) {
+  int numbers = 0;
+  for (const Command& command : commands()) {
+    if (std::string_view(command.name) == "help" || std::string_view(command.name) == "version") continue;
+    testing::internal::CaptureStdout();
+    command.run({"--help"});
+    std::string help = testing::internal::GetCapturedStdout();
+    for (size_t at = help.find('\n'); at != help.npos; at = help.find('\n', at))
+      help.replace(at, help.find_first_not_of(" \n", at) - at, " ");
+    for (const char* type : {"(an integer", "(a number"})
+      for (size_t at = help.find(type); at != help.npos; at = help.find(type, at + 1), ++numbers) {
+        const std::string range = help.substr(at, help.find(';', at) - at);
+        EXPECT_TRUE(range.find(" to ") != range.npos || range.find(" and below ") != range.npos) << command.name << ": " << range;
+      }
+  }
+  EXPECT_GT(numbers, 60);
+}
+
+TEST(Arguments, EveryWordOfTheReferenceIsTaken) {
+  TrainConfig config;
+  for (const Option& option : options_of(config)) {
+    std::string words = type_text(option);
+    if (!words.starts_with("one of: ")) continue;
+    words = words.substr(8);
+    if (words.ends_with(", or null")) words.resize(words.size() - 9);
+    for (const std::string& word : split_list(words))
+      EXPECT_NO_THROW(set_option(option, {.key = option.name, .text = word, .typed = false, .where = "--" + option.name}))
+          << option.name << " " << word;
+  }
 }
 
 TEST(Arguments, TheReferenceInDocsIsWhatTheProgramPrints) {

@@ -291,6 +291,8 @@ std::vector<KeyValue> json_pairs(const std::string& text, const std::string& nam
   } catch (const nlohmann::json::parse_error& error) {
     throw Error(ErrorKind::usage, place(text, error.byte > 0 ? error.byte - 1 : 0, name) + ": not JSON",
                 "check quotes and commas at this place");
+  } catch (const nlohmann::json::out_of_range&) {
+    throw Error(ErrorKind::usage, name + ": it holds a number beyond 1.8e308, and no option takes one");
   }
   auto place_of = [&](const std::string& key, bool last) {
     std::string quoted = Value(key).dump();

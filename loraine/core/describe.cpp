@@ -90,6 +90,7 @@ std::optional<bool> to_bool(const Value& value, const Setting& setting) {
   if (!setting.typed) return bool_word(setting.text);
   if (value.is_boolean()) return value.get<bool>();
   if (value.is_string()) return bool_word(value.get<std::string>());
+  if (value.is_number_integer() && (value == 0 || value == 1)) return value == 1;
   return std::nullopt;
 }
 
@@ -120,7 +121,15 @@ std::optional<std::string> scalar_text(const Value& value) {
   return std::nullopt;
 }
 
+// The choice that a yes or no means, empty where none does.
+std::string choice_of(bool yes, const std::vector<std::string>& choices) {
+  for (const std::string& choice : choices)
+    if (yes ? choice == "true" || choice == "all" : choice == "false" || choice == "no") return choice;
+  return "";
+}
+
 std::optional<std::string> to_text(const Value& value, const Setting& setting, const Limits& limits) {
+  if (setting.bare) return limits.yes_or_text ? "true" : choice_of(true, limits.choices);
   if (limits.json) {
     Value map = value;
     if (!setting.typed) map = Value::parse(setting.text, nullptr, false);
@@ -142,30 +151,59 @@ std::optional<std::string> to_text(const Value& value, const Setting& setting, c
   } else {
     text = scalar_text(value);
   }
-  if (text && !limits.choices.empty() && std::ranges::find(limits.choices, *text) == limits.choices.end()) {
-    bool yes_no = (setting.typed && value.is_boolean()) || !setting.typed;  // YAML reads a bare `no` as false
-    auto has = [&](const char* word) { return std::ranges::find(limits.choices, word) != limits.choices.end(); };
-    if (yes_no && *text == "false" && has("no")) return "no";
-    if (yes_no && *text == "true" && has("all")) return "all";
-    return std::nullopt;
-  }
-  return text;
+  const bool unknown = text && !limits.choices.empty() && std::ranges::find(limits.choices, *text) == limits.choices.end();
+  if (!unknown && !(text && limits.yes_or_text)) return text;
+  const std::optional<bool> yes = to_bool(value, setting);  // YAML reads a bare `no` as false
+  if (limits.yes_or_text) return yes ? (*yes ? "true" : "false") : *text;
+  const std::string choice = yes ? choice_of(*yes, limits.choices) : "";
+  return choice.empty() ? std::nullopt : std::optional(choice);
 }
 
-template <class T>
+std::string bound_text(double x) { return x == std::floor(x) && std::abs(x) < 1e16 ? fmt::format("{:.0f}", x) : fmt::format("{}", x); }
+
 std::string bounds_text(const Limits& limits) {
-  bool low = std::isfinite(limits.lowest), high = std::isfinite(limits.highest);
-  auto show = [](double x) { return std::is_same_v<T, int64_t> ? fmt::format("{:.0f}", x) : fmt::format("{}", x); };
-  if (low && high) return fmt::format(" from {} to {}", show(limits.lowest), show(limits.highest));
-  if (low) return fmt::format(" of at least {}", show(limits.lowest));
-  if (high) return fmt::format(" of at most {}", show(limits.highest));
+  const bool low = std::isfinite(limits.lowest), high = std::isfinite(limits.highest);
+  const std::string lowest = bound_text(limits.lowest), highest = bound_text(limits.highest);
+  if (limits.above_lowest) return " above " + lowest + (high ? (limits.below_highest ? " and below " : " and at most ") + highest : "");
+  if (low && high) return " from " + lowest + (limits.below_highest ? " to below " : " to ") + highest;
+  if (low) return " of at least " + lowest;
+  if (high) return (limits.below_highest ? " below " : " of at most ") + highest;
   return "";
 }
 
+template <class T>
+std::string number_type(const Limits& limits) {
+  if (!limits.numbers.empty()) return fmt::format("{}", fmt::join(limits.numbers, " or "));
+  if (limits.share_or_count) {
+    const bool zero = limits.lowest == 0 && !limits.above_lowest;
+    return fmt::format("a share below 1, or a whole number from {} to {}", zero ? 0 : 1, bound_text(limits.highest));
+  }
+  return (std::is_same_v<T, int64_t> ? "an integer" : "a number") + bounds_text(limits);
+}
+
+std::string text_type(const Limits& limits) {
+  if (!limits.choices.empty()) return "one of: " + joined(limits.built.empty() ? limits.choices : limits.built);
+  return limits.json ? "a map" : limits.comma_list ? "a comma list" : limits.yes_or_text ? "text, true or false" : "text";
+}
+
+bool within(double x, const Limits& limits) {
+  if (!std::isfinite(x) || x < limits.lowest || x > limits.highest) return false;
+  if ((limits.above_lowest && x == limits.lowest) || (limits.below_highest && x == limits.highest)) return false;
+  if (limits.share_or_count && x >= 1 && x != std::floor(x)) return false;
+  return limits.numbers.empty() || std::ranges::find(limits.numbers, x) != limits.numbers.end();
+}
+
+bool written_with_point(const Setting& setting) { return setting.text.find_first_of(".eE") != std::string::npos; }
+
 }  // namespace
 
-bool is_bool(const Option& option) {
-  return std::holds_alternative<bool*>(option.field) || std::holds_alternative<std::optional<bool>*>(option.field);
+std::optional<bool> yes_or_no(const Setting& setting) {
+  return to_bool(setting.typed && !setting.bare ? Value::parse(setting.text) : Value(), setting);
+}
+
+bool is_switch(const Option& option) {
+  if (std::holds_alternative<bool*>(option.field) || std::holds_alternative<std::optional<bool>*>(option.field)) return true;
+  return option.limits.yes_or_text || !choice_of(true, option.limits.choices).empty();
 }
 
 std::string type_text(const Option& option) {
@@ -175,15 +213,8 @@ std::string type_text(const Option& option) {
         using T = typename Held<Field>::type;
         std::string text;
         if constexpr (std::is_same_v<T, bool>) text = "true or false";
-        if constexpr (std::is_same_v<T, int64_t>) text = "an integer" + bounds_text<T>(option.limits);
-        if constexpr (std::is_same_v<T, double>) text = "a number" + bounds_text<T>(option.limits);
-        if constexpr (std::is_same_v<T, std::string>) {
-          const Limits& limits = option.limits;
-          text = !limits.choices.empty() ? "one of: " + joined(limits.choices)
-                 : limits.json           ? "a map"
-                 : limits.comma_list     ? "a comma list"
-                                         : "text";
-        }
+        if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) text = number_type<T>(option.limits);
+        if constexpr (std::is_same_v<T, std::string>) text = text_type(option.limits);
         return Held<Field>::nullable ? text + ", or null" : text;
       },
       option.field);
@@ -206,10 +237,27 @@ std::string value_text(const Option& option) {
       option.field);
 }
 
+void check_option(const Option& option, const std::string& where) {
+  std::visit(
+      [&](auto* field) {
+        using Field = std::remove_pointer_t<decltype(field)>;
+        using T = typename Held<Field>::type;
+        if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
+          if constexpr (Held<Field>::nullable) {
+            if (!*field || within(static_cast<double>(**field), option.limits)) return;
+          } else {
+            if (within(static_cast<double>(*field), option.limits)) return;
+          }
+          wrong(option, {.key = option.name, .text = value_text(option), .where = where}, type_text(option));
+        }
+      },
+      option.field);
+}
+
 void set_option(const Option& option, const Setting& setting) {
   Value value;
   if (setting.typed && !setting.bare) value = Value::parse(setting.text);
-  if (setting.bare && !is_bool(option)) wrong(option, setting, type_text(option));
+  if (setting.bare && !is_switch(option)) wrong(option, setting, type_text(option));
   std::visit(
       [&](auto* field) {
         using Field = std::remove_pointer_t<decltype(field)>;
@@ -228,8 +276,10 @@ void set_option(const Option& option, const Setting& setting) {
         if constexpr (std::is_same_v<T, std::string>) found = to_text(value, setting, option.limits);
         if (!found) wrong(option, setting, type_text(option));
         if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
-          double x = static_cast<double>(*found);
-          if (!(x >= option.limits.lowest && x <= option.limits.highest)) wrong(option, setting, type_text(option));
+          const double x = static_cast<double>(*found);
+          if (!within(x, option.limits)) wrong(option, setting, type_text(option));
+          if (option.limits.point_is_share && x == 1 && written_with_point(setting))
+            wrong(option, setting, "1 for one, or a share below 1: written with a point it could be either");
         }
         if constexpr (std::is_same_v<T, std::string>) {
           const auto& built = option.limits.built;

@@ -19,13 +19,19 @@ using Value = nlohmann::ordered_json;  // a YAML value: null, bool, integer, flo
 using OptionField = std::variant<bool*, std::optional<bool>*, int64_t*, std::optional<int64_t>*, double*, std::optional<double>*,
                                  std::string*, std::optional<std::string>*>;
 
+// A number is finite and within its bounds, whatever the option.
 struct Limits {
-  std::vector<std::string> choices;  // empty: any
+  std::vector<std::string> choices;  // empty: any. A yes or no in any spelling is `true` or `all`, `false` or `no`, where these are choices
   std::vector<std::string> built;    // empty: all choices; a choice outside is refused as known but not built
+  std::vector<int64_t> numbers;      // not empty: these alone
   double lowest = -std::numeric_limits<double>::infinity();
   double highest = std::numeric_limits<double>::infinity();
-  bool comma_list = false;  // text: a YAML list is joined by commas
-  bool json = false;        // text: holds a map, kept as JSON text
+  bool above_lowest = false, below_highest = false;  // the bound itself is left out
+  bool share_or_count = false;                       // below 1 a share, from 1 on a whole number
+  bool point_is_share = false;                       // with share_or_count: 1 is a count, and 1.0 is not clear
+  bool comma_list = false;                           // text: a YAML list is joined by commas
+  bool json = false;                                 // text: holds a map, kept as JSON text
+  bool yes_or_text = false;                          // text: a yes or no in any spelling becomes `true` or `false`
 };
 
 struct Option {
@@ -51,8 +57,12 @@ struct Setting {
 // expected.
 void set_option(const Option& option, const Setting& setting);
 
-bool is_bool(const Option& option);
-std::string type_text(const Option& option);   // "integer", "number or null", "one of: no, steps, epoch", …
+// The same for the number that the field holds already, set by a program.
+void check_option(const Option& option, const std::string& where);
+
+std::optional<bool> yes_or_no(const Setting& setting);  // the yes or no that it says, in any spelling
+bool is_switch(const Option& option);                   // takes a yes or no: --KEY alone is one, --no_KEY the other
+std::string type_text(const Option& option);   // "an integer from 1 to 8, or null", "one of: no, steps, epoch", …: what set_option takes
 std::string value_text(const Option& option);  // the present value, "null" where it has none
 
 // The known word nearest to `word` by edit distance (a swap of neighbours counts one), empty when none is near.

@@ -85,7 +85,7 @@ void check_merge_room(const LoadedModel& loaded, std::span<Weight* const> sites)
 }  // namespace
 
 std::vector<Option> options_of(EvalConfig& c) {
-  const Limits at_least_one{.lowest = 1};
+  constexpr double kMost = 1e9;
   return {
       {"predict_with_generate", "evaluation", &c.predict_with_generate,
        "answer the data set's questions and score the answers: BLEU-4, ROUGE"},
@@ -93,12 +93,16 @@ std::vector<Option> options_of(EvalConfig& c) {
       {"task", "evaluation", &c.task, "examination: mmlu_test, ceval_validation, cmmlu_test, …"},
       {"task_dir", "evaluation", &c.task_dir, "folder with mmlu/, ceval/ or cmmlu/: mapping.json and the published CSV files"},
       {"lang", "evaluation", &c.lang, "language of the examination's prompts", {.choices = {"en", "zh"}}},
-      {"n_shot", "evaluation", &c.n_shot, "examples before each question of an examination", {.lowest = 0}},
-      {"batch_size", "evaluation", &c.batch_size, "questions of an examination in one batch", at_least_one},
+      {"n_shot", "evaluation", &c.n_shot, "examples before each question of an examination", {.lowest = 0, .highest = 1000}},
+      {"batch_size", "evaluation", &c.batch_size, "questions of an examination in one batch", {.lowest = 1, .highest = 1e6}},
       {"save_dir", "evaluation", &c.save_dir, "folder for an examination's results.json and results.log; null: output_dir"},
       {"ppl_file", "evaluation", &c.ppl_file, "text, or JSONL with `text`, whose perplexity is measured"},
-      {"ppl_window", "evaluation", &c.ppl_window, "tokens seen at once; null: cutoff_len, at most the model's positions", {.lowest = 2}},
-      {"ppl_stride", "evaluation", &c.ppl_stride, "tokens by which the window moves; null: half a window", at_least_one},
+      {"ppl_window",
+       "evaluation",
+       &c.ppl_window,
+       "tokens seen at once; null: cutoff_len, at most the model's positions",
+       {.lowest = 2, .highest = kMost}},
+      {"ppl_stride", "evaluation", &c.ppl_stride, "tokens by which the window moves; null: half a window", {.lowest = 1, .highest = kMost}},
       {"choice_file", "evaluation", &c.choice_file, "JSONL of multiple choice: question, choices, answer"},
       {"match_file", "evaluation", &c.match_file, "JSONL of questions with exact answers: question, answer"},
       {"compare", "evaluation", &c.compare, "base, each adapter, and the merged model side by side"},
@@ -107,8 +111,7 @@ std::vector<Option> options_of(EvalConfig& c) {
 
 void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
   const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
-  if (c.model_name_or_path.empty())
-    refuse("model_name_or_path is not given", "give the folder of the base model: --model_name_or_path DIR");
+  check_chat_config(c);
   const bool set = !split_list(c.eval_dataset).empty();
   if (!set && generates(eval))
     refuse("predict_with_generate needs questions, and eval_dataset is not given", "name a set: --eval_dataset NAME");

@@ -13,16 +13,17 @@ namespace loraine {
 namespace {
 
 template <class Number>
-std::vector<std::pair<std::string, Number>> pattern_of(const char* key, const std::optional<std::string>& text) {
+std::vector<std::pair<std::string, Number>> pattern_of(const char* key, const std::optional<std::string>& text, Number lowest,
+                                                       Number highest) {
   std::vector<std::pair<std::string, Number>> pattern;
   if (!text) return pattern;
   const Value map = Value::parse(*text);  // in the order given: the first that matches counts
   for (const auto& [name, number] : map.items()) {
-    const bool fits =
-        std::is_integral_v<Number> ? number.is_number_integer() : number.is_number() && std::isfinite(number.template get<double>());
-    if (!fits)
-      throw Error(ErrorKind::usage, fmt::format("{}: '{}' has the value {}, expected {}", key, name, number.dump().substr(0, 80),
-                                                std::is_integral_v<Number> ? "an integer" : "a number"));
+    const double value = number.is_number() ? number.template get<double>() : std::nan("");
+    if ((std::is_integral_v<Number> && !number.is_number_integer()) || !(value >= lowest && value <= highest))
+      throw Error(ErrorKind::usage,
+                  fmt::format("{}: '{}' has the value {}, expected {} from {} to {}", key, name, number.dump().substr(0, 80),
+                              std::is_integral_v<Number> ? "an integer" : "a number", lowest, highest));
     pattern.emplace_back(name, number.template get<Number>());
   }
   return pattern;
@@ -59,8 +60,8 @@ LoraConfig method_config(const TrainConfig& c) {
   lora.modules_to_save = split_list(c.additional_target);
   lora.bias = c.bias;
   if (c.exclude_modules) set_excluded(lora, *c.exclude_modules);
-  lora.rank_pattern = pattern_of<int64_t>("rank_pattern", c.rank_pattern);
-  lora.alpha_pattern = pattern_of<double>("alpha_pattern", c.alpha_pattern);
+  lora.rank_pattern = pattern_of<int64_t>("rank_pattern", c.rank_pattern, 1, 65536);
+  lora.alpha_pattern = pattern_of<double>("alpha_pattern", c.alpha_pattern, -1e9, 1e9);
   lora.layers_to_transform = layer_numbers(c.layers_to_transform);
   lora.layers_pattern = split_list(c.layers_pattern);
   if (!lora.target_regex.empty() && !lora.layers_to_transform.empty())

@@ -15,6 +15,7 @@ namespace {
 bool same_as_default(const Setting& setting, const OtherKey& key) {
   Value standard = Value::parse(key.default_value);
   if (setting.bare) return standard == Value(true);
+  if (const std::optional<bool> yes = yes_or_no(setting); yes && standard.is_boolean()) return standard == Value(*yes);
   Value value;
   if (setting.typed) {
     value = Value::parse(setting.text);
@@ -24,8 +25,6 @@ bool same_as_default(const Setting& setting, const OtherKey& key) {
     value = Value::parse(lower, nullptr, false);
     if (value.is_discarded() || standard.is_string()) value = setting.text;
     if (lower == "none" || lower == "no" || lower == "f" || lower == "n") value = standard.is_string() ? Value(setting.text) : Value(false);
-    if (standard.is_boolean() && (lower == "yes" || lower == "1" || lower == "t" || lower == "y")) value = true;
-    if (standard.is_boolean() && lower == "0") value = false;
   }
   if (value.is_null() || value == standard) return true;
   return standard.is_null() && (value == Value(false) || value == Value("") || value == Value("null"));
@@ -59,7 +58,7 @@ std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Set
       setting.text = "false";
       option = std::ranges::find_if(options, named);
       other = std::ranges::find_if(other_keys(), named);
-      if (option != options.end() && !is_bool(*option)) option = options.end();
+      if (option != options.end() && !is_switch(*option)) option = options.end();
       if (option == options.end() && other == other_keys().end()) unknown_key(given, known);
     }
     if (option != options.end()) {

@@ -86,8 +86,8 @@ struct TrainConfig {
   double num_train_epochs = 3.0;
   int64_t max_steps = -1;  // wins over epochs when positive
   int64_t seed = 42;
-  std::optional<int64_t> data_seed;  // order of samples; null: seed
-  std::optional<std::string> resume_from_checkpoint;
+  std::optional<int64_t> data_seed;                   // order of samples; null: seed
+  std::optional<std::string> resume_from_checkpoint;  // a folder; `true`: the newest in output_dir; `false`: none
   bool bf16 = false;
   std::string frozen_matmul = "exact";  // exact, int8
   bool dry_run = false;
@@ -101,7 +101,7 @@ struct TrainConfig {
   std::string lr_scheduler_type = "linear";
   std::optional<std::string> lr_scheduler_kwargs;  // JSON text of a map
   double warmup_steps = 0;                         // below 1 a share of all updates
-  std::optional<double> warmup_ratio;              // 1 and above: steps
+  std::optional<double> warmup_ratio;              // wins over warmup_steps
 
   // logging, saving, evaluation; a step count below 1 is a share of all updates
   double logging_steps = 500;
@@ -144,6 +144,9 @@ std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Set
 void check_train_config(const TrainConfig& config);
 void check_chat_config(const TrainConfig& config);
 void check_export_config(const TrainConfig& config);
+
+// What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.
+std::vector<std::string> config_notes(const TrainConfig& config);
 
 // Items of a comma list, blanks around them removed, empty ones dropped.
 std::vector<std::string> split_list(const std::optional<std::string>& text);

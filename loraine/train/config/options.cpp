@@ -4,8 +4,12 @@
 namespace loraine {
 namespace {
 
-Limits at_least(double lowest) { return {.lowest = lowest}; }
+constexpr double kMost = 1e9;  // of what is counted: rows, steps, tokens
+
 Limits between(double lowest, double highest) { return {.lowest = lowest, .highest = highest}; }
+Limits from_to_below(double lowest, double highest) { return {.lowest = lowest, .highest = highest, .below_highest = true}; }
+const Limits kInside = {.lowest = 0, .highest = 1, .above_lowest = true, .below_highest = true};
+const Limits kShareOrCount = {.lowest = 0, .highest = kMost, .share_or_count = true};
 Limits one_of(std::vector<std::string> choices, std::vector<std::string> built = {}) {
   return {.choices = std::move(choices), .built = std::move(built)};
 }
@@ -18,8 +22,11 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"infer_dtype", "model", &c.infer_dtype,
          "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
          one_of({"auto", "float16", "bfloat16", "float32"})});
-  visit({"quantization_bit", "model", &c.quantization_bit, "the frozen linear layers in 4 bits (QLoRA) or 8 (LLM.int8); null: as they are",
-         at_least(1)});
+  visit({"quantization_bit",
+         "model",
+         &c.quantization_bit,
+         "the frozen linear layers in 4 bits (QLoRA) or 8 (LLM.int8); null: as they are",
+         {.numbers = {4, 8}}});
   visit({"quantization_type", "model", &c.quantization_type, "code book of 4 bits", one_of({"fp4", "nf4"})});
   visit({"double_quantization", "model", &c.double_quantization, "4 bits: the scales of blocks are quantised too"});
   visit({"quantization_method", "model", &c.quantization_method, "how it is quantised",
@@ -31,14 +38,18 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, comma separated", kCommaList});
   visit({"dataset_dir", "data", &c.dataset_dir, "folder of dataset_info.json and the data files"});
   visit({"template", "data", &c.template_name, "named chat template; null: the one that comes with the model"});
-  visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", at_least(1)});
-  visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", at_least(1)});
-  visit({"skip_bad_rows", "data", &c.skip_bad_rows, "up to N rows that cannot be used are dropped and counted", at_least(0)});
+  visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", between(1, INT32_MAX)});
+  visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", between(1, kMost)});
+  visit({"skip_bad_rows", "data", &c.skip_bad_rows, "up to N rows that cannot be used are dropped and counted", between(0, kMost)});
   visit({"allow_data_change", "data", &c.allow_data_change, "resume although the data are not those of the checkpoint"});
-  visit({"val_size", "data", &c.val_size, "rows (above 1) or share of the training set kept for evaluation", at_least(0)});
+  visit({"val_size",
+         "data",
+         &c.val_size,
+         "rows, or share, of the training set kept for evaluation",
+         {.lowest = 0, .highest = kMost, .share_or_count = true, .point_is_share = true}});
   visit({"packing", "data", &c.packing, "pretraining: texts end to end in blocks of cutoff_len tokens; null: yes with stage pt"});
-  visit(
-      {"preprocessing_batch_size", "data", &c.preprocessing_batch_size, "pretraining: texts whose tokens may share a block", at_least(1)});
+  visit({"preprocessing_batch_size", "data", &c.preprocessing_batch_size, "pretraining: texts whose tokens may share a block",
+         between(1, kMost)});
   visit({"train_on_prompt", "data", &c.train_on_prompt, "the prompt is trained on too"});
   visit({"mask_history", "data", &c.mask_history, "only the last answer of a conversation is trained on"});
   visit({"default_system", "data", &c.default_system, "system text where a conversation has none"});
@@ -49,14 +60,15 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft"})});
   visit({"finetuning_type", "method", &c.finetuning_type, "what is trained",
          one_of({"lora", "oft", "freeze", "full"}, {"lora", "freeze", "full"})});
-  visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N"});
+  visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N",
+         between(-65536, 65536)});
   visit({"freeze_trainable_modules", "method", &c.freeze_trainable_modules, "freeze: parts of those layers, comma separated, or `all`",
          kCommaList});
   visit({"freeze_extra_modules", "method", &c.freeze_extra_modules,
          "freeze: modules outside the layers that train too: embed_tokens, norm, lm_head", kCommaList});
   visit({"lora_rank", "method", &c.lora_rank, "rank r of A and B", between(1, 65536)});
-  visit({"lora_alpha", "method", &c.lora_alpha, "the update is scaled by alpha / r; null: twice the rank", at_least(1)});
-  visit({"lora_dropout", "method", &c.lora_dropout, "share of inputs of A set to zero while training", between(0, 0.9999)});
+  visit({"lora_alpha", "method", &c.lora_alpha, "the update is scaled by alpha / r; null: twice the rank", between(1, kMost)});
+  visit({"lora_dropout", "method", &c.lora_dropout, "share of inputs of A set to zero while training", from_to_below(0, 1)});
   visit({"lora_target", "method", &c.lora_target,
          "linear layers that get an adapter: names, comma separated, `all`, or a regular expression", kCommaList});
   visit({"additional_target", "method", &c.additional_target,
@@ -78,7 +90,7 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"init_lora_weights", "method", &c.init_lora_weights,
          "how A and B start; olora and pissa take their start out of the base, loftq quantises the base",
          one_of({"true", "gaussian", "orthogonal", "olora", "pissa", "loftq"})});
-  visit({"loftq_bits", "method", &c.loftq_bits, "LoftQ: what the base is quantised to, 4 (NF4) or 8", between(4, 8)});
+  visit({"loftq_bits", "method", &c.loftq_bits, "LoftQ: what the base is quantised to, 4 (NF4) or 8", {.numbers = {4, 8}}});
   visit({"loftq_iter", "method", &c.loftq_iter, "LoftQ: times that codes and product are made in turn", between(1, 1000)});
   visit({"pissa_init", "method", &c.pissa_init, "PiSSA: A and B start as the largest singular vectors of the weight"});
   visit({"pissa_iter", "method", &c.pissa_iter, "PiSSA: iterations of the randomised search for them; -1: exact", between(-1, 10000)});
@@ -88,18 +100,20 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"use_adalora", "method", &c.use_adalora, "AdaLoRA: ranks go where they matter most"});
   visit({"init_r", "method", &c.init_r, "AdaLoRA: rank of every module at first", between(1, 65536)});
   visit({"target_r", "method", &c.target_r, "AdaLoRA: mean rank of a module at the end", between(1, 65536)});
-  visit({"tinit", "method", &c.tinit, "AdaLoRA: updates before ranks are cut", at_least(0)});
-  visit({"tfinal", "method", &c.tfinal, "AdaLoRA: updates at the end with the ranks settled", at_least(0)});
-  visit({"deltaT", "method", &c.deltaT, "AdaLoRA: updates between two cuts", at_least(1)});
-  visit({"beta1", "method", &c.beta1, "AdaLoRA: decay of the mean importance", between(0, 1)});
-  visit({"beta2", "method", &c.beta2, "AdaLoRA: decay of its mean deviation", between(0, 1)});
-  visit({"orth_reg_weight", "method", &c.orth_reg_weight, "AdaLoRA: weight of the penalty that keeps A and B orthogonal", at_least(0)});
-  visit({"neftune_noise_alpha", "method", &c.neftune_noise_alpha, "NEFTune: uniform noise on the embeddings while training", at_least(0)});
-  visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same", at_least(0)});
+  visit({"tinit", "method", &c.tinit, "AdaLoRA: updates before ranks are cut", between(0, kMost)});
+  visit({"tfinal", "method", &c.tfinal, "AdaLoRA: updates at the end with the ranks settled", between(0, kMost)});
+  visit({"deltaT", "method", &c.deltaT, "AdaLoRA: updates between two cuts", between(1, kMost)});
+  visit({"beta1", "method", &c.beta1, "AdaLoRA: decay of the mean importance", kInside});
+  visit({"beta2", "method", &c.beta2, "AdaLoRA: decay of its mean deviation", kInside});
+  visit({"orth_reg_weight", "method", &c.orth_reg_weight, "AdaLoRA: weight of the penalty that keeps A and B orthogonal", between(0, 1e6)});
+  visit({"neftune_noise_alpha", "method", &c.neftune_noise_alpha, "NEFTune: uniform noise on the embeddings while training",
+         between(0, 1e6)});
+  visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same",
+         between(0, 1e6)});
   visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
   visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
-  visit({"early_stopping_steps", "method", &c.early_stopping_steps, "stop after this many evaluations without a gain", at_least(1)});
+  visit({"early_stopping_steps", "method", &c.early_stopping_steps, "stop after this many evaluations without a gain", between(1, kMost)});
   visit({"plot_loss", "method", &c.plot_loss, "draw the loss curves"});
   visit({"compute_accuracy", "method", &c.compute_accuracy, "token accuracy in evaluations"});
   visit({"include_num_input_tokens_seen", "method", &c.include_num_input_tokens_seen, "count the tokens seen in the log",
@@ -111,19 +125,23 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"overwrite_output_dir", "run", &c.overwrite_output_dir, "start anew in a folder that holds a run"});
   visit({"do_train", "run", &c.do_train, "train"});
   visit({"do_eval", "run", &c.do_eval, "evaluate at the end"});
-  visit({"per_device_train_batch_size", "run", &c.per_device_train_batch_size, "examples in a micro-batch", at_least(1)});
-  visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", at_least(1)});
-  visit({"gradient_accumulation_steps", "run", &c.gradient_accumulation_steps, "micro-batches per update", at_least(1)});
+  visit({"per_device_train_batch_size", "run", &c.per_device_train_batch_size, "examples in a micro-batch", between(1, 1e6)});
+  visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", between(1, 1e6)});
+  visit({"gradient_accumulation_steps", "run", &c.gradient_accumulation_steps, "micro-batches per update", between(1, 1e6)});
   visit({"gradient_checkpointing", "run", &c.gradient_checkpointing,
          "compute activations once more in the backward instead of keeping them; true: those of whole blocks; mlp: of gate and up; "
          "auto: as few as memory allows, over a quantised base at least mlp",
          one_of({"auto", "true", "false", "mlp"})});
   visit({"memory_limit", "run", &c.memory_limit, "most memory that the process may take, like 800MiB or 2GB; null: what the machine has"});
-  visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", at_least(0)});
-  visit({"max_steps", "run", &c.max_steps, "updates; wins over num_train_epochs when positive", at_least(-1)});
-  visit({"seed", "run", &c.seed, "seed of everything random", at_least(0)});
-  visit({"data_seed", "run", &c.data_seed, "seed of the order of examples; null: seed", at_least(0)});
-  visit({"resume_from_checkpoint", "run", &c.resume_from_checkpoint, "checkpoint folder to go on from"});
+  visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", between(0, 1e6)});
+  visit({"max_steps", "run", &c.max_steps, "updates; wins over num_train_epochs when positive", between(-1, kMost)});
+  visit({"seed", "run", &c.seed, "seed of everything random", between(0, UINT32_MAX)});
+  visit({"data_seed", "run", &c.data_seed, "seed of the order of examples; null: seed", between(0, 9007199254740992)});
+  visit({"resume_from_checkpoint",
+         "run",
+         &c.resume_from_checkpoint,
+         "checkpoint folder to go on from; true: the newest in output_dir; null: the same where there is one",
+         {.yes_or_text = true}});
   visit({"bf16", "run", &c.bf16, "compute in bfloat16; adapters and optimizer stay in float32"});
   visit({"frozen_matmul", "run", &c.frozen_matmul,
          "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row",
@@ -135,10 +153,10 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"optim", "optimizer", &c.optim, "optimizer; both names are the same AdamW", one_of({"adamw_torch", "adamw_torch_fused"})});
   visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
   visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
-  visit({"adam_beta1", "optimizer", &c.adam_beta1, "decay of the first moment", between(0, 1)});
-  visit({"adam_beta2", "optimizer", &c.adam_beta2, "decay of the second moment", between(0, 1)});
+  visit({"adam_beta1", "optimizer", &c.adam_beta1, "decay of the first moment", from_to_below(0, 1)});
+  visit({"adam_beta2", "optimizer", &c.adam_beta2, "decay of the second moment", from_to_below(0, 1)});
   visit({"adam_epsilon", "optimizer", &c.adam_epsilon, "added to the denominator", between(0, 1)});
-  visit({"max_grad_norm", "optimizer", &c.max_grad_norm, "the global gradient norm is clipped to this; 0: never", at_least(0)});
+  visit({"max_grad_norm", "optimizer", &c.max_grad_norm, "the global gradient norm is clipped to this; 0: never", between(0, kMost)});
   visit({"lr_scheduler_type", "optimizer", &c.lr_scheduler_type, "shape of the learning rate over the run",
          one_of({"linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
                  "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy"},
@@ -149,24 +167,28 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          &c.lr_scheduler_kwargs,
          "settings of that shape, such as min_lr_rate or num_cycles",
          {.json = true}});
-  visit({"warmup_steps", "optimizer", &c.warmup_steps, "updates of warm-up; below 1 a share of all updates", at_least(0)});
-  visit({"warmup_ratio", "optimizer", &c.warmup_ratio, "warm-up as a share of all updates", at_least(0)});
+  visit({"warmup_steps", "optimizer", &c.warmup_steps, "updates of warm-up; below 1 a share of all updates", kShareOrCount});
+  visit({"warmup_ratio", "optimizer", &c.warmup_ratio, "warm-up as a share of all updates; wins over warmup_steps", from_to_below(0, 1)});
 }
 
 void describe_records(TrainConfig& c, const OptionVisitor& visit) {
-  visit({"logging_steps", "logging, saving, evaluation", &c.logging_steps, "updates between two log lines; below 1 a share of all",
-         at_least(0)});
+  visit({"logging_steps",
+         "logging, saving, evaluation",
+         &c.logging_steps,
+         "updates between two log lines; below 1 a share of all",
+         {.lowest = 0, .highest = kMost, .above_lowest = true, .share_or_count = true}});
   visit({"logging_first_step", "logging, saving, evaluation", &c.logging_first_step, "log the first update too"});
   visit({"save_strategy", "logging, saving, evaluation", &c.save_strategy, "when checkpoints are written",
          one_of({"no", "steps", "epoch", "best"})});
-  visit(
-      {"save_steps", "logging, saving, evaluation", &c.save_steps, "updates between two checkpoints; below 1 a share of all", at_least(0)});
-  visit({"save_total_limit", "logging, saving, evaluation", &c.save_total_limit, "how many checkpoints are kept", at_least(1)});
+  visit({"save_steps", "logging, saving, evaluation", &c.save_steps, "updates between two checkpoints; below 1 a share of all",
+         kShareOrCount});
+  visit({"save_total_limit", "logging, saving, evaluation", &c.save_total_limit, "how many checkpoints are kept", between(1, kMost)});
   visit({"save_only_model", "logging, saving, evaluation", &c.save_only_model,
          "checkpoints without optimizer state; such a run cannot be resumed"});
   visit({"eval_strategy", "logging, saving, evaluation", &c.eval_strategy, "when to evaluate while training",
          one_of({"no", "steps", "epoch"})});
-  visit({"eval_steps", "logging, saving, evaluation", &c.eval_steps, "updates between two evaluations; null: logging_steps", at_least(0)});
+  visit(
+      {"eval_steps", "logging, saving, evaluation", &c.eval_steps, "updates between two evaluations; null: logging_steps", kShareOrCount});
   visit({"eval_on_start", "logging, saving, evaluation", &c.eval_on_start, "evaluate once before training"});
   visit({"load_best_model_at_end", "logging, saving, evaluation", &c.load_best_model_at_end, "end with the best checkpoint"});
   visit({"metric_for_best_model", "logging, saving, evaluation", &c.metric_for_best_model, "what best means; null: the evaluation loss"});
@@ -177,8 +199,8 @@ void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) 
   visit({"do_sample", "generation", &c.do_sample, "sample; false: always the likeliest token"});
   visit({"temperature", "generation", &c.temperature, "softmax temperature; 0: always the likeliest token", between(0, 100)});
   visit({"top_p", "generation", &c.top_p, "sample among the likeliest tokens of this total probability", between(0, 1)});
-  visit({"top_k", "generation", &c.top_k, "sample among the k likeliest tokens; 0: all", at_least(0)});
-  visit({"max_new_tokens", "generation", &c.max_new_tokens, "longest answer in tokens", at_least(1)});
+  visit({"top_k", "generation", &c.top_k, "sample among the k likeliest tokens; 0: all", between(0, kMost)});
+  visit({"max_new_tokens", "generation", &c.max_new_tokens, "longest answer in tokens", between(1, kMost)});
   visit({"repetition_penalty", "generation", &c.repetition_penalty, "divides the logits of tokens that are there already; 1: off",
          between(1e-3, 1e3)});
   visit({"skip_special_tokens", "generation", &c.skip_special_tokens, "special tokens are not shown"});

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <set>
 
 #include "loraine/core/error.h"
 #include "loraine/train/config/config.h"
@@ -15,9 +16,6 @@ namespace {
 void check_model(const TrainConfig& c) {
   if (c.model_name_or_path.empty())
     broken_rule("model_name_or_path is not given", "give the folder of the base model: --model_name_or_path DIR");
-  if (c.cutoff_len > INT32_MAX) broken_rule(fmt::format("cutoff_len is {}, at most {} is possible", c.cutoff_len, INT32_MAX));
-  if (c.quantization_bit && *c.quantization_bit != 4 && *c.quantization_bit != 8)
-    throw Error(ErrorKind::unsupported, fmt::format("quantization_bit is {}, expected 4 or 8", *c.quantization_bit), "use one of them");
   if (c.frozen_matmul != "exact" && c.quantization_bit.value_or(8) != 8)
     broken_rule(
         fmt::format("quantization_bit is {}, and frozen_matmul: {} multiplies weights of 8 bits", *c.quantization_bit, c.frozen_matmul),
@@ -40,8 +38,6 @@ void check_evaluation(const TrainConfig& c) {
   bool has_set = !split_list(c.eval_dataset).empty(), splits = c.val_size > 1e-6;
   if (has_set && splits)
     broken_rule("eval_dataset and val_size are both given; the evaluation rows come from one of them", "leave one of the two out");
-  if (c.val_size > 1 && c.val_size != static_cast<double>(static_cast<int64_t>(c.val_size)))
-    broken_rule(fmt::format("val_size is {}: above 1 it is a number of rows and must be whole", c.val_size));
   bool evaluates = c.do_eval || c.eval_strategy != "no" || c.eval_on_start;
   if (evaluates && !has_set && !splits)
     broken_rule("an evaluation is asked for (do_eval, eval_strategy or eval_on_start) and there are no rows for it",
@@ -58,23 +54,20 @@ void check_evaluation(const TrainConfig& c) {
                   "set both to the same value");
     double every = c.eval_steps.value_or(c.logging_steps);
     double times = every > 0 ? c.save_steps / every : 0;
-  if (c.lr_scheduler_type == "reduce_lr_on_plateau" && c.eval_strategy == "no")
-    broken_rule("lr_scheduler_type is reduce_lr_on_plateau, which follows the evaluations while training, and eval_strategy is no",
-                "set eval_strategy to steps or epoch");
     if (c.eval_strategy == "steps" && (every < 1) == (c.save_steps < 1) && std::abs(times - std::round(times)) > 1e-9)
       broken_rule(fmt::format("load_best_model_at_end: save_steps is {}, which is no multiple of eval_steps {}", c.save_steps, every),
                   "make save_steps a multiple of eval_steps");
   }
+  if (c.lr_scheduler_type == "reduce_lr_on_plateau" && c.eval_strategy == "no")
+    broken_rule("lr_scheduler_type is reduce_lr_on_plateau, which follows the evaluations while training, and eval_strategy is no",
+                "set eval_strategy to steps or epoch");
   if (c.eval_strategy == "steps" && c.eval_steps.value_or(c.logging_steps) <= 0) broken_rule("eval_strategy is steps, and eval_steps is 0");
   if (c.save_strategy == "steps" && c.save_steps <= 0)
     broken_rule("save_strategy is steps, and save_steps is 0", "to save nothing set save_strategy to no");
-  if (c.logging_steps <= 0) broken_rule("logging_steps is 0, expected a number above it");
 }
 
 void check_loftq(const TrainConfig& c) {
   if (c.init_lora_weights != "loftq") return;
-  if (c.loftq_bits != 4 && c.loftq_bits != 8)
-    broken_rule(fmt::format("loftq_bits is {}, expected 4 (NF4) or 8", c.loftq_bits), "use one of them");
   if (!c.quantization_bit) return;
   if (*c.quantization_bit != c.loftq_bits)
     broken_rule(fmt::format("quantization_bit is {} and loftq_bits {}, and the base is held in the codes that LoftQ makes",
@@ -99,8 +92,6 @@ void check_method(const TrainConfig& c) {
     broken_rule("use_adalora starts its matrices in its own way, pissa_init and init_lora_weights do not apply", "leave them out");
   if (c.rank_pattern || c.alpha_pattern || c.use_rslora)
     broken_rule("rank_pattern, alpha_pattern and use_rslora do not apply to use_adalora", "leave them out");
-  if (c.beta1 <= 0 || c.beta1 >= 1 || c.beta2 <= 0 || c.beta2 >= 1)
-    broken_rule("beta1 and beta2 of AdaLoRA are between 0 and 1, both left out", "PEFT's default is 0.85");
   if (c.target_r > c.init_r) broken_rule(fmt::format("target_r {} is above init_r {}, and ranks are only cut", c.target_r, c.init_r));
 }
 
@@ -144,12 +135,24 @@ void check_train_config(const TrainConfig& c) {
   if (split_list(c.lora_target).empty()) broken_rule("lora_target is empty", "name layers, or `all`");
   if (c.max_steps == 0) broken_rule("max_steps is 0, expected a number of updates, or -1 for num_train_epochs");
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
-  if (c.warmup_ratio && c.warmup_steps > 0 && *c.warmup_ratio > 0)
-    broken_rule("warmup_steps and warmup_ratio are both given", "leave one of the two out");
   check_method(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_evaluation(c);
+}
+
+std::vector<std::string> config_notes(const TrainConfig& c) {
+  std::vector<std::string> notes;
+  if (c.warmup_ratio && c.warmup_steps > 0)
+    notes.push_back(
+        fmt::format("warmup_steps is {} and warmup_ratio {}; as in LLaMA-Factory the ratio counts", c.warmup_steps, *c.warmup_ratio));
+  for (const auto& [key, sets] : {std::pair{"dataset", c.dataset}, {"eval_dataset", c.eval_dataset}}) {
+    std::set<std::string> seen, told;
+    for (const std::string& name : split_list(sets))
+      if (!seen.insert(name).second && told.insert(name).second)
+        notes.push_back(fmt::format("{} names {} more than once; as in LLaMA-Factory it counts once", key, name));
+  }
+  return notes;
 }
 
 void check_chat_config(const TrainConfig& c) { check_model(c); }
