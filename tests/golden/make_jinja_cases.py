@@ -158,10 +158,58 @@ a {#- c -#} b {# d #}
 {{ undefined_function(1) }}
 {{ messages[0].content.foo.bar }}
 {{ namespace()._x }}{{ namespace(a=1)['a'] }}
-{% extends 'x' %}
-{% import 'x' as y %}
 {{ x|nofilter }}
 {{ x is notest }}
+{% if false %}{{ x|nofilter }}{% endif %}ok{% if s %}yes{% else %}{{ s|nofilter(1) }}{% endif %}
+{% if true %}{{ x|nofilter }}{% endif %}
+{{ 'y' if n else x|nofilter }} {{ [x|nofilter if not n, 2] }}
+{{ x|nofilter if s else 'y' }}
+{% if s or s is notest %}a{% elif s|nofilter %}b{% endif %}
+{% if x is notest %}a{% endif %}
+{% if n > 5 and (n is notest or n is not notest(2)) %}a{% endif %}ok
+{% if false %}{% for i in l|nofilter %}{{ i }}{% endfor %}{% endif %}ok
+{% if false %}{% for i in l %}{{ i|nofilter }}{% endfor %}{% endif %}
+{% if false %}{% for i in l %}{% if i %}{{ i|nofilter }}{% endif %}{% endfor %}{% endif %}ok
+{% if false %}{% for i in l if i is notest %}{{ i }}{% endfor %}{% endif %}
+{% if false %}{% for i in l %}{{ i }}{% else %}{{ n|nofilter }}{% endfor %}{% endif %}
+{% if false %}{% macro f(a=1) %}{{ 1|nofilter }}{% endmacro %}{% endif %}
+{% if false %}{% macro f(a=1|nofilter) %}{{ a }}{% endmacro %}{% endif %}
+{% macro f() %}{% if false %}{{ 1|nofilter }}{% endif %}x{% endmacro %}{{ f() }}
+{% if false %}{% set q = 1|nofilter %}{% set r %}x{% endset %}{% endif %}ok
+{% if false %}{% set r %}{{ s|nofilter }}{% endset %}{% endif %}
+{% if false %}{% set r|nofilter %}x{% endset %}{% endif %}
+{% if false %}{% filter nofilter %}x{% endfilter %}{% endif %}
+{% if false %}{% with a = 1|nofilter %}{{ a }}{% endwith %}{% endif %}ok
+{% if false %}{% with a = 1 %}{{ a|nofilter }}{% endwith %}{% endif %}
+{% if false %}{% generation %}{{ s|nofilter }}{% endgeneration %}{% endif %}
+{% macro f(a) %}{{ caller() }}{% endmacro %}{% if false %}{% call f(1|nofilter) %}x{% endcall %}{% endif %}ok
+{% macro f(a) %}{{ caller() }}{% endmacro %}{% if false %}{% call f(1) %}{{ s|nofilter }}{% endcall %}{% endif %}
+{% if false %}{{ f(l|map('nofilter'), g=[s|nofilter, {'k': s is notest}]) }}{% endif %}ok
+{{ l|map('nofilter')|list }}
+{{ l|select('notest')|list }}
+{{ s|nofilter }}{% if %}
+{% set m = '<b>'|safe %}{{ [m, m + '<i>', '<i>' + m, m ~ '<i>', '<i>' ~ m, m * 2, 2 * m, m + m, '<i>' + '<u>' + m] }}
+{% set m = '<b>&'|e %}{{ [m, m|e, m|string, m|upper, m|lower, m|capitalize, m|title, m|trim, m|replace('b', '<i>'), m|center(14), m|reverse, m|first, m|last, m|list, m|length, m|forceescape] }}
+{% set m = ' <b> x '|safe %}{{ [m[1:], m[2], m[::-1], m.strip(), m.lstrip(), m.rstrip(), m.upper(), m.title(), m.capitalize(), m.swapcase(), m.casefold(), m.lower(), m.zfill(12), m.expandtabs()] }}
+{% set m = '<b>,<i>'|safe %}{{ [m.split(','), m.rsplit(',', 1), m.splitlines(), m.partition(','), m.rpartition('<'), m.removeprefix('<'), m.removesuffix('>'), m.ljust(9, '.'), m.rjust(9), m.center(9, '*')] }}
+{% set m = '<b>,<i>'|safe %}{{ [m.replace('b', '<u>'), m.replace('b', '<u>'|safe), m.replace('<', '&', 1), m.find('<i>'), m.count('<'), m.startswith('<b'), m in [m], '<b>,<i>' == m, m.isalpha()] }}
+{{ [(', '|safe).join(['<a>', '<b>'|safe, '<c>']), ', '.join(['<a>', '<b>'|safe]), ['<a>', '<b>'|safe]|join('<'), ['<a>', '<b>'|safe]|join('<'|safe)] }} {{ (','|safe).join([1, none, '&']) }}
+{{ [('<%s>'|safe) % '<i>', ('<%s>'|safe) % ('<i>'|safe), ('<%s %s>'|safe) % ('<', '>'|safe), ('%r'|safe) % '<', ('%(a)s'|safe) % {'a': '<'}, ('%s'|safe) % [1, '<'], ('%d %5.1f %%'|safe) % (3, 2.5), '%s' % ('<'|safe)] }}
+{{ [('%5s|%-5s|%.2s'|safe) % ('<', '<', '<<'), ('<%s>'|safe)|format('<i>'), ('%(k)s'|safe)|format(k='&'), '%s'|format('<'|safe), ('%s %s'|safe)|format(n, l)] }}
+{{ ('%x'|safe) % 255 }}
+{{ ('%c'|safe) % 65 }}
+{{ [('<{}>'|safe).format('<i>'), ('<{}>'|safe).format('<i>'|safe), ('{a} {0!r} {1:>4}'|safe).format('<', '&', a='"'), '{}'.format('<'|safe), '{!r}'.format('<'|safe), ('{:{}}'|safe).format(5, 3), ('{0[0]}'|safe).format(['<'])] }}
+{{ ('{:>4}'|safe).format('<'|safe) }}
+{{ '{:>4}'.format('<'|safe) }} {{ '{:>4}'.format(m) if m is defined }}
+{{ ('<a>'|safe) + 1 }}
+{{ ('<a>\n<b>\n\n<c>'|safe)|indent(2) }}|{{ [('<a>\n<b>'|safe)|indent, ('<a>\n<b>'|safe)|indent('>', true), '<a>\n<b>\n\nc'|indent('>'|safe), '<a>\n<b>\n\nc'|indent('>'|safe, blank=true), '<a>\n<b>'|indent('>'|safe, first=true), '<a>'|indent('>'|safe, true, true)] }}
+{{ [('<b>hello world</b> and more'|safe)|truncate(14, end='<'), '<b>hello world</b> and more'|truncate(14, end='<'|safe), ('<b>hi'|safe)|truncate(9), ('<b>hello world'|safe)|truncate(9, true, leeway=0)] }}
+{{ ['<'|safe is escaped, '<' is escaped, ('<'|safe ~ '') is escaped, ('<'|e)|tojson, ['<'|safe]|tojson, {'a': '<'|safe}, ('<'|safe)|urlencode, ('<'|safe)|pprint, ('<'|safe)|wordcount, 5|safe, none|safe, 5|e] }}
+{% set x %}<b>{{ '<'|e }}{% endset %}{{ [x, x|e] }} {% macro f(a) %}{{ a }}{{ a is escaped }}{% endmacro %}{{ [f('<'|safe)] }} {% filter e %}<i>{{ '<'|e }}{% endfilter %} {% set y|e %}<{% endset %}{{ [y] }}
+{{ ['<b>'|safe, '<a>']|map('upper')|list }} {{ ['b'|safe, 'a']|sort }} {{ ['a'|safe, 'a']|unique|list }} {{ {'a'|safe: 1}['a'] }} {{ {'a': 1}['a'|safe] }} {{ ('a'|safe) in {'a': 1} }} {{ ['<'|safe]|sum(start='') if false }} {{ ['<b>'|safe]|max }} {{ ('ab'|safe)|max }}
+{{ ''|safe|default('<', true) }} {{ ('x'|safe).nope is defined }} {{ [nope|safe, nope|e] }} {{ [('1'|safe)|int, ('1.5'|safe)|float, ('b'|safe) < 'c', ('a'|safe) is string, ('A'|safe) is upper] }}
+{% extends 'x' %}
+{% import 'x' as y %}
 {% for i in l %}{{ i }}
 {{ {1: 2 }}
 {% set = 5 %}

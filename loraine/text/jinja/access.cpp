@@ -5,6 +5,7 @@
 #include <set>
 
 #include "loraine/text/jinja/builtins.h"
+#include "loraine/text/jinja/markup.h"
 
 namespace loraine::jinja {
 namespace {
@@ -23,7 +24,7 @@ struct BoundMethod : CallableObject {
   Value self;
   std::string name;
   Value call(Engine& engine, Args& args) override {
-    if (self.is_string() && name == "format") return brace_format(&engine, self.text(), args);
+    if (self.is_string() && name == "format") return brace_format(&engine, self, args);
     return call_method(self, name, args);
   }
   std::string class_name() const override { return "builtin_function_or_method"; }
@@ -103,7 +104,7 @@ std::optional<Value> python_item(const Value& object, const Value& key) {
       if ((text[at] & 0xc0) != 0x80 && k-- == 0) break;
     size_t end = at + 1;
     while (end < text.size() && (text[end] & 0xc0) == 0x80) ++end;
-    return string(text.substr(at, end - at));
+    return string(text.substr(at, end - at), is_safe(object));
   }
   if (object.type == Type::List || object.type == Type::Tuple || object.type == Type::Range) {
     const auto& items = object.items();
@@ -191,13 +192,14 @@ Value slice(const Value& object, const Value& begin, const Value& end, const Val
   }
   std::string text;
   charge(by == 1 ? 0 : n / 8);
-  if (ascii && by == 1) return string(from < to ? ascii->substr(static_cast<size_t>(from), static_cast<size_t>(to - from)) : "");
+  if (ascii && by == 1)
+    return string(from < to ? ascii->substr(static_cast<size_t>(from), static_cast<size_t>(to - from)) : "", is_safe(object));
   for (int64_t k = from; by > 0 ? k < to : k > to; k += by) {
     if (ascii) text += (*ascii)[static_cast<size_t>(k)];
     else if (object.is_string()) text += characters[static_cast<size_t>(k)];
     else items.push_back(object.items()[static_cast<size_t>(k)]);
   }
-  if (object.is_string()) return string(std::move(text));
+  if (object.is_string()) return string(std::move(text), is_safe(object));
   charge(static_cast<int64_t>(items.size() / 4));
   return list(std::move(items), object.type);
 }

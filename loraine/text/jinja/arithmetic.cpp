@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "loraine/text/jinja/builtins.h"
+#include "loraine/text/jinja/markup.h"
 
 namespace loraine::jinja {
 namespace {
@@ -92,7 +93,7 @@ Value repeat(const Value& sequence, int64_t count) {
     std::string out;
     if (!unit.empty())
       for (int64_t k = 0; k < count; ++k) out += unit;
-    return string(std::move(out));
+    return string(std::move(out), is_safe(sequence));
   }
   const auto& unit = sequence.items();
   int64_t bytes;
@@ -114,7 +115,7 @@ int64_t as_integer(const Value& value) {
 }
 
 Value binary(const std::string& op, const Value& a, const Value& b) {
-  if (op == "%" && a.is_string()) return percent_format(a.text(), b);
+  if (op == "%" && a.is_string()) return percent_format(a, b);
   if (a.undefined()) fail_undefined(a);
   if (b.undefined()) fail_undefined(b);
   if (a.is_number() && b.is_number()) {
@@ -130,6 +131,7 @@ Value binary(const std::string& op, const Value& a, const Value& b) {
   if (op == "+") {
     if (a.is_string() && b.is_string()) {
       charge_bytes(static_cast<int64_t>(a.text().size() + b.text().size()));
+      if (is_safe(a) || is_safe(b)) return string(escaped(a) + escaped(b), true);
       return string(a.text() + b.text());
     }
     if (list_a && a.type == b.type) {

@@ -84,4 +84,8 @@ struct Template {
 
 Template parse(std::string_view source);
 
+// Throws TemplateAssertionError for a filter or test that does not exist, except where Jinja2 waits until it is reached: directly in an if
+// statement or a conditional expression.
+void check_names(const std::vector<NodePtr>& body);
+
 }  // namespace loraine::jinja

@@ -1,4 +1,5 @@
-// Filters, tests, methods and global functions of the Jinja engine. Called by the evaluator; names are checked by the parser.
+// Filters, tests, methods and global functions of the Jinja engine. Called by the evaluator; names are checked
+// by names.cpp once a template is parsed.
 #pragma once
 #include <ctime>
 #include <optional>
@@ -23,8 +24,8 @@ inline bool given(const Value& value) { return !(value.undefined() && value.o ==
 int64_t as_integer(const Value& value);  // an index; TypeError otherwise
 
 Value binary(const std::string& op, const Value& a, const Value& b);
-Value percent_format(const std::string& format, const Value& arguments);            // "%s" % …
-Value brace_format(Engine* engine, const std::string& format, const Args& args);    // "{}".format(…)
+Value percent_format(const Value& format, const Value& arguments);                  // "%s" % …
+Value brace_format(Engine* engine, const Value& format, const Args& args);          // "{}".format(…)
 Value get_item(Engine* engine, const Value& object, const Value& key);              // object[key], as Jinja does
 Value get_attribute(Engine& engine, const Value& object, const std::string& name);  // object.name
 Value make_range(int64_t begin, int64_t end, int64_t step);

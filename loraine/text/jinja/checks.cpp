@@ -1,4 +1,4 @@
-// Jinja's tests: `x is defined`, `x is divisibleby 3`. The parser asks for their names, the evaluator and the filters apply them.
+// Jinja's tests: `x is defined`, `x is divisibleby 3`. names.cpp asks for their names, the evaluator and the filters apply them.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,6 +6,7 @@
 
 #include "loraine/text/jinja/eval.h"
 #include "loraine/text/jinja/filters.h"
+#include "loraine/text/jinja/markup.h"
 #include "loraine/text/jinja/text.h"
 
 namespace loraine::jinja {
@@ -98,6 +99,7 @@ bool is_test(const std::string& name) { return tests().count(name) != 0; }
 
 bool apply_test(const std::string& name, const Value& subject, Args& args) {
   charge(1);
+  if (!is_test(name)) fail("TemplateRuntimeError", fmt::format("No test named '{}' found.", name));
   static const char* const kWithArgument[] = {"divisibleby", "sameas", "in"};
   bool compares = tests().at(name) == tests().at("eq");
   for (const char* with : kWithArgument) compares = compares || name == with;

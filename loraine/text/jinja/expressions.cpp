@@ -3,8 +3,6 @@
 
 #include <cstdlib>
 
-#include "loraine/text/jinja/builtins.h"
-
 namespace loraine::jinja {
 
 NodePtr ExpressionParser::expression(bool with_condition) {
@@ -302,7 +300,6 @@ NodePtr ExpressionParser::filter(NodePtr subject, bool inline_) {
   while (is_op("|") || inline_) {
     if (!inline_) next();
     NodePtr node = make(Kind::Filter, dotted_name());
-    if (!is_filter(node->text)) throw JinjaError("TemplateAssertionError", fmt::format("No filter named '{}'.", node->text), node->line);
     adopt(*node, std::move(subject));
     if (is_op("(")) call_arguments(*node);
     subject = std::move(node);
@@ -325,7 +322,6 @@ NodePtr ExpressionParser::test(NodePtr subject) {
     argument.value = postfix(primary());
     adopt(*node, std::move(argument));
   }
-  if (!is_test(node->text)) throw JinjaError("TemplateAssertionError", fmt::format("No test named '{}'.", node->text), node->line);
   return negated ? pair(Kind::Not, "not", std::move(node), nullptr) : std::move(node);
 }
 

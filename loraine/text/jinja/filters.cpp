@@ -1,4 +1,4 @@
-// Jinja's filters by name. The parser asks for the names, the evaluator applies them.
+// Jinja's filters by name. names.cpp asks for the names, the evaluator applies them.
 #include "loraine/text/jinja/filters.h"
 
 #include <fmt/format.h>
@@ -19,7 +19,7 @@ bool is_filter(const std::string& name) { return find_filter(name) != nullptr; }
 Value apply_filter(Engine& engine, const std::string& name, const Value& subject, Args& args) {
   charge(1);
   const FilterEntry* found = find_filter(name);
-  if (!found) fail("TemplateRuntimeError", "No filter named '" + name + "'.");
+  if (!found) fail("TemplateRuntimeError", "No filter named '" + name + "' found.");
   const FilterEntry& entry = *found;
   if (!entry.takes_arguments && !(args.positional.empty() && args.named.empty()))
     fail("TypeError",

@@ -19,6 +19,5 @@ const FilterTable& text_filters();
 const FilterTable& number_filters();
 
 inline bool absent(const Value& v) { return !given(v) || v.type == Type::None; }
-bool is_safe(const Value& value);  // went through |safe or |escape
 
 }  // namespace loraine::jinja

@@ -8,6 +8,7 @@
 
 #include "loraine/text/jinja/builtins.h"
 #include "loraine/text/jinja/eval.h"
+#include "loraine/text/jinja/markup.h"
 #include "loraine/text/jinja/text.h"
 
 namespace loraine::jinja {
@@ -162,6 +163,7 @@ std::string format_value(const Value& value, const std::string& spec_text) {
 struct BraceFormatter {
   Engine* engine;
   const Args& args;
+  bool safe;  // the format is Markup: what is put in is escaped
   int64_t next = 0;
   int mode = 0;  // 1: automatic numbering, 2: manual
 
@@ -259,21 +261,28 @@ struct BraceFormatter {
     }
     std::string spec = end < body.size() ? body.substr(end + 1) : "";
     if (spec.find('{') != std::string::npos) spec = run(spec, depth + 1);
-    return format_value(value, spec);
+    if (!safe) return format_value(value, spec);
+    if (is_safe(value) && !spec.empty()) fail("ValueError", "Unsupported format specification for Markup.");
+    return is_safe(value) ? value.text() : escape(format_value(value, spec));
   }
 };
 
 }  // namespace
 
-Value brace_format(Engine* engine, const std::string& format, const Args& args) {
-  BraceFormatter formatter{engine, args};
-  return string(formatter.run(format, 1));
+Value brace_format(Engine* engine, const Value& format, const Args& args) {
+  BraceFormatter formatter{engine, args, is_safe(format)};
+  return string(formatter.run(format.text(), 1), formatter.safe);
 }
 
 namespace {
-std::string percent_one(char type, Spec spec, const Value& value, bool left) {
-  if (type == 's' || type == 'r' || type == 'a')
-    return pad(truncated(type == 's' ? to_text(value) : repr(value), spec.precision), spec.width, " ", left ? '<' : '>');
+// `safe`: the format is Markup, which gives texts escaped and nothing that is taken for a letter or a whole number in itself.
+std::string percent_one(char type, Spec spec, const Value& value, bool left, bool safe) {
+  if (type == 's' || type == 'r' || type == 'a') {
+    const Value text = type == 's' ? value : string(repr(value));
+    return pad(truncated(safe ? escaped(text) : to_text(text), spec.precision), spec.width, " ", left ? '<' : '>');
+  }
+  if (safe && std::string_view("cxXo").find(type) != std::string_view::npos)
+    fail("TypeError", fmt::format("%{} format: not possible in a text that is marked as safe", type));
   if (type == 'c') {
     std::string c = value.is_string() ? value.text() : "";
     if (!value.is_string()) append_utf8(c, static_cast<char32_t>(std::clamp<int64_t>(as_integer(value), 0, 0x10ffff)));
@@ -302,6 +311,7 @@ namespace {
 struct PercentFormatter {
   const std::string& format;
   const Value& arguments;
+  bool safe = false;
   std::vector<Value> items = arguments.type == Type::Tuple ? arguments.items() : std::vector<Value>{arguments};
   size_t at = 0, next = 0;  // in format, in items
   bool used_mapping = false;
@@ -358,13 +368,14 @@ struct PercentFormatter {
     if (type == '%') return "%";
     if (std::string_view("diuxXoeEfFgGcrsa").find(type) == std::string_view::npos)
       fail("ValueError", fmt::format("unsupported format character '{}' ({:#x}) at index {}", type, static_cast<unsigned char>(type), at));
-    return percent_one(type, spec, value ? *value : take(), left);
+    return percent_one(type, spec, value ? *value : take(), left, safe);
   }
 };
 }  // namespace
 
-Value percent_format(const std::string& format, const Value& arguments) {
-  PercentFormatter formatter{format, arguments};
+Value percent_format(const Value& text, const Value& arguments) {
+  const std::string& format = text.text();
+  PercentFormatter formatter{format, arguments, is_safe(text)};
   std::string out;
   for (size_t& at = formatter.at; at < format.size(); ++at) {
     if (format[at] != '%') {
@@ -377,7 +388,7 @@ Value percent_format(const std::string& format, const Value& arguments) {
   bool subscriptable = arguments.type == Type::List || arguments.type == Type::Range || arguments.undefined();  // a mapping to Python
   if (!formatter.used_mapping && !formatter.has_mapping() && !subscriptable && formatter.next < formatter.items.size())
     fail("TypeError", "not all arguments converted during string formatting");
-  return string(std::move(out));
+  return string(std::move(out), formatter.safe);
 }
 
 std::string strftime(const std::string& format, const std::tm& time) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "loraine/text/jinja/builtins.h"
+#include "loraine/text/jinja/markup.h"
 #include "loraine/text/jinja/text.h"
 
 namespace loraine::jinja {
@@ -249,10 +250,22 @@ Value view_of(const DictObject& d, const std::string& name) {
   static_cast<SequenceObject&>(*v.o).view = name == "keys" ? "dict_keys" : name == "values" ? "dict_values" : "dict_items";
   return v;
 }
+// Those of Markup: what comes into the text is escaped, what comes out of it is marked.
+Value markup_method(const std::string& text, const std::string& name, Args& args) {
+  const bool pads = name == "ljust" || name == "rjust" || name == "center";
+  if ((name == "replace" || pads) && args.positional.size() > 1 && args.positional[1].is_string())
+    args.positional[1] = string(escaped(args.positional[1]), true);
+  if (name == "join" && args.positional.size() == 1) {
+    std::vector<Value> items;
+    for (const Value& item : iterate(args.positional[0])) items.push_back(string(escaped(item), true));
+    args.positional[0] = list(std::move(items));
+  }
+  return marked(string_method(text, name, args));
+}
 }  // namespace
 
 Value call_method(const Value& self, const std::string& name, Args& args) {
-  if (self.is_string()) return string_method(self.text(), name, args);
+  if (self.is_string()) return is_safe(self) ? markup_method(self.text(), name, args) : string_method(self.text(), name, args);
   if (self.type == Type::Float) return boolean(std::isfinite(self.d) && self.d == std::floor(self.d));
   if (self.type == Type::Dict) {
     const DictObject& d = as_dict(self);

@@ -247,6 +247,7 @@ Template parse(std::string_view source) {
   parser.tokens = tokenize(source);
   Template result;
   result.body = parser.block({});
+  check_names(result.body);
   result.has_generation = parser.has_generation;
   return result;
 }

@@ -60,7 +60,7 @@ Value Engine::eval_call(const Node& node, const ScopePtr& scope) {
   if (self.type == Type::Object && cycler_method(self, target.text, result)) return result;
   if (self.is_string() && target.text == "format") {
     Args args = eval_arguments(node, scope);
-    return brace_format(this, self.text(), args);
+    return brace_format(this, self, args);
   }
   if (method_access(self, target.text) == Access::allowed) {
     Args args = eval_arguments(node, scope);

@@ -6,6 +6,7 @@
 
 #include "loraine/text/jinja/eval.h"
 #include "loraine/text/jinja/filters.h"
+#include "loraine/text/jinja/markup.h"
 #include "loraine/text/jinja/text.h"
 
 namespace loraine::jinja {
@@ -234,7 +235,8 @@ Value f_first(Engine&, const Value& value, Args&) {
 Value f_last(Engine&, const Value& value, Args&) {
   if (value.type == Type::Generator) fail("TypeError", "'generator' object is not reversible");
   std::vector<Value> items = iterate(value);
-  return items.empty() ? undefined("No last item, sequence was empty.") : items.back();
+  if (items.empty()) return undefined("No last item, sequence was empty.");
+  return is_safe(value) ? marked(items.back()) : items.back();
 }
 
 Value f_reverse(Engine&, const Value& value, Args&) {
@@ -243,7 +245,7 @@ Value f_reverse(Engine&, const Value& value, Args&) {
   if (!value.is_string()) return generator(std::move(items));
   std::string out;
   for (const Value& item : items) append(out, item.text());
-  return string(std::move(out));
+  return string(std::move(out), is_safe(value));
 }
 
 Value f_items(Engine&, const Value& value, Args&) {

@@ -6,29 +6,13 @@
 
 #include "loraine/text/jinja/eval.h"
 #include "loraine/text/jinja/filters.h"
+#include "loraine/text/jinja/markup.h"
 #include "loraine/text/jinja/text.h"
 
 namespace loraine::jinja {
-bool is_safe(const Value& value) { return value.is_string() && static_cast<const StringObject&>(*value.o).safe; }
-
 namespace {
 
-std::string escape(const std::string& text) {
-  std::string out;
-  charge(static_cast<int64_t>(text.size() / 8));
-  for (char c : text) {
-    append(out, "");
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '\'') out += "&#39;";
-    else if (c == '"') out += "&#34;";
-    else out += c;
-  }
-  return out;
-}
-
-Value f_escape(Engine&, const Value& value, Args&) { return is_safe(value) ? value : string(escape(to_text(value)), true); }
+Value f_escape(Engine&, const Value& value, Args&) { return string(escaped(value), true); }
 
 Value f_forceescape(Engine&, const Value& value, Args&) { return string(escape(to_text(value)), true); }
 
@@ -40,16 +24,22 @@ Value f_indent(Engine&, const Value& value, Args& args) {
   if (value.undefined()) fail_undefined(value);
   if (!value.is_string()) fail("TypeError", "indent needs a text, not " + type_name(value));
   auto a = bind_args("do_indent", args, {"width", "first", "blank"});
+  const bool safe = is_safe(value), safe_width = is_safe(a[0]);
   std::string indention = given(a[0]) && a[0].is_string() ? a[0].text() : pad("", given(a[0]) ? as_integer(a[0]) : 4, " ", '>');
   const std::string text = to_text(value) + "\n";
   std::vector<std::string_view> lines = split_lines(text, false);
-  std::string out = truthy(a[1]) ? indention : "";
+  const bool blank = truthy(a[2]), first = truthy(a[1]);
+  std::string out;
   for (size_t k = 0; k < lines.size(); ++k) {
+    const bool indented = k && (blank || !lines[k].empty());
     if (k) append(out, "\n");
-    if (k && (truthy(a[2]) || !lines[k].empty())) append(out, indention);
-    append(out, lines[k]);
+    if (indented) append(out, indention);
+    const bool meets_markup = safe_width && !safe && (blank || indented);  // a marked width escapes the lines it is put before
+    append(out, meets_markup ? escape(std::string(lines[k])) : std::string(lines[k]));
   }
-  return string(std::move(out));
+  const bool all_safe = safe || (safe_width && blank);
+  if (first) return string(indention + (safe_width && !all_safe ? escape(out) : out), safe || safe_width);
+  return string(std::move(out), all_safe);
 }
 
 Value f_title(Engine&, const Value& value, Args&) {
@@ -80,7 +70,7 @@ Value f_truncate(Engine&, const Value& value, Args& args) {
   if (!value.is_string()) fail("TypeError", "truncate needs a text, not " + type_name(value));
   std::string cut = slice(string(text), none(), integer(width - count_code_points(end)), none()).text();
   if (!truthy(a[1])) cut = cut.substr(0, cut.rfind(' '));
-  return string(cut + end);
+  return binary("+", string(std::move(cut), is_safe(value)), string(end, is_safe(a[2])));
 }
 
 Value f_wordcount(Engine&, const Value& value, Args&) {
@@ -103,9 +93,9 @@ Value f_replace(Engine&, const Value& value, Args& args) {
 Value f_trim(Engine&, const Value& value, Args& args) {
   auto a = bind_args("do_trim", args, {"chars"});
   const std::string text = to_text(value);
-  if (absent(a[0])) return string(std::string(strip(text, true, true)));
+  if (absent(a[0])) return string(std::string(strip(text, true, true)), is_safe(value));
   const std::string characters = to_text(a[0]);
-  return string(std::string(strip(text, true, true, &characters)));
+  return string(std::string(strip(text, true, true, &characters)), is_safe(value));
 }
 
 Value f_tojson(Engine&, const Value& value, Args& args) {
@@ -154,10 +144,11 @@ Value f_urlencode(Engine&, const Value& value, Args&) {
 Value f_format(Engine&, const Value& value, Args& args) {
   if (!args.named.empty() && !args.positional.empty())
     fail("FilterArgumentError", "can't handle positional and keyword arguments at the same time");
-  if (args.named.empty()) return percent_format(to_text(value), list(args.positional, Type::Tuple));
+  const Value format = string(to_text(value), is_safe(value));
+  if (args.named.empty()) return percent_format(format, list(args.positional, Type::Tuple));
   std::vector<std::pair<Value, Value>> entries;
   for (auto& [name, item] : args.named) entries.emplace_back(string(name), item);
-  return percent_format(to_text(value), dict(std::move(entries)));
+  return percent_format(format, dict(std::move(entries)));
 }
 
 Value f_attr(Engine& engine, const Value& value, Args& args) {
@@ -176,7 +167,7 @@ Value f_default(Engine&, const Value& value, Args& args) {
 
 template <std::string (*change)(const std::string&)>
 Value text_filter(Engine&, const Value& value, Args&) {
-  return string(change(to_text(value)));
+  return string(change(to_text(value)), is_safe(value));
 }
 
 }  // namespace
@@ -184,7 +175,7 @@ Value text_filter(Engine&, const Value& value, Args&) {
 const FilterTable& text_filters() {
   static const FilterBody kCenter = [](Engine&, const Value& v, Args& args) {
     auto a = bind_args("do_center", args, {"width"});
-    return string(pad(to_text(v), given(a[0]) ? as_integer(a[0]) : 80, " ", 'c'));
+    return string(pad(to_text(v), given(a[0]) ? as_integer(a[0]) : 80, " ", 'c'), is_safe(v));
   };
   static const FilterBody kPprint = [](Engine&, const Value& v, Args&) { return string(repr(v)); };
   static const FilterTable kTable = {{"attr", {f_attr, true}},

@@ -86,7 +86,7 @@ struct IntegerObject : Object {
 };
 struct StringObject : Object {
   std::string text;
-  bool safe = false;  // result of |safe or |escape
+  bool safe = false;  // Markup (markup.h)
 };
 struct SequenceObject : Object {
   std::vector<Value> items;
