@@ -185,4 +185,7 @@ rows("openai_model", 2, 0, [{"messages": [
     {"role": "tool", "content": "1"}, {"role": "assistant", "content": "b"}]}], lines=True)
 rows("thoughts", 1, 4, [{"conversations": said(("human", "a"), ("gpt", "<think>\nt\n</think>\n\nb"), ("human", "c"), ("gpt", "d"))}])
 rows("tokenized", 3, 0, [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [4], "labels": [4]}])
+save("data_rows", "alpaca_indented", bytes([1 << 2 | 0x80]) + b'{\n "instruction": "a",\n "output": "b"\n}\n{"instruction": "c", "output": "d"}{\n "instruction": 1\n}\n{"x')
+save("data_rows", "alpaca_beyond_json", bytes([1 << 2 | 0x40]) + b'[{"instruction": "a", "output": "b", "input": NaN, "s": [NaN, -Infinity, 18446744073709551616, "\\ud800"]}, '
+     b'{"instruction": "a\nb", "output": Infinity}]')
 rows("tokenized_lines", 3, 0, [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}], lines=True)

@@ -19,6 +19,7 @@
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/yaml_values.h"
+#include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"

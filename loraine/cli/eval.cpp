@@ -8,6 +8,7 @@
 
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/core/stopped.h"
 #include "loraine/eval/evaluate.h"
@@ -54,6 +55,8 @@ int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop
   if (eval.ppl_file && !loaded->text.tokenizer)
     throw Error(ErrorKind::bad_data, config.model_name_or_path + ": has no tokenizer.json, and ppl_file needs one");
   const EvalInput input = read_eval_input(*loaded, eval);
+  if (input.num_dropped > 0)
+    input_warning(fmt::format("{} rows that cannot be used were dropped", input.num_dropped), config.strict, ErrorKind::usage);
   std::optional<Progress> bar;
   std::string shown;
   std::vector<EvalResult> results;

@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <string_view>
 
+#include "loraine/core/count_text.h"
+
 namespace loraine {
 namespace {
 
@@ -137,15 +139,6 @@ std::string bytes_text(double bytes) {
   size_t unit = 0;
   while (bytes >= 1024 && unit < 4) bytes /= 1024, ++unit;
   return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, kUnits[unit]);
-}
-
-std::string count_text(int64_t count) {
-  std::string digits = std::to_string(count < 0 ? -count : count), out;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
-    out += digits[i];
-  }
-  return count < 0 ? "-" + out : out;
 }
 
 std::string duration_text(double seconds) {

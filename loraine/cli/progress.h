@@ -42,7 +42,6 @@ class Progress {
 std::string table_text(const std::string& title, const std::vector<std::vector<std::string>>& rows, bool heading = true);
 
 std::string bytes_text(double bytes);       // "1.2 GiB"
-std::string count_text(int64_t count);      // "1,234,567"
 std::string duration_text(double seconds);  // "1:02:03", "4:05"
 int64_t resident_bytes();                   // of this process; 0 when unknown
 

@@ -13,6 +13,7 @@
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
+#include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
 #include "loraine/train/data_options.h"
@@ -61,20 +62,6 @@ void print_summary(const TrainSummary& s, bool dry_run) {
   std::fflush(stdout);
 }
 
-// Rows that cannot be used are dropped up to the number the user allowed.
-void check_dropped(const TrainConfig& c, const DataSplit& data) {
-  const int64_t dropped = data.train.num_dropped + data.eval.num_dropped;
-  if (c.skip_bad_rows == 0 || dropped == 0) return;
-  if (dropped > c.skip_bad_rows) {
-    const auto& rows = data.train.dropped_rows.empty() ? data.eval.dropped_rows : data.train.dropped_rows;
-    throw Error(ErrorKind::bad_data,
-                fmt::format("{} rows cannot be used and skip_bad_rows allows {}; the first is {}", dropped, c.skip_bad_rows,
-                            rows.empty() ? "not recorded" : rows[0]),
-                "correct the data, or raise skip_bad_rows");
-  }
-  input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
-}
-
 void check_untrained(const TrainConfig& c, const Dataset& data, const char* name) {
   if (data.num_untrained == 0) return;
   input_warning(fmt::format("{} of {} rows of the {} data hold no trained token: their answers are empty, or lie behind cutoff_len ({})",
@@ -97,7 +84,8 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   SpecialTokens special;
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
-  check_dropped(c, input.data);
+  if (const int64_t dropped = input.data.train.num_dropped + input.data.eval.num_dropped; dropped > 0)
+    input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
   check_untrained(c, input.data.train, "training");
   check_untrained(c, input.data.eval, "evaluation");
   if (text.tokenizer && c.template_name && *c.template_name != "empty")

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/batch.h"
+#include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/data/batcher.h"
 #include "loraine/data/orders.h"
@@ -99,6 +100,8 @@ bool is_trained(const Example& example) {
                      [](int32_t label) { return label != kIgnoreLabel; });
 }
 
+std::string rows_text(int64_t n) { return count_text(n) + (n == 1 ? " row" : " rows"); }
+
 void count_example(Dataset& set, Example example) {
   set.num_tokens += static_cast<int64_t>(example.input_ids.size());
   set.num_trained += count_labels(example);
@@ -107,9 +110,14 @@ void count_example(Dataset& set, Example example) {
   set.examples.push_back(std::move(example));
 }
 
+void drop_row(Dataset& set, const Row& row, const std::string& why) {
+  ++set.num_dropped;
+  if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + why);
+}
+
 // The rows of an order, each of which stands there once, as examples. What a row holds is let go of as soon as it is encoded, so that texts
 // and ids are not both there in full.
-Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order, bool skip_bad_rows) {
+Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order) {
   const int64_t n = static_cast<int64_t>(order.size());
   std::vector<Encoded> encoded(order.size());
   std::vector<std::exception_ptr> failed(order.size());
@@ -122,32 +130,19 @@ Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::v
       encoder.check_ids(row, encoded[static_cast<size_t>(i)].example);
       row.conversation = {};
       row.tokens.reset();
-    } catch (const Error& e) { failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place())); } catch (...) {
-      failed[static_cast<size_t>(i)] = std::current_exception();
-    }
+    } catch (const Error& e) {
+      if (e.kind == ErrorKind::bad_data) row.dropped = e.what();
+      else failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place()));
+    } catch (...) { failed[static_cast<size_t>(i)] = std::current_exception(); }
   }
   Dataset set;
   set.num_rows = n;
-  const auto drop = [&](const Row& row, const std::string& why) {
-    ++set.num_dropped;
-    if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + why);
-  };
   for (size_t i = 0; i < order.size(); ++i) {
     const Row& row = rows[static_cast<size_t>(order[i])];
-    if (failed[i]) {
-      try {
-        std::rethrow_exception(failed[i]);
-      } catch (const Error& e) {
-        if (!skip_bad_rows || e.kind != ErrorKind::bad_data) throw;
-        drop(row, e.what());
-        continue;
-      }
-    }
+    if (failed[i]) std::rethrow_exception(failed[i]);
     Example& example = encoded[i].example;
-    if (row.dropped.empty() && example.input_ids.empty() && !skip_bad_rows)
-      throw Error(ErrorKind::bad_data, row.place() + ": it becomes no token at all", "correct or remove the row");
     if (!row.dropped.empty() || example.input_ids.empty()) {
-      drop(row, row.dropped.empty() ? "it becomes no token at all" : row.dropped);
+      drop_row(set, row, row.dropped.empty() ? "it becomes no token at all" : row.dropped);
       continue;
     }
     set.num_truncated += encoded[i].truncated;
@@ -164,8 +159,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
     const Row& row = rows[static_cast<size_t>(i)];
     ++set.num_rows;
     if (!row.dropped.empty()) {
-      ++set.num_dropped;
-      if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + row.dropped);
+      drop_row(set, row, row.dropped);
     } else if (row.tokens) {
       encoder.check_ids(row, *row.tokens);
       Encoded cut = encoder.cut_tokens(*row.tokens);
@@ -189,7 +183,17 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
   else if (encoder.special->eos) pretrain.end = encoder.tokenizer->decode({&*encoder.special->eos, 1}, false);
   if (pretrain.cutoff_len < 1)
     throw Error(ErrorKind::usage, fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
-  for (Example& example : pretrain_examples(texts, *encoder.tokenizer, pretrain, set.num_truncated))
+  int64_t longest = 0;
+  std::vector<Example> examples = pretrain_examples(texts, *encoder.tokenizer, pretrain, set.num_truncated, longest);
+  if (examples.empty() && set.examples.empty())
+    throw Error(ErrorKind::bad_data,
+                fmt::format("stage pt: the texts of {} fill no block of {} tokens (cutoff_len): end to end they are {}{}",
+                            rows_text(static_cast<int64_t>(texts.size())), pretrain.cutoff_len, count_text(longest),
+                            static_cast<int64_t>(texts.size()) > pretrain.texts_at_a_time
+                                ? fmt::format(" at most, {} texts at a time (preprocessing_batch_size)", pretrain.texts_at_a_time)
+                                : ""),
+                fmt::format("set cutoff_len to at most {}, or packing: false, where each text is a sample of its own", longest));
+  for (Example& example : examples)
     if (!example.input_ids.empty()) count_example(set, std::move(example));
   return set;
 }
@@ -200,7 +204,7 @@ std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::st
     DatasetInfo info = read_dataset_info(options.dataset_dir, name);
     info.accept_untrained = options.accept_untrained;
     info.text_only = options.pretraining;
-    auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, options.skip_bad_rows);
+    auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples);
     if (rows.empty())
       throw Error(ErrorKind::bad_data,
                   fmt::format("{}: the file of `{}` holds no rows", (std::filesystem::path(info.folder) / info.file_name).string(), name),
@@ -224,6 +228,18 @@ void check_usable(const Dataset& set, const char* what, const char* use) {
               fmt::format("{}: none of {} rows can be {}{}", what, set.num_rows, use,
                           set.dropped_rows.empty() ? "" : "; the first is " + set.dropped_rows.front()),
               "correct the rows");
+}
+
+// More rows that cannot be used than the user allows. All of them are counted before, so that one run tells what there is to correct.
+void check_dropped(int64_t rows, int64_t dropped, const std::vector<std::string>& first, const DataOptions& options) {
+  if (dropped <= options.skip_bad_rows) return;
+  const std::string allowed = options.skip_bad_rows > 0 ? fmt::format(" and skip_bad_rows allows {}", options.skip_bad_rows) : "";
+  const std::string message =
+      rows == 1 ? first.at(0)
+                : fmt::format("{} of {} cannot be used{}; the first is {}", count_text(dropped), rows_text(rows), allowed, first.at(0));
+  throw Error(ErrorKind::bad_data, message,
+              dropped == rows ? "correct the data, or what dataset_info.json says of it"
+                              : fmt::format("correct the data, or set skip_bad_rows: {} to go on without", dropped));
 }
 
 // A set of which nothing would be learnt: its labels are all masked (the first token of a sample is never predicted).
@@ -318,7 +334,7 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
   }
   DataSplit result;
   const auto encode = [&](std::vector<Row>& all, const std::vector<int64_t>& order) {
-    return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, all, order, options.skip_bad_rows);
+    return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, all, order);
   };
   result.train = encode(rows, split.train);
   result.eval = encode(rows, split.eval);
@@ -328,6 +344,8 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
     result.eval = encode(eval_rows, order);
   }
+  check_dropped(result.train.num_rows + result.eval.num_rows, result.train.num_dropped + result.eval.num_dropped,
+                result.train.dropped_rows.empty() ? result.eval.dropped_rows : result.train.dropped_rows, options);
   if (!options.accept_untrained) {
     check_trained(result.train, "dataset", options);
     check_trained(result.eval, "evaluation data", options);
@@ -344,14 +362,21 @@ std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenize
     throw Error(ErrorKind::usage, "generation needs questions, and rows of stage pt are texts without any", "set stage: sft");
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
   std::vector<Prompt> prompts;
+  Dataset dropped;
   for (const Row& row : read_sets(options, options.eval_datasets)) {
-    if (!row.dropped.empty()) continue;
+    ++dropped.num_rows;
+    if (!row.dropped.empty()) {
+      drop_row(dropped, row, row.dropped);
+      continue;
+    }
     try {
       prompts.push_back(encoder.prompt(row));
     } catch (const Error& e) {
-      if (!options.skip_bad_rows || e.kind != ErrorKind::bad_data) throw with_context(e, row.place());
+      if (e.kind != ErrorKind::bad_data) throw with_context(e, row.place());
+      drop_row(dropped, row, e.what());
     }
   }
+  check_dropped(dropped.num_rows, dropped.num_dropped, dropped.dropped_rows, options);
   if (prompts.empty()) throw Error(ErrorKind::bad_data, "evaluation data: no row can be answered", "correct the rows");
   return prompts;
 }

@@ -28,7 +28,7 @@ struct DataOptions {
   bool pretraining = false;     // stage pt: texts without answers (data/pretrain.h)
   std::optional<bool> packing;  // of pretraining; none: yes
   int64_t preprocessing_batch_size = 1000;
-  bool skip_bad_rows = false;     // a bad row is dropped and counted instead of stopping the run
+  int64_t skip_bad_rows = 0;      // up to so many rows that cannot be used are dropped and counted
   bool accept_untrained = false;  // as LLaMA-Factory: empty answers, and sets without one trained label, are no errors
   int64_t vocab_size = 0;         // above 0: ids of tokenized rows (and of every other) must lie below it
 };
@@ -62,7 +62,7 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
 struct Prompt {
   std::vector<int32_t> input_ids, label_ids;
 };
-// The rows of options.eval_datasets; arguments as open_data takes them. With skip_bad_rows bad rows are left out.
+// The rows of options.eval_datasets; arguments as open_data takes them. Up to skip_bad_rows rows are left out.
 std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template,
                                  SpecialTokens& special);
 

@@ -69,7 +69,7 @@ TEST(Dataset, AlpacaRows) {
   ByteTokenizer tokenizer;
   SpecialTokens special;
   auto options = options_for(folder);
-  options.skip_bad_rows = true;
+  options.skip_bad_rows = 1;
   const DataSplit data = open_data(options, &tokenizer, nullptr, special);
   ASSERT_EQ(data.train.examples.size(), 1u);
   EXPECT_EQ(data.train.examples[0].input_ids, (std::vector<int32_t>{'a', '\n', 'b', 'c'}));
@@ -89,7 +89,7 @@ TEST(Dataset, BadRowsAreNamed) {
   folder.write("d.jsonl", "{\"instruction\":\"a\",\"output\":\"c\"}\n{\"instruction\":\n");
   EXPECT_NE(message_of(options_for(folder), ErrorKind::bad_data).find("line 2"), std::string::npos);
   auto skip = options_for(folder);
-  skip.skip_bad_rows = true;
+  skip.skip_bad_rows = 1;
   ByteTokenizer tokenizer;
   SpecialTokens special;
   EXPECT_EQ(open_data(skip, &tokenizer, nullptr, special).train.num_dropped, 1);
@@ -139,7 +139,7 @@ TEST(Dataset, EveryBadRowNamesLineAndField) {
       {alpaca, R"({"instruction":"a","output":"b\u0000"})", "output"},
       {alpaca, R"({"instruction":"a","output":"b","output":"c"})", "output"},
       {alpaca, R"({"instruction":"a","output":"b")", "output"},
-      {alpaca, R"({"instruction":"a","output":"b","extra":)" + deep + "}", "extra"},
+      {alpaca, R"({"instruction":"a","output":"b","input":)" + deep + "}", "input"},
       {chat, turns(user), "conversations"},
       {chat, turns(gpt + "," + user), "conversations"},
       {chat, turns(user + "," + user + "," + gpt + "," + gpt), "conversations"},
@@ -162,6 +162,53 @@ TEST(Dataset, EveryBadRowNamesLineAndField) {
     EXPECT_NE(message.find("d.jsonl, line 2"), std::string::npos) << message;
     EXPECT_NE(message.find("`" + c.field), std::string::npos) << message << "\n" << c.row;
   }
+}
+
+// All bad rows are counted, in reading and in encoding, before the refusal says what goes on without them.
+TEST(Dataset, BadRowsAreCounted) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl"}})");
+  std::string text;
+  for (int i = 0; i < 1200; ++i)
+    text += i % 400 == 399 ? "{\"instruction\":\n" : i == 5 ? "{\"instruction\":7}\n" : "{\"instruction\":\"a\",\"output\":\"c\"}\n";
+  folder.write("d.jsonl", text);
+  auto options = options_for(folder);
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  const auto refusal = [&] {
+    try {
+      open_data(options, &tokenizer, nullptr, special);
+    } catch (const Error& e) { return e.what() + (" | " + e.hint); }
+    return std::string();
+  };
+  std::string said = refusal();
+  EXPECT_NE(said.find("4 of 1,200 rows cannot be used; the first is"), std::string::npos) << said;
+  EXPECT_NE(said.find("d.jsonl, line 6: field `instruction`"), std::string::npos) << said;
+  EXPECT_NE(said.find("skip_bad_rows: 4"), std::string::npos) << said;
+  options.skip_bad_rows = 3;
+  said = refusal();
+  EXPECT_NE(said.find("4 of 1,200 rows cannot be used and skip_bad_rows allows 3"), std::string::npos) << said;
+  options.skip_bad_rows = 4;
+  EXPECT_EQ(open_data(options, &tokenizer, nullptr, special).train.num_dropped, 4);
+  options.vocab_size = 'b';  // the rows that are read then fail to be encoded
+  said = refusal();
+  EXPECT_NE(said.find("1,200 of 1,200 rows cannot be used"), std::string::npos) << said;
+  EXPECT_NE(said.find("dataset_info.json"), std::string::npos) << said;
+}
+
+TEST(Dataset, TextsThatFillNoBlock) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.json", "columns": {"prompt": "text"}}})");
+  folder.write("d.json", R"([{"text": "abc"}, {"text": "de"}])");
+  auto options = options_for(folder);
+  options.pretraining = true;
+  options.cutoff_len = 8;
+  const std::string said = message_of(options, ErrorKind::bad_data);
+  EXPECT_NE(said.find("the texts of 2 rows fill no block of 8 tokens (cutoff_len): end to end they are 7"), std::string::npos) << said;
+  options.cutoff_len = 7;  // each text has two letters of end token
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  EXPECT_EQ(open_data(options, &tokenizer, nullptr, special).train.examples.size(), 1u);
 }
 
 TEST(Dataset, ListRowsNameTheirLine) {

@@ -109,7 +109,7 @@ struct Cases {
     }
     std::ofstream(folder / "dataset_info.json") << info.dump();
     options.dataset_dir = folder.string();
-    options.skip_bad_rows = true;
+    options.skip_bad_rows = 100;
     options.accept_untrained = true;
     std::unique_ptr<Tokenizer> own;
     Tokenizer* use = nullptr;

@@ -8,6 +8,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
+#include "loraine/data/json_values.h"
 #include "loraine/data/python_json.h"
 
 namespace loraine {
@@ -17,15 +18,17 @@ namespace dom = simdjson::dom;
 using Json = nlohmann::ordered_json;
 
 [[noreturn]] void bad_field(const std::string& field, const std::string& found) {
-  throw Error(ErrorKind::bad_data, fmt::format("field `{}`: {}", field, found),
-              "correct the row, or set skip_bad_rows to the number of such rows to go on without");
+  throw Error(ErrorKind::bad_data, fmt::format("field `{}`: {}", field, found));
 }
 
-const char* type_name(dom::element value) {
+std::string type_name(dom::element value) {
   switch (value.type()) {
     case dom::element_type::ARRAY: return "a list";
     case dom::element_type::OBJECT: return "an object";
-    case dom::element_type::STRING: return "a text";
+    case dom::element_type::STRING: {
+      const std::string beyond = beyond_json(value.get_string().value());
+      return beyond.empty() ? "a text" : beyond;
+    }
     case dom::element_type::BOOL: return "true or false";
     case dom::element_type::NULL_VALUE: return "null";
     default: return "a number";
@@ -35,7 +38,10 @@ const char* type_name(dom::element value) {
 std::string text_of(dom::element value, const std::string& field) {
   std::string_view text;
   if (value.get(text)) bad_field(field, fmt::format("{} where a text is expected", type_name(value)));
-  if (text.find('\0') != std::string_view::npos) bad_field(field, "holds a NUL character");
+  if (text.find('\0') != std::string_view::npos) {
+    const std::string beyond = beyond_json(text);
+    bad_field(field, beyond.empty() ? "holds a NUL character" : fmt::format("{} where a text is expected", beyond));
+  }
   return std::string(text);
 }
 
@@ -47,7 +53,7 @@ std::string answer_of(const DatasetInfo& info, dom::element value, const std::st
   return text;
 }
 
-// Nesting and keys of a whole row: a key that stands twice would make what counts a guess. `path`: the field, for messages.
+// Nesting and keys of a column that is read: a key that stands twice would make what counts a guess. `path`: the field, for messages.
 void check_structure(dom::element element, std::string& path, int depth) {
   constexpr int kMaxDepth = 64;
   if (depth > kMaxDepth) bad_field(path.substr(0, 60), fmt::format("nested deeper than {} levels", kMaxDepth));
@@ -55,14 +61,14 @@ void check_structure(dom::element element, std::string& path, int depth) {
   if (dom::object object; !element.get(object)) {
     std::vector<std::string_view> keys;
     for (const auto [key, value] : object) {
-      path += (length == 0 ? "" : ".") + std::string(key);
+      path += "." + std::string(key);
       keys.push_back(key);
       if (value.is_object() || value.is_array()) check_structure(value, path, depth + 1);
       path.resize(length);
     }
     std::sort(keys.begin(), keys.end());
     if (const auto twice = std::adjacent_find(keys.begin(), keys.end()); twice != keys.end())
-      bad_field(path + (length == 0 ? "" : ".") + std::string(*twice), "stands twice in one object");
+      bad_field(path + "." + std::string(*twice), "stands twice in one object");
   } else if (dom::array array; !element.get(array)) {
     size_t i = 0;
     for (const dom::element item : array) {
@@ -73,6 +79,23 @@ void check_structure(dom::element element, std::string& path, int depth) {
       }
       ++i;
     }
+  }
+}
+
+// The columns that are read, each at most once in the row and sound; the others have no say.
+void check_columns(const DatasetInfo& info, dom::object object) {
+  const auto& c = info.columns;
+  const bool talk = info.formatting != Formatting::alpaca;
+  std::vector<std::string_view> read = {c.system, c.tools};
+  if (talk) read.push_back(c.messages);
+  else read.insert(read.end(), {c.prompt, c.query, c.response, c.history});
+  std::vector<std::string_view> seen;
+  for (const auto [key, value] : object) {
+    if (key.empty() || std::find(read.begin(), read.end(), key) == read.end()) continue;
+    std::string path(key);
+    if (std::find(seen.begin(), seen.end(), key) != seen.end()) bad_field(path, "stands twice in one object");
+    seen.push_back(key);
+    check_structure(value, path, 1);
   }
 }
 
@@ -87,13 +110,21 @@ std::string field_text(dom::object object, const std::string& field, bool requir
   return value.is_null() ? std::string() : text_of(value, field);
 }
 
-Json to_json(dom::element value) { return Json::parse(std::string(simdjson::minify(value))); }
+Json to_json(dom::element value, const std::string& field) {
+  Json json = Json::parse(std::string(simdjson::minify(value)));
+  const Json parts = json.flatten();
+  for (const auto& [place, part] : parts.items())
+    if (part.is_string())
+      if (const std::string beyond = beyond_json(part.get_ref<const std::string&>()); !beyond.empty())
+        bad_field(field, fmt::format("{} at {}, which JSON cannot hold", beyond, place));
+  return json;
+}
 
 // The tools column may hold JSON text or the list itself.
 std::string tools_field(dom::object object, const std::string& field) {
   dom::element value;
   if (field.empty() || object.at_key(field).get(value) || value.is_null()) return {};
-  if (value.is_array() || value.is_object()) return python_json(to_json(value));
+  if (value.is_array() || value.is_object()) return python_json(to_json(value, field));
   return text_of(value, field);
 }
 
@@ -143,7 +174,7 @@ RawMessage raw_message(const DatasetInfo& info, dom::element element, const std:
       for (const dom::element call : calls) {
         dom::element function;
         if (call.at_key("function").get(function)) bad_field(field + ".tool_calls", "a call without `function`");
-        functions.push_back(to_json(function));
+        functions.push_back(to_json(function, field + ".tool_calls"));
       }
       return {info.tags.function, python_json(functions)};
     }
@@ -257,10 +288,12 @@ void fill_tokens(const DatasetInfo& info, dom::object object, Row& row) {
 
 void fill_row(const DatasetInfo& info, dom::element element, Row& row) {
   dom::object object;
-  if (element.get(object))
-    throw Error(ErrorKind::bad_data, fmt::format("{} where an object is expected", type_name(element)), "each row must be a JSON object");
-  std::string path;
-  if (info.formatting != Formatting::tokenized) check_structure(element, path, 0);
+  if (element.get(object)) {
+    if (element.is_string() && info.formatting == Formatting::alpaca && info.columns.prompt == "text" && info.text_only)
+      return row.conversation.messages.push_back({Role::user, text_of(element, "text")});  // a list of bare texts
+    throw Error(ErrorKind::bad_data, fmt::format("{} where an object is expected: a row is a JSON object", type_name(element)));
+  }
+  if (info.formatting != Formatting::tokenized) check_columns(info, object);
   switch (info.formatting) {
     case Formatting::alpaca: fill_alpaca(info, object, row); break;
     case Formatting::sharegpt:

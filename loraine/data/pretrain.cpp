@@ -17,7 +17,7 @@ Example trained_example(std::span<const int32_t> ids, const std::optional<int32_
 }  // namespace
 
 std::vector<Example> pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer,
-                                       const PretrainOptions& options, int64_t& truncated) {
+                                       const PretrainOptions& options, int64_t& truncated, int64_t& longest) {
   const int64_t n = static_cast<int64_t>(texts.size());
   std::vector<std::vector<int32_t>> ids(texts.size());
 #pragma omp parallel for schedule(dynamic, 8)
@@ -36,6 +36,7 @@ std::vector<Example> pretrain_examples(std::span<const std::string* const> texts
     std::vector<int32_t> all;
     for (size_t i = first; i < std::min(ids.size(), first + static_cast<size_t>(options.texts_at_a_time)); ++i)
       all.insert(all.end(), ids[i].begin(), ids[i].end());
+    longest = std::max(longest, static_cast<int64_t>(all.size()));
     for (size_t at = 0; at + most <= all.size(); at += most)
       examples.push_back(trained_example(std::span(all).subspan(at, most), options.pad));
     truncated += all.size() % most != 0;

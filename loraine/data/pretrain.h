@@ -19,8 +19,9 @@ struct PretrainOptions {
   bool split_special_tokens = false;
 };
 
-// `truncated` counts the texts that are cut (without packing) or tokens' last pieces that fill no block (with it).
+// `truncated` counts the texts that are cut (without packing) or tokens' last pieces that fill no block (with it). `longest`: the most
+// tokens that were laid end to end (with packing).
 std::vector<Example> pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer,
-                                       const PretrainOptions& options, int64_t& truncated);
+                                       const PretrainOptions& options, int64_t& truncated, int64_t& longest);
 
 }  // namespace loraine

@@ -1,4 +1,5 @@
-// Reads JSON lists and JSON lines, row by row, and turns each into a conversation or token ids. Called by dataset.cpp through rows.h.
+// Reads JSON files row by row, whatever their layout, and turns each row into a conversation or token ids. Called by dataset.cpp through
+// rows.h.
 #include <fmt/format.h>
 #include <simdjson.h>
 
@@ -7,11 +8,11 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
 #include "loraine/core/text_position.h"
 #include "loraine/data/formats.h"
+#include "loraine/data/json_values.h"
 #include "loraine/data/rows.h"
 
 namespace loraine {
@@ -59,159 +60,183 @@ simdjson::padded_string load(const std::string& file) {
   return bytes;
 }
 
-// The first mistake, found by a second parser that keeps positions: its place, and the field before it.
-struct Mistake {
-  TextPosition position;
+// A row that is no JSON: where in its text, which begins in `column`, and what the parser says.
+Error broken_row(std::string_view value, int64_t column, bool raw_controls, simdjson::error_code code, Row& row) {
   std::string field;
-};
-
-std::optional<Mistake> find_mistake(std::string_view text) {
-  struct Listener : nlohmann::json_sax<nlohmann::json> {
-    size_t byte = 0;
-    std::string field;
-    bool null() override { return true; }
-    bool boolean(bool) override { return true; }
-    bool number_integer(number_integer_t) override { return true; }
-    bool number_unsigned(number_unsigned_t) override { return true; }
-    bool number_float(number_float_t, const string_t&) override { return true; }
-    bool string(string_t&) override { return true; }
-    bool binary(binary_t&) override { return true; }
-    bool start_object(size_t) override { return true; }
-    bool key(string_t& name) override {
-      field = name.substr(0, 60);
-      return true;
-    }
-    bool end_object() override { return true; }
-    bool start_array(size_t) override { return true; }
-    bool end_array() override { return true; }
-    bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
-      byte = position;
-      return false;
-    }
-  } listener;
-  if (nlohmann::json::sax_parse(text.begin(), text.end(), &listener) || listener.byte == 0) return std::nullopt;
-  return Mistake{text_position(text, listener.byte - 1), listener.field};
-}
-
-std::string broken_text(const std::optional<Mistake>& mistake, simdjson::error_code code) {
-  const bool field = mistake && !mistake->field.empty();
-  return fmt::format("not valid JSON{}: {}", field ? fmt::format(" at or behind field `{}`", mistake->field) : "",
-                     simdjson::error_message(code));
-}
-
-// The line on which each element of a JSON list begins. The list has been parsed already, so only strings and brackets matter.
-std::vector<int64_t> lines_of_rows(std::string_view text) {
-  std::vector<int64_t> lines;
-  int64_t line = 1;
-  int depth = 0;
-  bool quoted = false, expects = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == '\n') ++line;
-    if (quoted) {
-      if (c == '\\') ++i;
-      else quoted = c != '"';
-      continue;
-    }
-    if (c == ' ' || c == '\t' || c == '\r' || c == '\n') continue;
-    if (c == ']' && depth == 1) break;
-    if (expects) lines.push_back(line);
-    expects = false;
-    if (c == '"') quoted = true;
-    else if (c == '[' || c == '{') expects = ++depth == 1;
-    else if (c == ']' || c == '}') --depth;
-    else if (c == ',') expects = depth == 1;
+  if (const auto mistake = find_json_mistake(value, raw_controls)) {
+    const TextPosition position = text_position(value, mistake->byte);
+    row.line += static_cast<int64_t>(position.line) - 1;
+    row.column = static_cast<int64_t>(position.column) + (position.line == 1 ? column - 1 : 0);
+    if (!mistake->field.empty()) field = fmt::format(" at or behind field `{}`", mistake->field);
   }
-  return lines;
+  return Error(ErrorKind::bad_data, fmt::format("not valid JSON{}: {}", field, simdjson::error_message(code)));
 }
 
+// Rows of one file in any of its layouts: a JSON list, an object per line, objects over several lines one after another.
 struct RowReader {
   const DatasetInfo& info;
   std::optional<int64_t> limit;
-  bool skip_bad_rows;
-  std::vector<Row> rows;
+  std::vector<Row> rows = {};
+  dom::parser parser = {};
+  std::shared_ptr<const std::string> file = {};
+  std::string_view text = {};    // the file's bytes; the parser may look at those behind a value: they are the next or padding
+  size_t at = 0;                 // everything before has been read
+  int64_t line = 1, column = 1;  // of `at`, in characters
 
   bool full() const { return limit && static_cast<int64_t>(rows.size()) >= *limit; }
 
-  template <class Element>
-  void add(const std::shared_ptr<const std::string>& file, int64_t line, int64_t number, const Element& element) {
+  void go_to(size_t to) {
+    for (to = std::min(to, text.size()); at < to;) {
+      const void* newline = std::memchr(text.data() + at, '\n', to - at);
+      const size_t next = newline ? static_cast<size_t>(static_cast<const char*>(newline) - text.data()) + 1 : to;
+      if (newline) ++line;
+      column = newline ? 1 : column + static_cast<int64_t>(text_position(text.substr(at, next - at), next - at).column) - 1;
+      at = next;
+    }
+  }
+  void skip_space() { go_to(std::min(text.find_first_not_of(" \t\r\n", at), text.size())); }
+  size_t line_end() const { return std::min(text.find('\n', at), text.size()); }
+
+  // Into `element`, which lives until the next call.
+  simdjson::error_code parse(std::string_view value, bool raw_controls, dom::element& element) {
+    const auto code = parser.parse(value.data(), value.size(), false).get(element);
+    if (!code || code == simdjson::UTF8_ERROR) return code;
+    return parser.parse(plain_json(value, raw_controls)).get(element);
+  }
+
+  // A bad row stays, so that the numbers of the others stay too.
+  template <class Fill>
+  void add(int64_t number, const Fill& fill) {
     Row row;
     row.file = file;
     row.line = line;
     row.number = number;
     try {
-      fill_row(info, element(), row);
+      fill(row);
     } catch (const Error& e) {
-      if (!skip_bad_rows || e.kind != ErrorKind::bad_data) throw Error(e.kind, row.place() + ": " + e.what(), e.hint);
+      if (e.kind != ErrorKind::bad_data) throw Error(e.kind, row.place() + ": " + e.what(), e.hint);
       row.conversation = {};
       row.tokens.reset();
       row.dropped = e.what();
     }
     rows.push_back(std::move(row));
   }
+  void add_parsed(int64_t number, dom::element element) {
+    add(number, [&](Row& row) { fill_row(info, element, row); });
+  }
+  void add_broken(int64_t number, std::string_view value, bool raw_controls, simdjson::error_code code) {
+    add(number, [&](Row& row) { throw broken_row(value, column, raw_controls, code, row); });
+  }
 
-  void read_list(const std::shared_ptr<const std::string>& file, const simdjson::padded_string& bytes, size_t start) {
-    const std::string_view text(bytes.data() + start, bytes.size() - start);
-    dom::parser parser;
-    dom::element document;
-    if (const auto code = parser.parse(text.data(), text.size(), false).get(document)) {
-      const auto mistake = find_mistake(text);
-      throw Error(ErrorKind::bad_data,
-                  fmt::format("{}{}: {}", *file, mistake ? ", " + mistake->position.text() : "", broken_text(mistake, code)),
-                  "correct the file; nothing of it was read");
-    }
-    const auto lines = lines_of_rows(text);
-    size_t row = 0;
-    for (const dom::element element : document.get_array()) {
+  [[noreturn]] void refuse_list(const std::string& what) const {
+    throw Error(ErrorKind::bad_data, fmt::format("{}, line {}, column {}: {}", *file, line, column, what),
+                "correct the file; nothing of it was read");
+  }
+
+  void read_list() {
+    go_to(at + 1);
+    for (int64_t number = 1;; ++number) {
+      skip_space();
+      if (at < text.size() && text[at] == ']' && number == 1) break;
+      const auto [end, complete] = value_end(text, at, false);
+      if (!complete) refuse_cut_list(number);
+      const std::string_view value = text.substr(at, end - at);
+      dom::element element;
+      const auto code = parse(value, true, element);
+      if (!code) add_parsed(number, element);
+      else add_broken(number, value, true, code);
       if (full()) return;
-      add(file, row < lines.size() ? lines[row] : 0, static_cast<int64_t>(row + 1), [&] { return element; });
-      ++row;
+      go_to(end);
+      skip_space();
+      if (at < text.size() && text[at] == ']') break;
+      if (at >= text.size()) refuse_list("the file ends before its list does; was it copied whole?");
+      if (text[at] != ',') refuse_list(fmt::format("`{}` behind row {} of the list, where , or ] is expected", text[at], number));
+      go_to(at + 1);
+    }
+    go_to(at + 1);
+    skip_space();
+    if (at < text.size()) refuse_list("something stands behind the end of the list; a file holds one list, or rows one after another");
+  }
+
+  [[noreturn]] void refuse_cut_list(int64_t number) {
+    const std::string_view value = text.substr(at);
+    const auto mistake = find_json_mistake(value, true);
+    if (value.empty() || !mistake || at + mistake->byte >= text.size())
+      refuse_list(fmt::format("the file ends within its list, in row {}, which begins here; was it copied whole?", number));
+    go_to(at + mistake->byte);
+    refuse_list(fmt::format("not valid JSON in row {} of the list{}", number,
+                            mistake->field.empty() ? "" : fmt::format(", at or behind field `{}`", mistake->field)));
+  }
+
+  // Line by line where a line holds a row; else value by value.
+  void read_values() {
+    bool spans = false;  // rows over several lines have been seen
+    size_t split = 0;    // up to here a line holds several values
+    size_t in_vain = 0;  // bytes looked at behind lines that turned out broken
+    for (skip_space(); at < text.size() && !full(); skip_space()) {
+      const size_t newline = line_end();
+      const std::string_view rest = text.substr(at, newline - at);
+      dom::element element;
+      if (at >= split && !parser.parse(rest.data(), rest.size(), false).get(element)) {
+        add_parsed(0, element);
+        go_to(newline);
+        continue;
+      }
+      const auto [end, complete] = value_end(in_vain > text.size() ? text.substr(0, newline) : text, at, true);
+      const std::string_view value = complete ? text.substr(at, end - at) : rest;
+      if (const auto code = parse(value, false, element)) add_broken(0, value, false, code);
+      else add_parsed(0, element);
+      if (complete) {
+        spans = spans || end > newline;
+        split = newline;
+        go_to(end);
+      } else {
+        in_vain += end > newline ? end - newline : 0;
+        go_to(newline);
+        if (spans) go_to_next_object();
+      }
     }
   }
 
-  void read_lines(const std::shared_ptr<const std::string>& file, const simdjson::padded_string& bytes, size_t start) {
-    dom::parser parser;
-    int64_t number = 0;
-    for (size_t at = start; at < bytes.size() && !full();) {
-      ++number;
-      const char* begin = bytes.data() + at;
-      const void* newline = std::memchr(begin, '\n', bytes.size() - at);
-      const size_t length = newline ? static_cast<size_t>(static_cast<const char*>(newline) - begin) : bytes.size() - at;
-      at += length + 1;
-      const std::string_view line(begin, length);
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-      add(file, number, 0, [&] {  // the parser may look at the bytes behind the line: they are the next line or padding
-        dom::element element;
-        if (const auto code = parser.parse(begin, length, false).get(element)) {
-          const auto mistake = find_mistake(line);
-          const std::string column = mistake ? fmt::format("column {}: ", mistake->position.column) : "";
-          throw Error(ErrorKind::bad_data, column + broken_text(mistake, code), "each line must hold one whole JSON object");
-        }
-        return element;
-      });
-    }
+  // Behind a broken row of several lines: to a line that opens one.
+  void go_to_next_object() {
+    const size_t next = text.find("\n{", at);
+    go_to(next == std::string_view::npos ? text.size() : next + 1);
+  }
+
+  void read(const std::string& path, std::string_view bytes) {
+    file = std::make_shared<const std::string>(path);
+    text = bytes;
+    at = bytes.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0;
+    line = column = 1;
+    if (bytes.substr(0, 2) == "\xff\xfe" || bytes.substr(0, 2) == "\xfe\xff")
+      throw Error(ErrorKind::bad_data, path + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
+    skip_space();
+    if (at < text.size() && text[at] == '[') read_list();
+    else read_values();
   }
 };
 
 }  // namespace
 
 std::string Row::place() const {
-  return fmt::format("{}, line {}{}", file ? *file : "data", line, number > 0 ? fmt::format(" (row {})", number) : "");
+  return fmt::format("{}, line {}{}{}", file ? *file : "data", line, column > 0 ? fmt::format(", column {}", column) : "",
+                     number > 0 ? fmt::format(" (row {})", number) : "");
 }
 
-std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit, bool skip_bad_rows) {
-  RowReader reader{info, limit, skip_bad_rows, {}};
-  for (const std::string& file : files_of(info)) {
+std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit) {
+  RowReader reader{info, limit};
+  const std::vector<std::string> files = files_of(info);
+  for (const std::string& file : files) {
     if (reader.full()) break;
     const auto bytes = load(file);
-    const auto name = std::make_shared<const std::string>(file);
-    const std::string_view text(bytes.data(), bytes.size());
-    const size_t start = text.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0;
-    const size_t first = text.find_first_not_of(" \t\r\n", start);
-    if (first != std::string_view::npos && text[first] == '[' && fs::path(file).extension() == ".json")
-      reader.read_list(name, bytes, start);
-    else reader.read_lines(name, bytes, start);
+    reader.read(file, {bytes.data(), bytes.size()});
   }
+  if (reader.rows.empty())
+    throw Error(ErrorKind::bad_data,
+                fmt::format("{}: no row (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
+                            info.name),
+                "was it written whole? A data file holds a JSON list, or objects one after another");
   return std::move(reader.rows);
 }
 

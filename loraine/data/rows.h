@@ -34,15 +34,16 @@ DatasetInfo read_dataset_info(const std::string& folder, const std::string& name
 struct Row {
   std::shared_ptr<const std::string> file;  // for messages
   int64_t line = 0;                         // from 1
+  int64_t column = 0;                       // of the mistake, from 1; 0: the whole row
   int64_t number = 0;                       // row of a JSON list, from 1; 0 in JSON lines
-  std::string dropped;                      // why it cannot be used (empty: it can); only with skip_bad_rows
+  std::string dropped;                      // why it cannot be used; empty: it can
   Conversation conversation;
   std::optional<Example> tokens;  // formatting: tokenized
   std::string place() const;      // "data/a.json, line 12 (row 3)"
 };
 
-// All rows in the order of the file(s); at most `limit`. A bad row throws bad_data naming file, line and field, or, with skip_bad_rows,
-// is kept with `dropped` set (so that the rows' numbering, and with it every order, stays).
-std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit, bool skip_bad_rows);
+// All rows in the order of the file(s); at most `limit`, at least one. A bad row is among them, with `dropped` set, so that the rows'
+// numbering, and with it every order, stays. Throws bad_data about a file of which rows cannot be told apart.
+std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit);
 
 }  // namespace loraine

@@ -137,7 +137,9 @@ EvalInput read_eval_input(LoadedModel& loaded, const EvalConfig& eval) {
   if (!options.template_name && !loaded.text.chat_template) options.template_name = "empty";
   if (!options.eval_datasets.empty()) {
     DataOptions data = options;
-    input.examples = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special).eval.examples;
+    Dataset set = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special).eval;
+    input.examples = std::move(set.examples);
+    input.num_dropped = set.num_dropped;
     if (input.examples.empty()) throw Error(ErrorKind::bad_data, "eval_dataset: none of its rows can be used");
     if (generates(eval))
       input.prompts = open_prompts(options, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special);

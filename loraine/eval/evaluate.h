@@ -32,6 +32,7 @@ void check_eval_config(const TrainConfig& config, const EvalConfig& eval);  // u
 // All inputs, read before the first model runs.
 struct EvalInput {
   std::vector<Example> examples;
+  int64_t num_dropped = 0;  // rows that cannot be used
   std::vector<Prompt> prompts;
   std::optional<Exam> exam;
   std::vector<Text> texts;

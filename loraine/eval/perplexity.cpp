@@ -5,8 +5,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "loraine/eval/json_lines.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/json_lines.h"
 #include "loraine/train/evaluate.h"
 
 namespace loraine {

@@ -8,7 +8,7 @@
 
 #include "loraine/data/python_json.h"
 #include "loraine/eval/generation.h"
-#include "loraine/eval/json_lines.h"
+#include "loraine/io/files/json_lines.h"
 #include "loraine/text/tokenizer/unicode.h"
 #include "loraine/train/evaluate.h"
 

@@ -34,7 +34,7 @@ DataOptions data_options(const TrainConfig& c) {
   d.packing = c.packing;
   d.preprocessing_batch_size = c.preprocessing_batch_size;
   d.seed = static_cast<uint64_t>(c.seed);
-  d.skip_bad_rows = c.skip_bad_rows > 0;
+  d.skip_bad_rows = c.skip_bad_rows;
   return d;
 }
 

@@ -14,6 +14,7 @@
 #include "loraine/cli/bench/step.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
+#include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/kernels/base/machine.h"
