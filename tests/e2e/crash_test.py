@@ -2,7 +2,7 @@
 """Runs that are killed, stopped or denied the disk at any instant: they resume to the same adapter, byte for byte. The short form runs in
 ctest (label e2e); `./dev crash [TEST…]` runs the long one (LORAINE_CRASH=long): SIGKILL, and SIGTERM or SIGINT, at 200 instants each in f32
 and bf16 on one and two threads; every write, fsync, rename, mmap and creation of a file failing once, or from then on, with each of ENOSPC,
-EIO and EDQUOT. The tests of the long form, one by one: Crash.test_kill_f32_1, Crash.test_stop_bf16_2, …"""
+EIO and EDQUOT. One test alone: Interrupted.test_kill_f32_1, Interrupted.test_stop_bf16_2, …; LORAINE_CRASH_INSTANTS=50 shortens it."""
 import array
 import errno
 import itertools
@@ -20,6 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import tiny_model as tiny
 
 long = os.environ.get("LORAINE_CRASH") == "long"
+instants = int(os.environ.get("LORAINE_CRASH_INSTANTS", 200))  # of a test of the long form
 shim = os.environ.get("LORAINE_FAILING_IO", "")
 stopped, io_failed = 75, 6
 adapter_file = "adapter_model.safetensors"
@@ -103,7 +104,7 @@ def add_interrupted(name, kinds, expected, dtype, threads, in_short_form):
     def test(self):
         if not long and not in_short_form:
             self.skipTest("part of the long form")
-        self.interrupt(kinds, 200 if long else 4, expected, dtype, threads)
+        self.interrupt(kinds, instants if long else 4, expected, dtype, threads)
 
     setattr(Interrupted, f"test_{name}_{dtype}_{threads}", test)
 
@@ -135,7 +136,7 @@ class Crash(tiny.Case):
         whole = self.finish(self.work / "whole")
         length = time.time() - begin
         done = rounds = 0
-        wanted = 200 if long else 12
+        wanted = instants if long else 12
         while done < wanted:
             rounds += 1
             self.assertLess(rounds, 4 * wanted + 20, "the runs end before they can be killed")
