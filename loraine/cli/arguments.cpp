@@ -2,6 +2,7 @@
 #include "loraine/cli/arguments.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -44,23 +45,51 @@ std::vector<KeyValue> read_settings_file(const std::string& path) {
 
 bool is_flag(const std::string& word) { return word.size() > 2 && word.starts_with("--"); }
 
-// The groups of options that a command reads.
+// The options that a command reads, in `loraine COMMAND --help`; for the others it says that it does not.
 bool command_reads(const std::string& command, const Option& option) {
-  const std::string& group = option.group;
-  if (command == "train") return true;
-  if (group == "model" || option.name == "finetuning_type") return true;
-  if (option.name == "frozen_matmul") return command != "export";
-  if (command == "chat")
-    return group == "generation" || std::set<std::string>{"template", "default_system", "enable_thinking", "seed"}.contains(option.name);
+  using Names = std::set<std::string>;
+  static const Names kModel = {"model_name_or_path",
+                               "adapter_name_or_path",
+                               "quantization_bit",
+                               "quantization_type",
+                               "double_quantization",
+                               "quantization_method",
+                               "strict"};
+  static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
+  static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "seed"};
+  static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
+  static const Names kEval = {
+      "stage", "output_dir", "per_device_eval_batch_size", "compute_accuracy", "do_eval", "label_smoothing_factor", "memory_limit"};
+  static const Names kLoftqStart = {"lora_rank",  "lora_alpha",   "lora_target",         "init_lora_weights", "loftq_bits",
+                                    "loftq_iter", "rank_pattern", "layers_to_transform", "layers_pattern",    "exclude_modules"};
+  const std::string &name = option.name, &group = option.group;
+  const bool generation = group == "generation";
+  if (command == "train") return !generation && group != "export" && name != "infer_dtype";
+  if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation;
   if (command == "eval")
-    return group == "generation" || group == "data" ||
-           std::set<std::string>{
-               "output_dir",  "seed", "bf16", "do_eval", "per_device_eval_batch_size", "compute_accuracy", "label_smoothing_factor",
-               "memory_limit"}
-               .contains(option.name);
-  if (command == "bench") return option.name == "gradient_checkpointing";
-  if (command == "export") return group == "export" || option.name == "template";
-  return false;
+    return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) || generation ||
+           (group == "data" && !kNotEvaluated.contains(name));
+  if (command == "trace") return kModel.contains(name) || kCompute.contains(name) || name == "max_new_tokens";
+  if (command == "export")
+    return kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || name == "infer_dtype" || name == "template" ||
+           name == "overwrite_output_dir";
+  if (command == "bench")
+    return (kModel.contains(name) && name != "adapter_name_or_path" && name != "strict") || name == "frozen_matmul" ||
+           name == "gradient_checkpointing";
+  return command == "tokenize" && (name == "model_name_or_path" || name == "split_special_tokens");
+}
+
+// Options that are known and given, and that the command does not read.
+std::string unread_note(const std::string& command, std::span<const Setting> settings, std::span<const Option> own) {
+  TrainConfig config;
+  std::vector<std::string> unread;
+  for (const Option& option : options_of(config)) {
+    const auto names_it = [&](const Setting& setting) { return setting.key == option.name || setting.key == "no_" + option.name; };
+    const auto same = [&](const Option& other) { return other.name == option.name; };
+    if (!command_reads(command, option) && std::ranges::any_of(settings, names_it) && std::ranges::none_of(own, same))
+      unread.push_back(option.name);
+  }
+  return unread.empty() ? "" : fmt::format("{} does not read {}", command, fmt::join(unread, ", "));
 }
 
 int screen_columns() {
@@ -128,6 +157,7 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
   std::vector<Setting> settings = read_arguments(args);
   for (const std::string& note : apply_settings(config, settings, extra)) print_stderr("note: " + note + "\n");
   for (const std::string& note : config_notes(config)) print_stderr("note: " + note + "\n");
+  if (const std::string note = unread_note(command, settings, extra); !note.empty()) print_stderr("note: " + note + "\n");
   if (command == "train") check_train_config(config);
   if (command == "chat") check_chat_config(config);
   if (command == "export") check_export_config(config);

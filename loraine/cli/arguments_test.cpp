@@ -257,8 +257,8 @@ TEST(Arguments, RecordedRunsAreRead) {
 
 TEST(Arguments, HelpNamesEveryOption) {
   TrainConfig config;
-  std::string help = command_help("train");
-  for (const Option& option : options_of(config)) EXPECT_NE(help.find("--" + option.name), std::string::npos) << option.name;
+  std::string help = command_help("train") + command_help("chat") + command_help("export");
+  for (const Option& option : options_of(config)) EXPECT_NE(help.find("--" + option.name + " "), std::string::npos) << option.name;
 }
 
 // Every number that any command takes has a lowest and a highest value, and the help says them.

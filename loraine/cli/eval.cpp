@@ -21,11 +21,11 @@ bool needs_text(const TrainConfig&, const EvalConfig& eval) {
 }
 
 bool is_true(const std::vector<Setting>& settings, const std::string& key) {
-  bool value = false;
+  std::optional<bool> value;
   const Option option{key, "", &value, ""};
   for (const Setting& setting : settings)
     if (setting.key == key) set_option(option, setting);
-  return value;
+  return value.value_or(false);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/safetensors/safetensors.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/load_options.h"
@@ -89,7 +90,7 @@ struct TraceAdapters {
   }
 };
 
-AdapterSet read_adapter(Model& model, const TrainConfig& config, const std::string& folder, bool gradients = false) {
+AdapterSet open_adapter(Model& model, const TrainConfig& config, const std::string& folder, bool gradients = false) {
   LoraConfig lora;
   AdapterSet set = gradients ? load_adapter_to_train(model, folder, &lora, false) : load_adapter(model, folder, &lora);
   for (const auto& [kind, text] : adapter_warnings(lora, folder, config.model_name_or_path)) input_warning(text, config.strict, kind);
@@ -102,7 +103,7 @@ TraceAdapters adapters_together(Model& model, const TrainConfig& config, int64_t
   TraceAdapters out;
   out.of_row.assign(static_cast<size_t>(rows), 0);
   if (folders.size() == 1) {
-    out.sets.push_back(read_adapter(model, config, folders[0], gradients));
+    out.sets.push_back(open_adapter(model, config, folders[0], gradients));
     return out;
   }
   if (gradients || folders.empty())
@@ -110,7 +111,7 @@ TraceAdapters adapters_together(Model& model, const TrainConfig& config, int64_t
                 "merge the earlier ones with loraine export, or leave gradients out");
   check_side_by_side(folders);
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(read_adapter(model, config, folder));
+  for (const std::string& folder : folders) sets.push_back(open_adapter(model, config, folder));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
   out.sets.push_back(combine_adapters(all, model.sites()));
@@ -131,7 +132,7 @@ TraceAdapters adapters_by_row(Model& model, const TrainConfig& config, const std
   std::vector<std::string> folders;
   for (const NamedAdapter& adapter : names) folders.push_back(adapter.path);
   check_side_by_side(folders);
-  for (const NamedAdapter& adapter : names) out.sets.push_back(read_adapter(model, config, adapter.path));
+  for (const NamedAdapter& adapter : names) out.sets.push_back(open_adapter(model, config, adapter.path));
   return out;
 }
 
@@ -186,9 +187,11 @@ int run_trace(const std::vector<std::string>& args) {
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   check_chat_config(config);
   ModelFiles files = open_model_files(config.model_name_or_path);
+  input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   input_warning(not_computed_in(config), config.strict, ErrorKind::usage);
   Model model = load_model(files, answer_load_options(config));
   input_warning(untied_text(model), config.strict, ErrorKind::bad_data);
+  input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
   if (config.frozen_matmul == "int8") blocks_to_int8(model);
   auto source = open_safetensors(batch_file);
   TraceInput in;

@@ -78,7 +78,8 @@ struct TrainConfig {
   // run
   std::string output_dir = "trainer_output";
   bool overwrite_output_dir = false;
-  bool do_train = false, do_eval = false;
+  std::optional<bool> do_train;  // null: as dataset says
+  bool do_eval = false;
   int64_t per_device_train_batch_size = 8, per_device_eval_batch_size = 8;
   int64_t gradient_accumulation_steps = 1;
   std::string gradient_checkpointing = "auto";  // auto, true, false

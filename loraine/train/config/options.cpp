@@ -123,7 +123,7 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
 void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"output_dir", "run", &c.output_dir, "folder of the adapter, checkpoints and logs"});
   visit({"overwrite_output_dir", "run", &c.overwrite_output_dir, "start anew in a folder that holds a run"});
-  visit({"do_train", "run", &c.do_train, "train"});
+  visit({"do_train", "run", &c.do_train, "train; null: yes where dataset is given"});
   visit({"do_eval", "run", &c.do_eval, "evaluate at the end"});
   visit({"per_device_train_batch_size", "run", &c.per_device_train_batch_size, "examples in a micro-batch", between(1, 1e6)});
   visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", between(1, 1e6)});

@@ -101,7 +101,10 @@ void check_train_config(const TrainConfig& c) {
   check_model(c);
   if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
-  if (split_list(c.dataset).empty() && (c.do_train || !c.do_eval))
+  if (!c.do_train.value_or(true) && !split_list(c.dataset).empty())
+    broken_rule("do_train is false, and dataset is given to train on",
+                "set do_train: true; to evaluate alone, leave dataset out and name eval_dataset");
+  if (split_list(c.dataset).empty() && (c.do_train.value_or(false) || !c.do_eval))
     broken_rule("dataset is not given, training needs one", "name sets of dataset_info.json: --dataset NAME,NAME");
   if (c.finetuning_type != "lora") {
     if (!split_list(c.adapter_name_or_path).empty())
