@@ -41,12 +41,18 @@ void Vocabulary::read(const JsonObject& vocabulary, const Place& place) {
     text_ += field.key;
     std::string_view token(text_.data() + begin, field.key.size());
     if (static_cast<size_t>(id) >= tokens_.size()) tokens_.resize(static_cast<size_t>(id) + 1);
+    if (const std::string_view other = tokens_[static_cast<size_t>(id)]; other.data() != nullptr)
+      fail(place, fmt::format("\"{}\" and \"{}\" both have id {}; every token needs one of its own", other.substr(0, 100),
+                              token.substr(0, 100), id));
     tokens_[static_cast<size_t>(id)] = token;
     longest_ = std::max(longest_, token.size());
     uint64_t hash = hash_bytes(token);
     auto high = static_cast<uint32_t>(hash >> 32);
     size_t at = hash & mask;
     while (slots_[at].id >= 0 && (slots_[at].hash != high || tokens_[static_cast<size_t>(slots_[at].id)] != token)) at = (at + 1) & mask;
+    if (slots_[at].id >= 0)
+      fail(place, fmt::format("\"{}\" stands twice, with ids {} and {}; which one counts would be a guess", token.substr(0, 100),
+                              slots_[at].id, id));
     slots_[at] = {high, static_cast<int32_t>(id)};
   }
 }

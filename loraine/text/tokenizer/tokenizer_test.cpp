@@ -228,6 +228,18 @@ TEST(Tokenizer, MalformedFilesAreErrorsThatNameThePlace) {
             std::string::npos);
 }
 
+TEST(Tokenizer, DoubledTokensAndIdsAreErrors) {
+  Parts p;
+  p.vocab = R"({"a":0,"b":1,"ab":2,"c":2})";
+  p.merges = "[]";
+  EXPECT_NE(error_of(file_of(p)).find("model.vocab: \"ab\" and \"c\" both have id 2"), std::string::npos) << error_of(file_of(p));
+  p.vocab = R"({"a":0,"b":1,"a":2})";
+  EXPECT_NE(error_of(file_of(p)).find("model.vocab: \"a\" stands twice, with ids 0 and 2"), std::string::npos) << error_of(file_of(p));
+  p.vocab = R"({"a":0,"b":1})";
+  p.added = "[" + added("<x>", 2) + "," + added("<y>", 2) + "]";
+  EXPECT_NE(error_of(file_of(p)).find("\"<y>\" has id 2, which is already \"<x>\""), std::string::npos) << error_of(file_of(p));
+}
+
 TEST(Detokenizer, NeverEndsInsideACharacter) {
   Parts p;
   p.vocab = R"({"a":0,"Ã":1,"¼":2,"<s>":3})";  // byte-level: c3, bc
