@@ -177,10 +177,13 @@ int32_t BpeTokenizer::add_token(const std::string& content, bool special) {
   if (content.empty() || !valid_utf8(content))
     throw Error(ErrorKind::usage, fmt::format("a token to add must be UTF-8 text and not empty, found {} bytes", content.size()));
   if (auto known = added_by_content_.find(content); known != added_by_content_.end()) {
-    added_[known->second].special |= special;
-    return added_[known->second].id;
+    AddedToken& token = added_[known->second];
+    if (special && !token.special) new_tokens_.push_back({content, token.id, true});
+    token.special |= special;
+    return token.id;
   }
   int32_t id = bpe_.id_of(content).value_or(static_cast<int32_t>(size_));
+  new_tokens_.push_back({content, id, special});
   insert({.content = content, .id = id, .special = special, .normalized = !special});
   return id;
 }

@@ -10,6 +10,12 @@
 
 namespace loraine {
 
+struct NewToken {
+  std::string content;
+  int32_t id;
+  bool special;
+};
+
 class Tokenizer {
  public:
   // bytes of a tokenizer.json; `file` names it in errors (bad_data; what it uses and we do not know is named).
@@ -30,7 +36,15 @@ class Tokenizer {
   virtual bool is_special(int32_t id) const = 0;
   // Adds a token behind the vocabulary (or marks an existing one as added); returns its id.
   virtual int32_t add_token(const std::string& content, bool special) = 0;
+  // What add_token added or marked since the tokenizer was read.
+  const std::vector<NewToken>& new_tokens() const { return new_tokens_; }
+
+ protected:
+  std::vector<NewToken> new_tokens_;
 };
+
+// tokenizer.json with these tokens among its added_tokens; every other byte stays.
+std::string with_new_tokens(std::string_view tokenizer_json, const std::vector<NewToken>& tokens);
 
 // Turns a stream of ids into text pieces that never end inside a UTF-8 character. Used by chat and serving.
 class Detokenizer {

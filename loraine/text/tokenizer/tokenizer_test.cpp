@@ -240,6 +240,35 @@ TEST(Tokenizer, DoubledTokensAndIdsAreErrors) {
   EXPECT_NE(error_of(file_of(p)).find("\"<y>\" has id 2, which is already \"<x>\""), std::string::npos) << error_of(file_of(p));
 }
 
+// As the library's add_special_tokens and to_str leave the list.
+TEST(Tokenizer, NewTokensAreWrittenIntoTheFile) {
+  Parts p;
+  p.added = "[" + added("<plain>", 11, R"(,"special":false,"normalized":true,"lstrip":true)") + "]";
+  const std::string file = file_of(p);
+  auto tokenizer = make(p);
+  EXPECT_EQ(with_new_tokens(file, tokenizer->new_tokens()), file);
+  EXPECT_EQ(tokenizer->add_token("<new>", true), 12);
+  EXPECT_EQ(tokenizer->add_token("ab", true), 3);
+  EXPECT_EQ(tokenizer->add_token("<plain>", true), 11);
+  EXPECT_EQ(tokenizer->add_token("<new>", true), 12);
+  EXPECT_EQ(tokenizer->new_tokens().size(), 3u);
+  const std::string written = with_new_tokens(file, tokenizer->new_tokens());
+  auto again = Tokenizer::from_json(written, "written.json");
+  for (const char* text : {"abc", "a <plain>b<new>ab", "<new", "ab<new><new>"})
+    EXPECT_EQ(again->encode(text), tokenizer->encode(text)) << text;
+  EXPECT_TRUE(again->is_special(3) && again->is_special(11) && again->is_special(12));
+  EXPECT_EQ(again->vocab_size(), 13);
+  EXPECT_NE(
+      written.find("    {\n      \"id\": 12,\n      \"content\": \"<new>\",\n      \"single_word\": false,\n      \"lstrip\": false,\n"
+                   "      \"rstrip\": false,\n      \"normalized\": false,\n      \"special\": true\n    }\n  ]"),
+      std::string::npos)
+      << written;
+  EXPECT_NE(written.find("\"lstrip\": true"), std::string::npos);
+  EXPECT_TRUE(written.ends_with(file.substr(file.find(",\"normalizer\""))));
+  const std::string without = R"({"version":"1.0","model":{"type":"BPE","vocab":{"a":0},"merges":[]}})";
+  EXPECT_EQ(Tokenizer::from_json(with_new_tokens(without, {{"<é>", 1, true}}), "w")->encode("a<é>"), (Ids{0, 1}));
+}
+
 TEST(Detokenizer, NeverEndsInsideACharacter) {
   Parts p;
   p.vocab = R"({"a":0,"Ã":1,"¼":2,"<s>":3})";  // byte-level: c3, bc
