@@ -210,7 +210,7 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
   const Json guarded = options.split_special_tokens ? guarded_messages(messages, tokenizer) : Json();
   const Json& written = options.split_special_tokens ? guarded : messages;
   const RenderedChat rendered = chat.render(written, with);
-  const auto ranges = chat.has_generation_blocks() ? rendered.generation : assistant_ranges(chat, written, with, rendered.text);
+  const auto ranges = rendered.has_generation_blocks ? rendered.generation : assistant_ranges(chat, written, with, rendered.text);
   const auto ids = options.split_special_tokens ? tokenizer.encode_guarded(rendered.text) : tokenizer.encode(rendered.text);
   const auto cuts = special_cuts(tokenizer, rendered.text, ids);
   std::vector<Turn> turns;

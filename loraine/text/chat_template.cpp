@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "loraine/text/jinja/eval.h"
 
 namespace loraine {
@@ -10,9 +12,13 @@ namespace loraine {
 using Json = nlohmann::ordered_json;
 
 struct ChatTemplate::State {
-  jinja::Template source;
+  struct Source {
+    jinja::Template parsed;
+    std::string file;
+  };
+  Source source;
+  std::optional<Source> with_tools;
   Json special_tokens = Json::object();
-  std::string file;
 };
 
 namespace {
@@ -25,6 +31,12 @@ const std::string kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
   const char* hint = error.type == "TemplateError" ? "the chat template refuses these messages; change them or the template"
                                                    : "check the messages against what the chat template expects";
   throw Error(ErrorKind::bad_data, where + kind + error.what(), hint);
+}
+
+jinja::Template parse(const std::string& source, const std::string& file) {
+  try {
+    return jinja::parse(source);
+  } catch (const jinja::JinjaError& error) { rethrow(error, file); }
 }
 
 [[noreturn]] void refuse(const std::string& message) {
@@ -104,10 +116,7 @@ std::tm parse_now(const std::string& text) {
 
 ChatTemplate::ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file)
     : state_(std::make_unique<State>()) {
-  state_->file = file;
-  try {
-    state_->source = jinja::parse(source);
-  } catch (const jinja::JinjaError& error) { rethrow(error, file); }
+  state_->source = {parse(source, file), file};
   if (!special_tokens.is_object()) return;
   for (auto it = special_tokens.begin(); it != special_tokens.end(); ++it) {
     if (it.value().is_string()) state_->special_tokens[it.key()] = it.value();
@@ -117,7 +126,9 @@ ChatTemplate::ChatTemplate(const std::string& source, const nlohmann::ordered_js
 
 ChatTemplate::~ChatTemplate() = default;
 
-bool ChatTemplate::has_generation_blocks() const { return state_->source.has_generation; }
+void ChatTemplate::set_tools_template(const std::string& source, const std::string& file) {
+  state_->with_tools = State::Source{parse(source, file), file};
+}
 
 RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const {
   if (!messages.is_array() || messages.empty()) refuse("found an empty conversation, expected at least one message");
@@ -142,12 +153,14 @@ RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const 
   std::string final_text;
   if (!continued.empty()) final_text = mark_final_message(prepared, continued);
   context["messages"] = std::move(prepared);
+  const State::Source& source = state_->with_tools && !context["tools"].is_null() ? *state_->with_tools : state_->source;
   RenderedChat chat;
+  chat.has_generation_blocks = source.parsed.has_generation;
   try {
-    jinja::Rendered rendered = jinja::render(state_->source, context, options);
+    jinja::Rendered rendered = jinja::render(source.parsed, context, options);
     chat.text = std::move(rendered.text);
     chat.generation = std::move(rendered.generation);
-  } catch (const jinja::JinjaError& error) { rethrow(error, state_->file); }
+  } catch (const jinja::JinjaError& error) { rethrow(error, source.file); }
   if (!continued.empty()) cut_at_tag(chat, final_text);
   return chat;
 }

@@ -11,6 +11,7 @@ namespace loraine {
 struct RenderedChat {
   std::string text;
   std::vector<std::pair<size_t, size_t>> generation;  // byte ranges [begin, end) inside {% generation %} blocks
+  bool has_generation_blocks = false;                 // whether the template has such blocks at all
 };
 
 class ChatTemplate {
@@ -18,10 +19,11 @@ class ChatTemplate {
   // special_tokens: bos_token, eos_token, … as in tokenizer_config.json (an object; values are strings or {"content": …}).
   ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file);
   ~ChatTemplate();
+  // The template that transformers takes where kwargs has tools (the one named tool_use).
+  void set_tools_template(const std::string& source, const std::string& file);
   // messages: array of {"role", "content", …}; kwargs: add_generation_prompt, continue_final_message, tools, documents and the template's
   // own. Throws Error::bad_data with the template's message (raise_exception), line, and limits on steps, nesting and output.
   RenderedChat render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const;
-  bool has_generation_blocks() const;
 
  private:
   struct State;

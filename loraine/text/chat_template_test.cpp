@@ -76,7 +76,7 @@ TEST(ChatTemplate, SpecialTokensAndErrors) {
                     Json::parse(R"({"bos_token": {"content": "<s>"}})"), "t.jinja");
   Json messages = Json::parse(R"([{"role": "user", "content": "{{ 1 }}"}])");
   EXPECT_EQ(chat.render(messages, Json::object()).text, "<s>{{ 1 }}");
-  EXPECT_FALSE(chat.has_generation_blocks());
+  EXPECT_FALSE(chat.render(messages, Json::object()).has_generation_blocks);
   try {
     chat.render(messages, {{"stop", true}});
     FAIL();
@@ -85,6 +85,18 @@ TEST(ChatTemplate, SpecialTokensAndErrors) {
     EXPECT_EQ(e.kind, ErrorKind::bad_data);
   }
   EXPECT_THROW(ChatTemplate("{% if %}", Json::object(), "bad"), Error);
+}
+
+// transformers: `if tools is not None and "tool_use" in templates`.
+TEST(ChatTemplate, ToolsHaveATemplateOfTheirOwn) {
+  ChatTemplate chat("D", Json::object(), "t");
+  const Json messages = Json::parse(R"([{"role": "user", "content": "a"}])");
+  EXPECT_EQ(chat.render(messages, {{"tools", Json::array()}}).text, "D");
+  chat.set_tools_template("{{ tools|length }}{% generation %}T{% endgeneration %}", "t (tool_use)");
+  EXPECT_EQ(chat.render(messages, Json::object()).text, "D");
+  EXPECT_EQ(chat.render(messages, {{"tools", nullptr}}).text, "D");
+  EXPECT_EQ(chat.render(messages, {{"tools", Json::array()}}).text, "0T");
+  EXPECT_TRUE(chat.render(messages, {{"tools", Json::array({1})}}).has_generation_blocks);
 }
 
 TEST(ChatTemplate, ContinuesTheFinalMessage) {
