@@ -78,8 +78,8 @@ void write_text_files(const TrainConfig& c, ModelFiles& files, const std::string
       print_stderr(std::string("note: no Modelfile is written: ") + error.what() + "\n");
     }
   }
-  write_config_files(files, folder);
   write_tokenizer_files(files, folder);
+  write_config_files(files, files.config, folder);
   if (!modelfile.empty()) write_file(folder + "/Modelfile", modelfile);
 }
 

@@ -9,6 +9,7 @@
 #include "loraine/io/gguf/gguf_config.h"
 #include "loraine/io/safetensors/safetensors_layout.h"
 #include "loraine/io/tensors/read_elements.h"
+#include "loraine/io/write_text_files.h"
 
 namespace loraine {
 namespace {
@@ -60,11 +61,8 @@ void convert_gguf(const std::string& gguf, const std::string& folder) {
   StagedFiles staged(folder);
   const std::string& place = staged.path();
   write_tensors(place + "/model.safetensors", *files.tensors, dtype_named(files.config["torch_dtype"].get<std::string>()));
-  if (files.tokenizer_json) write_file(place + "/tokenizer.json", *files.tokenizer_json);
-  if (files.tokenizer_config) write_file(place + "/tokenizer_config.json", files.tokenizer_config->dump(2) + "\n");
-  if (files.chat_template) write_file(place + "/chat_template.jinja", *files.chat_template);
-  write_file(place + "/generation_config.json", files.generation_config->dump(2) + "\n");
-  write_file(place + "/config.json", files.config.dump(2) + "\n");
+  write_tokenizer_files(files, place);
+  write_config_files(files, files.config, place);
   staged.commit();
 }
 

@@ -3,18 +3,25 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
 #include "loraine/core/error.h"
+#include "loraine/io/chat_templates.h"
 #include "loraine/io/files/durable_file.h"
-#include "loraine/io/files/json_text.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf_model.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/quantised/bitsandbytes_source.h"
+#include "loraine/io/vocabulary_files.h"
 
 namespace loraine {
 namespace {
 
-constexpr uint64_t kMaxTokenizer = 512u << 20, kMaxTemplate = 16u << 20;
+constexpr uint64_t kMaxTokenizer = 512u << 20, kMaxLicence = 16u << 20;
+constexpr const char* kTokenizerFiles[] = {"tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"};
+constexpr const char* kLicences[] = {"license", "licence", "notice", "copying", "use_policy"};  // in lower case; LICENSE.txt and so on
 
 bool exists(const std::string& path) {
   struct stat status {};
@@ -28,22 +35,36 @@ std::optional<Json> optional_object(const std::string& file) {
   return value;
 }
 
-// A string, or a list of {"name", "template"} of which "default" counts (the only one when there is but one).
-std::optional<std::string> template_of(const Json& tokenizer_config, const std::string& file) {
-  auto at = tokenizer_config.find("chat_template");
-  if (at == tokenizer_config.end() || at->is_null()) return std::nullopt;
-  if (at->is_string()) return at->get<std::string>();
-  std::optional<std::string> only;
-  if (at->is_array()) {
-    for (const Json& item : *at) {
-      if (!item.is_object() || !item.contains("name") || !item.contains("template") || !item["name"].is_string() ||
-          !item["template"].is_string())
-        throw Error(ErrorKind::bad_data, file + ": chat_template has an item without the strings \"name\" and \"template\"");
-      if (item["name"] == "default" || at->size() == 1) only = item["template"].get<std::string>();
-    }
-    return only;
-  }
-  throw Error(ErrorKind::bad_data, file + ": chat_template is neither a string nor a list");
+bool is_licence(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::any_of(std::begin(kLicences), std::end(kLicences), [&](const char* start) { return name.starts_with(start); });
+}
+
+void read_other_files(ModelFiles& files) {
+  for (const char* name : kTokenizerFiles)
+    if (const std::string file = files.path + "/" + name; exists(file))
+      files.tokenizer_files.push_back({name, read_file(file, kMaxTokenizer)});
+  std::error_code unreadable;
+  for (const auto& entry : std::filesystem::directory_iterator(files.path, unreadable))
+    if (const std::string name = entry.path().filename().string(); entry.is_regular_file() && is_licence(name))
+      files.licences.push_back({name, read_file(entry.path().string(), kMaxLicence)});
+}
+
+// transformers' rule: special_tokens_map.json wins over tokenizer_config.json, unless that has the newer added_tokens_decoder.
+void apply_special_tokens_map(ModelFiles& files) {
+  const std::string file = files.path + "/special_tokens_map.json";
+  if (!exists(file) || (files.tokenizer_config && files.tokenizer_config->contains("added_tokens_decoder"))) return;
+  const Json map = *optional_object(file);
+  if (!files.tokenizer_config) files.tokenizer_config = Json::object();
+  Json& config = *files.tokenizer_config;
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
+    if (map.contains(key)) config[key] = map[key];
+  const auto others = map.find("additional_special_tokens");
+  if (others == map.end() || !others->is_array()) return;
+  Json& all = config["additional_special_tokens"];
+  if (!all.is_array()) all = Json::array();
+  for (const Json& token : *others)
+    if (std::find(all.begin(), all.end(), token) == all.end()) all.push_back(token);
 }
 
 ModelFiles open_folder(const std::string& path) {
@@ -58,18 +79,12 @@ ModelFiles open_folder(const std::string& path) {
   }
   files.config = *optional_object(config);
   files.generation_config = optional_object(path + "/generation_config.json");
-  std::string tokenizer = path + "/tokenizer.json", tokenizer_config = path + "/tokenizer_config.json";
-  if (exists(tokenizer)) files.tokenizer_json = read_file(tokenizer, kMaxTokenizer);
-  files.tokenizer_config = optional_object(tokenizer_config);
-  std::string jinja = path + "/chat_template.jinja";
-  if (exists(jinja)) {
-    files.chat_template = read_file(jinja, kMaxTemplate);
-    if (!is_utf8(*files.chat_template)) throw Error(ErrorKind::bad_data, jinja + ": is not valid UTF-8");
-    if (!files.tokenizer_config) files.tokenizer_config = Json::object();
-    (*files.tokenizer_config)["chat_template"] = *files.chat_template;
-  } else if (files.tokenizer_config) {
-    files.chat_template = template_of(*files.tokenizer_config, tokenizer_config);
-  }
+  if (exists(path + "/tokenizer.json")) files.tokenizer_json = read_file(path + "/tokenizer.json", kMaxTokenizer);
+  files.tokenizer_config = optional_object(path + "/tokenizer_config.json");
+  read_other_files(files);
+  apply_special_tokens_map(files);
+  read_chat_templates(files);
+  if (!files.tokenizer_json) tokenizer_from_vocabulary(files);
   files.tensors = with_bitsandbytes(open_tensor_source(path));
   return files;
 }

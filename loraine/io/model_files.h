@@ -3,21 +3,30 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "loraine/io/files/json_file.h"
 #include "loraine/io/tensors/tensor_source.h"
 
 namespace loraine {
 
+struct NamedText {
+  std::string name, text;
+};
+
 struct ModelFiles {
   std::string path;
   std::unique_ptr<TensorSource> tensors;
   Json config;  // config.json (made from the metadata of a GGUF)
   std::optional<Json> generation_config;
-  std::optional<std::string> tokenizer_json;  // bytes of tokenizer.json (made from the metadata of a GGUF)
-  std::optional<Json> tokenizer_config;       // includes chat_template when the folder has chat_template.jinja
   std::optional<std::string>
-      chat_template;  // chat_template.jinja, else tokenizer_config's chat_template (the one named "default" of a list)
+      tokenizer_json;                    // bytes of tokenizer.json (made from the metadata of a GGUF, or from vocab.json and merges.txt)
+  std::string tokenizer_note;            // what was assumed to make it; or, without one, what the folder has instead
+  std::optional<Json> tokenizer_config;  // includes chat_template when the folder has chat_template.jinja
+  std::optional<std::string> chat_template;  // chat_template.jinja, else tokenizer_config's chat_template; of several the "default"
+  std::vector<NamedText> chat_templates;     // all of several named ones, whether or not one is called "default"
+  std::vector<NamedText> tokenizer_files;    // what else belongs to the tokenizer (tokenizer.model, …), byte for byte
+  std::vector<NamedText> licences;           // LICENSE, NOTICE and the like
 };
 
 ModelFiles open_model_files(const std::string& path);  // folder or *.gguf

@@ -7,7 +7,6 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
-#include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/weight_files.h"
@@ -100,8 +99,7 @@ void write_trained(const Run& run, const std::string& folder) {
     weights.push_back(std::move(weight));
   }
   write_weight_files(weights, folder, {kShardBytes, false});
-  write_file(folder + "/config.json", trained_config(run).dump(2) + "\n");
-  if (run.input.files.generation_config) write_file(folder + "/generation_config.json", run.input.files.generation_config->dump(2) + "\n");
+  write_config_files(run.input.files, trained_config(run), folder);
 }
 
 void read_trained(Run& run, const std::string& folder) {
