@@ -135,16 +135,14 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool ne
   loaded->config = config;
   loaded->files = open_model_files(config.model_name_or_path);
   loaded->text = open_text(loaded->files);
-  if (needs_text && !loaded->text.tokenizer)
-    throw Error(ErrorKind::bad_data, config.model_name_or_path + ": has no tokenizer.json, and text needs one");
-  if (needs_text && !config.template_name && !loaded->text.chat_template)
-    throw Error(ErrorKind::bad_data, config.model_name_or_path + ": has no chat template of its own", "name one: --template chatml");
+  if (needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
+  if (needs_text && !config.template_name && !loaded->text.chat_template) throw no_chat_template(loaded->files);
   if (loaded->text.tokenizer) {
+    warn(*loaded, loaded->files.tokenizer_note, ErrorKind::usage);
     loaded->special = special_tokens_of(loaded->files, *loaded->text.tokenizer);
     if (config.template_name) {
-      loaded->named = named_template(*config.template_name);
-      if (config.default_system) loaded->named->default_system = *config.default_system;
-      apply_template_tokens(*loaded->named, *loaded->text.tokenizer, loaded->special);
+      loaded->named = named_template(*config.template_name, config.default_system);
+      apply_template_tokens(*loaded->named, *loaded->text.tokenizer, loaded->special, embedding_rows(loaded->files));
     }
   }
   warn(*loaded, quantised_already(loaded->files, config), ErrorKind::usage);

@@ -62,25 +62,34 @@ void remove_model(const std::string& folder) {
   }
 }
 
-// Tokenizer, template and Modelfile. The template is the one named, else the one that the model's own chat template amounts to.
-void write_text_files(const TrainConfig& c, ModelFiles& files, const std::string& folder) {
+// The files changed as the template asks; gives the Modelfile. The template is the one named, else the one that the model's own chat
+// template amounts to.
+std::string apply_template(const TrainConfig& c, ModelFiles& files) {
   ModelText text = open_text(files);
-  std::string modelfile;
-  if (text.tokenizer && (c.template_name || text.chat_template)) {
-    SpecialTokens special = special_tokens_of(files, *text.tokenizer);
-    try {
-      Template chat = c.template_name ? named_template(*c.template_name) : derive_template(*text.chat_template, *text.tokenizer);
-      apply_template_tokens(chat, *text.tokenizer, special);
-      if (c.template_name) apply_template_to_files(files, chat, *text.tokenizer, special, "left");
-      modelfile = modelfile_of_template(chat, *text.tokenizer, special);
-    } catch (const Error& error) {
-      if (c.template_name) throw;  // a chat template that falls into no slots only costs the Modelfile
-      print_stderr(std::string("note: no Modelfile is written: ") + error.what() + "\n");
+  if (!text.tokenizer) return "";
+  input_warning(files.tokenizer_note, c.strict, ErrorKind::usage);
+  try {
+    if (!c.template_name && !text.chat_template) {
+      if (!files.chat_templates.empty()) throw no_chat_template(files);
+      return "";
     }
+    SpecialTokens special = special_tokens_of(files, *text.tokenizer);
+    const Template chat =
+        c.template_name ? named_template(*c.template_name, c.default_system) : derive_template(*text.chat_template, *text.tokenizer);
+    apply_template_tokens(chat, *text.tokenizer, special, embedding_rows(files));
+    if (c.template_name) apply_template_to_files(files, chat, *text.tokenizer, special, "left");
+    return modelfile_of_template(chat, *text.tokenizer, special);
+  } catch (const Error& error) {
+    if (c.template_name) throw;  // a chat template that falls into no slots only costs the Modelfile
+    print_stderr(std::string("note: no Modelfile is written: ") + error.what() + "\n");
+    return "";
   }
+}
+
+void write_text_files(const ModelFiles& files, const std::string& modelfile, const std::string& folder) {
   write_tokenizer_files(files, folder);
-  write_config_files(files, files.config, folder);
   if (!modelfile.empty()) write_file(folder + "/Modelfile", modelfile);
+  write_config_files(files, files.config, folder);
 }
 
 // LoftQ's start without a run, as LLaMA-Factory's scripts/loftq_init.py makes it: the base becomes what is exported.
@@ -173,6 +182,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path);
+  const std::string modelfile = apply_template(config, files);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   LoadOptions options = load_options(config);
   options.bf16 = false;  // what is merged is what is stored
@@ -209,7 +219,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
   describe_quantisation(files.config, model);
   if (written_type(config)) describe_type(files.config, config.infer_dtype);
-  write_text_files(config, files, place);
+  write_text_files(files, modelfile, place);
   const ComparedText text = compared_text(files, model);
   const LogitsReport report = compare_logits(*merge, place, text.ids);
   if (!report.not_finite.empty())

@@ -6,23 +6,32 @@
 #include <algorithm>
 #include <set>
 
+#include "loraine/core/error.h"
+#include "loraine/io/files/json_file.h"
+
 namespace loraine {
 namespace {
 
 std::string token_text(const Tokenizer& tokenizer, const std::optional<int32_t>& id) {
-  return id ? tokenizer.decode({&*id, 1}, false) : std::string();
+  return id ? tokenizer.id_to_token(*id).value_or("") : std::string();
 }
 
 constexpr std::string_view kContent = "{{content}}";
+
+std::string jinja_text(const std::string& text) {  // a string literal
+  std::string out = "'";
+  for (char c : text) {
+    if (c == '\'' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "'";
+}
 
 // One expression: quoted texts and `name` joined by +.
 std::string jinja_slots(const std::vector<Slot>& slots, const std::string& name, const Tokenizer& tokenizer, const SpecialTokens& special) {
   std::vector<std::string> parts;
   auto quoted = [&](const std::string& text) {
-    if (text.empty()) return;
-    std::string out = "'";
-    for (char c : text) out += c == '\'' ? std::string("\\'") : std::string(1, c);
-    parts.push_back(out + "'");
+    if (!text.empty()) parts.push_back(jinja_text(text));
   };
   for (const Slot& slot : slots) {
     if (slot.kind == SlotKind::bos) quoted(token_text(tokenizer, special.bos));
@@ -51,22 +60,48 @@ std::string ollama_slots(const std::vector<Slot>& slots, const std::string& name
   return out;
 }
 
+// eos, pad and the tokens that end an answer, under the names transformers gives them. What says so already stays as it is written.
+void name_special_tokens(Json& names, const Tokenizer& tokenizer, const SpecialTokens& special) {
+  const auto content = [](const Json& token) { return token.is_object() ? token.value("content", Json()) : token; };
+  for (const auto& [key, id] : {std::pair{"eos_token", special.eos}, {"pad_token", special.pad}})
+    if (const std::string text = token_text(tokenizer, id); id && content(names.value(key, Json())) != text) names[key] = text;
+  const bool newer = names.contains("extra_special_tokens") && names["extra_special_tokens"].is_array();
+  for (int32_t id : special.stop) {
+    if (id == special.eos) continue;
+    Json& others = names[newer ? "extra_special_tokens" : "additional_special_tokens"];
+    if (!others.is_array()) others = Json::array();
+    const std::string text = token_text(tokenizer, id);
+    if (std::none_of(others.begin(), others.end(), [&](const Json& other) { return content(other) == text; })) others.push_back(text);
+  }
+}
+
+void decode_new_token(Json& tokens, const NewToken& token) {  // added_tokens_decoder of tokenizer_config.json
+  Json& entry = tokens[std::to_string(token.id)];
+  if (!entry.is_object())
+    entry = {{"content", token.content}, {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", !token.special}};
+  entry["special"] = token.special || entry.value("special", false);
+}
+
 }  // namespace
 
 std::string jinja_of_template(const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special) {
   auto slots = [&](const std::vector<Slot>& list, const char* name) { return jinja_slots(list, name, tokenizer, special); };
   std::string out;
   if (const std::string prefix = slots(chat.prefix, "content"); !prefix.empty()) out += "{{ " + prefix + " }}";
-  if (!chat.default_system.empty()) {
-    const std::string text = jinja_slots({{SlotKind::text, chat.default_system}}, "content", tokenizer, special);
-    out += "{% set system_message = " + text + " %}";
-  }
+  if (!chat.default_system.empty()) out += "{% set system_message = " + jinja_text(chat.default_system) + " %}";
   out +=
       "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}"
       "{% else %}{% set loop_messages = messages %}{% endif %}";
-  out += "{% if system_message is defined %}{{ " + slots(chat.system, "system_message") + " }}{% endif %}";
-  out += "{% for message in loop_messages %}{% set content = message['content'] %}{% if message['role'] == 'user' %}{{ ";
-  out += slots(chat.user, "content") + " }}{% elif message['role'] == 'assistant' %}{{ " + slots(chat.assistant, "content");
+  const std::string system = slots(chat.system, "system_message");
+  const bool inside = chat.kind == TemplateClass::llama2;  // the system text goes into the first turn
+  if (!inside) out += "{% if system_message is defined %}{{ " + system + " }}{% endif %}";
+  out += "{% for message in loop_messages %}";
+  if (inside)
+    out += "{% if loop.index0 == 0 and system_message is defined %}{% set content = " + system + " + message['content'] %}{% else %}";
+  out += "{% set content = message['content'] %}";
+  if (inside) out += "{% endif %}";
+  out += "{% if message['role'] == 'user' %}{{ " + slots(chat.user, "content");
+  out += " }}{% elif message['role'] == 'assistant' %}{{ " + slots(chat.assistant, "content");
   return out + " }}{% endif %}{% endfor %}";
 }
 
@@ -82,21 +117,37 @@ std::string modelfile_of_template(const Template& chat, const Tokenizer& tokeniz
   return out + "PARAMETER num_ctx 4096\n";
 }
 
+void write_special_tokens(ModelFiles& files, const Tokenizer& tokenizer, const SpecialTokens& special) {
+  if (files.tokenizer_json) files.tokenizer_json = with_new_tokens(*files.tokenizer_json, tokenizer.new_tokens());
+  if (!files.tokenizer_config) files.tokenizer_config = Json::object();
+  name_special_tokens(*files.tokenizer_config, tokenizer, special);
+  if (files.tokenizer_config->contains("added_tokens_decoder"))
+    for (const NewToken& token : tokenizer.new_tokens()) decode_new_token((*files.tokenizer_config)["added_tokens_decoder"], token);
+  for (NamedText& file : files.tokenizer_files) {
+    if (file.name != "special_tokens_map.json" && file.name != "added_tokens.json") continue;
+    const Json old = parse_json_file(files.path + "/" + file.name);
+    if (!old.is_object()) throw Error(ErrorKind::bad_data, files.path + "/" + file.name + ": expected a JSON object");
+    Json now = old;
+    if (file.name == "special_tokens_map.json") name_special_tokens(now, tokenizer, special);
+    else
+      for (const NewToken& token : tokenizer.new_tokens()) now[token.content] = token.id;
+    if (now != old) file.text = now.dump(2) + "\n";
+  }
+}
+
 void apply_template_to_files(ModelFiles& files, const Template& chat, const Tokenizer& tokenizer, const SpecialTokens& special,
                              const std::string& padding_side) {
-  if (!files.tokenizer_config) files.tokenizer_config = Json::object();
+  write_special_tokens(files, tokenizer, special);
   Json& config = *files.tokenizer_config;
-  if (chat.replace_eos && special.eos) config["eos_token"] = token_text(tokenizer, special.eos);
-  std::vector<std::string> others;
-  for (int32_t id : special.stop)
-    if (id != special.eos) others.push_back(token_text(tokenizer, id));
-  if (!others.empty()) config["extra_special_tokens"] = others;
   config["padding_side"] = padding_side;
   config["split_special_tokens"] = false;
   // These names stand for a format of their own: LLaMA-Factory puts them in the place of the model's template.
   static const std::set<std::string> kReplacing = {"chatml", "alpaca", "vicuna", "default"};
-  if (chat.kind == TemplateClass::plain && (kReplacing.contains(chat.name) || !files.chat_template))
-    files.chat_template = jinja_of_template(chat, tokenizer, special);
+  const bool replaces = kReplacing.contains(chat.name);
+  if (files.chat_template && !replaces) return;
+  files.chat_template = jinja_of_template(chat, tokenizer, special);
+  if (replaces) files.chat_templates.clear();
+  else if (!files.chat_templates.empty()) files.chat_templates.push_back({"default", *files.chat_template});
 }
 
 void align_special_tokens(ModelFiles& files, const SpecialTokens& special) {

@@ -1,14 +1,14 @@
 // `loraine tokenize`: rows of text or messages to token ids, one JSON object per line; to check tokenizer and chat template against others.
 #include <nlohmann/json.hpp>
 
+#include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/input_warning.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_lines.h"
 #include "loraine/io/model_files.h"
-#include "loraine/text/chat_template.h"
-#include "loraine/text/tokenizer/tokenizer.h"
 
 namespace loraine {
 namespace {
@@ -22,12 +22,9 @@ Value tokenize_text(const Tokenizer& tokenizer, const JsonRow& row, bool split_s
   return {{"ids", ids}, {"decoded", tokenizer.decode(ids)}};
 }
 
-Value tokenize_messages(const Tokenizer& tokenizer, const ChatTemplate* chat, const JsonRow& row, bool split_special_tokens) {
-  if (!chat)
-    throw Error(ErrorKind::bad_data, row.place + ": it has messages, and the model has no chat template",
-                "give one with --chat_template FILE");
+Value tokenize_messages(const Tokenizer& tokenizer, const ChatTemplate& chat, const JsonRow& row, bool split_special_tokens) {
   try {
-    std::string text = chat->render(row.value["messages"], row.value.value("kwargs", Value::object())).text;
+    std::string text = chat.render(row.value["messages"], row.value.value("kwargs", Value::object())).text;
     return {{"rendered", text}, {"ids", tokenizer.encode(text, false, split_special_tokens)}};
   } catch (const Error& error) {  // a template may refuse a conversation: that is its answer
     return {{"error", error.what()}};
@@ -48,21 +45,24 @@ int run_tokenize(const std::vector<std::string>& args) {
   if (config.model_name_or_path.empty() || input.empty() || output.empty())
     throw Error(ErrorKind::usage, "tokenize needs model_name_or_path, input and output", "see `loraine help tokenize`");
   ModelFiles files = open_model_files(config.model_name_or_path);
-  if (!files.tokenizer_json) throw Error(ErrorKind::bad_data, config.model_name_or_path + ": no tokenizer.json");
-  auto tokenizer = Tokenizer::from_json(*files.tokenizer_json, config.model_name_or_path + "/tokenizer.json");
-  Value specials = Value::object();
-  if (files.tokenizer_config) specials = Value::parse(files.tokenizer_config->dump());
-  std::unique_ptr<ChatTemplate> chat;
-  if (!chat_file.empty()) chat = std::make_unique<ChatTemplate>(read_file(chat_file, 1 << 24), specials, chat_file);
-  else if (files.chat_template) chat = std::make_unique<ChatTemplate>(*files.chat_template, specials, config.model_name_or_path);
+  ModelText model = open_text(files);
+  if (!model.tokenizer) throw no_tokenizer(files);
+  input_warning(files.tokenizer_note, config.strict, ErrorKind::usage);
+  if (!chat_file.empty()) {
+    const Value specials = files.tokenizer_config ? Value::parse(files.tokenizer_config->dump()) : Value::object();
+    model.chat_template = std::make_unique<ChatTemplate>(read_file(chat_file, 1 << 24), specials, chat_file);
+  }
 
   std::string answers;
   for (const JsonRow& row : read_json_rows(input)) {
     const bool text = row.value.contains("text");
     if (!text && !row.value.contains("messages")) throw Error(ErrorKind::bad_data, row.place + ": it has neither `text` nor `messages`");
-    const Value answer = text ? tokenize_text(*tokenizer, row, config.split_special_tokens)
-                              : tokenize_messages(*tokenizer, chat.get(), row, config.split_special_tokens);
-    answers += answer.dump(-1, ' ', false, Value::error_handler_t::replace) + "\n";
+    try {
+      if (!text && !model.chat_template) throw no_chat_template(files);
+      const Value answer = text ? tokenize_text(*model.tokenizer, row, config.split_special_tokens)
+                                : tokenize_messages(*model.tokenizer, *model.chat_template, row, config.split_special_tokens);
+      answers += answer.dump(-1, ' ', false, Value::error_handler_t::replace) + "\n";
+    } catch (const Error& error) { throw with_context(error, row.place); }
   }
   write_file(output, answers);
   return 0;

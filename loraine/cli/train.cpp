@@ -78,9 +78,8 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   input.files = open_model_files(c.model_name_or_path);
   ModelText text = open_text(input.files);
   DataOptions options = data_options(c);
-  if (!options.template_name && !text.chat_template) options.template_name = "empty";
-  if (auto it = input.files.config.find("vocab_size"); it != input.files.config.end() && it->is_number_integer())
-    options.vocab_size = it->get<int64_t>();
+  if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
+  fit_to_model(options, input.files, text);
   SpecialTokens special;
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
@@ -88,8 +87,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
     input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
   check_untrained(c, input.data.train, "training");
   check_untrained(c, input.data.eval, "evaluation");
-  if (text.tokenizer && c.template_name && *c.template_name != "empty")
-    apply_template_to_files(input.files, named_template(*c.template_name), *text.tokenizer, special, "right");
+  if (text.tokenizer && c.template_name)
+    apply_template_to_files(input.files, named_template(*c.template_name, c.default_system), *text.tokenizer, special, "right");
+  else if (text.tokenizer && options.template_name) write_special_tokens(input.files, *text.tokenizer, special);
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);

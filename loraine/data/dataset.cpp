@@ -28,16 +28,16 @@ struct Encoder {
   const SpecialTokens* special = nullptr;
   std::string default_system;
   int64_t vocab_size = 0;
+  Error no_tokenizer{ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",
+                     "put tokenizer.json into the folder, or use a set with formatting: tokenized"};
+  Error no_chat_template{ErrorKind::usage, "template: the model has no chat template and none is named",
+                         "set template, for example template: chatml"};
 
   Encoded encode(const Row& row) const {
     if (row.tokens) return cut_tokens(*row.tokens);
-    if (!tokenizer)
-      throw Error(ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",
-                  "put tokenizer.json into the folder, or use a set with formatting: tokenized");
+    if (!tokenizer) throw no_tokenizer;
     if (named) return encode_with_template(*named, *tokenizer, *special, row.conversation, options);
-    if (!chat_template)
-      throw Error(ErrorKind::usage, "template: the model has no chat template and none is named",
-                  "set template, for example template: chatml");
+    if (!chat_template) throw no_chat_template;
     nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
     const auto messages = template_messages(row.conversation, default_system, kwargs);
     return encode_with_chat_template(*chat_template, *tokenizer, messages, kwargs, options);
@@ -70,7 +70,7 @@ struct Encoder {
       }
       if (named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
     } else {
-      if (!chat_template) throw Error(ErrorKind::usage, "template: the model has no chat template and none is named", "set template");
+      if (!chat_template) throw no_chat_template;
       Conversation asked = row.conversation;
       made.label_ids = tokenizer->encode(asked.messages.back().content);
       asked.messages.pop_back();
@@ -170,9 +170,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
     }
   }
   if (texts.empty()) return set;
-  if (!encoder.tokenizer)
-    throw Error(ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",
-                "put tokenizer.json into the folder, or use a set with formatting: tokenized");
+  if (!encoder.tokenizer) throw encoder.no_tokenizer;
   PretrainOptions pretrain;
   pretrain.cutoff_len = options.cutoff_len - (options.packing.value_or(false) ? 1 : 0);  // as LLaMA-Factory where packing is set
   pretrain.packing = options.packing.value_or(true);
@@ -181,6 +179,10 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
   if (encoder.special->pad) pretrain.pad = encoder.special->pad;
   if (encoder.named && encoder.named->name == "llama3") pretrain.end = "<|end_of_text|>";
   else if (encoder.special->eos) pretrain.end = encoder.tokenizer->decode({&*encoder.special->eos, 1}, false);
+  else if (encoder.named)
+    throw Error(ErrorKind::usage,
+                "stage pt ends every text with the end token; the tokenizer has none, and the embedding no row for a new one",
+                "name eos_token in tokenizer_config.json");
   if (pretrain.cutoff_len < 1)
     throw Error(ErrorKind::usage, fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
   int64_t longest = 0;
@@ -268,6 +270,8 @@ Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const Cha
   encoder.chat_template = chat_template;
   encoder.special = &special;
   encoder.vocab_size = options.vocab_size;
+  if (options.no_tokenizer) encoder.no_tokenizer = *options.no_tokenizer;
+  if (options.no_chat_template) encoder.no_chat_template = *options.no_chat_template;
   encoder.default_system = options.default_system.value_or("");
   if (options.template_name && tokenizer) {
     if (*options.template_name == "derived")
@@ -282,7 +286,7 @@ Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const Cha
     }
     if (encoder.named->efficient_eos && options.train_on_prompt)
       throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
-    apply_template_tokens(*encoder.named, *tokenizer, special);
+    apply_template_tokens(*encoder.named, *tokenizer, special, options.vocab_size);
   }
   return encoder;
 }

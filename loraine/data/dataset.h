@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "loraine/core/error.h"
 #include "loraine/data/encode.h"
 #include "loraine/data/example.h"
 
@@ -30,7 +31,8 @@ struct DataOptions {
   int64_t preprocessing_batch_size = 1000;
   int64_t skip_bad_rows = 0;      // up to so many rows that cannot be used are dropped and counted
   bool accept_untrained = false;  // as LLaMA-Factory: empty answers, and sets without one trained label, are no errors
-  int64_t vocab_size = 0;         // above 0: ids of tokenized rows (and of every other) must lie below it
+  std::optional<Error> no_tokenizer, no_chat_template;  // what is thrown where a row needs one and there is none
+  int64_t vocab_size = 0;                               // above 0: ids of tokenized rows (and of every other) must lie below it
 };
 
 struct Dataset {

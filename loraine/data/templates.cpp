@@ -162,6 +162,29 @@ std::string without(std::string text, std::string_view part) {
 
 std::string after(const std::string& text, size_t bytes) { return text.size() > bytes ? text.substr(bytes) : std::string(); }
 
+constexpr std::string_view kMadeUpEos = "<|endoftext|>";  // where a tokenizer has none and the template brings none
+
+// Whether rows encoded with the template hold this token.
+bool writes(const Template& chat, const std::string& word) {
+  for (const auto* slots : {&chat.prefix, &chat.system, &chat.user, &chat.assistant, &chat.function, &chat.observation})
+    for (const Slot& slot : *slots)
+      if (slot.kind == SlotKind::eos ? word == kMadeUpEos : slot.text.find(word) != std::string::npos) return true;
+  return chat.efficient_eos && word == kMadeUpEos;
+}
+
+[[noreturn]] void refuse_token(const Template& chat, const std::string& word, const Tokenizer& tokenizer, int64_t rows) {
+  std::vector<std::string_view> fitting;
+  for (const TemplateData& other : kTemplates)
+    if (!other.stop_words.front().empty() && tokenizer.token_to_id(other.stop_words.front())) fitting.push_back(other.name);
+  throw Error(
+      ErrorKind::usage,
+      fmt::format("template {}: its token {} is not in the model's tokenizer; as a new one it would have id {}, and the embedding has "
+                  "rows for ids below {} only",
+                  chat.name, word, tokenizer.vocab_size(), rows),
+      fitting.empty() ? "choose a template without tokens of its own, such as vicuna or alpaca"
+                      : fmt::format("choose a template whose tokens this tokenizer has: {}", fmt::join(fitting, ", ")));
+}
+
 size_t edit_distance(std::string_view a, std::string_view b) {  // Levenshtein
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -185,7 +208,7 @@ std::vector<std::string> template_names() {
   return names;
 }
 
-Template named_template(const std::string& name) {
+Template named_template(const std::string& name, const std::optional<std::string>& default_system) {
   for (const TemplateData& d : kTemplates) {
     if (d.name != name) continue;
     Template result;
@@ -198,7 +221,7 @@ Template named_template(const std::string& name) {
     result.function = slots_of(d.function.front().kind == SlotKind::none ? d.assistant : d.function);
     result.observation = slots_of(d.observation.front().kind == SlotKind::none ? d.user : d.observation);
     result.tool_format = d.tool_format;
-    result.default_system = d.default_system;
+    result.default_system = default_system.value_or(std::string(d.default_system));
     for (std::string_view word : d.stop_words)
       if (!word.empty()) result.stop_words.emplace_back(word);
     result.efficient_eos = d.efficient_eos;
@@ -268,16 +291,23 @@ Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tok
   return result;
 }
 
-void apply_template_tokens(const Template& chat, Tokenizer& tokenizer, SpecialTokens& special) {
+void apply_template_tokens(const Template& chat, Tokenizer& tokenizer, SpecialTokens& special, int64_t rows) {
+  const auto add = [&](const std::string& word) -> std::optional<int32_t> {
+    if (rows == 0 || tokenizer.token_to_id(word) || tokenizer.vocab_size() < rows) return tokenizer.add_token(word, true);
+    if (writes(chat, word)) refuse_token(chat, word, tokenizer, rows);
+    return std::nullopt;
+  };
   auto words = chat.stop_words;
   if (chat.replace_eos && !words.empty()) {
-    special.eos = tokenizer.add_token(words.front(), true);
+    special.eos = add(words.front());
     words.erase(words.begin());
   }
-  if (!special.eos) special.eos = tokenizer.add_token("<|endoftext|>", true);
+  if (!special.eos) special.eos = add(std::string(kMadeUpEos));
   if (!special.pad) special.pad = special.eos;
-  special.stop = {*special.eos};
-  for (const std::string& word : words) special.stop.push_back(tokenizer.add_token(word, true));
+  special.stop.clear();
+  if (special.eos) special.stop.push_back(*special.eos);
+  for (const std::string& word : words)
+    if (const auto id = add(word)) special.stop.push_back(*id);
 }
 
 }  // namespace loraine

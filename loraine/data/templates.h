@@ -41,12 +41,14 @@ struct SpecialTokens {
 SpecialTokens read_special_tokens(const nlohmann::ordered_json& tokenizer_config, const Tokenizer& tokenizer);
 
 std::vector<std::string> template_names();
-Template named_template(const std::string& name);  // throws usage with the nearest names
+// Throws usage with the nearest names. default_system, where given, stands in the place of the template's own.
+Template named_template(const std::string& name, const std::optional<std::string>& default_system = {});
 
 // LLaMA-Factory's `template: null`: slots cut out of renderings of the model's own template.
 Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tokenizer);
 
-// replace_eos, missing eos and pad, stop words as special tokens: as LLaMA-Factory does before it encodes.
-void apply_template_tokens(const Template& chat, Tokenizer& tokenizer, SpecialTokens& special);
+// replace_eos, missing eos and pad, stop words as special tokens: as LLaMA-Factory does before it encodes. rows: those of the model's
+// embedding (0: as many as needed). A token beyond them is refused where the template writes it, else left out: it can never be said.
+void apply_template_tokens(const Template& chat, Tokenizer& tokenizer, SpecialTokens& special, int64_t rows = 0);
 
 }  // namespace loraine

@@ -133,8 +133,7 @@ EvalInput read_eval_input(LoadedModel& loaded, const EvalConfig& eval) {
   DataOptions options = data_options(c);
   options.datasets.clear();
   options.val_size = 0;
-  options.vocab_size = loaded.model.config.vocab_size;
-  if (!options.template_name && !loaded.text.chat_template) options.template_name = "empty";
+  fit_to_model(options, loaded.files, loaded.text);
   if (!options.eval_datasets.empty()) {
     DataOptions data = options;
     Dataset set = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special).eval;
