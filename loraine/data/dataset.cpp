@@ -236,9 +236,9 @@ void check_usable(const Dataset& set, const char* what, const char* use) {
 void check_dropped(int64_t rows, int64_t dropped, const std::vector<std::string>& first, const DataOptions& options) {
   if (dropped <= options.skip_bad_rows) return;
   const std::string allowed = options.skip_bad_rows > 0 ? fmt::format(" and skip_bad_rows allows {}", options.skip_bad_rows) : "";
-  const std::string message =
-      rows == 1 ? first.at(0)
-                : fmt::format("{} of {} cannot be used{}; the first is {}", count_text(dropped), rows_text(rows), allowed, first.at(0));
+  const std::string message = rows == 1 ? first.at(0)
+                                        : fmt::format("{} of {} cannot be used{}{}{}", count_text(dropped), rows_text(rows), allowed,
+                                                      dropped == 1 ? ": " : "; the first is ", first.at(0));
   throw Error(ErrorKind::bad_data, message,
               dropped == rows ? "correct the data, or what dataset_info.json says of it"
                               : fmt::format("correct the data, or set skip_bad_rows: {} to go on without", dropped));

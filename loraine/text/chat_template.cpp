@@ -25,18 +25,19 @@ namespace {
 
 const std::string kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-[[noreturn]] void rethrow(const jinja::JinjaError& error, const std::string& file) {
+[[noreturn]] void rethrow(const jinja::JinjaError& error, const std::string& file, bool reading = false) {
   std::string where = error.line > 0 ? fmt::format("{}: line {}: ", file, error.line) : file + ": ";
   std::string kind = error.type == "TemplateError" ? "" : error.type + ": ";
-  const char* hint = error.type == "TemplateError" ? "the chat template refuses these messages; change them or the template"
-                                                   : "check the messages against what the chat template expects";
+  const char* hint = reading                         ? "the template itself is broken; correct it"
+                     : error.type == "TemplateError" ? "the chat template refuses these messages; change them or the template"
+                                                     : "check the messages against what the chat template expects";
   throw Error(ErrorKind::bad_data, where + kind + error.what(), hint);
 }
 
 jinja::Template parse(const std::string& source, const std::string& file) {
   try {
     return jinja::parse(source);
-  } catch (const jinja::JinjaError& error) { rethrow(error, file); }
+  } catch (const jinja::JinjaError& error) { rethrow(error, file, true); }
 }
 
 [[noreturn]] void refuse(const std::string& message) {

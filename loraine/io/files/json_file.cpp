@@ -59,7 +59,7 @@ class Strict : public nlohmann::json_sax<Json> {
     for (char& c : what)
       if (static_cast<unsigned char>(c) < 0x20) c = ' ';
     if (what.size() > 300) what.resize(300);
-    if (!is_utf8(what)) what = "not valid JSON";
+    if (!is_utf8(what)) what = "its bytes are not UTF-8";
     fail(byte ? byte - 1 : 0, what);
   }
 
@@ -104,6 +104,9 @@ struct CountingIterator {
 std::string checked_text(const std::string& path) {
   std::string text = read_file(path, kMaxJsonFile);
   if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  if (text.empty()) throw Error(ErrorKind::bad_data, path + ": an empty file", "write it again, or download it again");
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
+    throw Error(ErrorKind::bad_data, path + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
   size_t nul = text.find('\0');
   if (nul != std::string::npos) throw Error(ErrorKind::bad_data, fmt::format("{}: {}: a NUL byte", path, position(text, nul)));
   size_t consumed = 0;

@@ -38,7 +38,9 @@ TEST(JsonFile, PositionsDuplicatesAndDepth) {
   EXPECT_NE(parse(std::string(1000000, '[')).find("nested deeper"), std::string::npos);
   EXPECT_NE(parse("{} {}").find("line 1"), std::string::npos);
   EXPECT_NE(parse(std::string("{}\0x", 4)).find("NUL"), std::string::npos);
-  EXPECT_NE(parse("").find("line 1"), std::string::npos);
+  EXPECT_NE(parse("{\"a\": \"\xff\"}").find("line 1, column 8: its bytes are not UTF-8"), std::string::npos) << parse("{\"a\": \"\xff\"}");
+  EXPECT_NE(parse("").find("an empty file"), std::string::npos);
+  EXPECT_NE(parse(std::string("\xff\xfe{\0", 4)).find("UTF-16"), std::string::npos);
   EXPECT_NE(parse("{\"\xff\":1}").find("line 1"), std::string::npos);
 }
 
