@@ -142,7 +142,6 @@ void answer(Chat& chat, const std::string& question) {
   };
   std::fputs("Assistant: ", stdout);
   std::fflush(stdout);
-  interrupted = false;
   auto start = std::chrono::steady_clock::now();
   std::vector<int32_t> ids = chat.engine->generate(chat.ctx, prompt, chat.loaded->adapter, chat.options, [&](int32_t id) {
     bool stop = std::find(chat.options.stop_ids.begin(), chat.options.stop_ids.end(), id) != chat.options.stop_ids.end();
@@ -195,7 +194,6 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
   chat.history.push_back({{"role", "user"}, {"content", question}});
   const std::vector<int32_t> prompt = prompt_ids(chat);
   chat.history.erase(chat.history.size() - 1);
-  interrupted = false;
   const auto start = std::chrono::steady_clock::now();
   std::vector<int64_t> requests;
   std::vector<std::string> names, texts;
@@ -343,6 +341,7 @@ int run_chat(const std::vector<std::string>& args) {
   if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.loaded->adapter)));
   LineReader reader;
   for (std::string line; reader.next(line);) {
+    interrupted = false;
     if (line == "exit") break;
     if (line.empty() || command(chat, line)) continue;
     try {

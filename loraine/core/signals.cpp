@@ -80,9 +80,10 @@ std::atomic<bool> read_interrupted{false}, reading{false};
 pthread_t reader;
 
 void* take(void*) {
-  const sigset_t others = outside_signals(), set = set_of({SIGINT, SIGTERM});
+  const sigset_t set = set_of({SIGINT, SIGTERM});
+  sigset_t others = outside_signals();
+  for (int signal : {SIGINT, SIGTERM}) sigdelset(&others, signal);
   pthread_sigmask(SIG_UNBLOCK, &others, nullptr);
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
   for (;;) {
     int signal = 0;
     if (sigwait(&set, &signal) != 0) continue;

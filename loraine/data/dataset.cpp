@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/batch.h"
@@ -33,11 +32,17 @@ struct Encoder {
   Error no_chat_template{ErrorKind::usage, "template: the model has no chat template and none is named",
                          "set template, for example template: chatml"};
 
+  // What conversations need and the model lacks; no correction of a row would mend it.
+  void check_model(const Row& row) const {
+    if (row.tokens || !row.dropped.empty()) return;
+    if (!tokenizer) throw no_tokenizer;
+    if (!named && !chat_template) throw no_chat_template;
+  }
+
+  // For rows that passed check_model.
   Encoded encode(const Row& row) const {
     if (row.tokens) return cut_tokens(*row.tokens);
-    if (!tokenizer) throw no_tokenizer;
     if (named) return encode_with_template(*named, *tokenizer, *special, row.conversation, options);
-    if (!chat_template) throw no_chat_template;
     nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
     const auto messages = template_messages(row.conversation, default_system, kwargs);
     return encode_with_chat_template(*chat_template, *tokenizer, messages, kwargs, options);
@@ -70,7 +75,6 @@ struct Encoder {
       }
       if (named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
     } else {
-      if (!chat_template) throw no_chat_template;
       Conversation asked = row.conversation;
       made.label_ids = tokenizer->encode(asked.messages.back().content);
       asked.messages.pop_back();
@@ -118,6 +122,7 @@ void drop_row(Dataset& set, const Row& row, const std::string& why) {
 // The rows of an order, each of which stands there once, as examples. What a row holds is let go of as soon as it is encoded, so that texts
 // and ids are not both there in full.
 Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order) {
+  for (int64_t i : order) encoder.check_model(rows[static_cast<size_t>(i)]);
   const int64_t n = static_cast<int64_t>(order.size());
   std::vector<Encoded> encoded(order.size());
   std::vector<std::exception_ptr> failed(order.size());
@@ -207,10 +212,6 @@ std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::st
     info.accept_untrained = options.accept_untrained;
     info.text_only = options.pretraining;
     auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples);
-    if (rows.empty())
-      throw Error(ErrorKind::bad_data,
-                  fmt::format("{}: the file of `{}` holds no rows", (std::filesystem::path(info.folder) / info.file_name).string(), name),
-                  "give it rows, or leave the set out");
     if (info.num_samples) {
       std::vector<Row> drawn;
       for (int64_t i : numpy_legacy_samples(static_cast<int64_t>(rows.size()), *info.num_samples, static_cast<uint32_t>(options.seed)))
@@ -368,6 +369,7 @@ std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenize
   std::vector<Prompt> prompts;
   Dataset dropped;
   for (const Row& row : read_sets(options, options.eval_datasets)) {
+    if (tokenizer) encoder.check_model(row);
     ++dropped.num_rows;
     if (!row.dropped.empty()) {
       drop_row(dropped, row, row.dropped);

@@ -234,9 +234,9 @@ std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit
   }
   if (reader.rows.empty())
     throw Error(ErrorKind::bad_data,
-                fmt::format("{}: no row (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
+                fmt::format("{}: no rows (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
                             info.name),
-                "was it written whole? A data file holds a JSON list, or objects one after another");
+                "was it written whole? A data file holds a JSON list, or objects one after another; or leave the set out");
   return std::move(reader.rows);
 }
 

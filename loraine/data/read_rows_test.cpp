@@ -141,7 +141,7 @@ TEST(ReadRows, BrokenFiles) {
   has(refusal_of(File("[" + a + "]\n[" + a + "]")), "d.json, line 2, column 1: something stands behind the end");
   has(refusal_of(File("[" + a + ",]")), "d.json, line 1, column");
   has(refusal_of(File("[")), "the file ends within its list");
-  for (const char* empty : {"", "\n \n", "[]", " [ ] ", "\xef\xbb\xbf"}) has(refusal_of(File(empty)), "d.json: no row (data set `d`)");
+  for (const char* empty : {"", "\n \n", "[]", " [ ] ", "\xef\xbb\xbf"}) has(refusal_of(File(empty)), "d.json: no rows (data set `d`)");
   has(refusal_of(File(std::string("\xff\xfe[\0", 4))), "UTF-16");
 }
 

@@ -79,7 +79,7 @@ class OnATerminal(tiny.Case):
             chat.type(line.encode() + b"\n")
             chat.wait_for(b"tokens/s]")
         chat.wait_for(b"User: ")
-        chat.type("xy你z".encode() + b"\x02\x7f\n")  # back over z, delete 你
+        chat.type("xy你z".encode() + b"\x02\x08\n")  # back over z, delete 你
         chat.wait_for(b"tokens/s]")
         chat.wait_for(b"User: ")
         self.assertEqual([message["content"] for message in self.saved(chat)[::2]], [*asked, "xyz"])

@@ -63,7 +63,7 @@ TRAIN = {
     "freeze_extra_modules": ("norm", FREEZE), "lora_target": ("q_proj", {}), "lora_dropout": (0.5, {}), "additional_target": ("norm", {}), "bias": ("all", {}),
     "rank_pattern": ('{{"q_proj": 2}}', {}), "alpha_pattern": ('{{"q_proj": 2}}', {}), "layers_to_transform": ("0", {}),
     "layers_pattern": ("blocks", {"layers_to_transform": "0"}), "exclude_modules": ("q_proj", {}), "init_lora_weights": ("gaussian", {}),
-    "loftq_bits": (8, LOFTQ), "loftq_iter": (3, LOFTQ), "pissa_iter": (-1, {"pissa_init": "true", "pissa_iter": 1}), "pissa_convert": ("true", {"pissa_init": "true"}),
+    "loftq_bits": (8, LOFTQ), "loftq_iter": (3, LOFTQ), "pissa_iter": (-1, {"pissa_init": "true", "pissa_iter": 1}), "pissa_convert": ("false", {"pissa_init": "true"}),
     "init_r": (5, ADALORA), "target_r": (1, ADALORA), "tinit": (3, ADALORA), "tfinal": (3, ADALORA), "deltaT": (3, ADALORA), "beta1": (0.1, ADALORA),
     "beta2": (0.1, ADALORA), "orth_reg_weight": (9, ADALORA), "neftune_noise_alpha": (5, {}), "loraplus_lr_ratio": (8, {}),
     "loraplus_lr_embedding": (0.1, {"loraplus_lr_ratio": 8, "lora_target": "q_proj,embed_tokens"}), "create_new_adapter": ("true", {"adapter_name_or_path": "{adapter}"}),

@@ -241,9 +241,8 @@ class Promises(tiny.Case):
         self.assertIn("learning_rate", text)
         self.assertFalse((self.out / "adapter_model.safetensors").exists())
         self.refused(self.train(self.work / "strict", strict="true"), 5, "model.layers.1.mlp.up_proj")
-        vocabulary = {chr(33 + i): i for i in range(tiny.vocab)}
-        (self.model / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocabulary, "merges": []}}))
-        for command in (["export", "--export_dir", self.work / "merged"], ["chat", "--template", "default"]):
+        tiny.write_tokenizer(self.model)
+        for command in (["export", "--export_dir", self.work / "merged"], ["chat"]):
             arguments = [*command, "--model_name_or_path", self.model]
             self.refused(tiny.run(*arguments, "--strict", "true"), 5, "model.layers.1.mlp.up_proj")
         self.assertIn("warning: ", self.good(tiny.run(*arguments)))
