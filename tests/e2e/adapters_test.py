@@ -222,6 +222,26 @@ class Adapters(tiny.Case):
                 self.assertIn("brand_new: 3", said)
                 self.assertNotIn("switched_off", said)
 
+    def test_rows_of_single_tokens(self):
+        adapter = self.trained("adapter", max_steps=1)
+        path, name = adapter / "adapter_model.safetensors", "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+        tensors = {key: ("F32", shape, values.tobytes()) for key, (shape, values) in tiny.read_safetensors(path).items()}
+        rows = [[0.25 * (i + 1)] * tiny.channels for i in range(2)]
+        tiny.write_safetensors(path, tensors | {name: ("F32", [2, tiny.channels], floats(rows[0] + rows[1]))})
+        config = adapter / "adapter_config.json"
+        plain = json.loads(config.read_text())
+        config.write_text(json.dumps(plain | dict(trainable_token_indices=[7, 60])))
+        merged = tiny.read_safetensors(self.merged("merged", self.model, adapter) / "model.safetensors")["model.embed_tokens.weight"][1]
+        base = tiny.read_safetensors(self.model / "model.safetensors")["model.embed_tokens.weight"][1]
+        for token in range(tiny.vocab):
+            row = lambda table: list(table[token * tiny.channels : (token + 1) * tiny.channels])
+            self.assertEqual(row(merged), rows[0] if token == 7 else rows[1] if token == 60 else row(base))
+        self.refused(self.train(adapter_name_or_path=adapter), 2, "trainable_token_indices")
+        for wrong, words in (([7, 64], ["token 64", "has 64"]), ([7], [name, "[2, 16]", "[1, 16]"]), (dict(q_proj=[1]), ["q_proj"]), ("7", ["trainable_token_indices"])):
+            config.write_text(json.dumps(plain | dict(trainable_token_indices=wrong)))
+            self.refused(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", adapter, "--export_dir", self.work / "refused"),
+                         3, *words)
+
     def test_embedding_of_another_vocabulary(self):
         adapter = self.trained("adapter", max_steps=1, additional_target="embed_tokens")
         name = "base_model.model.model.embed_tokens.weight"
