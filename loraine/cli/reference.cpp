@@ -17,7 +17,8 @@ std::string cli_reference() {
       "without a value is true, `--no_KEY` is false. Keys and defaults are LLaMA-Factory's. A key of LLaMA-Factory that has no effect "
       "here\n"
       "is accepted with a note; one that would change the result and is not built is refused; any other key is an error that names the\n"
-      "nearest known one. Keys of other commands, which a shared file may hold, are named in a note.\n\n## Commands\n\n| command | what it does |\n|---|---|\n";
+      "nearest known one. Keys of other commands, which a shared file may hold, are named in a note.\n\n## Commands\n\n| command | what it "
+      "does |\n|---|---|\n";
   for (const Command& command : commands()) text += fmt::format("| `{}` | {} |\n", command.name, command.summary);
   text +=
       "\n## Exit codes\n\n"
