@@ -258,20 +258,29 @@ class Hidden {
   Tensor hidden_;
 };
 
-void add_row(Divergence& sum, const float* first, const float* second, int64_t n) {
+// That of one row: mean_kl its KL, same_first 0 or 1.
+Divergence of_row(const float* first, const float* second, int64_t n) {
+  Divergence one;
   const auto log_sum = [n](const float* x, float most) {
     double total = 0;
     for (int64_t i = 0; i < n; ++i) total += std::exp(static_cast<double>(x[i]) - static_cast<double>(most));
     return std::log(total) + static_cast<double>(most);
   };
-  for (int64_t i = 0; i < n; ++i) sum.finite = sum.finite && std::isfinite(first[i]) && std::isfinite(second[i]);
+  for (int64_t i = 0; i < n; ++i) one.finite = one.finite && std::isfinite(first[i]) && std::isfinite(second[i]);
   const float *top = std::max_element(first, first + n), *other = std::max_element(second, second + n);
   const double norm = log_sum(first, *top), other_norm = log_sum(second, *other);
   for (int64_t i = 0; i < n; ++i) {
     const double log_p = static_cast<double>(first[i]) - norm, log_q = static_cast<double>(second[i]) - other_norm;
-    sum.mean_kl += std::exp(log_p) * (log_p - log_q);
+    one.mean_kl += std::exp(log_p) * (log_p - log_q);
   }
-  sum.same_first += top - first == other - second;
+  one.same_first = top - first == other - second;
+  return one;
+}
+
+void add_row(Divergence& sum, const Divergence& row) {
+  sum.mean_kl += row.mean_kl;
+  sum.same_first += row.same_first;
+  sum.finite = sum.finite && row.finite;
 }
 
 }  // namespace
@@ -312,9 +321,15 @@ LogitsReport compare_logits(const Merge& merge, const std::string& folder, const
     const int64_t rows = std::min(kRows, batch.rows() - first);
     for (size_t i = 0; i < models.size(); ++i) models[i].logits(Tensor(memory[i].data(), Dtype::F32, {rows, vocab}), first);
     const auto row = [&](size_t i, int64_t r) { return static_cast<const float*>(memory[i].data()) + r * vocab; };
+    std::vector<Divergence> apart(static_cast<size_t>(2 * kRows));  // [rows][merged, rounding]
+    parallel_for(rows * (exact ? 2 : 1), [&](int64_t i) {
+      const bool rounding = i >= rows;
+      const int64_t r = i % rows;
+      apart[static_cast<size_t>(2 * r + rounding)] = of_row(row(rounding ? 2 : 0, r), row(1, r), vocab);
+    });
     for (int64_t r = 0; r < rows; ++r) {
-      add_row(report.merged, row(0, r), row(1, r), vocab);
-      if (exact) add_row(*report.rounding, row(2, r), row(1, r), vocab);
+      add_row(report.merged, apart[static_cast<size_t>(2 * r)]);
+      if (exact) add_row(*report.rounding, apart[static_cast<size_t>(2 * r + 1)]);
     }
   }
   check_mapped_files();
