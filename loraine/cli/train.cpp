@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <optional>
 
 #include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
@@ -94,11 +93,12 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
   input.stop = &stop;
-  std::optional<SignalWatch> watch;
-  if (by_signal)
-    watch.emplace(std::initializer_list<int>{SIGTERM, SIGINT}, [by_signal](int) {
+  if (by_signal) {  // until the process ends: a signal that comes when all is saved changes nothing
+    static const auto* const watch = new SignalWatch({SIGTERM, SIGINT}, [by_signal](int) {
       if (by_signal->exchange(true)) _exit(130);
     });
+    static_cast<void>(watch);
+  }
   Progress bar("train");
   TrainScreen screen;
   screen.summary = [&](const TrainSummary& summary) { print_summary(summary, c.dry_run); };
@@ -122,7 +122,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
 
 int run_train(const std::vector<std::string>& args) {
   if (only_evaluates(args)) return run_eval(args);
-  std::atomic<bool> stop{false};
+  static std::atomic<bool> stop{false};
   return train_command(args, stop, &stop);
 }
 
