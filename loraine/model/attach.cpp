@@ -163,7 +163,7 @@ void attach_token_rows(AdapterSet& set, const Model& model, const LoraConfig& co
         throw Error(ErrorKind::usage, fmt::format("trainable_token_indices names token {}, and the model has {}", id, vocabulary),
                     "give it over a base whose vocabulary was enlarged in the same way");
     const bool same =
-        std::ranges::any_of(config.trainable_tokens, [&](const auto& one) { return &one.second != &ids && one.second == ids; });
+        std::ranges::any_of(config.trainable_tokens, [&, &ids = ids](const auto& one) { return &one.second != &ids && one.second == ids; });
     if (head && same && model.config.tie_word_embeddings) continue;  // one adapter for both
     TokenRows rows{path + ".weight", ids, {}, Buffer(ids.size() * static_cast<size_t>(columns) * sizeof(float), true)};
     rows.rows = {std::string(kPrefix) + path + ".token_adapter.trainable_tokens_delta",
