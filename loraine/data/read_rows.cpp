@@ -77,7 +77,7 @@ struct RowReader {
   const DatasetInfo& info;
   std::optional<int64_t> limit;
   std::vector<Row> rows = {};
-  dom::parser parser = {};
+  dom::parser parser{};
   std::shared_ptr<const std::string> file = {};
   std::string_view text = {};    // the file's bytes; the parser may look at those behind a value: they are the next or padding
   size_t at = 0;                 // everything before has been read
