@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "fuzz/input_folder.h"
+#include "loraine/io/gguf/gguf_config.h"
 #include "loraine/io/gguf_model.h"
 
 using namespace loraine;
