@@ -11,6 +11,7 @@
 #include <set>
 
 #include "loraine/adapters/adalora_files.h"
+#include "loraine/adapters/base_match.h"
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
@@ -302,20 +303,6 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   set.refresh(ctx);
 }
 
-std::string base_mismatch(const LoraConfig& config, const std::string& folder, const std::string& model_path) {
-  const std::string& base = config.base_model_name_or_path;
-  if (base.empty() || base == model_path) return "";
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  auto plain = [](const std::string& path) {
-    std::string text = fs::path(path).lexically_normal().string();
-    while (text.size() > 1 && text.back() == '/') text.pop_back();
-    return text;
-  };
-  if (plain(base) == plain(model_path) || fs::equivalent(base, model_path, ignored)) return "";
-  return fmt::format("the adapter {} was made for the base model {}, and the one loaded is {}", folder, base, model_path);
-}
-
 std::string random_start_text(const LoraConfig& config, const std::string& folder) {
   if (!searches_at_random(config)) return "";
   const std::string converted = folder + "/pissa_converted";
@@ -328,9 +315,9 @@ std::string random_start_text(const LoraConfig& config, const std::string& folde
 }
 
 std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig& config, const std::string& folder,
-                                                                const std::string& model_path) {
+                                                                const ModelFiles& base) {
   std::vector<std::pair<ErrorKind, std::string>> all;
-  if (std::string text = base_mismatch(config, folder, model_path); !text.empty()) all.emplace_back(ErrorKind::usage, std::move(text));
+  if (std::string text = base_mismatch(config, folder, base); !text.empty()) all.emplace_back(ErrorKind::usage, std::move(text));
   if (!config.unknown_keys.empty())
     all.emplace_back(ErrorKind::bad_data,
                      fmt::format("{}/adapter_config.json: unknown keys are left out of account, as PEFT does with those of a later version "

@@ -4,6 +4,7 @@
 
 #include "loraine/adapters/attach.h"
 #include "loraine/core/error.h"
+#include "loraine/io/model_files.h"
 
 namespace loraine {
 
@@ -13,15 +14,13 @@ std::string adapter_file(const std::string& folder);
 // Reads the tensors of `folder` into a set made from its config (model/attach.h, which also loads a folder at once): every tensor must be
 // there, none may be left over.
 void read_lora_tensors(const AdapterSet& set, const std::string& folder);
-// A line that names both when the adapter was made for another base than the model at `model_path`; empty otherwise.
-std::string base_mismatch(const LoraConfig& config, const std::string& folder, const std::string& model_path);
 // The line for an adapter whose start is searched for at random (PiSSA with iterations): only who trained it finds the same one again.
 // Empty for others.
 std::string random_start_text(const LoraConfig& config, const std::string& folder);
 // All that is to be said of an adapter that was read, each with the kind of error that it is to who is strict: another base, unknown keys,
 // a start that is searched for at random.
 std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig& config, const std::string& folder,
-                                                                const std::string& model_path);
+                                                                const ModelFiles& base);
 // For a tensor of embedding or head whose stored shape differs in the vocabulary alone: ": " and both sizes; empty otherwise.
 std::string vocabulary_text(const std::string& name, const std::vector<int64_t>& stored, const Tensor& model);
 // Writes both files as PEFT 0.18 writes them, durably.

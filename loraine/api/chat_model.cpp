@@ -53,9 +53,9 @@ Role role_of(const std::string& role) {
               "roles are user, assistant, observation and function; system may come first");
 }
 
-Conversation conversation_of(const std::vector<ChatMessage>& messages, const ChatOptions& options, const std::string& default_system) {
+Conversation conversation_of(const std::vector<ChatMessage>& messages, const ChatOptions& options) {
   Conversation conversation;
-  conversation.system = options.system.value_or(default_system);
+  conversation.system = options.system.value_or("");
   conversation.tools = options.tools.value_or("");
   for (const ChatMessage& message : messages) {
     if (&message == &messages.front() && message.role == "system") {
@@ -101,7 +101,7 @@ struct ChatModel::State {
     engine_columns = columns;
   }
 
-  GenerateOptions options_of(const ChatOptions& given) const {
+  GenerateOptions options_of(const ChatOptions& given, const AdapterSet* adapter) const {
     TrainConfig asked = loaded->config;
     const auto take = [](auto& field, const auto& value) {
       if (value) field = *value;
@@ -114,7 +114,7 @@ struct ChatModel::State {
     take(asked.repetition_penalty, given.repetition_penalty);
     take(asked.seed, given.seed);
     for (const Option& option : loraine::options_of(asked)) check_option(option, "options");
-    return generate_options(*loaded, asked);
+    return generate_options(*loaded, adapter, asked);
   }
 
   Response answer(const std::vector<int32_t>& prompt, const AdapterSet* adapter, const GenerateOptions& options,
@@ -142,14 +142,13 @@ struct ChatModel::State {
 
   std::vector<Response> answers(const std::vector<ChatMessage>& messages, const ChatOptions& given,
                                 const std::function<bool(std::string_view)>& on_text) {
-    GenerateOptions options = options_of(given);
     if (given.num_return_sequences < 1) throw Error(ErrorKind::usage, "num_return_sequences is below 1");
-    const std::vector<int32_t> prompt =
-        loaded->prompt_ids(conversation_of(messages, given, loaded->named ? "" : loaded->config.default_system.value_or("")));
     std::vector<Response> responses;
     const std::lock_guard turn(engine_turn);
     const std::shared_lock using_adapters(adapters);
     const AdapterSet* adapter = given.adapter ? loaded->find(*given.adapter) : loaded->adapter;
+    GenerateOptions options = options_of(given, adapter);
+    const std::vector<int32_t> prompt = loaded->prompt_ids(conversation_of(messages, given), adapter);
     for (int64_t n = 0; n < given.num_return_sequences; ++n, ++options.seed) {
       responses.push_back(answer(prompt, adapter, options, on_text, given.keep_going));
       if (responses.back().finish_reason == "cancelled") break;

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "loraine/adapters/peft_files.h"
-#include "loraine/api/named_adapters.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/core/batch.h"
 #include "loraine/generate/engine.h"
 #include "loraine/model/attach.h"
@@ -25,29 +25,54 @@ void warn(LoadedModel& loaded, const std::string& text, ErrorKind kind) {
   loaded.warnings.emplace_back(kind, text);
 }
 
-std::vector<int32_t> read_stop_ids(const LoadedModel& loaded) {
-  std::vector<int32_t> ids = eos_token_ids(loaded.files, loaded.model.config);
-  ids.insert(ids.end(), loaded.special.stop.begin(), loaded.special.stop.end());
-  if (loaded.text.tokenizer && loaded.files.tokenizer_config && loaded.files.tokenizer_config->contains("eos_token")) {
-    const Json& eos = (*loaded.files.tokenizer_config)["eos_token"];
-    const std::string token = eos.is_string() ? eos.get<std::string>() : eos.is_object() ? eos.value("content", "") : "";
-    if (auto id = loaded.text.tokenizer->token_to_id(token)) ids.push_back(*id);
+// The template of the base and of every adapter that is named, before any weight is read: what is wrong with it costs nobody a wait.
+void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
+  const std::vector<NamedAdapter> adapters = named_adapters(loaded.config.adapter_name_or_path);
+  TemplateChoice base = choose_template(loaded.config, loaded.files, std::string());
+  loaded.one_template = options.one_template;
+  if (options.one_template) {
+    std::vector<std::string> folders;
+    for (const NamedAdapter& adapter : adapters) folders.push_back(adapter.path);
+    base = choose_template(loaded.config, loaded.files, folders);
+    loaded.config.template_name = base.name;
+    loaded.config.default_system = base.default_system;
+    loaded.config.enable_thinking = base.enable_thinking;
+    if (base.jinja) loaded.text.chat_template = open_chat_template(loaded.files, *base.jinja, base.folder + " (chat template)");
+    warn(loaded, base.warning, ErrorKind::usage);
+  } else if (!has_template(base, loaded.text) && !adapters.empty()) {  // a base without a template talks as its first adapter does
+    base = choose_template(loaded.config, loaded.files, adapters.front().path);
   }
-  return ids;
+  if (options.needs_text && !has_template(base, loaded.text)) throw no_chat_template(loaded.files);
+  if (const auto error = unfit_template(base, loaded.text)) {  // an adapter may know it all the same
+    if (adapters.empty()) throw *error;
+    warn(loaded, error->what() + std::string(kSpelled), error->kind);
+  }
+  loaded.format = open_chat_format(base, loaded.files, loaded.text);
+}
+
+ChatFormat open_adapter_format(LoadedModel& loaded, const std::string& folder) {
+  const TemplateChoice choice = choose_template(loaded.config, loaded.files, folder);
+  warn(loaded, choice.warning, ErrorKind::usage);
+  return open_chat_format(choice, loaded.files, loaded.text);
 }
 
 void load_adapters(LoadedModel& loaded) {
-  std::vector<const AdapterSet*> unnamed;
-  for (const NamedAdapter& adapter : named_adapters(loaded.config.adapter_name_or_path)) {
-    const AdapterSet& set = loaded.add_adapter(adapter.name, adapter.path);
-    if (!adapter.own_name) unnamed.push_back(&set);
-    if (!loaded.adapter) loaded.adapter = &set;
-  }
-  if (unnamed.size() > 1) {
-    AdapterSet& all = loaded.adapters["all"] = combine_adapters(unnamed, loaded.model.sites());
-    all.name = "all";
-    loaded.adapter = &all;
-  }
+  const std::vector<NamedAdapter> names = named_adapters(loaded.config.adapter_name_or_path);
+  for (const NamedAdapter& adapter : names) loaded.add_adapter(adapter.name, adapter.path);
+  std::vector<const AdapterSet*> on;
+  for (const NamedAdapter& adapter : adapters_on(names)) on.push_back(loaded.find(adapter.name));
+  if (on.size() == 1) loaded.adapter = on.front();
+  if (on.size() < 2) return;
+  AdapterSet& all = loaded.adapters["all"] = combine_adapters(on, loaded.model.sites());
+  all.name = "all";
+  loaded.formats["all"] = loaded.formats.at(on.front()->name);
+  for (const AdapterSet* set : on)
+    if (!loaded.formats.at(set->name).choice.same_as(loaded.formats["all"].choice))
+      warn(loaded,
+           fmt::format("the adapters that are on together were trained with different templates; {} counts: {}", on.front()->name,
+                       loaded.formats["all"].choice.text()),
+           ErrorKind::usage);
+  loaded.adapter = &all;
 }
 
 }  // namespace
@@ -76,7 +101,8 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
   LoraConfig lora;
   AdapterSet set = loraine::load_adapter(model, path, &lora);
   set.name = name;
-  for (const auto& [kind, text] : adapter_warnings(lora, path, config.model_name_or_path)) warn(*this, text, kind);
+  for (const auto& [kind, text] : adapter_warnings(lora, path, files)) warn(*this, text, kind);
+  formats[name] = one_template ? format : open_adapter_format(*this, path);
   adapter_names.push_back(name);
   return adapters[name] = std::move(set);
 }
@@ -87,6 +113,12 @@ void LoadedModel::remove_adapter(const std::string& name) {
   if (adapter == set) adapter = nullptr;
   std::erase(adapter_names, name);
   adapters.erase(name);
+  formats.erase(name);
+}
+
+const ChatFormat& LoadedModel::format_of(const AdapterSet* set) const {
+  const auto found = set ? formats.find(set->name) : formats.end();
+  return found == formats.end() ? format : found->second;
 }
 
 int64_t LoadedModel::widest_adapter() const {
@@ -95,56 +127,22 @@ int64_t LoadedModel::widest_adapter() const {
   return widest;
 }
 
-std::vector<int32_t> LoadedModel::prompt_ids(const Conversation& conversation) const {
-  EncodeOptions options;
-  options.enable_thinking = config.enable_thinking;
-  options.split_special_tokens = config.split_special_tokens;
-  if (named) return encode_prompt(*named, *text.tokenizer, special, conversation, options);
-  return encode_prompt(*text.chat_template, *text.tokenizer, conversation, config.default_system.value_or(""), options);
+std::vector<int32_t> LoadedModel::prompt_ids(const Conversation& conversation, const AdapterSet* set) const {
+  return format_of(set).prompt_ids(*text.tokenizer, conversation, config.split_special_tokens);
 }
 
-Example LoadedModel::answered(const Conversation& conversation, const std::string& answer) const {
-  Conversation whole = conversation;
-  whole.messages.push_back({Role::assistant, answer});
-  EncodeOptions options;
-  options.enable_thinking = config.enable_thinking;
-  options.split_special_tokens = config.split_special_tokens;
-  options.one_turn = true;
-  std::vector<Turn> turns;
-  if (named) {
-    turns = encode_turns(*named, *text.tokenizer, special, whole, options);
-  } else {
-    nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
-    const auto messages = template_messages(whole, config.default_system.value_or(""), kwargs);
-    turns = chat_template_turns(*text.chat_template, *text.tokenizer, messages, kwargs, options);
-  }
-  Example example;
-  for (size_t i = 0; i < turns.size(); ++i) {
-    const bool last = i + 1 == turns.size();
-    for (const auto* part : {&turns[i].source, &turns[i].target}) {
-      example.input_ids.insert(example.input_ids.end(), part->begin(), part->end());
-      if (last && part == &turns[i].target) example.labels.insert(example.labels.end(), part->begin(), part->end());
-      else example.labels.insert(example.labels.end(), part->size(), kIgnoreLabel);
-    }
-  }
-  return example;
+Example LoadedModel::answered(const Conversation& conversation, const std::string& answer, const AdapterSet* set) const {
+  return format_of(set).answered(*text.tokenizer, conversation, answer, config.split_special_tokens);
 }
 
-std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool needs_text) {
+std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const LoadOptionsForAnswers& options) {
   auto loaded = std::make_unique<LoadedModel>();
   loaded->config = config;
   loaded->files = open_model_files(config.model_name_or_path);
   loaded->text = open_text(loaded->files);
-  if (needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
-  if (needs_text && !config.template_name && !loaded->text.chat_template) throw no_chat_template(loaded->files);
-  if (loaded->text.tokenizer) {
-    warn(*loaded, loaded->files.tokenizer_note, ErrorKind::usage);
-    loaded->special = special_tokens_of(loaded->files, *loaded->text.tokenizer);
-    if (config.template_name) {
-      loaded->named = named_template(*config.template_name, config.default_system);
-      apply_template_tokens(*loaded->named, *loaded->text.tokenizer, loaded->special, embedding_rows(loaded->files));
-    }
-  }
+  if (options.needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
+  if (loaded->text.tokenizer) warn(*loaded, loaded->files.tokenizer_note, ErrorKind::usage);
+  open_formats(*loaded, options);
   warn(*loaded, quantised_already(loaded->files, config), ErrorKind::usage);
   warn(*loaded, not_computed_in(config), ErrorKind::usage);
   loaded->model = load_model(loaded->files, answer_load_options(config));
@@ -155,15 +153,18 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool ne
   loaded->model.read_once = false;
   if (int8) blocks_to_int8(loaded->model);
   load_adapters(*loaded);
-  loaded->stop_ids = read_stop_ids(*loaded);
+  loaded->eos_ids = eos_token_ids(loaded->files, loaded->model.config);
   return loaded;
 }
 
-GenerateOptions generate_options(const LoadedModel& loaded) { return generate_options(loaded, loaded.config); }
+GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* set) { return generate_options(loaded, set, loaded.config); }
 
-GenerateOptions generate_options(const LoadedModel& loaded, const TrainConfig& c) {
-  return {c.max_new_tokens,     c.do_sample, c.temperature,   c.top_p,
-          c.repetition_penalty, c.top_k,     loaded.stop_ids, static_cast<uint64_t>(c.seed)};
+GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* set, const TrainConfig& c) {
+  std::vector<int32_t> stop_ids = loaded.eos_ids;
+  const std::vector<int32_t>& own = loaded.format_of(set).stop_ids;
+  stop_ids.insert(stop_ids.end(), own.begin(), own.end());
+  return {c.max_new_tokens,     c.do_sample, c.temperature, c.top_p,
+          c.repetition_penalty, c.top_k,     stop_ids,      static_cast<uint64_t>(c.seed)};
 }
 
 }  // namespace loraine

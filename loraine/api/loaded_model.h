@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "loraine/adapters/attach.h"
+#include "loraine/api/chat_format.h"
 #include "loraine/api/open_text.h"
 #include "loraine/core/error.h"
-#include "loraine/data/encode.h"
 #include "loraine/generate/engine.h"
 #include "loraine/model/model.h"
 #include "loraine/train/config/config.h"
@@ -23,9 +23,10 @@ struct LoadedModel {
   std::map<std::string, AdapterSet> adapters;
   std::vector<std::string> adapter_names;  // in the order given
   const AdapterSet* adapter = nullptr;     // the one that is on; nullptr: the base
-  std::optional<Template> named;           // template: NAME; else the model's own chat template
-  SpecialTokens special;
-  std::vector<int32_t> stop_ids;  // what ends an answer
+  ChatFormat format;                       // of the base
+  std::map<std::string, ChatFormat> formats;  // of the adapters, by their names
+  bool one_template = false;               // the base's is everyone's
+  std::vector<int32_t> eos_ids;            // what ends an answer by config.json and generation_config.json
   std::string base_is_for;        // the LoftQ adapter that the base was quantised for: it fits no other
   std::vector<std::pair<ErrorKind, std::string>> warnings;
 
@@ -33,17 +34,23 @@ struct LoadedModel {
   AdapterSet& add_adapter(const std::string& name, const std::string& path);            // usage when the name is taken, or beside LoftQ's
   void remove_adapter(const std::string& name);                                         // the base is on when it was the one that is on
   int64_t widest_adapter() const;                                                       // columns of its A at one site, for the engine
-  std::vector<int32_t> prompt_ids(const Conversation& conversation) const;              // of a conversation that ends with a question
-  Example answered(const Conversation& conversation, const std::string& answer) const;  // the answer is labelled, the prompt is not
+  const ChatFormat& format_of(const AdapterSet* set) const;                             // nullptr: of the base
+  // Of a conversation that ends with a question, as the adapter (nullptr: the base) was trained.
+  std::vector<int32_t> prompt_ids(const Conversation& conversation, const AdapterSet* set) const;
+  Example answered(const Conversation& conversation, const std::string& answer, const AdapterSet* set) const;  // the answer is labelled
 };
 
 // Reads config.model_name_or_path, template, adapter_name_or_path. A comma list of plain paths is on together, as if merged in turn (name
 // `all`, each can also be chosen alone); of name=path,other=path the first is on. With strict a warning is an error.
-// needs_text: a tokenizer and a template (named, or the model's own) must be there.
-std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool needs_text = true);
+// A conversation is written as each adapter was trained (api/chat_format.h). one_template: for the base and all adapters the same, which then is
+// config.template_name and text.chat_template too. needs_text: a tokenizer and a template (named, or the model's own) must be there.
+struct LoadOptionsForAnswers {
+  bool needs_text = true, one_template = false;
+};
+std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const LoadOptionsForAnswers& options = {});
 
-GenerateOptions generate_options(const LoadedModel& loaded);
-GenerateOptions generate_options(const LoadedModel& loaded,
-                                 const TrainConfig& asked);  // with the settings of one call  // from the settings
+// What an answer with this adapter (nullptr: the base) ends at, and the settings: loaded.config, or those of one call.
+GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* set);
+GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* set, const TrainConfig& asked);
 
 }  // namespace loraine

@@ -5,18 +5,27 @@
 #include <fmt/ranges.h>
 
 namespace loraine {
+namespace {
+
+nlohmann::ordered_json tokenizer_config_of(const ModelFiles& files) {
+  return files.tokenizer_config ? nlohmann::ordered_json::parse(files.tokenizer_config->dump()) : nlohmann::ordered_json::object();
+}
+
+}  // namespace
 
 ModelText open_text(const ModelFiles& files) {
   ModelText text;
   if (files.tokenizer_json) text.tokenizer = Tokenizer::from_json(*files.tokenizer_json, files.path + "/tokenizer.json");
   if (files.chat_template) {
-    nlohmann::ordered_json special =
-        files.tokenizer_config ? nlohmann::ordered_json::parse(files.tokenizer_config->dump()) : nlohmann::ordered_json::object();
-    text.chat_template = std::make_unique<ChatTemplate>(*files.chat_template, special, files.path + " (chat template)");
+    text.chat_template = open_chat_template(files, *files.chat_template, files.path + " (chat template)");
     for (const NamedText& one : files.chat_templates)
       if (one.name == "tool_use") text.chat_template->set_tools_template(one.text, files.path + " (chat template tool_use)");
   }
   return text;
+}
+
+std::shared_ptr<ChatTemplate> open_chat_template(const ModelFiles& files, const std::string& jinja, const std::string& name) {
+  return std::make_shared<ChatTemplate>(jinja, tokenizer_config_of(files), name);
 }
 
 Error no_tokenizer(const ModelFiles& files) {
@@ -53,8 +62,7 @@ int64_t embedding_rows(const ModelFiles& files) {
 }
 
 SpecialTokens special_tokens_of(const ModelFiles& files, const Tokenizer& tokenizer) {
-  return read_special_tokens(
-      files.tokenizer_config ? nlohmann::ordered_json::parse(files.tokenizer_config->dump()) : nlohmann::ordered_json::object(), tokenizer);
+  return read_special_tokens(tokenizer_config_of(files), tokenizer);
 }
 
 }  // namespace loraine

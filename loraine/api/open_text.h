@@ -13,7 +13,7 @@ namespace loraine {
 
 struct ModelText {
   std::unique_ptr<Tokenizer> tokenizer;         // nullptr without tokenizer.json
-  std::unique_ptr<ChatTemplate> chat_template;  // nullptr without one
+  std::shared_ptr<ChatTemplate> chat_template;  // nullptr without one
 };
 ModelText open_text(const ModelFiles& files);
 // What to say where text or a conversation is to be encoded and the model has no tokenizer or no chat template.
@@ -22,6 +22,8 @@ Error no_chat_template(const ModelFiles& files);
 int64_t embedding_rows(const ModelFiles& files);  // vocab_size of config.json; 0 where it does not say
 // What reading data must know of the model; a model without any chat template gets LLaMA-Factory's `empty`.
 void fit_to_model(DataOptions& options, const ModelFiles& files, const ModelText& text);
+// A Jinja text over the special tokens of the model. name: for messages.
+std::shared_ptr<ChatTemplate> open_chat_template(const ModelFiles& files, const std::string& jinja, const std::string& name);
 SpecialTokens special_tokens_of(const ModelFiles& files, const Tokenizer& tokenizer);
 
 }  // namespace loraine

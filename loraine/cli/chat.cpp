@@ -17,7 +17,7 @@
 #include <optional>
 
 #include "loraine/api/loaded_model.h"
-#include "loraine/api/named_adapters.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
@@ -115,24 +115,44 @@ class LineReader {
 struct Chat {
   std::unique_ptr<LoadedModel> loaded;
   std::unique_ptr<Engine> engine;
-  GenerateOptions options;
   Context ctx;
+  std::string shown_template;
   std::string system;
   nlohmann::ordered_json history = nlohmann::ordered_json::array();
 };
 
-// Ids of the conversation so far, up to where the answer begins.
-std::vector<int32_t> prompt_ids(const Chat& chat) {
+// Ids of the conversation so far, up to where the answer begins, as this adapter (nullptr: the base) was trained.
+std::vector<int32_t> prompt_ids(const Chat& chat, const AdapterSet* adapter) {
   Conversation conversation;
   conversation.system = chat.system;
   for (const auto& message : chat.history)
     conversation.messages.push_back({message["role"] == "user" ? Role::user : Role::assistant, message["content"].get<std::string>()});
-  return chat.loaded->prompt_ids(conversation);
+  return chat.loaded->prompt_ids(conversation, adapter);
+}
+
+bool is_stop(const GenerateOptions& options, int32_t id) {
+  return std::find(options.stop_ids.begin(), options.stop_ids.end(), id) != options.stop_ids.end();
+}
+
+// Why an answer ended that did not end by itself; empty: it did.
+std::string cut_text(const std::vector<int32_t>& ids, const GenerateOptions& options) {
+  if (interrupted || (!ids.empty() && is_stop(options, ids.back()))) return "";
+  if (static_cast<int64_t>(ids.size()) >= options.max_new_tokens) return fmt::format("cut after {} tokens: max_new_tokens", ids.size());
+  return fmt::format("cut after {} tokens: the conversation has no more room; clear begins anew", ids.size());
+}
+
+// Where it is not the one shown last.
+void show_template(Chat& chat) {
+  const std::string text = chat.loaded->format_of(chat.loaded->adapter).choice.text();
+  if (text != chat.shown_template) print_stderr("template: " + text + "\n");
+  chat.shown_template = text;
 }
 
 void answer(Chat& chat, const std::string& question) {
   chat.history.push_back({{"role", "user"}, {"content", question}});
-  const std::vector<int32_t> prompt = prompt_ids(chat);
+  const AdapterSet* adapter = chat.loaded->adapter;
+  const std::vector<int32_t> prompt = prompt_ids(chat, adapter);
+  const GenerateOptions options = generate_options(*chat.loaded, adapter);
   Detokenizer out(*chat.loaded->text.tokenizer, chat.loaded->config.skip_special_tokens);
   std::string reply;
   auto put = [&](const std::string& piece) {
@@ -143,15 +163,16 @@ void answer(Chat& chat, const std::string& question) {
   std::fputs("Assistant: ", stdout);
   std::fflush(stdout);
   auto start = std::chrono::steady_clock::now();
-  std::vector<int32_t> ids = chat.engine->generate(chat.ctx, prompt, chat.loaded->adapter, chat.options, [&](int32_t id) {
-    bool stop = std::find(chat.options.stop_ids.begin(), chat.options.stop_ids.end(), id) != chat.options.stop_ids.end();
-    if (!stop) put(out.push(id));
+  std::vector<int32_t> ids = chat.engine->generate(chat.ctx, prompt, adapter, options, [&](int32_t id) {
+    if (!is_stop(options, id)) put(out.push(id));
     return !interrupted;
   });
   put(out.finish());
   check_mapped_files();
-  std::fputs(interrupted ? " …\n" : "\n", stdout);
+  const std::string cut = cut_text(ids, options);
+  std::fputs(interrupted || (!cut.empty() && isatty(1)) ? " …\n" : "\n", stdout);
   std::fflush(stdout);
+  if (!cut.empty()) print_stderr("[" + cut + "]\n");
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (isatty(2))
     print_stderr(fmt::format("[{} + {} tokens, {:.1f} tokens/s]\n", prompt.size(), ids.size(), static_cast<double>(ids.size()) / seconds));
@@ -192,15 +213,20 @@ void print_answers(const std::vector<std::string>& names, const std::vector<std:
 // One question to several adapters, answered in one batch. The conversation stays as it is.
 void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::string& question) {
   chat.history.push_back({{"role", "user"}, {"content", question}});
-  const std::vector<int32_t> prompt = prompt_ids(chat);
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<GenerateOptions> options;
+  for (const AdapterSet* adapter : asked) {
+    prompts.push_back(prompt_ids(chat, adapter));
+    options.push_back(generate_options(*chat.loaded, adapter));
+  }
   chat.history.erase(chat.history.size() - 1);
   const auto start = std::chrono::steady_clock::now();
   std::vector<int64_t> requests;
-  std::vector<std::string> names, texts;
+  std::vector<std::string> names, texts, cuts;
   size_t count = 0;
   try {
-    for (const AdapterSet* adapter : asked)
-      requests.push_back(chat.engine->submit({prompt, adapter, chat.options, [](int32_t) { return !interrupted; }}));
+    for (size_t i = 0; i < asked.size(); ++i)
+      requests.push_back(chat.engine->submit({prompts[i], asked[i], options[i], [](int32_t) { return !interrupted; }}));
     while (chat.engine->step(chat.ctx)) {}
   } catch (...) {
     for (int64_t request : requests) chat.engine->take(request);
@@ -209,19 +235,22 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
   for (size_t i = 0; i < asked.size(); ++i) {
     Detokenizer out(*chat.loaded->text.tokenizer, chat.loaded->config.skip_special_tokens);
     std::string text;
-    for (int32_t id : chat.engine->take(requests[i])) {
-      ++count;
-      if (std::find(chat.options.stop_ids.begin(), chat.options.stop_ids.end(), id) == chat.options.stop_ids.end()) text += out.push(id);
-    }
-    texts.push_back(text + out.finish() + (interrupted ? " …" : ""));
+    const std::vector<int32_t> ids = chat.engine->take(requests[i]);
+    for (const int32_t id : ids)
+      if (!is_stop(options[i], id)) text += out.push(id);
+    count += ids.size();
+    const std::string cut = cut_text(ids, options[i]);
+    texts.push_back(text + out.finish() + (interrupted || !cut.empty() ? " …" : ""));
     names.push_back(name_of(asked[i]));
+    if (!cut.empty()) cuts.push_back(fmt::format("[{}: {}]\n", names.back(), cut));
   }
   check_mapped_files();
   print_answers(names, texts);
+  for (const std::string& cut : cuts) print_stderr(cut);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (isatty(2))
     print_stderr(
-        fmt::format("[{} × {} + {} tokens, {:.1f} tokens/s]\n", asked.size(), prompt.size(), count, static_cast<double>(count) / seconds));
+        fmt::format("[{} × {} + {} tokens, {:.1f} tokens/s]\n", asked.size(), prompts.front().size(), count, static_cast<double>(count) / seconds));
 }
 
 // From the given one on.
@@ -247,6 +276,7 @@ void switch_adapter(Chat& chat, const AdapterSet* adapter) {
   chat.loaded->adapter = adapter;
   const double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
   print_stderr(fmt::format("now: {} ({:.1f} µs)\n", name_of(chat.loaded->adapter), us));
+  show_template(chat);
 }
 
 void load_command(Chat& chat, const std::string& item) {
@@ -335,10 +365,10 @@ int run_chat(const std::vector<std::string>& args) {
   const Model& model = chat.loaded->model;
   chat.engine = std::make_unique<Engine>(model, std::min<int64_t>(model.config.max_position_embeddings, 8192),
                                          chat.loaded->widest_adapter(), kAskedAtOnce);
-  chat.options = generate_options(*chat.loaded);
   std::optional<SignalWatch> watch;  // who asks through a pipe ends the program with Ctrl-C
   if (isatty(0)) watch.emplace(std::initializer_list<int>{SIGINT}, [](int) { interrupted = true; });
   if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.loaded->adapter)));
+  show_template(chat);
   LineReader reader;
   for (std::string line; reader.next(line);) {
     interrupted = false;

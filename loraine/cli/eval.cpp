@@ -50,7 +50,7 @@ int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop
   const std::vector<Option> own = options_of(eval);
   if (!read_config(args, "eval", config, own)) return 0;
   check_eval_config(config, eval);
-  const std::unique_ptr<LoadedModel> loaded = load_for_answers(config, needs_text(config, eval));
+  const std::unique_ptr<LoadedModel> loaded = load_for_answers(config, {.needs_text = needs_text(config, eval), .one_template = true});
   for (const auto& [kind, text] : loaded->warnings) print_stderr("warning: " + text + "\n");
   if (eval.ppl_file && !loaded->text.tokenizer)
     throw Error(ErrorKind::bad_data, config.model_name_or_path + ": has no tokenizer.json, and ppl_file needs one");

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/api/chat_format.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
@@ -23,6 +24,7 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/method.h"
 
@@ -31,11 +33,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+std::vector<std::string> adapter_folders(const TrainConfig& c) {
+  return joined_adapters(c.adapter_name_or_path, "export merges all of them");
+}
+
 void check_folder(const TrainConfig& c, const std::string& folder) {
   std::error_code ignored;
   if (fs::equivalent(folder, c.model_name_or_path, ignored))
     throw Error(ErrorKind::usage, "export_dir " + folder + " is the base model itself", "choose another folder");
-  for (const std::string& adapter : split_list(c.adapter_name_or_path))
+  for (const std::string& adapter : adapter_folders(c))
     if (fs::equivalent(folder, adapter, ignored))
       throw Error(ErrorKind::usage, "export_dir " + folder + " is the adapter itself", "choose another folder");
   if (!fs::exists(folder, ignored)) return;
@@ -62,32 +68,39 @@ void remove_model(const std::string& folder) {
   }
 }
 
-// The files changed as the template asks; gives the Modelfile. The template is the one named, else the one that the model's own chat
-// template amounts to.
-std::string apply_template(const TrainConfig& c, ModelFiles& files) {
+// The files changed as the template asks; gives the Modelfile.
+std::string apply_template(const TrainConfig& c, const TemplateChoice& choice, ModelFiles& files) {
+  if (choice.jinja) {
+    files.chat_template = choice.jinja;
+    files.chat_templates.clear();
+  }
   ModelText text = open_text(files);
   if (!text.tokenizer) return "";
   input_warning(files.tokenizer_note, c.strict, ErrorKind::usage);
+  if (!has_template(choice, text)) {
+    if (!files.chat_templates.empty()) print_stderr(std::string("note: no Modelfile is written: ") + no_chat_template(files).what() + "\n");
+    return "";
+  }
+  if (const auto error = unfit_template(choice, text)) input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
+  SpecialTokens special = special_tokens_of(files, *text.tokenizer);
+  if (choice.eos_token && text.tokenizer->token_to_id(*choice.eos_token)) special.eos = text.tokenizer->token_to_id(*choice.eos_token);
   try {
-    if (!c.template_name && !text.chat_template) {
-      if (!files.chat_templates.empty()) throw no_chat_template(files);
-      return "";
-    }
-    SpecialTokens special = special_tokens_of(files, *text.tokenizer);
     const Template chat =
-        c.template_name ? named_template(*c.template_name, c.default_system) : derive_template(*text.chat_template, *text.tokenizer);
+        choice.name ? named_template(*choice.name, choice.default_system) : derive_template(*text.chat_template, *text.tokenizer);
     apply_template_tokens(chat, *text.tokenizer, special, embedding_rows(files));
-    if (c.template_name) apply_template_to_files(files, chat, *text.tokenizer, special, "left");
+    if (choice.name) apply_template_to_files(files, chat, *text.tokenizer, special, "left");
+    else if (choice.jinja) write_special_tokens(files, *text.tokenizer, special);
     return modelfile_of_template(chat, *text.tokenizer, special);
   } catch (const Error& error) {
-    if (c.template_name) throw;  // a chat template that falls into no slots only costs the Modelfile
+    if (choice.name) throw;  // a chat template that falls into no slots only costs the Modelfile
     print_stderr(std::string("note: no Modelfile is written: ") + error.what() + "\n");
     return "";
   }
 }
 
-void write_text_files(const ModelFiles& files, const std::string& modelfile, const std::string& folder) {
+void write_text_files(const ModelFiles& files, const TemplateChoice& choice, const std::string& modelfile, const std::string& folder) {
   write_tokenizer_files(files, folder);
+  if (choice.name) write_training_record({choice.name, choice.default_system, choice.enable_thinking, ""}, folder);
   if (!modelfile.empty()) write_file(folder + "/Modelfile", modelfile);
   write_config_files(files, files.config, folder);
 }
@@ -99,7 +112,7 @@ struct LoftqStart {
 };
 std::optional<LoftqStart> loftq_start(Model& model, const TrainConfig& c) {
   const LoraConfig config = method_config(c);
-  if (!quantises_base(config) || !split_list(c.adapter_name_or_path).empty()) return {};
+  if (!quantises_base(config) || !adapter_folders(c).empty()) return {};
   LoftqStart start{config, attach_adapter(model, config, false)};
   start_adapter(start.adapter, model, config, static_cast<uint64_t>(c.seed));
   return start;
@@ -182,7 +195,10 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path);
-  const std::string modelfile = apply_template(config, files);
+  const std::vector<std::string> adapters = adapter_folders(config);
+  const TemplateChoice choice = choose_template(config, files, adapters);
+  input_warning(choice.warning, config.strict, ErrorKind::usage);
+  const std::string modelfile = apply_template(config, choice, files);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   LoadOptions options = load_options(config);
   options.bf16 = false;  // what is merged is what is stored
@@ -192,11 +208,11 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
   std::optional<LoftqStart> start = loftq_start(model, config);
   std::vector<AdapterSet> sets;
-  check_side_by_side(split_list(config.adapter_name_or_path));
-  for (const std::string& path : split_list(config.adapter_name_or_path)) {
+  check_side_by_side(adapters);
+  for (const std::string& path : adapters) {
     LoraConfig lora;
     sets.push_back(load_adapter(model, path, &lora));
-    for (const auto& [kind, text] : adapter_warnings(lora, path, config.model_name_or_path)) input_warning(text, config.strict, kind);
+    for (const auto& [kind, text] : adapter_warnings(lora, path, files)) input_warning(text, config.strict, kind);
   }
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
@@ -219,7 +235,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
   describe_quantisation(files.config, model);
   if (written_type(config)) describe_type(files.config, config.infer_dtype);
-  write_text_files(files, modelfile, place);
+  write_text_files(files, choice, modelfile, place);
   const ComparedText text = compared_text(files, model);
   const LogitsReport report = compare_logits(*merge, place, text.ids);
   if (!report.not_finite.empty())
@@ -233,6 +249,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   print_stderr(fmt::format("check: {} tensors read back; {} computed, each the exact sum of base and adapter rounded once\n",
                            merge->weights.size(), merge->computed.size()));
   print_logits(report, text.made_up);
+  if (!modelfile.empty()) print_stderr("template: " + choice.text() + "\n");
   if (loftq) print_stderr(fmt::format("LoftQ's start over this base: {}/loftq_init\n", folder));
   return 0;
 }

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "loraine/adapters/peft_files.h"
-#include "loraine/api/named_adapters.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
@@ -90,20 +90,22 @@ struct TraceAdapters {
   }
 };
 
-AdapterSet open_adapter(Model& model, const TrainConfig& config, const std::string& folder, bool gradients = false) {
+AdapterSet open_adapter(Model& model, const ModelFiles& files, const TrainConfig& config, const std::string& folder,
+                        bool gradients = false) {
   LoraConfig lora;
   AdapterSet set = gradients ? load_adapter_to_train(model, folder, &lora, false) : load_adapter(model, folder, &lora);
-  for (const auto& [kind, text] : adapter_warnings(lora, folder, config.model_name_or_path)) input_warning(text, config.strict, kind);
+  for (const auto& [kind, text] : adapter_warnings(lora, folder, files)) input_warning(text, config.strict, kind);
   return set;
 }
 
 // One adapter over all rows, or several that are on together, as if merged in turn.
-TraceAdapters adapters_together(Model& model, const TrainConfig& config, int64_t rows, bool gradients) {
-  const std::vector<std::string> folders = split_list(config.adapter_name_or_path);
+TraceAdapters adapters_together(Model& model, const ModelFiles& files, const TrainConfig& config, int64_t rows, bool gradients) {
+  std::vector<std::string> folders;
+  for (const NamedAdapter& adapter : adapters_on(named_adapters(config.adapter_name_or_path))) folders.push_back(adapter.path);
   TraceAdapters out;
   out.of_row.assign(static_cast<size_t>(rows), 0);
   if (folders.size() == 1) {
-    out.sets.push_back(open_adapter(model, config, folders[0], gradients));
+    out.sets.push_back(open_adapter(model, files, config, folders[0], gradients));
     return out;
   }
   if (gradients || folders.empty())
@@ -111,7 +113,7 @@ TraceAdapters adapters_together(Model& model, const TrainConfig& config, int64_t
                 "merge the earlier ones with loraine export, or leave gradients out");
   check_side_by_side(folders);
   std::vector<AdapterSet> sets;
-  for (const std::string& folder : folders) sets.push_back(open_adapter(model, config, folder));
+  for (const std::string& folder : folders) sets.push_back(open_adapter(model, files, config, folder));
   std::vector<const AdapterSet*> all;
   for (const AdapterSet& set : sets) all.push_back(&set);
   out.sets.push_back(combine_adapters(all, model.sites()));
@@ -119,7 +121,8 @@ TraceAdapters adapters_together(Model& model, const TrainConfig& config, int64_t
 }
 
 // Each row with the adapter that `text` (adapter_rows) gives it, or none.
-TraceAdapters adapters_by_row(Model& model, const TrainConfig& config, const std::string& text, int64_t rows, bool gradients) {
+TraceAdapters adapters_by_row(Model& model, const ModelFiles& files, const TrainConfig& config, const std::string& text, int64_t rows,
+                              bool gradients) {
   if (gradients)
     throw Error(ErrorKind::usage, "adapter_rows and gradients are both given, and gradients are those of one adapter over all rows",
                 "leave one of the two out");
@@ -132,7 +135,7 @@ TraceAdapters adapters_by_row(Model& model, const TrainConfig& config, const std
   std::vector<std::string> folders;
   for (const NamedAdapter& adapter : names) folders.push_back(adapter.path);
   check_side_by_side(folders);
-  for (const NamedAdapter& adapter : names) out.sets.push_back(open_adapter(model, config, adapter.path));
+  for (const NamedAdapter& adapter : names) out.sets.push_back(open_adapter(model, files, config, adapter.path));
   return out;
 }
 
@@ -204,8 +207,8 @@ int run_trace(const std::vector<std::string>& args) {
   if (batch.rows() == 0) throw Error(ErrorKind::bad_data, batch_file + ": no token to compute");
 
   TraceAdapters adapters;
-  if (rows_text) adapters = adapters_by_row(model, config, *rows_text, in.rows, gradients);
-  else if (config.adapter_name_or_path) adapters = adapters_together(model, config, in.rows, gradients);
+  if (rows_text) adapters = adapters_by_row(model, files, config, *rows_text, in.rows, gradients);
+  else if (config.adapter_name_or_path) adapters = adapters_together(model, files, config, in.rows, gradients);
   else adapters.of_row.assign(static_cast<size_t>(in.rows), -1);
   set_adapter_rows(batch, adapters, from, in.columns);
   const std::vector<const AdapterSet*> sets = adapters.pointers();

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 
+#include "loraine/api/chat_format.h"
 #include "loraine/api/open_text.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
@@ -15,6 +16,7 @@
 #include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/train/data_options.h"
 
 namespace loraine {
@@ -68,6 +70,33 @@ void check_untrained(const TrainConfig& c, const Dataset& data, const char* name
                 c.strict, ErrorKind::usage);
 }
 
+// The template of the run: as given, else the one that the adapter or the model it goes on from was trained with, else the model's own, else
+// `empty`. Said, and kept for whoever loads the result.
+void choose_training_template(TrainInput& input, ModelText& text) {
+  TrainConfig& c = input.config;
+  const std::vector<std::string> adapters = joined_adapters(c.adapter_name_or_path, "training goes on with the last one");
+  const TemplateChoice choice = choose_template(c, input.files, adapters.empty() ? std::string() : adapters.back());
+  input_warning(choice.warning, c.strict, ErrorKind::usage);
+  if (const auto error = unfit_template(choice, text))
+    input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
+  if (choice.jinja) {
+    input.files.chat_template = choice.jinja;
+    input.files.chat_templates.clear();
+    text = open_text(input.files);
+  }
+  c.template_name = choice.name;
+  c.default_system = choice.default_system;
+  c.enable_thinking = choice.enable_thinking;
+  input.record = {choice.name, choice.default_system, choice.enable_thinking, ""};
+  if (c.stage == "pt") return;
+  if (has_template(choice, text)) return print_stderr("template: " + choice.text() + "\n");
+  if (!input.files.chat_templates.empty() || !text.tokenizer) return;
+  c.template_name = input.record.template_name = "empty";
+  print_stderr(
+      "template: empty (the model has no chat template): questions and answers follow each other without a mark. To train a conversation,\n"
+      "  name a template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
+}
+
 // `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
 int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, std::atomic<bool>* by_signal) {
   TrainInput input;
@@ -76,8 +105,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   input.folder = open_run_folder(c);
   input.files = open_model_files(c.model_name_or_path);
   ModelText text = open_text(input.files);
-  DataOptions options = data_options(c);
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
+  choose_training_template(input, text);
+  DataOptions options = data_options(c);
   fit_to_model(options, input.files, text);
   SpecialTokens special;
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
@@ -86,9 +116,8 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
     input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
   check_untrained(c, input.data.train, "training");
   check_untrained(c, input.data.eval, "evaluation");
-  if (text.tokenizer && c.template_name)
-    apply_template_to_files(input.files, named_template(*c.template_name, c.default_system), *text.tokenizer, special, "right");
-  else if (text.tokenizer && options.template_name) write_special_tokens(input.files, *text.tokenizer, special);
+  if (text.tokenizer && options.template_name)
+    apply_template_to_files(input.files, named_template(*options.template_name, c.default_system), *text.tokenizer, special, "right");
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);

@@ -42,7 +42,7 @@ struct Renderings {
     Json list = Json::array(), with = kwargs;
     for (size_t m = 0; m < count; ++m) list.push_back(messages[m]);
     with["add_generation_prompt"] = generate;
-    return chat.render(list, with).text;
+    return chat.render_turns(list, with).text;
   }
 
   // The turn of message i, from three renderings. Start: the rendering up to the turn with the generation prompt. End: the rendering
@@ -209,7 +209,7 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
   if (options.enable_thinking && !with.contains("enable_thinking")) with["enable_thinking"] = *options.enable_thinking;
   const Json guarded = options.split_special_tokens ? guarded_messages(messages, tokenizer) : Json();
   const Json& written = options.split_special_tokens ? guarded : messages;
-  const RenderedChat rendered = chat.render(written, with);
+  const RenderedChat rendered = chat.render_turns(written, with);
   const auto ranges = rendered.has_generation_blocks ? rendered.generation : assistant_ranges(chat, written, with, rendered.text);
   const auto ids = options.split_special_tokens ? tokenizer.encode_guarded(rendered.text) : tokenizer.encode(rendered.text);
   const auto cuts = special_cuts(tokenizer, rendered.text, ids);

@@ -99,6 +99,23 @@ TEST(ChatEncode, RenderingsAndBlocksGiveTheSameMasks) {
     }
 }
 
+TEST(ChatEncode, AHeaderThatNobodyAskedForIsNotTrained) {  // as Llama 3's first template writes it behind every conversation
+  const MarkerTokenizer tokenizer;
+  const Json special = {{"bos_token", "<s>"}};
+  const std::string asked = with_blocks(false), condition = "{% if add_generation_prompt %}";
+  std::string always = asked;
+  always.erase(always.find(condition), condition.size());
+  always.erase(always.rfind("{% endif %}"), 11);
+  for (const int answers : {1, 2, 3, 20}) {
+    const Json messages = conversation(answers, false);
+    const auto encoded = [&](const std::string& source) {
+      return encode_with_chat_template(ChatTemplate(source, special, "template"), tokenizer, messages, Json::object(), {.cutoff_len = 1 << 24}).example;
+    };
+    EXPECT_EQ(encoded(always).input_ids, encoded(asked).input_ids);
+    EXPECT_EQ(encoded(always).labels, encoded(asked).labels);
+  }
+}
+
 TEST(ChatEncode, SpelledSpecialTokensAreTextWhenSplit) {
   const MarkerTokenizer tokenizer;
   EncodeOptions split;

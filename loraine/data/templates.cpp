@@ -173,16 +173,28 @@ bool writes(const Template& chat, const std::string& word) {
 }
 
 [[noreturn]] void refuse_token(const Template& chat, const std::string& word, const Tokenizer& tokenizer, int64_t rows) {
-  std::vector<std::string_view> fitting;
-  for (const TemplateData& other : kTemplates)
-    if (!other.stop_words.front().empty() && tokenizer.token_to_id(other.stop_words.front())) fitting.push_back(other.name);
+  const std::vector<std::string> fitting = fitting_templates(tokenizer);
   throw Error(
       ErrorKind::usage,
-      fmt::format("template {}: its token {} is not in the model's tokenizer; as a new one it would have id {}, and the embedding has "
-                  "rows for ids below {} only",
+      fmt::format("template {} needs {}, which this tokenizer lacks; as a new token it would have id {}, and the embedding has rows for ids "
+                  "below {} only",
                   chat.name, word, tokenizer.vocab_size(), rows),
-      fitting.empty() ? "choose a template without tokens of its own, such as vicuna or alpaca"
-                      : fmt::format("choose a template whose tokens this tokenizer has: {}", fmt::join(fitting, ", ")));
+      fitting.empty() ? "leave template out to use the model's own, or choose one without tokens of its own, such as vicuna or alpaca"
+                      : fmt::format("leave template out to use the model's own, or choose one whose tokens this tokenizer has: {}",
+                                    fmt::join(fitting, ", ")));
+}
+
+// Texts such as <|im_start|> and <start_of_turn>, in the order they stand in.
+void add_markers(std::vector<std::string>& markers, const std::vector<Slot>& slots) {
+  for (const Slot& slot : slots)
+    for (size_t at = slot.text.find('<'); at != std::string::npos; at = slot.text.find('<', at + 1)) {
+      const size_t end = slot.text.find('>', at);
+      if (end == std::string::npos) break;
+      std::string marker = slot.text.substr(at, end + 1 - at);
+      const bool prose = marker.find_first_of(" \n{", 1) != std::string::npos || marker.find('<', 1) != std::string::npos;
+      const bool token = marker.starts_with("<|") || marker.find("_of_turn") != std::string::npos;
+      if (token && !prose && std::ranges::find(markers, marker) == markers.end()) markers.push_back(std::move(marker));
+    }
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {  // Levenshtein
@@ -236,6 +248,22 @@ Template named_template(const std::string& name, const std::optional<std::string
       fmt::format("did you mean `{}`? known: {}; without a name the model's own chat template is used", nearest, fmt::join(names, ", ")));
 }
 
+std::vector<std::string> missing_tokens(const Template& chat, const Tokenizer& tokenizer) {
+  if (chat.stop_words.empty()) return {};
+  std::vector<std::string> markers;
+  for (const auto* slots : {&chat.prefix, &chat.system, &chat.user, &chat.assistant}) add_markers(markers, *slots);
+  std::erase_if(markers, [&](const std::string& marker) { return tokenizer.token_to_id(marker).has_value(); });
+  return markers;
+}
+
+std::vector<std::string> fitting_templates(const Tokenizer& tokenizer) {
+  std::vector<std::string> names;
+  for (const TemplateData& data : kTemplates)
+    if (const Template chat = named_template(std::string(data.name)); !chat.stop_words.empty() && missing_tokens(chat, tokenizer).empty())
+      names.push_back(chat.name);
+  return names;
+}
+
 SpecialTokens read_special_tokens(const nlohmann::ordered_json& tokenizer_config, const Tokenizer& tokenizer) {
   const auto id_of = [&](const char* key) -> std::optional<int32_t> {
     if (!tokenizer_config.is_object() || !tokenizer_config.contains(key)) return std::nullopt;
@@ -257,7 +285,7 @@ Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tok
   const auto render = [&](std::initializer_list<Json> messages, bool generate) {
     Json list = Json::array();
     for (const Json& m : messages) list.push_back(m);
-    return chat_template.render(list, Json{{"add_generation_prompt", generate}}).text;
+    return chat_template.render_turns(list, Json{{"add_generation_prompt", generate}}).text;
   };
   const std::string prefix = tokenizer.decode(tokenizer.encode("", true), false);
   const std::string system_slot = after(render({message("system", content)}, false), prefix.size());

@@ -44,6 +44,12 @@ std::vector<std::string> template_names();
 // Throws usage with the nearest names. default_system, where given, stands in the place of the template's own.
 Template named_template(const std::string& name, const std::optional<std::string>& default_system = {});
 
+// The tokens of its own that a template writes around system text, question and answer (<|im_start|>, <start_of_turn>) and the tokenizer lacks.
+// A template without stop words has none: what it writes is plain text.
+std::vector<std::string> missing_tokens(const Template& chat, const Tokenizer& tokenizer);
+// The named templates with tokens of their own, all of which the tokenizer has.
+std::vector<std::string> fitting_templates(const Tokenizer& tokenizer);
+
 // LLaMA-Factory's `template: null`: slots cut out of renderings of the model's own template.
 Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tokenizer);
 

@@ -136,12 +136,12 @@ EvalInput read_eval_input(LoadedModel& loaded, const EvalConfig& eval) {
   fit_to_model(options, loaded.files, loaded.text);
   if (!options.eval_datasets.empty()) {
     DataOptions data = options;
-    Dataset set = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special).eval;
+    Dataset set = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.format.special).eval;
     input.examples = std::move(set.examples);
     input.num_dropped = set.num_dropped;
     if (input.examples.empty()) throw Error(ErrorKind::bad_data, "eval_dataset: none of its rows can be used");
     if (generates(eval))
-      input.prompts = open_prompts(options, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.special);
+      input.prompts = open_prompts(options, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.format.special);
   }
   if (given(eval.task)) input.exam = read_exam(*eval.task, eval.task_dir);
   if (given(eval.ppl_file)) {

@@ -154,7 +154,7 @@ void take_exam(const Subject& subject, const Exam& exam, const ExamOptions& opti
   for (const char* letter : {"A", "B", "C", "D"}) letters.push_back(tokenizer.encode(letter).back());
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& conversations : exam_conversations(exam, options))
-    for (const Conversation& conversation : conversations) prompts.push_back(subject.loaded.prompt_ids(conversation));
+    for (const Conversation& conversation : conversations) prompts.push_back(subject.loaded.prompt_ids(conversation, subject.adapter));
 
   const size_t batch = static_cast<size_t>(options.batch_size);
   int64_t rows = 1;

@@ -82,7 +82,7 @@ std::vector<ChoiceQuestion> read_choice_questions(const std::string& file) {
 void answer_choices(const Subject& subject, const std::vector<ChoiceQuestion>& questions, int64_t batch_size, EvalResult& result) {
   std::vector<Example> examples;
   for (const ChoiceQuestion& question : questions)
-    for (const std::string& choice : question.choices) examples.push_back(subject.loaded.answered(question.asked, choice));
+    for (const std::string& choice : question.choices) examples.push_back(subject.loaded.answered(question.asked, choice, subject.adapter));
   Forward forward(subject, rows_of_largest_batch(examples, batch_size));
   const auto total = static_cast<int64_t>(examples.size());
   const EvalSums sums = evaluate_examples(forward.ctx, subject.loaded.model, examples, batch_size, forward.pass(),
@@ -114,8 +114,8 @@ std::vector<MatchQuestion> read_match_questions(const std::string& file) {
 
 void answer_matches(const Subject& subject, const std::vector<MatchQuestion>& questions, EvalResult& result) {
   std::vector<std::vector<int32_t>> prompts;
-  for (const MatchQuestion& question : questions) prompts.push_back(subject.loaded.prompt_ids(question.asked));
-  GenerateOptions options = generate_options(subject.loaded);
+  for (const MatchQuestion& question : questions) prompts.push_back(subject.loaded.prompt_ids(question.asked, subject.adapter));
+  GenerateOptions options = generate_options(subject.loaded, subject.adapter);
   options.do_sample = false;
   const std::vector<std::string> answers = generate_answers(subject, prompts, options, "exact match");
   Figure exact{.name = "exact_match", .scale = 100, .proportion = true},

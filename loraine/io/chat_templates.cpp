@@ -8,6 +8,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/files/json_file.h"
 #include "loraine/io/files/json_text.h"
 
 namespace loraine {
@@ -67,6 +68,23 @@ void read_chat_templates(ModelFiles& files) {
     (*files.tokenizer_config)["chat_template"] = *files.chat_template;
   }
   if (found.size() > 1) files.chat_templates = std::move(found);
+}
+
+FolderTemplate read_folder_template(const std::string& folder) {
+  ModelFiles files;
+  files.path = folder;
+  if (const std::string config = folder + "/tokenizer_config.json"; fs::exists(config)) files.tokenizer_config = parse_json_file(config);
+  if (files.tokenizer_config && !files.tokenizer_config->is_object())
+    throw Error(ErrorKind::bad_data, folder + "/tokenizer_config.json: expected a JSON object");
+  read_chat_templates(files);
+  return {files.chat_template, token_text_of(files.tokenizer_config, "eos_token")};
+}
+
+std::optional<std::string> token_text_of(const std::optional<Json>& tokenizer_config, const char* key) {
+  if (!tokenizer_config || !tokenizer_config->is_object()) return {};
+  const Json token = tokenizer_config->value(key, Json());
+  const Json& text = token.is_object() ? token.value("content", Json()) : token;
+  return text.is_string() ? std::optional(text.get<std::string>()) : std::nullopt;
 }
 
 }  // namespace loraine

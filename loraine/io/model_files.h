@@ -16,7 +16,7 @@ struct NamedText {
 
 struct ModelFiles {
   std::string path;
-  std::unique_ptr<TensorSource> tensors;
+  std::shared_ptr<TensorSource> tensors;
   Json config;  // config.json (made from the metadata of a GGUF)
   std::optional<Json> generation_config;
   std::optional<std::string>

@@ -215,7 +215,7 @@ Model load_model(ModelFiles& files, const LoadOptions& options) {
   model.path = files.path;
   model.config = model_config(files.config, files.path + "/config.json");
   model.use_bf16 = options.bf16;
-  model.source = std::shared_ptr<TensorSource>(std::move(files.tensors));
+  model.source = files.tensors;
   const ModelConfig& c = model.config;
   Placement p{*model.source, options};
   if (c.tie_word_embeddings && has_own_head(*model.source)) {

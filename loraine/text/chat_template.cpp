@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <mutex>
 #include <optional>
 
 #include "loraine/text/jinja/eval.h"
@@ -19,6 +20,9 @@ struct ChatTemplate::State {
   Source source;
   std::optional<Source> with_tools;
   Json special_tokens = Json::object();
+  bool asks_for_prompt = false;  // the text speaks of add_generation_prompt
+  std::once_flag header_looked_for;
+  std::string unasked_header;
 };
 
 namespace {
@@ -113,11 +117,36 @@ std::tm parse_now(const std::string& text) {
   return time;
 }
 
+// From three conversations: what stands behind a question, behind its answer, and between that and the next question.
+std::string find_unasked_header(const ChatTemplate& chat, const Json& bos) {
+  const std::string question = "q7Fz", answer = "a2Kw", next = "n9Xd";
+  const auto render = [&](size_t count) {
+    const Json all = Json::array({{{"role", "user"}, {"content", question}},
+                      {{"role", "assistant"}, {"content", answer}},
+                      {{"role", "user"}, {"content", next}}});
+    return chat.render(Json(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)), Json::object()).text;
+  };
+  const auto behind = [](const std::string& text, const std::string& content) {
+    const size_t at = text.rfind(content);
+    return at == std::string::npos ? std::string() : text.substr(at + content.size());
+  };
+  const std::string asked = render(1), answered = render(2), asked_again = render(3);
+  const std::string tail = behind(asked, question);
+  if (tail.empty() || tail != behind(answered, answer) || !answered.starts_with(asked)) return "";
+  std::string before = asked.substr(0, asked.find(question));
+  if (bos.is_string() && before.starts_with(bos.get<std::string>())) before.erase(0, bos.get<std::string>().size());
+  std::string between = behind(asked_again.substr(0, asked_again.rfind(next)), answer);
+  if (before.empty() || !between.ends_with(before)) return "";
+  const std::string end = between.substr(0, between.size() - before.size());  // what ends an answer; the head of a question follows
+  return tail.starts_with(end) ? tail.substr(end.size()) : "";
+}
+
 }  // namespace
 
 ChatTemplate::ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file)
     : state_(std::make_unique<State>()) {
   state_->source = {parse(source, file), file};
+  state_->asks_for_prompt = source.find("add_generation_prompt") != std::string::npos;
   if (!special_tokens.is_object()) return;
   for (auto it = special_tokens.begin(); it != special_tokens.end(); ++it) {
     if (it.value().is_string()) state_->special_tokens[it.key()] = it.value();
@@ -164,6 +193,27 @@ RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const 
   } catch (const jinja::JinjaError& error) { rethrow(error, source.file); }
   if (!continued.empty()) cut_at_tag(chat, final_text);
   return chat;
+}
+
+RenderedChat ChatTemplate::render_turns(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const {
+  RenderedChat chat = render(messages, kwargs);
+  const std::string& header = unasked_header();
+  const auto asked = kwargs.find("add_generation_prompt");
+  const bool generates = asked != kwargs.end() && asked->is_boolean() && asked->get<bool>();
+  if (header.empty() || generates || !chat.text.ends_with(header)) return chat;
+  chat.text.resize(chat.text.size() - header.size());
+  for (auto& span : chat.generation) span.second = std::min(span.second, chat.text.size());
+  return chat;
+}
+
+const std::string& ChatTemplate::unasked_header() const {
+  std::call_once(state_->header_looked_for, [this] {
+    if (state_->asks_for_prompt) return;
+    try {
+      state_->unasked_header = find_unasked_header(*this, state_->special_tokens.value("bos_token", Json()));
+    } catch (const Error&) {}  // a template that refuses a plain conversation has none
+  });
+  return state_->unasked_header;
 }
 
 }  // namespace loraine

@@ -24,6 +24,11 @@ class ChatTemplate {
   // messages: array of {"role", "content", …}; kwargs: add_generation_prompt, continue_final_message, tools, documents and the template's
   // own. Throws Error::bad_data with the template's message (raise_exception), line, and limits on steps, nesting and output.
   RenderedChat render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const;
+  // The same without unasked_header at its end, where add_generation_prompt is not set: the turns alone, for whoever trains on them.
+  RenderedChat render_turns(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const;
+  // The head of an answer that a template without add_generation_prompt writes behind every conversation, as Llama 3's first one does: its
+  // generation prompt. Empty for others.
+  const std::string& unasked_header() const;
 
  private:
   struct State;

@@ -40,6 +40,39 @@ size_t code_points(const std::string& text, size_t bytes) {
   return n;
 }
 
+Json conversation(size_t count) {
+  const char* texts[] = {"how", "so", "why", "thus"};
+  Json messages = Json::array();
+  for (size_t i = 0; i < count; ++i) messages.push_back({{"role", i % 2 == 0 ? "user" : "assistant"}, {"content", texts[i]}});
+  return messages;
+}
+
+TEST(ChatTemplate, HeaderThatNobodyAskedFor) {
+  // Llama 3's first template, and one that writes nothing behind a turn.
+  const Json bos = {{"bos_token", "<|begin_of_text|>"}};
+  const ChatTemplate llama3(
+      "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | "
+      "trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+      "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}",
+      bos, "llama3");
+  EXPECT_EQ(llama3.unasked_header(), "<|start_header_id|>assistant<|end_header_id|>\n\n");
+  const std::string whole = llama3.render(conversation(2), Json::object()).text;
+  EXPECT_EQ(llama3.render_turns(conversation(2), Json::object()).text + llama3.unasked_header(), whole);
+  EXPECT_TRUE(llama3.render_turns(conversation(2), Json::object()).text.ends_with("so<|eot_id|>"));
+  EXPECT_EQ(llama3.render_turns(conversation(1), {{"add_generation_prompt", true}}).text,
+            llama3.render(conversation(1), Json::object()).text);
+  const char* without[] = {
+      "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</{{ m['role'] }}>{% endfor %}",
+      "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
+      "{% for m in messages %}{% if m['role'] == 'user' %}Q: {{ m['content'] }} A: {% else %}{{ m['content'] }}</s>{% endif %}{% endfor %}",
+      "{{ raise_exception('no') }}",
+  };
+  for (const char* text : without) {
+    const ChatTemplate chat(text, Json::object(), "none");
+    EXPECT_EQ(chat.unasked_header(), "") << text;
+  }
+}
+
 TEST(ChatTemplate, GoldenCases) {
   if (!fs::exists(kGolden / "cases.jsonl.xz")) GTEST_SKIP() << "no " << kGolden;
   std::map<std::string, std::unique_ptr<ChatTemplate>> templates;

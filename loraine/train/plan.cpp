@@ -15,6 +15,7 @@
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/int8.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/loraplus.h"
 #include "loraine/train/loss.h"
@@ -171,7 +172,8 @@ void warn_of_words(Run& run) {
 void attach(Run& run) {
   const TrainConfig& c = run.config;
   if (c.finetuning_type != "lora") return attach_whole(run);
-  std::vector<std::string> folders = split_list(c.adapter_name_or_path);
+  const std::vector<std::string> folders =
+      joined_adapters(c.adapter_name_or_path, "training merges all but the last into the base and goes on with that");
   if (c.overwrite_output_dir && run.input.folder.resume_from.empty())
     for (const std::string& folder : folders)
       if (inside(folder, c.output_dir))
@@ -181,7 +183,7 @@ void attach(Run& run) {
   for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
     LoraConfig config;
     AdapterSet set = i >= merged ? load_adapter_to_train(run.model, folders[i], &config) : load_adapter(run.model, folders[i], &config);
-    for (const auto& [kind, text] : adapter_warnings(config, folders[i], c.model_name_or_path)) warn(run, kind, text);
+    for (const auto& [kind, text] : adapter_warnings(config, folders[i], run.input.files)) warn(run, kind, text);
     if (i >= merged) {
       run.adapter = std::move(set);
       run.lora = config;

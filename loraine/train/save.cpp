@@ -117,6 +117,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
   write_trained(run, folder);
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
+  write_training_record(run.input.record, folder);
   if (run.config.finetuning_type == "lora")
     write_card(
         run, folder,
@@ -214,6 +215,7 @@ void finish(Run& run) {
   if (converts_pissa(run)) write_converted(run, out);
   if (run.ranks) run.ranks->write_ranks(out + "/ranks.json");
   write_tokenizer_files(run.input.files, out);
+  write_training_record(run.input.record, out);
   if (const std::string former = c.output_dir + "/all_results.json"; std::filesystem::exists(former))
     write_file(out + "/all_results.json", read_file(former));  // its other keys stay
   if (!run.records_kept) log_end(run, seconds, out);

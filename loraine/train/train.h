@@ -8,6 +8,7 @@
 
 #include "loraine/data/dataset.h"
 #include "loraine/io/model_files.h"
+#include "loraine/io/training_record.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/config/config.h"
@@ -41,6 +42,7 @@ struct TrainInput {
   ModelFiles files;
   DataSplit data;
   RunFolder folder;
+  TrainingRecord record;  // written beside what is trained; the fingerprint is added
   const std::atomic<bool>* stop = nullptr;  // set by a signal: the step is finished, a checkpoint saved
 };
 

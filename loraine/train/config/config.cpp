@@ -63,6 +63,7 @@ std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Set
     }
     if (option != options.end()) {
       set_option(*option, setting);
+      config.given.insert(option->name);
     } else if (other == other_keys().end()) {
       unknown_key(setting, known);
     } else if (!other->changes_result) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,9 +12,11 @@
 namespace loraine {
 
 struct TrainConfig {
+  std::set<std::string> given;  // keys that were set, to tell them from defaults
+
   // model
   std::string model_name_or_path;                   // folder or .gguf; empty: not given
-  std::optional<std::string> adapter_name_or_path;  // comma list of folders, for chat also name=path
+  std::optional<std::string> adapter_name_or_path;  // comma list of folders or name=path
   std::string infer_dtype = "auto";         // auto, float16, bfloat16, float32: what answers are computed in, and what export writes
   std::optional<int64_t> quantization_bit;  // 4, 8; null: the base as it is
   std::string quantization_type = "nf4";    // nf4, fp4

@@ -17,7 +17,7 @@ const Limits kCommaList = {.comma_list = true};
 
 void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"model_name_or_path", "model", &c.model_name_or_path, "base model: a Hugging Face folder or a .gguf file"});
-  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, comma separated; chat and trace also take name=path",
+  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, or name=path; of several, plain paths are on together, names keep them apart",
          kCommaList});
   visit({"infer_dtype", "model", &c.infer_dtype,
          "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
@@ -37,7 +37,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"dataset", "data", &c.dataset, "training sets: names in dataset_info.json, comma separated", kCommaList});
   visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, comma separated", kCommaList});
   visit({"dataset_dir", "data", &c.dataset_dir, "folder of dataset_info.json and the data files"});
-  visit({"template", "data", &c.template_name, "named chat template; null: the one that comes with the model"});
+  visit({"template", "data", &c.template_name, "named chat template; null: the adapter's, else the one that comes with the model"});
   visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", between(1, INT32_MAX)});
   visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", between(1, kMost)});
   visit({"skip_bad_rows", "data", &c.skip_bad_rows, "up to N rows that cannot be used are dropped and counted", between(0, kMost)});

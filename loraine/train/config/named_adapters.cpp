@@ -1,9 +1,10 @@
 // Parsing of adapter lists and of rows; every number is checked.
-#include "loraine/api/named_adapters.h"
+#include "loraine/train/config/named_adapters.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "loraine/core/error.h"
@@ -24,8 +25,10 @@ int64_t row_number(const std::string& text, const std::string& item, int64_t row
 
 NamedAdapter named_adapter(const std::string& item) {
   const size_t equals = item.find('=');
+  std::error_code unreadable;
   NamedAdapter out;
-  out.own_name = equals != std::string::npos;
+  // A path may hold the sign too: out/lr=1e-4.
+  out.own_name = equals != std::string::npos && item.find('/') >= equals && !std::filesystem::exists(item, unreadable);
   out.path = out.own_name ? item.substr(equals + 1) : item;
   while (out.path.size() > 1 && out.path.back() == '/') out.path.pop_back();
   out.name = out.own_name ? item.substr(0, equals) : out.path.substr(out.path.find_last_of('/') + 1);
@@ -47,6 +50,29 @@ std::vector<NamedAdapter> named_adapters(const std::optional<std::string>& list)
     all.push_back(std::move(next));
   }
   return all;
+}
+
+std::vector<NamedAdapter> adapters_on(const std::vector<NamedAdapter>& all) {
+  std::vector<NamedAdapter> plain;
+  for (const NamedAdapter& adapter : all)
+    if (!adapter.own_name) plain.push_back(adapter);
+  if (plain.size() > 1) return plain;
+  return {all.begin(), all.begin() + (all.empty() ? 0 : 1)};
+}
+
+std::vector<std::string> joined_adapters(const std::optional<std::string>& list, const std::string& what) {
+  std::vector<std::string> paths;
+  bool apart = false;
+  for (const std::string& item : split_list(list)) {
+    const NamedAdapter adapter = named_adapter(item);
+    apart = apart || adapter.own_name;
+    paths.push_back(adapter.path);
+  }
+  if (apart && paths.size() > 1)
+    throw Error(ErrorKind::usage,
+                fmt::format("adapter_name_or_path: {} adapters are given, some of them as name=path, which keeps them apart; {}", paths.size(), what),
+                "give one, or plain paths for those that belong together: path,path");
+  return paths;
 }
 
 std::vector<std::string> adapter_rows(const std::string& text, int64_t rows, const std::vector<NamedAdapter>& names) {

@@ -1,5 +1,5 @@
 // Lists of adapters and rows, good and bad.
-#include "loraine/api/named_adapters.h"
+#include "loraine/train/config/named_adapters.h"
 
 #include <gtest/gtest.h>
 
@@ -21,6 +21,33 @@ TEST(NamedAdapters, NamesAndPaths) {
   EXPECT_EQ(all[2].name, "three");
   EXPECT_TRUE(named_adapters({}).empty());
   for (const char* bad : {"a/x,b/x", "a=x,a=y", "=x", "base=x", "out/all", "/"}) EXPECT_THROW(named_adapters(bad), Error) << bad;
+}
+
+TEST(NamedAdapters, ASignInAPathIsNoName) {
+  EXPECT_EQ(named_adapter("out/lr=1e-4").path, "out/lr=1e-4");
+  EXPECT_EQ(named_adapter("out/lr=1e-4").name, "lr=1e-4");
+  EXPECT_EQ(named_adapter("a=out/lr=1e-4").path, "out/lr=1e-4");
+}
+
+TEST(NamedAdapters, JoinedAreNotKeptApart) {
+  EXPECT_EQ(joined_adapters("a=x", "all are merged"), (Names{"x"}));
+  EXPECT_EQ(joined_adapters("x, y", "all are merged"), (Names{"x", "y"}));
+  EXPECT_TRUE(joined_adapters({}, "").empty());
+  EXPECT_THROW(joined_adapters("a=x,b=y", "all are merged"), Error);
+  EXPECT_THROW(joined_adapters("x,b=y", "all are merged"), Error);
+}
+
+TEST(NamedAdapters, PlainPathsAreOnTogether) {
+  const auto on = [](const char* list) {
+    Names names;
+    for (const NamedAdapter& adapter : adapters_on(named_adapters(list))) names.push_back(adapter.name);
+    return names;
+  };
+  EXPECT_EQ(on("x,y"), (Names{"x", "y"}));
+  EXPECT_EQ(on("a=x,b=y"), (Names{"a"}));
+  EXPECT_EQ(on("a=x,y,z"), (Names{"y", "z"}));
+  EXPECT_EQ(on("a=x,y"), (Names{"a"}));
+  EXPECT_EQ(on(""), (Names{}));
 }
 
 TEST(NamedAdapters, Rows) {
