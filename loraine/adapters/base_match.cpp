@@ -61,13 +61,14 @@ std::string base_mismatch(const LoraConfig& config, const std::string& folder, c
     if (known == loaded) return "";
     const bool same_place = plain_path(name) == plain_path(base.path) || fs::equivalent(name, base.path, ignored);
     return same_place ? fmt::format("the adapter {} was made for other weights than {} holds now", folder, base.path)
-                      : fmt::format("the adapter {} was made for the base model {}, and the one loaded, {}, has other weights", folder, name,
-                                    base.path);
+                      : fmt::format("the adapter {} was made for the base model {}, and the one loaded, {}, has other weights", folder,
+                                    name, base.path);
   }
   const std::string made_for = model_name(name), here = model_name(base.path);  // a GGUF's name goes on: …-q8_0.gguf
   if ((!made_for.empty() && here.starts_with(made_for)) || base.config.value("_name_or_path", Json()) == name) return "";
-  return fmt::format("the adapter {} was made for the base model {}, and the one loaded is {}; whether their weights are the same cannot be told",
-                     folder, name, base.path);
+  return fmt::format(
+      "the adapter {} was made for the base model {}, and the one loaded is {}; whether their weights are the same cannot be told", folder,
+      name, base.path);
 }
 
 }  // namespace loraine

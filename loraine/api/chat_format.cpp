@@ -74,8 +74,8 @@ TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& file
     choice.why = "as given";
     const TrainingRecord* record = of_adapter ? &*of_adapter : of_model ? &*of_model : nullptr;
     if (record && record->template_name != config.template_name)
-      choice.warning = fmt::format("template {} is given, and {} was trained with {}; leave template out to use that", *config.template_name,
-                                   of_adapter ? adapter : files.path, record_text(*record));
+      choice.warning = fmt::format("template {} is given, and {} was trained with {}; leave template out to use that",
+                                   *config.template_name, of_adapter ? adapter : files.path, record_text(*record));
     return choice;
   }
   if (of_adapter && of_adapter->template_name) return recorded(config, *of_adapter, adapter, "the adapter's");
@@ -106,8 +106,8 @@ TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& file
     if (first.warning.empty()) first.warning = other.warning;
     if (!first.same_as(other))
       throw Error(ErrorKind::usage,
-                  fmt::format("the adapters were trained with different templates: {} with {}, {} with {}", adapters.front(), first.text(), folder,
-                              other.text()),
+                  fmt::format("the adapters were trained with different templates: {} with {}, {} with {}", adapters.front(), first.text(),
+                              folder, other.text()),
                   "give the one to use: --template NAME");
   }
   return first;

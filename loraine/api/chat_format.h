@@ -15,22 +15,22 @@ namespace loraine {
 
 // Which template counts. With neither a name nor a Jinja text it is the model's own.
 struct TemplateChoice {
-  std::optional<std::string> name;   // a named template
+  std::optional<std::string> name;       // a named template
   std::optional<std::string> jinja;      // the adapter's chat_template.jinja, where it is not the model's,
   std::optional<std::string> eos_token;  // and what ends an answer there
   std::optional<std::string> default_system;
   std::optional<bool> enable_thinking;
-  std::string folder;   // of the adapter or the trained model that it is from; empty: as given, or the model's own
-  std::string why;      // "as given", "the adapter's", "the model's own"
-  std::string warning;  // the one that was asked for is not the one the adapter was trained with; empty: nothing to say
-  std::string text() const;                  // "alpaca (the adapter's)"
+  std::string folder;        // of the adapter or the trained model that it is from; empty: as given, or the model's own
+  std::string why;           // "as given", "the adapter's", "the model's own"
+  std::string warning;       // the one that was asked for is not the one the adapter was trained with; empty: nothing to say
+  std::string text() const;  // "alpaca (the adapter's)"
   bool same_as(const TemplateChoice& other) const;  // whether conversations become the same ids
 };
 
 // adapter: its folder, or empty for the base. Reads the adapter's record and chat_template.jinja only.
 TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& files, const std::string& adapter);
-// For several adapters and one template, as export and eval have them: theirs, where it is the same. Throws usage when they were trained with
-// different ones and none is asked for.
+// For several adapters and one template, as export and eval have them: theirs, where it is the same. Throws usage when they were trained
+// with different ones and none is asked for.
 TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& files, const std::vector<std::string>& adapters);
 
 // Whether the model brings a chat template, or the choice does.
@@ -46,16 +46,17 @@ struct ChatFormat {
   // Of a conversation that ends with a question.
   std::vector<int32_t> prompt_ids(const Tokenizer& tokenizer, const Conversation& conversation, bool split_special_tokens) const;
   // The answer is labelled, the prompt is not.
-  Example answered(const Tokenizer& tokenizer, const Conversation& conversation, const std::string& answer, bool split_special_tokens) const;
+  Example answered(const Tokenizer& tokenizer, const Conversation& conversation, const std::string& answer,
+                   bool split_special_tokens) const;
 };
 
-// What to say of a template that was asked for and writes tokens which the tokenizer lacks: a base cannot know it. None for others. Where it is
-// only a warning, because something is to be trained with it or was, kSpelled follows.
+// What to say of a template that was asked for and writes tokens which the tokenizer lacks: a base cannot know it. None for others. Where
+// it is only a warning, because something is to be trained with it or was, kSpelled follows.
 constexpr const char* kSpelled = ": they are spelled in pieces, or become new tokens";
 std::optional<Error> unfit_template(const TemplateChoice& choice, const ModelText& text);
 
-// The choice as what encodes. The tokenizer gets the template's tokens; those that the embedding has no row for are refused by name. Nothing is
-// read from the weights.
+// The choice as what encodes. The tokenizer gets the template's tokens; those that the embedding has no row for are refused by name.
+// Nothing is read from the weights.
 ChatFormat open_chat_format(const TemplateChoice& choice, const ModelFiles& files, const ModelText& text);
 
 }  // namespace loraine

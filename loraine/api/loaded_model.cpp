@@ -7,13 +7,13 @@
 #include <algorithm>
 
 #include "loraine/adapters/peft_files.h"
-#include "loraine/train/config/named_adapters.h"
 #include "loraine/core/batch.h"
 #include "loraine/generate/engine.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/train/load_options.h"
 
 namespace loraine {
@@ -163,8 +163,7 @@ GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* se
   std::vector<int32_t> stop_ids = loaded.eos_ids;
   const std::vector<int32_t>& own = loaded.format_of(set).stop_ids;
   stop_ids.insert(stop_ids.end(), own.begin(), own.end());
-  return {c.max_new_tokens,     c.do_sample, c.temperature, c.top_p,
-          c.repetition_penalty, c.top_k,     stop_ids,      static_cast<uint64_t>(c.seed)};
+  return {c.max_new_tokens, c.do_sample, c.temperature, c.top_p, c.repetition_penalty, c.top_k, stop_ids, static_cast<uint64_t>(c.seed)};
 }
 
 }  // namespace loraine

@@ -21,20 +21,20 @@ struct LoadedModel {
   ModelText text;
   Model model;
   std::map<std::string, AdapterSet> adapters;
-  std::vector<std::string> adapter_names;  // in the order given
-  const AdapterSet* adapter = nullptr;     // the one that is on; nullptr: the base
-  ChatFormat format;                       // of the base
+  std::vector<std::string> adapter_names;     // in the order given
+  const AdapterSet* adapter = nullptr;        // the one that is on; nullptr: the base
+  ChatFormat format;                          // of the base
   std::map<std::string, ChatFormat> formats;  // of the adapters, by their names
-  bool one_template = false;               // the base's is everyone's
-  std::vector<int32_t> eos_ids;            // what ends an answer by config.json and generation_config.json
-  std::string base_is_for;        // the LoftQ adapter that the base was quantised for: it fits no other
+  bool one_template = false;                  // the base's is everyone's
+  std::vector<int32_t> eos_ids;               // what ends an answer by config.json and generation_config.json
+  std::string base_is_for;                    // the LoftQ adapter that the base was quantised for: it fits no other
   std::vector<std::pair<ErrorKind, std::string>> warnings;
 
-  const AdapterSet* find(const std::string& name) const;                                // "base": nullptr; usage with the names there are
-  AdapterSet& add_adapter(const std::string& name, const std::string& path);            // usage when the name is taken, or beside LoftQ's
-  void remove_adapter(const std::string& name);                                         // the base is on when it was the one that is on
-  int64_t widest_adapter() const;                                                       // columns of its A at one site, for the engine
-  const ChatFormat& format_of(const AdapterSet* set) const;                             // nullptr: of the base
+  const AdapterSet* find(const std::string& name) const;                      // "base": nullptr; usage with the names there are
+  AdapterSet& add_adapter(const std::string& name, const std::string& path);  // usage when the name is taken, or beside LoftQ's
+  void remove_adapter(const std::string& name);                               // the base is on when it was the one that is on
+  int64_t widest_adapter() const;                                             // columns of its A at one site, for the engine
+  const ChatFormat& format_of(const AdapterSet* set) const;                   // nullptr: of the base
   // Of a conversation that ends with a question, as the adapter (nullptr: the base) was trained.
   std::vector<int32_t> prompt_ids(const Conversation& conversation, const AdapterSet* set) const;
   Example answered(const Conversation& conversation, const std::string& answer, const AdapterSet* set) const;  // the answer is labelled
@@ -42,8 +42,9 @@ struct LoadedModel {
 
 // Reads config.model_name_or_path, template, adapter_name_or_path. A comma list of plain paths is on together, as if merged in turn (name
 // `all`, each can also be chosen alone); of name=path,other=path the first is on. With strict a warning is an error.
-// A conversation is written as each adapter was trained (api/chat_format.h). one_template: for the base and all adapters the same, which then is
-// config.template_name and text.chat_template too. needs_text: a tokenizer and a template (named, or the model's own) must be there.
+// A conversation is written as each adapter was trained (api/chat_format.h). one_template: for the base and all adapters the same, which
+// then is config.template_name and text.chat_template too. needs_text: a tokenizer and a template (named, or the model's own) must be
+// there.
 struct LoadOptionsForAnswers {
   bool needs_text = true, one_template = false;
 };

@@ -17,7 +17,6 @@
 #include <optional>
 
 #include "loraine/api/loaded_model.h"
-#include "loraine/train/config/named_adapters.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
@@ -26,6 +25,7 @@
 #include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/train/config/named_adapters.h"
 
 namespace loraine {
 namespace {
@@ -249,8 +249,8 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
   for (const std::string& cut : cuts) print_stderr(cut);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (isatty(2))
-    print_stderr(
-        fmt::format("[{} × {} + {} tokens, {:.1f} tokens/s]\n", asked.size(), prompts.front().size(), count, static_cast<double>(count) / seconds));
+    print_stderr(fmt::format("[{} × {} + {} tokens, {:.1f} tokens/s]\n", asked.size(), prompts.front().size(), count,
+                             static_cast<double>(count) / seconds));
 }
 
 // From the given one on.

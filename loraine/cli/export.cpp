@@ -169,7 +169,7 @@ void print_logits(const LogitsReport& report, bool made_up) {
                                  made_up ? "made-up tokens (no tokenizer)" : "tokens of text", divergence_text(report.merged));
   if (report.rounding) line += fmt::format("; of this by the rounding alone: {}", divergence_text(*report.rounding));
   print_stderr(line + "\n");
-  if (report.rounding && report.merged.mean_kl > kSmallestKl + kBeyondRounding * report.rounding->mean_kl)
+  if (report.merged.mean_kl > kSmallestKl + (report.rounding ? kBeyondRounding * report.rounding->mean_kl : 0))
     print_stderr(
         "warning: base + adapter answers differently by more than the rounding explains, though every written weight is right; please "
         "report it\n");

@@ -15,6 +15,8 @@
 #include <map>
 #include <mutex>
 
+#include "loraine/cli/language/language.h"
+
 namespace loraine {
 namespace {
 
@@ -69,6 +71,6 @@ void print_line(int fd, std::string_view text) {
   if (own >= 0) ::close(own);
 }
 
-void print_stderr(const std::string& text) { print_line(STDERR_FILENO, text); }
+void print_stderr(const std::string& text) { print_line(STDERR_FILENO, translated(text)); }
 
 }  // namespace loraine

@@ -7,6 +7,6 @@
 namespace loraine {
 
 void print_line(int fd, std::string_view text);  // one or more whole lines; errors are ignored
-void print_stderr(const std::string& text);
+void print_stderr(const std::string& text);      // in the language of the screen
 
 }  // namespace loraine

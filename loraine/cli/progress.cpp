@@ -10,14 +10,12 @@
 #include <cstdio>
 #include <string_view>
 
+#include "loraine/cli/language/language.h"
+#include "loraine/cli/screen_width.h"
 #include "loraine/core/count_text.h"
 
 namespace loraine {
 namespace {
-
-size_t shown_width(std::string_view text) {  // code points
-  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
-}
 
 size_t terminal_width(int fd) {
   winsize size{};
@@ -62,7 +60,7 @@ void Progress::update(const ProgressState& state) {
   if (first || since >= (terminal_ ? 0.1 : seconds_)) draw(state_, false);
 }
 
-void Progress::message(const std::string& line) { print_line(fd_, (terminal_ ? "\r\x1b[K" : "") + line + "\n"); }
+void Progress::message(const std::string& line) { print_line(fd_, (terminal_ ? "\r\x1b[K" : "") + translated(line) + "\n"); }
 
 void Progress::finish() {
   if (first_step_ && (terminal_ || !drawn_)) draw(state_, true);
@@ -100,25 +98,31 @@ void Progress::draw(const ProgressState& state, bool last) {
   size_t cells = width >= 90 ? 20 : width >= 60 ? 10 : 0;
   if (cells > 0) line += " ▕" + bar(share, cells) + "▏";
   for (const std::string& part : parts) {
-    if (shown_width(line) + 2 + shown_width(part) > width) break;
+    if (screen_width(line) + 2 + screen_width(part) > width) break;
     line += "  " + part;
   }
   print_line(fd_, "\r" + line + "\x1b[K" + (last ? "\n" : ""));
 }
 
-std::string table_text(const std::string& title, const std::vector<std::vector<std::string>>& rows, bool heading) {
+std::string table_text(const std::string& title, const std::vector<std::vector<std::string>>& english_rows, bool heading) {
+  // Labels are in the language of the screen: the title, the heading and what stands first in a row.
+  std::vector<std::vector<std::string>> rows = english_rows;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const size_t labels = heading && r == 0 ? rows[r].size() : std::min<size_t>(1, rows[r].size());
+    for (size_t i = 0; i < labels; ++i) rows[r][i] = translated(rows[r][i]);
+  }
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     if (row.size() > widths.size()) widths.resize(row.size());
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], shown_width(row[i]));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], screen_width(row[i]));
   }
-  std::string out = title.empty() ? "" : title + "\n";
+  std::string out = title.empty() ? "" : translated(title) + "\n";
   for (size_t r = 0; r < rows.size(); ++r) {
     std::string line = " ";
     for (size_t i = 0; i < widths.size(); ++i) {
       std::string cell = i < rows[r].size() ? rows[r][i] : "";
       bool right = looks_like_number(cell) || (heading && r == 0 && rows.size() > 1 && i < rows[1].size() && looks_like_number(rows[1][i]));
-      std::string fill(widths[i] - shown_width(cell), ' ');
+      std::string fill(widths[i] - screen_width(cell), ' ');
       line += (i > 0 ? "  " : " ") + (right ? fill + cell : cell + fill);
     }
     line.erase(line.find_last_not_of(' ') + 1);

@@ -1,28 +1,13 @@
 // Wrapping by the width that characters take on a screen.
 #include "loraine/cli/side_by_side.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <string_view>
 
+#include "loraine/cli/screen_width.h"
+
 namespace loraine {
 namespace {
-
-struct Glyph {
-  std::string_view bytes;
-  int width;
-};
-
-// The next character of `text` at `at`; a byte that is no UTF-8 counts as one.
-Glyph glyph(std::string_view text, size_t at) {
-  utf8proc_int32_t code = 0;
-  const auto* begin = reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at);
-  const utf8proc_ssize_t n = utf8proc_iterate(begin, static_cast<utf8proc_ssize_t>(text.size() - at), &code);
-  if (n <= 0) return {text.substr(at, 1), 1};
-  if (code < 32 || code == 127) return {" ", 1};  // control characters would move the columns
-  return {text.substr(at, static_cast<size_t>(n)), utf8proc_charwidth(code)};
-}
 
 struct Line {
   std::string text;

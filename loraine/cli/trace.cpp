@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "loraine/adapters/peft_files.h"
-#include "loraine/train/config/named_adapters.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
@@ -17,6 +16,7 @@
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
+#include "loraine/train/config/named_adapters.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
 

@@ -70,15 +70,14 @@ void check_untrained(const TrainConfig& c, const Dataset& data, const char* name
                 c.strict, ErrorKind::usage);
 }
 
-// The template of the run: as given, else the one that the adapter or the model it goes on from was trained with, else the model's own, else
-// `empty`. Said, and kept for whoever loads the result.
+// The template of the run: as given, else the one that the adapter or the model it goes on from was trained with, else the model's own,
+// else `empty`. Said, and kept for whoever loads the result.
 void choose_training_template(TrainInput& input, ModelText& text) {
   TrainConfig& c = input.config;
   const std::vector<std::string> adapters = joined_adapters(c.adapter_name_or_path, "training goes on with the last one");
   const TemplateChoice choice = choose_template(c, input.files, adapters.empty() ? std::string() : adapters.back());
   input_warning(choice.warning, c.strict, ErrorKind::usage);
-  if (const auto error = unfit_template(choice, text))
-    input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
+  if (const auto error = unfit_template(choice, text)) input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
   if (choice.jinja) {
     input.files.chat_template = choice.jinja;
     input.files.chat_templates.clear();

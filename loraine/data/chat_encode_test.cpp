@@ -109,7 +109,9 @@ TEST(ChatEncode, AHeaderThatNobodyAskedForIsNotTrained) {  // as Llama 3's first
   for (const int answers : {1, 2, 3, 20}) {
     const Json messages = conversation(answers, false);
     const auto encoded = [&](const std::string& source) {
-      return encode_with_chat_template(ChatTemplate(source, special, "template"), tokenizer, messages, Json::object(), {.cutoff_len = 1 << 24}).example;
+      return encode_with_chat_template(ChatTemplate(source, special, "template"), tokenizer, messages, Json::object(),
+                                       {.cutoff_len = 1 << 24})
+          .example;
     };
     EXPECT_EQ(encoded(always).input_ids, encoded(asked).input_ids);
     EXPECT_EQ(encoded(always).labels, encoded(asked).labels);

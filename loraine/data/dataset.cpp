@@ -276,7 +276,7 @@ Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const Cha
   encoder.default_system = options.default_system.value_or("");
   if (options.template_name && tokenizer) {
     if (*options.template_name == "derived")
-      encoder.named = chat_template ? derive_template(*chat_template, *tokenizer) : named_template("empty");
+      encoder.named = chat_template ? derive_template(*chat_template, *tokenizer, true) : named_template("empty");
     else encoder.named = named_template(*options.template_name);
     if (options.default_system) encoder.named->default_system = *options.default_system;
     if (options.tool_format) {

@@ -176,9 +176,10 @@ bool writes(const Template& chat, const std::string& word) {
   const std::vector<std::string> fitting = fitting_templates(tokenizer);
   throw Error(
       ErrorKind::usage,
-      fmt::format("template {} needs {}, which this tokenizer lacks; as a new token it would have id {}, and the embedding has rows for ids "
-                  "below {} only",
-                  chat.name, word, tokenizer.vocab_size(), rows),
+      fmt::format(
+          "template {} needs {}, which this tokenizer lacks; as a new token it would have id {}, and the embedding has rows for ids "
+          "below {} only",
+          chat.name, word, tokenizer.vocab_size(), rows),
       fitting.empty() ? "leave template out to use the model's own, or choose one without tokens of its own, such as vicuna or alpaca"
                       : fmt::format("leave template out to use the model's own, or choose one whose tokens this tokenizer has: {}",
                                     fmt::join(fitting, ", ")));
@@ -278,14 +279,15 @@ SpecialTokens read_special_tokens(const nlohmann::ordered_json& tokenizer_config
   return special;
 }
 
-Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tokenizer) {
+Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tokenizer, bool header_in_answers) {
   using Json = nlohmann::ordered_json;
   const std::string content = "{{content}}";
   const auto message = [](const char* role, const std::string& text) { return Json{{"role", role}, {"content", text}}; };
   const auto render = [&](std::initializer_list<Json> messages, bool generate) {
     Json list = Json::array();
     for (const Json& m : messages) list.push_back(m);
-    return chat_template.render_turns(list, Json{{"add_generation_prompt", generate}}).text;
+    const Json kwargs = {{"add_generation_prompt", generate}};
+    return (header_in_answers ? chat_template.render(list, kwargs) : chat_template.render_turns(list, kwargs)).text;
   };
   const std::string prefix = tokenizer.decode(tokenizer.encode("", true), false);
   const std::string system_slot = after(render({message("system", content)}, false), prefix.size());

@@ -44,14 +44,15 @@ std::vector<std::string> template_names();
 // Throws usage with the nearest names. default_system, where given, stands in the place of the template's own.
 Template named_template(const std::string& name, const std::optional<std::string>& default_system = {});
 
-// The tokens of its own that a template writes around system text, question and answer (<|im_start|>, <start_of_turn>) and the tokenizer lacks.
-// A template without stop words has none: what it writes is plain text.
+// The tokens of its own that a template writes around system text, question and answer (<|im_start|>, <start_of_turn>) and the tokenizer
+// lacks. A template without stop words has none: what it writes is plain text.
 std::vector<std::string> missing_tokens(const Template& chat, const Tokenizer& tokenizer);
 // The named templates with tokens of their own, all of which the tokenizer has.
 std::vector<std::string> fitting_templates(const Tokenizer& tokenizer);
 
 // LLaMA-Factory's `template: null`: slots cut out of renderings of the model's own template.
-Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tokenizer);
+// An unasked_header ends no answer here; `header_in_answers`: it does, as in LLaMA-Factory.
+Template derive_template(const ChatTemplate& chat_template, const Tokenizer& tokenizer, bool header_in_answers = false);
 
 // replace_eos, missing eos and pad, stop words as special tokens: as LLaMA-Factory does before it encodes. rows: those of the model's
 // embedding (0: as many as needed). A token beyond them is refused where the template writes it, else left out: it can never be said.

@@ -39,15 +39,25 @@ TEST(Templates, TokensBehindTheVocabularyTakeFreeRows) {
 
 TEST(Templates, ATokenWithoutARowIsRefusedWhereItIsWritten) {
   const std::string text = refusal("llama3", 3, R"({"id":2,"content":"</s>","special":true})");
-  EXPECT_NE(text.find("template llama3: its token <|eot_id|> is not in the model's tokenizer; as a new one it would have id 3"),
-            std::string::npos)
+  EXPECT_NE(text.find("template llama3 needs <|eot_id|>, which this tokenizer lacks; as a new token it would have id 3"), std::string::npos)
       << text;
   EXPECT_NE(text.find("below 3"), std::string::npos) << text;
   EXPECT_NE(text.find("vicuna"), std::string::npos) << text;
-  const std::string known = refusal("llama3", 4, R"({"id":3,"content":"<|im_end|>","special":true})");
+  const std::string known =
+      refusal("llama3", 5, R"({"id":3,"content":"<|im_end|>","special":true},{"id":4,"content":"<|im_start|>","special":true})");
   EXPECT_NE(known.find("whose tokens this tokenizer has: chatml, qwen, qwen3, qwen3_nothink, smollm2"), std::string::npos) << known;
   EXPECT_NE(refusal("smollm2", 3).find("<|im_end|>"), std::string::npos);
   EXPECT_EQ(refusal("vicuna", 3), "");
+}
+
+TEST(Templates, MissingTokensAreThoseThatAreWritten) {
+  const auto tokenizer = small();
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(missing_tokens(named_template("llama3"), *tokenizer), (Words{"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}));
+  EXPECT_EQ(missing_tokens(named_template("chatml"), *tokenizer), (Words{"<|im_start|>", "<|im_end|>"}));
+  EXPECT_EQ(missing_tokens(named_template("gemma"), *tokenizer), (Words{"<start_of_turn>", "<end_of_turn>"}));
+  for (const char* plain : {"alpaca", "vicuna", "zephyr", "llama2", "mistral", "empty", "default"})
+    EXPECT_EQ(missing_tokens(named_template(plain), *tokenizer), Words()) << plain;
 }
 
 TEST(Templates, ATokenThatIsNeverWrittenIsLeftOutWithoutARow) {

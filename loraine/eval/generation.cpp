@@ -75,7 +75,8 @@ void predict(const Subject& subject, const std::vector<Prompt>& prompts, EvalRes
   const Tokenizer& tokenizer = *subject.loaded.text.tokenizer;
   std::vector<std::vector<int32_t>> asked;
   for (const Prompt& prompt : prompts) asked.push_back(prompt.input_ids);
-  const std::vector<std::string> answers = generate_answers(subject, asked, generate_options(subject.loaded, subject.adapter), "generation");
+  const std::vector<std::string> answers =
+      generate_answers(subject, asked, generate_options(subject.loaded, subject.adapter), "generation");
   Figure bleu{.name = "predict_bleu-4"}, one{.name = "predict_rouge-1"}, two{.name = "predict_rouge-2"}, l{.name = "predict_rouge-l"};
   std::string lines;
   bool chinese = false;

@@ -306,7 +306,8 @@ LogitsReport compare_logits(const Merge& merge, const std::string& folder, const
   models.emplace_back(model, merge.adapter, batch);
   models.emplace_back(written, nullptr, batch);
   std::optional<MergedInF32> exact;
-  if (!merge.computed.empty()) {
+  const bool rounded = std::ranges::any_of(merge.computed, [](const auto& tensor) { return tensor.second.type != Dtype::F32; });
+  if (rounded) {
     exact.emplace(merge);
     models.emplace_back(model, &exact->set(), batch, [&](int64_t layer, SiteKind kind) { exact->prepare(layer, kind); });
   }

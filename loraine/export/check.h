@@ -23,9 +23,10 @@ struct Divergence {
 
 struct LogitsReport {
   int64_t tokens = 0;
-  Divergence merged;                   // base + adapter against what was written
-  std::optional<Divergence> rounding;  // merged in f32 without the rounding, against what was written; none where nothing is computed
-  std::string not_finite;              // of what was written: the tensor that holds such values, as not_finite_text says it
+  Divergence merged;  // base + adapter against what was written
+  std::optional<Divergence>
+      rounding;  // merged in f32 without the rounding, against what was written; none where all that is computed is written in f32
+  std::string not_finite;  // of what was written: the tensor that holds such values, as not_finite_text says it
 };
 
 // texts: token ids, each text a sequence of its own.

@@ -138,10 +138,12 @@ TEST(Check, WithoutRoundingNothingIsApart) {
     const auto merge = plan_merge(model, &set, narrow ? std::optional(Dtype::BF16) : std::nullopt);
     write_merge(*merge, folder.path, {int64_t{1} << 40});
     const LogitsReport report = compare_logits(*merge, folder.path, texts);
-    ASSERT_TRUE(report.rounding && report.merged.finite && report.rounding->finite);
+    ASSERT_TRUE(report.rounding.has_value() == narrow && report.merged.finite);
     EXPECT_EQ(report.tokens, 10);
     kl[narrow] = report.merged.mean_kl;
-    EXPECT_NEAR(report.rounding->mean_kl, kl[narrow], narrow ? 0.05 * kl[narrow] : 1e-9);  // the rest is the order of sums
+    if (narrow) {
+      EXPECT_NEAR(report.rounding->mean_kl, kl[narrow], 0.05 * kl[narrow]);  // the rest is the order of sums
+    }
     EXPECT_GE(report.merged.same_first, narrow ? 0.8 : 1.0);
   }
   EXPECT_LT(kl[0], 1e-9);

@@ -8,8 +8,8 @@ namespace loraine {
 // else tokenizer_config's chat_template, a string or a list of named ones.
 void read_chat_templates(ModelFiles& files);
 
-// The chat template that stands beside an adapter, and the token that ends an answer there: PEFT's users and LLaMA-Factory save the tokenizer
-// that was trained with into its folder.
+// The chat template that stands beside an adapter, and the token that ends an answer there: PEFT's users and LLaMA-Factory save the
+// tokenizer that was trained with into its folder.
 struct FolderTemplate {
   std::optional<std::string> chat_template, eos_token;
 };

@@ -8,6 +8,8 @@
 #include <bit>
 #include <optional>
 
+#include "loraine/io/files/mapped_file.h"
+
 namespace loraine {
 namespace {
 
@@ -34,6 +36,14 @@ std::optional<Dtype> plain_type(const TensorInfo& info) {
   return plain && !info.packed ? std::optional(info.dtype) : std::nullopt;
 }
 
+// The kernel maps what lies around a page that is asked for; over all matrices that would count as memory in use.
+void release_around(const Tensor& view, int64_t byte) {
+  constexpr int64_t kAround = 64 << 10;
+  const auto bytes = static_cast<int64_t>(view.bytes());
+  const int64_t first = std::max<int64_t>(0, byte - kAround), last = std::min(bytes, byte + kAround);
+  release_if_mapped(static_cast<const char*>(view.data) + first, static_cast<size_t>(last - first));
+}
+
 }  // namespace
 
 std::string weights_fingerprint(const TensorSource& tensors) {
@@ -51,6 +61,7 @@ std::string weights_fingerprint(const TensorSource& tensors) {
     std::array<float, kSample> values{};
     convert(values.data(), Dtype::F32, static_cast<const char*>(view.data) + bytes_of(*type, first), *type, count);
     for (const float value : values) hash.add(std::bit_cast<uint32_t>(value));
+    release_around(view, bytes_of(*type, first));
     any = true;
   }
   return any ? fmt::format("{:016x}{:016x}", hash.state[0], hash.state[1]) : "";

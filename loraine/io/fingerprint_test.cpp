@@ -53,12 +53,19 @@ TEST(Fingerprint, SeesNamesShapesAndNumbers) {
 }
 
 TEST(Fingerprint, AWiderTypeIsTheSame) {
-  EXPECT_EQ(of([](Matrices& m) { m.add("a.weight", Dtype::F32, {4, 12}, ramp(1)); }),
-            of([](Matrices& m) { m.add("a.weight", Dtype::BF16, {4, 12}, ramp(1)); }));
+  EXPECT_EQ(of([](Matrices& m) {
+              m.add("a.weight", Dtype::F32, {4, 12}, ramp(1));
+            }),
+            of([](Matrices& m) {
+              m.add("a.weight", Dtype::BF16, {4, 12}, ramp(1));
+            }));
 }
 
 TEST(Fingerprint, TheHeadMayBeTiedOrStored) {
-  EXPECT_EQ(of([](Matrices& m) { m.add("a.weight", Dtype::F32, {4, 12}, ramp(1)); }), of([](Matrices& m) {
+  EXPECT_EQ(of([](Matrices& m) {
+              m.add("a.weight", Dtype::F32, {4, 12}, ramp(1));
+            }),
+            of([](Matrices& m) {
               m.add("a.weight", Dtype::F32, {4, 12}, ramp(1));
               m.add("lm_head.weight", Dtype::F32, {4, 12}, ramp(5));
             }));

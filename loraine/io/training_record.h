@@ -1,5 +1,5 @@
-// loraine.json, beside an adapter or a model that was trained: what whoever loads it has to know and no file of others says. Written by train
-// and export, read by whoever opens an adapter.
+// loraine.json, beside an adapter or a model that was trained: what whoever loads it has to know and no file of others says. Written by
+// train and export, read by whoever opens an adapter.
 #pragma once
 #include <optional>
 #include <string>

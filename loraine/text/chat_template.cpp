@@ -121,9 +121,8 @@ std::tm parse_now(const std::string& text) {
 std::string find_unasked_header(const ChatTemplate& chat, const Json& bos) {
   const std::string question = "q7Fz", answer = "a2Kw", next = "n9Xd";
   const auto render = [&](size_t count) {
-    const Json all = Json::array({{{"role", "user"}, {"content", question}},
-                      {{"role", "assistant"}, {"content", answer}},
-                      {{"role", "user"}, {"content", next}}});
+    const Json all = Json::array(
+        {{{"role", "user"}, {"content", question}}, {{"role", "assistant"}, {"content", answer}}, {{"role", "user"}, {"content", next}}});
     return chat.render(Json(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)), Json::object()).text;
   };
   const auto behind = [](const std::string& text, const std::string& content) {

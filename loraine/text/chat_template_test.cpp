@@ -51,7 +51,8 @@ TEST(ChatTemplate, HeaderThatNobodyAskedFor) {
   // Llama 3's first template, and one that writes nothing behind a turn.
   const Json bos = {{"bos_token", "<|begin_of_text|>"}};
   const ChatTemplate llama3(
-      "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | "
+      "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + "
+      "message['content'] | "
       "trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
       "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}",
       bos, "llama3");

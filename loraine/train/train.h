@@ -42,7 +42,7 @@ struct TrainInput {
   ModelFiles files;
   DataSplit data;
   RunFolder folder;
-  TrainingRecord record;  // written beside what is trained; the fingerprint is added
+  TrainingRecord record;                    // written beside what is trained; the fingerprint is added
   const std::atomic<bool>* stop = nullptr;  // set by a signal: the step is finished, a checkpoint saved
 };
 

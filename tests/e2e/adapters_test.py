@@ -273,12 +273,13 @@ class Adapters(tiny.Case):
                 self.assertIn("each the exact sum", said)
                 self.assertIn("tokens of text", said)
                 self.assertNotIn("warning", said)
-                of_merge, of_rounding = (float(x) for x in re.findall(r"mean KL ([0-9.e+-]+)", said))
+                of_merge, *of_rounding = (float(x) for x in re.findall(r"mean KL ([0-9.e+-]+)", said))
                 if type == "float32":
                     self.assertLess(of_merge, 1e-6)
+                    self.assertEqual(of_rounding, [])
                 else:
                     self.assertGreater(of_merge, 1e-4)
-                    self.assertLess(abs(of_merge / of_rounding - 1), 0.5)
+                    self.assertLess(abs(of_merge / of_rounding[0] - 1), 0.5)
                 self.assertTrue((self.work / type / "model.safetensors").exists())
 
     def test_merge_that_a_type_cannot_hold(self):
@@ -435,7 +436,7 @@ class Adapters(tiny.Case):
 
     def test_strict(self):
         adapter = self.trained("adapter", max_steps=1)
-        other = tiny.write_model(self.work / "other")
+        other = tiny.write_model(self.work / "other", seed=9)
         settings = dict(adapter_name_or_path=adapter, max_steps=2)
         self.assertIn("warning", self.good(self.train(self.work / "warned", other, **settings)))
         self.refused(self.train(self.work / "strict", other, strict="true", **settings), 2, str(self.model), str(other))

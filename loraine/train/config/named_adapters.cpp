@@ -70,7 +70,8 @@ std::vector<std::string> joined_adapters(const std::optional<std::string>& list,
   }
   if (apart && paths.size() > 1)
     throw Error(ErrorKind::usage,
-                fmt::format("adapter_name_or_path: {} adapters are given, some of them as name=path, which keeps them apart; {}", paths.size(), what),
+                fmt::format("adapter_name_or_path: {} adapters are given, some of them as name=path, which keeps them apart; {}",
+                            paths.size(), what),
                 "give one, or plain paths for those that belong together: path,path");
   return paths;
 }

@@ -23,8 +23,8 @@ std::vector<NamedAdapter> named_adapters(const std::optional<std::string>& list)
 // name=path,other=path the first.
 std::vector<NamedAdapter> adapters_on(const std::vector<NamedAdapter>& all);
 
-// The folders of all items where a command puts them together, in train, export: plain paths, or one name=path. Throws usage where several are
-// kept apart by name=path; `what` says what the command does with several.
+// The folders of all items where a command puts them together, in train, export: plain paths, or one name=path. Throws usage where several
+// are kept apart by name=path; `what` says what the command does with several.
 std::vector<std::string> joined_adapters(const std::optional<std::string>& list, const std::string& what);
 
 // `FIRST-LAST:NAME,ROW:NAME,…` for rows [0, rows): for each row the name, empty where none is given. Throws usage for a row outside, a row

@@ -17,8 +17,8 @@ const Limits kCommaList = {.comma_list = true};
 
 void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"model_name_or_path", "model", &c.model_name_or_path, "base model: a Hugging Face folder or a .gguf file"});
-  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path, "LoRA folders, or name=path; of several, plain paths are on together, names keep them apart",
-         kCommaList});
+  visit({"adapter_name_or_path", "model", &c.adapter_name_or_path,
+         "LoRA folders, or name=path; of several, plain paths are on together, names keep them apart", kCommaList});
   visit({"infer_dtype", "model", &c.infer_dtype,
          "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
          one_of({"auto", "float16", "bfloat16", "float32"})});

@@ -1,0 +1,176 @@
+// The screen in Chinese: every phrase that is known, in one place. A phrase must be one that the program writes (language_test.cpp looks
+// for it).
+#include "loraine/cli/language/language.h"
+
+namespace loraine {
+namespace {
+
+// clang-format off
+constexpr Phrase kPhrases[] = {
+    // in front of a line
+    {"error:", "错误:"},
+    {"hint:", "提示:"},
+    {"warning:", "警告:"},
+    {"note:", "说明:"},
+
+    // the model and its files
+    {"model_name_or_path is not given", "没有给出 model_name_or_path"},
+    {"give the folder of the base model: --model_name_or_path DIR", "请给出基座模型的文件夹:--model_name_or_path DIR"},
+    {"{}: no such model folder or file", "{}:没有这个模型文件夹或文件"},
+    {"{}: has no config.json", "{}:没有 config.json"},
+    {"{}: has no config.json, but an adapter_config.json: it is an adapter, not a model", "{}:没有 config.json,只有 adapter_config.json:这是适配器,不是模型"},
+    {"give the base model here and the adapter as adapter_name_or_path", "这里请写基座模型,适配器写在 adapter_name_or_path"},
+    {"give the folder of a Hugging Face model", "请给出 Hugging Face 格式的模型文件夹"},
+    {"{}: is neither a folder nor a .gguf file", "{}:既不是文件夹,也不是 .gguf 文件"},
+    {"{}: has no tokenizer.json, which text needs{}", "{}:没有 tokenizer.json,处理文本需要它{}"},
+    {"{}: an empty file", "{}:文件是空的"},
+    {"write it again, or download it again", "请重新写出或重新下载"},
+    {"correct the file or download it again", "请修正文件,或重新下载"},
+    {"use a copy of the model in BF16, F16 or F32", "请改用 BF16、F16 或 F32 的版本"},
+    {"is the adapter for another model, or its file damaged?", "适配器是不是属于另一个模型,或者文件已损坏?"},
+    {"the adapter {} was made for the base model {}, and the one loaded, {}, has other weights", "适配器 {} 是在基座模型 {} 上训练的,而现在加载的 {} 权重不同"},
+    {"the adapter {} was made for other weights than {} holds now", "适配器 {} 训练时的权重与 {} 现在的权重不同"},
+    {"the adapter {} was made for the base model {}, and the one loaded is {}; whether their weights are the same cannot be told", "适配器 {} 是在基座模型 {} 上训练的,现在加载的是 {};无法判断两者的权重是否相同"},
+    {"correct it, or leave strict out to go on with a warning", "请修正;或者去掉 strict,只警告并继续"},
+
+    // templates
+    {"template: {} (as given)", "对话模板:{}(由参数指定)"},
+    {"template: {} (the adapter's)", "对话模板:{}(适配器训练时所用)"},
+    {"template: {} (the model's)", "对话模板:{}(模型训练时所用)"},
+    {"template: the model's own chat template", "对话模板:模型自带"},
+    {"template: the adapter's chat_template.jinja", "对话模板:适配器文件夹中的 chat_template.jinja"},
+    {"template {} needs {}, which this tokenizer lacks", "模板 {} 需要 {},而这个分词器里没有"},
+    {"template {} needs {}, which this tokenizer lacks: they are spelled in pieces, or become new tokens", "模板 {} 需要 {},而这个分词器里没有:它们会被拆成多个词元,或作为新词元加入"},
+    {"leave template out, and the model's own chat template is used; or choose one whose tokens it has: {}", "请去掉 template,这样就使用模型自带的对话模板;或者选用它有相应词元的模板:{}"},
+    {"leave template out, and the model's own chat template is used; or choose one without tokens of its own, such as alpaca or vicuna", "请去掉 template,这样就使用模型自带的对话模板;或者选用没有专用词元的模板,如 alpaca、vicuna"},
+    {"choose one whose tokens it has: {}", "请选用分词器有相应词元的模板:{}"},
+    {"choose one without tokens of its own, such as alpaca or vicuna", "请选用没有专用词元的模板,如 alpaca、vicuna"},
+    {"template: `{}` is not known", "template:没有名为 `{}` 的模板"},
+    {"did you mean `{}`? known: {}; without a name the model's own chat template is used", "是不是想写 `{}`?可用的有:{};不写则使用模型自带的对话模板"},
+    {"template {} is given, and {} was trained with template {}; leave template out to use that", "指定了模板 {},而 {} 训练时用的是 {};去掉 template 就会使用训练时的模板"},
+    {"template {} is given, and {} was trained with the model's own chat template; leave template out to use that", "指定了模板 {},而 {} 训练时用的是模型自带的对话模板;去掉 template 就会使用它"},
+    {"{}: has no chat template of its own", "{}:模型没有自带的对话模板"},
+    {"name one, for example template: chatml", "请指定一个,例如 template: chatml"},
+    {"the adapters were trained with different templates: {} with {}, {} with {}", "这些适配器训练时所用的模板不同:{} 用 {},{} 用 {}"},
+    {"give the one to use: --template NAME", "请指定要用的模板:--template NAME"},
+
+    // data
+    {"dataset is not given, training needs one", "没有给出 dataset,训练需要数据"},
+    {"{}: no such file", "{}:没有这个文件"},
+    {"set dataset_dir to the folder that holds dataset_info.json", "请把 dataset_dir 设为 dataset_info.json 所在的文件夹"},
+    {"dataset: `{}` is not in {}", "dataset:{1} 中没有 `{0}`"},
+    {"it names: {}", "其中有:{}"},
+    {"{}: no such file (data set `{}`)", "{}:没有这个文件(数据集 `{}`)"},
+    {"correct file_name in dataset_info.json, or dataset_dir", "请修正 dataset_info.json 里的 file_name,或 dataset_dir"},
+    {"{}: the text is UTF-16, and UTF-8 is expected", "{}:文件是 UTF-16 编码,需要 UTF-8"},
+    {"save it as UTF-8", "请另存为 UTF-8"},
+    {"{}: no rows (data set `{}`)", "{}:没有数据行(数据集 `{}`)"},
+    {"{} rows that cannot be used were dropped", "丢弃了 {} 行无法使用的数据"},
+    {"correct the rows", "请修正这些行"},
+    {"all labels of the training data are masked: nothing would be trained", "训练数据的标签全部被屏蔽:没有可学习的内容"},
+    {"check the template and the roles of the data", "请检查模板和数据里的角色"},
+    {"the training data hold no usable example", "训练数据里没有可用的样本"},
+    {"look at the rows that were dropped, and at cutoff_len", "请查看被丢弃的行,以及 cutoff_len"},
+    {"raise cutoff_len", "请调大 cutoff_len"},
+    {"training data", "训练数据"},
+    {"evaluation data", "评估数据"},
+    {"examples", "样本数"},
+    {"tokens", "词元数"},
+    {"trained tokens", "参与训练的词元"},
+    {"longest", "最长"},
+    {"cut", "被截断"},
+    {"without trained tokens", "没有可训练词元"},
+    {"dropped", "被丢弃"},
+
+    // settings
+    {"{}: unknown key '{}'", "{}:未知的参数 '{}'"},
+    {"{}: unknown key '{}', the nearest known one is '{}'", "{}:未知的参数 '{}',最接近的是 '{}'"},
+    {"did you mean '{}'? `loraine help train` lists all keys", "是不是想写 '{}'?`loraine help train` 列出全部参数"},
+    {"`loraine help train` lists all keys", "`loraine help train` 列出全部参数"},
+    {"{}: {} is accepted and has no effect in loraine", "{}:{} 可以写,但在 loraine 中不起作用"},
+    {"{}: {} is {}; loraine knows this key of LLaMA-Factory and does not do it yet, only its default ({})", "{}:{} 为 {};loraine 认识 LLaMA-Factory 的这个参数,但尚未实现,只支持默认值({})"},
+    {"leave the key out, or set it to its default", "请去掉这个参数,或设为默认值"},
+    {"{}: {} is {}, expected {}", "{}:{} 为 {},应为 {}"},
+    {"{} does not read {}", "{} 不使用 {}"},
+    {"'{}' is neither --key value nor key=value", "'{}' 既不是 --key value,也不是 key=value"},
+    {"write key=value, or --key value", "请写成 key=value 或 --key value"},
+    {"the first argument may be a .yaml, .yml or .json file", "第一个参数可以是 .yaml、.yml 或 .json 文件"},
+    {"{}: the key '{}' is here a second time", "{}:参数 '{}' 重复出现"},
+    {"keep one of the two", "请只保留一个"},
+    {"leave one of the two out", "请去掉其中一个"},
+    {"leave them out", "请去掉它们"},
+    {"eval_dataset and val_size are both given; the evaluation rows come from one of them", "同时给出了 eval_dataset 和 val_size;评估数据只能来自其中之一"},
+    {"an evaluation is asked for (do_eval, eval_strategy or eval_on_start) and there are no rows for it", "要求评估(do_eval、eval_strategy 或 eval_on_start),但没有评估数据"},
+    {"set eval_dataset or val_size", "请设置 eval_dataset 或 val_size"},
+    {"early_stopping_steps needs evaluations while training, eval_strategy is no", "early_stopping_steps 需要在训练中评估,而 eval_strategy 是 no"},
+    {"load_best_model_at_end needs evaluations while training, eval_strategy is no", "load_best_model_at_end 需要在训练中评估,而 eval_strategy 是 no"},
+    {"set eval_strategy to steps or epoch", "请把 eval_strategy 设为 steps 或 epoch"},
+    {"output_dir is empty", "output_dir 为空"},
+    {"name a folder for the results", "请给出保存结果的文件夹"},
+    {"export_dir is not given", "没有给出 export_dir"},
+    {"name the folder for the merged model: --export_dir DIR", "请给出合并后模型的文件夹:--export_dir DIR"},
+    {"export_dir {} is not empty", "export_dir {} 不是空文件夹"},
+    {"choose another folder, or set overwrite_output_dir: true", "请换一个文件夹,或设置 overwrite_output_dir: true"},
+    {"choose another folder", "请换一个文件夹"},
+    {"choose another output_dir", "请换一个 output_dir"},
+    {"choose another output_dir, or set overwrite_output_dir: true", "请换一个 output_dir,或设置 overwrite_output_dir: true"},
+    {"unknown command '{}'", "未知的命令 '{}'"},
+    {"did you mean '{}'?", "是不是想写 '{}'?"},
+
+    // memory
+    {"memory", "内存"},
+    {"weights", "权重"},
+    {"adapter and gradients", "适配器与梯度"},
+    {"optimizer", "优化器"},
+    {"activations", "激活"},
+    {"recomputed", "重算"},
+    {"scratch", "临时"},
+    {"sum", "合计"},
+    {"out of memory", "内存不足"},
+    {"this run needs {} of memory, {} is {}", "这次运行需要 {} 内存,而 {} 只有 {}"},
+
+    // a run
+    {"parameters", "参数"},
+    {"trainable", "可训练"},
+    {"all", "全部"},
+    {"percent", "百分比"},
+    {"{} steps, {} micro-batches an epoch, at most {} tokens each", "共 {} 步,每轮 {} 个微批次,每个最多 {} 个词元"},
+    {"resuming from {} at step {}", "从 {} 的第 {} 步继续训练"},
+    {"{} is damaged: {}", "{} 已损坏:{}"},
+    {"resume from another checkpoint", "请从另一个检查点继续"},
+    {"nothing left to do: {} is at update {} of {}; the results are written from it once more", "已经训练完成:{} 是第 {} 步,共 {} 步;重新写出结果"},
+    {"saved the adapter to {}", "适配器已保存到 {}"},
+    {"saved the model to {}", "模型已保存到 {}"},
+    {"stopped; the same command goes on from the last checkpoint in {}", "已停止;再次运行同一命令,会从 {} 中最新的检查点继续"},
+    {"{}; the last good step is {}, {}", "{};最后一个正常的步是 {},{}"},
+    {"lower learning_rate, or look for NaN in the base weights", "请调低 learning_rate,或检查基座权重里是否有 NaN"},
+    {"step {}: eval_loss {}", "第 {} 步:eval_loss {}"},
+    {"{}: cannot be written: {}", "{}:无法写入:{}"},
+    {"free some disk space and run again", "请腾出磁盘空间后再运行"},
+    {"check free space and permissions", "请检查磁盘空间和权限"},
+    {"output_dir {}: process {} is writing to it and holds the lock {}", "output_dir {}:进程 {} 正在写入,持有锁 {}"},
+    {"wait for it or choose another output_dir", "请等它结束,或换一个 output_dir"},
+
+    // export
+    {"merged {} of {} tensors into {} ({} file)", "已合并 {1} 个张量中的 {0} 个,写入 {2}({3} 个文件)"},
+    {"merged {} of {} tensors into {} ({} files)", "已合并 {1} 个张量中的 {0} 个,写入 {2}({3} 个文件)"},
+    {"check: {} tensors read back; {} computed, each the exact sum of base and adapter rounded once", "检查:读回 {} 个张量;其中 {} 个经过计算,每个都等于基座与适配器之和舍入一次"},
+    {"logits on {} tokens of text: merged against base + adapter: {}", "在 {} 个词元的文本上比较 logits(合并后与基座 + 适配器):{}"},
+
+    // chat
+    {"now: {}", "当前:{}"},
+    {"history cleared", "对话已清空"},
+    {"system text set", "系统提示已设置"},
+    {"system text removed", "系统提示已删除"},
+    {"saved to {}", "已保存到 {}"},
+    {"no adapters are loaded; load one: /load NAME=PATH", "没有加载适配器;加载:/load NAME=PATH"},
+    {"[cut after {} tokens: max_new_tokens]", "[已达 max_new_tokens,在 {} 个词元处截断]"},
+    {"[cut after {} tokens: the conversation has no more room; clear begins anew]", "[对话已没有空间,在 {} 个词元处截断;输入 clear 重新开始]"},
+};
+// clang-format on
+
+}  // namespace
+
+std::span<const Phrase> chinese_phrases() { return kPhrases; }
+
+}  // namespace loraine
