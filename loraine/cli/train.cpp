@@ -15,7 +15,9 @@
 #include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/train/data_options.h"
+#include "loraine/train/memory.h"
 
 namespace loraine {
 namespace {
@@ -35,7 +37,7 @@ void print_data(const char* name, const Dataset& data) {
 }
 
 void print_summary(const TrainSummary& s, bool dry_run) {
-  auto bytes = [](size_t n) { return bytes_text(static_cast<double>(n)); };
+  auto bytes = [](size_t n) { return memory_text(static_cast<double>(n)); };
   print_stderr(
       table_text("parameters",
                  {{"trainable", count_text(s.trainable)},
@@ -55,9 +57,9 @@ void print_summary(const TrainSummary& s, bool dry_run) {
                           false));
   print_stderr(
       fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
-  const std::string peak = fmt::format("peak memory: {} MiB\n", s.peak_bytes >> 20);
-  if (!dry_run) return print_line(STDOUT_FILENO, peak);
-  std::fputs(peak.c_str(), stdout);  // what was asked for
+  const std::string forecast = fmt::format("memory forecast: {}\n", bytes(s.peak_bytes));
+  if (!dry_run) return print_line(STDOUT_FILENO, forecast);
+  std::fputs(forecast.c_str(), stdout);  // what was asked for
   std::fflush(stdout);
 }
 
@@ -101,7 +103,11 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   }
   Progress bar("train");
   TrainScreen screen;
-  screen.summary = [&](const TrainSummary& summary) { print_summary(summary, c.dry_run); };
+  size_t forecast = 0;
+  screen.summary = [&](const TrainSummary& summary) {
+    forecast = summary.peak_bytes;
+    print_summary(summary, c.dry_run);
+  };
   screen.message = [&](const std::string& line) { bar.message(line); };
   screen.progress = [&](int64_t step, int64_t total, double loss, double rate, double speed) {
     bar.update({step, total, loss, rate, speed, {}});
@@ -115,10 +121,18 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
     return kExitStopped;
   }
   print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
+  print_stderr(fmt::format("peak memory: {} (measured, the saving included; the forecast was {})\n",
+                           memory_text(static_cast<double>(peak_resident_size())), memory_text(static_cast<double>(forecast))));
   return 0;
 }
 
 }  // namespace
+
+std::string training_results(const std::vector<std::string>& args) {
+  TrainConfig config;
+  apply_settings(config, read_arguments(args));
+  return config.dry_run ? "{}" : read_file(config.output_dir + "/all_results.json");
+}
 
 int run_train(const std::vector<std::string>& args) {
   if (only_evaluates(args)) return run_eval(args);
