@@ -10,8 +10,8 @@
 #include "loraine/kernels/attention/attention.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/kernels/products/matmul.h"
-#include "loraine/model/four_bits.h"
 #include "loraine/model/int8.h"
+#include "loraine/model/smaller_base.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
@@ -157,7 +157,7 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
     run.model.use_bf16 = true;
     const size_t less = need(now, recompute);
     run.model.use_bf16 = false;
-    add("bf16: true", less);
+    savings.push_back({"bf16: true", needed - std::min(needed, less) + bytes_saved_by_bf16(run.model)});
   }
   if (recompute != Recompute::block) add("gradient_checkpointing: auto", need(now, Recompute::block));
   if (const int64_t half = longest_example(train, now) / 2; half > 0) {
