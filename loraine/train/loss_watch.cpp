@@ -30,7 +30,8 @@ std::string LossWatch::observe(int64_t step, double loss, double learning_rate) 
     began_ = std::min(first_sum_ / static_cast<double>(seen_), kUneven * first_loss_);
     if (*began_ < kNear * ln_vocab_) return "";
     return fmt::format(
-        "the loss begins at {:.4f}, and ln V = {:.4f} is that of a model that knows nothing: check that the base is trained, and that "
+        "note: the loss begins at {:.4f}, and ln V = {:.4f} is that of a model that knows nothing: check that the base is trained, and "
+        "that "
         "tokenizer and template are its own",
         *began_, ln_vocab_);
   }
@@ -44,7 +45,7 @@ std::string LossWatch::observe(int64_t step, double loss, double learning_rate) 
   if (now < kRise * *began_ + kRoom && !nothing) return "";
   said_ = true;
   return fmt::format(
-      "step {}: the loss has risen from {:.4f} at the start to {:.4f}{}: the run diverges; lower learning_rate (now {:.2e}), or "
+      "warning: step {}: the loss has risen from {:.4f} at the start to {:.4f}{}: the run diverges; lower learning_rate (now {:.2e}), or "
       "lengthen the warm-up (warmup_ratio: 0.1)",
       step, *began_, now, nothing ? fmt::format(" (ln V = {:.4f} is that of a model that knows nothing)", ln_vocab_) : "", learning_rate);
 }
