@@ -94,7 +94,7 @@ def run(model, data, out, steps):
 
     def watch(stream, name):
         for line in stream:
-            for word in ("training data", "peak memory"):
+            for word in ("training data", "memory forecast"):
                 if word in line:
                     moments.setdefault(word, time.monotonic() - begin)
                     processor.append(cpu_seconds(process.pid))
@@ -128,7 +128,7 @@ def run(model, data, out, steps):
     if len(marks) < 2:
         sys.exit("the steps were over before they could be looked at; --steps 200 makes more")
     (first, before), (last, after) = marks[0], marks[-1]
-    return {"encoded_s": moments["training data"], "before_first_step_s": moments["peak memory"], "encoded_cpu_s": min(processor), "tokens": tokens[0],
+    return {"encoded_s": moments["training data"], "before_first_step_s": moments["memory forecast"], "encoded_cpu_s": min(processor), "tokens": tokens[0],
             "peak_bytes": usage.ru_maxrss << 10, "us_per_token": 1e6 * (after - before) / (last - first)}
 
 

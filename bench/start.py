@@ -3,7 +3,7 @@
 
 usage: python3 bench/start.py [--rounds 10] MODEL_FOLDER DATA_FOLDER     DATA_FOLDER has LLaMA-Factory's identity.json and alpaca_en_demo.json
 
-108 short rows: 54 of each file. The moment is that of the line `peak memory`, printed when all is planned."""
+108 short rows: 54 of each file. The moment is that of the line `memory forecast`, printed when all is planned."""
 import argparse
 import json
 import os
@@ -24,7 +24,7 @@ def start(model, data, out):
     begin = time.perf_counter()
     process = subprocess.Popen([program, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True)
     for line in process.stdout:
-        if "peak memory" in line:
+        if "memory forecast" in line:
             wall = time.perf_counter() - begin
             fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
             processor = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,7 @@
 #include "loraine/chat_model.h"
 #include "loraine/cli/commands.h"
 #include "loraine/core/context.h"
-#include "loraine/core/error.h"
+#include "loraine/core/missing_file.h"
 #include "loraine/core/signals.h"
 
 namespace nb = nanobind;
@@ -30,6 +30,7 @@ constexpr std::chrono::milliseconds kSignalInterval{50};
 
 void raise(const std::string& kind, const std::string& message, const std::string& hint) {
   PyObject* type = kind == "usage"                       ? PyExc_ValueError
+                   : kind == "missing_file"              ? PyExc_FileNotFoundError
                    : kind == "io" || kind == "not_found" ? PyExc_OSError
                    : kind == "out_of_memory"             ? PyExc_MemoryError
                    : kind == "unsupported"               ? PyExc_NotImplementedError
@@ -166,12 +167,18 @@ NB_MODULE(_loraine, m) {
   nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
     try {
       std::rethrow_exception(pointer);
-    } catch (const ChatError& error) { raise(error.kind, error.what(), error.hint); } catch (const Error& error) {
-      raise(kind_of(error.kind), error.what(), error.hint);
-    }
+    } catch (const ChatError& error) { raise(error.kind, error.what(), error.hint); } catch (const MissingFile& error) {
+      raise("missing_file", error.what(), error.hint);
+    } catch (const Error& error) { raise(kind_of(error.kind), error.what(), error.hint); }
   });
   add_chat_model(m);
-  m.def("train", [](const Words& words) { run(run_train, words); });
+  m.def("train", [](const Words& words) {
+    run(run_train, words);
+    return only_evaluates(words) ? evaluation_results(words) : training_results(words);
+  });
   m.def("export", [](const Words& words) { run(run_export, words); });
-  m.def("evaluate", [](const Words& words) { run(run_eval, words); });
+  m.def("evaluate", [](const Words& words) {
+    run(run_eval, words);
+    return evaluation_results(words);
+  });
 }

@@ -47,7 +47,8 @@ struct ChatOptions {
   std::function<bool()> keep_going;  // asked after every token; false ends the call, whose last answer is `cancelled`
 };
 
-// What every function throws: `kind` is usage, bad_data, unsupported, out_of_memory, numeric, io or internal; `hint` says what to do.
+// What every function throws: `kind` is usage, missing_file, bad_data, unsupported, out_of_memory, numeric, io or internal; `hint` says
+// what to do.
 struct ChatError : std::runtime_error {
   ChatError(const std::string& kind_, const std::string& message, const std::string& hint_)
       : std::runtime_error(message), kind(kind_), hint(hint_) {}

@@ -10,6 +10,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/api/loaded_model.h"
+#include "loraine/core/missing_file.h"
 #include "loraine/core/signals.h"
 #include "loraine/io/files/mapped_file.h"
 
@@ -39,9 +40,9 @@ auto at_the_edge(const Call& call) {
   const SignalsElsewhere elsewhere;  // the caller's handlers do not run on a thread that computes
   try {
     return call();
-  } catch (const Error& error) { throw ChatError(kind_text(error.kind), error.what(), error.hint); } catch (const std::bad_alloc&) {
-    throw ChatError("out_of_memory", "out of memory", "use a smaller model");
-  }
+  } catch (const MissingFile& error) { throw ChatError("missing_file", error.what(), error.hint); } catch (const Error& error) {
+    throw ChatError(kind_text(error.kind), error.what(), error.hint);
+  } catch (const std::bad_alloc&) { throw ChatError("out_of_memory", "out of memory", "use a smaller model"); }
 }
 
 Role role_of(const std::string& role) {
@@ -160,7 +161,7 @@ struct ChatModel::State {
 ChatModel::ChatModel(const Arguments& arguments) : state_(std::make_unique<State>()) {
   at_the_edge([&] {
     TrainConfig config;
-    state_->notes = apply_settings(config, settings_of(arguments));
+    for (SettingNote& note : apply_settings(config, settings_of(arguments))) state_->notes.push_back(std::move(note.text));
     check_chat_config(config);
     start_threads();
     state_->loaded = load_for_answers(config);

@@ -11,16 +11,19 @@
 #include <cstdio>
 #include <set>
 
+#include "loraine/cli/commands.h"
+#include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/yaml_values.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/train/config/other_words.h"
 
 namespace loraine {
 namespace {
 
 Setting setting_of(const KeyValue& pair) {
-  Setting setting{.key = pair.key, .text = {}, .typed = true, .bare = false, .where = pair.where};
+  Setting setting{.key = pair.key, .text = {}, .typed = true, .bare = false, .where = pair.where, .source = pair.override_word ? 1 : 0};
   if (pair.value.is_number_float() && !std::isfinite(pair.value.get<double>())) {  // JSON text has no word for these
     double x = pair.value.get<double>();
     setting.typed = false;
@@ -64,7 +67,7 @@ bool command_reads(const std::string& command, const Option& option) {
                                     "loftq_iter", "rank_pattern", "layers_to_transform", "layers_pattern",    "exclude_modules"};
   const std::string &name = option.name, &group = option.group;
   const bool generation = group == "generation";
-  if (command == "train") return !generation && group != "export" && name != "infer_dtype";
+  if (command == "train" || command == "compare") return !generation && group != "export" && name != "infer_dtype";
   if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation;
   if (command == "eval")
     return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) || generation ||
@@ -113,7 +116,7 @@ std::vector<Setting> read_arguments(const std::vector<std::string>& args) {
       size_t equals = word.find('=');
       std::string key = word.substr(2, equals == word.npos ? equals : equals - 2);
       std::ranges::replace(key, '-', '_');
-      Setting setting{.key = key, .text = {}, .typed = false, .bare = false, .where = "--" + key};
+      Setting setting{.key = key, .text = {}, .typed = false, .bare = false, .where = "--" + key, .source = 2};
       if (equals != word.npos) setting.text = word.substr(equals + 1);
       else if (i + 1 < args.size() && !is_flag(args[i + 1])) setting.text = args[++i];
       else setting.bare = true;
@@ -124,12 +127,14 @@ std::vector<Setting> read_arguments(const std::vector<std::string>& args) {
       throw Error(ErrorKind::usage, fmt::format("'{}' is neither --key value nor key=value", word),
                   i == 0 ? "the first argument may be a .yaml, .yml or .json file" : "write key=value, or --key value");
     KeyValue pair = override_pair(word);
+    pair.override_word = true;
     auto same = std::ranges::find_if(pairs, [&](const KeyValue& p) { return p.key == pair.key; });
     if (same == pairs.end()) {
       pairs.push_back(pair);
     } else {
       merge_value(same->value, pair.value);
       same->where = pair.where;
+      same->override_word = true;
     }
   }
   for (const KeyValue& pair : pairs) settings.push_back(setting_of(pair));
@@ -142,10 +147,11 @@ std::string command_help(const std::string& command, std::span<const Option> ext
   std::vector<Option> options(extra.begin(), extra.end());
   for (const Option& option : options_of(config))
     if (command_reads(command, option)) options.push_back(option);
-  std::string text = fmt::format(
-      "usage: loraine {0} [FILE.yaml] [key=value ...]\n       loraine {0} --key value ...\n\n"
-      "Keys and defaults are LLaMA-Factory's. A flag without a value is true; --no_KEY is false.\n",
-      command);
+  std::string text =
+      example_text(command) + fmt::format(
+                                  "usage: loraine {0} [FILE.yaml] [key=value ...]\n       loraine {0} --key value ...\n\n"
+                                  "Keys and defaults are LLaMA-Factory's. A flag without a value is true; --no_KEY is false.\n",
+                                  command);
   return text + options_help(options, screen_columns());
 }
 
@@ -154,8 +160,13 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
     std::fputs(command_help(command, extra).c_str(), stdout);
     return false;
   }
-  std::vector<Setting> settings = read_arguments(args);
-  for (const std::string& note : apply_settings(config, settings, extra)) print_stderr("note: " + note + "\n");
+  std::vector<std::string> words;
+  const std::vector<Setting> settings = in_own_words(read_arguments(args), extra, words);
+  for (const std::string& word : words) print_stderr("note: " + word + "\n");
+  for (const SettingNote& note : apply_settings(config, settings, extra)) {
+    if (note.warning) input_warning(note.text, config.strict, ErrorKind::usage);
+    else print_stderr("note: " + note.text + "\n");
+  }
   for (const std::string& note : config_notes(config)) print_stderr("note: " + note + "\n");
   if (const std::string note = unread_note(command, settings, extra); !note.empty()) print_stderr("note: " + note + "\n");
   if (command == "train") check_train_config(config);

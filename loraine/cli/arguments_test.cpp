@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -124,7 +125,7 @@ TEST(Arguments, FileThenOverrides) {
   EXPECT_EQ(config.eval_strategy, "no");
   EXPECT_EQ(config.lr_scheduler_kwargs, "{\"min_lr_rate\":0.1,\"num_cycles\":3}");
   ASSERT_EQ(notes.size(), 1u);
-  EXPECT_NE(notes[0].find("overwrite_cache"), std::string::npos);
+  EXPECT_NE(notes[0].text.find("overwrite_cache"), std::string::npos);
   std::filesystem::remove(path);
 }
 
@@ -157,7 +158,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
   } catch (const Error& error) {
     EXPECT_EQ(error.kind, ErrorKind::usage);
     EXPECT_NE(std::string(error.what()).find("b.yaml:3:1"), std::string::npos) << error.what();
-    EXPECT_NE(std::string(error.what()).find("'lora_alpha'"), std::string::npos) << error.what();
+    EXPECT_NE(error.hint.find("'lora_alpha'"), std::string::npos) << error.hint;
   }
   std::filesystem::remove(path);
   std::string json = temporary("c.json", "{\n \"lora_rank\": 4,\n \"lora_rank\": 5}");
@@ -255,6 +256,40 @@ TEST(Arguments, RecordedRunsAreRead) {
     EXPECT_EQ(config.dataset_dir, "data");
     EXPECT_TRUE(config.template_name.has_value()) << run;
   }
+}
+
+TEST(Arguments, AHelpBeginsWithAnExampleThatReads) {
+  for (const Command& command : commands()) {
+    testing::internal::CaptureStdout();
+    if (command.run != run_help) command.run({"--help"});
+    const std::string help = testing::internal::GetCapturedStdout(), example = command.example;
+    if (command.run != run_help) { EXPECT_TRUE(help.starts_with("example:\n  " + example + "\n")) << help.substr(0, 200); }
+    std::vector<std::string> words;
+    for (size_t at = 0, end = 0; at < example.size(); at = end + 1) {
+      end = std::min(example.find(' ', at), example.size());
+      words.push_back(example.substr(at, end - at));
+    }
+    ASSERT_GE(words.size(), 2u);
+    EXPECT_EQ(words[0] + " " + words[1], std::string("loraine ") + command.name);
+    for (const std::string& word : words)  // options that the help lists
+      if (word.starts_with("--")) { EXPECT_NE(help.find(word + " "), std::string::npos) << command.name << " " << word; }
+  }
+}
+
+TEST(Arguments, CommandsThatAreNotHereNameWhatIs) {
+  const auto said = [](const std::string& name) {
+    try {
+      find_command(name);
+    } catch (const Error& error) {
+      EXPECT_EQ(exit_code(error.kind), 2);
+      return error.what() + std::string("; ") + error.hint;
+    }
+    return std::string();
+  };
+  for (const AbsentCommand& absent : absent_commands()) EXPECT_NE(said(absent.name).find(absent.instead), std::string::npos) << absent.name;
+  EXPECT_NE(said("webui").find("LLaMA-Factory"), std::string::npos);
+  EXPECT_NE(said("trian").find("did you mean 'train'"), std::string::npos);
+  EXPECT_NE(said("run.yaml").find("loraine train run.yaml"), std::string::npos);
 }
 
 TEST(Arguments, HelpNamesEveryOption) {

@@ -18,6 +18,9 @@ int run_export(const std::vector<std::string>& args);
 int run_train(const std::vector<std::string>& args, const std::atomic<bool>& stop);
 int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop);
 int run_export(const std::vector<std::string>& args, const std::atomic<bool>& stop);
+// What a finished call of run_train or run_eval with these words left, as JSON: all_results.json ("{}" of a dry run), eval_results.json.
+std::string training_results(const std::vector<std::string>& args);
+std::string evaluation_results(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);
 int run_trace(const std::vector<std::string>& args);
 int run_tokenize(const std::vector<std::string>& args);
@@ -28,10 +31,21 @@ int run_help(const std::vector<std::string>& args);
 struct Command {
   const char* name;
   const char* summary;
+  const char* example;  // a whole command line
   int (*run)(const std::vector<std::string>&);
 };
-const std::vector<Command>& commands();  // those that this build holds
-std::string cli_reference();             // docs/cli.md, as `loraine help --markdown` prints it
-std::string usage_text();                // for help, and below an unknown command
+const std::vector<Command>& commands();                // those that this build holds
+const Command& find_command(const std::string& name);  // usage for another name, with what is near it or does the same
+
+// Commands of LLaMA-Factory and of programs like it that are not here, and what is.
+struct AbsentCommand {
+  const char* name;
+  bool llamafactory;  // else other programs'
+  const char* instead;
+};
+const std::vector<AbsentCommand>& absent_commands();
+std::string cli_reference();                           // docs/cli.md, as `loraine help --markdown` prints it
+std::string usage_text();                              // the list of commands
+std::string example_text(const std::string& command);  // how a command's help begins
 
 }  // namespace loraine

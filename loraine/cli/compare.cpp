@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <set>
 
@@ -25,6 +26,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/train/checkpoint.h"
+#include "loraine/train/config/other_words.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/plot.h"
 
@@ -51,6 +53,12 @@ struct Choice {
   std::vector<Value> values;
 };
 
+// The key of `loraine train` that a word says something about.
+std::string meant_key(const std::string& word) {
+  const auto one = std::ranges::find(other_switches(), word, &OtherSwitch::word);
+  return one == other_switches().end() ? own_key(word) : one->yes.key;
+}
+
 std::vector<Choice> choices_of(const std::vector<Setting>& settings) {
   TrainConfig config;
   std::set<std::string> lists, words;  // keys whose value is a list by itself; numbers and choices, which hold no comma
@@ -60,16 +68,18 @@ std::vector<Choice> choices_of(const std::vector<Setting>& settings) {
     if (option.limits.comma_list) lists.insert(option.name);
     else if (!text || !option.limits.choices.empty()) words.insert(option.name);
   }
+  for (const OtherSwitch& one : other_switches()) words.insert(one.word);
   std::vector<Choice> choices;
   for (const Setting& setting : settings) {
     Choice choice{setting.key, {}};
+    const std::string key = own_key(setting.key);
     const Value value = setting.bare ? Value(true) : setting.typed ? Value::parse(setting.text) : yaml_value(setting.text, setting.where);
     const bool several = std::any_of(value.begin(), value.end(), [](const Value& one) { return one.is_array() || one.is_null(); });
-    if (lists.contains(setting.key) && !(value.is_array() && several)) {
+    if (lists.contains(key) && !(value.is_array() && several)) {
       choice.values = {value};
     } else if (value.is_array()) {
       choice.values.assign(value.begin(), value.end());
-    } else if (value.is_string() && words.contains(setting.key)) {
+    } else if (value.is_string() && words.contains(key)) {
       for (const std::string& part : split_list(value.get<std::string>())) choice.values.push_back(yaml_value(part, setting.where));
     } else {
       choice.values = {value};
@@ -79,33 +89,6 @@ std::vector<Choice> choices_of(const std::vector<Setting>& settings) {
     choices.push_back(std::move(choice));
   }
   return choices;
-}
-
-// Keys that mean something to LoRA, or to freezing, alone: a run of another kind goes without.
-bool belongs_to(const std::string& key, const std::string& finetuning_type) {
-  static const std::set<std::string> kLora = {"additional_target",
-                                              "bias",
-                                              "use_rslora",
-                                              "use_dora",
-                                              "use_adalora",
-                                              "init_lora_weights",
-                                              "create_new_adapter",
-                                              "init_r",
-                                              "target_r",
-                                              "tinit",
-                                              "tfinal",
-                                              "deltaT",
-                                              "beta1",
-                                              "beta2",
-                                              "orth_reg_weight",
-                                              "adapter_name_or_path",
-                                              "quantization_bit",
-                                              "quantization_type",
-                                              "double_quantization"};
-  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key))
-    return finetuning_type == "lora";
-  if (key.starts_with("freeze_")) return finetuning_type == "freeze";
-  return true;
 }
 
 std::string text_of(const Value& value) {
@@ -128,19 +111,16 @@ std::vector<Combination> combinations_of(const std::vector<Choice>& choices, con
     Combination one;
     std::string type = "lora";
     for (size_t i = 0; i < choices.size(); ++i)
-      if (choices[i].key == "finetuning_type") type = text_of(choices[i].values[index[i]]);
-    const bool qlora = type == "qlora";  // LoRA on a base of 4 bits
-    const std::string kind = qlora ? "lora" : type;
+      if (own_key(choices[i].key) == "finetuning_type") type = text_of(choices[i].values[index[i]]);
     for (size_t i = 0; i < choices.size(); ++i) {
-      const std::string& key = choices[i].key;
-      Value value = choices[i].values[index[i]];
-      if (!belongs_to(key, kind)) continue;
+      const std::string& word = choices[i].key;
+      const std::string key = meant_key(word), method = method_of_key(key);
+      const Value& value = choices[i].values[index[i]];
+      if (!method.empty() && method != (type == "full" || type == "freeze" ? type : "lora")) continue;  // that kind does not read it
       if (choices[i].values.size() > 1)
-        one.name += (one.name.empty() ? "" : ", ") + (key == "finetuning_type" ? type : key + " " + text_of(value));
-      if (key == "finetuning_type") value = kind;
-      one.settings[key] = value;
+        one.name += (one.name.empty() ? "" : ", ") + (key == "finetuning_type" ? type : word + " " + text_of(value));
+      one.settings[word] = value;
     }
-    if (qlora && !one.settings.contains("quantization_bit")) one.settings["quantization_bit"] = 4;
     if (one.name.empty()) one.name = type;
     for (char c : one.name) {
       const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-';
@@ -157,20 +137,40 @@ std::vector<Combination> combinations_of(const std::vector<Choice>& choices, con
   return all;
 }
 
-// Each combination by the rules of `loraine train`, before anything runs.
-void check_combination(const Combination& one) {
+// Each combination by the rules of `loraine train`, before anything runs. What is to be said about its settings.
+std::vector<SettingNote> check_combination(const Combination& one) {
   TrainConfig config;
   std::vector<Setting> settings;
   for (const auto& [key, value] : one.settings.items())
     settings.push_back({.key = key, .text = value.dump(), .typed = true, .bare = false, .where = "combination '" + one.name + "'"});
-  apply_settings(config, settings);
+  std::vector<SettingNote> notes = apply_settings(config, settings);
   try {
     check_train_config(config);
   } catch (const Error& error) { throw with_context(error, "combination '" + one.name + "'"); }
+  return notes;
 }
 
-// Runs the program itself; its words go to `log`. The exit code, or 128 + the signal that ended it.
-int run_program(const std::vector<std::string>& words, const std::string& log) {
+// What the newest line of progress in a run's log says, "train  40%  4/10  loss 1.2345  lr 1.00e-04 …". Nothing before the first.
+std::optional<ProgressState> progress_in(const std::string& log) {
+  constexpr std::streamoff kTail = 4096;
+  std::ifstream file(log, std::ios::ate | std::ios::binary);
+  if (!file) return {};
+  file.seekg(std::max<std::streamoff>(0, file.tellg() - kTail));
+  std::optional<ProgressState> newest;
+  for (std::string line; std::getline(file, line) && !file.eof();) {
+    long long step = 0, total = 0;
+    double loss = 0, rate = 0;
+    const int read = std::sscanf(line.c_str(), "train %*d%% %lld/%lld loss %lf lr %lf", &step, &total, &loss, &rate);
+    if (read < 2) continue;
+    newest = ProgressState{step, total, {}, {}, {}, 0};
+    if (read > 2) newest->loss = loss;
+    if (read > 3) newest->learning_rate = rate;
+  }
+  return newest;
+}
+
+// Runs the program itself; its words go to `log`, how far it is to `bar`. The exit code, or 128 + the signal that ended it.
+int run_program(const std::vector<std::string>& words, const std::string& log, Progress& bar) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644);
@@ -191,13 +191,24 @@ int run_program(const std::vector<std::string>& words, const std::string& log) {
   posix_spawnattr_destroy(&attributes);
   if (failed) throw Error(ErrorKind::internal, fmt::format("the run cannot be started: {}", std::strerror(failed)));
   bool passed_on = false;
-  for (int status = 0;;) {
+  int64_t step = 0;
+  const auto show_progress = [&] {
+    const std::optional<ProgressState> now = progress_in(log);
+    if (now && now->step != step) bar.update(*now);
+    if (now) step = now->step;
+  };
+  for (int status = 0, turn = 0;; ++turn) {
+    if (turn % 10 == 9) show_progress();
     if (stop_requested && !passed_on) {
       kill(child, SIGTERM);
       passed_on = true;
     }
     const pid_t ended = waitpid(child, &status, WNOHANG);
-    if (ended == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (ended == child) {
+      show_progress();
+      bar.finish();
+      return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    }
     if (ended < 0 && errno != EINTR) throw Error(ErrorKind::internal, fmt::format("the run is lost: {}", std::strerror(errno)));
     usleep(20000);
   }
@@ -275,8 +286,8 @@ std::vector<OrderedJson> finished_rows(const std::string& file) {
 
 int run_compare(const std::vector<std::string>& args) {
   if (std::ranges::any_of(args, [](const std::string& word) { return word == "--help" || word == "-h"; })) {
-    std::fputs(("Trains every combination of the values given, like finetuning_type=full,lora lora_rank=8,64, and compares them.\n\n" +
-                command_help("train"))
+    std::fputs((command_help("compare") +
+                "\nTrains every combination of the values given, like finetuning_type=full,lora lora_rank=8,64, and compares them.\n")
                    .c_str(),
                stdout);
     return 0;
@@ -284,7 +295,7 @@ int run_compare(const std::vector<std::string>& args) {
   std::vector<Choice> choices = choices_of(read_arguments(args));
   std::string output_dir;
   std::erase_if(choices, [&](const Choice& choice) {
-    if (choice.key != "output_dir") return false;
+    if (own_key(choice.key) != "output_dir") return false;
     output_dir = text_of(choice.values[0]);
     return true;
   });
@@ -293,7 +304,9 @@ int run_compare(const std::vector<std::string>& args) {
   if (combinations.size() < 2)
     throw Error(ErrorKind::usage, "there is one combination of settings, and nothing to compare it with",
                 "give several values to a key: lora_rank=8,64");
-  for (const Combination& one : combinations) check_combination(one);
+  for (const Combination& one : combinations)
+    for (const SettingNote& note : check_combination(one))
+      if (&one == &combinations.front()) print_stderr((note.warning ? "warning: " : "note: ") + note.text + "\n");
   const OutputLock lock(output_dir);
   make_folders(output_dir + "/settings");
   const std::string table = output_dir + "/table.json";
@@ -313,7 +326,8 @@ int run_compare(const std::vector<std::string>& args) {
     write_file(settings, one.settings.dump(2) + "\n");
     print_stderr(
         fmt::format("run {} of {}: {} (its words go to {})\n", &one - combinations.data() + 1, combinations.size(), one.name, log));
-    const int code = run_program({"loraine", "train", settings}, log);
+    Progress bar(fmt::format("run {} of {}", &one - combinations.data() + 1, combinations.size()));
+    const int code = run_program({"loraine", "train", settings}, log, bar);
     if (stop_requested || code == kExitStopped) {
       print_stderr("stopped; the same command goes on from here\n");
       return kExitStopped;

@@ -11,7 +11,7 @@ namespace loraine {
 int run_convert(const std::vector<std::string>& args) {
   const char* usage = "usage: loraine convert MODEL.gguf DIR\n";
   if (args.size() == 1 && (args[0] == "--help" || args[0] == "-h")) {
-    std::fputs(usage, stdout);
+    std::fputs((example_text("convert") + usage).c_str(), stdout);
     return 0;
   }
   if (args.size() != 2)

@@ -12,6 +12,8 @@
 #include "loraine/cli/progress.h"
 #include "loraine/core/stopped.h"
 #include "loraine/eval/evaluate.h"
+#include "loraine/io/files/durable_file.h"
+#include "loraine/train/config/other_words.h"
 
 namespace loraine {
 namespace {
@@ -32,11 +34,20 @@ bool is_true(const std::vector<Setting>& settings, const std::string& key) {
 
 bool only_evaluates(const std::vector<std::string>& args) {
   if (std::ranges::any_of(args, [](const std::string& word) { return word == "--help" || word == "-h"; })) return false;
-  const std::vector<Setting> settings = read_arguments(args);
+  EvalConfig eval;
+  std::vector<std::string> told_later;
+  const std::vector<Setting> settings = in_own_words(read_arguments(args), options_of(eval), told_later);
   const bool has_data =
       std::ranges::any_of(settings, [](const Setting& setting) { return setting.key == "dataset" && setting.text != "null"; });
   if (is_true(settings, "do_train")) return false;
   return is_true(settings, "do_predict") || (is_true(settings, "do_eval") && !has_data);
+}
+
+std::string evaluation_results(const std::vector<std::string>& args) {
+  TrainConfig config;
+  EvalConfig eval;
+  apply_settings(config, read_arguments(args), options_of(eval));
+  return read_file(config.output_dir + "/eval_results.json");
 }
 
 int run_eval(const std::vector<std::string>& args) {

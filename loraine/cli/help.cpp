@@ -1,11 +1,7 @@
 // `loraine help`, `loraine help --markdown` and `loraine help COMMAND`.
-#include <fmt/format.h>
-
 #include <cstdio>
 
 #include "loraine/cli/commands.h"
-#include "loraine/core/describe.h"
-#include "loraine/core/error.h"
 
 namespace loraine {
 
@@ -18,15 +14,8 @@ int run_help(const std::vector<std::string>& args) {
     std::fputs(cli_reference().c_str(), stdout);
     return 0;
   }
-  std::vector<std::string> names;
-  for (const Command& command : commands()) {
-    names.push_back(command.name);
-    if (args[0] == command.name && args[0] != "help") return command.run({"--help"});
-  }
-  if (args[0] == "help") return run_help({});
-  std::string near = nearest_word(args[0], names);
-  throw Error(ErrorKind::usage, fmt::format("unknown command '{}'", args[0]),
-              near.empty() ? "`loraine help` lists the commands" : "did you mean '" + near + "'?");
+  const Command& command = find_command(args[0]);
+  return command.run == run_help ? run_help({}) : command.run({"--help"});
 }
 
 }  // namespace loraine

@@ -1,6 +1,5 @@
 // The program: picks the command, and is the only place that turns an Error into an exit code.
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +10,6 @@
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
 #include "loraine/core/context.h"
-#include "loraine/core/describe.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
 
@@ -36,33 +34,19 @@ void print_error(const std::string& message, const std::string& hint) {
   print_stderr("error: " + message + "\n" + (hint.empty() ? "" : "hint: " + hint + "\n"));
 }
 
-int run_command(const std::string& name, const std::vector<std::string>& args) {
-  std::vector<std::string> names;
-  for (const Command& command : commands()) {
-    if (name == command.name) return command.run(args);
-    names.push_back(command.name);
-  }
-  std::string near = nearest_word(name, names);
-  bool file = name.ends_with(".yaml") || name.ends_with(".yml") || name.ends_with(".json");
-  print_error(fmt::format("unknown command '{}'", name), file           ? "name the command first: loraine train " + name
-                                                         : near.empty() ? ""
-                                                                        : "did you mean '" + near + "'?");
-  print_stderr("\n" + usage_text());
-  return exit_code(ErrorKind::usage);
-}
-
 int run_program(const std::vector<std::string>& words) {
   try {
     if (words.empty() || words[0] == "--help" || words[0] == "-h") return run_help({});
     if (words[0] == "--version") return run_version({});
     take_signals();
     start_threads();
-    return run_command(words[0], {words.begin() + 1, words.end()});
+    return find_command(words[0]).run({words.begin() + 1, words.end()});
   } catch (const Error& error) {
     print_error(error.what(), error.hint);
     return exit_code(error.kind);
   } catch (const std::bad_alloc&) {
-    print_error("out of memory", "a smaller per_device_train_batch_size or cutoff_len needs less");
+    print_error("out of memory",
+                "`loraine train` with dry_run: true forecasts what a run needs, and with memory_limit what would need less");
     return exit_code(ErrorKind::out_of_memory);
   } catch (const std::exception& error) {
     print_error(std::string("internal: ") + error.what(), "this is a bug in loraine, please report it");

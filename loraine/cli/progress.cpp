@@ -84,10 +84,8 @@ void Progress::draw(const ProgressState& state, bool last) {
   } else if (done > 0 && state.total >= state.step) {
     parts.push_back(duration_text(passed / static_cast<double>(done) * static_cast<double>(state.total - state.step)) + " left");
   }
-  int64_t memory = state.memory_bytes.value_or(resident_bytes());
-  most_memory_ = std::max(most_memory_, memory);
-  if (most_memory_ > 0)
-    parts.push_back(last ? "peak " + bytes_text(static_cast<double>(most_memory_)) : bytes_text(static_cast<double>(memory)));
+  const int64_t memory = state.memory_bytes.value_or(resident_bytes());
+  if (memory > 0 && !last) parts.push_back(memory_text(static_cast<double>(memory)));
 
   if (!terminal_) {
     print_line(fd_, fmt::format("{} {:3.0f}%  {}\n", what_, share * 100, fmt::join(parts, "  ")));
@@ -143,6 +141,11 @@ std::string bytes_text(double bytes) {
   size_t unit = 0;
   while (bytes >= 1024 && unit < 4) bytes /= 1024, ++unit;
   return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, kUnits[unit]);
+}
+
+std::string memory_text(double bytes) {
+  const double mib = bytes / (1 << 20);
+  return mib < 10 ? fmt::format("{:.1f} MiB", mib) : fmt::format("{:.0f} MiB", mib);
 }
 
 std::string duration_text(double seconds) {

@@ -32,7 +32,6 @@ class Progress {
   bool terminal_;
   double seconds_;
   bool drawn_ = false;
-  int64_t most_memory_ = 0;  // bytes, seen while drawing
   ProgressState state_;
   std::optional<int64_t> first_step_;
   std::chrono::steady_clock::time_point start_, last_draw_;
@@ -42,6 +41,7 @@ class Progress {
 std::string table_text(const std::string& title, const std::vector<std::vector<std::string>>& rows, bool heading = true);
 
 std::string bytes_text(double bytes);       // "1.2 GiB"
+std::string memory_text(double bytes);      // "886 MiB", "0.4 MiB": the one unit of what a run needs and takes
 std::string duration_text(double seconds);  // "1:02:03", "4:05"
 int64_t resident_bytes();                   // of this process; 0 when unknown
 

@@ -1,11 +1,58 @@
 // The text of docs/cli.md, made from the descriptions of the options. Printed by `loraine help --markdown`, compared by a test.
 #include <fmt/format.h>
 
+#include <map>
+
 #include "loraine/cli/commands.h"
 #include "loraine/eval/evaluate.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/config/other_words.h"
 
 namespace loraine {
+namespace {
+
+// Tables of the words of other programs.
+std::string other_words_text() {
+  std::string text =
+      "\n## Words of other programs\n\n"
+      "Keys of PEFT, TRL, Unsloth, axolotl, mlx-lm, torchtune, ms-swift and the like. Each one that is used is told in a line, \"`lr` is "
+      "taken\n"
+      "as `learning_rate`\". A key given in two words with two values, at one place (a file, `key=value` words, flags), is an error. The "
+      "words\n"
+      "for a batch size are those of a micro-batch, and an error beside a gradient_accumulation_steps other than 1, since some programs "
+      "mean the\n"
+      "batch of an update.\n\n"
+      "| key | words |\n|---|---|\n";
+  std::vector<std::string> keys;
+  std::map<std::string, std::string> words;
+  for (const OtherWord& one : other_words()) {
+    if (one.keys.size() != 1) continue;
+    std::string& list = words[one.keys.front()];
+    if (list.empty()) keys.push_back(one.keys.front());
+    list += (list.empty() ? "`" : ", `") + one.word + "`";
+  }
+  for (const std::string& key : keys) text += fmt::format("| `{}` | {} |\n", key, words[key]);
+  text += "\n| setting | is taken as |\n|---|---|\n";
+  const auto side = [&](const OtherSwitch& one, bool yes) {
+    const OtherSwitch::Side& as = yes ? one.yes : one.no;
+    if (!as.key.empty()) text += fmt::format("| `{}: {}` | `{}: {}` |\n", one.word, yes, as.key, as.value);
+  };
+  for (const OtherSwitch& one : other_switches()) {
+    side(one, true);
+    side(one, false);
+  }
+  for (const OtherKind& one : other_kinds())
+    text += fmt::format("| `finetuning_type: {}` | `finetuning_type: lora`, and `{}: {}` unless {} is given |\n", one.kind, one.key,
+                        one.value, one.key);
+  text += "\n| refused as unclear | what to write |\n|---|---|\n";
+  for (const OtherWord& one : other_words())
+    if (one.keys.size() != 1) text += fmt::format("| `{}` | {} |\n", one.word, one.hint);
+  text += "\n## Commands of other programs\n\n| command | instead |\n|---|---|\n";
+  for (const AbsentCommand& one : absent_commands()) text += fmt::format("| `{}` | {} |\n", one.name, one.instead);
+  return text;
+}
+
+}  // namespace
 
 std::string cli_reference() {
   std::string text =
@@ -14,11 +61,13 @@ std::string cli_reference() {
       "```\nloraine COMMAND [FILE.yaml] [key=value ...] [--key value ...]\n```\n\n"
       "Settings come from the file, then from `key=value` words (read as YAML, dots reach into maps), then from flags; later ones win. A "
       "flag\n"
-      "without a value is true, `--no_KEY` is false. Keys and defaults are LLaMA-Factory's. A key of LLaMA-Factory that has no effect "
+      "without a value is true, `--no_KEY` is false. Keys and defaults are LLaMA-Factory's. Keys of LLaMA-Factory that have no effect "
       "here\n"
-      "is accepted with a note; one that would change the result and is not built is refused; any other key is an error that names the\n"
-      "nearest known one. Keys of other commands, which a shared file may hold, are named in a note.\n\n## Commands\n\n| command | what it "
-      "does |\n|---|---|\n";
+      "are accepted, with one note for all; one that would change the result and is not built is refused. Words of other programs are "
+      "taken\n"
+      "under LLaMA-Factory's keys ([below](#words-of-other-programs)); any other key is an error that names the nearest known one. Keys "
+      "of\n"
+      "other commands, which a shared file may hold, are named in a note.\n\n## Commands\n\n| command | what it does |\n|---|---|\n";
   for (const Command& command : commands()) text += fmt::format("| `{}` | {} |\n", command.name, command.summary);
   text +=
       "\n## Exit codes\n\n"
@@ -31,7 +80,8 @@ std::string cli_reference() {
       "`trainer_log.jsonl`, `trainer_state.json`, `train_results.json`, `eval_results.json`, `all_results.json` and, with `plot_loss`, "
       "the\n"
       "curves as PNG and SVG. Own to loraine are `num_truncated`, `num_dropped` and `num_untrained` (rows without a trained token) in\n"
-      "`all_results.json`, the lock `.loraine.lock`, and in a checkpoint `optimizer.safetensors` and `training_state.json` (in the place "
+      "`all_results.json`, the lock `.loraine.lock`, `loraine_run.json` (the settings and a fingerprint of the "
+      "base, in checkpoints too), and in a checkpoint `optimizer.safetensors` and `training_state.json` (in the place "
       "of torch's pickles) and `loraine_checkpoint.json`, "
       "the\n"
       "list of its files with sizes and checksums. AdaLoRA adds `ranks.json`, in a checkpoint `adalora_state.safetensors` and "
@@ -64,7 +114,7 @@ std::string cli_reference() {
       "## Settings\n";
   TrainConfig config;
   EvalConfig eval;
-  return text + options_markdown(options_of(config)) + options_markdown(options_of(eval));
+  return text + options_markdown(options_of(config)) + options_markdown(options_of(eval)) + other_words_text();
 }
 
 }  // namespace loraine

@@ -16,8 +16,10 @@
 #include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
+#include "loraine/io/files/durable_file.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/data_options.h"
+#include "loraine/train/memory.h"
 
 namespace loraine {
 namespace {
@@ -37,7 +39,7 @@ void print_data(const char* name, const Dataset& data) {
 }
 
 void print_summary(const TrainSummary& s, bool dry_run) {
-  auto bytes = [](size_t n) { return bytes_text(static_cast<double>(n)); };
+  auto bytes = [](size_t n) { return memory_text(static_cast<double>(n)); };
   print_stderr(
       table_text("parameters",
                  {{"trainable", count_text(s.trainable)},
@@ -57,9 +59,9 @@ void print_summary(const TrainSummary& s, bool dry_run) {
                           false));
   print_stderr(
       fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
-  const std::string peak = fmt::format("peak memory: {} MiB\n", s.peak_bytes >> 20);
-  if (!dry_run) return print_line(STDOUT_FILENO, peak);
-  std::fputs(peak.c_str(), stdout);  // what was asked for
+  const std::string forecast = fmt::format("memory forecast: {}\n", bytes(s.peak_bytes));
+  if (!dry_run) return print_line(STDOUT_FILENO, forecast);
+  std::fputs(forecast.c_str(), stdout);  // what was asked for
   std::fflush(stdout);
 }
 
@@ -72,10 +74,10 @@ void check_untrained(const TrainConfig& c, const Dataset& data, const char* name
 
 // The template of the run: as given, else the one that the adapter or the model it goes on from was trained with, else the model's own,
 // else `empty`. Said, and kept for whoever loads the result.
-void choose_training_template(TrainInput& input, ModelText& text) {
-  TrainConfig& c = input.config;
+TemplateChoice choose_training_template(TrainInput& input, ModelText& text) {
+  const TrainConfig& c = input.config;
   const std::vector<std::string> adapters = joined_adapters(c.adapter_name_or_path, "training goes on with the last one");
-  const TemplateChoice choice = choose_template(c, input.files, adapters.empty() ? std::string() : adapters.back());
+  TemplateChoice choice = choose_template(c, input.files, adapters.empty() ? std::string() : adapters.back());
   input_warning(choice.warning, c.strict, ErrorKind::usage);
   if (const auto error = unfit_template(choice, text)) input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
   if (choice.jinja) {
@@ -83,17 +85,17 @@ void choose_training_template(TrainInput& input, ModelText& text) {
     input.files.chat_templates.clear();
     text = open_text(input.files);
   }
-  c.template_name = choice.name;
-  c.default_system = choice.default_system;
-  c.enable_thinking = choice.enable_thinking;
+  if (c.stage != "pt" && has_template(choice, text)) {
+    print_stderr("template: " + choice.text() + "\n");
+  } else if (c.stage != "pt" && text.tokenizer && input.files.chat_templates.empty()) {
+    choice.name = "empty";
+    print_stderr(
+        "template: empty (the model has no chat template): questions and answers follow each other without a mark. To train a "
+        "conversation,\n"
+        "  name a template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
+  }
   input.record = {choice.name, choice.default_system, choice.enable_thinking, ""};
-  if (c.stage == "pt") return;
-  if (has_template(choice, text)) return print_stderr("template: " + choice.text() + "\n");
-  if (!input.files.chat_templates.empty() || !text.tokenizer) return;
-  c.template_name = input.record.template_name = "empty";
-  print_stderr(
-      "template: empty (the model has no chat template): questions and answers follow each other without a mark. To train a conversation,\n"
-      "  name a template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
+  return choice;
 }
 
 // `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
@@ -105,8 +107,11 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   input.files = open_model_files(c.model_name_or_path);
   ModelText text = open_text(input.files);
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
-  choose_training_template(input, text);
+  const TemplateChoice choice = choose_training_template(input, text);
   DataOptions options = data_options(c);
+  options.template_name = choice.name;
+  options.default_system = choice.default_system;
+  options.enable_thinking = choice.enable_thinking;
   fit_to_model(options, input.files, text);
   SpecialTokens special;
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
@@ -116,7 +121,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   check_untrained(c, input.data.train, "training");
   check_untrained(c, input.data.eval, "evaluation");
   if (text.tokenizer && options.template_name)
-    apply_template_to_files(input.files, named_template(*options.template_name, c.default_system), *text.tokenizer, special, "right");
+    apply_template_to_files(input.files, named_template(*options.template_name, options.default_system), *text.tokenizer, special, "right");
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
@@ -129,7 +134,11 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   }
   Progress bar("train");
   TrainScreen screen;
-  screen.summary = [&](const TrainSummary& summary) { print_summary(summary, c.dry_run); };
+  size_t forecast = 0;
+  screen.summary = [&](const TrainSummary& summary) {
+    forecast = summary.peak_bytes;
+    print_summary(summary, c.dry_run);
+  };
   screen.message = [&](const std::string& line) { bar.message(line); };
   screen.progress = [&](int64_t step, int64_t total, double loss, double rate, double speed) {
     bar.update({step, total, loss, rate, speed, {}});
@@ -143,10 +152,18 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
     return kExitStopped;
   }
   print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
+  print_stderr(fmt::format("peak memory: {} (measured, the saving included; the forecast was {})\n",
+                           memory_text(static_cast<double>(peak_resident_size())), memory_text(static_cast<double>(forecast))));
   return 0;
 }
 
 }  // namespace
+
+std::string training_results(const std::vector<std::string>& args) {
+  TrainConfig config;
+  apply_settings(config, read_arguments(args));
+  return config.dry_run ? "{}" : read_file(config.output_dir + "/all_results.json");
+}
 
 int run_train(const std::vector<std::string>& args) {
   if (only_evaluates(args)) return run_eval(args);

@@ -5,7 +5,11 @@
 
 namespace loraine {
 
-int run_version(const std::vector<std::string>&) {
+int run_version(const std::vector<std::string>& args) {
+  if (!args.empty() && (args[0] == "--help" || args[0] == "-h")) {
+    std::fputs(example_text("version").c_str(), stdout);
+    return 0;
+  }
   std::puts("loraine 0.1.0");
   return 0;
 }

@@ -11,7 +11,8 @@ namespace loraine {
 struct KeyValue {
   std::string key;
   Value value;
-  std::string where;  // "train.yaml:3:1"
+  std::string where;           // "train.yaml:3:1"
+  bool override_word = false;  // said on the command line
 };
 
 // A whole text as one value; `name` is put before line and column in messages. Throws Error::usage.

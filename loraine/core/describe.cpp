@@ -34,10 +34,20 @@ std::string number_text(double x) {
   return fmt::format("{}", x);
 }
 
-[[noreturn]] void wrong(const Option& option, const Setting& setting, const std::string& expected) {
+// What to do about a wrong value: the choice that is near, or what counts without it.
+std::string way_out(const Option& option, const Setting& setting) {
+  const std::vector<std::string>& choices = option.limits.built.empty() ? option.limits.choices : option.limits.built;
+  std::string word = setting.text;
+  if (setting.typed && word.size() > 1 && word.front() == '"') word = word.substr(1, word.size() - 2);
+  const std::string near = choices.empty() ? "" : nearest_word(word, choices), now = value_text(option);
+  return (near.empty() ? "" : "did you mean '" + near + "'? ") + std::string("without it ") + option.name + " is " +
+         (now.empty() || now == "null" ? "not set" : now);
+}
+
+[[noreturn]] void wrong(const Option& option, const Setting& setting, const std::string& expected, const std::string& hint) {
   std::string found = setting.bare ? "no value" : setting.typed ? setting.text : "'" + setting.text + "'";
   if (found.size() > 200) found = found.substr(0, 200) + "…";
-  throw Error(ErrorKind::usage, fmt::format("{}: {} is {}, expected {}", setting.where, option.name, found, expected), option.help);
+  throw Error(ErrorKind::usage, fmt::format("{}: {} is {}, expected {}", setting.where, option.name, found, expected), hint);
 }
 
 // A flag's words, as LLaMA-Factory's parser takes them: python's int(), float() and a fixed set of words for bool.
@@ -248,7 +258,7 @@ void check_option(const Option& option, const std::string& where) {
           } else {
             if (within(static_cast<double>(*field), option.limits)) return;
           }
-          wrong(option, {.key = option.name, .text = value_text(option), .where = where}, type_text(option));
+          wrong(option, {.key = option.name, .text = value_text(option), .where = where}, type_text(option), "");
         }
       },
       option.field);
@@ -257,7 +267,8 @@ void check_option(const Option& option, const std::string& where) {
 void set_option(const Option& option, const Setting& setting) {
   Value value;
   if (setting.typed && !setting.bare) value = Value::parse(setting.text);
-  if (setting.bare && !is_switch(option)) wrong(option, setting, type_text(option));
+  const auto refuse = [&](const std::string& expected) { wrong(option, setting, expected, way_out(option, setting)); };
+  if (setting.bare && !is_switch(option)) refuse(type_text(option));
   std::visit(
       [&](auto* field) {
         using Field = std::remove_pointer_t<decltype(field)>;
@@ -274,12 +285,12 @@ void set_option(const Option& option, const Setting& setting) {
         if constexpr (std::is_same_v<T, int64_t>) found = to_integer(value, setting);
         if constexpr (std::is_same_v<T, double>) found = to_number(value, setting);
         if constexpr (std::is_same_v<T, std::string>) found = to_text(value, setting, option.limits);
-        if (!found) wrong(option, setting, type_text(option));
+        if (!found) refuse(type_text(option));
         if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
           const double x = static_cast<double>(*found);
-          if (!within(x, option.limits)) wrong(option, setting, type_text(option));
+          if (!within(x, option.limits)) refuse(type_text(option));
           if (option.limits.point_is_share && x == 1 && written_with_point(setting))
-            wrong(option, setting, "1 for one, or a share below 1: written with a point it could be either");
+            refuse("1 for one, or a share below 1: written with a point it could be either");
         }
         if constexpr (std::is_same_v<T, std::string>) {
           const auto& built = option.limits.built;
@@ -287,7 +298,7 @@ void set_option(const Option& option, const Setting& setting) {
             throw Error(ErrorKind::unsupported,
                         fmt::format("{}: {} is {}, which LLaMA-Factory knows and loraine does not do yet; it does: {}", setting.where,
                                     option.name, *found, joined(built)),
-                        option.help);
+                        way_out(option, setting));
         }
         *field = *found;
       },

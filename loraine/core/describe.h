@@ -47,10 +47,12 @@ using OptionVisitor = std::function<void(const Option&)>;
 // One setting as read from a file, a key=value override or a flag.
 struct Setting {
   std::string key;
-  std::string text;   // a flag's value as typed; a YAML value as JSON text
-  bool typed = true;  // true: `text` is JSON (the value had a type in YAML); false: plain text of a flag
-  bool bare = false;  // a flag without a value
-  std::string where;  // "train.yaml:3:1" or "--lora_rank"
+  std::string text;       // a flag's value as typed; a YAML value as JSON text
+  bool typed = true;      // true: `text` is JSON (the value had a type in YAML); false: plain text of a flag
+  bool bare = false;      // a flag without a value
+  std::string where;      // "train.yaml:3:1" or "--lora_rank"
+  int source = 0;         // 0: a file or a program; 1: key=value; 2: a flag. Later ones win over earlier ones
+  std::string word = {};  // another program's word that it was given by; empty: the key
 };
 
 // Sets the field from the setting, or throws Error::usage (unsupported for a choice that is not built) naming where, key, value, what was

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "loraine/core/error.h"
+#include "loraine/core/missing_file.h"
 #include "loraine/core/text_position.h"
 #include "loraine/data/formats.h"
 #include "loraine/data/json_values.h"
@@ -35,8 +36,8 @@ std::vector<std::string> files_of(const DatasetInfo& info) {
   } else if (fs::is_regular_file(path, failed)) {
     files.push_back(path.string());
   } else {
-    throw Error(ErrorKind::bad_data, fmt::format("{}: no such file (data set `{}`)", path.string(), info.name),
-                "correct file_name in dataset_info.json, or dataset_dir");
+    throw MissingFile(fmt::format("{}: no such file (data set `{}`)", path.string(), info.name),
+                      "correct file_name in dataset_info.json, or dataset_dir");
   }
   for (const auto& file : files) {
     const auto extension = fs::path(file).extension().string();

@@ -31,7 +31,8 @@ void measure_loss(const Subject& subject, const std::vector<Example>& examples, 
   const EvalSums sums = evaluate_examples(
       forward.ctx, subject.loaded.model, examples, c.per_device_eval_batch_size, forward.pass(),
       [&](int64_t done) { subject.progress("loss", done, total); }, static_cast<float>(c.label_smoothing_factor));
-  Figure loss{.name = "eval_loss"}, accuracy{.name = "eval_accuracy"}, perplexity{.name = "eval_perplexity", .exponential = true};
+  Figure loss{.name = "eval_loss", .lowest = 0}, accuracy{.name = "eval_accuracy", .lowest = 0, .highest = 1},
+      perplexity{.name = "eval_perplexity", .exponential = true, .lowest = 1};
   int64_t tokens = 0;
   for (double batch : sums.batch_losses) loss.add(batch);
   for (const SequenceLoss& one : sums.examples) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <filesystem>
 
+#include "loraine/core/missing_file.h"
 #include "loraine/data/orders.h"
 #include "loraine/eval/csv.h"
 #include "loraine/io/files/durable_file.h"
@@ -74,6 +75,16 @@ std::vector<ExamQuestion> read_questions(const Layout& layout, const std::string
   return questions;
 }
 
+// Where an examination's files come from, and how they lie.
+std::string where_from(const Layout& layout, const std::string& folder) {
+  return fmt::format(
+      "the files are in LLaMA-Factory's repository, folder evaluation/{0}: put its mapping.json and what {0}.zip holds into {1}, so that "
+      "{1}/mapping.json and {1}/{2}/SUBJECT{3}.csv (the questions) and {1}/{4}/SUBJECT{5}.csv (the examples) are there, or the last two "
+      "below "
+      "{1}/data; task_dir is the folder above ({0} in it); docs/eval.md shows the layout of each file",
+      layout.name, folder, layout.folders[0], layout.suffixes[0], layout.folders[2], layout.suffixes[2]);
+}
+
 std::string file_of(const Layout& layout, const std::string& folder, size_t split, const std::string& subject) {
   if (!layout.folders[split])
     throw Error(ErrorKind::usage, fmt::format("task: {} has no such part", layout.name), "its questions are in `test`");
@@ -81,8 +92,7 @@ std::string file_of(const Layout& layout, const std::string& folder, size_t spli
   std::error_code failed;
   for (const std::string& file : {folder + "/data/" + inside, folder + "/" + inside})
     if (fs::is_regular_file(file, failed)) return file;
-  throw Error(ErrorKind::bad_data, fmt::format("{}/{}: no such file", folder, inside),
-              fmt::format("unpack {}.zip in {}", layout.name, folder));
+  throw MissingFile(fmt::format("{}/{}: no such file", folder, inside), where_from(layout, folder));
 }
 
 struct Wording {
@@ -113,6 +123,8 @@ Exam read_exam(const std::string& task, const std::string& task_dir) {
   const Layout& layout = layout_of(task.substr(0, dash));
   const size_t split = split_of(dash == std::string::npos ? "" : task.substr(dash + 1));
   const std::string folder = task_dir + "/" + layout.name;
+  if (std::error_code failed; !fs::exists(folder + "/mapping.json", failed))
+    throw MissingFile(fmt::format("task {}: {}/mapping.json: no such file", task, folder), where_from(layout, folder));
   const OrderedJson mapping = parse_json_file_in_order(folder + "/mapping.json");
   Exam exam{task, {}};
   for (const auto& [id, entry] : mapping.items()) {

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -29,6 +30,8 @@ double standard_error(const std::vector<double>& moves) {
   for (double move : moves) squares += move * move;
   return std::sqrt(squares / (n * (n - 1)));
 }
+
+Interval range_of(const Figure& f) { return f.proportion ? Interval{0, f.scale} : Interval{f.lowest, f.highest}; }
 
 const Figure* figure_named(const EvalResult& result, const std::string& name) {
   for (const Figure& figure : result.figures)
@@ -57,7 +60,7 @@ std::optional<Interval> interval_of(const Figure& f) {
     return Interval{f.scale * std::max(0.0, centre - half), f.scale * std::min(1.0, centre + half)};
   }
   const double value = value_of(f), half = kNormal95 * standard_error(influences(f));
-  return Interval{value - half, value + half};
+  return Interval{std::max(f.lowest, value - half), std::min(f.highest, value + half)};
 }
 
 std::optional<Interval> interval_of_difference(const Figure& a, const Figure& b) {
@@ -66,7 +69,8 @@ std::optional<Interval> interval_of_difference(const Figure& a, const Figure& b)
   const std::vector<double> others = influences(b);
   for (size_t i = 0; i < moves.size(); ++i) moves[i] -= others[i];
   const double difference = value_of(a) - value_of(b), half = kNormal95 * standard_error(moves);
-  return Interval{difference - half, difference + half};
+  return Interval{std::max(range_of(a).low - range_of(b).high, difference - half),
+                  std::min(range_of(a).high - range_of(b).low, difference + half)};
 }
 
 void add_figure(EvalResult& result, Figure figure) {

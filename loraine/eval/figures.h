@@ -1,6 +1,7 @@
 // Figures with confidence intervals: what evaluation hands back, and the tables that compare models. Used by the files of eval/ and
 // cli/eval.
 #pragma once
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -16,6 +17,8 @@ struct Figure {
   std::vector<double> sums, weights;
   double scale = 1;
   bool exponential = false;
+  double lowest = -std::numeric_limits<double>::infinity();  // what the figure can be: its intervals end there
+  double highest = std::numeric_limits<double>::infinity();
   bool proportion = false;  // the sums are 0 or 1: Wilson's interval, which holds near 0 and 1 too
 
   void add(double sum, double weight = 1) {

@@ -47,6 +47,21 @@ TEST(Figures, WhatBothModelsShareFallsOutOfTheDifference) {
   EXPECT_FALSE(interval_of_difference(b, a));
 }
 
+TEST(Figures, IntervalsEndWhereTheFigureDoes) {
+  Figure low{.name = "predict_bleu-4", .lowest = 0, .highest = 100}, high = low;
+  for (double value : {0.0, 0.0, 0.0, 30.0}) low.add(value);
+  for (double value : {100.0, 100.0, 100.0, 40.0}) high.add(value);
+  EXPECT_DOUBLE_EQ(interval_of(low)->low, 0);
+  EXPECT_LT(interval_of(low)->high, 30);
+  EXPECT_DOUBLE_EQ(interval_of(high)->high, 100);
+  Figure none{.name = "x", .scale = 100, .proportion = true}, all = none;
+  for (int i = 0; i < 3; ++i) {
+    none.add(i == 0);
+    all.add(i != 0);
+  }
+  EXPECT_DOUBLE_EQ(interval_of_difference(all, none)->high, 100);
+}
+
 TEST(Figures, QuotientWithWeightsAndItsExponential) {
   Figure figure{.name = "ppl", .exponential = true};
   figure.add(2, 1);

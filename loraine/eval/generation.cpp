@@ -77,7 +77,9 @@ void predict(const Subject& subject, const std::vector<Prompt>& prompts, EvalRes
   for (const Prompt& prompt : prompts) asked.push_back(prompt.input_ids);
   const std::vector<std::string> answers =
       generate_answers(subject, asked, generate_options(subject.loaded, subject.adapter), "generation");
-  Figure bleu{.name = "predict_bleu-4"}, one{.name = "predict_rouge-1"}, two{.name = "predict_rouge-2"}, l{.name = "predict_rouge-l"};
+  const auto percent = [](const char* name) { return Figure{.name = name, .lowest = 0, .highest = 100}; };
+  Figure bleu = percent("predict_bleu-4"), one = percent("predict_rouge-1"), two = percent("predict_rouge-2"),
+         l = percent("predict_rouge-l");
   std::string lines;
   bool chinese = false;
   for (size_t i = 0; i < prompts.size(); ++i) {

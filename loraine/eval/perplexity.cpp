@@ -49,7 +49,7 @@ void measure_perplexity(const Subject& subject, const std::vector<Text>& texts, 
   const auto total = static_cast<int64_t>(windows.size());
   const EvalSums sums = evaluate_examples(forward.ctx, subject.loaded.model, windows, batch_size, forward.pass(),
                                           [&](int64_t done) { subject.progress("perplexity", done, total); });
-  Figure perplexity{.name = "ppl_perplexity", .exponential = true}, loss{.name = "ppl_loss"};
+  Figure perplexity{.name = "ppl_perplexity", .exponential = true, .lowest = 1}, loss{.name = "ppl_loss", .lowest = 0};
   double nats = 0, bytes = 0;
   int64_t tokens = 0;
   for (const SequenceLoss& one : sums.examples) {

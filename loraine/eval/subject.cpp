@@ -45,8 +45,9 @@ std::optional<size_t> limit_of(const Subject& subject) {
 bool has_room(const Subject& subject, size_t bytes) { return memory_fits(need_of(bytes), limit_of(subject)); }
 
 void check_room(const Subject& subject, size_t bytes) {
-  check_memory(need_of(bytes), limit_of(subject),
-               "a smaller per_device_eval_batch_size, batch_size (of an examination), cutoff_len, ppl_window or max_new_tokens needs less");
+  check_memory(need_of(bytes), limit_of(subject), [](size_t) {
+    return "a smaller per_device_eval_batch_size, batch_size (of an examination), cutoff_len, ppl_window or max_new_tokens needs less";
+  });
 }
 
 Forward::Forward(const Subject& subject, int64_t rows)

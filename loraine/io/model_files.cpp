@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "loraine/core/error.h"
+#include "loraine/core/missing_file.h"
 #include "loraine/io/chat_templates.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/gguf/gguf.h"
@@ -94,8 +95,8 @@ ModelFiles open_folder(const std::string& path) {
 ModelFiles open_model_files(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0)
-    throw Error(ErrorKind::bad_data, path + ": no such model folder or file",
-                "loraine does not download; give the path of a downloaded Hugging Face folder or of a .gguf file");
+    throw MissingFile(path + ": no such model folder or file",
+                      "loraine does not download; give the path of a downloaded Hugging Face folder or of a .gguf file");
   if (S_ISDIR(status.st_mode)) return open_folder(path);
   if (path.ends_with(".gguf")) return open_gguf_model(path);
   throw Error(ErrorKind::bad_data, path + ": is neither a folder nor a .gguf file", "give the folder of a Hugging Face model");

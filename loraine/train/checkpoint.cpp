@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -21,6 +22,7 @@
 #include "loraine/io/files/staged_files.h"
 #include "loraine/io/safetensors/safetensors.h"
 #include "loraine/train/records/python_number.h"
+#include "loraine/train/records/run_record.h"
 
 namespace loraine {
 namespace {
@@ -60,6 +62,8 @@ std::string replaced_path(const std::string& output_dir, int64_t step) {
 bool is_partial(const std::string& name) {
   return name.starts_with(".checkpoint-") && (name.ends_with(".partial") || name.ends_with(".replaced") || name.ends_with(".removed"));
 }
+
+bool is_begun(const std::string& name) { return name == "trainer_log.jsonl" || name == "pissa_init" || name == kRunRecord; }
 
 // "checkpoint-12" → 12; nothing for another name, a sign, leading zeros or a number out of range.
 std::optional<int64_t> step_of(const std::string& name) {
@@ -355,21 +359,31 @@ TrainingState read_training_state(const std::string& folder) {
 }
 
 OutputLock::OutputLock(const std::string& output_dir) {
-  make_folders(output_dir);
   const std::string path = output_dir + "/.loraine.lock";
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
-  if (fd_ < 0) io_error(path, std::strerror(errno));
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    char text[32] = {};
-    const ssize_t size = ::pread(fd_, text, sizeof text - 1, 0);
-    std::string holder(text, size > 0 ? static_cast<size_t>(size) : 0);
-    holder.erase(std::remove_if(holder.begin(), holder.end(), [](char c) { return c < '0' || c > '9'; }), holder.end());
-    ::close(fd_);
-    fd_ = -1;
-    throw Error(ErrorKind::usage,
-                fmt::format("output_dir {}: process {} is writing to it and holds the lock {}", output_dir,
-                            holder.empty() ? "(unknown)" : holder, path),
-                "wait for it or choose another output_dir");
+  struct stat ours {
+  }, there{};
+  for (;;) {
+    make_folders(output_dir);
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+    if (fd_ < 0) {
+      if (errno == ENOENT) continue;  // a run that made the folder has just taken it away
+      io_error(path, std::strerror(errno));
+    }
+    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      char text[32] = {};
+      const ssize_t size = ::pread(fd_, text, sizeof text - 1, 0);
+      std::string holder(text, size > 0 ? static_cast<size_t>(size) : 0);
+      holder.erase(std::remove_if(holder.begin(), holder.end(), [](char c) { return c < '0' || c > '9'; }), holder.end());
+      ::close(fd_);
+      fd_ = -1;
+      throw Error(ErrorKind::usage,
+                  fmt::format("output_dir {}: process {} is writing to it and holds the lock {}", output_dir,
+                              holder.empty() ? "(unknown)" : holder, path),
+                  "wait for it or choose another output_dir");
+    }
+    if (::fstat(fd_, &ours) != 0 || (::stat(path.c_str(), &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev))
+      break;
+    ::close(fd_);  // of a folder that was taken away between the two
   }
   // A file system without locks (some network ones) cannot be guarded; the run goes on without.
   const std::string pid = std::to_string(::getpid()) + "\n";
@@ -386,6 +400,10 @@ OutputLock::~OutputLock() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+bool counts_as_nothing(const std::string& name) {
+  return name == ".loraine.lock" || is_begun(name) || is_partial(name) || is_temporary_name(name) || is_staged_name(name);
+}
+
 std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite, std::vector<DamagedCheckpoint>* passed_over) {
   std::error_code failed;
   const fs::file_status status = fs::status(output_dir, failed);
@@ -397,9 +415,8 @@ std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool o
   std::vector<std::string> names, damaged;
   const bool own = fs::exists(output_dir + "/.loraine.lock", failed);
   for (const std::string& name : entries_of(output_dir)) {
-    // What a run has written before its first checkpoint counts as nothing: it died there.
-    const bool begun = own && (name == "trainer_log.jsonl" || name == "pissa_init");
-    if (name != ".loraine.lock" && !begun && !is_partial(name) && !is_temporary_name(name) && !is_staged_name(name)) names.push_back(name);
+    // What a run has written before its first checkpoint: it died there.
+    if (!counts_as_nothing(name) || (is_begun(name) && !own)) names.push_back(name);
   }
   if (names.empty()) return {};
   for (Checkpoint& checkpoint : named_checkpoints(output_dir)) {

@@ -72,6 +72,8 @@ class OutputLock {
   int fd_ = -1;
 };
 
+// Names in an output folder that are no result: what a run writes before its first checkpoint, and what was cut off while it was written.
+bool counts_as_nothing(const std::string& name);
 // The folder may be absent, empty, hold complete checkpoints (the newest is given back, to resume from) or what a run left that ended
 // before its first one; else Error usage, unless `overwrite`. `damaged` gets the newer ones that were passed over.
 std::optional<Checkpoint> check_output_dir(const std::string& output_dir, bool overwrite,

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <string>
@@ -77,6 +78,9 @@ constexpr size_t kOwnRoom = 24u << 20;
 size_t resident_size() { return statm().resident; }
 
 size_t peak_resident_size() {
+  std::ifstream file("/proc/self/status");  // getrusage counts what ran in the process before exec, too
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("VmHWM:")) return std::strtoull(line.c_str() + 6, nullptr, 10) << 10;
   rusage usage{};
   return getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<size_t>(usage.ru_maxrss) * 1024 : 0;
 }
@@ -119,14 +123,12 @@ std::optional<Shortage> find_shortage(const MemoryNeed& need, std::optional<size
 
 bool memory_fits(const MemoryNeed& need, std::optional<size_t> memory_limit) { return !find_shortage(need, memory_limit); }
 
-void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit, const std::string& hint) {
+void check_memory(const MemoryNeed& need, std::optional<size_t> memory_limit, const std::function<std::string(size_t)>& advice) {
   const std::optional<Shortage> shortage = find_shortage(need, memory_limit);
   if (!shortage) return;
   throw Error(ErrorKind::out_of_memory,
               fmt::format("this run needs {} of memory, {} is {}", mib(shortage->needed), shortage->limit.name, mib(shortage->limit.bytes)),
-              !hint.empty() ? hint
-                            : "a smaller per_device_train_batch_size (with more gradient_accumulation_steps), cutoff_len, "
-                              "per_device_eval_batch_size or lora_rank needs less, and so does gradient_checkpointing: auto");
+              advice(shortage->needed - shortage->limit.bytes));
 }
 
 }  // namespace loraine

@@ -1,4 +1,4 @@
-// What is settled before step 1: the adapter, the number of steps, all memory and whether it fits. Called by train().
+// What is settled before step 1: the adapter, the number of steps, the learning rate over them. Called by train().
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,20 +6,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
-#include "loraine/data/orders.h"
-#include "loraine/kernels/attention/attention.h"
-#include "loraine/kernels/base/machine.h"
-#include "loraine/kernels/products/matmul.h"
 #include "loraine/model/attach.h"
-#include "loraine/model/int8.h"
 #include "loraine/train/config/named_adapters.h"
-#include "loraine/train/load_options.h"
 #include "loraine/train/loraplus.h"
-#include "loraine/train/loss.h"
-#include "loraine/train/memory.h"
 #include "loraine/train/method.h"
 #include "loraine/train/run.h"
 
@@ -32,129 +23,11 @@ int64_t step_count(double value, int64_t total) {
 }
 OrderedJson step_json(double value) { return value < 1 ? OrderedJson(value) : OrderedJson(static_cast<int64_t>(value)); }
 
-// Rows of the largest micro-batch that `batch_size` examples of a set can make.
-int64_t worst_rows(const std::vector<Example>& examples, int64_t batch_size) {
-  std::vector<int64_t> lengths;
-  for (const Example& e : examples) lengths.push_back(static_cast<int64_t>(e.input_ids.size()));
-  size_t n = std::min(lengths.size(), static_cast<size_t>(batch_size));
-  std::partial_sort(lengths.begin(), lengths.begin() + static_cast<ptrdiff_t>(n), lengths.end(), std::greater<>());
-  int64_t rows = 0;
-  for (size_t i = 0; i < n; ++i) rows += lengths[i];
-  return rows;
-}
-
-// Rows of the largest batch when the first `n` examples of an order (empty: that of the set) are taken batch_size at a time.
-int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vector<int64_t>& order, int64_t n, int64_t batch_size) {
-  int64_t most = 0, rows = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    if (i % batch_size == 0) rows = 0;
-    rows += static_cast<int64_t>(examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])].input_ids.size());
-    most = std::max(most, rows);
-  }
-  return most;
-}
-
-// Rows of the largest micro-batch that the run will meet: its orders are known. A run too long to look at in advance counts with
-// the worst that could be.
-int64_t largest_rows(const Run& run) {
-  const TrainConfig& c = run.config;
-  const std::vector<Example>& examples = run.input.data.train.examples;
-  const int64_t n = static_cast<int64_t>(examples.size()), batch = c.per_device_train_batch_size;
-  const int64_t epochs = (run.state.max_steps + run.updates_per_epoch - 1) / run.updates_per_epoch;
-  constexpr int64_t kMostLookups = 20'000'000;
-  if (epochs > kMostLookups / n) return worst_rows(examples, batch);
-  int64_t most = 0;
-  for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-    std::vector<int64_t> order;
-    if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
-    const int64_t updates = std::min(run.updates_per_epoch, run.state.max_steps - epoch * run.updates_per_epoch);
-    const int64_t micro_batches = std::min(run.micro_batches, updates * c.gradient_accumulation_steps);
-    most = std::max(most, most_rows_in_order(examples, order, std::min(n, micro_batches * batch), batch));
-    if (c.disable_shuffling) break;  // the first epoch is a whole one, or all there is
-  }
-  return most;
-}
-
 bool inside(const std::string& path, const std::string& folder) {
   namespace fs = std::filesystem;
   std::error_code failed;
   const fs::path relative = fs::weakly_canonical(path, failed).lexically_relative(fs::weakly_canonical(folder, failed));
   return !failed && !relative.empty() && relative != "." && *relative.begin() != "..";
-}
-
-// Packed tiles of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
-constexpr size_t kStepOverhead = 2u << 20;
-
-// What one level of recomputing takes.
-struct Layout {
-  size_t activations, scratch;
-  MemoryNeed need;
-};
-
-// What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
-// zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
-Layout lay_out(const Run& run, int64_t rows, Recompute recompute) {
-  const ModelConfig& model = run.model.config;
-  const std::vector<const AdapterSet*> sets = {&run.adapter};
-  Arena dry;
-  plan_activations(run.model, rows, true, sets, dry, recompute);
-  dry.take(Dtype::F32, {rows, model.hidden_size});
-  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter));
-  const size_t planned = dry.peak() + scratch;
-  size_t to_come = planned;
-  // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
-  to_come +=
-      static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
-                                                          run.model.head.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
-  int64_t widest = 0;
-  for (const Weight& site : run.model.blocks.front().sites) widest = std::max({widest, site.in(), site.out()});
-  to_come += widened_x_bytes(rows, widest, run.model.activation_dtype());
-  if (run.config.frozen_matmul == "int8") to_come += int8_bytes(run.model, rows);
-  int64_t longest = 0;
-  for (const Example& e : run.input.data.train.examples) longest = std::max(longest, static_cast<int64_t>(e.input_ids.size()));
-  const AttentionShape shape{model.num_attention_heads, model.num_key_value_heads, model.head_dim};
-  to_come += static_cast<size_t>(thread_count()) * attention_backward_bytes(shape, run.model.activation_dtype(), longest);
-  return {dry.peak(), scratch, {resident_size() + to_come + kStepOverhead, planned}};
-}
-
-// All memory of the steps, at the fastest level of recomputing that fits; shows the summary.
-void plan_memory(Run& run) {
-  const TrainConfig& c = run.config;
-  const std::vector<Example>& eval = run.input.data.eval.examples;
-  const int64_t rows =
-      std::max(largest_rows(run), most_rows_in_order(eval, {}, static_cast<int64_t>(eval.size()), c.per_device_eval_batch_size));
-  int64_t trainable = 0;
-  size_t adapter_bytes = 0;
-  for (const Parameter& p : run.optimizer->parameters()) {
-    trainable += p.value.numel();
-    adapter_bytes += 2 * p.value.bytes();
-  }
-  const bool whole = c.finetuning_type != "lora";  // what trains takes the place of the base's own
-  const int64_t beside = whole ? 0 : trainable;
-  run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + beside;
-  if (!whole && run.adapter.dense) run.other_parameters -= run.adapter.dense->embedding.value.data ? run.model.embedding.numel() : 0;
-  std::optional<size_t> limit;
-  if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
-  check_memory({resident_size(), 0}, limit);  // the GEMM library does not survive a lack of address space
-  warm_up_products(run.model.use_bf16);
-  Recompute recompute = least_recompute(c, run.model);
-  Layout layout = lay_out(run, rows, recompute);
-  if (c.gradient_checkpointing == "auto")
-    for (Recompute more : {Recompute::mlp, Recompute::block})
-      if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, recompute = more);
-  if (run.screen.summary)
-    run.screen.summary({run.model.parameter_count() + beside, trainable,
-                        run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,
-                        run.optimizer->bytes(), layout.activations, layout.scratch, rows, run.state.max_steps, run.micro_batches, recompute,
-                        layout.need.peak});
-  check_memory(layout.need, limit);
-  if (c.dry_run) return;
-  const std::vector<const AdapterSet*> sets = {&run.adapter};
-  run.activation_memory = std::make_unique<Arena>(layout.activations);
-  run.scratch = std::make_unique<Arena>(layout.scratch);
-  run.activations = plan_activations(run.model, rows, true, sets, *run.activation_memory, recompute);
-  run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
-  run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
 }
 
 // Names and patterns that reach nothing; `all` names layers that a model need not have.
@@ -165,6 +38,23 @@ void warn_of_words(Run& run) {
   for (const Weight* site : run.model.sites())
     for (const WeightPart& part : site->parts) paths.push_back(part.name);
   for (const std::string& line : words_without_effect(given, paths)) warn(run, ErrorKind::usage, line);
+}
+
+void warn_of_warmup(Run& run, int64_t warmup) {
+  const TrainConfig& c = run.config;
+  if (warmup == 0) return;
+  const std::string given =
+      c.warmup_ratio ? fmt::format("warmup_ratio {}", *c.warmup_ratio) : fmt::format("warmup_steps {}", c.warmup_steps);
+  if (c.lr_scheduler_type == "constant" || c.lr_scheduler_type == "reduce_lr_on_plateau")
+    warn(run, ErrorKind::usage,
+         fmt::format("lr_scheduler_type {} has no warm-up, so {} has no effect; {}", c.lr_scheduler_type, given,
+                     c.lr_scheduler_type == "constant" ? "constant_with_warmup has one" : "leave it out"));
+  else if (warmup >= run.state.max_steps)
+    warn(run, ErrorKind::usage,
+         fmt::format(
+             "the warm-up ({}) is as long as the run of {} updates or longer, so the learning rate does not get to {} and falls; set "
+             "warmup_ratio: 0.1, or train longer",
+             given, run.state.max_steps, c.learning_rate));
 }
 
 }  // namespace
@@ -235,6 +125,7 @@ void plan(Run& run) {
   run.save_steps = std::max<int64_t>(1, step_count(c.save_steps, s.max_steps));
   run.eval_steps = std::max<int64_t>(1, step_count(c.eval_steps.value_or(c.logging_steps), s.max_steps));
   int64_t warmup = warmup_step_count(c.warmup_steps, c.warmup_ratio, s.max_steps);
+  warn_of_warmup(run, warmup);
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
                                             scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));

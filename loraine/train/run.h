@@ -9,6 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/checkpoint.h"
+#include "loraine/train/loss_watch.h"
 #include "loraine/train/optimizer.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/schedule.h"
@@ -39,9 +40,11 @@ struct Run {
   int64_t padded_tokens = 0, other_parameters = 0;
   double start = 0, tokens_since_log = 0, last_log = 0, loss_total = 0;
   int64_t own_steps = 0;
+  std::optional<LossWatch> watch;
   bool stopping = false;
   bool records_kept = false;  // a finished run resumed: what it logged at its end stays
   std::string data_hash;
+  RunRecord record;  // what is written of the settings
 
   Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config) {}
   bool evaluates() const { return !input.data.eval.examples.empty(); }
@@ -68,6 +71,7 @@ void read_trained(Run& run, const std::string& folder);
 // plan.cpp: before step 1
 void attach(Run& run);
 void plan(Run& run);
+void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recomputing that fits; shows the summary
 
 // step.cpp: one update, one evaluation, their log lines
 double step(Run& run, const std::vector<int64_t>* order, int64_t first,
@@ -84,5 +88,6 @@ void save_checkpoint(Run& run);
 void resume(Run& run, const std::string& folder);
 bool take_over_records(Run& run);  // of the finished run in output_dir; false: it did not come to its end
 void finish(Run& run);
+std::vector<std::string> outcome_lines(const Run& run);  // outcome.cpp: which update is saved, and where the best one is
 
 }  // namespace loraine

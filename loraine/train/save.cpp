@@ -1,5 +1,6 @@
 // What a run leaves: checkpoints, and the adapter, records and model card at its end. Called by the loop in train.cpp.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <filesystem>
@@ -37,11 +38,20 @@ int64_t trainable_parameters(const Run& run) {
   return sum;
 }
 
+// A name on a hub, "gpt2" or "Qwen/Qwen3-0.6B", and not that of a folder or file here.
+bool is_hub_id(const std::string& name) {
+  constexpr const char* kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./";
+  std::error_code ignored;
+  return !name.empty() && name.find_first_not_of(kAllowed) == std::string::npos && name.front() != '.' && name.front() != '/' &&
+         name.back() != '/' && std::ranges::count(name, '/') <= 1 && !std::filesystem::exists(name, ignored);
+}
+
 ModelCard card_of(const Run& run) {
   const TrainConfig& c = run.config;
   ModelCard card;
   card.model_name = std::filesystem::path(c.output_dir).filename().string();
   card.base_model = c.model_name_or_path;
+  card.on_hub = is_hub_id(c.model_name_or_path);
   card.finetuning_type = c.finetuning_type;
   card.label_smoothing_factor = c.label_smoothing_factor;
   card.datasets = split_list(c.dataset);
@@ -131,6 +141,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
     run.position.train_seconds = seconds_now() - run.start;
     write_training_state(folder, run.position);
   }
+  write_run_record(folder, run.record);
   if (s.best_global_step == s.global_step) s.best_model_checkpoint = fmt::format("{}/checkpoint-{}", run.config.output_dir, s.global_step);
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
   write_trainer_state(folder, s);
@@ -184,22 +195,36 @@ void resume(Run& run, const std::string& folder) {
                 folder + ": it was saved with save_only_model and holds the model alone, nothing that its run could go on from",
                 "set overwrite_output_dir: true to begin anew, or train on from it in another output_dir");
   TrainingState position = read_training_state(folder);
+  const ChangedSettings& changed = run.input.folder.changed;
   if (!position.data_hash.empty() && position.data_hash != run.data_hash && !run.config.allow_data_change)
     throw Error(ErrorKind::usage,
-                fmt::format("{} was made with other data: its hash is {}, that of this run {}", folder, position.data_hash, run.data_hash),
+                fmt::format("{} was made with other data: {}", folder,
+                            changed.data.empty() ? fmt::format("their hash is {}, that of this run's {}", position.data_hash, run.data_hash)
+                                                 : fmt::format("{}", fmt::join(changed.data, ", "))),
                 "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
   read_trained(run, folder);
   read_optimizer_state(folder, run.optimizer->moments());
-  TrainerState planned = run.state;
+  const TrainerState planned = run.state;
   run.position = position;
   run.state = read_trainer_state(folder);
   run.state.max_steps = planned.max_steps;
   run.state.num_train_epochs = planned.num_train_epochs;
+  run.state.logging_steps = planned.logging_steps;
+  run.state.save_steps = planned.save_steps;
+  run.state.eval_steps = planned.eval_steps;
+  run.state.early_stopping.patience = planned.early_stopping.patience;
+  if (run.state.global_step > planned.max_steps)
+    throw Error(ErrorKind::usage,
+                fmt::format("{}: its run is at update {}, and {} asks for {} only", run.input.folder.resumes, run.state.global_step,
+                            run.config.max_steps > 0 ? "max_steps" : "num_train_epochs", planned.max_steps),
+                other_run_hint(run.config, run.input.folder));
   run.schedule->load_state(nlohmann::json::parse(run.position.scheduler));
   run.padded_tokens = run.other_parameters
                           ? static_cast<int64_t>(std::llround(run.state.total_flos / (6.0 * static_cast<double>(run.other_parameters))))
                           : 0;
-  if (run.screen.message) run.screen.message(fmt::format("resuming from {} at step {}", folder, run.state.global_step));
+  if (!run.screen.message) return;
+  run.screen.message(fmt::format("resuming from {} at step {}", folder, run.state.global_step));
+  if (!changed.free.empty()) run.screen.message(fmt::format("note: the run goes on, and {}", fmt::join(changed.free, ", ")));
 }
 
 void finish(Run& run) {
@@ -234,17 +259,19 @@ void finish(Run& run) {
   merge_results(out, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
                       {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
                       {"num_untrained", data.train.num_untrained + data.eval.num_untrained},
-                      {"trainable_parameters", trainable_parameters(run)},
-                      {"peak_memory_bytes", peak_resident_size()}});
+                      {"trainable_parameters", trainable_parameters(run)}});
   if (!run.records_kept) merge_results(out, {{"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)}});
   if (c.plot_loss) plot_training(out, c.output_dir, s.log_history);
   if (c.plot_loss && run.ranks) plot_ranks(out, c.output_dir, rank_map_of(run));
   write_model_card(out, card_of(run));
+  merge_results(out, {{"peak_memory_bytes", peak_resident_size()}});
   files.commit();
   if (const std::string text = random_start_text(run.lora, c.output_dir);
       !text.empty() && c.finetuning_type == "lora" && run.screen.message)
     run.screen.message("note: " + text);
   if (c.save_total_limit == 1 && s.best_model_checkpoint) remove_checkpoints_but(c.output_dir, *s.best_model_checkpoint);
+  if (!run.screen.message) return;
+  for (const std::string& line : outcome_lines(run)) run.screen.message(line);
 }
 
 }  // namespace loraine

@@ -155,6 +155,8 @@ void update(Run& run, double loss) {
     run.position.loss_sum = 0;
     run.position.loss_steps = 0;
   }
+  const std::string line = run.watch->observe(s.global_step, loss, rate);
+  if (!line.empty() && run.screen.message) run.screen.message(line);
   double now = seconds_now();
   if (run.screen.progress)
     run.screen.progress(s.global_step, s.max_steps, loss, rate, run.tokens_since_log / std::max(1e-9, now - run.last_log));

@@ -24,38 +24,6 @@ void warn(Run& run, ErrorKind kind, const std::string& message) {
   if (run.screen.message) run.screen.message("warning: " + message);
 }
 
-RunFolder open_run_folder(const TrainConfig& c) {
-  RunFolder folder;
-  const std::string asked = c.resume_from_checkpoint.value_or("");
-  const bool newest_asked = asked == "true", none_asked = asked == "false", given = !asked.empty() && !newest_asked && !none_asked;
-  if (given) folder.resume_from = asked;
-  std::error_code ignored;
-  // A folder in use says so, whatever else is in it.
-  if (!c.dry_run && std::filesystem::exists(c.output_dir + "/.loraine.lock", ignored)) {
-    folder.lock = std::make_unique<OutputLock>(c.output_dir);
-    settle_output_dir(c.output_dir);
-  }
-  std::vector<DamagedCheckpoint> damaged;
-  auto newest = check_output_dir(c.output_dir, (c.overwrite_output_dir && !newest_asked) || given, &damaged);
-  for (const DamagedCheckpoint& one : damaged) folder.warnings.push_back(fmt::format("{} is damaged: {}", one.path, one.reason));
-  if (newest_asked && !newest)
-    throw Error(ErrorKind::usage,
-                fmt::format("resume_from_checkpoint is true, and output_dir {} holds no checkpoint to go on from", c.output_dir),
-                "leave resume_from_checkpoint out, or name the folder of a checkpoint");
-  if (none_asked && newest)
-    throw Error(ErrorKind::usage,
-                fmt::format("resume_from_checkpoint is false, and output_dir {} holds the checkpoints of a run", c.output_dir),
-                "choose another output_dir, or set overwrite_output_dir: true to start anew in it");
-  if (!given && newest) folder.resume_from = newest->path;
-  if (c.dry_run) return folder;
-  make_folders(c.output_dir);
-  if (!folder.lock) folder.lock = std::make_unique<OutputLock>(c.output_dir);
-  DurableFile probe(c.output_dir + "/.loraine.probe");  // removed again: it is never committed
-  const std::string bytes(1 << 16, '.');
-  probe.write(bytes.data(), bytes.size());
-  return folder;
-}
-
 namespace {
 
 // After an update: evaluation and checkpoint when due. False when the run ends here.
@@ -97,6 +65,26 @@ void epochs(Run& run) {
   }
 }
 
+// The same settings over other weights are another run.
+void check_base(const Run& run) {
+  const RunFolder& folder = run.input.folder;
+  const std::optional<RunRecord> record = read_run_record(folder.resume_from);
+  if (!record || record->base == run.record.base) return;
+  throw Error(
+      ErrorKind::usage,
+      fmt::format("{}: its run began with another base than {}: the weights or config.json are not the same (fingerprint {}, now {})",
+                  folder.resumes, run.config.model_name_or_path, record->base, run.record.base),
+      other_run_hint(run.config, folder));
+}
+
+// A resumed run began with what its log holds first.
+void watch_loss(Run& run) {
+  std::optional<double> began;
+  for (const OrderedJson& entry : run.state.log_history)
+    if (!began && entry.contains("loss") && entry["loss"].is_number()) began = entry["loss"].get<double>();
+  run.watch.emplace(run.state.max_steps, run.model.config.vocab_size, began);
+}
+
 void round_frozen(Run& run) {
   if (run.adapter.dense || run.lora.use_dora)
     throw Error(ErrorKind::unsupported,
@@ -114,6 +102,8 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   const std::string& resume_folder = input.folder.resume_from;
   for (const std::string& text : input.folder.warnings) warn(run, ErrorKind::usage, text);
   if (const std::string text = quantised_already(input.files, c); !text.empty()) warn(run, ErrorKind::usage, text);
+  run.record = run_record(c, base_fingerprint(input.files));
+  if (!resume_folder.empty()) check_base(run);
   run.model = load_model(input.files, load_options(c));
   if (const std::string text = untied_text(run.model); !text.empty()) warn(run, ErrorKind::bad_data, text);
   run.model.read_once = c.frozen_matmul == "int8";  // the layers are read here, and once more to be rounded
@@ -128,16 +118,19 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);
-  const bool nothing_left = !resume_folder.empty() && run.state.global_step >= run.state.max_steps;
+  write_run_record(c.output_dir, run.record);
+  const bool nothing_left = !resume_folder.empty() && (run.state.global_step >= run.state.max_steps || stopped_early(run.state));
   if (nothing_left && screen.message)
     screen.message(fmt::format("nothing left to do: {} is at update {} of {}; the results are written from it once more", resume_folder,
                                run.state.global_step, run.state.max_steps));
   run.records_kept = nothing_left && take_over_records(run);
   if (!run.records_kept) begin_trainer_log(c.output_dir, resume_folder.empty() ? std::optional<int64_t>() : run.state.global_step);
+  watch_loss(run);
   run.start = run.last_log = seconds_now();
   if (c.eval_on_start && run.evaluates() && run.state.global_step == 0) evaluate_and_note(run);
-  if (run.state.global_step < run.state.max_steps) epochs(run);
-  if (input.stop && input.stop->load() && run.state.global_step < run.state.max_steps) return TrainEnd::stopped;
+  if (!nothing_left) epochs(run);
+  if (input.stop && input.stop->load() && run.state.global_step < run.state.max_steps && !stopped_early(run.state))
+    return TrainEnd::stopped;
   finish(run);
   return TrainEnd::finished;
 }

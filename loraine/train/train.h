@@ -10,8 +10,8 @@
 #include "loraine/io/model_files.h"
 #include "loraine/io/training_record.h"
 #include "loraine/model/decoder.h"
-#include "loraine/train/checkpoint.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/run_folder.h"
 
 namespace loraine {
 
@@ -28,14 +28,6 @@ struct TrainScreen {
   std::function<void(const std::string&)> message;
   std::function<void(int64_t step, int64_t total, double loss, double learning_rate, double tokens_per_second)> progress;
 };
-
-// The output folder, made, probed with a write and locked before anything else is opened.
-struct RunFolder {
-  std::unique_ptr<OutputLock> lock;
-  std::string resume_from;  // a checkpoint, or empty
-  std::vector<std::string> warnings;
-};
-RunFolder open_run_folder(const TrainConfig& config);  // usage when it is in use or holds something else; a dry run writes nothing
 
 struct TrainInput {
   TrainConfig config;

@@ -44,8 +44,9 @@ def _words(args, keywords):
 
 def train(args=None, **keywords):
     """`loraine train`. args: a dict of settings, or the path of a YAML file; keywords win.
-    Ctrl-C finishes the step, saves a checkpoint and raises KeyboardInterrupt; the same call then goes on from there."""
-    _loraine.train(_words(args, keywords))
+    Ctrl-C finishes the step, saves a checkpoint and raises KeyboardInterrupt; the same call then goes on from there.
+    Returns what all_results.json holds, as a dict: train_loss, train_runtime, eval_loss, …; empty after dry_run."""
+    return json.loads(_loraine.train(_words(args, keywords)))
 
 
 def export(args=None, **keywords):
@@ -54,8 +55,8 @@ def export(args=None, **keywords):
 
 
 def evaluate(args=None, **keywords):
-    """`loraine eval`: writes eval_results.json into output_dir. args and keywords as in train."""
-    _loraine.evaluate(_words(args, keywords))
+    """`loraine eval`: writes eval_results.json into output_dir and returns what it holds, as a dict. args and keywords as in train."""
+    return json.loads(_loraine.evaluate(_words(args, keywords)))
 
 
 def _options(keywords):

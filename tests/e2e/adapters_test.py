@@ -602,7 +602,7 @@ class Memory(unittest.TestCase):
                 arguments = tiny.train_arguments(self.model, self.work / data, self.work / f"out{i}", **settings)
                 code, text = tiny.run(*arguments, "--dry_run", "true")
                 self.assertEqual(code, 0, text)
-                predicted, measured = int(re.search(r"peak memory: (\d+) MiB", text).group(1)), self.peak(arguments)
+                predicted, measured = int(re.search(r"memory forecast: (\d+) MiB", text).group(1)), self.peak(arguments)
                 print(f"| {data} rows, {', '.join(f'{k} {v}' for k, v in changes.items())} | {predicted} | {measured:.0f} |")
                 self.assertLess(abs(predicted / measured - 1), 0.1, f"predicted {predicted}, measured {measured:.0f} MiB")
 

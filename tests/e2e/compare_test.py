@@ -45,6 +45,21 @@ class Compare(tiny.Case):
         self.assertEqual(len(self.rows()), 4)
         self.assertEqual((self.out / "lora_lora_rank_2" / "adapter_model.safetensors").stat().st_mtime_ns, before)
 
+    def test_how_far_a_run_is_is_shown(self):
+        words = self.words(eval_strategy="no")
+        words = [word for i, word in enumerate(words) if "--lora_rank" not in (word, words[i - 1])]
+        text = self.good(tiny.run(*words, "--lora_r", "2,4"))
+        self.assertRegex(text, r"(?m)^run 2 of 2 100%  8/8  loss \d+\.\d+  lr ")
+        self.assertIn("`lora_r` is taken as `lora_rank`", text)
+        self.assertEqual([row["name"] for row in self.rows()], ["lora_r 2", "lora_r 4"])
+
+    def test_kinds_of_lora_are_runs_of_their_own(self):
+        self.good(tiny.run(*self.words("--finetuning_type", "lora,qlora", max_steps=2, eval_strategy="no")))
+        rows = self.rows()
+        self.assertEqual([row["name"] for row in rows], ["lora", "qlora"])
+        self.assertIn("with `quantization_bit: 4`", (self.out / "settings" / "qlora.log").read_text())
+        self.assertNotEqual(rows[0]["eval_loss"], rows[1]["eval_loss"])
+
     def test_keys_whose_value_is_a_list(self):
         self.good(tiny.run(*self.words("additional_target=[null,[norm],[norm,lm_head]]", "lora_target=q_proj,v_proj", max_steps=2, eval_strategy="no")))
         rows = self.rows()

@@ -199,7 +199,8 @@ class Eval(tiny.Case):
         self.refused(self.evaluate(self.out, eval_dataset="held", adapter_name_or_path=self.work / "loftq", compare="true"), 2, "LoftQ", "two runs")
         self.refused(self.evaluate(self.out, eval_dataset="held", predict_with_generate="true"), 2, "generation needs conversations")
         self.refused(self.evaluate(self.out, ppl_file=self.model / "config.json", ppl_window=8, ppl_stride=8), 2, "ppl_stride")
-        self.refused(self.evaluate(self.out, task="mmlu_test", task_dir=self.work), 3, "mapping.json")
+        self.refused(self.evaluate(self.out, task="mmlu_test", task_dir=self.work), 3, "mapping.json", "LLaMA-Factory's repository, folder evaluation/mmlu",
+                     f"{self.work}/mmlu/test/SUBJECT_test.csv")
         (self.work / "bad.jsonl").write_text('{"question": "q", "choices": ["a", "b"], "answer": 2}\n')
         self.refused(self.evaluate(self.out, choice_file=self.work / "bad.jsonl"), 3, "bad.jsonl, line 1", "none of the 2 choices")
         (self.work / "bad.jsonl").write_text('{"question": "q"\n')

@@ -118,7 +118,7 @@ BASE = {
 }
 OUTPUT = {"train": "output_dir", "eval": "output_dir", "export": "export_dir", "trace": "output", "tokenize": "output", "bench": "json"}
 # Records of the settings themselves, and of the run's own times, show nothing.
-RECORDS = {"README.md", "training_state.json", "loraine_checkpoint.json", "config.json", ".loraine.lock"}
+RECORDS = {"README.md", "training_state.json", "loraine_checkpoint.json", "loraine_run.json", "config.json", ".loraine.lock"}
 TIMED = re.compile(r"runtime|per_second|time|speed|seconds|peak|rate|share|bytes|version|path|best_model_checkpoint")
 
 

@@ -269,7 +269,7 @@ class Promises(tiny.Case):
 
     def test_dry_run_writes_nothing(self):
         text = self.good(self.train(dry_run="true"))
-        self.assertRegex(text, r"(?m)^peak memory: \d+ MiB$")
+        self.assertRegex(text, r"(?m)^memory forecast: \d+ MiB$")
         self.assertFalse(self.out.exists())
 
     def test_memory_limit(self):
@@ -289,7 +289,7 @@ class Promises(tiny.Case):
         settings = dict(per_device_train_batch_size=200, gradient_accumulation_steps=1, max_steps=2)
 
         def peak(**more):
-            return int(re.search(r"peak memory: (\d+) MiB", self.good(self.train(dry_run="true", **settings, **more)))[1])
+            return int(re.search(r"memory forecast: (\d+) MiB", self.good(self.train(dry_run="true", **settings, **more)))[1])
 
         most, least = peak(gradient_checkpointing="false"), peak(gradient_checkpointing="true")
         self.assertLess(least, most - 6)
@@ -299,6 +299,27 @@ class Promises(tiny.Case):
         self.assertEqual(self.adapter(self.work / "kept"), self.adapter(self.work / "limited"))
         self.refused(self.train(**settings, memory_limit=f"{least - 10}MiB"), 4, "memory_limit", "per_device_train_batch_size")
         self.refused(self.train(**settings, memory_limit=f"{least + 3}MiB", gradient_checkpointing="false"), 4, "gradient_checkpointing: auto")
+
+    def test_what_would_need_less_is_what_a_plan_with_it_says(self):
+        model = tiny.write_model(self.work / "large", **tiny.large)
+        data = tiny.write_rows(self.work / "long", count=16, lengths=(280, 300), vocab=tiny.large["vocab"])
+        settings = dict(model_name_or_path=model, dataset_dir=data, per_device_train_batch_size=4, gradient_accumulation_steps=1, max_steps=2, gradient_checkpointing="false")
+
+        def peak(**more):
+            return int(re.search(r"memory forecast: (\d+) MiB", self.good(self.train(dry_run="true", **settings | more)))[1])
+
+        now = peak()
+        text = self.refused(self.train(**settings, memory_limit=f"{now - 8}MiB"), 4, "this run needs", "(enough)")
+        named = re.findall(r"(\w+): (\w+)(?: with (\w+): (\w+))?(?: \([^)]*\))? saves (\d+) MiB", text)
+        self.assertEqual({one[0] for one in named}, {"quantization_bit", "bf16", "gradient_checkpointing", "cutoff_len", "per_device_train_batch_size"}, text)
+        savings = [int(one[4]) for one in named]
+        self.assertEqual(savings, sorted(savings, reverse=True))
+        for key, value, other, its_value, saved in named:
+            if key == "gradient_checkpointing":
+                value = "true"  # what auto comes to under that limit
+            less = peak(**{key: value} | ({other: its_value} if other else {}))
+            print(f"{key}: {value} would save {saved} MiB; a plan with it needs {now - less} less of {now}")
+            self.assertLess(abs(now - less - int(saved)), 6 + 0.2 * int(saved), f"{key}: {value}")
 
     def test_adapter_of_another_base(self):
         self.good(self.train(max_steps=2))

@@ -65,7 +65,11 @@ class Python(tiny.Case):
         return self.chat_model(model_name_or_path=self.work / "large", max_new_tokens=1000)
 
     def test_train_chat_export_and_evaluate(self):
-        train(self.settings())
+        results = train(self.settings(val_size=0.25, do_eval=True))
+        self.assertEqual(results, json.loads((self.out / "all_results.json").read_text()))
+        self.assertGreater(results["train_loss"], 0)
+        self.assertGreater(results["eval_loss"], 0)
+        self.assertEqual(train(self.settings(output_dir=self.work / "dry", dry_run=True)), {})
         model = self.chat_model(adapter_name_or_path=f"tuned={self.out}")
         self.assertEqual(model.adapters(), ["tuned"])
         response = model.chat(messages)
@@ -85,8 +89,11 @@ class Python(tiny.Case):
         export(model_name_or_path=self.model, adapter_name_or_path=self.out, export_dir=self.work / "merged")
         merged = self.chat_model(model_name_or_path=self.work / "merged")
         self.assertEqual(merged.chat(messages)[0].response_text, response[0].response_text)
-        evaluate(model_name_or_path=self.model, eval_dataset="rows", dataset_dir=self.data, output_dir=self.work / "eval")
-        self.assertGreater(json.loads((self.work / "eval/eval_results.json").read_text())["eval_loss"], 0)
+        results = evaluate(model_name_or_path=self.model, eval_dataset="rows", dataset_dir=self.data, output_dir=self.work / "eval")
+        self.assertEqual(results, json.loads((self.work / "eval/eval_results.json").read_text()))
+        self.assertGreater(results["eval_loss"], 0)
+        # train with nothing to train on evaluates, as the program does
+        self.assertEqual(train(model_name_or_path=self.model, do_eval=True, eval_dataset="rows", dataset_dir=self.data, output_dir=self.work / "alone"), results)
 
     def test_the_same_files_as_the_program(self):
         train(self.settings(lora_target=["q_proj", "v_proj"], rank_pattern={"q_proj": 2}))
@@ -114,6 +121,12 @@ class Python(tiny.Case):
             train(self.settings(lora_rnk=4))
         with self.assertRaisesRegex(RuntimeError, "config.json"):
             ChatModel(model_name_or_path=self.work)
+        nowhere = self.work / "nowhere"
+        for call in (lambda: ChatModel(model_name_or_path=nowhere), lambda: train(self.settings(model_name_or_path=nowhere)),
+                     lambda: export(model_name_or_path=nowhere, export_dir=self.out), lambda: evaluate(self.settings(model_name_or_path=nowhere, eval_dataset="rows"))):
+            with self.assertRaisesRegex(FileNotFoundError, "(?s)nowhere: no such model folder or file.*hint: "):
+                call()
+        self.assertFalse(self.out.exists())
         model = self.chat_model()
         with self.assertRaisesRegex(ValueError, "last one is no question"):
             model.chat([])

@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "loraine/core/error.h"
+#include "loraine/core/missing_file.h"
 #include "loraine/core/signals.h"
 
 namespace loraine {
@@ -96,7 +97,7 @@ int open_regular_file(const std::string& path, size_t& size) {
   // O_NONBLOCK: opening a FIFO without a writer returns at once, so that its type can be looked at.
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) {
-    if (errno == ENOENT || errno == ENOTDIR) throw Error(ErrorKind::bad_data, path + ": no such file", "check the path");
+    if (errno == ENOENT || errno == ENOTDIR) throw MissingFile(path + ": no such file", "check the path");
     if (errno == ENXIO || errno == ENODEV) throw Error(ErrorKind::bad_data, path + ": not a regular file");
     throw Error(ErrorKind::io, path + ": cannot be opened: " + std::strerror(errno));
   }

@@ -84,11 +84,9 @@ void settle_staged_files(const std::string& folder) {
   }
 }
 
-StagedFiles::StagedFiles(const std::string& folder) : folder_(folder) {
+StagedFiles::StagedFiles(const std::string& folder) : folder_(folder), made_(folder) {
   static std::atomic<unsigned> counter{0};
   std::error_code ignored;
-  for (fs::path at = folder; !at.empty() && !fs::exists(at, ignored); at = at.parent_path())
-    if (at.has_filename()) made_.insert(made_.begin(), at.string());
   try {
     make_folders(folder);
     settle_staged_files(folder);
@@ -113,7 +111,7 @@ StagedFiles::~StagedFiles() {
 void StagedFiles::discard() {
   std::error_code ignored;
   if (!path_.empty()) fs::remove_all(path_, ignored);
-  for (auto made = made_.rbegin(); made != made_.rend(); ++made) ::rmdir(made->c_str());  // only when empty
+  made_.remove_empty();
 }
 
 void StagedFiles::commit() {

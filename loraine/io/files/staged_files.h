@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "loraine/io/files/made_folders.h"
+
 namespace loraine {
 
 class StagedFiles {
@@ -19,8 +21,8 @@ class StagedFiles {
  private:
   void discard();
   std::string folder_, path_;
-  std::vector<std::string> made_;  // folders that were not there before, the outermost first
-  int lock_ = -1;                  // of the hidden folder: its writer lives
+  MadeFolders made_;
+  int lock_ = -1;  // of the hidden folder: its writer lives
 };
 
 // What killed processes left in a folder: files that were complete are moved out, others are removed. Those of living ones stay.

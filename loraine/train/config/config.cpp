@@ -2,12 +2,16 @@
 #include "loraine/train/config/config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "loraine/core/error.h"
 #include "loraine/train/config/other_keys.h"
+#include "loraine/train/config/other_words.h"
 
 namespace loraine {
 namespace {
@@ -32,21 +36,45 @@ bool same_as_default(const Setting& setting, const OtherKey& key) {
 
 [[noreturn]] void unknown_key(const Setting& setting, const std::vector<std::string>& known) {
   std::string near = nearest_word(setting.key, known);
-  throw Error(ErrorKind::usage,
-              fmt::format("{}: unknown key '{}'{}", setting.where, setting.key,
-                          near.empty() ? "" : fmt::format(", the nearest known one is '{}'", near)),
-              near.empty() ? "`loraine help train` lists all keys" : "did you mean '" + near + "'? `loraine help train` lists all keys");
+  throw Error(ErrorKind::usage, fmt::format("{}: unknown key '{}'", setting.where, setting.key),
+              (near.empty() ? "" : "did you mean '" + near + "'? ") + std::string("`loraine help train` lists all keys"));
 }
+
+// A key in LLaMA-Factory's word and in another's, from one source, with two values.
+class GivenTwice {
+ public:
+  void check(const Setting& setting, const std::string& value) {
+    const std::string word = setting.word.empty() ? setting.key : setting.word;
+    const auto [found, is_new] = given_.try_emplace(setting.key, Given{setting.source, word, setting.where, value});
+    Given& former = found->second;
+    if (is_new) return;
+    if (former.source == setting.source && former.word != word && former.value != value)
+      throw Error(ErrorKind::usage,
+                  fmt::format("{}: `{}` makes {} {}, and `{}` ({}) makes it {}", setting.where, word, setting.key, value, former.word,
+                              former.where, former.value),
+                  "leave one of the two out");
+    former = {setting.source, word, setting.where, value};
+  }
+
+ private:
+  struct Given {
+    int source;
+    std::string word, where, value;
+  };
+  std::map<std::string, Given> given_;
+};
 
 }  // namespace
 
-std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra) {
+std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra) {
   std::vector<Option> options = options_of(config);
   options.insert(options.end(), extra.begin(), extra.end());
-  std::vector<std::string> notes, known;
+  std::vector<std::string> words, known, without_effect;
+  std::vector<SettingNote> notes;
+  GivenTwice given_twice;
   for (const Option& option : options) known.push_back(option.name);
   for (const OtherKey& key : other_keys()) known.push_back(key.name);
-  for (const Setting& given : settings) {
+  for (const Setting& given : in_own_words(settings, extra, words)) {
     Setting setting = given;
     auto named = [&](const auto& option) { return option.name == setting.key; };
     auto option = std::ranges::find_if(options, named);
@@ -64,10 +92,13 @@ std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Set
     if (option != options.end()) {
       set_option(*option, setting);
       config.given.insert(option->name);
+      given_twice.check(setting, value_text(*option));
     } else if (other == other_keys().end()) {
       unknown_key(setting, known);
+    } else if (other->instead && setting.text != "null") {
+      notes.push_back({fmt::format("{}: {} has no effect in loraine; {}", setting.where, setting.key, other->instead), true});
     } else if (!other->changes_result) {
-      notes.push_back(fmt::format("{}: {} is accepted and has no effect in loraine", setting.where, setting.key));
+      if (std::ranges::find(without_effect, setting.key) == without_effect.end()) without_effect.push_back(setting.key);
     } else if (!same_as_default(setting, *other)) {
       throw Error(ErrorKind::unsupported,
                   fmt::format("{}: {} is {}; loraine knows this key of LLaMA-Factory and does not do it yet, only its default ({})",
@@ -75,7 +106,39 @@ std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Set
                   "leave the key out, or set it to its default");
     }
   }
+  for (const std::string& word : words) notes.push_back({word});
+  if (!without_effect.empty()) notes.push_back({fmt::format("accepted, without effect in loraine: {}", fmt::join(without_effect, ", "))});
   return notes;
+}
+
+std::string method_of_key(const std::string& key) {
+  static const std::set<std::string> kLora = {"additional_target",
+                                              "bias",
+                                              "use_rslora",
+                                              "use_dora",
+                                              "use_adalora",
+                                              "init_lora_weights",
+                                              "create_new_adapter",
+                                              "init_r",
+                                              "target_r",
+                                              "tinit",
+                                              "tfinal",
+                                              "deltaT",
+                                              "beta1",
+                                              "beta2",
+                                              "orth_reg_weight",
+                                              "rank_pattern",
+                                              "alpha_pattern",
+                                              "exclude_modules",
+                                              "layers_to_transform",
+                                              "layers_pattern",
+                                              "adapter_name_or_path",
+                                              "quantization_bit",
+                                              "quantization_type",
+                                              "double_quantization",
+                                              "frozen_matmul"};
+  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key)) return "lora";
+  return key.starts_with("freeze_") ? "freeze" : "";
 }
 
 std::vector<std::string> split_list(const std::optional<std::string>& text) {

@@ -139,10 +139,16 @@ struct TrainConfig {
 void describe(TrainConfig& config, const OptionVisitor& visit);
 std::vector<Option> options_of(TrainConfig& config);
 
-// Applies settings in order. Returns one line per key that is accepted and means nothing here. Throws Error::usage for an unknown key (with
-// the nearest known one) or a wrong value, Error::unsupported for a key of LLaMA-Factory that would change the result and is not built.
+// What is to be said about settings that are taken: a word of another program (other_words.h), and keys that mean nothing here, together.
+struct SettingNote {
+  std::string text;
+  bool warning = false;  // another key is likely to be meant
+};
+
+// Applies settings in order. Throws Error::usage for an unknown key (with the nearest known one), a wrong value or a key given in two words
+// with two values, Error::unsupported for a key of LLaMA-Factory that would change the result and is not built.
 // `extra`: options of one command only (not LLaMA-Factory's keys).
-std::vector<std::string> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra = {});
+std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra = {});
 
 // Rules between keys; throw Error::usage naming the keys.
 void check_train_config(const TrainConfig& config);
@@ -151,6 +157,9 @@ void check_export_config(const TrainConfig& config);
 
 // What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.
 std::vector<std::string> config_notes(const TrainConfig& config);
+
+// The finetuning_type that alone reads a key: "lora", "freeze", or "" for those that all read.
+std::string method_of_key(const std::string& key);
 
 // Items of a comma list, blanks around them removed, empty ones dropped.
 std::vector<std::string> split_list(const std::optional<std::string>& text);

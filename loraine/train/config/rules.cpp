@@ -147,8 +147,8 @@ void check_train_config(const TrainConfig& c) {
 std::vector<std::string> config_notes(const TrainConfig& c) {
   std::vector<std::string> notes;
   if (c.warmup_ratio && c.warmup_steps > 0)
-    notes.push_back(
-        fmt::format("warmup_steps is {} and warmup_ratio {}; as in LLaMA-Factory the ratio counts", c.warmup_steps, *c.warmup_ratio));
+    notes.push_back(fmt::format("warmup_steps is {} and warmup_ratio {}; as in LLaMA-Factory the ratio counts; leave one of the two out",
+                                c.warmup_steps, *c.warmup_ratio));
   for (const auto& [key, sets] : {std::pair{"dataset", c.dataset}, {"eval_dataset", c.eval_dataset}}) {
     std::set<std::string> seen, told;
     for (const std::string& name : split_list(sets))

@@ -259,4 +259,8 @@ bool early_stop(TrainerState& state, double metric, bool greater_is_better) {
   return stopping.counter >= stopping.patience;
 }
 
+bool stopped_early(const TrainerState& state) {
+  return state.should_training_stop && state.early_stopping.patience > 0 && state.early_stopping.counter >= state.early_stopping.patience;
+}
+
 }  // namespace loraine

@@ -65,5 +65,7 @@ void merge_results(const std::string& output_dir, const OrderedJson& metrics);
 bool note_best(TrainerState& state, double metric, bool greater_is_better);
 // Counts evaluations without improvement; true when training should stop. Call before note_best.
 bool early_stop(TrainerState& state, double metric, bool greater_is_better);
+// Whether a run that was in this state had been stopped so, and would be again.
+bool stopped_early(const TrainerState& state);
 
 }  // namespace loraine

@@ -193,7 +193,8 @@ std::string model_card_text(const ModelCard& card) {
       "should probably proofread and complete it, then remove this comment. -->\n\n";
   out += fmt::format("# {}\n\n", card.model_name);
   if (card.base_model.empty()) out += "This model was trained from scratch on ";
-  else out += fmt::format("This model is a fine-tuned version of [{0}](https://huggingface.co/{0}) on ", card.base_model);
+  else if (card.on_hub) out += fmt::format("This model is a fine-tuned version of [{0}](https://huggingface.co/{0}) on ", card.base_model);
+  else out += fmt::format("This model is a fine-tuned version of {} on ", card.base_model);
   out += dataset_phrase(card.datasets) + "\n";
   if (!history.last.empty()) {
     out += "It achieves the following results on the evaluation set:\n";

@@ -13,6 +13,7 @@ namespace loraine {
 struct ModelCard {
   std::string model_name;                // last part of output_dir
   std::string base_model;                // model_name_or_path as given
+  bool on_hub = true;                    // that is a hub id, and a link; else the path of a folder or file
   std::string finetuning_type = "lora";  // lora, oft: PEFT's front matter; full, freeze: transformers'
   std::vector<std::string> datasets;
   std::vector<std::string> extra_tags;  // full and freeze only: "dpo", "trl" …

@@ -1,0 +1,231 @@
+// All memory of a run before step 1, whether it fits, and if not what would need less by how much. Called by plan().
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "loraine/adapters/dense.h"
+#include "loraine/data/orders.h"
+#include "loraine/kernels/attention/attention.h"
+#include "loraine/kernels/base/machine.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/model/int8.h"
+#include "loraine/model/smaller_base.h"
+#include "loraine/train/load_options.h"
+#include "loraine/train/loss.h"
+#include "loraine/train/memory.h"
+#include "loraine/train/run.h"
+
+namespace loraine {
+namespace {
+
+// What of the settings decides how many rows a pass has.
+struct Batches {
+  int64_t train, accumulation, eval, cutoff;  // examples of a micro-batch, micro-batches of an update, examples, tokens
+};
+
+Batches batches_of(const TrainConfig& c) {
+  return {c.per_device_train_batch_size, c.gradient_accumulation_steps, c.per_device_eval_batch_size,
+          INT64_MAX};  // examples are cut already
+}
+
+int64_t length_of(const Example& example, const Batches& b) { return std::min(static_cast<int64_t>(example.input_ids.size()), b.cutoff); }
+
+int64_t longest_example(const std::vector<Example>& examples, const Batches& b) {
+  int64_t longest = 0;
+  for (const Example& e : examples) longest = std::max(longest, length_of(e, b));
+  return longest;
+}
+
+// Rows of the largest micro-batch that the examples of a set can make.
+int64_t worst_rows(const std::vector<Example>& examples, const Batches& b) {
+  std::vector<int64_t> lengths;
+  for (const Example& e : examples) lengths.push_back(length_of(e, b));
+  const size_t n = std::min(lengths.size(), static_cast<size_t>(b.train));
+  std::partial_sort(lengths.begin(), lengths.begin() + static_cast<ptrdiff_t>(n), lengths.end(), std::greater<>());
+  int64_t rows = 0;
+  for (size_t i = 0; i < n; ++i) rows += lengths[i];
+  return rows;
+}
+
+// Rows of the largest batch when the first `n` examples of an order (empty: that of the set) are taken `batch` at a time.
+int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vector<int64_t>& order, int64_t n, int64_t batch,
+                           const Batches& b) {
+  int64_t most = 0, rows = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (i % batch == 0) rows = 0;
+    rows += length_of(examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])], b);
+    most = std::max(most, rows);
+  }
+  return most;
+}
+
+// Rows of the largest micro-batch that the run will meet: its orders are known. A run too long to look at in advance counts with
+// the worst that could be.
+int64_t largest_train_rows(const Run& run, const Batches& b) {
+  const TrainConfig& c = run.config;
+  const std::vector<Example>& examples = run.input.data.train.examples;
+  const int64_t n = static_cast<int64_t>(examples.size()), whole = (n + b.train - 1) / b.train;
+  const int64_t updates_per_epoch = (whole + b.accumulation - 1) / b.accumulation;
+  const int64_t epochs = (run.state.max_steps + updates_per_epoch - 1) / updates_per_epoch;
+  constexpr int64_t kMostLookups = 20'000'000;
+  if (epochs > kMostLookups / n) return worst_rows(examples, b);
+  int64_t most = 0;
+  for (int64_t epoch = 0; epoch < epochs; ++epoch) {
+    std::vector<int64_t> order;
+    if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
+    const int64_t updates = std::min(updates_per_epoch, run.state.max_steps - epoch * updates_per_epoch);
+    const int64_t micro_batches = std::min(whole, updates * b.accumulation);
+    most = std::max(most, most_rows_in_order(examples, order, std::min(n, micro_batches * b.train), b.train, b));
+    if (c.disable_shuffling) break;  // the first epoch is a whole one, or all there is
+  }
+  return most;
+}
+
+int64_t largest_rows(const Run& run, const Batches& b) {
+  const std::vector<Example>& eval = run.input.data.eval.examples;
+  return std::max(largest_train_rows(run, b), most_rows_in_order(eval, {}, static_cast<int64_t>(eval.size()), b.eval, b));
+}
+
+// Packed tiles of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
+constexpr size_t kStepOverhead = 2u << 20;
+
+// What one level of recomputing takes.
+struct Layout {
+  size_t activations, scratch;
+  MemoryNeed need;
+};
+
+// What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
+// zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
+Layout lay_out(const Run& run, int64_t rows, int64_t longest, Recompute recompute) {
+  const ModelConfig& model = run.model.config;
+  const std::vector<const AdapterSet*> sets = {&run.adapter};
+  Arena dry;
+  plan_activations(run.model, rows, true, sets, dry, recompute);
+  dry.take(Dtype::F32, {rows, model.hidden_size});
+  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter));
+  const size_t planned = dry.peak() + scratch;
+  size_t to_come = planned;
+  // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
+  to_come +=
+      static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
+                                                          run.model.head.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
+  int64_t widest = 0;
+  for (const Weight& site : run.model.blocks.front().sites) widest = std::max({widest, site.in(), site.out()});
+  to_come += widened_x_bytes(rows, widest, run.model.activation_dtype());
+  if (run.config.frozen_matmul == "int8") to_come += int8_bytes(run.model, rows);
+  const AttentionShape shape{model.num_attention_heads, model.num_key_value_heads, model.head_dim};
+  to_come += static_cast<size_t>(thread_count()) * attention_backward_bytes(shape, run.model.activation_dtype(), longest);
+  return {dry.peak(), scratch, {resident_size() + to_come + kStepOverhead, planned}};
+}
+
+bool allowed(TrainConfig c, const std::function<void(TrainConfig&)>& change) {
+  change(c);
+  try {
+    check_train_config(c);
+  } catch (const Error&) { return false; }
+  return true;
+}
+
+// What would need less, with what the plan says it saves: the most first. `missing`: bytes beyond what there is.
+std::string what_saves(Run& run, Recompute recompute, size_t missing) {
+  struct Saving {
+    std::string setting;
+    size_t bytes;
+  };
+  const TrainConfig& c = run.config;
+  const Batches now = batches_of(c);
+  const std::vector<Example>& train = run.input.data.train.examples;
+  const auto need = [&](const Batches& b, Recompute level) {
+    return lay_out(run, largest_rows(run, b), longest_example(train, b), level).need.peak;
+  };
+  const size_t needed = need(now, recompute);
+  std::vector<Saving> savings;
+  const auto add = [&](const std::string& setting, size_t less) {
+    if (less < needed) savings.push_back({setting, needed - less});
+  };
+  if (!c.quantization_bit && allowed(c, [](TrainConfig& t) { t.quantization_bit = 4; }))
+    savings.push_back({"quantization_bit: 4 (QLoRA)", bytes_saved_by_four_bits(run.model)});
+  if (c.finetuning_type != "lora" && run.adapter.dense) {
+    size_t values = run.optimizer->bytes();
+    for (const Parameter& p : run.optimizer->parameters()) values += 2 * p.value.bytes();
+    savings.push_back({"finetuning_type: lora", values});
+  }
+  if (!run.model.use_bf16 && allowed(c, [](TrainConfig& t) { t.bf16 = true; })) {
+    run.model.use_bf16 = true;
+    const size_t less = need(now, recompute);
+    run.model.use_bf16 = false;
+    savings.push_back({"bf16: true", needed - std::min(needed, less) + bytes_saved_by_bf16(run.model)});
+  }
+  if (recompute != Recompute::block) add("gradient_checkpointing: auto", need(now, Recompute::block));
+  if (const int64_t half = longest_example(train, now) / 2; half > 0) {
+    Batches b = now;
+    b.cutoff = half;
+    add(fmt::format("cutoff_len: {} (half the longest example)", half), need(b, recompute));
+  }
+  if (now.train > 1) {
+    Batches b = now;
+    b.train = (now.train + 1) / 2;
+    b.accumulation = now.accumulation * 2;
+    add(fmt::format("per_device_train_batch_size: {} with gradient_accumulation_steps: {}", b.train, b.accumulation), need(b, recompute));
+  }
+  if (now.eval > 1 && run.evaluates()) {
+    Batches b = now;
+    b.eval = (now.eval + 1) / 2;
+    add(fmt::format("per_device_eval_batch_size: {}", b.eval), need(b, recompute));
+  }
+  constexpr size_t kLeast = 1u << 19;
+  std::erase_if(savings, [](const Saving& one) { return one.bytes < kLeast; });
+  std::ranges::stable_sort(savings, std::greater<>(), &Saving::bytes);
+  if (savings.empty()) return "a smaller base, or one that is stored in fewer bits, needs less";
+  std::string text;
+  for (const Saving& one : savings)
+    text += fmt::format("{}{} saves {} MiB{}", text.empty() ? "" : ", ", one.setting, (one.bytes + (1u << 19)) >> 20,
+                        one.bytes >= missing ? " (enough)" : "");
+  return text;
+}
+
+}  // namespace
+
+void plan_memory(Run& run) {
+  const TrainConfig& c = run.config;
+  const Batches batches = batches_of(c);
+  const int64_t rows = largest_rows(run, batches), longest = longest_example(run.input.data.train.examples, batches);
+  int64_t trainable = 0;
+  size_t adapter_bytes = 0;
+  for (const Parameter& p : run.optimizer->parameters()) {
+    trainable += p.value.numel();
+    adapter_bytes += 2 * p.value.bytes();
+  }
+  const bool whole = c.finetuning_type != "lora";  // what trains takes the place of the base's own
+  const int64_t beside = whole ? 0 : trainable;
+  run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + beside;
+  if (!whole && run.adapter.dense) run.other_parameters -= run.adapter.dense->embedding.value.data ? run.model.embedding.numel() : 0;
+  std::optional<size_t> limit;
+  if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
+  Recompute recompute = least_recompute(c, run.model);
+  const auto advice = [&](size_t missing) { return what_saves(run, recompute, missing); };
+  check_memory({resident_size(), 0}, limit, advice);  // the GEMM library does not survive a lack of address space
+  warm_up_products(run.model.use_bf16);
+  Layout layout = lay_out(run, rows, longest, recompute);
+  if (c.gradient_checkpointing == "auto")
+    for (Recompute more : {Recompute::mlp, Recompute::block})
+      if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, longest, recompute = more);
+  if (run.screen.summary)
+    run.screen.summary({run.model.parameter_count() + beside, trainable,
+                        run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,
+                        run.optimizer->bytes(), layout.activations, layout.scratch, rows, run.state.max_steps, run.micro_batches, recompute,
+                        layout.need.peak});
+  check_memory(layout.need, limit, advice);
+  if (c.dry_run) return;
+  const std::vector<const AdapterSet*> sets = {&run.adapter};
+  run.activation_memory = std::make_unique<Arena>(layout.activations);
+  run.scratch = std::make_unique<Arena>(layout.scratch);
+  run.activations = plan_activations(run.model, rows, true, sets, *run.activation_memory, recompute);
+  run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
+  run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
+}
+
+}  // namespace loraine
