@@ -1,4 +1,4 @@
-// Where the values of a JSON file begin and end, and what Python writes beyond JSON. Called by read_rows.cpp.
+// Where the values of a JSON file begin and end, and what Python writes beyond JSON. Called by json_rows.cpp.
 #pragma once
 #include <optional>
 #include <string>

@@ -1,5 +1,5 @@
 // One pass over the letters of a value each; called through json_values.h.
-#include "loraine/data/json_values.h"
+#include "loraine/data/files/json_values.h"
 
 #include <fmt/format.h>
 
