@@ -1,5 +1,6 @@
 // Data sets, by name or path, to encoded examples: what train and eval call. find_dataset → read_rows → split → encode.
 #pragma once
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +15,7 @@ namespace loraine {
 struct DataOptions {
   std::vector<std::string> datasets, eval_datasets;  // names in dataset_info.json, or paths of files and folders
   std::string dataset_dir = "data";
+  std::function<std::string(const std::string&)> find_repository;  // the folder of a hub's data set on this machine, or empty
   std::optional<std::string> template_name;  // LLaMA-Factory's name, or `derived` for its template: null; none: the model's chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;  // per data set

@@ -78,8 +78,10 @@ Json read_all(const std::string& folder) {
 
 bool looks_like_path(const std::string& name) { return name.find('/') != std::string::npos || file_kind(name); }
 
-// A file or folder by its path: as it stands, else within dataset_dir.
-DatasetInfo own_data(const std::string& folder, const std::string& name) {
+using FindRepository = std::function<std::string(const std::string&)>;
+
+// A file or folder by its path, as it stands, else within dataset_dir; or a repository.
+DatasetInfo own_data(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
   const std::string within = (fs::path(folder) / name).string();
   DatasetInfo info;
@@ -87,9 +89,14 @@ DatasetInfo own_data(const std::string& folder, const std::string& name) {
   info.recognise = true;
   info.file_name = fs::exists(name, failed) ? name : within;
   if (fs::exists(info.file_name, failed)) return info;
-  throw Error(ErrorKind::usage,
-              fmt::format("dataset: {} is neither a name in {} nor a file or folder, here or in dataset_dir", name, info_path(folder)),
-              "correct the path; data sets of a hub are not fetched: download the files and give their path");
+  info.file_name = find_repository ? find_repository(name) : "";
+  info.from_hub = !info.file_name.empty();
+  if (info.from_hub) return info;
+  throw Error(
+      ErrorKind::usage,
+      fmt::format("dataset: {} is neither a name in {} nor a file or folder, here or in dataset_dir", name, info_path(folder)),
+      fmt::format("correct the path; data sets of a hub are not fetched, but found in its cache: hf download --repo-type dataset {}",
+                  name));
 }
 
 DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name) {
@@ -150,12 +157,12 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
 
 }  // namespace
 
-DatasetInfo find_dataset(const std::string& folder, const std::string& name) {
+DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
-  if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name);
+  if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
   const Json all = read_all(folder);
   if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name);
-  if (looks_like_path(name)) return own_data(folder, name);
+  if (looks_like_path(name)) return own_data(folder, name, find_repository);
   refuse_name(all, folder, name);
 }
 

@@ -11,6 +11,7 @@
 #include "loraine/data/files/json_rows.h"
 #include "loraine/data/files/load_file.h"
 #include "loraine/data/formats.h"
+#include "loraine/data/parquet/parquet.h"
 #include "loraine/data/recognise.h"
 #include "loraine/data/rows.h"
 
@@ -24,7 +25,31 @@ constexpr int64_t kSampled = 200;  // rows by which a layout is recognised
 // Files that lie beside data in a repository of them.
 bool is_beside_data(const std::string& name) { return name.starts_with(".") || name.ends_with(".md") || name.starts_with("LICENSE"); }
 
+// Of a hub's repository, the files of its training data: those called train…, or the only one there is; in it or in its folder data.
+std::vector<std::string> repository_files(const fs::path& repository) {
+  std::vector<std::string> all, train;
+  std::error_code failed;
+  for (const fs::path& folder : {repository, repository / "data"}) {
+    for (const auto& entry : fs::directory_iterator(folder, failed)) {
+      const std::string name = entry.path().filename().string();
+      if (!entry.is_regular_file(failed) || !file_kind(name) || name == "dataset_info.json" || name == "dataset_infos.json") continue;
+      all.push_back(entry.path().string());
+      if (name.starts_with("train")) train.push_back(all.back());
+    }
+    if (!all.empty()) break;
+  }
+  if (train.empty() && all.size() == 1) train = all;
+  std::sort(train.begin(), train.end());
+  if (train.empty())
+    throw Error(ErrorKind::bad_data,
+                fmt::format("{}: of {} data files in the repository, which hold its training data cannot be told: none is called train…",
+                            repository.string(), all.size()),
+                "give the path of the file or folder");
+  return train;
+}
+
 std::vector<std::string> files_of(const DatasetInfo& info) {
+  if (info.from_hub) return repository_files(info.file_name);
   const fs::path path = fs::path(info.folder) / info.file_name;
   std::error_code failed;
   std::vector<std::string> files;
@@ -52,8 +77,10 @@ std::vector<std::string> files_of(const DatasetInfo& info) {
   return files;
 }
 
-std::string_view text_of(const simdjson::padded_string& bytes, const std::string& file) {
+// Of a text file, what follows a byte order mark.
+std::string_view content_of(const simdjson::padded_string& bytes, FileKind kind, const std::string& file) {
   const std::string_view text(bytes.data(), bytes.size());
+  if (kind == FileKind::parquet) return text;
   if (text.substr(0, 2) == "\xff\xfe" || text.substr(0, 2) == "\xfe\xff")
     throw Error(ErrorKind::bad_data, file + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
   return text.substr(text.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0);
@@ -65,12 +92,26 @@ std::vector<std::string> json_columns(const DatasetInfo& info) {
   return {info.formatting == Formatting::alpaca ? info.columns.history : info.columns.messages};
 }
 
+void read_parquet_rows(std::string_view bytes, RowCollector& collector) {
+  int64_t number = 0;
+  try {
+    read_parquet(bytes, [&](const std::string& json) {
+      collector.add_text(0, ++number, json);
+      return !collector.full();
+    });
+  } catch (const Error& e) {
+    if (e.kind != ErrorKind::bad_data) throw;
+    throw Error(e.kind, *collector.file + ": " + e.what(), "write it anew with pandas or pyarrow, or as JSONL");
+  }
+}
+
 void read_file_rows(FileKind kind, std::string_view text, const std::vector<std::string>& json, RowCollector& collector) {
   switch (kind) {
     case FileKind::json: return read_json_rows(text, collector);
     case FileKind::csv: return read_csv_rows(text, {',', json}, collector);
     case FileKind::tsv: return read_csv_rows(text, {'\t', json}, collector);
     case FileKind::text: return read_text_rows(text, collector);
+    case FileKind::parquet: return read_parquet_rows(text, collector);
   }
 }
 
@@ -111,8 +152,8 @@ std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::
   for (const std::string& file : files) {
     if (collector.full()) break;
     const auto bytes = load_file(file);
-    const std::string_view text = text_of(bytes, file);
     const FileKind kind = *file_kind(file);
+    const std::string_view text = content_of(bytes, kind, file);
     if (info.recognise) info = recognised(info, kind, text, file, layout);
     check_answers(info);
     collector.file = std::make_shared<const std::string>(file);

@@ -1,5 +1,6 @@
 // Rows of data files as conversations or token ids, before encoding. Used by dataset.cpp and the readers of each kind of file.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@ struct DatasetInfo {
   std::string name, folder, file_name;
   Formatting formatting = Formatting::alpaca;
   std::optional<int64_t> num_samples;
+  bool from_hub = false;      // a repository's folder: its own files of training data are looked for in it
   bool recognise = false;     // a file or folder of one's own: the rest is told from its rows (recognise.h)
   bool text_only = false;     // pretraining: a row needs no answer
   bool thinking_note = true;  // openai: LLaMA-Factory's "detailed thinking off" in the system text
@@ -29,9 +31,11 @@ struct DatasetInfo {
   } tags;
 };
 
-// What `name` stands for: an entry of `folder`'s dataset_info.json, else a file or folder by its path (`recognise` is set then). Throws
-// usage when it is neither, bad_data about the entry; unsupported for hub sets, usage for ranking sets.
-DatasetInfo find_dataset(const std::string& folder, const std::string& name);
+// What `name` stands for: an entry of `folder`'s dataset_info.json, else a file or folder by its path, else a repository (`recognise` is
+// set then). Throws usage when it is neither, bad_data about the entry; unsupported for hub sets, usage for ranking sets. find_repository:
+// the folder of a hub's repository of that name on this machine, or empty; may be absent.
+DatasetInfo find_dataset(const std::string& folder, const std::string& name,
+                         const std::function<std::string(const std::string&)>& find_repository = {});
 
 struct Row {
   std::shared_ptr<const std::string> file;  // for messages

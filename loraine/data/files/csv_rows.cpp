@@ -5,37 +5,10 @@
 
 #include <algorithm>
 
+#include "loraine/data/files/json_values.h"
+
 namespace loraine {
 namespace {
-
-constexpr const char* kNotUtf8 = "not UTF-8; save the file as UTF-8 (a spreadsheet as \"CSV UTF-8\": plain CSV is GBK or Latin-1 there)";
-
-void append_json_text(std::string& out, std::string_view text) {
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') out += '\\', out += c;
-    else if (byte < 0x20) out += fmt::format("\\u{:04x}", byte);
-    else out += c;
-  }
-  out += '"';
-}
-
-// Parses a row that was put together here and hands it on.
-struct JsonTextRows {
-  RowCollector& collector;
-  simdjson::dom::parser parser{};
-
-  void add(int64_t line, const std::string& json) {
-    collector.add(line, 0, [&](Row& row) {
-      simdjson::dom::element element;
-      const auto code = parser.parse(json).get(element);
-      if (code == simdjson::UTF8_ERROR) throw Error(ErrorKind::bad_data, kNotUtf8);
-      if (code) throw Error(ErrorKind::bad_data, fmt::format("cannot be read: {}", simdjson::error_message(code)));
-      collector.use(element, row);
-    });
-  }
-};
 
 // A cell that holds JSON text; alone, so that it cannot bring fields of its own into the row.
 void append_json_cell(std::string& out, const std::string& cell, const std::string& column) {
@@ -142,7 +115,6 @@ std::string row_text(const std::vector<std::string>& names, const std::vector<st
 
 void read_csv_rows(std::string_view text, const CsvFormat& format, RowCollector& collector) {
   CsvReader reader{text, format.separator, *collector.file};
-  JsonTextRows rows{collector};
   reader.skip_empty_lines();
   if (reader.at >= text.size()) return;
   const std::vector<std::string> names = heading(reader);
@@ -159,20 +131,19 @@ void read_csv_rows(std::string_view text, const CsvFormat& format, RowCollector&
       continue;
     }
     try {
-      rows.add(line, row_text(names, cells, format));
+      collector.add_text(line, 0, row_text(names, cells, format));
     } catch (const Error& e) { bad(e.what()); }
   }
 }
 
 void read_text_rows(std::string_view text, RowCollector& collector) {
-  JsonTextRows rows{collector};
   std::string json;
   int64_t line = 1;
   for (size_t at = 0; at < text.size() && !collector.full(); ++line) {
     const size_t end = std::min(text.find_first_of("\r\n", at), text.size());
     json = "{\"text\":";
     append_json_text(json, text.substr(at, end - at));
-    rows.add(line, json + "}");
+    collector.add_text(line, 0, json + "}");
     at = end + (text.substr(end, 2) == "\r\n" ? 2 : 1);
   }
 }

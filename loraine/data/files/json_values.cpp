@@ -154,6 +154,17 @@ std::string beyond_json(std::string_view text) {
   return {};
 }
 
+void append_json_text(std::string& out, std::string_view text) {
+  out += '"';
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') out += '\\', out += c;
+    else if (byte < 0x20) out += fmt::format("\\u{:04x}", byte);
+    else out += c;
+  }
+  out += '"';
+}
+
 std::optional<JsonMistake> find_json_mistake(std::string_view value, bool raw_controls) {
   struct Listener : nlohmann::json_sax<nlohmann::json> {
     size_t byte = 0;

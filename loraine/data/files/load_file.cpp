@@ -86,8 +86,9 @@ std::string gunzip(std::string_view packed, const std::string& path) {
 std::optional<FileKind> file_kind(std::string_view path) {
   std::string name = lower(path);
   if (name.ends_with(".gz")) name.resize(name.size() - 3);
-  constexpr std::pair<const char*, FileKind> kinds[] = {
-      {".json", FileKind::json}, {".jsonl", FileKind::json}, {".csv", FileKind::csv}, {".tsv", FileKind::tsv}, {".txt", FileKind::text}};
+  constexpr std::pair<const char*, FileKind> kinds[] = {{".json", FileKind::json}, {".jsonl", FileKind::json},
+                                                        {".csv", FileKind::csv},   {".tsv", FileKind::tsv},
+                                                        {".txt", FileKind::text},  {".parquet", FileKind::parquet}};
   for (const auto& [ending, kind] : kinds)
     if (name.ends_with(ending)) return kind;
   return std::nullopt;

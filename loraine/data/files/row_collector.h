@@ -39,6 +39,19 @@ struct RowCollector {
     }
     rows.push_back(std::move(row));
   }
+  // A row as the text of a JSON object, which the reader of a file has put together; a bad one where its texts are no UTF-8.
+  void add_text(int64_t line, int64_t number, const std::string& json) {
+    add(line, number, [&](Row& row) {
+      simdjson::dom::element element;
+      const auto code = parser.parse(json).get(element);
+      if (code == simdjson::UTF8_ERROR)
+        throw Error(ErrorKind::bad_data,
+                    "not UTF-8; save the file as UTF-8 (a spreadsheet as \"CSV UTF-8\": plain CSV is GBK or Latin-1 there)");
+      if (code) throw Error(ErrorKind::bad_data, std::string("cannot be read: ") + simdjson::error_message(code));
+      use(element, row);
+    });
+  }
+  simdjson::dom::parser parser{};
 };
 
 }  // namespace loraine
