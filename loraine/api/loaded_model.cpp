@@ -10,6 +10,7 @@
 #include "loraine/api/named_adapters.h"
 #include "loraine/core/batch.h"
 #include "loraine/generate/engine.h"
+#include "loraine/io/hub_cache.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
@@ -60,10 +61,12 @@ const AdapterSet* LoadedModel::find(const std::string& name) const {
                                     : fmt::format("there are: base, {}", fmt::join(adapter_names, ", ")));
 }
 
-AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string& path) {
+AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string& given) {
   if (name.empty() || name == "all" || name == "base" || adapters.count(name))
     throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
                 "give each a name of its own: name=path,other=path");
+  const auto [path, note] = find_place(given, config.model_revision, HubKind::adapter);
+  if (!note.empty()) places.push_back(note);
   const bool own_base = quantises_base(read_lora_config(path));
   if (!base_is_for.empty() || (own_base && !adapters.empty()))
     throw Error(
@@ -133,7 +136,8 @@ Example LoadedModel::answered(const Conversation& conversation, const std::strin
 std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, bool needs_text) {
   auto loaded = std::make_unique<LoadedModel>();
   loaded->config = config;
-  loaded->files = open_model_files(config.model_name_or_path);
+  loaded->files = open_model_files(config.model_name_or_path, config.model_revision);
+  if (!loaded->files.place_note.empty()) loaded->places.push_back(loaded->files.place_note);
   loaded->text = open_text(loaded->files);
   if (needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
   if (needs_text && !config.template_name && !loaded->text.chat_template) throw no_chat_template(loaded->files);

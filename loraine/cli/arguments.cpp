@@ -48,13 +48,8 @@ bool is_flag(const std::string& word) { return word.size() > 2 && word.starts_wi
 // The options that a command reads, in `loraine COMMAND --help`; for the others it says that it does not.
 bool command_reads(const std::string& command, const Option& option) {
   using Names = std::set<std::string>;
-  static const Names kModel = {"model_name_or_path",
-                               "adapter_name_or_path",
-                               "quantization_bit",
-                               "quantization_type",
-                               "double_quantization",
-                               "quantization_method",
-                               "strict"};
+  static const Names kModel = {"model_name_or_path", "adapter_name_or_path", "model_revision",      "quantization_bit",
+                               "quantization_type",  "double_quantization",  "quantization_method", "strict"};
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "seed"};
   static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
@@ -76,7 +71,7 @@ bool command_reads(const std::string& command, const Option& option) {
   if (command == "bench")
     return (kModel.contains(name) && name != "adapter_name_or_path" && name != "strict") || name == "frozen_matmul" ||
            name == "gradient_checkpointing";
-  return command == "tokenize" && (name == "model_name_or_path" || name == "split_special_tokens");
+  return command == "tokenize" && (name == "model_name_or_path" || name == "model_revision" || name == "split_special_tokens");
 }
 
 // Options that are known and given, and that the command does not read.

@@ -181,7 +181,8 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (!read_config(args, "export", config)) return 0;
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
-  ModelFiles files = open_model_files(config.model_name_or_path);
+  ModelFiles files = open_model_files(config.model_name_or_path, config.model_revision);
+  print_place(files.place_note);
   const std::string modelfile = apply_template(config, files);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   LoadOptions options = load_options(config);
@@ -192,8 +193,13 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
   std::optional<LoftqStart> start = loftq_start(model, config);
   std::vector<AdapterSet> sets;
-  check_side_by_side(split_list(config.adapter_name_or_path));
-  for (const std::string& path : split_list(config.adapter_name_or_path)) {
+  std::vector<std::string> folders;
+  for (const FoundPlace& place : adapter_places(config)) {
+    print_place(place.note);
+    folders.push_back(place.path);
+  }
+  check_side_by_side(folders);
+  for (const std::string& path : folders) {
     LoraConfig lora;
     sets.push_back(load_adapter(model, path, &lora));
     for (const auto& [kind, text] : adapter_warnings(lora, path, config.model_name_or_path)) input_warning(text, config.strict, kind);

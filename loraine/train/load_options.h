@@ -1,7 +1,9 @@
 // The form that the settings give the base in memory. Called by every command that loads a model to train or to ask it.
 #pragma once
 #include <string>
+#include <vector>
 
+#include "loraine/io/hub_cache.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/config.h"
@@ -19,5 +21,7 @@ std::string not_computed_in(const TrainConfig& config);
 Recompute least_recompute(const TrainConfig& config, const Model& model);
 // A warning when the settings quantise a model that is stored quantised already, which stays as it is; else empty.
 std::string quantised_already(const ModelFiles& files, const TrainConfig& config);
+// The folders of adapter_name_or_path; ids are looked up in the local caches. Throws what find_place throws.
+std::vector<FoundPlace> adapter_places(const TrainConfig& config);
 
 }  // namespace loraine

@@ -171,7 +171,8 @@ void warn_of_words(Run& run) {
 void attach(Run& run) {
   const TrainConfig& c = run.config;
   if (c.finetuning_type != "lora") return attach_whole(run);
-  std::vector<std::string> folders = split_list(c.adapter_name_or_path);
+  std::vector<std::string> folders;
+  for (const FoundPlace& place : adapter_places(c)) folders.push_back(place.path);
   if (c.overwrite_output_dir && run.input.folder.resume_from.empty())
     for (const std::string& folder : folders)
       if (inside(folder, c.output_dir))

@@ -14,6 +14,7 @@ struct TrainConfig {
   // model
   std::string model_name_or_path;                   // folder or .gguf; empty: not given
   std::optional<std::string> adapter_name_or_path;  // comma list of folders, for chat also name=path
+  std::string model_revision = "main";              // of ids in a local cache: a branch, a tag or a commit
   std::string infer_dtype = "auto";         // auto, float16, bfloat16, float32: what answers are computed in, and what export writes
   std::optional<int64_t> quantization_bit;  // 4, 8; null: the base as it is
   std::string quantization_type = "nf4";    // nf4, fp4
@@ -23,7 +24,7 @@ struct TrainConfig {
   bool strict = false;  // a warning about an input becomes an error
 
   // data
-  std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json
+  std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json and of paths
   std::string dataset_dir = "data";
   std::optional<std::string> template_name;  // key `template`; null: the model's own chat template
   int64_t cutoff_len = 2048;
