@@ -12,61 +12,14 @@
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
-#include "loraine/core/count_text.h"
+#include "loraine/cli/train_screen.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
 #include "loraine/train/data_options.h"
+#include "loraine/train/load_options.h"
 
 namespace loraine {
 namespace {
-
-void print_data(const char* name, const Dataset& data) {
-  if (data.num_rows == 0) return;
-  print_stderr(table_text(fmt::format("{} data", name),
-                          {{"examples", count_text(static_cast<int64_t>(data.examples.size()))},
-                           {"tokens", count_text(data.num_tokens)},
-                           {"trained tokens", count_text(data.num_trained)},
-                           {"longest", count_text(data.longest)},
-                           {"cut", count_text(data.num_truncated)},
-                           {"without trained tokens", count_text(data.num_untrained)},
-                           {"dropped", count_text(data.num_dropped)}},
-                          false));
-  for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
-}
-
-void print_summary(const TrainSummary& s, bool dry_run) {
-  auto bytes = [](size_t n) { return bytes_text(static_cast<double>(n)); };
-  print_stderr(
-      table_text("parameters",
-                 {{"trainable", count_text(s.trainable)},
-                  {"all", count_text(s.parameters)},
-                  {"percent", fmt::format("{:.4f}", 100.0 * static_cast<double>(s.trainable) / static_cast<double>(s.parameters))}},
-                 false));
-  print_stderr(table_text("memory",
-                          {{"weights", bytes(s.weight_bytes)},
-                           {"adapter and gradients", bytes(s.adapter_bytes)},
-                           {"optimizer", bytes(s.optimizer_bytes)},
-                           {"activations", bytes(s.activation_bytes)},
-                           {"recomputed", s.recompute == Recompute::block ? "blocks"
-                                          : s.recompute == Recompute::mlp ? "gate and up"
-                                                                          : "nothing"},
-                           {"scratch", bytes(s.scratch_bytes)},
-                           {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}},
-                          false));
-  print_stderr(
-      fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
-  const std::string peak = fmt::format("peak memory: {} MiB\n", s.peak_bytes >> 20);
-  if (!dry_run) return print_line(STDOUT_FILENO, peak);
-  std::fputs(peak.c_str(), stdout);  // what was asked for
-  std::fflush(stdout);
-}
-
-void check_untrained(const TrainConfig& c, const Dataset& data, const char* name) {
-  if (data.num_untrained == 0) return;
-  input_warning(fmt::format("{} of {} rows of the {} data hold no trained token: their answers are empty, or lie behind cutoff_len ({})",
-                            data.num_untrained, data.examples.size(), name, c.cutoff_len),
-                c.strict, ErrorKind::usage);
-}
 
 // `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
 int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, std::atomic<bool>* by_signal) {
@@ -74,7 +27,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;
   input.folder = open_run_folder(c);
-  input.files = open_model_files(c.model_name_or_path);
+  input.files = open_model_files(c.model_name_or_path, c.model_revision);
+  print_place(input.files.place_note);
+  for (const FoundPlace& place : adapter_places(c)) print_place(place.note);  // found before anything takes long
   ModelText text = open_text(input.files);
   DataOptions options = data_options(c);
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
@@ -84,14 +39,17 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
   if (const int64_t dropped = input.data.train.num_dropped + input.data.eval.num_dropped; dropped > 0)
     input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
-  check_untrained(c, input.data.train, "training");
-  check_untrained(c, input.data.eval, "evaluation");
+  for (const std::string& line : input.data.recognised) print_stderr(line + "\n");
   if (text.tokenizer && c.template_name)
     apply_template_to_files(input.files, named_template(*c.template_name, c.default_system), *text.tokenizer, special, "right");
   else if (text.tokenizer && options.template_name) write_special_tokens(input.files, *text.tokenizer, special);
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
+  print_heading(run_heading(c, input.files, text));
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
+  print_example(input.data.train, text.tokenizer.get());
+  check_rows(c, input.data.train, "training");
+  check_rows(c, input.data.eval, "evaluation");
   input.stop = &stop;
   if (by_signal) {  // until the process ends: a signal that comes when all is saved changes nothing
     static const auto* const watch = new SignalWatch({SIGTERM, SIGINT}, [by_signal](int) {
