@@ -81,16 +81,17 @@ struct Reader {
       if (head == 0) return out;
       field = head >> 4 ? field + (head >> 4) : zigzag();
       if (field < 0 || field > 32767) refuse("a Thrift field has a number that cannot be");
-      out.fields.emplace_back(static_cast<int>(field), value(head & 15, depth, false));
+      out.fields.push_back(value(head & 15, depth, false));
+      out.fields.back().field = static_cast<int>(field);
     }
   }
 };
 
 }  // namespace
 
-const Thrift* Thrift::find(int field) const {
-  for (const auto& [number_of, value] : fields)
-    if (number_of == field) return &value;
+const Thrift* Thrift::find(int wanted) const {
+  for (const Thrift& value : fields)
+    if (value.field == wanted) return &value;
   return nullptr;
 }
 

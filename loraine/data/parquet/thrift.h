@@ -2,7 +2,6 @@
 #pragma once
 #include <cstdint>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace loraine::parquet {
@@ -12,7 +11,8 @@ struct Thrift {
   int64_t number = 0;      // whole numbers, true and false
   std::string_view bytes;  // texts; views of what was read
   std::vector<Thrift> items;
-  std::vector<std::pair<int, Thrift>> fields;
+  int field = 0;  // its number in the struct that it belongs to
+  std::vector<Thrift> fields;
 
   const Thrift* find(int field) const;  // nullptr when absent
   const Thrift& at(int field) const;    // an empty value when absent
