@@ -35,8 +35,15 @@ for codec in ("none", "snappy", "gzip", "zstd", "lz4"):
     for version in ("1.0", "2.0"):
         write(f"{codec}_v{version[0]}", table, "rows", compression=codec, data_page_version=version, row_group_size=23, data_page_size=512, write_statistics=False)
 write("plain", table, "rows", compression="snappy", use_dictionary=False)
+texts = ["text", "messages.list.element.role", "messages.list.element.content", "pairs.list.element.list.element", "inner.b.c"]
+for name in ("DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"):
+    write(name.lower(), table, "rows", compression="none", use_dictionary=False, data_page_version="2.0", data_page_size=4096,
+          column_encoding={text: name for text in texts} | {n: "DELTA_BINARY_PACKED" for n in ("id", "label", "inner.a", "ids.list.element")})
 write("large_types", pa.table({"a": pa.array(["x", None, "z"], pa.large_string()), "b": pa.array([[1], [], None], pa.large_list(pa.int8())),
                                "u": pa.array([0, 2**63, 2**64 - 1], pa.uint64()), "s": pa.array([-1, 0, 1], pa.int16()),
                                "f": pa.array([0.5, None, -2.25], pa.float32())}))
+wide = [0, -1, 2**63 - 1, -(2**63), 5, 5, 5] + [(i * 7919) % 1009 - 500 for i in range(300)]
+write("delta_numbers", pa.table({"a": pa.array(wide, pa.int64()), "b": pa.array([w % 2**31 for w in wide], pa.int32())}), use_dictionary=False, compression="none",
+      column_encoding={"a": "DELTA_BINARY_PACKED", "b": "DELTA_BINARY_PACKED"})
 write("map", pa.table({"m": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int64()))}))
 write("empty", table.slice(0, 0))

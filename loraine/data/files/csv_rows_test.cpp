@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -125,12 +126,40 @@ TEST(LoadFile, Gzip) {
     EXPECT_THROW(loaded(bad), Error) << bad.size();
 }
 
+std::string zstd(const std::string& text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+TEST(LoadFile, Zstd) {
+  std::string text;
+  for (int i = 0; i < 200'000; ++i) text += std::to_string(i * 7919 % 100'003) + ",";
+  const auto loaded = [](const std::string& bytes) {
+    const File file("d.json.zst", bytes);
+    const auto back = load_file(file.path.string());
+    return std::string(back.data(), back.size());
+  };
+  const std::string whole = zstd(text);
+  EXPECT_EQ(loaded(whole), text);
+  EXPECT_EQ(loaded(zstd("one") + whole + zstd("")), "one" + text);
+  EXPECT_EQ(loaded(zstd(std::string(1 << 20, 'a'))), std::string(1 << 20, 'a'));
+  EXPECT_EQ(loaded(zstd("")), "");
+  std::string flipped = whole;
+  flipped[5] = static_cast<char>(flipped[5] ^ 0x55);
+  for (const std::string& bad : {whole.substr(0, whole.size() / 2), whole.substr(0, whole.size() - 3), whole + "tail", flipped,
+                                 std::string("plain"), std::string(), whole.substr(0, 3)})
+    EXPECT_THROW(loaded(bad), Error) << bad.size();
+}
+
 TEST(LoadFile, Kinds) {
   EXPECT_EQ(file_kind("a/b.JSON"), FileKind::json);
   EXPECT_EQ(file_kind("b.jsonl.gz"), FileKind::json);
   EXPECT_EQ(file_kind("b.csv"), FileKind::csv);
   EXPECT_EQ(file_kind("b.txt.gz"), FileKind::text);
-  EXPECT_FALSE(file_kind("b.gz") || file_kind("json") || file_kind("b.json.xz"));
+  EXPECT_EQ(file_kind("b.csv.zst"), FileKind::csv);
+  EXPECT_EQ(file_kind("b.parquet"), FileKind::parquet);
+  EXPECT_FALSE(file_kind("b.gz") || file_kind("json") || file_kind("b.json.xz") || file_kind("b.parquet.gz"));
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
-// Whole files, and gzip through zlib. Called through load_file.h.
+// Whole files; gzip through zlib, zstd through libzstd. Called through load_file.h.
 #include "loraine/data/files/load_file.h"
 
 #include <fmt/format.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <memory>
 #include <utility>
 
 #include "loraine/core/error.h"
@@ -38,6 +40,10 @@ simdjson::padded_string read_whole(const std::string& path) {
   return bytes;
 }
 
+Error damaged_file(const std::string& path, const std::string& what) {
+  return Error(ErrorKind::bad_data, fmt::format("{}: {}", path, what), "was it copied whole? Compress it anew");
+}
+
 struct Inflater {
   z_stream stream{};
   Inflater() {
@@ -50,9 +56,7 @@ struct Inflater {
 
 // All members of a gzip file, one after another.
 std::string gunzip(std::string_view packed, const std::string& path) {
-  const auto damaged = [&](const std::string& what) {
-    return Error(ErrorKind::bad_data, fmt::format("{}: {}", path, what), "was it copied whole? Compress it anew");
-  };
+  const auto damaged = [&](const std::string& what) { return damaged_file(path, what); };
   std::string out;
   Inflater inflater;
   z_stream& z = inflater.stream;
@@ -81,23 +85,57 @@ std::string gunzip(std::string_view packed, const std::string& path) {
   return out;
 }
 
+// All frames of a zstd file, one after another.
+std::string unzstd(std::string_view packed, const std::string& path) {
+  const std::unique_ptr<ZSTD_DCtx, size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(), ZSTD_freeDCtx);
+  if (!context) throw Error(ErrorKind::internal, "zstd does not start");
+  std::string out, block(ZSTD_DStreamOutSize(), '\0');
+  ZSTD_inBuffer in{packed.data(), packed.size(), 0};
+  size_t left = 1;  // 0: at the end of a frame
+  for (bool full = false; in.pos < in.size || full;) {
+    ZSTD_outBuffer to{block.data(), block.size(), 0};
+    left = ZSTD_decompressStream(context.get(), &to, &in);
+    if (ZSTD_isError(left)) throw damaged_file(path, out.empty() ? "not zstd, though its name ends in .zst" : "the zstd data are damaged");
+    out.append(block, 0, to.pos);
+    if (out.size() > kFileLimit) refuse_size(path, "more than 4 G");
+    full = left != 0 && to.pos == to.size;  // there is more of it to come
+  }
+  if (left != 0) throw damaged_file(path, "the zstd data end too early");
+  return out;
+}
+
+enum class Compression : uint8_t { none, gzip, zstd };
+
+// Takes the ending of a compressed file off the name, which is in lower case.
+Compression take_compression(std::string& name) {
+  const auto take = [&name](std::string_view ending) {
+    const bool has = name.ends_with(ending);
+    if (has) name.resize(name.size() - ending.size());
+    return has;
+  };
+  return take(".gz") ? Compression::gzip : take(".zst") ? Compression::zstd : Compression::none;
+}
+
 }  // namespace
 
 std::optional<FileKind> file_kind(std::string_view path) {
   std::string name = lower(path);
-  if (name.ends_with(".gz")) name.resize(name.size() - 3);
+  const bool packed = take_compression(name) != Compression::none;
   constexpr std::pair<const char*, FileKind> kinds[] = {{".json", FileKind::json}, {".jsonl", FileKind::json},
                                                         {".csv", FileKind::csv},   {".tsv", FileKind::tsv},
                                                         {".txt", FileKind::text},  {".parquet", FileKind::parquet}};
   for (const auto& [ending, kind] : kinds)
-    if (name.ends_with(ending)) return kind;
+    if (name.ends_with(ending) && !(packed && kind == FileKind::parquet)) return kind;
   return std::nullopt;
 }
 
 simdjson::padded_string load_file(const std::string& path) {
   simdjson::padded_string bytes = read_whole(path);
-  if (!lower(path).ends_with(".gz")) return bytes;
-  return simdjson::padded_string(gunzip({bytes.data(), bytes.size()}, path));
+  std::string name = lower(path);
+  const Compression compression = take_compression(name);
+  if (compression == Compression::none) return bytes;
+  const std::string_view packed(bytes.data(), bytes.size());
+  return simdjson::padded_string(compression == Compression::gzip ? gunzip(packed, path) : unzstd(packed, path));
 }
 
 }  // namespace loraine

@@ -10,9 +10,9 @@
 namespace loraine {
 
 enum class FileKind : uint8_t { json, csv, tsv, text, parquet };
-inline constexpr const char* kFileEndings = ".json, .jsonl, .csv, .tsv and .txt, each also with .gz behind it, and .parquet";
+inline constexpr const char* kFileEndings = ".json, .jsonl, .csv, .tsv and .txt, each also with .gz or .zst behind it, and .parquet";
 
-// By the ending, .gz aside; none where it is not one of kFileEndings.
+// By the ending, .gz and .zst aside; none where it is not one of kFileEndings.
 std::optional<FileKind> file_kind(std::string_view path);
 
 // All bytes, with the padding that simdjson wants; at most 4 GiB once unpacked. Throws io, or bad_data about a compressed file that is

@@ -7,6 +7,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/data/parquet/codecs.h"
+#include "loraine/data/parquet/delta.h"
 #include "loraine/data/parquet/thrift.h"
 
 namespace loraine::parquet {
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int64_t kMostPage = int64_t{1} << 30;  // bytes of one page once unpacked
 
-enum Encoding { kPlain = 0, kPlainDictionary = 2, kRle = 3, kRleDictionary = 8 };
+enum Encoding { kPlain = 0, kPlainDictionary = 2, kRle = 3, kDelta = 5, kDeltaLength = 6, kDeltaBytes = 7, kRleDictionary = 8 };
 enum PageKind { kDataPage = 0, kIndexPage = 1, kDictionaryPage = 2, kDataPage2 = 3 };
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::bad_data, what); }
@@ -155,11 +156,36 @@ struct ColumnReader {
       for (const uint8_t bit : bits) column.numbers.push_back({.whole = bit});
       return;
     }
+    const bool whole = leaf.physical == Physical::int32 || leaf.physical == Physical::int64, text = leaf.physical >= Physical::bytes;
+    if (encoding == kDelta && whole) return whole_numbers(bytes, count);
+    if (encoding == kDeltaLength && text) {
+      for (const std::string_view one : read_delta_lengths(bytes, count)) column.texts.push_back(one);
+      return;
+    }
+    if (encoding == kDeltaBytes && text) return prefixed_texts(bytes, count);
     constexpr const char* kNames[] = {"PLAIN",          "GROUP_VAR_INT",       "PLAIN_DICTIONARY",        "RLE",
                                       "BIT_PACKED",     "DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY",
                                       "RLE_DICTIONARY", "BYTE_STREAM_SPLIT"};
-    refuse(fmt::format("its values are encoded as {}; PLAIN, dictionaries and RLE are read",
+    refuse(fmt::format("its values are encoded as {}; PLAIN, RLE, dictionaries and differences are read",
                        encoding >= 0 && encoding < 10 ? kNames[encoding] : fmt::format("number {}", encoding)));
+  }
+
+  void whole_numbers(std::string_view bytes, int64_t count) {
+    size_t at = 0;
+    for (const int64_t value : read_delta(bytes, at, count)) {
+      const auto low = static_cast<uint32_t>(value);
+      const int64_t narrow = leaf.is_unsigned ? int64_t{low} : int64_t{static_cast<int32_t>(low)};
+      column.numbers.push_back({.whole = leaf.physical == Physical::int32 ? narrow : value});
+    }
+  }
+
+  void prefixed_texts(std::string_view bytes, int64_t count) {
+    PrefixedTexts texts = read_delta_prefixes(bytes, count);
+    std::string_view all = keep(std::move(texts.all));
+    for (const size_t length : texts.lengths) {
+      column.texts.push_back(all.substr(0, length));
+      all.remove_prefix(length);
+    }
   }
 
   // Levels of a page; how many of its values are there.

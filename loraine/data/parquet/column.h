@@ -22,8 +22,8 @@ struct Column {
   int64_t values = 0;                                     // nulls included
 };
 
-// Throws bad_data about pages that do not fit what is said of them, and encodings that are not read (PLAIN, dictionaries and RLE are), by
-// name.
+// Throws bad_data about pages that do not fit what is said of them, and encodings that are not read (PLAIN, RLE, dictionaries and
+// differences are), by name.
 Column read_column(std::string_view file, const Chunk& chunk, const Field& leaf);
 
 }  // namespace loraine::parquet

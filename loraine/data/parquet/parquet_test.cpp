@@ -60,7 +60,7 @@ TEST(Parquet, RecordedFiles) {
     }
     EXPECT_EQ(i, rows.size()) << entry.path();
   }
-  EXPECT_EQ(files, 14);
+  EXPECT_EQ(files, 17);
 }
 
 TEST(Parquet, StopsWhereItIsTold) {
@@ -73,7 +73,8 @@ TEST(Parquet, StopsWhereItIsTold) {
 TEST(Parquet, DamagedFiles) {
   std::mt19937 draw(7);
   int refused = 0, read = 0;
-  for (const char* name : {"none_v1", "none_v2", "snappy_v1", "lz4_v2", "zstd_v1", "gzip_v2", "plain", "large_types"}) {
+  for (const char* name : {"none_v1", "none_v2", "snappy_v1", "lz4_v2", "zstd_v1", "gzip_v2", "plain", "large_types", "delta_byte_array",
+                           "delta_length_byte_array", "delta_numbers"}) {
     const std::string whole = bytes_of(kCases / (std::string(name) + ".parquet"));
     for (int i = 0; i < 150; ++i) {
       std::string bad = whole;
