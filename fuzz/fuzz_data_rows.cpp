@@ -40,7 +40,7 @@ constexpr const char* kSets = R"({
                       "observation_tag": "tool", "function_tag": "function", "system_tag": "system"}},
   "tokenized": {"file_name": "rows", "formatting": "tokenized"}})";
 
-void read(const InputFolder& folder, const char* set, const char* named, bool skip) {
+void read(const InputFolder& folder, const std::string& set, const char* named, bool skip, bool pretraining = false) {
   static const ChatTemplate chat(kTemplate, nlohmann::ordered_json::object(), "template");
   ByteTokenizer tokenizer;
   SpecialTokens special;
@@ -51,24 +51,30 @@ void read(const InputFolder& folder, const char* set, const char* named, bool sk
   options.cutoff_len = 64;
   options.today = "26 Jul 2024";
   options.vocab_size = 300;
+  options.pretraining = pretraining;
   options.skip_bad_rows = skip ? 1000000 : 0;
   expect_value_or_refusal([&] { data_fingerprint(open_data(options, &tokenizer, &chat, special).train.examples); });
 }
 
 }  // namespace
 
-// The first byte picks layout, file kind and template; the rest is the file.
+// The first byte picks layout (or, by the path alone, kind of file and stage), file kind and template; the rest is the file.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const InputFolder folder;
   if (size == 0) return 0;
   static const char* const sets[] = {"alpaca", "sharegpt", "openai", "tokenized"};
   static const char* const names[] = {nullptr, "default", "llama3", "mistral", "qwen3", "qwen", "gemma", "empty"};
+  const char* name = names[(data[0] >> 2) & 7];
+  if (data[0] & 0x20) {
+    static const char* const own[] = {"own.json", "own.jsonl", "own.csv", "own.txt"};
+    return read(folder, folder.write(own[data[0] & 3], data + 1, size - 1), name, data[0] & 0x40, data[0] & 0x80), 0;
+  }
   const char* file = data[0] & 0x80 ? "rows.jsonl" : "rows.json";
   std::string info(kSets);
   for (size_t at = info.find("\"rows\""); at != std::string::npos; at = info.find("\"rows\"", at))
     info.replace(at, 6, "\"" + std::string(file) + "\"");
   folder.write("dataset_info.json", reinterpret_cast<const uint8_t*>(info.data()), info.size());
   folder.write(file, data + 1, size - 1);
-  read(folder, sets[data[0] & 3], names[(data[0] >> 2) & 7], data[0] & 0x40);
+  read(folder, sets[data[0] & 3], name, data[0] & 0x40);
   return 0;
 }

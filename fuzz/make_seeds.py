@@ -189,3 +189,11 @@ save("data_rows", "alpaca_indented", bytes([1 << 2 | 0x80]) + b'{\n "instruction
 save("data_rows", "alpaca_beyond_json", bytes([1 << 2 | 0x40]) + b'[{"instruction": "a", "output": "b", "input": NaN, "s": [NaN, -Infinity, 18446744073709551616, "\\ud800"]}, '
      b'{"instruction": "a\nb", "output": Infinity}]')
 rows("tokenized_lines", 3, 0, [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}], lines=True)
+
+for name in ("empty", "large_types", "map", "plain", "snappy_v1", "lz4_v2", "zstd_v2", "delta_numbers", "delta_byte_array", "delta_length_byte_array"):
+    save("parquet", name, (corpus.parent.parent / f"tests/golden/parquet/{name}.parquet").read_bytes())
+pairs = b'{"question":"a","answer":"b"}\n'
+for name, first, text in (("own_pairs", 0x21, pairs), ("own_csv", 0x22, b'prompt,response\r\na,"b ""c"",\nd"\r\n'), ("own_texts", 0xa3, b"one\ntwo\n"),
+                          ("own_talk", 0x20, b'[{"m":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}]'),
+                          ("own_talk_csv", 0x22, b'm\n"[{""from"":""human"",""value"":""a""},{""from"":""gpt"",""value"":""b""}]"\n')):
+    save("data_rows", name, bytes([first]) + text)

@@ -9,6 +9,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/batch.h"
 #include "loraine/generate/engine.h"
+#include "loraine/io/hub_cache.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
@@ -25,6 +26,10 @@ void warn(LoadedModel& loaded, const std::string& text, ErrorKind kind) {
   loaded.warnings.emplace_back(kind, text);
 }
 
+std::string folder_of(const LoadedModel& loaded, const NamedAdapter& adapter) {
+  return find_place(adapter.path, loaded.config.model_revision, HubKind::adapter).path;
+}
+
 // The template of the base and of every adapter that is named, before any weight is read: what is wrong with it costs nobody a wait.
 void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
   const std::vector<NamedAdapter> adapters = named_adapters(loaded.config.adapter_name_or_path);
@@ -32,7 +37,7 @@ void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
   loaded.one_template = options.one_template;
   if (options.one_template) {
     std::vector<std::string> folders;
-    for (const NamedAdapter& adapter : adapters) folders.push_back(adapter.path);
+    for (const NamedAdapter& adapter : adapters) folders.push_back(folder_of(loaded, adapter));
     base = choose_template(loaded.config, loaded.files, folders);
     loaded.config.template_name = base.name;
     loaded.config.default_system = base.default_system;
@@ -40,7 +45,7 @@ void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
     if (base.jinja) loaded.text.chat_template = open_chat_template(loaded.files, *base.jinja, base.folder + " (chat template)");
     warn(loaded, base.warning, ErrorKind::usage);
   } else if (!has_template(base, loaded.text) && !adapters.empty()) {  // a base without a template talks as its first adapter does
-    base = choose_template(loaded.config, loaded.files, adapters.front().path);
+    base = choose_template(loaded.config, loaded.files, folder_of(loaded, adapters.front()));
   }
   if (options.needs_text && !has_template(base, loaded.text)) throw no_chat_template(loaded.files);
   if (const auto error = unfit_template(base, loaded.text)) {  // an adapter may know it all the same
@@ -85,10 +90,12 @@ const AdapterSet* LoadedModel::find(const std::string& name) const {
                                     : fmt::format("there are: base, {}", fmt::join(adapter_names, ", ")));
 }
 
-AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string& path) {
+AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string& given) {
   if (name.empty() || name == "all" || name == "base" || adapters.count(name))
     throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
                 "give each a name of its own: name=path,other=path");
+  const auto [path, note] = find_place(given, config.model_revision, HubKind::adapter);
+  if (!note.empty()) places.push_back(note);
   const bool own_base = quantises_base(read_lora_config(path));
   if (!base_is_for.empty() || (own_base && !adapters.empty()))
     throw Error(
@@ -138,7 +145,8 @@ Example LoadedModel::answered(const Conversation& conversation, const std::strin
 std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const LoadOptionsForAnswers& options) {
   auto loaded = std::make_unique<LoadedModel>();
   loaded->config = config;
-  loaded->files = open_model_files(config.model_name_or_path);
+  loaded->files = open_model_files(config.model_name_or_path, config.model_revision);
+  if (!loaded->files.place_note.empty()) loaded->places.push_back(loaded->files.place_note);
   loaded->text = open_text(loaded->files);
   if (options.needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
   if (loaded->text.tokenizer) warn(*loaded, loaded->files.tokenizer_note, ErrorKind::usage);

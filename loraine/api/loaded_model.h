@@ -29,12 +29,13 @@ struct LoadedModel {
   std::vector<int32_t> eos_ids;               // what ends an answer by config.json and generation_config.json
   std::string base_is_for;                    // the LoftQ adapter that the base was quantised for: it fits no other
   std::vector<std::pair<ErrorKind, std::string>> warnings;
+  std::vector<std::string> places;  // of ids that were found in a local cache: where
 
-  const AdapterSet* find(const std::string& name) const;                      // "base": nullptr; usage with the names there are
-  AdapterSet& add_adapter(const std::string& name, const std::string& path);  // usage when the name is taken, or beside LoftQ's
-  void remove_adapter(const std::string& name);                               // the base is on when it was the one that is on
-  int64_t widest_adapter() const;                                             // columns of its A at one site, for the engine
-  const ChatFormat& format_of(const AdapterSet* set) const;                   // nullptr: of the base
+  const AdapterSet* find(const std::string& name) const;                       // "base": nullptr; usage with the names there are
+  AdapterSet& add_adapter(const std::string& name, const std::string& given);  // usage when the name is taken, or beside LoftQ's
+  void remove_adapter(const std::string& name);                                // the base is on when it was the one that is on
+  int64_t widest_adapter() const;                                              // columns of its A at one site, for the engine
+  const ChatFormat& format_of(const AdapterSet* set) const;                    // nullptr: of the base
   // Of a conversation that ends with a question, as the adapter (nullptr: the base) was trained.
   std::vector<int32_t> prompt_ids(const Conversation& conversation, const AdapterSet* set) const;
   Example answered(const Conversation& conversation, const std::string& answer, const AdapterSet* set) const;  // the answer is labelled

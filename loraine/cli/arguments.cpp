@@ -13,6 +13,7 @@
 
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
+#include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/yaml_values.h"
 #include "loraine/core/error.h"
@@ -51,13 +52,8 @@ bool is_flag(const std::string& word) { return word.size() > 2 && word.starts_wi
 // The options that a command reads, in `loraine COMMAND --help`; for the others it says that it does not.
 bool command_reads(const std::string& command, const Option& option) {
   using Names = std::set<std::string>;
-  static const Names kModel = {"model_name_or_path",
-                               "adapter_name_or_path",
-                               "quantization_bit",
-                               "quantization_type",
-                               "double_quantization",
-                               "quantization_method",
-                               "strict"};
+  static const Names kModel = {"model_name_or_path", "adapter_name_or_path", "model_revision",      "quantization_bit",
+                               "quantization_type",  "double_quantization",  "quantization_method", "strict"};
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "seed"};
   static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
@@ -67,6 +63,7 @@ bool command_reads(const std::string& command, const Option& option) {
                                     "loftq_iter", "rank_pattern", "layers_to_transform", "layers_pattern",    "exclude_modules"};
   const std::string &name = option.name, &group = option.group;
   const bool generation = group == "generation";
+  if (name == "language") return true;
   if (command == "train" || command == "compare") return !generation && group != "export" && name != "infer_dtype";
   if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation;
   if (command == "eval")
@@ -79,7 +76,7 @@ bool command_reads(const std::string& command, const Option& option) {
   if (command == "bench")
     return (kModel.contains(name) && name != "adapter_name_or_path" && name != "strict") || name == "frozen_matmul" ||
            name == "gradient_checkpointing";
-  return command == "tokenize" && (name == "model_name_or_path" || name == "split_special_tokens");
+  return command == "tokenize" && (name == "model_name_or_path" || name == "model_revision" || name == "split_special_tokens");
 }
 
 // Options that are known and given, and that the command does not read.
@@ -161,7 +158,10 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
     return false;
   }
   std::vector<std::string> words;
-  const std::vector<Setting> settings = in_own_words(read_arguments(args), extra, words);
+  const std::vector<Setting> given = read_arguments(args);
+  for (const Setting& setting : given)
+    if (setting.key == "language") choose_language(setting.text);
+  const std::vector<Setting> settings = in_own_words(given, extra, words);
   for (const std::string& word : words) print_stderr("note: " + word + "\n");
   for (const SettingNote& note : apply_settings(config, settings, extra)) {
     if (note.warning) input_warning(note.text, config.strict, ErrorKind::usage);

@@ -15,6 +15,7 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "loraine/api/loaded_model.h"
 #include "loraine/cli/arguments.h"
@@ -253,8 +254,9 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
                              static_cast<double>(count) / seconds));
 }
 
-// From the given one on.
-void print_warnings(const LoadedModel& loaded, size_t first) {
+// From the given one on; and where ids were found, once.
+void print_warnings(LoadedModel& loaded, size_t first) {
+  for (const std::string& place : std::exchange(loaded.places, {})) print_stderr(place + "\n");
   for (size_t i = first; i < loaded.warnings.size(); ++i) print_stderr("warning: " + loaded.warnings[i].second + "\n");
 }
 

@@ -62,10 +62,12 @@ int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop
   if (!read_config(args, "eval", config, own)) return 0;
   check_eval_config(config, eval);
   const std::unique_ptr<LoadedModel> loaded = load_for_answers(config, {.needs_text = needs_text(config, eval), .one_template = true});
+  for (const std::string& place : loaded->places) print_stderr(place + "\n");
   for (const auto& [kind, text] : loaded->warnings) print_stderr("warning: " + text + "\n");
   if (eval.ppl_file && !loaded->text.tokenizer)
     throw Error(ErrorKind::bad_data, config.model_name_or_path + ": has no tokenizer.json, and ppl_file needs one");
   const EvalInput input = read_eval_input(*loaded, eval);
+  for (const std::string& line : input.recognised) print_stderr(line + "\n");
   if (input.num_dropped > 0)
     input_warning(fmt::format("{} rows that cannot be used were dropped", input.num_dropped), config.strict, ErrorKind::usage);
   std::optional<Progress> bar;

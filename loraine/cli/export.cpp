@@ -33,15 +33,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> adapter_folders(const TrainConfig& c) {
-  return joined_adapters(c.adapter_name_or_path, "export merges all of them");
-}
+constexpr const char* kSeveral = "export merges all of them";
 
 void check_folder(const TrainConfig& c, const std::string& folder) {
   std::error_code ignored;
   if (fs::equivalent(folder, c.model_name_or_path, ignored))
     throw Error(ErrorKind::usage, "export_dir " + folder + " is the base model itself", "choose another folder");
-  for (const std::string& adapter : adapter_folders(c))
+  for (const std::string& adapter : joined_adapters(c.adapter_name_or_path, kSeveral))
     if (fs::equivalent(folder, adapter, ignored))
       throw Error(ErrorKind::usage, "export_dir " + folder + " is the adapter itself", "choose another folder");
   if (!fs::exists(folder, ignored)) return;
@@ -112,7 +110,7 @@ struct LoftqStart {
 };
 std::optional<LoftqStart> loftq_start(Model& model, const TrainConfig& c) {
   const LoraConfig config = method_config(c);
-  if (!quantises_base(config) || !adapter_folders(c).empty()) return {};
+  if (!quantises_base(config) || !joined_adapters(c.adapter_name_or_path, kSeveral).empty()) return {};
   LoftqStart start{config, attach_adapter(model, config, false)};
   start_adapter(start.adapter, model, config, static_cast<uint64_t>(c.seed));
   return start;
@@ -194,8 +192,13 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (!read_config(args, "export", config)) return 0;
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
-  ModelFiles files = open_model_files(config.model_name_or_path);
-  const std::vector<std::string> adapters = adapter_folders(config);
+  ModelFiles files = open_model_files(config.model_name_or_path, config.model_revision);
+  print_place(files.place_note);
+  std::vector<std::string> adapters;
+  for (const FoundPlace& place : adapter_places(config, kSeveral)) {
+    print_place(place.note);
+    adapters.push_back(place.path);
+  }
   const TemplateChoice choice = choose_template(config, files, adapters);
   input_warning(choice.warning, config.strict, ErrorKind::usage);
   const std::string modelfile = apply_template(config, choice, files);

@@ -10,4 +10,8 @@ void input_warning(const std::string& text, bool strict, ErrorKind kind) {
   print_stderr("warning: " + text + "\n");
 }
 
+void print_place(const std::string& note) {
+  if (!note.empty()) print_stderr(note + "\n");
+}
+
 }  // namespace loraine

@@ -10,4 +10,7 @@ namespace loraine {
 // Prints "warning: TEXT"; with strict it throws TEXT as an error of this kind instead. Nothing happens when text is empty.
 void input_warning(const std::string& text, bool strict, ErrorKind kind);
 
+// Where an id was found in a local cache; nothing where a path was given.
+void print_place(const std::string& note);
+
 }  // namespace loraine

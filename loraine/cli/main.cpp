@@ -8,6 +8,7 @@
 #include <new>
 
 #include "loraine/cli/commands.h"
+#include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
 #include "loraine/core/context.h"
 #include "loraine/core/error.h"
@@ -38,6 +39,7 @@ int run_program(const std::vector<std::string>& words) {
   try {
     if (words.empty() || words[0] == "--help" || words[0] == "-h") return run_help({});
     if (words[0] == "--version") return run_version({});
+    choose_language("auto");
     take_signals();
     start_threads();
     return find_command(words[0]).run({words.begin() + 1, words.end()});

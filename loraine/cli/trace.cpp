@@ -98,10 +98,22 @@ AdapterSet open_adapter(Model& model, const ModelFiles& files, const TrainConfig
   return set;
 }
 
+// Ids among the names are looked up in the local caches.
+std::vector<std::string> folders_of(const TrainConfig& config, const std::vector<std::string>& names) {
+  std::vector<std::string> folders;
+  for (const std::string& name : names) {
+    const FoundPlace place = find_place(name, config.model_revision, HubKind::adapter);
+    print_place(place.note);
+    folders.push_back(place.path);
+  }
+  return folders;
+}
+
 // One adapter over all rows, or several that are on together, as if merged in turn.
 TraceAdapters adapters_together(Model& model, const ModelFiles& files, const TrainConfig& config, int64_t rows, bool gradients) {
-  std::vector<std::string> folders;
-  for (const NamedAdapter& adapter : adapters_on(named_adapters(config.adapter_name_or_path))) folders.push_back(adapter.path);
+  std::vector<std::string> names;
+  for (const NamedAdapter& adapter : adapters_on(named_adapters(config.adapter_name_or_path))) names.push_back(adapter.path);
+  const std::vector<std::string> folders = folders_of(config, names);
   TraceAdapters out;
   out.of_row.assign(static_cast<size_t>(rows), 0);
   if (folders.size() == 1) {
@@ -132,10 +144,11 @@ TraceAdapters adapters_by_row(Model& model, const ModelFiles& files, const Train
     const auto at = std::find_if(names.begin(), names.end(), [&](const NamedAdapter& a) { return a.name == name; });
     out.of_row.push_back(name.empty() ? -1 : static_cast<int>(at - names.begin()));
   }
-  std::vector<std::string> folders;
-  for (const NamedAdapter& adapter : names) folders.push_back(adapter.path);
+  std::vector<std::string> paths;
+  for (const NamedAdapter& adapter : names) paths.push_back(adapter.path);
+  const std::vector<std::string> folders = folders_of(config, paths);
   check_side_by_side(folders);
-  for (const NamedAdapter& adapter : names) out.sets.push_back(open_adapter(model, files, config, adapter.path));
+  for (const std::string& folder : folders) out.sets.push_back(open_adapter(model, files, config, folder));
   return out;
 }
 
@@ -189,7 +202,8 @@ int run_trace(const std::vector<std::string>& args) {
   if (config.model_name_or_path.empty() || batch_file.empty() || output.empty())
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   check_chat_config(config);
-  ModelFiles files = open_model_files(config.model_name_or_path);
+  ModelFiles files = open_model_files(config.model_name_or_path, config.model_revision);
+  print_place(files.place_note);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   input_warning(not_computed_in(config), config.strict, ErrorKind::usage);
   Model model = load_model(files, answer_load_options(config));

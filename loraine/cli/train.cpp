@@ -13,71 +13,22 @@
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
-#include "loraine/core/count_text.h"
+#include "loraine/cli/train_screen.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"
-#include "loraine/train/config/named_adapters.h"
 #include "loraine/train/data_options.h"
+#include "loraine/train/load_options.h"
 #include "loraine/train/memory.h"
 
 namespace loraine {
 namespace {
 
-void print_data(const char* name, const Dataset& data) {
-  if (data.num_rows == 0) return;
-  print_stderr(table_text(fmt::format("{} data", name),
-                          {{"examples", count_text(static_cast<int64_t>(data.examples.size()))},
-                           {"tokens", count_text(data.num_tokens)},
-                           {"trained tokens", count_text(data.num_trained)},
-                           {"longest", count_text(data.longest)},
-                           {"cut", count_text(data.num_truncated)},
-                           {"without trained tokens", count_text(data.num_untrained)},
-                           {"dropped", count_text(data.num_dropped)}},
-                          false));
-  for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
-}
-
-void print_summary(const TrainSummary& s, bool dry_run) {
-  auto bytes = [](size_t n) { return memory_text(static_cast<double>(n)); };
-  print_stderr(
-      table_text("parameters",
-                 {{"trainable", count_text(s.trainable)},
-                  {"all", count_text(s.parameters)},
-                  {"percent", fmt::format("{:.4f}", 100.0 * static_cast<double>(s.trainable) / static_cast<double>(s.parameters))}},
-                 false));
-  print_stderr(table_text("memory",
-                          {{"weights", bytes(s.weight_bytes)},
-                           {"adapter and gradients", bytes(s.adapter_bytes)},
-                           {"optimizer", bytes(s.optimizer_bytes)},
-                           {"activations", bytes(s.activation_bytes)},
-                           {"recomputed", s.recompute == Recompute::block ? "blocks"
-                                          : s.recompute == Recompute::mlp ? "gate and up"
-                                                                          : "nothing"},
-                           {"scratch", bytes(s.scratch_bytes)},
-                           {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}},
-                          false));
-  print_stderr(
-      fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
-  const std::string forecast = fmt::format("memory forecast: {}\n", bytes(s.peak_bytes));
-  if (!dry_run) return print_line(STDOUT_FILENO, forecast);
-  std::fputs(forecast.c_str(), stdout);  // what was asked for
-  std::fflush(stdout);
-}
-
-void check_untrained(const TrainConfig& c, const Dataset& data, const char* name) {
-  if (data.num_untrained == 0) return;
-  input_warning(fmt::format("{} of {} rows of the {} data hold no trained token: their answers are empty, or lie behind cutoff_len ({})",
-                            data.num_untrained, data.examples.size(), name, c.cutoff_len),
-                c.strict, ErrorKind::usage);
-}
-
 // The template of the run: as given, else the one that the adapter or the model it goes on from was trained with, else the model's own,
 // else `empty`. Said, and kept for whoever loads the result.
-TemplateChoice choose_training_template(TrainInput& input, ModelText& text) {
+TemplateChoice choose_training_template(TrainInput& input, ModelText& text, const std::string& adapter) {
   const TrainConfig& c = input.config;
-  const std::vector<std::string> adapters = joined_adapters(c.adapter_name_or_path, "training goes on with the last one");
-  TemplateChoice choice = choose_template(c, input.files, adapters.empty() ? std::string() : adapters.back());
+  TemplateChoice choice = choose_template(c, input.files, adapter);
   input_warning(choice.warning, c.strict, ErrorKind::usage);
   if (const auto error = unfit_template(choice, text)) input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
   if (choice.jinja) {
@@ -85,14 +36,12 @@ TemplateChoice choose_training_template(TrainInput& input, ModelText& text) {
     input.files.chat_templates.clear();
     text = open_text(input.files);
   }
-  if (c.stage != "pt" && has_template(choice, text)) {
-    print_stderr("template: " + choice.text() + "\n");
-  } else if (c.stage != "pt" && text.tokenizer && input.files.chat_templates.empty()) {
+  if (c.stage != "pt" && !has_template(choice, text) && text.tokenizer && input.files.chat_templates.empty()) {
     choice.name = "empty";
+    choice.why = "the model has no chat template";
     print_stderr(
-        "template: empty (the model has no chat template): questions and answers follow each other without a mark. To train a "
-        "conversation,\n"
-        "  name a template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
+        "note: the model has no chat template, and questions and answers follow each other without a mark. To train a conversation, name a "
+        "template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
   }
   input.record = {choice.name, choice.default_system, choice.enable_thinking, ""};
   return choice;
@@ -104,10 +53,16 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;
   input.folder = open_run_folder(c);
-  input.files = open_model_files(c.model_name_or_path);
+  input.files = open_model_files(c.model_name_or_path, c.model_revision);
+  print_place(input.files.place_note);
+  std::string adapter;                                                   // the last one, which training goes on with
+  for (const FoundPlace& place : adapter_places(c, kSeveralAdapters)) {  // found before anything takes long
+    print_place(place.note);
+    adapter = place.path;
+  }
   ModelText text = open_text(input.files);
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
-  const TemplateChoice choice = choose_training_template(input, text);
+  const TemplateChoice choice = choose_training_template(input, text, adapter);
   DataOptions options = data_options(c);
   options.template_name = choice.name;
   options.default_system = choice.default_system;
@@ -118,13 +73,16 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
   if (const int64_t dropped = input.data.train.num_dropped + input.data.eval.num_dropped; dropped > 0)
     input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
-  check_untrained(c, input.data.train, "training");
-  check_untrained(c, input.data.eval, "evaluation");
+  for (const std::string& line : input.data.recognised) print_stderr(line + "\n");
   if (text.tokenizer && options.template_name)
     apply_template_to_files(input.files, named_template(*options.template_name, options.default_system), *text.tokenizer, special, "right");
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
+  print_heading(run_heading(c, input.files, text.tokenizer && c.stage != "pt" ? choice.text() : ""));
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
+  print_example(input.data.train, text.tokenizer.get());
+  check_rows(c, input.data.train, "training");
+  check_rows(c, input.data.eval, "evaluation");
   input.stop = &stop;
   if (by_signal) {  // until the process ends: a signal that comes when all is saved changes nothing
     static const auto* const watch = new SignalWatch({SIGTERM, SIGINT}, [by_signal](int) {

@@ -13,90 +13,11 @@
 #include "loraine/data/batcher.h"
 #include "loraine/data/orders.h"
 #include "loraine/data/pretrain.h"
+#include "loraine/data/row_encoder.h"
 #include "loraine/data/rows.h"
-#include "loraine/data/tools.h"
 
 namespace loraine {
 namespace {
-
-struct Encoder {
-  EncodeOptions options;
-  Tokenizer* tokenizer = nullptr;
-  const ChatTemplate* chat_template = nullptr;
-  std::optional<Template> named;
-  const SpecialTokens* special = nullptr;
-  std::string default_system;
-  int64_t vocab_size = 0;
-  Error no_tokenizer{ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",
-                     "put tokenizer.json into the folder, or use a set with formatting: tokenized"};
-  Error no_chat_template{ErrorKind::usage, "template: the model has no chat template and none is named",
-                         "set template, for example template: chatml"};
-
-  // What conversations need and the model lacks; no correction of a row would mend it.
-  void check_model(const Row& row) const {
-    if (row.tokens || !row.dropped.empty()) return;
-    if (!tokenizer) throw no_tokenizer;
-    if (!named && !chat_template) throw no_chat_template;
-  }
-
-  // For rows that passed check_model.
-  Encoded encode(const Row& row) const {
-    if (row.tokens) return cut_tokens(*row.tokens);
-    if (named) return encode_with_template(*named, *tokenizer, *special, row.conversation, options);
-    nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
-    const auto messages = template_messages(row.conversation, default_system, kwargs);
-    return encode_with_chat_template(*chat_template, *tokenizer, messages, kwargs, options);
-  }
-
-  Encoded cut_tokens(const Example& whole) const {
-    Encoded result{whole, false};
-    const auto most = static_cast<size_t>(std::max<int64_t>(options.cutoff_len, 0));
-    result.truncated = whole.input_ids.size() > most;
-    if (result.truncated) {
-      result.example.input_ids.resize(most);
-      result.example.labels.resize(most);
-    }
-    return result;
-  }
-
-  Prompt prompt(const Row& row) const {
-    if (row.tokens || !tokenizer)
-      throw Error(ErrorKind::usage, "generation needs conversations and a tokenizer, and these rows or this model have none",
-                  "use a set in the alpaca, sharegpt or openai layout");
-    Prompt made;
-    if (named) {
-      EncodeOptions one_turn = options;
-      one_turn.one_turn = true;
-      const auto turns = encode_turns(*named, *tokenizer, *special, row.conversation, one_turn);
-      for (size_t i = 0; i < turns.size(); ++i) {
-        made.input_ids.insert(made.input_ids.end(), turns[i].source.begin(), turns[i].source.end());
-        auto& place = i + 1 < turns.size() ? made.input_ids : made.label_ids;
-        place.insert(place.end(), turns[i].target.begin(), turns[i].target.end());
-      }
-      if (named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
-    } else {
-      Conversation asked = row.conversation;
-      made.label_ids = tokenizer->encode(asked.messages.back().content);
-      asked.messages.pop_back();
-      made.input_ids = encode_prompt(*chat_template, *tokenizer, asked, default_system, options);
-    }
-    const auto [source, target] =
-        kept_lengths(static_cast<int64_t>(made.input_ids.size()), static_cast<int64_t>(made.label_ids.size()), options.cutoff_len);
-    made.input_ids.resize(static_cast<size_t>(source));
-    made.label_ids.resize(static_cast<size_t>(target));
-    return made;
-  }
-
-  void check_ids(const Row& row, const Example& example) const {
-    if (vocab_size <= 0) return;
-    for (size_t i = 0; i < example.input_ids.size(); ++i) {
-      const int32_t id = std::max(example.input_ids[i], example.labels[i]);
-      if (id >= vocab_size)
-        throw Error(ErrorKind::bad_data, fmt::format("{}: token {} is {}, the model's vocabulary has {}", row.place(), i, id, vocab_size),
-                    "is the tokenizer, or the tokenized file, of another model?");
-    }
-  }
-};
 
 // Whether a label of the example is predicted; the first token never is.
 bool is_trained(const Example& example) {
@@ -104,9 +25,15 @@ bool is_trained(const Example& example) {
                      [](int32_t label) { return label != kIgnoreLabel; });
 }
 
+bool has_empty_answer(const Conversation& conversation) {
+  return std::ranges::any_of(conversation.messages, [](const Message& m) { return m.role == Role::assistant && m.content.empty(); });
+}
+
 std::string rows_text(int64_t n) { return count_text(n) + (n == 1 ? " row" : " rows"); }
 
-void count_example(Dataset& set, Example example) {
+// `whole`: tokens before it was cut; 0: it has no length of its own.
+void count_example(Dataset& set, Example example, int64_t whole) {
+  if (whole > 0) set.whole_lengths.push_back(static_cast<int32_t>(std::min<int64_t>(whole, INT32_MAX)));
   set.num_tokens += static_cast<int64_t>(example.input_ids.size());
   set.num_trained += count_labels(example);
   set.num_untrained += !is_trained(example);
@@ -125,6 +52,7 @@ Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::v
   for (int64_t i : order) encoder.check_model(rows[static_cast<size_t>(i)]);
   const int64_t n = static_cast<int64_t>(order.size());
   std::vector<Encoded> encoded(order.size());
+  std::vector<char> empty(order.size());  // whether an answer is
   std::vector<std::exception_ptr> failed(order.size());
 #pragma omp parallel for schedule(dynamic, 8)
   for (int64_t i = 0; i < n; ++i) {
@@ -133,6 +61,7 @@ Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::v
     try {
       encoded[static_cast<size_t>(i)] = encoder.encode(row);
       encoder.check_ids(row, encoded[static_cast<size_t>(i)].example);
+      empty[static_cast<size_t>(i)] = has_empty_answer(row.conversation);
       row.conversation = {};
       row.tokens.reset();
     } catch (const Error& e) {
@@ -151,7 +80,8 @@ Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::v
       continue;
     }
     set.num_truncated += encoded[i].truncated;
-    count_example(set, std::move(example));
+    set.num_empty_answers += empty[i] && is_trained(example);
+    count_example(set, std::move(example), encoded[i].whole);
   }
   return set;
 }
@@ -169,7 +99,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
       encoder.check_ids(row, *row.tokens);
       Encoded cut = encoder.cut_tokens(*row.tokens);
       set.num_truncated += cut.truncated;
-      if (!cut.example.input_ids.empty()) count_example(set, std::move(cut.example));
+      if (!cut.example.input_ids.empty()) count_example(set, std::move(cut.example), cut.whole);
     } else {
       texts.push_back(&row.conversation.messages.front().content);
     }
@@ -190,28 +120,29 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
                 "name eos_token in tokenizer_config.json");
   if (pretrain.cutoff_len < 1)
     throw Error(ErrorKind::usage, fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
-  int64_t longest = 0;
-  std::vector<Example> examples = pretrain_examples(texts, *encoder.tokenizer, pretrain, set.num_truncated, longest);
-  if (examples.empty() && set.examples.empty())
+  Pretrained made = pretrain_examples(texts, *encoder.tokenizer, pretrain);
+  set.num_truncated += made.truncated;
+  if (made.examples.empty() && set.examples.empty())
     throw Error(ErrorKind::bad_data,
                 fmt::format("stage pt: the texts of {} fill no block of {} tokens (cutoff_len): end to end they are {}{}",
-                            rows_text(static_cast<int64_t>(texts.size())), pretrain.cutoff_len, count_text(longest),
+                            rows_text(static_cast<int64_t>(texts.size())), pretrain.cutoff_len, count_text(made.longest),
                             static_cast<int64_t>(texts.size()) > pretrain.texts_at_a_time
                                 ? fmt::format(" at most, {} texts at a time (preprocessing_batch_size)", pretrain.texts_at_a_time)
                                 : ""),
-                fmt::format("set cutoff_len to at most {}, or packing: false, where each text is a sample of its own", longest));
-  for (Example& example : examples)
-    if (!example.input_ids.empty()) count_example(set, std::move(example));
+                fmt::format("set cutoff_len to at most {}, or packing: false, where each text is a sample of its own", made.longest));
+  for (size_t i = 0; i < made.examples.size(); ++i)
+    if (!made.examples[i].input_ids.empty()) count_example(set, std::move(made.examples[i]), pretrain.packing ? 0 : made.lengths[i]);
   return set;
 }
 
-std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::string>& names) {
+std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::string>& names, std::vector<std::string>& recognised) {
   std::vector<Row> all;
   for (const std::string& name : names) {
-    DatasetInfo info = read_dataset_info(options.dataset_dir, name);
-    info.accept_untrained = options.accept_untrained;
+    DatasetInfo info = find_dataset(options.dataset_dir, name, options.find_repository);
     info.text_only = options.pretraining;
-    auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples);
+    std::string layout;
+    auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, &layout);
+    if (!layout.empty()) recognised.push_back(layout);
     if (info.num_samples) {
       std::vector<Row> drawn;
       for (int64_t i : numpy_legacy_samples(static_cast<int64_t>(rows.size()), *info.num_samples, static_cast<uint32_t>(options.seed)))
@@ -248,10 +179,14 @@ void check_dropped(int64_t rows, int64_t dropped, const std::vector<std::string>
 // A set of which nothing would be learnt: its labels are all masked (the first token of a sample is never predicted).
 void check_trained(const Dataset& set, const char* what, const DataOptions& options) {
   if (set.num_untrained < static_cast<int64_t>(set.examples.size()) || set.examples.empty()) return;
+  const int64_t enough = sufficient_cutoff(set, 0), most = sufficient_cutoff(set, 0.05);
   throw Error(ErrorKind::usage,
               fmt::format("{}: the labels of all {} samples are masked, so nothing would be learnt (cutoff_len {}, {} samples cut)", what,
                           set.examples.size(), options.cutoff_len, set.num_truncated),
-              "raise cutoff_len, or check that the answers are where dataset_info.json says");
+              set.num_truncated == 0 || enough == 0
+                  ? "check that the answers are where dataset_info.json says"
+                  : fmt::format("set cutoff_len: {}, which cuts none{}", enough,
+                                most < enough ? fmt::format(", or {}, which leaves 95 % of them whole", most) : ""));
 }
 
 void check_options(const DataOptions& options) {
@@ -263,36 +198,17 @@ void check_options(const DataOptions& options) {
   if (!(options.val_size >= 0)) refuse(fmt::format("val_size: {} is not a share or a number of rows", options.val_size), "");
 }
 
-Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
-  Encoder encoder;
-  encoder.options = {options.cutoff_len,      options.train_on_prompt,   options.mask_history, options.split_special_tokens,
-                     options.enable_thinking, options.preserve_thinking, options.today,        false};
-  encoder.tokenizer = tokenizer;
-  encoder.chat_template = chat_template;
-  encoder.special = &special;
-  encoder.vocab_size = options.vocab_size;
-  if (options.no_tokenizer) encoder.no_tokenizer = *options.no_tokenizer;
-  if (options.no_chat_template) encoder.no_chat_template = *options.no_chat_template;
-  encoder.default_system = options.default_system.value_or("");
-  if (options.template_name && tokenizer) {
-    if (*options.template_name == "derived")
-      encoder.named = chat_template ? derive_template(*chat_template, *tokenizer, true) : named_template("empty");
-    else encoder.named = named_template(*options.template_name);
-    if (options.default_system) encoder.named->default_system = *options.default_system;
-    if (options.tool_format) {
-      check_tool_format(*options.tool_format);
-      encoder.named->tool_format = *options.tool_format;
-      encoder.named->function = {{SlotKind::text, "{{content}}"}};
-      if (!encoder.named->efficient_eos) encoder.named->function.push_back({SlotKind::eos, ""});
-    }
-    if (encoder.named->efficient_eos && options.train_on_prompt)
-      throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
-    apply_template_tokens(*encoder.named, *tokenizer, special, options.vocab_size);
-  }
-  return encoder;
-}
-
 }  // namespace
+
+int64_t sufficient_cutoff(const Dataset& set, double share) {
+  if (set.whole_lengths.empty()) return 0;
+  std::vector<int32_t> lengths = set.whole_lengths;
+  const auto left = static_cast<size_t>(share * static_cast<double>(lengths.size()));
+  const auto place = lengths.end() - 1 - static_cast<std::ptrdiff_t>(std::min(left, lengths.size() - 1));
+  std::nth_element(lengths.begin(), place, lengths.end());
+  // One more than the tokens, so that LLaMA-Factory's shares, which are rounded down, cut nothing either.
+  return (int64_t{*place} / 8 + 1) * 8;
+}
 
 uint64_t data_fingerprint(std::span<const Example> examples) {
   uint64_t hash = 0x9e3779b97f4a7c15ull;
@@ -328,7 +244,8 @@ std::vector<std::string> split_names(const std::string& comma_list) {
 DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
   check_options(options);
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
-  std::vector<Row> rows = read_sets(options, options.datasets);
+  DataSplit result;
+  std::vector<Row> rows = read_sets(options, options.datasets, result.recognised);
   const int64_t n = static_cast<int64_t>(rows.size());
   Split split;
   if (options.val_size > 0) {
@@ -337,14 +254,13 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     split.train.resize(rows.size());
     for (int64_t i = 0; i < n; ++i) split.train[static_cast<size_t>(i)] = i;
   }
-  DataSplit result;
   const auto encode = [&](std::vector<Row>& all, const std::vector<int64_t>& order) {
     return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, all, order);
   };
   result.train = encode(rows, split.train);
   result.eval = encode(rows, split.eval);
   if (!options.eval_datasets.empty()) {
-    std::vector<Row> eval_rows = read_sets(options, options.eval_datasets);
+    std::vector<Row> eval_rows = read_sets(options, options.eval_datasets, result.recognised);
     std::vector<int64_t> order(eval_rows.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
     result.eval = encode(eval_rows, order);
@@ -368,7 +284,8 @@ std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenize
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
   std::vector<Prompt> prompts;
   Dataset dropped;
-  for (const Row& row : read_sets(options, options.eval_datasets)) {
+  std::vector<std::string> recognised;  // open_data has told
+  for (const Row& row : read_sets(options, options.eval_datasets, recognised)) {
     if (tokenizer) encoder.check_model(row);
     ++dropped.num_rows;
     if (!row.dropped.empty()) {

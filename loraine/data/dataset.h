@@ -1,5 +1,6 @@
-// Data sets by name to encoded examples: what train and trace call. read_dataset_info → read_rows → split → encode.
+// Data sets, by name or path, to encoded examples: what train and eval call. find_dataset → read_rows → split → encode.
 #pragma once
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,8 +13,9 @@
 namespace loraine {
 
 struct DataOptions {
-  std::vector<std::string> datasets, eval_datasets;  // names in dataset_info.json
+  std::vector<std::string> datasets, eval_datasets;  // names in dataset_info.json, or paths of files and folders
   std::string dataset_dir = "data";
+  std::function<std::string(const std::string&)> find_repository;  // the folder of a hub's data set on this machine, or empty
   std::optional<std::string> template_name;  // LLaMA-Factory's name, or `derived` for its template: null; none: the model's chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;  // per data set
@@ -29,8 +31,8 @@ struct DataOptions {
   bool pretraining = false;     // stage pt: texts without answers (data/pretrain.h)
   std::optional<bool> packing;  // of pretraining; none: yes
   int64_t preprocessing_batch_size = 1000;
-  int64_t skip_bad_rows = 0;      // up to so many rows that cannot be used are dropped and counted
-  bool accept_untrained = false;  // as LLaMA-Factory: empty answers, and sets without one trained label, are no errors
+  int64_t skip_bad_rows = 0;                            // up to so many rows that cannot be used are dropped and counted
+  bool accept_untrained = false;                        // as LLaMA-Factory: sets without one trained label are no errors
   std::optional<Error> no_tokenizer, no_chat_template;  // what is thrown where a row needs one and there is none
   int64_t vocab_size = 0;                               // above 0: ids of tokenized rows (and of every other) must lie below it
 };
@@ -40,13 +42,19 @@ struct Dataset {
   int64_t num_rows = 0;  // rows read
   int64_t num_truncated = 0, num_dropped = 0;
   int64_t num_untrained = 0;                // examples without one label that is predicted: nothing is learnt from them
+  int64_t num_empty_answers = 0;            // of the others: those with an answer that is empty, of which the end token alone is trained
   int64_t num_tokens = 0, num_trained = 0;  // trained: labels that count, before the shift
   int64_t longest = 0;
+  std::vector<int32_t> whole_lengths;     // tokens of each example before it was cut; empty where texts are packed
   std::vector<std::string> dropped_rows;  // the first few: where and why
 };
 
+// The cutoff_len that leaves all but `share` of the examples whole, a multiple of 8; 0 where lengths are not known.
+int64_t sufficient_cutoff(const Dataset& set, double share);
+
 struct DataSplit {
   Dataset train, eval;
+  std::vector<std::string> recognised;  // a line on the layout of each set that was given by its path
 };
 
 // A stable 64-bit hash of the token ids and labels in their order: the same data encoded the same way. Kept in checkpoints.

@@ -1,4 +1,5 @@
-// dataset_info.json: which file a data set's name stands for and how its rows are laid out. Called by dataset.cpp through rows.h.
+// What a data set's name stands for: an entry of dataset_info.json, with the file and how its rows are laid out, or a path. Called by
+// dataset.cpp through rows.h.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -10,17 +11,20 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/text_position.h"
+#include "loraine/data/files/load_file.h"
 #include "loraine/data/rows.h"
 
 namespace loraine {
 namespace {
 
+namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 Json read_json(const std::string& path) {
   std::error_code failed;
   if (!std::filesystem::is_regular_file(path, failed))
-    throw Error(ErrorKind::usage, fmt::format("{}: no such file", path), "set dataset_dir to the folder that holds dataset_info.json");
+    throw Error(ErrorKind::usage, fmt::format("{}: no such file", path),
+                "set dataset_dir to the folder that holds dataset_info.json, or give the path of a data file: dataset: ./rows.jsonl");
   std::ifstream in(path, std::ios::binary);
   std::stringstream bytes;
   bytes << in.rdbuf();
@@ -53,22 +57,50 @@ void take_names(const Json& entry, const char* section, const std::string& where
   }
 }
 
-}  // namespace
+std::string info_path(const std::string& folder) { return (fs::path(folder) / "dataset_info.json").string(); }
 
-DatasetInfo read_dataset_info(const std::string& folder, const std::string& name) {
-  const std::string path = (std::filesystem::path(folder) / "dataset_info.json").string();
-  const Json all = read_json(path);
-  if (!all.is_object()) throw Error(ErrorKind::bad_data, fmt::format("{}: not an object of data sets", path));
-  const auto found = all.find(name);
-  if (found == all.end()) {
-    std::vector<std::string> names;
-    for (const auto& [key, value] : all.items()) names.push_back(key);
-    if (names.size() > 20) names.resize(20);
-    throw Error(ErrorKind::usage, fmt::format("dataset: `{}` is not in {}", name, path),
-                fmt::format("it names: {}", fmt::join(names, ", ")));
-  }
-  const Json& entry = *found;
-  const std::string where = fmt::format("{}: `{}`", path, name);
+Json read_all(const std::string& folder) {
+  Json all = read_json(info_path(folder));
+  if (!all.is_object()) throw Error(ErrorKind::bad_data, fmt::format("{}: not an object of data sets", info_path(folder)));
+  return all;
+}
+
+[[noreturn]] void refuse_name(const Json& all, const std::string& folder, const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [key, value] : all.items()) names.push_back(key);
+  if (names.size() > 20) names.resize(20);
+  std::error_code failed;
+  const bool lies_here = fs::exists(name, failed);
+  throw Error(ErrorKind::usage, fmt::format("dataset: `{}` is not in {}", name, info_path(folder)),
+              (lies_here ? fmt::format("for the file or folder of that name write ./{}; ", name) : "") +
+                  fmt::format("it names: {}", fmt::join(names, ", ")));
+}
+
+bool looks_like_path(const std::string& name) { return name.find('/') != std::string::npos || file_kind(name); }
+
+using FindRepository = std::function<std::string(const std::string&)>;
+
+// A file or folder by its path, as it stands, else within dataset_dir; or a repository.
+DatasetInfo own_data(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
+  std::error_code failed;
+  const std::string within = (fs::path(folder) / name).string();
+  DatasetInfo info;
+  info.name = name;
+  info.recognise = true;
+  info.file_name = fs::exists(name, failed) ? name : within;
+  if (fs::exists(info.file_name, failed)) return info;
+  info.file_name = find_repository ? find_repository(name) : "";
+  info.from_hub = !info.file_name.empty();
+  if (info.from_hub) return info;
+  throw Error(
+      ErrorKind::usage,
+      fmt::format("dataset: {} is neither a name in {} nor a file or folder, here or in dataset_dir", name, info_path(folder)),
+      fmt::format("correct the path; data sets of a hub are not fetched, but found in its cache: hf download --repo-type dataset {}",
+                  name));
+}
+
+DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name) {
+  const std::string where = fmt::format("{}: `{}`", info_path(folder), name);
   if (!entry.is_object()) throw Error(ErrorKind::bad_data, where + " is not an object");
   const auto text = [&](const char* key) -> std::string {
     const auto value = entry.find(key);
@@ -121,6 +153,17 @@ DatasetInfo read_dataset_info(const std::string& folder, const std::string& name
               {"system_tag", &t.system}},
              {});
   return info;
+}
+
+}  // namespace
+
+DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
+  std::error_code failed;
+  if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
+  const Json all = read_all(folder);
+  if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name);
+  if (looks_like_path(name)) return own_data(folder, name, find_repository);
+  refuse_name(all, folder, name);
 }
 
 }  // namespace loraine

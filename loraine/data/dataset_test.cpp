@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -131,7 +132,6 @@ TEST(Dataset, EveryBadRowNamesLineAndField) {
       {alpaca, R"({"instruction":"a"})", "output"},
       {alpaca, R"({"output":"a"})", "instruction"},
       {alpaca, R"({"instruction":"a","output":null})", "output"},
-      {alpaca, R"({"instruction":"a","output":""})", "output"},
       {alpaca, R"({"instruction":"a","output":["b"]})", "output"},
       {alpaca, R"({"instruction":"a","output":"\ud800"})", "output"},
       {alpaca, "{\"instruction\":\"a\",\"output\":\"\xff\"}", "output"},
@@ -147,7 +147,6 @@ TEST(Dataset, EveryBadRowNamesLineAndField) {
       {chat, turns(system + "," + system + "," + user + "," + gpt), "conversations[1].from"},
       {chat, turns(said("robot", "\"x\"") + "," + gpt), "conversations[0].from"},
       {chat, turns(user + "," + said("gpt", "null")), "conversations[1].value"},
-      {chat, turns(user + "," + said("gpt", "\"\"")), "conversations[1].value"},
       {chat, turns(R"({"from":"human"},)" + gpt), "conversations[0].value"},
       {chat, R"({"messages":[]})", "conversations"},
       {openai, R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":null}]})", "messages[1].content"},
@@ -235,6 +234,103 @@ TEST(Dataset, AllLabelsMaskedIsRefused) {
   const DataSplit data = open_data(options, &tokenizer, nullptr, special);
   EXPECT_EQ(data.train.num_trained, 0);
   EXPECT_EQ(data.train.num_truncated, 1);
+}
+
+// As LLaMA-Factory: the end token of an empty answer is trained; such rows are counted.
+TEST(Dataset, EmptyAnswersTrainTheEndToken) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl"}})");
+  folder.write("d.jsonl", "{\"instruction\":\"a\",\"output\":\"\"}\n{\"instruction\":\"a\",\"output\":\"b\"}\n");
+  auto options = options_for(folder);
+  options.template_name = "default";
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  special.eos = 'E';
+  const DataSplit data = open_data(options, &tokenizer, nullptr, special);
+  ASSERT_EQ(data.train.examples.size(), 2u);
+  EXPECT_EQ(data.train.num_empty_answers, 1);
+  EXPECT_EQ(data.train.num_dropped, 0);
+  const Example& first = data.train.examples[0];
+  std::vector<int32_t> trained;
+  for (const int32_t label : first.labels)
+    if (label != -100) trained.push_back(label);
+  const std::vector<int32_t> whole = data.train.examples[1].labels;
+  ASSERT_FALSE(trained.empty());
+  EXPECT_EQ(trained, std::vector<int32_t>(whole.end() - static_cast<std::ptrdiff_t>(trained.size()), whole.end()));
+  EXPECT_EQ(std::count_if(whole.begin(), whole.end(), [](int32_t label) { return label != -100; }),
+            static_cast<std::ptrdiff_t>(trained.size()) + 1);  // "b"
+}
+
+TEST(Dataset, SufficientCutoff) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl"}})");
+  std::string text;
+  for (int i = 0; i < 100; ++i)
+    text += "{\"instruction\":\"" + std::string(static_cast<size_t>(i < 96 ? 10 : 96 + i), 'q') + "\",\"output\":\"abc\"}\n";
+  folder.write("d.jsonl", text);
+  auto options = options_for(folder);
+  options.cutoff_len = 12;
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  const DataSplit data = open_data(options, &tokenizer, nullptr, special);
+  EXPECT_EQ(data.train.num_truncated, 100);
+  EXPECT_EQ(sufficient_cutoff(data.train, 0), 200);    // 95 + 96 + 4 tokens are more than 192
+  EXPECT_EQ(sufficient_cutoff(data.train, 0.05), 16);  // 13
+  for (const double share : {0.0, 0.05}) {
+    options.cutoff_len = sufficient_cutoff(data.train, share);
+    EXPECT_EQ(open_data(options, &tokenizer, nullptr, special).train.num_truncated, share > 0 ? 4 : 0);
+  }
+}
+
+// Names first, then paths as they stand and within dataset_dir; both in one list.
+TEST(Dataset, NamesAndPaths) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl"}, "own.jsonl": {"file_name": "d.jsonl"}})");
+  folder.write("d.jsonl", "{\"instruction\":\"a\",\"output\":\"b\"}\n");
+  folder.write("own.jsonl", "{\"question\":\"c\",\"answer\":\"d\"}\n{\"question\":\"e\",\"answer\":\"f\"}\n");
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  auto options = options_for(folder);
+  options.datasets = {"d", folder.path.string() + "/own.jsonl"};
+  DataSplit data = open_data(options, &tokenizer, nullptr, special);
+  EXPECT_EQ(data.train.examples.size(), 3u);
+  ASSERT_EQ(data.recognised.size(), 1u);
+  EXPECT_NE(data.recognised[0].find("own.jsonl: questions and answers: `question` → `answer`"), std::string::npos) << data.recognised[0];
+  options.datasets = {"own.jsonl"};  // the name
+  data = open_data(options, &tokenizer, nullptr, special);
+  EXPECT_EQ(data.train.examples.size(), 1u);
+  EXPECT_TRUE(data.recognised.empty());
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl"}})");
+  EXPECT_EQ(open_data(options, &tokenizer, nullptr, special).train.examples.size(), 2u);  // within dataset_dir
+  std::filesystem::remove(folder.path / "dataset_info.json");
+  EXPECT_EQ(open_data(options, &tokenizer, nullptr, special).train.examples.size(), 2u);
+  options.datasets = {"nowhere/rows.jsonl"};
+  EXPECT_NE(message_of(options, ErrorKind::usage).find("nowhere/rows.jsonl is neither a name"), std::string::npos);
+  options.datasets = {"name"};
+  EXPECT_NE(message_of(options, ErrorKind::usage).find("no such file"), std::string::npos);
+}
+
+TEST(Dataset, PlainTextsBelongToStagePt) {
+  Folder folder;
+  folder.write("d.txt", "one\r\ntwo\n\nthree");
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.txt", "columns": {"prompt": "text"}}})");
+  auto options = options_for(folder);
+  EXPECT_NE(message_of(options, ErrorKind::usage).find("stage sft"), std::string::npos);
+  options.datasets = {(folder.path / "d.txt").string()};
+  EXPECT_NE(message_of(options, ErrorKind::usage).find("plain texts in `text`"), std::string::npos);
+  options.pretraining = true;
+  options.packing = false;
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  special.eos = 'E';
+  const DataSplit by_path = open_data(options, &tokenizer, nullptr, special);
+  EXPECT_EQ(by_path.train.examples.size(), 4u);  // an empty line is a text too, as for LLaMA-Factory
+  EXPECT_EQ(by_path.train.examples[0].input_ids, (std::vector<int32_t>{'o', 'n', 'e', 'E'}));
+  options.datasets = {"d"};
+  EXPECT_EQ(data_fingerprint(open_data(options, &tokenizer, nullptr, special).train.examples), data_fingerprint(by_path.train.examples));
+  folder.write("qa.jsonl", "{\"question\":\"c\",\"answer\":\"d\"}\n");
+  options.datasets = {(folder.path / "qa.jsonl").string()};
+  EXPECT_NE(message_of(options, ErrorKind::usage).find("stage pt"), std::string::npos);
 }
 
 TEST(Dataset, Fingerprint) {

@@ -87,6 +87,7 @@ Encoded assemble_turns(std::span<const Turn> turns, const EncodeOptions& options
     const auto source = static_cast<int64_t>(turns[turn].source.size()), target = static_cast<int64_t>(turns[turn].target.size());
     if (used < options.cutoff_len) kept[turn] = kept_lengths(source, target, options.cutoff_len - used);
     used += kept[turn].first + kept[turn].second;
+    result.whole += source + target;
     result.truncated |= kept[turn] != std::pair(source, target);
   }
   ids.reserve(static_cast<size_t>(used));
@@ -109,6 +110,7 @@ Encoded assemble_turns(std::span<const Turn> turns, const EncodeOptions& options
   if (efficient_eos) {
     ids.push_back(*efficient_eos);
     labels.push_back(*efficient_eos);
+    ++result.whole;
   }
   return result;
 }

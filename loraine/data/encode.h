@@ -35,6 +35,7 @@ struct EncodeOptions {
 struct Encoded {
   Example example;
   bool truncated = false;
+  int64_t whole = 0;  // tokens before it was cut
 };
 
 // One turn: what is asked (source) and what is answered (target).

@@ -8,7 +8,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
-#include "loraine/data/json_values.h"
+#include "loraine/data/files/json_values.h"
 #include "loraine/data/python_json.h"
 
 namespace loraine {
@@ -45,12 +45,10 @@ std::string text_of(dom::element value, const std::string& field) {
   return std::string(text);
 }
 
-// An answer's text, which must hold something to train on.
-std::string answer_of(const DatasetInfo& info, dom::element value, const std::string& field) {
-  if (value.is_null()) bad_field(field, "null, so there is no answer to train on");
-  std::string text = text_of(value, field);
-  if (text.empty() && !info.accept_untrained) bad_field(field, "an empty answer; nothing but its end would be trained");
-  return text;
+// An answer's text. An empty one is an answer too, whose end is trained, as LLaMA-Factory does; null is none, and the row is dropped there.
+std::string answer_of(dom::element value, const std::string& field) {
+  if (value.is_null()) bad_field(field, "null, or an empty cell: there is no answer to train on");
+  return text_of(value, field);
 }
 
 // Nesting and keys of a column that is read: a key that stands twice would make what counts a guess. `path`: the field, for messages.
@@ -139,7 +137,7 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
       dom::array both;
       if (pair.get(both) || both.size() != 2) bad_field(field, "a list of two texts is expected: what was asked and what was answered");
       messages.push_back({Role::user, text_of(both.at(0).value(), field + "[0]")});
-      messages.push_back({Role::assistant, answer_of(info, both.at(1).value(), field + "[1]")});
+      messages.push_back({Role::assistant, answer_of(both.at(1).value(), field + "[1]")});
     }
   }
   std::string text = field_text(object, columns.prompt, true);
@@ -151,7 +149,7 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   if (info.text_only) return;
   if (columns.response.empty() || object.at_key(columns.response).get(value))
     bad_field(columns.response.empty() ? "output" : columns.response, "absent");
-  messages.push_back({Role::assistant, answer_of(info, value, columns.response)});
+  messages.push_back({Role::assistant, answer_of(value, columns.response)});
 }
 
 // One message's role and text as they stand in the row.
@@ -181,7 +179,7 @@ RawMessage raw_message(const DatasetInfo& info, dom::element element, const std:
   }
   if (object.at_key(info.tags.content).get(value)) bad_field(field + "." + info.tags.content, "absent");
   const bool answer = message.role == info.tags.assistant;
-  message.content = answer ? answer_of(info, value, field + "." + info.tags.content) : text_of(value, field + "." + info.tags.content);
+  message.content = answer ? answer_of(value, field + "." + info.tags.content) : text_of(value, field + "." + info.tags.content);
   return message;
 }
 
@@ -252,7 +250,7 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
   }
   if (messages.empty() || messages.size() % 2 != 0)
     bad_field(columns.messages, fmt::format("{} messages; pairs of a question and an answer are expected", messages.size()));
-  if (info.formatting == Formatting::openai)
+  if (info.formatting == Formatting::openai && info.thinking_note)
     conversation.system = openai_system(std::move(conversation.system), !conversation.tools.empty());
 }
 

@@ -16,32 +16,32 @@ Example trained_example(std::span<const int32_t> ids, const std::optional<int32_
 
 }  // namespace
 
-std::vector<Example> pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer,
-                                       const PretrainOptions& options, int64_t& truncated, int64_t& longest) {
+Pretrained pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer, const PretrainOptions& options) {
   const int64_t n = static_cast<int64_t>(texts.size());
   std::vector<std::vector<int32_t>> ids(texts.size());
 #pragma omp parallel for schedule(dynamic, 8)
   for (int64_t i = 0; i < n; ++i)
     ids[static_cast<size_t>(i)] = tokenizer.encode(*texts[static_cast<size_t>(i)] + options.end, false, options.split_special_tokens);
-  std::vector<Example> examples;
+  Pretrained made;
   const size_t most = static_cast<size_t>(options.cutoff_len);
   if (!options.packing) {
     for (const auto& text : ids) {
-      truncated += text.size() > most;
-      examples.push_back(trained_example(std::span(text).first(std::min(text.size(), most)), options.pad));
+      made.truncated += text.size() > most;
+      made.lengths.push_back(static_cast<int64_t>(text.size()));
+      made.examples.push_back(trained_example(std::span(text).first(std::min(text.size(), most)), options.pad));
     }
-    return examples;
+    return made;
   }
   for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(options.texts_at_a_time)) {
     std::vector<int32_t> all;
     for (size_t i = first; i < std::min(ids.size(), first + static_cast<size_t>(options.texts_at_a_time)); ++i)
       all.insert(all.end(), ids[i].begin(), ids[i].end());
-    longest = std::max(longest, static_cast<int64_t>(all.size()));
+    made.longest = std::max(made.longest, static_cast<int64_t>(all.size()));
     for (size_t at = 0; at + most <= all.size(); at += most)
-      examples.push_back(trained_example(std::span(all).subspan(at, most), options.pad));
-    truncated += all.size() % most != 0;
+      made.examples.push_back(trained_example(std::span(all).subspan(at, most), options.pad));
+    made.truncated += all.size() % most != 0;
   }
-  return examples;
+  return made;
 }
 
 }  // namespace loraine

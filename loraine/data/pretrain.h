@@ -19,9 +19,12 @@ struct PretrainOptions {
   bool split_special_tokens = false;
 };
 
-// `truncated` counts the texts that are cut (without packing) or tokens' last pieces that fill no block (with it). `longest`: the most
-// tokens that were laid end to end (with packing).
-std::vector<Example> pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer,
-                                       const PretrainOptions& options, int64_t& truncated, int64_t& longest);
+struct Pretrained {
+  std::vector<Example> examples;
+  int64_t truncated = 0;         // texts that are cut (without packing), or last pieces that fill no block (with it)
+  int64_t longest = 0;           // with packing: the most tokens that were laid end to end
+  std::vector<int64_t> lengths;  // without packing: tokens of each text before it was cut
+};
+Pretrained pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer, const PretrainOptions& options);
 
 }  // namespace loraine

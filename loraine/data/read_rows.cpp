@@ -1,244 +1,173 @@
-// Reads JSON files row by row, whatever their layout, and turns each row into a conversation or token ids. Called by dataset.cpp through
+// Reads data files row by row, whatever their kind, and turns each row into a conversation or token ids. Called by dataset.cpp through
 // rows.h.
 #include <fmt/format.h>
-#include <simdjson.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 
 #include "loraine/core/error.h"
 #include "loraine/core/missing_file.h"
-#include "loraine/core/text_position.h"
+#include "loraine/data/files/csv_rows.h"
+#include "loraine/data/files/json_rows.h"
+#include "loraine/data/files/load_file.h"
 #include "loraine/data/formats.h"
-#include "loraine/data/json_values.h"
+#include "loraine/data/parquet/parquet.h"
+#include "loraine/data/recognise.h"
 #include "loraine/data/rows.h"
 
 namespace loraine {
 namespace {
 
 namespace fs = std::filesystem;
-namespace dom = simdjson::dom;
 
-constexpr uint64_t kFileLimit = 0xffffffffull - 4096;  // the JSON parser's own
+constexpr int64_t kSampled = 200;  // rows by which a layout is recognised
+
+// Files that lie beside data in a repository of them.
+bool is_beside_data(const std::string& name) { return name.starts_with(".") || name.ends_with(".md") || name.starts_with("LICENSE"); }
+
+// Of a hub's repository, the files of its training data: those called train…, or the only one there is; in it or in its folder data.
+std::vector<std::string> repository_files(const fs::path& repository) {
+  std::vector<std::string> all, train;
+  std::error_code failed;
+  for (const fs::path& folder : {repository, repository / "data"}) {
+    for (const auto& entry : fs::directory_iterator(folder, failed)) {
+      const std::string name = entry.path().filename().string();
+      if (!entry.is_regular_file(failed) || !file_kind(name) || name == "dataset_info.json" || name == "dataset_infos.json") continue;
+      all.push_back(entry.path().string());
+      if (name.starts_with("train")) train.push_back(all.back());
+    }
+    if (!all.empty()) break;
+  }
+  if (train.empty() && all.size() == 1) train = all;
+  std::sort(train.begin(), train.end());
+  if (train.empty())
+    throw Error(ErrorKind::bad_data,
+                fmt::format("{}: of {} data files in the repository, which hold its training data cannot be told: none is called train…",
+                            repository.string(), all.size()),
+                "give the path of the file or folder");
+  return train;
+}
 
 std::vector<std::string> files_of(const DatasetInfo& info) {
+  if (info.from_hub) return repository_files(info.file_name);
   const fs::path path = fs::path(info.folder) / info.file_name;
   std::error_code failed;
   std::vector<std::string> files;
   if (fs::is_directory(path, failed)) {
+    if (fs::exists(path / "dataset_info.json", failed) && info.recognise)
+      throw Error(ErrorKind::usage, fmt::format("dataset: {} is a folder of several data sets: it holds dataset_info.json", path.string()),
+                  fmt::format("set dataset_dir to it and name one of its sets, or give the path of one file"));
     for (const auto& entry : fs::directory_iterator(path, failed))
-      if (entry.is_regular_file(failed)) files.push_back(entry.path().string());
+      if (entry.is_regular_file(failed) && !is_beside_data(entry.path().filename().string())) files.push_back(entry.path().string());
     std::sort(files.begin(), files.end());
-    if (files.empty()) throw Error(ErrorKind::bad_data, fmt::format("{}: an empty folder", path.string()));
+    if (files.empty())
+      throw Error(ErrorKind::bad_data, fmt::format("{}: the folder holds no data file", path.string()),
+                  "folders within it are not looked into; give the one that holds the files");
   } else if (fs::is_regular_file(path, failed)) {
     files.push_back(path.string());
   } else {
     throw MissingFile(fmt::format("{}: no such file (data set `{}`)", path.string(), info.name),
                       "correct file_name in dataset_info.json, or dataset_dir");
   }
-  for (const auto& file : files) {
-    const auto extension = fs::path(file).extension().string();
-    if (extension != ".json" && extension != ".jsonl")
-      throw Error(ErrorKind::bad_data, fmt::format("{}: `{}` files are not read; JSON and JSONL are", file, extension),
+  for (const auto& file : files)
+    if (!file_kind(file))
+      throw Error(ErrorKind::bad_data,
+                  fmt::format("{}: `{}` files are not read; {} are", file, fs::path(file).extension().string(), kFileEndings),
                   "convert it to JSONL, one row per line");
-  }
   return files;
 }
 
-simdjson::padded_string load(const std::string& file) {
-  std::ifstream in(file, std::ios::binary | std::ios::ate);
-  const auto size = in ? static_cast<int64_t>(in.tellg()) : int64_t{-1};
-  if (size < 0) throw Error(ErrorKind::io, fmt::format("{}: cannot be read", file));
-  if (static_cast<uint64_t>(size) > kFileLimit)
-    throw Error(ErrorKind::bad_data, fmt::format("{}: {} bytes, at most 4 GiB per file are read", file, size),
-                "split it and put the parts in a folder");
-  simdjson::padded_string bytes(static_cast<size_t>(size));
-  in.seekg(0);
-  if (size > 0 && !in.read(bytes.data(), size)) throw Error(ErrorKind::io, fmt::format("{}: cannot be read", file));
-  return bytes;
+// Of a text file, what follows a byte order mark.
+std::string_view content_of(const simdjson::padded_string& bytes, FileKind kind, const std::string& file) {
+  const std::string_view text(bytes.data(), bytes.size());
+  if (kind == FileKind::parquet) return text;
+  if (text.substr(0, 2) == "\xff\xfe" || text.substr(0, 2) == "\xfe\xff")
+    throw Error(ErrorKind::bad_data, file + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
+  return text.substr(text.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0);
 }
 
-// A row that is no JSON: where in its text, which begins in `column`, and what the parser says.
-Error broken_row(std::string_view value, int64_t column, bool raw_controls, simdjson::error_code code, Row& row) {
-  std::string field;
-  if (const auto mistake = find_json_mistake(value, raw_controls)) {
-    const TextPosition position = text_position(value, mistake->byte);
-    row.line += static_cast<int64_t>(position.line) - 1;
-    row.column = static_cast<int64_t>(position.column) + (position.line == 1 ? column - 1 : 0);
-    if (!mistake->field.empty()) field = fmt::format(" at or behind field `{}`", mistake->field);
-  }
-  return Error(ErrorKind::bad_data, fmt::format("not valid JSON{}: {}", field, simdjson::error_message(code)));
+// Columns whose cells in a table are JSON text; those of tools may be text anyway.
+std::vector<std::string> json_columns(const DatasetInfo& info) {
+  if (info.formatting == Formatting::tokenized) return {info.columns.input_ids, info.columns.labels};
+  return {info.formatting == Formatting::alpaca ? info.columns.history : info.columns.messages};
 }
 
-// Rows of one file in any of its layouts: a JSON list, an object per line, objects over several lines one after another.
-struct RowReader {
-  const DatasetInfo& info;
-  std::optional<int64_t> limit;
-  std::vector<Row> rows = {};
-  dom::parser parser{};
-  std::shared_ptr<const std::string> file = {};
-  std::string_view text = {};    // the file's bytes; the parser may look at those behind a value: they are the next or padding
-  size_t at = 0;                 // everything before has been read
-  int64_t line = 1, column = 1;  // of `at`, in characters
+void read_parquet_rows(std::string_view bytes, RowCollector& collector) {
+  int64_t number = 0;
+  try {
+    read_parquet(bytes, [&](const std::string& json) {
+      collector.add_text(0, ++number, json);
+      return !collector.full();
+    });
+  } catch (const Error& e) {
+    if (e.kind != ErrorKind::bad_data) throw;
+    throw Error(e.kind, *collector.file + ": " + e.what(), "write it anew with pandas or pyarrow, or as JSONL");
+  }
+}
 
-  bool full() const { return limit && static_cast<int64_t>(rows.size()) >= *limit; }
+void read_file_rows(FileKind kind, std::string_view text, const std::vector<std::string>& json, RowCollector& collector) {
+  switch (kind) {
+    case FileKind::json: return read_json_rows(text, collector);
+    case FileKind::csv: return read_csv_rows(text, {',', json}, collector);
+    case FileKind::tsv: return read_csv_rows(text, {'\t', json}, collector);
+    case FileKind::text: return read_text_rows(text, collector);
+    case FileKind::parquet: return read_parquet_rows(text, collector);
+  }
+}
 
-  void go_to(size_t to) {
-    for (to = std::min(to, text.size()); at < to;) {
-      const void* newline = std::memchr(text.data() + at, '\n', to - at);
-      const size_t next = newline ? static_cast<size_t>(static_cast<const char*>(newline) - text.data()) + 1 : to;
-      if (newline) ++line;
-      column = newline ? 1 : column + static_cast<int64_t>(text_position(text.substr(at, next - at), next - at).column) - 1;
-      at = next;
-    }
-  }
-  void skip_space() { go_to(std::min(text.find_first_not_of(" \t\r\n", at), text.size())); }
-  size_t line_end() const { return std::min(text.find('\n', at), text.size()); }
+// The layout of a file of one's own, by its first rows.
+DatasetInfo recognised(const DatasetInfo& info, FileKind kind, std::string_view text, const std::string& file, std::string* words) {
+  RowSample sample;
+  sample.cells = kind == FileKind::csv || kind == FileKind::tsv;
+  RowCollector collector{[&](simdjson::dom::element element, Row&) { sample.add(element); }, kSampled};
+  collector.file = std::make_shared<const std::string>(file);
+  read_file_rows(kind, text, {}, collector);
+  if (collector.rows.empty()) return info;
+  if (sample.rows.empty())
+    throw Error(ErrorKind::bad_data, collector.rows[0].place() + ": " + collector.rows[0].dropped, "correct the file");
+  return recognise_rows(info, std::move(sample), words);
+}
 
-  // Into `element`, which lives until the next call.
-  simdjson::error_code parse(std::string_view value, bool raw_controls, dom::element& element) {
-    const auto code = parser.parse(value.data(), value.size(), false).get(element);
-    if (!code || code == simdjson::UTF8_ERROR) return code;
-    return parser.parse(plain_json(value, raw_controls)).get(element);
-  }
-
-  // A bad row stays, so that the numbers of the others stay too.
-  template <class Fill>
-  void add(int64_t number, const Fill& fill) {
-    Row row;
-    row.file = file;
-    row.line = line;
-    row.number = number;
-    try {
-      fill(row);
-    } catch (const Error& e) {
-      if (e.kind != ErrorKind::bad_data) throw Error(e.kind, row.place() + ": " + e.what(), e.hint);
-      row.conversation = {};
-      row.tokens.reset();
-      row.dropped = e.what();
-    }
-    rows.push_back(std::move(row));
-  }
-  void add_parsed(int64_t number, dom::element element) {
-    add(number, [&](Row& row) { fill_row(info, element, row); });
-  }
-  void add_broken(int64_t number, std::string_view value, bool raw_controls, simdjson::error_code code) {
-    add(number, [&](Row& row) { throw broken_row(value, column, raw_controls, code, row); });
-  }
-
-  [[noreturn]] void refuse_list(const std::string& what) const {
-    throw Error(ErrorKind::bad_data, fmt::format("{}, line {}, column {}: {}", *file, line, column, what),
-                "correct the file; nothing of it was read");
-  }
-
-  void read_list() {
-    go_to(at + 1);
-    for (int64_t number = 1;; ++number) {
-      skip_space();
-      if (at < text.size() && text[at] == ']' && number == 1) break;
-      const auto [end, complete] = value_end(text, at, false);
-      if (!complete) refuse_cut_list(number);
-      const std::string_view value = text.substr(at, end - at);
-      dom::element element;
-      const auto code = parse(value, true, element);
-      if (!code) add_parsed(number, element);
-      else add_broken(number, value, true, code);
-      if (full()) return;
-      go_to(end);
-      skip_space();
-      if (at < text.size() && text[at] == ']') break;
-      if (at >= text.size()) refuse_list("the file ends before its list does; was it copied whole?");
-      if (text[at] != ',') refuse_list(fmt::format("`{}` behind row {} of the list, where , or ] is expected", text[at], number));
-      go_to(at + 1);
-    }
-    go_to(at + 1);
-    skip_space();
-    if (at < text.size()) refuse_list("something stands behind the end of the list; a file holds one list, or rows one after another");
-  }
-
-  [[noreturn]] void refuse_cut_list(int64_t number) {
-    const std::string_view value = text.substr(at);
-    const auto mistake = find_json_mistake(value, true);
-    if (value.empty() || !mistake || at + mistake->byte >= text.size())
-      refuse_list(fmt::format("the file ends within its list, in row {}, which begins here; was it copied whole?", number));
-    go_to(at + mistake->byte);
-    refuse_list(fmt::format("not valid JSON in row {} of the list{}", number,
-                            mistake->field.empty() ? "" : fmt::format(", at or behind field `{}`", mistake->field)));
-  }
-
-  // Line by line where a line holds a row; else value by value.
-  void read_values() {
-    bool spans = false;  // rows over several lines have been seen
-    size_t split = 0;    // up to here a line holds several values
-    size_t in_vain = 0;  // bytes looked at behind lines that turned out broken
-    for (skip_space(); at < text.size() && !full(); skip_space()) {
-      const size_t newline = line_end();
-      const std::string_view rest = text.substr(at, newline - at);
-      dom::element element;
-      if (at >= split && !parser.parse(rest.data(), rest.size(), false).get(element)) {
-        add_parsed(0, element);
-        go_to(newline);
-        continue;
-      }
-      const auto [end, complete] = value_end(in_vain > text.size() ? text.substr(0, newline) : text, at, true);
-      const std::string_view value = complete ? text.substr(at, end - at) : rest;
-      if (const auto code = parse(value, false, element)) add_broken(0, value, false, code);
-      else add_parsed(0, element);
-      if (complete) {
-        spans = spans || end > newline;
-        split = newline;
-        go_to(end);
-      } else {
-        in_vain += end > newline ? end - newline : 0;
-        go_to(newline);
-        if (spans) go_to_next_object();
-      }
-    }
-  }
-
-  // Behind a broken row of several lines: to a line that opens one.
-  void go_to_next_object() {
-    const size_t next = text.find("\n{", at);
-    go_to(next == std::string_view::npos ? text.size() : next + 1);
-  }
-
-  void read(const std::string& path, std::string_view bytes) {
-    file = std::make_shared<const std::string>(path);
-    text = bytes;
-    at = bytes.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0;
-    line = column = 1;
-    if (bytes.substr(0, 2) == "\xff\xfe" || bytes.substr(0, 2) == "\xfe\xff")
-      throw Error(ErrorKind::bad_data, path + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
-    skip_space();
-    if (at < text.size() && text[at] == '[') read_list();
-    else read_values();
-  }
-};
+// A set named in dataset_info.json, of which every row would be refused for the same reason.
+void check_answers(const DatasetInfo& info) {
+  if (info.text_only || info.formatting != Formatting::alpaca || !info.columns.response.empty()) return;
+  throw Error(
+      ErrorKind::usage,
+      fmt::format("data set `{}`: its `columns` in dataset_info.json name no `response`: plain texts, which stage sft cannot train on",
+                  info.name),
+      "set stage: pt, or name the column of the answers");
+}
 
 }  // namespace
 
 std::string Row::place() const {
+  if (line == 0) return fmt::format("{}, row {}", file ? *file : "data", number);
   return fmt::format("{}, line {}{}{}", file ? *file : "data", line, column > 0 ? fmt::format(", column {}", column) : "",
                      number > 0 ? fmt::format(" (row {})", number) : "");
 }
 
-std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit) {
-  RowReader reader{info, limit};
+std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout) {
   const std::vector<std::string> files = files_of(info);
+  RowCollector collector{[&](simdjson::dom::element element, Row& row) { fill_row(info, element, row); }, limit};
   for (const std::string& file : files) {
-    if (reader.full()) break;
-    const auto bytes = load(file);
-    reader.read(file, {bytes.data(), bytes.size()});
+    if (collector.full()) break;
+    const auto bytes = load_file(file);
+    const FileKind kind = *file_kind(file);
+    const std::string_view text = content_of(bytes, kind, file);
+    if (info.recognise) info = recognised(info, kind, text, file, layout);
+    check_answers(info);
+    collector.file = std::make_shared<const std::string>(file);
+    read_file_rows(kind, text, json_columns(info), collector);
   }
-  if (reader.rows.empty())
-    throw Error(ErrorKind::bad_data,
-                fmt::format("{}: no rows (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
-                            info.name),
-                "was it written whole? A data file holds a JSON list, or objects one after another; or leave the set out");
-  return std::move(reader.rows);
+  if (collector.rows.empty())
+    throw Error(
+        ErrorKind::bad_data,
+        fmt::format("{}: no rows (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
+                    info.name),
+        "was it written whole? A data file holds rows: a JSON list or objects one after another, a CSV heading and records, lines of "
+        "text; or leave the set out");
+  return std::move(collector.rows);
 }
 
 }  // namespace loraine

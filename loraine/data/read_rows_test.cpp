@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "loraine/core/error.h"
-#include "loraine/data/json_values.h"
+#include "loraine/data/files/json_values.h"
 #include "loraine/data/rows.h"
 
 namespace loraine {

@@ -1,5 +1,6 @@
-// Rows of data files as conversations or token ids, before encoding. Used by dataset.cpp.
+// Rows of data files as conversations or token ids, before encoding. Used by dataset.cpp and the readers of each kind of file.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,8 +17,10 @@ struct DatasetInfo {
   std::string name, folder, file_name;
   Formatting formatting = Formatting::alpaca;
   std::optional<int64_t> num_samples;
-  bool accept_untrained = false;  // answers may be empty
-  bool text_only = false;         // pretraining: a row needs no answer
+  bool from_hub = false;      // a repository's folder: its own files of training data are looked for in it
+  bool recognise = false;     // a file or folder of one's own: the rest is told from its rows (recognise.h)
+  bool text_only = false;     // pretraining: a row needs no answer
+  bool thinking_note = true;  // openai: LLaMA-Factory's "detailed thinking off" in the system text
   struct Columns {
     std::string prompt = "instruction", query = "input", response = "output", history, messages = "conversations", system, tools;
     std::string input_ids = "input_ids", labels = "labels";
@@ -28,12 +31,15 @@ struct DatasetInfo {
   } tags;
 };
 
-// Reads dataset_info.json of `folder`; throws usage when the name is unknown, unsupported for hub sets, ranking, other formats.
-DatasetInfo read_dataset_info(const std::string& folder, const std::string& name);
+// What `name` stands for: an entry of `folder`'s dataset_info.json, else a file or folder by its path, else a repository (`recognise` is
+// set then). Throws usage when it is neither, bad_data about the entry; unsupported for hub sets, usage for ranking sets. find_repository:
+// the folder of a hub's repository of that name on this machine, or empty; may be absent.
+DatasetInfo find_dataset(const std::string& folder, const std::string& name,
+                         const std::function<std::string(const std::string&)>& find_repository = {});
 
 struct Row {
   std::shared_ptr<const std::string> file;  // for messages
-  int64_t line = 0;                         // from 1
+  int64_t line = 0;                         // from 1; 0: the file has none
   int64_t column = 0;                       // of the mistake, from 1; 0: the whole row
   int64_t number = 0;                       // row of a JSON list, from 1; 0 in JSON lines
   std::string dropped;                      // why it cannot be used; empty: it can
@@ -43,7 +49,8 @@ struct Row {
 };
 
 // All rows in the order of the file(s); at most `limit`, at least one. A bad row is among them, with `dropped` set, so that the rows'
-// numbering, and with it every order, stays. Throws bad_data about a file of which rows cannot be told apart.
-std::vector<Row> read_rows(const DatasetInfo& info, std::optional<int64_t> limit);
+// numbering, and with it every order, stays. Throws bad_data about a file of which rows cannot be told apart. `layout`: what was recognised
+// where info.recognise asks for it, in words.
+std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout = nullptr);
 
 }  // namespace loraine

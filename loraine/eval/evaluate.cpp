@@ -137,7 +137,9 @@ EvalInput read_eval_input(LoadedModel& loaded, const EvalConfig& eval) {
   fit_to_model(options, loaded.files, loaded.text);
   if (!options.eval_datasets.empty()) {
     DataOptions data = options;
-    Dataset set = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.format.special).eval;
+    DataSplit split = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.format.special);
+    input.recognised = std::move(split.recognised);
+    Dataset& set = split.eval;
     input.examples = std::move(set.examples);
     input.num_dropped = set.num_dropped;
     if (input.examples.empty()) throw Error(ErrorKind::bad_data, "eval_dataset: none of its rows can be used");

@@ -1,4 +1,4 @@
-// Opens a Hugging Face folder or a GGUF file as one ModelFiles.
+// Opens a Hugging Face folder or a GGUF file, by path or by id, as one ModelFiles.
 #include "loraine/io/model_files.h"
 
 #include <sys/stat.h>
@@ -13,6 +13,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf_model.h"
+#include "loraine/io/hub_cache.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/quantised/bitsandbytes_source.h"
 #include "loraine/io/vocabulary_files.h"
@@ -92,14 +93,15 @@ ModelFiles open_folder(const std::string& path) {
 
 }  // namespace
 
-ModelFiles open_model_files(const std::string& path) {
+ModelFiles open_model_files(const std::string& name, const std::string& revision) {
+  const auto [path, note] = find_place(name, revision, HubKind::model);
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0)
-    throw MissingFile(path + ": no such model folder or file",
-                      "loraine does not download; give the path of a downloaded Hugging Face folder or of a .gguf file");
-  if (S_ISDIR(status.st_mode)) return open_folder(path);
-  if (path.ends_with(".gguf")) return open_gguf_model(path);
-  throw Error(ErrorKind::bad_data, path + ": is neither a folder nor a .gguf file", "give the folder of a Hugging Face model");
+  if (::stat(path.c_str(), &status) != 0) throw Error(ErrorKind::bad_data, path + ": cannot be read");
+  if (!S_ISDIR(status.st_mode) && !path.ends_with(".gguf"))
+    throw Error(ErrorKind::bad_data, path + ": is neither a folder nor a .gguf file", "give the folder of a Hugging Face model");
+  ModelFiles files = S_ISDIR(status.st_mode) ? open_folder(path) : open_gguf_model(path);
+  files.place_note = note;
+  return files;
 }
 
 }  // namespace loraine

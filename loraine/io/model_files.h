@@ -16,6 +16,7 @@ struct NamedText {
 
 struct ModelFiles {
   std::string path;
+  std::string place_note;  // of an id that was found in a local cache: where, and which revision
   std::shared_ptr<TensorSource> tensors;
   Json config;  // config.json (made from the metadata of a GGUF)
   std::optional<Json> generation_config;
@@ -29,7 +30,8 @@ struct ModelFiles {
   std::vector<NamedText> licences;           // LICENSE, NOTICE and the like
 };
 
-ModelFiles open_model_files(const std::string& path);  // folder or *.gguf
+// A folder, a *.gguf, or an id like org/name of a local cache (hub_cache.h), there at `revision`: a branch, a tag or a commit.
+ModelFiles open_model_files(const std::string& name, const std::string& revision = "main");
 void convert_gguf(const std::string& gguf,
                   const std::string& folder);  // writes the Hugging Face folder (model.safetensors in F32/F16/BF16, tokenizer, configs)
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "loraine/io/hub_cache.h"
+
 namespace loraine {
 namespace {
 
@@ -21,6 +23,10 @@ DataOptions data_options(const TrainConfig& c) {
   d.datasets = set_names(c.dataset);
   d.eval_datasets = set_names(c.eval_dataset);
   d.dataset_dir = c.dataset_dir;
+  d.find_repository = [](const std::string& name) {
+    const auto found = find_in_caches(name, "main", HubKind::dataset);
+    return found ? found->path : std::string();
+  };
   d.template_name = c.template_name;
   d.cutoff_len = c.cutoff_len;
   d.max_samples = c.max_samples;

@@ -31,6 +31,13 @@ Recompute least_recompute(const TrainConfig& c, const Model& model) {
   return has_quant_state(gate_up.parts.front().weight.dtype) && c.frozen_matmul != "int8" ? Recompute::mlp : Recompute::none;
 }
 
+std::vector<FoundPlace> adapter_places(const TrainConfig& c, const std::string& several) {
+  std::vector<FoundPlace> places;
+  for (const std::string& name : joined_adapters(c.adapter_name_or_path, several))
+    places.push_back(find_place(name, c.model_revision, HubKind::adapter));
+  return places;
+}
+
 std::string quantised_already(const ModelFiles& files, const TrainConfig& c) {
   if (!c.quantization_bit) return "";
   for (const TensorInfo& info : files.tensors->tensors())

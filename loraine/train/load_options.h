@@ -1,12 +1,17 @@
 // The form that the settings give the base in memory. Called by every command that loads a model to train or to ask it.
 #pragma once
 #include <string>
+#include <vector>
 
+#include "loraine/io/hub_cache.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/config.h"
 
 namespace loraine {
+
+// What training does with several.
+constexpr const char* kSeveralAdapters = "training merges all but the last into the base and goes on with that";
 
 LoadOptions load_options(const TrainConfig& config);
 // The same for a model that is asked: infer_dtype counts in place of bf16 unless it is `auto`.
@@ -19,5 +24,9 @@ std::string not_computed_in(const TrainConfig& config);
 Recompute least_recompute(const TrainConfig& config, const Model& model);
 // A warning when the settings quantise a model that is stored quantised already, which stays as it is; else empty.
 std::string quantised_already(const ModelFiles& files, const TrainConfig& config);
+// The folders of adapter_name_or_path where a command puts them together; ids are looked up in the local caches. Throws what
+// joined_adapters
+// (`several`: what the command does with several) and find_place throw.
+std::vector<FoundPlace> adapter_places(const TrainConfig& config, const std::string& several);
 
 }  // namespace loraine

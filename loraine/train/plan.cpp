@@ -9,7 +9,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/model/attach.h"
-#include "loraine/train/config/named_adapters.h"
+#include "loraine/train/load_options.h"
 #include "loraine/train/loraplus.h"
 #include "loraine/train/method.h"
 #include "loraine/train/run.h"
@@ -62,8 +62,8 @@ void warn_of_warmup(Run& run, int64_t warmup) {
 void attach(Run& run) {
   const TrainConfig& c = run.config;
   if (c.finetuning_type != "lora") return attach_whole(run);
-  const std::vector<std::string> folders =
-      joined_adapters(c.adapter_name_or_path, "training merges all but the last into the base and goes on with that");
+  std::vector<std::string> folders;
+  for (const FoundPlace& place : adapter_places(c, kSeveralAdapters)) folders.push_back(place.path);
   if (c.overwrite_output_dir && run.input.folder.resume_from.empty())
     for (const std::string& folder : folders)
       if (inside(folder, c.output_dir))

@@ -44,6 +44,7 @@ SEVERAL_FILES = {"ppl_file": "{work}/text.txt", "ppl_window": 16}
 COMMON = {
     "model_name_or_path": ("{other_model}", {}),
     "adapter_name_or_path": ("{adapter}", {}),
+    "model_revision": ("later", {"model_name_or_path": "org/base"}),
     "quantization_type": ("fp4", QUANTISED),
     "quantization_bit": (4, {}),
     "double_quantization": ("false", QUANTISED),
@@ -104,7 +105,7 @@ EXPORT = {
 TRACE = {"batch": ("{work}/other.safetensors", {}), "adapter_rows": ("1:run", {"adapter_name_or_path": "run={adapter}"}),
          "gradients": ("true", {"adapter_name_or_path": "{adapter}"}), "max_new_tokens": (3, {})}
 TOKENIZE = {"model_name_or_path": ("{work}", {}), "input": ("{work}/other.jsonl", {}), "chat_template": ("{work}/chat.jinja", {}), "split_special_tokens": ("true", {})}
-BENCH = {"tokens": ("32", {}), "dtype": ("bf16", {}), "rank": (5, {}), "prompt_tokens": (9, {}), "new_tokens": (0, {}), "profile": ("true", {})}
+BENCH = {"model_revision": ("none", {"model_name_or_path": "org/base"}), "tokens": ("32", {}), "dtype": ("bf16", {}), "rank": (5, {}), "prompt_tokens": (9, {}), "new_tokens": (0, {}), "profile": ("true", {})}
 TABLES = {"train": TRAIN, "chat": GENERATION, "eval": EVAL, "export": EXPORT, "trace": TRACE, "tokenize": TOKENIZE, "bench": BENCH}
 BASE = {
     "train": {"model_name_or_path": "{model}", "template": "default", "dataset": "talk", "dataset_dir": "{data}", "do_train": "true", "lora_rank": 4, "learning_rate": "5e-2",
@@ -178,6 +179,10 @@ class Options(unittest.TestCase):
         for name, ids in (("batch", [[5, 9, 33, 7], [8, 6, 4, 12]]), ("other", [[5, 9, 33, 8], [8, 6, 4, 12]])):
             data = array.array("q", sum(ids, [])).tobytes()
             tiny.write_safetensors(work / f"{name}.safetensors", {"input_ids": ("I64", [2, 4], data), "labels": ("I64", [2, 4], data)})
+        snapshots = work / "hub/models--org--base/snapshots"
+        snapshots.mkdir(parents=True)
+        for revision, model in (("main", "model"), ("later", "other_model")):
+            (snapshots / revision).symlink_to(work / model)
         message = json.dumps({"messages": [{"role": "user", "content": "hi</s>"}]}) + "\n"
         (work / "rows.jsonl").write_text(message + json.dumps({"text": "ab</s>cd"}) + "\n")
         (work / "other.jsonl").write_text(message)
@@ -232,7 +237,7 @@ class Options(unittest.TestCase):
             if "_output" in settings:
                 shutil.copytree(str(settings["_output"]).format(**cls.places), out)
             done = subprocess.run([tiny.program, *cls.words(command, settings, out)], capture_output=True, text=True, timeout=120,
-                                  input="say one</s>\nand two\n", env=os.environ | {"OMP_NUM_THREADS": "1"})
+                                  input="say one</s>\nand two\n", env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_CACHE": str(cls.places["work"] / "hub")})
             lines = [line for line in (done.stdout + done.stderr).replace(folder, "").splitlines()
                      if not re.search(r"peak|MiB|tok/s|scratch|  sum |activations|µs|note: ", line)]
             if command == "bench":  # tables of times: what they are tables of

@@ -3,6 +3,7 @@
 means the same everywhere. Run by ctest (label e2e)."""
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,9 @@ class Templates(tiny.Case):
         text = self.good(tiny.run(*self.arguments(out=out, **({"max_steps": 3} | changes))))
         return text
 
+    def shows(self, template, text):
+        self.assertRegex(text, r"(?m)^  template +" + re.escape(template) + "$")
+
     def model_and(self, *more):
         return "--model_name_or_path", self.model, "--max_new_tokens", 12, *more
 
@@ -44,7 +48,7 @@ class Templates(tiny.Case):
 
     def test_the_template_of_a_run_is_kept_and_used(self):
         text = self.train(self.out, template="alpaca", default_system="Be kind. ", save_steps=2)
-        self.assertIn("template: alpaca (as given)", text)
+        self.shows("alpaca (as given)", text)
         for folder in (self.out, self.out / "checkpoint-2"):
             self.assertEqual(self.record(folder)["template"], "alpaca")
             self.assertEqual(self.record(folder)["default_system"], "Be kind. ")
@@ -82,14 +86,14 @@ class Templates(tiny.Case):
         self.assertIn("template: alpaca (the model's)", said)
         self.assertEqual(answer, chat(*self.model_and("--adapter_name_or_path", self.out))[1])
         text = self.train(self.work / "on", adapter_name_or_path=self.out)
-        self.assertIn("template: alpaca (the adapter's)", text)
+        self.shows("alpaca (the adapter's)", text)
         self.assertEqual(self.record(self.work / "on")["template"], "alpaca")
 
     def test_a_base_without_a_template(self):
         self.change("tokenizer_config.json", chat_template=None)
         self.assertEqual(chat(*self.model_and())[0], 3)
         text = self.train(self.out)
-        self.assertIn("template: empty", text)
+        self.shows("empty (the model has no chat template)", text)
         self.assertIn("template: alpaca", text)  # what to write instead
         code, _, said = chat(*self.model_and("--adapter_name_or_path", self.out))
         self.assertEqual(code, 0, said)
@@ -101,7 +105,7 @@ class Templates(tiny.Case):
 
     def test_the_models_own_template_stays(self):
         text = self.train(self.out)
-        self.assertIn("template: the model's own chat template", text)
+        self.shows("the model's own chat template", text)
         code, answer, said = chat(*self.model_and("--adapter_name_or_path", self.out))
         self.assertEqual(code, 0, said)
         self.assertIn("template: the model's own chat template", said)

@@ -17,6 +17,7 @@ struct TrainConfig {
   // model
   std::string model_name_or_path;                   // folder or .gguf; empty: not given
   std::optional<std::string> adapter_name_or_path;  // comma list of folders or name=path
+  std::string model_revision = "main";              // of ids in a local cache: a branch, a tag or a commit
   std::string infer_dtype = "auto";         // auto, float16, bfloat16, float32: what answers are computed in, and what export writes
   std::optional<int64_t> quantization_bit;  // 4, 8; null: the base as it is
   std::string quantization_type = "nf4";    // nf4, fp4
@@ -26,7 +27,7 @@ struct TrainConfig {
   bool strict = false;  // a warning about an input becomes an error
 
   // data
-  std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json
+  std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json and of paths
   std::string dataset_dir = "data";
   std::optional<std::string> template_name;  // key `template`; null: the model's own chat template
   int64_t cutoff_len = 2048;
@@ -95,6 +96,7 @@ struct TrainConfig {
   bool bf16 = false;
   std::string frozen_matmul = "exact";  // exact, int8
   bool dry_run = false;
+  std::string language = "auto";  // of the screen: auto, en, zh
 
   // optimizer and schedule
   std::string optim = "adamw_torch_fused";

@@ -16,9 +16,11 @@ Limits one_of(std::vector<std::string> choices, std::vector<std::string> built =
 const Limits kCommaList = {.comma_list = true};
 
 void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
-  visit({"model_name_or_path", "model", &c.model_name_or_path, "base model: a Hugging Face folder or a .gguf file"});
+  visit({"model_name_or_path", "model", &c.model_name_or_path,
+         "base model: a Hugging Face folder, a .gguf file, or an id like org/name in the local cache"});
   visit({"adapter_name_or_path", "model", &c.adapter_name_or_path,
-         "LoRA folders, or name=path; of several, plain paths are on together, names keep them apart", kCommaList});
+         "LoRA folders or ids, or name=path; of several, plain paths are on together, names keep them apart", kCommaList});
+  visit({"model_revision", "model", &c.model_revision, "branch, tag or commit of models and adapters that are given by their id"});
   visit({"infer_dtype", "model", &c.infer_dtype,
          "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
          one_of({"auto", "float16", "bfloat16", "float32"})});
@@ -32,10 +34,13 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"quantization_method", "model", &c.quantization_method, "how it is quantised",
          one_of({"bnb", "gptq", "awq", "aqlm", "quanto", "eetq", "hqq", "mxfp4", "fp8"}, {"bnb"})});
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
+  visit({"language", "model", &c.language, "of tables and messages: English, Chinese; auto: as LC_ALL, LC_MESSAGES or LANG says",
+         one_of({"auto", "en", "zh"})});
   visit({"strict", "model", &c.strict, "what would be a warning about an input is an error"});
 
-  visit({"dataset", "data", &c.dataset, "training sets: names in dataset_info.json, comma separated", kCommaList});
-  visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, comma separated", kCommaList});
+  visit({"dataset", "data", &c.dataset,
+         "training sets: names in dataset_info.json, or paths of files and folders (docs/data.md); comma separated", kCommaList});
+  visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, given in the same way", kCommaList});
   visit({"dataset_dir", "data", &c.dataset_dir, "folder of dataset_info.json and the data files"});
   visit({"template", "data", &c.template_name, "named chat template; null: the adapter's, else the one that comes with the model"});
   visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", between(1, INT32_MAX)});

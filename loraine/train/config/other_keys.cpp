@@ -14,7 +14,6 @@ const std::vector<OtherKey>& other_keys() {
       {"add_special_tokens", true, "null"},
       {"new_special_tokens_config", true, "null"},
       {"init_special_tokens", false, "\"noise_init\""},
-      {"model_revision", true, "\"main\""},
       {"low_cpu_mem_usage", false, "true"},
       {"rope_scaling", true, "null"},
       {"flash_attn", false, "\"auto\""},

@@ -22,9 +22,19 @@ namespace fs = std::filesystem;
 using Names = std::set<std::string>;
 
 // Of this call alone, or of other commands.
-const Names kOfTheCall = {
-    "output_dir",        "overwrite_output_dir", "do_train",    "resume_from_checkpoint", "dry_run",           "strict",
-    "allow_data_change", "memory_limit",         "infer_dtype", "quantization_method",    "model_name_or_path"};
+const Names kOfTheCall = {"output_dir",
+                          "overwrite_output_dir",
+                          "do_train",
+                          "resume_from_checkpoint",
+                          "dry_run",
+                          "strict",
+                          "allow_data_change",
+                          "memory_limit",
+                          "infer_dtype",
+                          "quantization_method",
+                          "model_name_or_path",
+                          "model_revision",
+                          "language"};
 // What is logged, saved and evaluated, how long the run is, and what gives the same bits.
 const Names kFree = {"max_steps", "num_train_epochs",     "do_eval",          "per_device_eval_batch_size",    "gradient_checkpointing",
                      "plot_loss", "early_stopping_steps", "compute_accuracy", "include_num_input_tokens_seen", "pissa_convert"};

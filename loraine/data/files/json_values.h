@@ -1,4 +1,4 @@
-// Where the values of a JSON file begin and end, and what Python writes beyond JSON. Called by read_rows.cpp.
+// Where the values of a JSON file begin and end, and what Python writes beyond JSON. Called by json_rows.cpp.
 #pragma once
 #include <optional>
 #include <string>
@@ -24,6 +24,9 @@ std::string plain_json(std::string_view row, bool raw_controls);
 
 // What plain_json put in the place of something else, in words: "the number Infinity"; empty where the text is a text.
 std::string beyond_json(std::string_view text);
+
+// Appends `text` as a JSON text, with its quotes.
+void append_json_text(std::string& out, std::string_view text);
 
 // The first mistake of a JSON value, found by a second parser that keeps positions: its byte, and the field before it.
 struct JsonMistake {

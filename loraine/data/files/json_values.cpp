@@ -1,5 +1,5 @@
 // One pass over the letters of a value each; called through json_values.h.
-#include "loraine/data/json_values.h"
+#include "loraine/data/files/json_values.h"
 
 #include <fmt/format.h>
 
@@ -152,6 +152,17 @@ std::string beyond_json(std::string_view text) {
   if (text.substr(0, 2) == number) return fmt::format("the number {}", text.substr(2, 60));
   if (text.find(half) != std::string_view::npos) return "half a surrogate pair (a \\ud800 to \\udfff that stands alone)";
   return {};
+}
+
+void append_json_text(std::string& out, std::string_view text) {
+  out += '"';
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') out += '\\', out += c;
+    else if (byte < 0x20) out += fmt::format("\\u{:04x}", byte);
+    else out += c;
+  }
+  out += '"';
 }
 
 std::optional<JsonMistake> find_json_mistake(std::string_view value, bool raw_controls) {

@@ -1,0 +1,106 @@
+// What a template, a tokenizer and the options make of a row. Called through row_encoder.h.
+#include "loraine/data/row_encoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/error.h"
+#include "loraine/data/tools.h"
+
+namespace loraine {
+
+void Encoder::check_model(const Row& row) const {
+  if (row.tokens || !row.dropped.empty()) return;
+  if (!tokenizer) throw no_tokenizer;
+  if (!named && !chat_template) throw no_chat_template;
+}
+
+Encoded Encoder::encode(const Row& row) const {
+  if (row.tokens) return cut_tokens(*row.tokens);
+  if (named) return encode_with_template(*named, *tokenizer, *special, row.conversation, options);
+  nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
+  const auto messages = template_messages(row.conversation, default_system, kwargs);
+  return encode_with_chat_template(*chat_template, *tokenizer, messages, kwargs, options);
+}
+
+Encoded Encoder::cut_tokens(const Example& whole) const {
+  Encoded result{whole, false, static_cast<int64_t>(whole.input_ids.size())};
+  const auto most = static_cast<size_t>(std::max<int64_t>(options.cutoff_len, 0));
+  result.truncated = whole.input_ids.size() > most;
+  if (result.truncated) {
+    result.example.input_ids.resize(most);
+    result.example.labels.resize(most);
+  }
+  return result;
+}
+
+Prompt Encoder::prompt(const Row& row) const {
+  if (row.tokens || !tokenizer)
+    throw Error(ErrorKind::usage, "generation needs conversations and a tokenizer, and these rows or this model have none",
+                "use a set in the alpaca, sharegpt or openai layout");
+  Prompt made;
+  if (named) {
+    EncodeOptions one_turn = options;
+    one_turn.one_turn = true;
+    const auto turns = encode_turns(*named, *tokenizer, *special, row.conversation, one_turn);
+    for (size_t i = 0; i < turns.size(); ++i) {
+      made.input_ids.insert(made.input_ids.end(), turns[i].source.begin(), turns[i].source.end());
+      auto& place = i + 1 < turns.size() ? made.input_ids : made.label_ids;
+      place.insert(place.end(), turns[i].target.begin(), turns[i].target.end());
+    }
+    if (named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
+  } else {
+    Conversation asked = row.conversation;
+    made.label_ids = tokenizer->encode(asked.messages.back().content);
+    asked.messages.pop_back();
+    made.input_ids = encode_prompt(*chat_template, *tokenizer, asked, default_system, options);
+  }
+  const auto [source, target] =
+      kept_lengths(static_cast<int64_t>(made.input_ids.size()), static_cast<int64_t>(made.label_ids.size()), options.cutoff_len);
+  made.input_ids.resize(static_cast<size_t>(source));
+  made.label_ids.resize(static_cast<size_t>(target));
+  return made;
+}
+
+void Encoder::check_ids(const Row& row, const Example& example) const {
+  if (vocab_size <= 0) return;
+  for (size_t i = 0; i < example.input_ids.size(); ++i) {
+    const int32_t id = std::max(example.input_ids[i], example.labels[i]);
+    if (id >= vocab_size)
+      throw Error(ErrorKind::bad_data, fmt::format("{}: token {} is {}, the model's vocabulary has {}", row.place(), i, id, vocab_size),
+                  "is the tokenizer, or the tokenized file, of another model?");
+  }
+}
+
+Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
+  Encoder encoder;
+  encoder.options = {options.cutoff_len,      options.train_on_prompt,   options.mask_history, options.split_special_tokens,
+                     options.enable_thinking, options.preserve_thinking, options.today,        false};
+  encoder.tokenizer = tokenizer;
+  encoder.chat_template = chat_template;
+  encoder.special = &special;
+  encoder.vocab_size = options.vocab_size;
+  if (options.no_tokenizer) encoder.no_tokenizer = *options.no_tokenizer;
+  if (options.no_chat_template) encoder.no_chat_template = *options.no_chat_template;
+  encoder.default_system = options.default_system.value_or("");
+  if (options.template_name && tokenizer) {
+    if (*options.template_name == "derived")
+      encoder.named = chat_template ? derive_template(*chat_template, *tokenizer, true) : named_template("empty");
+    else encoder.named = named_template(*options.template_name);
+    if (options.default_system) encoder.named->default_system = *options.default_system;
+    if (options.tool_format) {
+      check_tool_format(*options.tool_format);
+      encoder.named->tool_format = *options.tool_format;
+      encoder.named->function = {{SlotKind::text, "{{content}}"}};
+      if (!encoder.named->efficient_eos) encoder.named->function.push_back({SlotKind::eos, ""});
+    }
+    if (encoder.named->efficient_eos && options.train_on_prompt)
+      throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
+    apply_template_tokens(*encoder.named, *tokenizer, special, options.vocab_size);
+  }
+  return encoder;
+}
+
+}  // namespace loraine

@@ -1,0 +1,34 @@
+// Rows to examples and prompts, with the model's own chat template or a named one. Called by dataset.cpp.
+#pragma once
+#include "loraine/data/dataset.h"
+#include "loraine/data/rows.h"
+
+namespace loraine {
+
+struct Encoder {
+  EncodeOptions options;
+  Tokenizer* tokenizer = nullptr;
+  const ChatTemplate* chat_template = nullptr;
+  std::optional<Template> named;
+  const SpecialTokens* special = nullptr;
+  std::string default_system;
+  int64_t vocab_size = 0;
+  Error no_tokenizer{ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",
+                     "put tokenizer.json into the folder, or use a set with formatting: tokenized"};
+  Error no_chat_template{ErrorKind::usage, "template: the model has no chat template and none is named",
+                         "set template, for example template: chatml"};
+
+  // What conversations need and the model lacks; no correction of a row would mend it.
+  void check_model(const Row& row) const;
+  // For rows that passed check_model.
+  Encoded encode(const Row& row) const;
+  Encoded cut_tokens(const Example& whole) const;
+  Prompt prompt(const Row& row) const;
+  // Ids below vocab_size, where it is known.
+  void check_ids(const Row& row, const Example& example) const;
+};
+
+// Arguments as open_data takes them; gives the tokenizer the template's stop words.
+Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special);
+
+}  // namespace loraine
