@@ -1,48 +1,13 @@
 #!/usr/bin/env python3
 """loraine chat on a terminal."""
 import json
-import os
 import pathlib
-import pty
-import select
 import sys
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import tiny_model as tiny
-
-
-class Terminal:
-    """The program with a terminal of its own."""
-
-    def __init__(self, home, *arguments):
-        self.seen = b""
-        self.process, self.end = pty.fork()
-        if self.process == 0:
-            os.execve(tiny.program, [str(tiny.program), *map(str, arguments)], os.environ | {"HOME": str(home), "TERM": "vt100", "LC_ALL": "C"})
-
-    def type(self, text):
-        os.write(self.end, text)
-
-    def wait_for(self, text, seconds=60):
-        """What came up to `text`, which has to come."""
-        stop = time.time() + seconds
-        while text not in self.seen:
-            if time.time() > stop:
-                raise AssertionError(f"{text} did not come; there is {self.seen}")
-            if select.select([self.end], [], [], 0.05)[0]:
-                try:
-                    self.seen += os.read(self.end, 4096)
-                except OSError:
-                    raise AssertionError(f"the program ended before {text}; there is {self.seen}")
-        before, _, self.seen = self.seen.partition(text)
-        return before
-
-    def exit_code(self):
-        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-        os.close(self.end)
-        return code
+from terminal import Terminal
 
 
 class OnATerminal(tiny.Case):

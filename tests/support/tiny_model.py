@@ -103,6 +103,16 @@ def write_tokenizer(model):
         chat_template="{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }} {% endfor %}a:")))
 
 
+def write_byte_tokenizer(model):
+    """Every byte a token behind three special ones, 259 in all: takes the text of any language. A chat template over them."""
+    write_tokenizer(model)
+    kept = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # how GPT-2 spells bytes
+    letters = [chr(b) for b in kept] + [chr(256 + i) for i in range(256 - len(kept))]
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", *letters])}
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
 def write_rows(folder, count=24, seed=3, vocab=vocab, lengths=(6, 14)):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
