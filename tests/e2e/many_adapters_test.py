@@ -139,7 +139,7 @@ class Chat(tiny.Case):
         lines = ["/load x=/nowhere", f"/load a={self.adapters['second']}", "/load base=x", "/load", "/unload z", "/ask z hello", "/ask a", "/ask", "hello there"]
         out, messages = self.chat(f"a={self.adapters['first']}", *lines)
         self.assertEqual(len(re.findall("Assistant: ", out)), 1)
-        for words in ("/nowhere/adapter_config.json", "called 'a' already", "all and base mean something else", "no adapter is called 'z'",
+        for words in ("/nowhere: no such adapter folder", "called 'a' already", "all and base mean something else", "no adapter is called 'z'",
                       "/ask needs names and a question"):
             self.assertIn(words, messages)
 
