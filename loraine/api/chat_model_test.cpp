@@ -123,7 +123,7 @@ TEST(ChatModel, ThreadsGetWhatTheyGetAlone) {
 }
 
 TEST(ChatModel, RefusalsNameTheirKind) {
-  EXPECT_EQ(kind_of([] { ChatModel({{"model_name_or_path", "/nowhere"}}); }), "bad_data");
+  EXPECT_EQ(kind_of([] { ChatModel({{"model_name_or_path", "/nowhere"}}); }), "missing_file");
   EXPECT_EQ(kind_of([] { ChatModel({{"model_nam", "x"}}); }), "usage");
   EXPECT_EQ(kind_of([] { ChatModel(Arguments{}); }), "usage");
   MODEL_OR_SKIP();

@@ -27,6 +27,7 @@
 #include "loraine/io/files/json_file.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/config/other_words.h"
+#include "loraine/train/output_lock.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/plot.h"
 

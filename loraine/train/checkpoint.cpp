@@ -1,10 +1,8 @@
-// Complete-or-absent checkpoint folders, the optimizer's state in them, and the lock on the output folder.
+// Complete-or-absent checkpoint folders, the optimizer's state in them.
 #include "loraine/train/checkpoint.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -356,48 +354,6 @@ TrainingState read_training_state(const std::string& folder) {
   if (state.step < 0 || state.epoch < 0 || state.batch_in_epoch < 0 || state.loss_steps < 0)
     throw Error(ErrorKind::bad_data, fmt::format("{}: a count below 0", path), "resume from another checkpoint");
   return state;
-}
-
-OutputLock::OutputLock(const std::string& output_dir) {
-  const std::string path = output_dir + "/.loraine.lock";
-  struct stat ours {
-  }, there{};
-  for (;;) {
-    make_folders(output_dir);
-    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
-    if (fd_ < 0) {
-      if (errno == ENOENT) continue;  // a run that made the folder has just taken it away
-      io_error(path, std::strerror(errno));
-    }
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-      char text[32] = {};
-      const ssize_t size = ::pread(fd_, text, sizeof text - 1, 0);
-      std::string holder(text, size > 0 ? static_cast<size_t>(size) : 0);
-      holder.erase(std::remove_if(holder.begin(), holder.end(), [](char c) { return c < '0' || c > '9'; }), holder.end());
-      ::close(fd_);
-      fd_ = -1;
-      throw Error(ErrorKind::usage,
-                  fmt::format("output_dir {}: process {} is writing to it and holds the lock {}", output_dir,
-                              holder.empty() ? "(unknown)" : holder, path),
-                  "wait for it or choose another output_dir");
-    }
-    if (::fstat(fd_, &ours) != 0 || (::stat(path.c_str(), &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev))
-      break;
-    ::close(fd_);  // of a folder that was taken away between the two
-  }
-  // A file system without locks (some network ones) cannot be guarded; the run goes on without.
-  const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    const int code = errno;
-    ::close(fd_);
-    fd_ = -1;
-    io_error(path, std::strerror(code));
-  }
-}
-
-OutputLock::~OutputLock() {
-  // The file stays: removing it would let two processes hold locks on two files of one name.
-  if (fd_ >= 0) ::close(fd_);
 }
 
 bool counts_as_nothing(const std::string& name) {

@@ -1,5 +1,5 @@
 // Folders checkpoint-N that are complete or do not exist: written under a temporary name, flushed, marked with checksums, renamed.
-// Also the optimizer's state, the place in the data, and the lock on the output folder. Called by the step loop.
+// Also the optimizer's state and the place in the data. Called by the step loop.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -59,18 +59,6 @@ struct TrainingState {         // training_state.json
 };
 void write_training_state(const std::string& folder, const TrainingState& state);
 TrainingState read_training_state(const std::string& folder);
-
-// Holds output_dir/.loraine.lock (made when absent) until destroyed; Error usage names the process that holds it already.
-class OutputLock {
- public:
-  explicit OutputLock(const std::string& output_dir);
-  ~OutputLock();
-  OutputLock(const OutputLock&) = delete;
-  OutputLock& operator=(const OutputLock&) = delete;
-
- private:
-  int fd_ = -1;
-};
 
 // Names in an output folder that are no result: what a run writes before its first checkpoint, and what was cut off while it was written.
 bool counts_as_nothing(const std::string& name);

@@ -10,6 +10,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/train/output_lock.h"
 
 namespace loraine {
 namespace {

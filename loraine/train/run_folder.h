@@ -8,6 +8,7 @@
 #include "loraine/io/files/made_folders.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/output_lock.h"
 #include "loraine/train/records/run_record.h"
 
 namespace loraine {
