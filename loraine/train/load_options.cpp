@@ -1,8 +1,9 @@
 // quantization_bit and its kin to the types of quant/bitsandbytes.
 #include "loraine/train/load_options.h"
-#include "loraine/train/config/named_adapters.h"
 
 #include <fmt/format.h>
+
+#include "loraine/train/config/named_adapters.h"
 
 namespace loraine {
 
