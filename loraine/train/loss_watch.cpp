@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 namespace loraine {
 namespace {
@@ -18,7 +17,7 @@ constexpr double kNear = 0.95, kFar = 0.85;  // of ln V
 
 LossWatch::LossWatch(int64_t updates, int64_t vocab_size, std::optional<double> began)
     : first_(static_cast<size_t>(std::clamp<int64_t>(updates / 20, 3, 10))),
-      window_(static_cast<size_t>(std::clamp<int64_t>(updates / 10, 3, 20))),
+      window_(static_cast<size_t>(std::clamp<int64_t>(updates / 10, 3, kMostWindow))),
       ln_vocab_(std::log(static_cast<double>(vocab_size))),
       began_(began) {}
 
@@ -31,15 +30,13 @@ std::string LossWatch::observe(int64_t step, double loss, double learning_rate) 
     if (*began_ < kNear * ln_vocab_) return "";
     return fmt::format(
         "the loss begins at {:.4f}, and ln V = {:.4f} is that of a model that knows nothing: check that the base is trained, and "
-        "that "
-        "tokenizer and template are its own",
+        "that tokenizer and template are its own",
         *began_, ln_vocab_);
   }
-  recent_.push_back(loss);
-  if (recent_.size() > window_) recent_.pop_front();
-  if (said_ || recent_.size() < window_) return "";
-  std::vector<double> sorted(recent_.begin(), recent_.end());  // the median: single examples may be far from the others
-  std::ranges::sort(sorted);
+  recent_[after_++ % window_] = loss;
+  if (said_ || after_ < window_) return "";
+  std::array<double, kMostWindow> sorted = recent_;  // the median: single examples may be far from the others
+  std::sort(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(window_));
   const double now = sorted[window_ / 2];
   const bool nothing = now > kNear * ln_vocab_ && *began_ < kFar * ln_vocab_;
   if (now < kRise * *began_ + kRoom && !nothing) return "";

@@ -1,8 +1,8 @@
 // Whether the loss of a run rises past where it began: a run that diverges says so long before a number is not finite. Called after each
 // update.
 #pragma once
+#include <array>
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <string>
 
@@ -24,7 +24,9 @@ class LossWatch {
   double first_loss_ = 0, first_sum_ = 0;
   size_t seen_ = 0;
   std::optional<double> began_;
-  std::deque<double> recent_;
+  static constexpr size_t kMostWindow = 20;
+  std::array<double, kMostWindow> recent_{};  // a ring of window_ losses: a step allocates nothing
+  size_t after_ = 0;                          // updates since the first ones
   bool said_ = false;
 };
 
