@@ -56,7 +56,7 @@ std::string base_mismatch(const LoraConfig& config, const std::string& folder, c
     if (name.empty() || plain_path(name) == plain_path(base.path) || fs::equivalent(name, base.path, ignored)) return "";
     known = fingerprint_at(name);
   }
-  const std::string loaded = weights_fingerprint(*base.tensors);
+  const std::string& loaded = base.fingerprint;
   if (!known.empty() && !loaded.empty()) {
     if (known == loaded) return "";
     const bool same_place = plain_path(name) == plain_path(base.path) || fs::equivalent(name, base.path, ignored);

@@ -48,8 +48,8 @@ void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
     base = choose_template(loaded.config, loaded.files, folder_of(loaded, adapters.front()));
   }
   if (options.needs_text && !has_template(base, loaded.text)) throw no_chat_template(loaded.files);
-  if (const auto error = unfit_template(base, loaded.text)) {  // an adapter may know it all the same
-    if (adapters.empty()) throw *error;
+  if (const auto error = unfit_template(base, loaded.text)) {  // an adapter may know it all the same, and figures may be wanted of it
+    if (adapters.empty() && !options.one_template) throw *error;
     warn(loaded, error->what() + std::string(kSpelled), error->kind);
   }
   loaded.format = open_chat_format(base, loaded.files, loaded.text);

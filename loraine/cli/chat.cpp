@@ -241,7 +241,7 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
       if (!is_stop(options[i], id)) text += out.push(id);
     count += ids.size();
     const std::string cut = cut_text(ids, options[i]);
-    texts.push_back(text + out.finish() + (interrupted || !cut.empty() ? " …" : ""));
+    texts.push_back(text + out.finish() + (interrupted || (!cut.empty() && isatty(1)) ? " …" : ""));
     names.push_back(name_of(asked[i]));
     if (!cut.empty()) cuts.push_back(fmt::format("[{}: {}]\n", names.back(), cut));
   }

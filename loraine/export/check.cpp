@@ -314,7 +314,7 @@ LogitsReport compare_logits(const Merge& merge, const std::string& folder, const
   LogitsReport report;
   report.tokens = batch.rows();
   if (exact) report.rounding.emplace();
-  constexpr int64_t kRows = 16;
+  constexpr int64_t kRows = 64;  // the head is read once for so many
   const int64_t vocab = model.config.vocab_size;
   std::vector<Buffer> memory;
   for (size_t i = 0; i < models.size(); ++i) memory.emplace_back(static_cast<size_t>(kRows * vocab) * sizeof(float));

@@ -11,6 +11,7 @@
 #include "loraine/core/missing_file.h"
 #include "loraine/io/chat_templates.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/fingerprint.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf_model.h"
 #include "loraine/io/hub_cache.h"
@@ -101,6 +102,7 @@ ModelFiles open_model_files(const std::string& name, const std::string& revision
     throw Error(ErrorKind::bad_data, path + ": is neither a folder nor a .gguf file", "give the folder of a Hugging Face model");
   ModelFiles files = S_ISDIR(status.st_mode) ? open_folder(path) : open_gguf_model(path);
   files.place_note = note;
+  files.fingerprint = weights_fingerprint(*files.tensors);
   return files;
 }
 

@@ -18,7 +18,8 @@ struct ModelFiles {
   std::string path;
   std::string place_note;  // of an id that was found in a local cache: where, and which revision
   std::shared_ptr<TensorSource> tensors;
-  Json config;  // config.json (made from the metadata of a GGUF)
+  std::string fingerprint;  // weights_fingerprint of them (io/fingerprint.h)
+  Json config;              // config.json (made from the metadata of a GGUF)
   std::optional<Json> generation_config;
   std::optional<std::string>
       tokenizer_json;                    // bytes of tokenizer.json (made from the metadata of a GGUF, or from vocab.json and merges.txt)

@@ -8,7 +8,6 @@
 
 #include "loraine/data/orders.h"
 #include "loraine/io/files/durable_file.h"
-#include "loraine/io/fingerprint.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
@@ -110,7 +109,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   if (const std::string text = not_finite_text(run.model); !text.empty()) warn(run, ErrorKind::numeric, text);
   run.model.read_once = false;
   attach(run);
-  if (c.finetuning_type == "lora") input.record.base_fingerprint = weights_fingerprint(*input.files.tensors);
+  if (c.finetuning_type == "lora") input.record.base_fingerprint = input.files.fingerprint;
   if (c.frozen_matmul == "int8") round_frozen(run);
   plan(run);
   if (c.dry_run) return TrainEnd::dry_run;

@@ -106,7 +106,8 @@ TRACE = {"batch": ("{work}/other.safetensors", {}), "adapter_rows": ("1:run", {"
          "gradients": ("true", {"adapter_name_or_path": "{adapter}"}), "max_new_tokens": (3, {})}
 TOKENIZE = {"model_name_or_path": ("{work}", {}), "input": ("{work}/other.jsonl", {}), "chat_template": ("{work}/chat.jinja", {}), "split_special_tokens": ("true", {})}
 BENCH = {"model_revision": ("none", {"model_name_or_path": "org/base"}), "tokens": ("32", {}), "dtype": ("bf16", {}), "rank": (5, {}), "prompt_tokens": (9, {}), "new_tokens": (0, {}), "profile": ("true", {})}
-TABLES = {"train": TRAIN, "chat": GENERATION, "eval": EVAL, "export": EXPORT, "trace": TRACE, "tokenize": TOKENIZE, "bench": BENCH}
+CHAT = {**GENERATION, "enable_thinking": ("false", {"template": "qwen3", "adapter_name_or_path": "{adapter}"})}
+TABLES = {"train": TRAIN, "chat": CHAT, "eval": EVAL, "export": EXPORT, "trace": TRACE, "tokenize": TOKENIZE, "bench": BENCH}
 BASE = {
     "train": {"model_name_or_path": "{model}", "template": "default", "dataset": "talk", "dataset_dir": "{data}", "do_train": "true", "lora_rank": 4, "learning_rate": "5e-2",
               "per_device_train_batch_size": 2, "max_steps": 3, "logging_steps": 1, "save_strategy": "no"},

@@ -102,7 +102,7 @@ TEST(Language, EveryChinesePhraseIsOneOfTheProgram) {
     }
     EXPECT_GE(literal, 3u) << phrase.english;
     size_t places = count_of(phrase.other, "{}");
-    for (const char* numbered : {"{0}", "{1}", "{2}", "{3}", "{4}"}) places += count_of(phrase.other, numbered);
+    for (const char* numbered : {"{0}", "{1}", "{2}", "{3}", "{4}", "{5}", "{6}"}) places += count_of(phrase.other, numbered);
     EXPECT_EQ(count_of(phrase.english, "{}"), places) << phrase.english;
   }
   EXPECT_GE(seen.size(), 150u);

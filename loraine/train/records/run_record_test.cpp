@@ -38,6 +38,8 @@ bool of_the_call(const Option& option) {
   static const std::set<std::string> kNames = {"model_name_or_path",
                                                "infer_dtype",
                                                "quantization_method",
+                                               "model_revision",
+                                               "language",
                                                "strict",
                                                "output_dir",
                                                "overwrite_output_dir",
