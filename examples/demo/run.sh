@@ -47,12 +47,13 @@ PY
   rm -rf "$out/wheel"
 }
 
-# ask CHAT_ARGUMENTS...: every line of questions.txt in a chat of its own; greedy, so that answers repeat
+# ask CHAT_ARGUMENTS...: every line of questions.txt in a chat of its own; greedy, so that answers repeat. What a chat says of itself each time
+# is left out.
 ask() {
   local question
   while IFS= read -r question; do
     printf '\nUser: %s\n' "$question"
-    printf '%s\n' "$question" | "$loraine" chat "$@" --do_sample false --max_new_tokens 48
+    printf '%s\n' "$question" | "$loraine" chat "$@" --do_sample false --max_new_tokens 48 2> >(grep -vE '^(template: |\[cut after )' >&2)
   done <examples/demo/questions.txt
 }
 

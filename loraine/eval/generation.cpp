@@ -1,6 +1,8 @@
 // Prompts through the engine, per_device_eval_batch_size at once.
 #include "loraine/eval/generation.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <iterator>
@@ -42,7 +44,7 @@ EngineSize engine_size(const Subject& subject, const std::vector<std::vector<int
 }  // namespace
 
 std::vector<std::string> generate_answers(const Subject& subject, const std::vector<std::vector<int32_t>>& prompts,
-                                          const GenerateOptions& options, const std::string& what) {
+                                          const GenerateOptions& options, const std::string& what, EvalResult& result) {
   const LoadedModel& loaded = subject.loaded;
   if (prompts.empty()) return {};
   const EngineSize size = engine_size(subject, prompts, options.max_new_tokens);
@@ -51,10 +53,12 @@ std::vector<std::string> generate_answers(const Subject& subject, const std::vec
   std::vector<std::string> answers(prompts.size());
   std::map<int64_t, size_t> running;  // request → place of its prompt
   size_t next = 0;
-  int64_t finished = 0;
+  int64_t finished = 0, cut = 0;
   const auto take = [&](int64_t request, size_t place) {
     std::vector<int32_t> ids = engine.take(request);
-    if (!ids.empty() && std::ranges::find(options.stop_ids, ids.back()) != options.stop_ids.end()) ids.pop_back();
+    const bool stopped = !ids.empty() && std::ranges::find(options.stop_ids, ids.back()) != options.stop_ids.end();
+    if (stopped) ids.pop_back();
+    else ++cut;
     answers[place] = loaded.text.tokenizer->decode(ids, loaded.config.skip_special_tokens);
     subject.progress(what, ++finished, static_cast<int64_t>(prompts.size()));
   };
@@ -68,6 +72,10 @@ std::vector<std::string> generate_answers(const Subject& subject, const std::vec
       it = done ? running.erase(it) : std::next(it);
     }
   }
+  if (cut > 0)
+    result.warnings.push_back(fmt::format("{} ({}): {} of {} answers do not end by themselves and are cut at max_new_tokens ({})",
+                                          subject.adapter ? subject.adapter->name : "base", what, cut, prompts.size(),
+                                          options.max_new_tokens));
   return answers;
 }
 
@@ -76,7 +84,7 @@ void predict(const Subject& subject, const std::vector<Prompt>& prompts, EvalRes
   std::vector<std::vector<int32_t>> asked;
   for (const Prompt& prompt : prompts) asked.push_back(prompt.input_ids);
   const std::vector<std::string> answers =
-      generate_answers(subject, asked, generate_options(subject.loaded, subject.adapter), "generation");
+      generate_answers(subject, asked, generate_options(subject.loaded, subject.adapter), "generation", result);
   const auto percent = [](const char* name) { return Figure{.name = name, .lowest = 0, .highest = 100}; };
   Figure bleu = percent("predict_bleu-4"), one = percent("predict_rouge-1"), two = percent("predict_rouge-2"),
          l = percent("predict_rouge-l");

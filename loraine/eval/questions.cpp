@@ -117,7 +117,7 @@ void answer_matches(const Subject& subject, const std::vector<MatchQuestion>& qu
   for (const MatchQuestion& question : questions) prompts.push_back(subject.loaded.prompt_ids(question.asked, subject.adapter));
   GenerateOptions options = generate_options(subject.loaded, subject.adapter);
   options.do_sample = false;
-  const std::vector<std::string> answers = generate_answers(subject, prompts, options, "exact match");
+  const std::vector<std::string> answers = generate_answers(subject, prompts, options, "exact match", result);
   Figure exact{.name = "exact_match", .scale = 100, .proportion = true},
       loose{.name = "exact_match_loose", .scale = 100, .proportion = true};
   std::string lines;

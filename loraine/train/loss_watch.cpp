@@ -29,7 +29,7 @@ std::string LossWatch::observe(int64_t step, double loss, double learning_rate) 
     began_ = std::min(first_sum_ / static_cast<double>(seen_), kUneven * first_loss_);
     if (*began_ < kNear * ln_vocab_) return "";
     return fmt::format(
-        "the loss begins at {:.4f}, and ln V = {:.4f} is that of a model that knows nothing: check that the base is trained, and "
+        "note: the loss begins at {:.4f}, and ln V = {:.4f} is that of a model that knows nothing: check that the base is trained, and "
         "that tokenizer and template are its own",
         *began_, ln_vocab_);
   }

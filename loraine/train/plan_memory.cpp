@@ -207,7 +207,10 @@ void plan_memory(Run& run) {
   if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
   Recompute recompute = least_recompute(c, run.model);
   const auto advice = [&](size_t missing) { return what_saves(run, recompute, missing); };
-  check_memory({resident_size(), 0}, limit, advice);  // the GEMM library does not survive a lack of address space
+  if (!memory_fits({resident_size(), 0}, limit)) {  // the GEMM library does not survive a lack of address space
+    if (c.gradient_checkpointing == "auto") recompute = Recompute::block;
+    check_memory(lay_out(run, rows, longest, recompute).need, limit, advice);
+  }
   warm_up_products(run.model.use_bf16);
   Layout layout = lay_out(run, rows, longest, recompute);
   if (c.gradient_checkpointing == "auto")

@@ -95,6 +95,9 @@ class FirstHour(tiny.Case):
 
         # Figures, and one model out of two that answers the same.
         self.good(self.run_program("eval", "--model_name_or_path", "base", "--adapter_name_or_path", "out", "--eval_dataset", "我的数据.jsonl", "--output_dir", "figures"))
+        text = self.good(self.run_program("eval", "--model_name_or_path", "base", "--eval_dataset", "我的数据.jsonl", "--output_dir", "answers", "--predict_with_generate",
+                                          "--max_samples", "2", "--max_new_tokens", "1"))
+        self.assertRegex(text, r"warning: base \(generation\): \d of 2 answers do not end by themselves and are cut at max_new_tokens \(1\)")
         text = self.good(self.run_program("export", "--model_name_or_path", "base", "--adapter_name_or_path", "mine=out", "--export_dir", "merged"))
         self.assertIn("each the exact sum of base and adapter", text)
         self.assertIn("### Instruction:", (self.work / "merged/Modelfile").read_text())
