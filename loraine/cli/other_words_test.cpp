@@ -88,7 +88,7 @@ TEST(OtherWords, AreTakenAndTold) {
                                      "o",
                                      "--grad_accum=4",
                                      "--micro_batch_size=2",
-                                     "--evaluation_strategy=epoch",
+                                     "--eval_steps_strategy=epoch",
                                      "--scheduler=cosine",
                                      "--warmup=0.1",
                                      "--early_stopping_patience=3",

@@ -288,7 +288,7 @@ const std::vector<OtherWord>& other_words() {
       {"save_every_n_steps", {"save_steps"}},
       {"steps_per_save", {"save_steps"}},
       {"saves_per_epoch", {}, "save_strategy: epoch saves once an epoch; save_steps below 1 is a share of all updates"},
-      {"evaluation_strategy", {"eval_strategy"}},
+      {"evaluation_strategy", {}, "its name is eval_strategy since transformers 4.46, and LLaMA-Factory knows no other"},
       {"eval_steps_strategy", {"eval_strategy"}},
       {"eval_every", {"eval_steps"}},
       {"eval_interval", {"eval_steps"}},
