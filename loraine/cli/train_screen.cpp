@@ -11,6 +11,7 @@
 #include <map>
 
 #include "loraine/cli/input_warning.h"
+#include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
 #include "loraine/core/batch.h"
 #include "loraine/core/context.h"
@@ -147,7 +148,7 @@ void print_heading(const RunHeading& h) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& [name, value] : std::initializer_list<std::pair<const char*, const std::string&>>{
            {"model", h.model}, {"size", h.size}, {"type", h.type}, {"template", h.templated}, {"method", h.method}, {"machine", h.machine}})
-    if (!value.empty()) rows.push_back({name, plain_letters(value)});
+    if (!value.empty()) rows.push_back({name, translated(plain_letters(value))});
   print_stderr(table_text("run", rows, false));
 }
 
@@ -226,9 +227,9 @@ void print_summary(const TrainSummary& s, bool dry_run) {
                            {"adapter and gradients", bytes(s.adapter_bytes)},
                            {"optimizer", bytes(s.optimizer_bytes)},
                            {"activations", bytes(s.activation_bytes)},
-                           {"recomputed", s.recompute == Recompute::block ? "blocks"
-                                          : s.recompute == Recompute::mlp ? "gate and up"
-                                                                          : "nothing"},
+                           {"recomputed", translated(s.recompute == Recompute::block ? "blocks"
+                                                     : s.recompute == Recompute::mlp ? "gate and up"
+                                                                                     : "nothing")},
                            {"scratch", bytes(s.scratch_bytes)},
                            {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}},
                           false));
