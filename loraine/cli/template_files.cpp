@@ -36,6 +36,7 @@ std::string jinja_slots(const std::vector<Slot>& slots, const std::string& name,
   for (const Slot& slot : slots) {
     if (slot.kind == SlotKind::bos) quoted(token_text(tokenizer, special.bos));
     if (slot.kind == SlotKind::eos) quoted(token_text(tokenizer, special.eos));
+    if (slot.kind == SlotKind::token) quoted(slot.text);
     if (slot.kind != SlotKind::text) continue;
     const size_t at = slot.text.find(kContent);
     quoted(slot.text.substr(0, at));
@@ -52,6 +53,7 @@ std::string ollama_slots(const std::vector<Slot>& slots, const std::string& name
   for (const Slot& slot : slots) {
     if (slot.kind == SlotKind::bos) out += token_text(tokenizer, special.bos);
     if (slot.kind == SlotKind::eos) out += token_text(tokenizer, special.eos);
+    if (slot.kind == SlotKind::token) out += slot.text;
     if (slot.kind != SlotKind::text) continue;
     std::string text = slot.text;
     if (const size_t at = text.find(kContent); at != std::string::npos) text.replace(at, kContent.size(), "{{ " + name + " }}");
@@ -141,12 +143,9 @@ void apply_template_to_files(ModelFiles& files, const Template& chat, const Toke
   Json& config = *files.tokenizer_config;
   config["padding_side"] = padding_side;
   config["split_special_tokens"] = false;
-  // These names stand for a format of their own: LLaMA-Factory puts them in the place of the model's template.
-  static const std::set<std::string> kReplacing = {"chatml", "alpaca", "vicuna", "default"};
-  const bool replaces = kReplacing.contains(chat.name);
-  if (files.chat_template && !replaces) return;
+  if (files.chat_template && !chat.replaces_jinja) return;
   files.chat_template = jinja_of_template(chat, tokenizer, special);
-  if (replaces) files.chat_templates.clear();
+  if (chat.replaces_jinja) files.chat_templates.clear();
   else if (!files.chat_templates.empty()) files.chat_templates.push_back({"default", *files.chat_template});
 }
 

@@ -13,8 +13,6 @@
 namespace loraine {
 namespace {
 
-constexpr std::string_view kOpenThought = "<think>\n", kCloseThought = "\n</think>\n\n";
-
 // Puts `value` in the place of the first {{name}}; texts that hold braces of their own are not looked at again under the same name.
 void fill(std::string& text, std::string_view name, std::string_view value) {
   if (const size_t at = text.find(name); at != std::string::npos) text.replace(at, name.size(), value);
@@ -41,28 +39,40 @@ struct SlotWriter {
         ids.push_back(*special.bos);
       } else if (slot.kind == SlotKind::eos && special.eos) {
         ids.push_back(*special.eos);
+      } else if (slot.kind == SlotKind::token) {
+        const auto known = tokenizer.token_to_id(slot.text), id = known ? known : special.unk;  // as transformers gives ids of tokens
+        if (!id)
+          throw Error(ErrorKind::usage, fmt::format("the template writes the token {}, which this tokenizer lacks", slot.text),
+                      "choose another template, or leave template out to use the model's own");
+        ids.push_back(*id);
       }
     }
   }
 };
 
-std::string remove_thoughts(const std::string& text) {
+std::string remove_thoughts(const Template& chat, const std::string& text) {
+  const std::string &opens = chat.open_thought, &closes = chat.close_thought;
   std::string kept;
   size_t from = 0;
   for (;;) {
-    const size_t open = text.find(kOpenThought, from);
-    const size_t close = open == std::string::npos ? open : text.find(kCloseThought, open + kOpenThought.size());
+    const size_t open = text.find(opens, from);
+    const size_t close = open == std::string::npos ? open : text.find(closes, open + opens.size());
     if (close == std::string::npos) break;
     kept.append(text, from, open - from);
-    from = close + kCloseThought.size();
+    from = close + closes.size();
   }
   kept.append(text, from, std::string::npos);
   kept.erase(0, std::min(kept.find_first_not_of('\n'), kept.size()));
   return kept;
 }
 
-bool has_thought(const std::string& text) {
-  return text.find("<think>") != std::string::npos || text.find("</think>") != std::string::npos;
+std::string trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
+}
+
+bool has_thought(const Template& chat, const std::string& text) {
+  return text.find(trimmed(chat.open_thought)) != std::string::npos || text.find(trimmed(chat.close_thought)) != std::string::npos;
 }
 
 }  // namespace
@@ -128,12 +138,14 @@ std::vector<Turn> encode_turns(const Template& chat, const Tokenizer& tokenizer,
   };
   if (reasoning)
     for (size_t i = 1; i < messages.size(); i += 2)
-      if (loses_thoughts(i)) messages[i].content = remove_thoughts(messages[i].content);
+      if (loses_thoughts(i)) messages[i].content = remove_thoughts(chat, messages[i].content);
   const std::string system = (conversation.system.empty() ? chat.default_system : conversation.system);
   const std::string system_content =
       system + (conversation.tools.empty() ? "" : tools_text(chat.tool_format, conversation.tools, options.today));
   const bool with_system = !system.empty() || !conversation.tools.empty();
 
+  std::optional<CallWords> words;
+  if (chat.kind != TemplateClass::llama2) words = CallWords{chat.open_thought, chat.close_thought};
   std::vector<Turn> turns;
   for (size_t i = 0; i < messages.size(); ++i) {
     if (i % 2 == 0) turns.emplace_back();
@@ -156,18 +168,16 @@ std::vector<Turn> encode_turns(const Template& chat, const Tokenizer& tokenizer,
         break;
       case Role::assistant: writer.slots(ids, chat.assistant, message.content, nullptr); break;
       case Role::observation: writer.slots(ids, chat.observation, message.content, nullptr); break;
-      case Role::function:
-        writer.slots(ids, chat.function, calls_text(chat.tool_format, message.content, chat.kind != TemplateClass::llama2), nullptr);
-        break;
+      case Role::function: writer.slots(ids, chat.function, calls_text(chat.tool_format, message.content, words), nullptr); break;
     }
   }
   // An answer without thoughts gets empty ones: into the prompt without loss, or (thinking on) into the answer. Where earlier answers
   // lose their thoughts, only the last one does.
   if (reasoning) {
-    const auto empty = tokenizer.encode(std::string(kOpenThought) + std::string(kCloseThought), false, options.split_special_tokens);
+    const auto empty = tokenizer.encode(chat.empty_thought, false, options.split_special_tokens);
     const bool last_only = (without_history || options.one_turn) && !turns.empty();
     for (size_t turn = last_only ? turns.size() - 1 : 0; turn < turns.size(); ++turn) {
-      if (turn * 2 + 1 >= messages.size() || has_thought(messages[turn * 2 + 1].content)) continue;
+      if (turn * 2 + 1 >= messages.size() || has_thought(chat, messages[turn * 2 + 1].content)) continue;
       if (options.enable_thinking.value_or(false)) turns[turn].target.insert(turns[turn].target.begin(), empty.begin(), empty.end());
       else turns[turn].source.insert(turns[turn].source.end(), empty.begin(), empty.end());
     }

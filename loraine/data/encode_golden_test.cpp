@@ -218,8 +218,8 @@ TEST(EncodeGolden, RecordedCases) {
   std::printf("encode.jsonl: %d cases equal, %d refused as recorded\n", equal, refused);
   std::printf("encode.jsonl: %d cases of prompts for generation equal\n", prompts_equal);
   for (const auto& [why, count] : not_covered) std::printf("  not covered: %-20s %d\n", why.c_str(), count);
-  EXPECT_GE(equal, kSanitized ? 10 : 241);  // every case of these templates and options
-  if (!kSanitized) { EXPECT_GE(prompts_equal, 7); }
+  EXPECT_GE(equal, kSanitized ? 10 : 353);  // every case of text and of these options
+  if (!kSanitized) { EXPECT_GE(prompts_equal, 24); }
 }
 
 TEST(EncodeGolden, RecordedRuns) {

@@ -9,133 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
+#include "loraine/data/template_table.h"
 
 namespace loraine {
 namespace {
-
-struct SlotData {
-  SlotKind kind = SlotKind::none;
-  std::string_view text = {};
-};
-using Slots = std::array<SlotData, 3>;
-constexpr SlotData t(std::string_view text) { return {SlotKind::text, text}; }
-constexpr SlotData kBos = {SlotKind::bos}, kEos = {SlotKind::eos};
-
-struct TemplateData {
-  std::string_view name;
-  TemplateClass kind = TemplateClass::plain;
-  Slots prefix = {}, system = {}, user = {}, assistant = {}, function = {}, observation = {};
-  std::string_view tool_format = "default";
-  std::string_view default_system = {};
-  std::array<std::string_view, 2> stop_words = {};
-  bool efficient_eos = false, replace_eos = false;
-};
-
-// clang-format off
-// The ChatML family shares these.
-constexpr SlotData kImSystem = t("<|im_start|>system\n{{content}}<|im_end|>\n");
-constexpr SlotData kImUser = t("<|im_start|>user\n{{content}}<|im_end|>\n<|im_start|>assistant\n");
-constexpr SlotData kImAssistant = t("{{content}}<|im_end|>\n");
-constexpr SlotData kImToolResponse = t("<|im_start|>user\n<tool_response>\n{{content}}\n</tool_response><|im_end|>\n<|im_start|>assistant\n");
-
-// function left out: as assistant; observation left out: as user.
-constexpr TemplateData kTemplates[] = {
-    {.name = "alpaca",
-     .system = {{t("{{content}}")}},
-     .user = {{t("### Instruction:\n{{content}}\n\n### Response:\n")}},
-     .assistant = {{t("{{content}}"), kEos, t("\n\n")}},
-     .default_system = "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"},
-    {.name = "chatml",
-     .system = {{kImSystem}},
-     .user = {{kImUser}},
-     .assistant = {{kImAssistant}},
-     .observation = {{t("<|im_start|>tool\n{{content}}<|im_end|>\n<|im_start|>assistant\n")}},
-     .stop_words = {"<|im_end|>", "<|im_start|>"},
-     .replace_eos = true},
-    {.name = "default",
-     .system = {{t("System: {{content}}"), kEos, t("\n")}},
-     .user = {{t("Human: {{content}}"), kEos, t("\nAssistant:")}},
-     .assistant = {{t("{{content}}"), kEos, t("\n")}}},
-    {.name = "empty",
-     .system = {{t("{{content}}")}},
-     .user = {{t("{{content}}")}},
-     .assistant = {{t("{{content}}")}}},
-    {.name = "gemma",
-     .kind = TemplateClass::llama2,
-     .prefix = {{kBos}},
-     .system = {{t("{{content}}\n\n")}},
-     .user = {{t("<start_of_turn>user\n{{content}}<end_of_turn>\n<start_of_turn>model\n")}},
-     .assistant = {{t("{{content}}<end_of_turn>\n")}},
-     .observation = {{t("<start_of_turn>tool\n{{content}}<end_of_turn>\n<start_of_turn>model\n")}},
-     .stop_words = {"<end_of_turn>"},
-     .replace_eos = true},
-    {.name = "llama2",
-     .kind = TemplateClass::llama2,
-     .system = {{t("<<SYS>>\n{{content}}\n<</SYS>>\n\n")}},
-     .user = {{kBos, t("[INST] {{content}} [/INST]")}},
-     .assistant = {{t("{{content}}"), kEos}}},
-    {.name = "llama3",
-     .prefix = {{kBos}},
-     .system = {{t("<|start_header_id|>system<|end_header_id|>\n\n{{content}}<|eot_id|>")}},
-     .user = {{t("<|start_header_id|>user<|end_header_id|>\n\n{{content}}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")}},
-     .assistant = {{t("{{content}}<|eot_id|>")}},
-     .observation = {{t("<|start_header_id|>ipython<|end_header_id|>\n\n{{content}}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")}},
-     .tool_format = "llama3",
-     .stop_words = {"<|eot_id|>", "<|eom_id|>"},
-     .replace_eos = true},
-    {.name = "mistral",
-     .kind = TemplateClass::llama2,
-     .prefix = {{kBos}},
-     .system = {{t("{{content}}\n\n")}},
-     .user = {{t("[INST] {{content}}[/INST]")}},
-     .assistant = {{t(" {{content}}"), kEos}},
-     .function = {{t("[TOOL_CALLS] {{content}}"), kEos}},
-     .observation = {{t("[TOOL_RESULTS] {\"content\": {{content}}}[/TOOL_RESULTS]")}},
-     .tool_format = "mistral"},
-    {.name = "qwen",
-     .system = {{kImSystem}},
-     .user = {{kImUser}},
-     .assistant = {{kImAssistant}},
-     .observation = {{kImToolResponse}},
-     .tool_format = "qwen",
-     .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-     .stop_words = {"<|im_end|>"},
-     .replace_eos = true},
-    {.name = "qwen3",
-     .kind = TemplateClass::reasoning,
-     .system = {{kImSystem}},
-     .user = {{kImUser}},
-     .assistant = {{kImAssistant}},
-     .observation = {{kImToolResponse}},
-     .tool_format = "qwen",
-     .stop_words = {"<|im_end|>"},
-     .replace_eos = true},
-    {.name = "qwen3_nothink",
-     .system = {{kImSystem}},
-     .user = {{kImUser}},
-     .assistant = {{kImAssistant}},
-     .observation = {{kImToolResponse}},
-     .tool_format = "qwen",
-     .stop_words = {"<|im_end|>"},
-     .replace_eos = true},
-    {.name = "smollm2",
-     .system = {{kImSystem}},
-     .user = {{kImUser}},
-     .assistant = {{kImAssistant}},
-     .default_system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face.",
-     .stop_words = {"<|im_end|>"}},
-    {.name = "vicuna",
-     .system = {{t("{{content}}")}},
-     .user = {{t("USER: {{content}} ASSISTANT:")}},
-     .assistant = {{t("{{content}}"), kEos}},
-     .default_system = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions."},
-    {.name = "zephyr",
-     .system = {{t("<|system|>\n{{content}}"), kEos}},
-     .user = {{t("<|user|>\n{{content}}"), kEos, t("<|assistant|>\n")}},
-     .assistant = {{t("{{content}}"), kEos}},
-     .default_system = "You are Zephyr, a helpful assistant."},
-};
-// clang-format on
 
 std::vector<Slot> slots_of(const Slots& data) {
   std::vector<Slot> slots;
@@ -198,6 +75,16 @@ void add_markers(std::vector<std::string>& markers, const std::vector<Slot>& slo
     }
 }
 
+std::vector<std::string> markers_of(const Template& chat) {
+  std::vector<std::string> markers;
+  for (const auto* slots : {&chat.prefix, &chat.system, &chat.user, &chat.assistant}) {
+    if (!chat.stop_words.empty()) add_markers(markers, *slots);
+    for (const Slot& slot : *slots)
+      if (slot.kind == SlotKind::token && std::ranges::find(markers, slot.text) == markers.end()) markers.push_back(slot.text);
+  }
+  return markers;
+}
+
 size_t edit_distance(std::string_view a, std::string_view b) {  // Levenshtein
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -217,12 +104,12 @@ size_t edit_distance(std::string_view a, std::string_view b) {  // Levenshtein
 
 std::vector<std::string> template_names() {
   std::vector<std::string> names;
-  for (const TemplateData& t : kTemplates) names.emplace_back(t.name);
+  for (const TemplateData& row : template_table()) names.emplace_back(row.name);
   return names;
 }
 
 Template named_template(const std::string& name, const std::optional<std::string>& default_system) {
-  for (const TemplateData& d : kTemplates) {
+  for (const TemplateData& d : template_table()) {
     if (d.name != name) continue;
     Template result;
     result.name = name;
@@ -237,31 +124,39 @@ Template named_template(const std::string& name, const std::optional<std::string
     result.default_system = default_system.value_or(std::string(d.default_system));
     for (std::string_view word : d.stop_words)
       if (!word.empty()) result.stop_words.emplace_back(word);
+    result.open_thought = d.thought[0];
+    result.close_thought = d.thought[1];
+    result.empty_thought = (d.empty_thought_closes_only ? "" : result.open_thought) + result.close_thought;
     result.efficient_eos = d.efficient_eos;
     result.replace_eos = d.replace_eos;
+    result.replaces_jinja = d.replaces_jinja;
     return result;
   }
-  const auto names = template_names();
-  const auto nearest = *std::min_element(names.begin(), names.end(),
-                                         [&](const auto& a, const auto& b) { return edit_distance(a, name) < edit_distance(b, name); });
+  std::vector<std::string> names = template_names();
+  constexpr size_t kNearest = 5;
+  std::stable_sort(names.begin(), names.end(),
+                   [&](const auto& a, const auto& b) { return edit_distance(a, name) < edit_distance(b, name); });
+  const std::vector<std::string> others(names.begin() + 1, names.begin() + 1 + kNearest);
   throw Error(
       ErrorKind::usage, fmt::format("template: `{}` is not known", name),
-      fmt::format("did you mean `{}`? known: {}; without a name the model's own chat template is used", nearest, fmt::join(names, ", ")));
+      fmt::format(
+          "did you mean `{}`? Others like it: {}; docs/templates.md lists all {}. Without a name the model's own chat template is used",
+          names.front(), fmt::join(others, ", "), names.size()));
 }
 
 std::vector<std::string> missing_tokens(const Template& chat, const Tokenizer& tokenizer) {
-  if (chat.stop_words.empty()) return {};
-  std::vector<std::string> markers;
-  for (const auto* slots : {&chat.prefix, &chat.system, &chat.user, &chat.assistant}) add_markers(markers, *slots);
+  std::vector<std::string> markers = markers_of(chat);
   std::erase_if(markers, [&](const std::string& marker) { return tokenizer.token_to_id(marker).has_value(); });
   return markers;
 }
 
 std::vector<std::string> fitting_templates(const Tokenizer& tokenizer) {
   std::vector<std::string> names;
-  for (const TemplateData& data : kTemplates)
-    if (const Template chat = named_template(std::string(data.name)); !chat.stop_words.empty() && missing_tokens(chat, tokenizer).empty())
+  for (const TemplateData& data : template_table())
+    if (const Template chat = named_template(std::string(data.name)); !markers_of(chat).empty() && missing_tokens(chat, tokenizer).empty())
       names.push_back(chat.name);
+  constexpr size_t kFew = 8;
+  if (names.size() > kFew) names.resize(kFew);
   return names;
 }
 
@@ -274,7 +169,7 @@ SpecialTokens read_special_tokens(const nlohmann::ordered_json& tokenizer_config
       return tokenizer.token_to_id(value.at("content").get_ref<const std::string&>());
     return std::nullopt;
   };
-  SpecialTokens special{id_of("bos_token"), id_of("eos_token"), id_of("pad_token"), {}};
+  SpecialTokens special{id_of("bos_token"), id_of("eos_token"), id_of("pad_token"), id_of("unk_token"), {}};
   if (special.eos) special.stop.push_back(*special.eos);
   return special;
 }

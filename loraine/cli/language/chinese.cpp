@@ -55,7 +55,7 @@ constexpr Phrase kPhrases[] = {
     {"choose one whose tokens it has: {}", "请选用分词器有相应 token 的模板：{}"},
     {"choose one without tokens of its own, such as alpaca or vicuna", "请选用没有专用 token 的模板，如 alpaca、vicuna"},
     {"template: `{}` is not known", "template：没有名为 `{}` 的模板"},
-    {"did you mean `{}`? known: {}; without a name the model's own chat template is used", "是不是想写 `{}`？可用的有：{}；不写则使用模型自带的对话模板"},
+    {"did you mean `{}`? Others like it: {}; docs/templates.md lists all {}. Without a name the model's own chat template is used", "是不是想写 `{}`？相近的有：{}；docs/templates.md 列出全部 {} 个。不写则使用模型自带的对话模板"},
     {"template {} is given, and {} was trained with template {}; leave template out to use that", "指定了模板 {}，而 {} 训练时用的是 {}；去掉 template 就会使用训练时的模板"},
     {"template {} is given, and {} was trained with the model's own chat template; leave template out to use that", "指定了模板 {}，而 {} 训练时用的是模型自带的对话模板；去掉 template 就会使用它"},
     {"{}: has no chat template of its own", "{}：模型没有自带的对话模板"},
