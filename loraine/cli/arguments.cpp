@@ -159,8 +159,10 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
   }
   std::vector<std::string> words;
   const std::vector<Setting> given = read_arguments(args);
+  std::string language;  // before anything is said
   for (const Setting& setting : given)
-    if (setting.key == "language") choose_language(setting.text);
+    if (setting.key == "language") set_option({"language", "", &language, ""}, setting);
+  if (!language.empty()) choose_language(language);
   const std::vector<Setting> settings = in_own_words(given, extra, words);
   for (const std::string& word : words) print_stderr("note: " + word + "\n");
   for (const SettingNote& note : apply_settings(config, settings, extra)) {

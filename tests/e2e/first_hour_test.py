@@ -55,9 +55,8 @@ class FirstHour(tiny.Case):
         # Run again as it is: nothing to do. With another rate or rank: said, nothing is touched.
         before = (self.work / "out/adapter_model.safetensors").read_bytes()
         self.assertIn("nothing left to do", self.good(self.train()))
-        for key, value, name in (("--lr", "1e-3", "learning_rate"), ("--lora_rank", "8", "lora_rank")):
-            words = [] if key == "--lr" else ["--lora_r", "8"]
-            text = self.refused(self.train(*(words or [key, value])), 2, "finished", f"{name} differs (was", "overwrite_output_dir", "another output_dir")
+        for key, value, name in (("--lr", "1e-3", "learning_rate"), ("--lora_r", "8", "lora_rank")):
+            text = self.refused(self.train(key, value), 2, "finished", f"{name} differs (was", "overwrite_output_dir", "another output_dir")
             self.assertNotIn("damaged", text)
         self.assertEqual((self.work / "out/adapter_model.safetensors").read_bytes(), before)
 
@@ -121,6 +120,9 @@ class FirstHour(tiny.Case):
             self.assertRegex(label, r"[\u4e00-\u9fff]", text)
         self.assertIn("错误：未知的命令 'trian'", self.run_program("trian", **CHINESE)[1])
         self.assertIn("错误：nowhere：没有这个模型文件夹或文件", self.run_program("chat", "--model_name_or_path", "nowhere", "--language", "zh")[1])
+        self.assertIn("错误：nowhere：没有这个模型文件夹或文件", self.run_program("chat", "model_name_or_path=nowhere", "language=zh")[1])
+        (self.work / "chat.yaml").write_text("language: zh\nmodel_name_or_path: nowhere\n")
+        self.assertIn("错误：nowhere：没有这个模型文件夹或文件", self.run_program("chat", "chat.yaml")[1])
         self.assertIn("error: nowhere: no such model folder or file", self.run_program("chat", "--model_name_or_path", "nowhere", "--language", "en", **CHINESE)[1])
         self.assertIn("error: ", self.run_program("chat", "--model_name_or_path", "nowhere", LC_ALL="C", LANG="zh_CN.UTF-8")[1])
         chat = Terminal(self.work, "chat", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / "out", "--max_new_tokens", 5, "--seed", 3, LC_ALL="zh_CN.UTF-8")

@@ -113,8 +113,7 @@ class Templates(tiny.Case):
         code, after, said = chat(*self.model_and("--adapter_name_or_path", self.out))
         self.assertIn("template: the adapter's chat_template.jinja", said)
         self.assertEqual(answer, after)
-        for name in ("loraine.json",):  # as PEFT and LLaMA-Factory leave it
-            (self.out / name).unlink()
+        (self.out / "loraine.json").unlink()  # as PEFT and LLaMA-Factory leave it
         self.assertIn("template: the adapter's chat_template.jinja", chat(*self.model_and("--adapter_name_or_path", self.out))[2])
 
     def test_each_adapter_talks_as_it_was_trained(self):
