@@ -7,6 +7,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/data/encode.h"
+#include "loraine/data/trimmed.h"
 
 namespace loraine {
 namespace {
@@ -22,11 +23,6 @@ std::string content_of(const Json& message) {
 bool is_assistant(const Json& message) {
   const auto found = message.find("role");
   return found != message.end() && found->is_string() && found->get_ref<const std::string&>() == "assistant";
-}
-
-std::string trimmed(const std::string& text) {
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
 }
 
 bool starts_with_at(const std::string& text, size_t at, std::string_view part) { return text.compare(at, part.size(), part) == 0; }

@@ -9,6 +9,7 @@
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
 #include "loraine/data/tools.h"
+#include "loraine/data/trimmed.h"
 
 namespace loraine {
 namespace {
@@ -64,11 +65,6 @@ std::string remove_thoughts(const Template& chat, const std::string& text) {
   kept.append(text, from, std::string::npos);
   kept.erase(0, std::min(kept.find_first_not_of('\n'), kept.size()));
   return kept;
-}
-
-std::string trimmed(const std::string& text) {
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
 }
 
 bool has_thought(const Template& chat, const std::string& text) {

@@ -10,6 +10,7 @@
 #include "loraine/adapters/start.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/staged_files.h"
+#include "loraine/io/hub_cache.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/memory.h"
@@ -38,20 +39,13 @@ int64_t trainable_parameters(const Run& run) {
   return sum;
 }
 
-// A name on a hub, "gpt2" or "Qwen/Qwen3-0.6B", and not that of a folder or file here.
-bool is_hub_id(const std::string& name) {
-  constexpr const char* kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./";
-  std::error_code ignored;
-  return !name.empty() && name.find_first_not_of(kAllowed) == std::string::npos && name.front() != '.' && name.front() != '/' &&
-         name.back() != '/' && std::ranges::count(name, '/') <= 1 && !std::filesystem::exists(name, ignored);
-}
-
 ModelCard card_of(const Run& run) {
   const TrainConfig& c = run.config;
   ModelCard card;
   card.model_name = std::filesystem::path(c.output_dir).filename().string();
   card.base_model = c.model_name_or_path;
-  card.on_hub = is_hub_id(c.model_name_or_path);
+  std::error_code ignored;
+  card.on_hub = is_hub_id(c.model_name_or_path) && !std::filesystem::exists(c.model_name_or_path, ignored);
   card.finetuning_type = c.finetuning_type;
   card.label_smoothing_factor = c.label_smoothing_factor;
   card.datasets = split_list(c.dataset);
