@@ -8,6 +8,9 @@ namespace loraine {
 struct Example {
   std::vector<int32_t> input_ids;
   std::vector<int32_t> labels;  // same length; kIgnoreLabel where nothing is trained; not shifted
+  std::vector<int32_t> starts;  // of the samples that were packed into one block: their first ids, from 0; empty: it is one sample
+  int32_t padding = 0;          // ids at the end that only fill a block; nothing is computed for them
+  bool sees_all = false;        // plain packing: a sample sees those before it in its block, too
 };
 
 }  // namespace loraine

@@ -1,4 +1,4 @@
-// Orders against recorded torch and numpy orders; the batch layout.
+// Orders against recorded torch and numpy orders.
 #include "loraine/data/orders.h"
 
 #include <gtest/gtest.h>
@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/data/batcher.h"
 
 namespace loraine {
 namespace {
@@ -47,22 +46,6 @@ TEST(Orders, RecordedOrders) {
       rows.push_back(100 * r.set + r.row);
     EXPECT_EQ(rows, c.at("rows").get<Rows>());
   }
-}
-
-TEST(Batcher, LaysExamplesEndToEnd) {
-  const Example a{{5, 6, 7}, {kIgnoreLabel, 6, 7}}, b{{8, 9}, {8, 9}}, empty{};
-  const Example* all[] = {&a, &empty, &b};
-  const Batch batch = make_batch(all);
-  EXPECT_EQ(batch.tokens, (std::vector<int32_t>{5, 6, 7, 8, 9}));
-  EXPECT_EQ(batch.positions, (std::vector<int32_t>{0, 1, 2, 0, 1}));
-  EXPECT_EQ(batch.labels, (std::vector<int32_t>{6, 7, kIgnoreLabel, 9, kIgnoreLabel}));
-  ASSERT_EQ(batch.sequences.size(), 2u);
-  EXPECT_EQ(batch.sequences[1].start, 3);
-  EXPECT_EQ(batch.sequences[1].length, 2);
-  EXPECT_EQ(batch.sequences[1].kv_start, 3);
-  EXPECT_EQ(batch.sequences[1].kv_length, 2);
-  EXPECT_EQ(count_labels(a), 2);
-  EXPECT_EQ(count_labels(b), 2);  // a labelled first token counts, though nothing predicts it
 }
 
 TEST(Orders, SeedsOfSuccessiveShuffles) {  // numpy.random.seed(42), as datasets takes them
