@@ -57,8 +57,18 @@ bool command_reads(const std::string& command, const Option& option) {
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "seed"};
   static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
-  static const Names kEval = {
-      "stage", "output_dir", "per_device_eval_batch_size", "compute_accuracy", "do_eval", "label_smoothing_factor", "memory_limit"};
+  static const Names kEval = {"stage",
+                              "output_dir",
+                              "per_device_eval_batch_size",
+                              "compute_accuracy",
+                              "do_eval",
+                              "memory_limit",
+                              "use_dft_loss",
+                              "use_asft_loss",
+                              "asft_alpha",
+                              "use_eaft_loss",
+                              "eaft_alpha",
+                              "label_smoothing_factor"};
   static const Names kLoftqStart = {"lora_rank",  "lora_alpha",   "lora_target",         "init_lora_weights", "loftq_bits",
                                     "loftq_iter", "rank_pattern", "layers_to_transform", "layers_pattern",    "exclude_modules"};
   const std::string &name = option.name, &group = option.group;

@@ -13,6 +13,7 @@
 #include "loraine/train/loraplus.h"
 #include "loraine/train/method.h"
 #include "loraine/train/run.h"
+#include "loraine/train/sampling.h"
 
 namespace loraine {
 namespace {
@@ -109,7 +110,18 @@ void plan(Run& run) {
   if (run.input.data.train.num_trained == 0)
     throw Error(ErrorKind::usage, "all labels of the training data are masked: nothing would be trained",
                 "check the template and the roles of the data");
-  run.micro_batches = (n + c.per_device_train_batch_size - 1) / c.per_device_train_batch_size;
+  run.micro_batches = batch_count(n, c.per_device_train_batch_size, c.dataloader_drop_last);
+  if (run.micro_batches == 0)
+    throw Error(ErrorKind::usage,
+                fmt::format("dataloader_drop_last leaves no batch: {} examples, and per_device_train_batch_size is {}", n,
+                            c.per_device_train_batch_size),
+                "lower per_device_train_batch_size, or leave dataloader_drop_last out");
+  if (run.evaluates() &&
+      batch_count(static_cast<int64_t>(run.input.data.eval.examples.size()), c.per_device_eval_batch_size, c.dataloader_drop_last) == 0)
+    throw Error(ErrorKind::usage,
+                fmt::format("dataloader_drop_last leaves no batch to evaluate: {} examples, and per_device_eval_batch_size is {}",
+                            run.input.data.eval.examples.size(), c.per_device_eval_batch_size),
+                "lower per_device_eval_batch_size, or leave dataloader_drop_last out");
   run.updates_per_epoch = (run.micro_batches + c.gradient_accumulation_steps - 1) / c.gradient_accumulation_steps;
   TrainerState& s = run.state;
   s.max_steps =

@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "loraine/adapters/dense.h"
-#include "loraine/data/orders.h"
+#include "loraine/data/batcher.h"
 #include "loraine/kernels/attention/attention.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/kernels/products/matmul.h"
@@ -16,6 +16,7 @@
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
+#include "loraine/train/sampling.h"
 
 namespace loraine {
 namespace {
@@ -30,7 +31,7 @@ Batches batches_of(const TrainConfig& c) {
           INT64_MAX};  // examples are cut already
 }
 
-int64_t length_of(const Example& example, const Batches& b) { return std::min(static_cast<int64_t>(example.input_ids.size()), b.cutoff); }
+int64_t length_of(const Example& example, const Batches& b) { return std::min(example_rows(example), b.cutoff); }
 
 int64_t longest_example(const std::vector<Example>& examples, const Batches& b) {
   int64_t longest = 0;
@@ -66,19 +67,18 @@ int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vect
 int64_t largest_train_rows(const Run& run, const Batches& b) {
   const TrainConfig& c = run.config;
   const std::vector<Example>& examples = run.input.data.train.examples;
-  const int64_t n = static_cast<int64_t>(examples.size()), whole = (n + b.train - 1) / b.train;
+  const int64_t n = static_cast<int64_t>(examples.size()), whole = batch_count(n, b.train, c.dataloader_drop_last);
   const int64_t updates_per_epoch = (whole + b.accumulation - 1) / b.accumulation;
   const int64_t epochs = (run.state.max_steps + updates_per_epoch - 1) / updates_per_epoch;
   constexpr int64_t kMostLookups = 20'000'000;
   if (epochs > kMostLookups / n) return worst_rows(examples, b);
   int64_t most = 0;
   for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-    std::vector<int64_t> order;
-    if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
+    const std::vector<int64_t> order = epoch_order(c, examples, epoch);
     const int64_t updates = std::min(updates_per_epoch, run.state.max_steps - epoch * updates_per_epoch);
     const int64_t micro_batches = std::min(whole, updates * b.accumulation);
     most = std::max(most, most_rows_in_order(examples, order, std::min(n, micro_batches * b.train), b.train, b));
-    if (c.disable_shuffling) break;  // the first epoch is a whole one, or all there is
+    if (order.empty()) break;  // the first epoch is a whole one, or all there is
   }
   return most;
 }
@@ -105,8 +105,9 @@ Layout lay_out(const Run& run, int64_t rows, int64_t longest, Recompute recomput
   Arena dry;
   plan_activations(run.model, rows, true, sets, dry, recompute);
   dry.take(Dtype::F32, {rows, model.hidden_size});
-  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter));
-  const size_t planned = dry.peak() + scratch;
+  const size_t scratch =
+      std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter, run.token.divergence != 0));
+  const size_t planned = dry.peak() + scratch + (run.token.divergence != 0 ? ReferencePass::bytes(run.model, rows) : 0);
   size_t to_come = planned;
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come +=
@@ -228,6 +229,7 @@ void plan_memory(Run& run) {
   run.scratch = std::make_unique<Arena>(layout.scratch);
   run.activations = plan_activations(run.model, rows, true, sets, *run.activation_memory, recompute);
   run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
+  if (run.token.divergence != 0) run.reference = std::make_unique<ReferencePass>(run.model, rows);
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
 }
 

@@ -12,7 +12,9 @@
 #include "loraine/train/loss_watch.h"
 #include "loraine/train/optimizer.h"
 #include "loraine/train/records/metrics.h"
+#include "loraine/train/reference_pass.h"
 #include "loraine/train/schedule.h"
+#include "loraine/train/token_loss.h"
 #include "loraine/train/train.h"
 
 namespace loraine {
@@ -34,10 +36,13 @@ struct Run {
   Activations activations;
   Tensor d_hidden;
   Pass pass;
+  TokenLoss token;
+  std::unique_ptr<ReferencePass> reference;  // where the loss compares with the base
   TrainerState state;
   TrainingState position;
   int64_t micro_batches = 0, updates_per_epoch = 0, logging_steps = 0, save_steps = 0, eval_steps = 0;
   int64_t padded_tokens = 0, other_parameters = 0;
+  double gradient_norm = 0, learning_rate = 0;  // of the last update
   double start = 0, tokens_since_log = 0, last_log = 0, loss_total = 0;
   int64_t own_steps = 0;
   std::optional<LossWatch> watch;
@@ -46,7 +51,7 @@ struct Run {
   std::string data_hash;
   RunRecord record;  // what is written of the settings
 
-  Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config) {}
+  Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config), token(token_loss(in.config)) {}
   bool evaluates() const { return !input.data.eval.examples.empty(); }
   bool counts_tokens() const { return config.include_num_input_tokens_seen != "no"; }
   std::string metric_name() const {
@@ -77,6 +82,7 @@ void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recompu
 double step(Run& run, const std::vector<int64_t>* order, int64_t first,
             int64_t last);  // gradients of micro-batches [first, last); the loss
 void update(Run& run, double loss);
+void log_loss(Run& run);       // the mean since the last such line
 void check_moments(Run& run);  // before they are saved
 OrderedJson evaluate(Run& run);
 void evaluate_and_note(Run& run);

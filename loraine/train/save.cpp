@@ -109,6 +109,8 @@ void log_end(Run& run, double seconds, const std::string& folder) {
   metrics["total_flos"] = s.total_flos;
   log(run, metrics);
   OrderedJson results = metrics;
+  if (c.include_effective_tokens_per_second)
+    results["effective_tokens_per_sec"] = static_cast<double>(run.input.data.train.num_tokens) * s.epoch / std::max(1e-9, seconds);
   results["epoch"] = s.epoch;
   if (run.counts_tokens()) results["num_input_tokens_seen"] = s.num_input_tokens_seen;
   write_results(folder, "train", results);
@@ -212,6 +214,7 @@ void resume(Run& run, const std::string& folder) {
                 fmt::format("{}: its run is at update {}, and {} asks for {} only", run.input.folder.resumes, run.state.global_step,
                             run.config.max_steps > 0 ? "max_steps" : "num_train_epochs", planned.max_steps),
                 other_run_hint(run.config, run.input.folder));
+  if (run.config.ignore_data_skip) run.position.batch_in_epoch = 0;
   run.schedule->load_state(nlohmann::json::parse(run.position.scheduler));
   run.padded_tokens = run.other_parameters
                           ? static_cast<int64_t>(std::llround(run.state.total_flos / (6.0 * static_cast<double>(run.other_parameters))))

@@ -15,19 +15,32 @@
 namespace loraine {
 namespace {
 
-Batch batch_of(const std::vector<Example>& examples, const std::vector<int64_t>* order, int64_t first, int64_t count) {
+struct MicroBatch {
+  Batch batch;
+  int64_t padded_length = 0;   // tokens of its longest example, rounded up as LLaMA-Factory pads a batch
+  int64_t padded_tokens = 0;   // of all its examples, padded
+  int64_t present_tokens = 0;  // that an attention mask would show: with plain packing the padding of a block is among them
+};
+
+MicroBatch micro_batch(const std::vector<Example>& examples, const std::vector<int64_t>* order, int64_t first, int64_t count) {
   std::vector<const Example*> picked;
   for (int64_t i = first; i < std::min(first + count, static_cast<int64_t>(examples.size())); ++i)
     picked.push_back(&examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
-  Batch batch = make_batch(picked);
-  batch.adapter_rows = {{0, batch.rows(), 0}};
-  return batch;
+  MicroBatch made;
+  int64_t longest = 0;
+  for (const Example* e : picked) {
+    const auto length = static_cast<int64_t>(e->input_ids.size());
+    longest = std::max(longest, length);
+    made.present_tokens += e->sees_all ? length : example_rows(*e);
+  }
+  made.padded_length = (longest + 7) / 8 * 8;
+  made.padded_tokens = made.padded_length * static_cast<int64_t>(picked.size());
+  made.batch = make_batch(picked);
+  made.batch.adapter_rows = {{0, made.batch.rows(), 0}};
+  return made;
 }
 
-float smoothing(const Run& run) { return static_cast<float>(run.config.label_smoothing_factor); }
-
-// Labels that a row predicts. With label smoothing the mean is taken over each micro-batch and the means are added, as LLaMA-Factory (by
-// transformers' LabelSmoother) does.
+// Labels that a row predicts.
 int64_t predicted_labels(const Batch& batch) {
   return std::ranges::count_if(batch.labels, [](int32_t label) { return label != kIgnoreLabel; });
 }
@@ -50,10 +63,12 @@ void check_moments(Run& run) {
 }
 
 OrderedJson evaluate(Run& run) {
-  const std::vector<Example>& examples = run.input.data.eval.examples;
+  const int64_t batch = run.config.per_device_eval_batch_size;
+  std::span<const Example> examples = run.input.data.eval.examples;
+  if (run.config.dataloader_drop_last) examples = examples.first(examples.size() / static_cast<size_t>(batch) * static_cast<size_t>(batch));
   const double begin = seconds_now();
-  const EvalSums sums =
-      evaluate_examples(run.ctx, run.model, examples, run.config.per_device_eval_batch_size, run.pass, {}, smoothing(run));
+  const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, batch, run.pass, {}, run.token,
+                                          [&](const Batch& batch) { return run.reference->hidden(run.ctx, batch); });
   check_mapped_files();
   if (!std::isfinite(sums.loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
@@ -66,6 +81,15 @@ OrderedJson evaluate(Run& run) {
 void log(Run& run, OrderedJson values) {
   append_log(run.state, std::move(values), run.counts_tokens(), seconds_now() - run.start);
   append_trainer_log(run.config.output_dir, run.state, seconds_now() - run.start);
+}
+
+void log_loss(Run& run) {
+  if (run.position.loss_steps == 0) return;
+  log(run, {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)},
+            {"grad_norm", run.gradient_norm},
+            {"learning_rate", run.learning_rate}});
+  run.position.loss_sum = 0;
+  run.position.loss_steps = 0;
 }
 
 void evaluate_and_note(Run& run) {
@@ -93,29 +117,28 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t 
   for (int64_t i = first * c.per_device_train_batch_size; i < std::min(n, last * c.per_device_train_batch_size); ++i)
     labels += count_labels(examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
   double loss = 0, divisor = static_cast<double>(std::max<int64_t>(labels, 1));
-  const bool smoothed = c.label_smoothing_factor > 0;
   run.ctx.seed = static_cast<uint64_t>(c.seed);
   run.optimizer->zero_gradients();
   for (int64_t m = first; m < last; ++m) {
     run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps + (m - first));
-    Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
-    if (smoothed) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
+    const MicroBatch micro = micro_batch(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
+    const Batch& batch = micro.batch;
+    if (batch_means(run.token)) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
     Tensor d = run.d_hidden.row_range(0, batch.rows());
-    int64_t longest = 0;
-    for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
-    const int64_t padded_length = (longest + 7) / 8 * 8;  // as LLaMA-Factory pads a batch
     if (c.neftune_noise_alpha)
       run.pass.embedding_noise =
-          static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(padded_length * run.model.config.hidden_size)));
+          static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(micro.padded_length * run.model.config.hidden_size)));
+    LossOptions options{&run.adapter, true, run.token};
+    if (run.reference) options.reference = run.reference->hidden(run.ctx, batch);
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
-                                           static_cast<float>(1 / divisor), {&run.adapter, true, smoothing(run)}, *run.scratch);
+                                           static_cast<float>(1 / divisor), options, *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
-    const int64_t padded = padded_length * static_cast<int64_t>(batch.sequences.size());
-    run.padded_tokens += padded;
+    run.padded_tokens += micro.padded_tokens;
     run.tokens_since_log += static_cast<double>(batch.rows());
-    if (run.counts_tokens()) run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? batch.rows() : padded;
+    if (run.counts_tokens())
+      run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? micro.present_tokens : micro.padded_tokens;
   }
   run.adapter.finish_gradients(run.ctx);
   if (run.ranks) loss += run.ranks->add_orthogonality(run.ctx);
@@ -149,12 +172,10 @@ void update(Run& run, double loss) {
   run.loss_total += loss;
   run.position.loss_sum += loss;
   ++run.position.loss_steps;
-  if (s.global_step % run.logging_steps == 0 || (c.logging_first_step && s.global_step == 1)) {
-    log(run,
-        {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)}, {"grad_norm", norm}, {"learning_rate", rate}});
-    run.position.loss_sum = 0;
-    run.position.loss_steps = 0;
-  }
+  run.gradient_norm = norm;
+  run.learning_rate = rate;
+  if ((c.logging_strategy == "steps" && s.global_step % run.logging_steps == 0) || (c.logging_first_step && s.global_step == 1))
+    log_loss(run);
   const std::string line = run.watch->observe(s.global_step, loss, rate);
   if (!line.empty() && run.screen.message) run.screen.message(line);
   double now = seconds_now();

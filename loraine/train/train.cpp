@@ -6,13 +6,13 @@
 #include <chrono>
 #include <filesystem>
 
-#include "loraine/data/orders.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/run.h"
+#include "loraine/train/sampling.h"
 
 namespace loraine {
 
@@ -30,9 +30,12 @@ bool after_update(Run& run, bool epoch_end) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   bool last = s.global_step >= s.max_steps, stop = run.input.stop && run.input.stop->load();
+  if ((epoch_end || last) && c.logging_strategy == "epoch") log_loss(run);
+  const double past = c.eval_strategy == "epoch" ? s.epoch : static_cast<double>(s.global_step);
   // The last update is evaluated wherever it falls, as transformers does since 5.
-  bool eval_due = run.evaluates() && ((c.eval_strategy == "steps" && (s.global_step % run.eval_steps == 0 || last)) ||
-                                      (c.eval_strategy == "epoch" && (epoch_end || last)));
+  bool eval_due = run.evaluates() && c.eval_delay <= past &&
+                  ((c.eval_strategy == "steps" && (s.global_step % run.eval_steps == 0 || last)) ||
+                   (c.eval_strategy == "epoch" && (epoch_end || last)));
   int64_t best_before = s.best_global_step.value_or(-1);
   if (eval_due) evaluate_and_note(run);
   bool save_due = (c.save_strategy == "steps" && (s.global_step % run.save_steps == 0 || last)) ||
@@ -45,10 +48,8 @@ bool after_update(Run& run, bool epoch_end) {
 
 void epochs(Run& run) {
   const TrainConfig& c = run.config;
-  int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
   for (int64_t epoch = run.position.epoch;; ++epoch) {
-    std::vector<int64_t> order;
-    if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
+    const std::vector<int64_t> order = epoch_order(c, run.input.data.train.examples, epoch);
     int64_t first = epoch == run.position.epoch ? run.position.batch_in_epoch : 0;
     for (; first < run.micro_batches; first += c.gradient_accumulation_steps) {
       int64_t last = std::min(first + c.gradient_accumulation_steps, run.micro_batches);

@@ -77,7 +77,10 @@ TRAIN = {
     "save_total_limit": (1, SAVED), "save_only_model": ("true", SAVED), "eval_strategy": ("steps", {"val_size": 3}), "eval_steps": (2, EVALUATED),
     "eval_on_start": ("true", EVALUATED), "load_best_model_at_end": ("true", {**BEST, "load_best_model_at_end": "false"}),
     "metric_for_best_model": ("eval_accuracy", {**BEST, "compute_accuracy": "true"}), "greater_is_better": ("true", BEST),
-    "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
+    "use_asft_loss": ("true", {}), "asft_alpha": (5, {"use_asft_loss": "true"}), "use_dft_loss": ("true", {}), "use_eaft_loss": ("true", {}), "eaft_alpha": (0.5, {"use_eaft_loss": "true"}),
+    "train_sampling_strategy": ("sequential", {}), "group_by_length": ("true", {}), "dataloader_drop_last": ("true", {"max_steps": -1, "num_train_epochs": 1}),
+    "logging_strategy": ("no", {}), "eval_delay": (2, EVALUATED), "ignore_data_skip": ("true", {"resume_from_checkpoint": "{checkpoint}"}),
+    "include_effective_tokens_per_second": ("true", {}), "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
 }
 GENERATION = {
     "do_sample": ("false", {}), "temperature": (0.01, {}), "top_p": (0.01, {}), "top_k": (1, {"top_p": 1}), "max_new_tokens": (3, {}), "repetition_penalty": (20, {}),
@@ -86,7 +89,7 @@ GENERATION = {
 EVAL = {
     **{name: (value, {**PREDICTED, **beside}) for name, (value, beside) in GENERATION.items()}, "double_quantization": ("false", QUANTISED),
     **{name: TRAIN[name] for name in ("dataset_dir", "cutoff_len", "max_samples", "packing", "preprocessing_batch_size", "compute_accuracy", "stage", "mask_history",
-                                      "train_on_prompt", "split_special_tokens", "label_smoothing_factor") if name in TRAIN},
+                                      "train_on_prompt", "split_special_tokens", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha") if name in TRAIN},
     "compute_accuracy": ("true", {}), "eval_dataset": ("texts", {}), "skip_bad_rows": (1, {"eval_dataset": "bad"}), "per_device_eval_batch_size": (2, {}),
     "task": ("mmlu_test", {"task_dir": "{work}"}), "task_dir": ("{work}/nowhere", {"task": "mmlu_test", "task_dir": "{work}"}), 
     "n_shot": (0, {"task": "mmlu_test", "task_dir": "{work}"}), "ppl_file": ("{work}/text.txt", {}), "ppl_window": (8, SEVERAL_FILES),

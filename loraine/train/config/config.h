@@ -51,6 +51,8 @@ struct TrainConfig {
   std::optional<std::string> additional_target;  // modules trained whole beside LoRA
   std::string bias = "none";                     // none, all, lora_only
   double label_smoothing_factor = 0.0;
+  bool use_dft_loss = false, use_asft_loss = false, use_eaft_loss = false;  // other losses of a token (token_loss.h)
+  double asft_alpha = 0.1, eaft_alpha = 1.0;
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;
@@ -74,10 +76,14 @@ struct TrainConfig {
   double loraplus_lr_embedding = 1e-6;
   bool create_new_adapter = false;
   bool disable_shuffling = false;
-  std::optional<int64_t> early_stopping_steps;  // evaluations without gain
+  std::string train_sampling_strategy = "random";  // random, sequential, group_by_length
+  bool group_by_length = false;                    // transformers 4's word for the last one
+  bool dataloader_drop_last = false;               // a last short batch is left out
+  std::optional<int64_t> early_stopping_steps;     // evaluations without gain
   bool plot_loss = false;
   bool compute_accuracy = false;
   std::string include_num_input_tokens_seen = "no";  // no, all, non_padding
+  bool include_effective_tokens_per_second = false;
 
   // run
   std::string output_dir = "trainer_output";
@@ -92,6 +98,7 @@ struct TrainConfig {
   int64_t max_steps = -1;  // wins over epochs when positive
   int64_t seed = 42;
   std::optional<int64_t> data_seed;                   // order of samples; null: seed
+  bool ignore_data_skip = false;                      // a resumed run takes the data of its epoch from the start again
   std::optional<std::string> resume_from_checkpoint;  // a folder; `true`: the newest in output_dir; `false`: none
   bool bf16 = false;
   std::string frozen_matmul = "exact";  // exact, int8
@@ -112,13 +119,15 @@ struct TrainConfig {
   // logging, saving, evaluation; a step count below 1 is a share of all updates
   double logging_steps = 500;
   bool logging_first_step = false;
-  std::string save_strategy = "steps";  // no, steps, epoch, best
+  std::string logging_strategy = "steps";  // no, steps, epoch
+  std::string save_strategy = "steps";     // no, steps, epoch, best
   double save_steps = 500;
   std::optional<int64_t> save_total_limit;
   bool save_only_model = false;
   std::string eval_strategy = "no";  // no, steps, epoch
   std::optional<double> eval_steps;  // null: logging_steps
   bool eval_on_start = false;
+  double eval_delay = 0;  // no evaluation before so many updates, or epochs with eval_strategy epoch
   bool load_best_model_at_end = false;
   std::optional<std::string> metric_for_best_model;  // null: loss
   std::optional<bool> greater_is_better;             // null: false when the metric ends in "loss"

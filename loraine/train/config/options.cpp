@@ -118,11 +118,19 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
   visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
+  visit({"train_sampling_strategy", "method", &c.train_sampling_strategy,
+         "order of the examples: shuffled, as they are, or shuffled and those of like length together",
+         one_of({"random", "sequential", "group_by_length"})});
+  visit({"group_by_length", "method", &c.group_by_length, "the same as train_sampling_strategy: group_by_length"});
+  visit({"dataloader_drop_last", "method", &c.dataloader_drop_last,
+         "leave out the last batch of an epoch, and of an evaluation, where it is short"});
   visit({"early_stopping_steps", "method", &c.early_stopping_steps, "stop after this many evaluations without a gain", between(1, kMost)});
   visit({"plot_loss", "method", &c.plot_loss, "draw the loss curves"});
   visit({"compute_accuracy", "method", &c.compute_accuracy, "token accuracy in evaluations"});
   visit({"include_num_input_tokens_seen", "method", &c.include_num_input_tokens_seen, "count the tokens seen in the log",
          one_of({"no", "all", "non_padding"})});
+  visit({"include_effective_tokens_per_second", "method", &c.include_effective_tokens_per_second,
+         "note tokens without padding per second in train_results.json"});
 }
 
 void describe_run(TrainConfig& c, const OptionVisitor& visit) {
@@ -142,6 +150,7 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"max_steps", "run", &c.max_steps, "updates; wins over num_train_epochs when positive", between(-1, kMost)});
   visit({"seed", "run", &c.seed, "seed of everything random", between(0, UINT32_MAX)});
   visit({"data_seed", "run", &c.data_seed, "seed of the order of examples; null: seed", between(0, 9007199254740992)});
+  visit({"ignore_data_skip", "run", &c.ignore_data_skip, "a resumed run takes the data of its epoch from the start again"});
   visit({"resume_from_checkpoint",
          "run",
          &c.resume_from_checkpoint,
@@ -155,6 +164,11 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
 
   visit(
       {"label_smoothing_factor", "optimizer", &c.label_smoothing_factor, "share of the loss that goes to all tokens alike", between(0, 1)});
+  visit({"use_dft_loss", "optimizer", &c.use_dft_loss, "DFT: the loss of a token times the probability that it has"});
+  visit({"use_asft_loss", "optimizer", &c.use_asft_loss, "ASFT: that, and the divergence from the base before training"});
+  visit({"asft_alpha", "optimizer", &c.asft_alpha, "ASFT: weight of the divergence", between(0, 1e6)});
+  visit({"use_eaft_loss", "optimizer", &c.use_eaft_loss, "EAFT: the loss of a token times the entropy of what the model expects there"});
+  visit({"eaft_alpha", "optimizer", &c.eaft_alpha, "EAFT: power of the entropy", between(0, 100)});
   visit({"optim", "optimizer", &c.optim, "optimizer; both names are the same AdamW", one_of({"adamw_torch", "adamw_torch_fused"})});
   visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
   visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
@@ -182,6 +196,8 @@ void describe_records(TrainConfig& c, const OptionVisitor& visit) {
          &c.logging_steps,
          "updates between two log lines; below 1 a share of all",
          {.lowest = 0, .highest = kMost, .above_lowest = true, .share_or_count = true}});
+  visit({"logging_strategy", "logging, saving, evaluation", &c.logging_strategy, "when the loss is logged",
+         one_of({"no", "steps", "epoch"})});
   visit({"logging_first_step", "logging, saving, evaluation", &c.logging_first_step, "log the first update too"});
   visit({"save_strategy", "logging, saving, evaluation", &c.save_strategy, "when checkpoints are written",
          one_of({"no", "steps", "epoch", "best"})});
@@ -195,6 +211,8 @@ void describe_records(TrainConfig& c, const OptionVisitor& visit) {
   visit(
       {"eval_steps", "logging, saving, evaluation", &c.eval_steps, "updates between two evaluations; null: logging_steps", kShareOrCount});
   visit({"eval_on_start", "logging, saving, evaluation", &c.eval_on_start, "evaluate once before training"});
+  visit({"eval_delay", "logging, saving, evaluation", &c.eval_delay,
+         "no evaluation before this many updates, or epochs with eval_strategy: epoch", between(0, kMost)});
   visit({"load_best_model_at_end", "logging, saving, evaluation", &c.load_best_model_at_end, "end with the best checkpoint"});
   visit({"metric_for_best_model", "logging, saving, evaluation", &c.metric_for_best_model, "what best means; null: the evaluation loss"});
   visit({"greater_is_better", "logging, saving, evaluation", &c.greater_is_better, "larger is better; null: by the metric's name"});

@@ -66,6 +66,31 @@ void check_evaluation(const TrainConfig& c) {
     broken_rule("save_strategy is steps, and save_steps is 0", "to save nothing set save_strategy to no");
 }
 
+// The loss of a token is one of several.
+void check_loss(const TrainConfig& c) {
+  std::vector<std::string> given;
+  if (c.use_dft_loss) given.push_back("use_dft_loss");
+  if (c.use_asft_loss) given.push_back("use_asft_loss");
+  if (c.use_eaft_loss) given.push_back("use_eaft_loss");
+  if (c.label_smoothing_factor > 0) given.push_back("label_smoothing_factor");
+  if (given.size() > 1) broken_rule(fmt::format("{} and {} are two losses", given[0], given[1]), "leave one of them out");
+  if (c.stage != "sft" && !given.empty() && given[0] != "label_smoothing_factor")
+    broken_rule(fmt::format("{} goes with stage sft only, and it is {}", given[0], c.stage), "leave it out");
+  const std::string start = c.pissa_init ? "pissa" : c.init_lora_weights;
+  if (c.use_asft_loss && (start == "pissa" || start == "olora" || start == "loftq"))
+    broken_rule(fmt::format("use_asft_loss compares with the base, and the start {} of the adapter is taken out of it", start),
+                "leave one of them out");
+}
+
+void check_sampling(const TrainConfig& c) {
+  const bool grouped = c.group_by_length || c.train_sampling_strategy == "group_by_length";
+  if (c.disable_shuffling && grouped)
+    broken_rule("disable_shuffling and group_by_length are two orders of the examples", "leave one of them out");
+  if (c.group_by_length && c.train_sampling_strategy == "sequential")
+    broken_rule("group_by_length is true and train_sampling_strategy sequential, which are two orders of the examples",
+                "leave one of them out");
+}
+
 void check_loftq(const TrainConfig& c) {
   if (c.init_lora_weights != "loftq") return;
   if (!c.quantization_bit) return;
@@ -139,6 +164,8 @@ void check_train_config(const TrainConfig& c) {
   if (c.max_steps == 0) broken_rule("max_steps is 0, expected a number of updates, or -1 for num_train_epochs");
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   check_method(c);
+  check_loss(c);
+  check_sampling(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_evaluation(c);
