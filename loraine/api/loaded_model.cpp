@@ -42,6 +42,8 @@ void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
     loaded.config.template_name = base.name;
     loaded.config.default_system = base.default_system;
     loaded.config.enable_thinking = base.enable_thinking;
+    loaded.config.tool_format = base.tool_format;
+    loaded.config.preserve_thinking = base.preserve_thinking;
     if (base.jinja) loaded.text.chat_template = open_chat_template(loaded.files, *base.jinja, base.folder + " (chat template)");
     warn(loaded, base.warning, ErrorKind::usage);
   } else if (!has_template(base, loaded.text) && !adapters.empty()) {  // a base without a template talks as its first adapter does

@@ -55,7 +55,8 @@ bool command_reads(const std::string& command, const Option& option) {
   static const Names kModel = {"model_name_or_path", "adapter_name_or_path", "model_revision",      "quantization_bit",
                                "quantization_type",  "double_quantization",  "quantization_method", "strict"};
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
-  static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "seed"};
+  static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "preserve_thinking",
+                                 "tool_format",          "seed"};
   static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
   static const Names kEval = {"stage",
                               "output_dir",

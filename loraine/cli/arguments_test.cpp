@@ -175,7 +175,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
+  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "shift_attn=true", "stage=dpo", "finetuning_type=oft",
                            "rope_scaling=yarn", "fp16=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
@@ -210,7 +210,9 @@ TEST(Arguments, Rules) {
   EXPECT_THROW(check({"--finetuning_type", "freeze", "--additional_target", "lm_head"}), Error);
   EXPECT_THROW(check({"--finetuning_type", "full", "--bias", "all"}), Error);
   EXPECT_NO_THROW(check({"--stage", "pt", "--packing", "true"}));
-  EXPECT_THROW(check({"--packing", "true"}), Error);
+  EXPECT_NO_THROW(check({"--packing", "true"}));
+  EXPECT_NO_THROW(check({"--neat_packing"}));
+  EXPECT_THROW(check({"--stage", "pt", "--neat_packing"}), Error);
   EXPECT_THROW(check({"--stage", "pt", "--train_on_prompt"}), Error);
   EXPECT_NO_THROW(check({"--quantization_bit", "4", "--use_dora"}));
   EXPECT_NO_THROW(check({"--quantization_bit", "8", "--frozen_matmul", "int8"}));

@@ -98,7 +98,9 @@ std::string apply_template(const TrainConfig& c, const TemplateChoice& choice, M
 
 void write_text_files(const ModelFiles& files, const TemplateChoice& choice, const std::string& modelfile, const std::string& folder) {
   write_tokenizer_files(files, folder);
-  if (choice.name) write_training_record({choice.name, choice.default_system, choice.enable_thinking, ""}, folder);
+  if (choice.name)
+    write_training_record({choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking},
+                          folder);
   if (!modelfile.empty()) write_file(folder + "/Modelfile", modelfile);
   write_config_files(files, files.config, folder);
 }

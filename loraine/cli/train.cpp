@@ -43,7 +43,7 @@ TemplateChoice choose_training_template(TrainInput& input, ModelText& text, cons
         "note: the model has no chat template, and questions and answers follow each other without a mark. To train a conversation, name a "
         "template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
   }
-  input.record = {choice.name, choice.default_system, choice.enable_thinking, ""};
+  input.record = {choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking};
   return choice;
 }
 
@@ -67,6 +67,8 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   options.template_name = choice.name;
   options.default_system = choice.default_system;
   options.enable_thinking = choice.enable_thinking;
+  options.preserve_thinking = choice.preserve_thinking;
+  options.tool_format = choice.tool_format;
   fit_to_model(options, input.files, text);
   SpecialTokens special;
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);

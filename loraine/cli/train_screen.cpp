@@ -16,6 +16,7 @@
 #include "loraine/core/batch.h"
 #include "loraine/core/context.h"
 #include "loraine/core/count_text.h"
+#include "loraine/data/batcher.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/train/method.h"
 
@@ -100,7 +101,7 @@ struct Stretch {
 
 std::vector<Stretch> stretches_of(const Example& example) {
   std::vector<Stretch> all;
-  for (size_t i = 0; i < example.input_ids.size(); ++i) {
+  for (size_t i = 0; i + static_cast<size_t>(example.padding) < example.input_ids.size(); ++i) {
     const bool trained = example.labels[i] != kIgnoreLabel;
     if (all.empty() || all.back().trained != trained) all.push_back({i, i, trained});
     all.back().end = i + 1;
@@ -154,15 +155,17 @@ void print_heading(const RunHeading& h) {
 
 void print_data(const char* name, const Dataset& data) {
   if (data.num_rows == 0) return;
-  print_stderr(table_text(fmt::format("{} data", name),
-                          {{"examples", count_text(static_cast<int64_t>(data.examples.size()))},
-                           {"tokens", count_text(data.num_tokens)},
-                           {"trained tokens", count_text(data.num_trained)},
-                           {"longest", count_text(data.longest)},
-                           {"cut", count_text(data.num_truncated)},
-                           {"without trained tokens", count_text(data.num_untrained)},
-                           {"dropped", count_text(data.num_dropped)}},
-                          false));
+  const auto examples = static_cast<int64_t>(data.examples.size());
+  std::vector<std::vector<std::string>> rows = {{"examples", count_text(examples)}};
+  if (data.num_samples != examples) rows.push_back({"samples packed in them", count_text(data.num_samples)});
+  const std::vector<std::vector<std::string>> counts = {{"tokens", count_text(data.num_tokens)},
+                                                        {"trained tokens", count_text(data.num_trained)},
+                                                        {"longest", count_text(data.longest)},
+                                                        {"cut", count_text(data.num_truncated)},
+                                                        {"without trained tokens", count_text(data.num_untrained)},
+                                                        {"dropped", count_text(data.num_dropped)}};
+  rows.insert(rows.end(), counts.begin(), counts.end());
+  print_stderr(table_text(fmt::format("{} data", name), rows, false));
   for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
 }
 
@@ -189,13 +192,19 @@ void print_example(const Dataset& data, const Tokenizer* tokenizer) {
   const int64_t trained = std::count_if(example.labels.begin(), example.labels.end(), [](int32_t label) { return label != kIgnoreLabel; });
   std::string text = example_text(example, tokenizer, colour);
   for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3) text.insert(at + 1, "  ");
-  print_stderr(fmt::format("first example: {} tokens, of which {} are trained, {}\n  {}\n",
-                           count_text(static_cast<int64_t>(example.input_ids.size())), count_text(trained),
-                           colour ? "in colour" : "between ⟦ and ⟧", text));
+  print_stderr(fmt::format("first example: {} tokens, of which {} are trained, {}\n  {}\n", count_text(example_rows(example)),
+                           count_text(trained), colour ? "in colour" : "between ⟦ and ⟧", text));
 }
 
 void check_rows(const TrainConfig& c, const Dataset& data, const char* name) {
-  const auto examples = static_cast<int64_t>(data.examples.size());
+  const int64_t examples = data.num_samples;
+  const bool sees_all = std::ranges::any_of(data.examples, [](const Example& e) { return e.sees_all && e.starts.size() > 1; });
+  if (sees_all)
+    input_warning(
+        fmt::format("packing: in a block of the {} data a sample sees those before it, as in LLaMA-Factory; neat_packing: true keeps "
+                    "them apart",
+                    name),
+        c.strict, ErrorKind::usage);
   if (const int64_t enough = sufficient_cutoff(data, 0); data.num_truncated > 0 && enough > 0) {
     const int64_t most = sufficient_cutoff(data, 0.05);
     input_warning(

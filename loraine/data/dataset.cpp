@@ -12,6 +12,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/batcher.h"
 #include "loraine/data/orders.h"
+#include "loraine/data/packing.h"
 #include "loraine/data/pretrain.h"
 #include "loraine/data/row_encoder.h"
 #include "loraine/data/rows.h"
@@ -32,12 +33,17 @@ bool has_empty_answer(const Conversation& conversation) {
 std::string rows_text(int64_t n) { return count_text(n) + (n == 1 ? " row" : " rows"); }
 
 // `whole`: tokens before it was cut; 0: it has no length of its own.
-void count_example(Dataset& set, Example example, int64_t whole) {
+void count_sample(Dataset& set, const Example& sample, int64_t whole) {
   if (whole > 0) set.whole_lengths.push_back(static_cast<int32_t>(std::min<int64_t>(whole, INT32_MAX)));
-  set.num_tokens += static_cast<int64_t>(example.input_ids.size());
-  set.num_trained += count_labels(example);
-  set.num_untrained += !is_trained(example);
-  set.longest = std::max(set.longest, static_cast<int64_t>(example.input_ids.size()));
+  ++set.num_samples;
+  set.num_tokens += static_cast<int64_t>(sample.input_ids.size());
+  set.num_trained += count_labels(sample);
+  set.num_untrained += !is_trained(sample);
+  set.longest = std::max(set.longest, static_cast<int64_t>(sample.input_ids.size()));
+}
+
+void add_example(Dataset& set, Example example, int64_t whole) {
+  count_sample(set, example, whole);
   set.examples.push_back(std::move(example));
 }
 
@@ -46,9 +52,32 @@ void drop_row(Dataset& set, const Row& row, const std::string& why) {
   if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + why);
 }
 
+// What each batch of rows became, in blocks; a row that became nothing has its place in a batch, too.
+std::vector<Example> pack_samples(std::span<const Encoded> encoded, const DataOptions& options, int32_t pad) {
+  std::vector<Example> blocks;
+  const std::vector<int64_t> starts =
+      batch_starts(static_cast<int64_t>(encoded.size()), options.preprocessing_batch_size, options.preprocessing_num_workers);
+  for (size_t batch = 0; batch + 1 < starts.size(); ++batch) {
+    std::vector<const Example*> samples;
+    std::vector<int64_t> lengths;
+    for (int64_t i = starts[batch]; i < starts[batch + 1]; ++i) {
+      const Example& sample = encoded[static_cast<size_t>(i)].example;
+      if (sample.input_ids.empty()) continue;
+      samples.push_back(&sample);
+      lengths.push_back(static_cast<int64_t>(sample.input_ids.size()));
+    }
+    for (const std::vector<int64_t>& block : fill_blocks(lengths, encoding_cutoff(options))) {
+      std::vector<const Example*> laid;
+      for (int64_t i : block) laid.push_back(samples[static_cast<size_t>(i)]);
+      blocks.push_back(pack_block(laid, options.cutoff_len, pad, !options.neat_packing));
+    }
+  }
+  return blocks;
+}
+
 // The rows of an order, each of which stands there once, as examples. What a row holds is let go of as soon as it is encoded, so that texts
 // and ids are not both there in full.
-Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order) {
+Dataset encode_rows(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows, const std::vector<int64_t>& order) {
   for (int64_t i : order) encoder.check_model(rows[static_cast<size_t>(i)]);
   const int64_t n = static_cast<int64_t>(order.size());
   std::vector<Encoded> encoded(order.size());
@@ -77,12 +106,15 @@ Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::v
     Example& example = encoded[i].example;
     if (!row.dropped.empty() || example.input_ids.empty()) {
       drop_row(set, row, row.dropped.empty() ? "it becomes no token at all" : row.dropped);
+      example = {};
       continue;
     }
     set.num_truncated += encoded[i].truncated;
     set.num_empty_answers += empty[i] && is_trained(example);
-    count_example(set, std::move(example), encoded[i].whole);
+    count_sample(set, example, encoded[i].whole);
+    if (!packs(options)) set.examples.push_back(std::move(example));
   }
+  if (packs(options)) set.examples = pack_samples(encoded, options, encoder.pad());
   return set;
 }
 
@@ -99,7 +131,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
       encoder.check_ids(row, *row.tokens);
       Encoded cut = encoder.cut_tokens(*row.tokens);
       set.num_truncated += cut.truncated;
-      if (!cut.example.input_ids.empty()) count_example(set, std::move(cut.example), cut.whole);
+      if (!cut.example.input_ids.empty()) add_example(set, std::move(cut.example), cut.whole);
     } else {
       texts.push_back(&row.conversation.messages.front().content);
     }
@@ -107,7 +139,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
   if (texts.empty()) return set;
   if (!encoder.tokenizer) throw encoder.no_tokenizer;
   PretrainOptions pretrain;
-  pretrain.cutoff_len = options.cutoff_len - (options.packing.value_or(false) ? 1 : 0);  // as LLaMA-Factory where packing is set
+  pretrain.cutoff_len = encoding_cutoff(options);
   pretrain.packing = options.packing.value_or(true);
   pretrain.texts_at_a_time = options.preprocessing_batch_size;
   pretrain.split_special_tokens = options.split_special_tokens;
@@ -118,8 +150,6 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
     throw Error(ErrorKind::usage,
                 "stage pt ends every text with the end token; the tokenizer has none, and the embedding no row for a new one",
                 "name eos_token in tokenizer_config.json");
-  if (pretrain.cutoff_len < 1)
-    throw Error(ErrorKind::usage, fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
   Pretrained made = pretrain_examples(texts, *encoder.tokenizer, pretrain);
   set.num_truncated += made.truncated;
   if (made.examples.empty() && set.examples.empty())
@@ -131,7 +161,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
                                 : ""),
                 fmt::format("set cutoff_len to at most {}, or packing: false, where each text is a sample of its own", made.longest));
   for (size_t i = 0; i < made.examples.size(); ++i)
-    if (!made.examples[i].input_ids.empty()) count_example(set, std::move(made.examples[i]), pretrain.packing ? 0 : made.lengths[i]);
+    if (!made.examples[i].input_ids.empty()) add_example(set, std::move(made.examples[i]), pretrain.packing ? 0 : made.lengths[i]);
   return set;
 }
 
@@ -178,11 +208,11 @@ void check_dropped(int64_t rows, int64_t dropped, const std::vector<std::string>
 
 // A set of which nothing would be learnt: its labels are all masked (the first token of a sample is never predicted).
 void check_trained(const Dataset& set, const char* what, const DataOptions& options) {
-  if (set.num_untrained < static_cast<int64_t>(set.examples.size()) || set.examples.empty()) return;
+  if (set.num_untrained < set.num_samples || set.examples.empty()) return;
   const int64_t enough = sufficient_cutoff(set, 0), most = sufficient_cutoff(set, 0.05);
   throw Error(ErrorKind::usage,
               fmt::format("{}: the labels of all {} samples are masked, so nothing would be learnt (cutoff_len {}, {} samples cut)", what,
-                          set.examples.size(), options.cutoff_len, set.num_truncated),
+                          set.num_samples, options.cutoff_len, set.num_truncated),
               set.num_truncated == 0 || enough == 0
                   ? "check that the answers are where dataset_info.json says"
                   : fmt::format("set cutoff_len: {}, which cuts none{}", enough,
@@ -195,6 +225,9 @@ void check_options(const DataOptions& options) {
   if (options.max_samples && *options.max_samples < 1) refuse(fmt::format("max_samples: {} is not positive", *options.max_samples), "");
   if (options.mask_history && options.train_on_prompt) refuse("mask_history and train_on_prompt exclude each other", "set one of them");
   if (options.val_size > 0 && !options.eval_datasets.empty()) refuse("val_size and eval_dataset exclude each other", "set one of them");
+  if (options.neat_packing && options.pretraining) refuse("neat_packing goes with stage sft only, and it is pt", "leave it out");
+  if (encoding_cutoff(options) < 1)
+    refuse(fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
   if (!(options.val_size >= 0)) refuse(fmt::format("val_size: {} is not a share or a number of rows", options.val_size), "");
 }
 
@@ -223,6 +256,7 @@ uint64_t data_fingerprint(std::span<const Example> examples) {
       const uint64_t label = i < example.labels.size() ? static_cast<uint32_t>(example.labels[i]) : 0;
       mix(static_cast<uint64_t>(static_cast<uint32_t>(example.input_ids[i])) << 32 | label);
     }
+    for (int32_t start : example.starts) mix(static_cast<uint64_t>(static_cast<uint32_t>(start)) << 1 | example.sees_all);
   }
   hash = (hash ^ (hash >> 32)) * 0x94d049bb133111ebull;
   return hash ^ (hash >> 31);
@@ -255,7 +289,7 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     for (int64_t i = 0; i < n; ++i) split.train[static_cast<size_t>(i)] = i;
   }
   const auto encode = [&](std::vector<Row>& all, const std::vector<int64_t>& order) {
-    return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, all, order);
+    return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, options, all, order);
   };
   result.train = encode(rows, split.train);
   result.eval = encode(rows, split.eval);

@@ -29,8 +29,10 @@ struct DataOptions {
   bool split_special_tokens = false;
   uint64_t seed = 42;
   bool pretraining = false;     // stage pt: texts without answers (data/pretrain.h)
-  std::optional<bool> packing;  // of pretraining; none: yes
+  std::optional<bool> packing;  // several samples in one block (data/packing.h); none: of pretraining only
+  bool neat_packing = false;    // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
+  int64_t preprocessing_num_workers = 1;                // they share the rows: batches begin anew at each share
   int64_t skip_bad_rows = 0;                            // up to so many rows that cannot be used are dropped and counted
   bool accept_untrained = false;                        // as LLaMA-Factory: sets without one trained label are no errors
   std::optional<Error> no_tokenizer, no_chat_template;  // what is thrown where a row needs one and there is none
@@ -39,13 +41,14 @@ struct DataOptions {
 
 struct Dataset {
   std::vector<Example> examples;
-  int64_t num_rows = 0;  // rows read
+  int64_t num_rows = 0;     // rows read
+  int64_t num_samples = 0;  // those that were encoded; packed, an example holds several
   int64_t num_truncated = 0, num_dropped = 0;
-  int64_t num_untrained = 0;                // examples without one label that is predicted: nothing is learnt from them
+  int64_t num_untrained = 0;                // samples without one label that is predicted: nothing is learnt from them
   int64_t num_empty_answers = 0;            // of the others: those with an answer that is empty, of which the end token alone is trained
   int64_t num_tokens = 0, num_trained = 0;  // trained: labels that count, before the shift
   int64_t longest = 0;
-  std::vector<int32_t> whole_lengths;     // tokens of each example before it was cut; empty where texts are packed
+  std::vector<int32_t> whole_lengths;     // tokens of each sample before it was cut; empty where texts of stage pt are packed
   std::vector<std::string> dropped_rows;  // the first few: where and why
 };
 

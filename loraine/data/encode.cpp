@@ -8,7 +8,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
-#include "loraine/data/tools.h"
+#include "loraine/data/tools/tools.h"
 #include "loraine/data/trimmed.h"
 
 namespace loraine {

@@ -7,9 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/data/tools.h"
 
 namespace loraine {
+
+bool packs(const DataOptions& options) { return options.neat_packing || options.packing.value_or(false); }
+
+int64_t encoding_cutoff(const DataOptions& options) { return options.cutoff_len - (packs(options) ? 1 : 0); }
+
+int32_t Encoder::pad() const { return special->pad.value_or(special->eos.value_or(0)); }
 
 void Encoder::check_model(const Row& row) const {
   if (row.tokens || !row.dropped.empty()) return;
@@ -76,8 +81,8 @@ void Encoder::check_ids(const Row& row, const Example& example) const {
 
 Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
   Encoder encoder;
-  encoder.options = {options.cutoff_len,      options.train_on_prompt,   options.mask_history, options.split_special_tokens,
-                     options.enable_thinking, options.preserve_thinking, options.today,        false};
+  encoder.options = {encoding_cutoff(options), options.train_on_prompt,   options.mask_history, options.split_special_tokens,
+                     options.enable_thinking,  options.preserve_thinking, options.today,        false};
   encoder.tokenizer = tokenizer;
   encoder.chat_template = chat_template;
   encoder.special = &special;
@@ -85,17 +90,13 @@ Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const Cha
   if (options.no_tokenizer) encoder.no_tokenizer = *options.no_tokenizer;
   if (options.no_chat_template) encoder.no_chat_template = *options.no_chat_template;
   encoder.default_system = options.default_system.value_or("");
+  if (options.tool_format && !options.template_name) refuse_tool_format(*options.tool_format);
   if (options.template_name && tokenizer) {
     if (*options.template_name == "derived")
       encoder.named = chat_template ? derive_template(*chat_template, *tokenizer, true) : named_template("empty");
     else encoder.named = named_template(*options.template_name);
     if (options.default_system) encoder.named->default_system = *options.default_system;
-    if (options.tool_format) {
-      check_tool_format(*options.tool_format);
-      encoder.named->tool_format = *options.tool_format;
-      encoder.named->function = {{SlotKind::text, "{{content}}"}};
-      if (!encoder.named->efficient_eos) encoder.named->function.push_back({SlotKind::eos, ""});
-    }
+    if (options.tool_format) use_tool_format(*encoder.named, *options.tool_format);
     if (encoder.named->efficient_eos && options.train_on_prompt)
       throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
     apply_template_tokens(*encoder.named, *tokenizer, special, options.vocab_size);

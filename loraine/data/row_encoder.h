@@ -5,6 +5,11 @@
 
 namespace loraine {
 
+// Whether samples share blocks; neat_packing asks for it, too.
+bool packs(const DataOptions& options);
+// What a sample is cut to: one less than cutoff_len where packing is set, as LLaMA-Factory does.
+int64_t encoding_cutoff(const DataOptions& options);
+
 struct Encoder {
   EncodeOptions options;
   Tokenizer* tokenizer = nullptr;
@@ -24,6 +29,7 @@ struct Encoder {
   Encoded encode(const Row& row) const;
   Encoded cut_tokens(const Example& whole) const;
   Prompt prompt(const Row& row) const;
+  int32_t pad() const;  // what fills up a block
   // Ids below vocab_size, where it is known.
   void check_ids(const Row& row, const Example& example) const;
 };

@@ -35,9 +35,13 @@ DataOptions data_options(const TrainConfig& c) {
   d.mask_history = c.mask_history;
   d.default_system = c.default_system;
   d.enable_thinking = c.enable_thinking;
+  d.preserve_thinking = c.preserve_thinking;
+  d.tool_format = c.tool_format;
   d.split_special_tokens = c.split_special_tokens;
   d.pretraining = c.stage == "pt";
   d.packing = c.packing;
+  d.neat_packing = c.neat_packing;
+  d.preprocessing_num_workers = c.preprocessing_num_workers.value_or(1);
   d.preprocessing_batch_size = c.preprocessing_batch_size;
   d.seed = static_cast<uint64_t>(c.seed);
   d.skip_bad_rows = c.skip_bad_rows;

@@ -25,9 +25,9 @@ READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
 REFUSED_INSTEAD = {"optim": "sgd", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
-REFUSED_INSTEAD_IN = {("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
+REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
-NO_MATTER = {("eval", "do_eval")}
+NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking")}  # a tiny model's answers hold no thoughts
 
 QUANTISED = {"quantization_bit": 4}
 ADALORA = {"use_adalora": "true", "max_steps": 8, "init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 1, "lora_rank": 6}
@@ -37,6 +37,7 @@ BEST = {**EVALUATED, **SAVED, "load_best_model_at_end": "true", "learning_rate":
 FREEZE = {"finetuning_type": "freeze", "freeze_trainable_layers": 1}
 TEXTS = {"stage": "pt", "cutoff_len": 8}
 PREDICTED = {"predict_with_generate": "true", "max_samples": 3, "max_new_tokens": 24}
+THOUGHTS = {"template": "qwen3", "mask_history": "true"}
 LOFTQ = {"init_lora_weights": "loftq"}
 SEVERAL_FILES = {"ppl_file": "{work}/text.txt", "ppl_window": 16}
 
@@ -58,7 +59,7 @@ COMMON = {
 }
 TRAIN = {
     "dataset": ("texts", {}), "eval_dataset": ("texts", {}), "dataset_dir": ("{other_data}", {}), "cutoff_len": (8, {}), "max_samples": (3, {}),
-    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "packing": ("false", TEXTS), "preprocessing_batch_size": (2, TEXTS),
+    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "packing": ("true", {}), "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "preserve_thinking": ("true", THOUGHTS | {"dataset": "thoughts"}), "tool_format": ("qwen", {"dataset": "tools"}), "preprocessing_batch_size": (2, TEXTS),
     "allow_data_change": ("true", {"resume_from_checkpoint": "{checkpoint}", "dataset": "texts"}), "resume_from_checkpoint": ("{checkpoint}", {}),
     "stage": ("pt", {"cutoff_len": 8}), "finetuning_type": ("freeze", {}), "freeze_trainable_layers": (2, FREEZE), "freeze_trainable_modules": ("mlp", FREEZE),
     "freeze_extra_modules": ("norm", FREEZE), "lora_target": ("q_proj", {}), "lora_dropout": (0.5, {}), "additional_target": ("norm", {}), "bias": ("all", {}),
@@ -90,6 +91,8 @@ EVAL = {
     **{name: (value, {**PREDICTED, **beside}) for name, (value, beside) in GENERATION.items()}, "double_quantization": ("false", QUANTISED),
     **{name: TRAIN[name] for name in ("dataset_dir", "cutoff_len", "max_samples", "packing", "preprocessing_batch_size", "compute_accuracy", "stage", "mask_history",
                                       "train_on_prompt", "split_special_tokens", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha") if name in TRAIN},
+    "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "tool_format": ("qwen", {"eval_dataset": "tools"}),
+    "preserve_thinking": ("true", THOUGHTS | {"eval_dataset": "thoughts"}),
     "compute_accuracy": ("true", {}), "eval_dataset": ("texts", {}), "skip_bad_rows": (1, {"eval_dataset": "bad"}), "per_device_eval_batch_size": (2, {}),
     "task": ("mmlu_test", {"task_dir": "{work}"}), "task_dir": ("{work}/nowhere", {"task": "mmlu_test", "task_dir": "{work}"}), 
     "n_shot": (0, {"task": "mmlu_test", "task_dir": "{work}"}), "ppl_file": ("{work}/text.txt", {}), "ppl_window": (8, SEVERAL_FILES),
@@ -178,8 +181,13 @@ class Options(unittest.TestCase):
             (work / name / "talk.json").write_text(json.dumps(rows))
             (work / name / "texts.json").write_text(json.dumps([{"instruction": f"word {i}", "output": "x" * (i + 1)} for i in range(6)]))
             (work / name / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talk) + "{\n")
+            (work / name / "thoughts.json").write_text(json.dumps([{"conversations": [
+                {"from": "human", "value": "say one"}, {"from": "gpt", "value": "<think>\nabc\n</think>\n\none"}, {"from": "human", "value": "more"}, {"from": "gpt", "value": "two"}]}] * 4))
+            (work / name / "tools.json").write_text(json.dumps([{"tools": json.dumps([{"name": "f", "parameters": {"properties": {}}}]), "conversations": [
+                {"from": "human", "value": "say one"}, {"from": "function_call", "value": json.dumps({"name": "f", "arguments": {}})}]}] * 4))
             (work / name / "dataset_info.json").write_text(json.dumps(
-                {"talk": {"file_name": "talk.json", "formatting": "sharegpt"}, "texts": {"file_name": "texts.json"}, "bad": {"file_name": "bad.jsonl", "formatting": "sharegpt"}}))
+                {"thoughts": {"file_name": "thoughts.json", "formatting": "sharegpt"},
+                 "tools": {"file_name": "tools.json", "formatting": "sharegpt", "columns": {"messages": "conversations", "tools": "tools"}}, "talk": {"file_name": "talk.json", "formatting": "sharegpt"}, "texts": {"file_name": "texts.json"}, "bad": {"file_name": "bad.jsonl", "formatting": "sharegpt"}}))
         for name, ids in (("batch", [[5, 9, 33, 7], [8, 6, 4, 12]]), ("other", [[5, 9, 33, 8], [8, 6, 4, 12]])):
             data = array.array("q", sum(ids, [])).tobytes()
             tiny.write_safetensors(work / f"{name}.safetensors", {"input_ids": ("I64", [2, 4], data), "labels": ("I64", [2, 4], data)})

@@ -104,6 +104,7 @@ constexpr Phrase kPhrases[] = {
     {"evaluation data", "评估数据"},
     {"examples", "样本数"},
     {"tokens", "token 数"},
+    {"samples packed in them", "其中打包的样本"},
     {"trained tokens", "参与训练的 token"},
     {"longest", "最长"},
     {"cut", "被截断"},

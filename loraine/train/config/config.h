@@ -36,11 +36,15 @@ struct TrainConfig {
   bool allow_data_change = false;
   double val_size = 0.0;        // above 1 a count, else a share
   std::optional<bool> packing;  // null: only with stage pt
+  bool neat_packing = false;    // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
+  std::optional<int64_t> preprocessing_num_workers;
   bool train_on_prompt = false;
   bool mask_history = false;
   std::optional<std::string> default_system;
   std::optional<bool> enable_thinking = true;
+  bool preserve_thinking = false;
+  std::optional<std::string> tool_format;  // null: the template's own
 
   // method
   std::string stage = "sft";

@@ -52,13 +52,18 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          &c.val_size,
          "rows, or share, of the training set kept for evaluation",
          {.lowest = 0, .highest = kMost, .share_or_count = true, .point_is_share = true}});
-  visit({"packing", "data", &c.packing, "pretraining: texts end to end in blocks of cutoff_len tokens; null: yes with stage pt"});
-  visit({"preprocessing_batch_size", "data", &c.preprocessing_batch_size, "pretraining: texts whose tokens may share a block",
-         between(1, kMost)});
+  visit({"packing", "data", &c.packing,
+         "several samples in one block of cutoff_len tokens, where they see those before them; null: yes with stage pt"});
+  visit({"neat_packing", "data", &c.neat_packing, "packing whose samples do not see each other"});
+  visit({"preprocessing_batch_size", "data", &c.preprocessing_batch_size, "rows whose samples may share a block", between(1, kMost)});
+  visit({"preprocessing_num_workers", "data", &c.preprocessing_num_workers,
+         "the rows are cut into so many shares before they are packed; null: one", between(1, 65536)});
   visit({"train_on_prompt", "data", &c.train_on_prompt, "the prompt is trained on too"});
   visit({"mask_history", "data", &c.mask_history, "only the last answer of a conversation is trained on"});
   visit({"default_system", "data", &c.default_system, "system text where a conversation has none"});
   visit({"enable_thinking", "data", &c.enable_thinking, "thinking mode of reasoning templates"});
+  visit({"preserve_thinking", "data", &c.preserve_thinking, "reasoning templates: earlier answers of a conversation keep their thoughts"});
+  visit({"tool_format", "data", &c.tool_format, "how a named template writes tools and calls; null: in its own way"});
 }
 
 void describe_method(TrainConfig& c, const OptionVisitor& visit) {

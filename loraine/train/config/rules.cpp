@@ -154,9 +154,8 @@ void check_train_config(const TrainConfig& c) {
             "need them in full",
             c.frozen_matmul),
         "leave frozen_matmul out");
-  if (c.stage == "sft" && c.packing.value_or(false))
-    throw Error(ErrorKind::unsupported, "packing is true with stage sft; loraine packs in stage pt only (a batch has no padding anyway)",
-                "leave packing out");
+  if (c.neat_packing && c.stage != "sft")
+    broken_rule(fmt::format("neat_packing goes with stage sft only, and it is {}", c.stage), "leave it out");
   if (c.stage == "pt" && (c.mask_history || c.train_on_prompt))
     broken_rule("mask_history and train_on_prompt go with stage sft only, and it is pt", "leave them out");
   if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");

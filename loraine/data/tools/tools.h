@@ -1,4 +1,4 @@
-// Tool definitions and calls as text, in the format a named template uses. Called by encode.cpp.
+// Tool definitions and calls as text, in the format a named template uses, and back. Called by encode.cpp and by who answers.
 #pragma once
 #include <optional>
 #include <string>
@@ -19,5 +19,12 @@ struct CallWords {
   std::string open_thought, close_thought;
 };
 std::string calls_text(const std::string& format, const std::string& calls, const std::optional<CallWords>& words);
+
+// The calls in an answer, or none where it is a text. As LLaMA-Factory reads them, which also gives nothing where a call is broken.
+struct ToolCall {
+  std::string name, arguments;  // arguments: JSON text
+  bool operator==(const ToolCall&) const = default;
+};
+std::optional<std::vector<ToolCall>> read_calls(const std::string& format, const std::string& answer);
 
 }  // namespace loraine
