@@ -9,6 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/encode.h"
 #include "loraine/data/example.h"
+#include "loraine/data/orders.h"
 
 namespace loraine {
 
@@ -28,7 +29,10 @@ struct DataOptions {
   std::string today;                       // the date in llama3's tool text; empty: the machine's
   bool split_special_tokens = false;
   uint64_t seed = 42;
-  bool pretraining = false;     // stage pt: texts without answers (data/pretrain.h)
+  Mixing mixing = Mixing::concat;        // of several sets
+  std::vector<double> interleave_probs;  // one per set; empty: they take turns
+  bool eval_on_each_dataset = false;
+  DataStage stage = DataStage::sft;
   std::optional<bool> packing;  // several samples in one block (data/packing.h); none: of pretraining only
   bool neat_packing = false;    // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
@@ -41,8 +45,10 @@ struct DataOptions {
 
 struct Dataset {
   std::vector<Example> examples;
-  int64_t num_rows = 0;     // rows read
-  int64_t num_samples = 0;  // those that were encoded; packed, an example holds several
+  std::vector<PairExample> pairs;         // stage pairs: in the place of examples
+  std::vector<FeedbackExample> feedback;  // stage feedback
+  int64_t num_rows = 0;                   // rows read
+  int64_t num_samples = 0;                // those that were encoded; packed, an example holds several
   int64_t num_truncated = 0, num_dropped = 0;
   int64_t num_untrained = 0;                // samples without one label that is predicted: nothing is learnt from them
   int64_t num_empty_answers = 0;            // of the others: those with an answer that is empty, of which the end token alone is trained
@@ -50,13 +56,20 @@ struct Dataset {
   int64_t longest = 0;
   std::vector<int32_t> whole_lengths;     // tokens of each sample before it was cut; empty where texts of stage pt are packed
   std::vector<std::string> dropped_rows;  // the first few: where and why
+  size_t size() const { return examples.size() + pairs.size() + feedback.size(); }
 };
 
 // The cutoff_len that leaves all but `share` of the examples whole, a multiple of 8; 0 where lengths are not known.
 int64_t sufficient_cutoff(const Dataset& set, double share);
 
+struct NamedSet {
+  std::string name;
+  Dataset set;
+};
+
 struct DataSplit {
   Dataset train, eval;
+  std::vector<NamedSet> evals;          // eval_on_each_dataset: in the place of `eval`, in the order given
   std::vector<std::string> recognised;  // a line on the layout of each set that was given by its path
 };
 

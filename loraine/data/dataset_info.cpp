@@ -123,8 +123,10 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
   else
     throw Error(ErrorKind::bad_data,
                 fmt::format("{}: formatting `{}` is not one of alpaca, sharegpt, openai, tokenized", where, formatting));
-  if (const auto ranking = entry.find("ranking"); ranking != entry.end() && ranking->is_boolean() && ranking->get<bool>())
-    throw Error(ErrorKind::usage, where + " is a ranking set; stage sft trains on answers, not on preferences");
+  if (const auto ranking = entry.find("ranking"); ranking != entry.end() && !ranking->is_null()) {
+    if (!ranking->is_boolean()) throw Error(ErrorKind::bad_data, where + ": ranking is neither true nor false");
+    info.ranking = ranking->get<bool>();
+  }
   if (const auto samples = entry.find("num_samples"); samples != entry.end() && !samples->is_null()) {
     if (!samples->is_number_integer() || samples->get<int64_t>() <= 0)
       throw Error(ErrorKind::bad_data, where + ": num_samples is not a positive whole number");
@@ -139,8 +141,11 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
                 {"history", &c.history},
                 {"messages", &c.messages},
                 {"system", &c.system},
-                {"tools", &c.tools}},
-               {"images", "videos", "audios", "chosen", "rejected", "kto_tag"});
+                {"tools", &c.tools},
+                {"chosen", &c.chosen},
+                {"rejected", &c.rejected},
+                {"kto_tag", &c.kto_tag}},
+               {"images", "videos", "audios"});
   else take_names(entry, "columns", where, {{"input_ids", &c.input_ids}, {"labels", &c.labels}}, {});
   auto& t = info.tags;
   take_names(entry, "tags", where,

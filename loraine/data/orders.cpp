@@ -134,16 +134,15 @@ std::vector<int64_t> numpy_permutation(int64_t n, uint64_t seed) {
   return order;
 }
 
-std::vector<int64_t> numpy_legacy_samples(int64_t n, int64_t num_samples, uint32_t seed) {
+std::vector<int64_t> LegacySampler::draw(int64_t n, int64_t num_samples) {
   check_count(n, 0xffffffffll);
   if (n <= 0 || num_samples <= 0) return {};
-  std::mt19937 generator(seed);
-  const auto masked = [&generator](uint32_t range) {  // [0, range] by rejection under a mask of ones
+  const auto masked = [this](uint32_t range) {  // [0, range] by rejection under a mask of ones
     if (range == 0) return uint32_t{0};
     uint32_t mask = range;
     for (int shift = 1; shift < 32; shift *= 2) mask |= mask >> shift;
     uint32_t value = 0;
-    do { value = static_cast<uint32_t>(generator()) & mask; } while (value > range);
+    do { value = static_cast<uint32_t>(generator_()) & mask; } while (value > range);
     return value;
   };
   auto order = ascending(n);
@@ -169,15 +168,22 @@ Split split_rows(int64_t n, double val_size, uint64_t seed) {
   return {std::vector<int64_t>(cut, order.end()), std::vector<int64_t>(order.begin(), cut)};
 }
 
-std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std::vector<double>& probabilities, bool until_all,
+std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std::vector<double>& probabilities, Mixing mixing,
                                     uint64_t seed) {
   std::vector<SetRow> rows;
   const size_t sets = sizes.size();
   if (sets == 0 || *std::min_element(sizes.begin(), sizes.end()) <= 0) throw Error(ErrorKind::usage, "interleaving: a data set is empty");
+  if (mixing == Mixing::concat) {
+    for (size_t s = 0; s < sets; ++s)
+      for (int64_t i = 0; i < sizes[s]; ++i) rows.push_back({static_cast<int64_t>(s), i});
+    return rows;
+  }
+  const bool until_all = mixing != Mixing::interleave_under, once = mixing == Mixing::interleave_once;
   if (probabilities.empty()) {
     const int64_t rounds = until_all ? *std::max_element(sizes.begin(), sizes.end()) : *std::min_element(sizes.begin(), sizes.end());
     for (int64_t i = 0; i < rounds; ++i)
-      for (size_t s = 0; s < sets; ++s) rows.push_back({static_cast<int64_t>(s), i % sizes[s]});
+      for (size_t s = 0; s < sets; ++s)
+        if (!once || i < sizes[s]) rows.push_back({static_cast<int64_t>(s), i % sizes[s]});
     return rows;
   }
   std::vector<double> cumulative(sets);
@@ -187,6 +193,8 @@ std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std
       throw Error(ErrorKind::usage, fmt::format("interleave_probs: {} positive numbers are needed, one per data set", sets));
     cumulative[s] = sum += probabilities[s];
   }
+  if (std::abs(sum - 1) > 1e-8)
+    throw Error(ErrorKind::usage, fmt::format("interleave_probs: their sum is {}, and probabilities add up to 1", sum), "correct them");
   for (double& c : cumulative) c /= sum;
   Pcg64 generator(seed);
   std::vector<int64_t> next(sets, 0);
@@ -195,6 +203,7 @@ std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std
     const double u = generator.next_double();
     const size_t s =
         std::min(static_cast<size_t>(std::upper_bound(cumulative.begin(), cumulative.end(), u) - cumulative.begin()), sets - 1);
+    if (once && used_up[s]) continue;
     rows.push_back({static_cast<int64_t>(s), next[s]});
     if (++next[s] == sizes[s]) {
       next[s] = 0;

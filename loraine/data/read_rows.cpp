@@ -131,7 +131,7 @@ DatasetInfo recognised(const DatasetInfo& info, FileKind kind, std::string_view 
 
 // A set named in dataset_info.json, of which every row would be refused for the same reason.
 void check_answers(const DatasetInfo& info) {
-  if (info.text_only || info.formatting != Formatting::alpaca || !info.columns.response.empty()) return;
+  if (info.stage != DataStage::sft || info.formatting != Formatting::alpaca || !info.columns.response.empty()) return;
   throw Error(
       ErrorKind::usage,
       fmt::format("data set `{}`: its `columns` in dataset_info.json name no `response`: plain texts, which stage sft cannot train on",

@@ -227,7 +227,8 @@ struct Recogniser {
 
   bool text() {
     std::vector<const Field*> texts = named(kTexts, &Field::text);
-    if (texts.empty() && (info.text_only || fields.size() == 1))  // beside others it may as well be half of a question and answer
+    if (texts.empty() &&
+        ((info.stage == DataStage::pretraining) || fields.size() == 1))  // beside others it may as well be half of a question and answer
       for (const Field& field : fields)
         if (field.text) texts.push_back(&field);
     const bool plain = !texts.empty() && lower(texts[0]->name) == kTexts[0];
@@ -290,7 +291,7 @@ struct Recogniser {
                      {"user_tag", "NAME OF WHO ASKS"},
                      {"assistant_tag", "NAME OF WHO ANSWERS"}};
       columns = {{"messages", messages->name}};
-    } else if (info.text_only) {
+    } else if ((info.stage == DataStage::pretraining)) {
       columns = {{"prompt", texts.empty() ? "FIELD OF THE TEXT" : texts[0]}};
     } else {
       columns = {{"prompt", texts.empty() ? "FIELD OF THE QUESTION" : texts[0]},
@@ -330,16 +331,16 @@ DatasetInfo recognise_rows(const DatasetInfo& info, RowSample sample, std::strin
   Recogniser recogniser{info, fields_of(sample.rows), {}};
   recogniser.info.recognise = false;
   const auto refuse_stage = [&](const std::string& stage) {
-    throw Error(
-        ErrorKind::usage,
-        fmt::format("{}: {}, and stage {} does not train on such rows", info.name, recogniser.words(), info.text_only ? "pt" : "sft"),
-        "set stage: " + stage);
+    throw Error(ErrorKind::usage,
+                fmt::format("{}: {}, and stage {} does not train on such rows", info.name, recogniser.words(),
+                            (info.stage == DataStage::pretraining) ? "pt" : "sft"),
+                "set stage: " + stage);
   };
   if (const Field* chosen = recogniser.find("chosen"), *rejected = recogniser.find("rejected"); chosen && rejected)
     throw Error(ErrorKind::usage, fmt::format("{}: a ranking set (`chosen`, `rejected`); stage {} trains on answers, not on preferences",
-                                              info.name, info.text_only ? "pt" : "sft"));
+                                              info.name, (info.stage == DataStage::pretraining) ? "pt" : "sft"));
   const bool tokens = recogniser.tokens();
-  if (!tokens && info.text_only) {
+  if (!tokens && (info.stage == DataStage::pretraining)) {
     if (!recogniser.find("text") && (recogniser.talk() || recogniser.pair())) refuse_stage("sft");
     if (!recogniser.text()) recogniser.refuse();
   } else if (!tokens && !recogniser.talk() && !recogniser.pair()) {

@@ -34,7 +34,7 @@ Found read(const std::string& text, const std::string& name = "d.jsonl", bool pr
   info.name = name;
   info.file_name = (folder / name).string();
   info.recognise = true;
-  info.text_only = pretraining;
+  info.stage = pretraining ? DataStage::pretraining : DataStage::sft;
   Found found;
   try {
     for (const Row& row : read_rows(info, std::nullopt, &found.layout)) found.rows += row_text(row) + "|";

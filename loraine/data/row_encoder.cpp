@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "loraine/core/batch.h"
 #include "loraine/core/error.h"
 
 namespace loraine {
@@ -41,21 +42,82 @@ Encoded Encoder::cut_tokens(const Example& whole) const {
   return result;
 }
 
+Prompt Encoder::last_turn(const Conversation& conversation) const {
+  EncodeOptions one_turn = options;
+  one_turn.one_turn = true;
+  std::vector<Turn> turns;
+  if (named) {
+    turns = encode_turns(*named, *tokenizer, *special, conversation, one_turn);
+  } else {
+    nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
+    const auto messages = template_messages(conversation, default_system, kwargs);
+    turns = chat_template_turns(*chat_template, *tokenizer, messages, kwargs, one_turn);
+  }
+  Prompt made;
+  for (size_t i = 0; i < turns.size(); ++i) {
+    made.input_ids.insert(made.input_ids.end(), turns[i].source.begin(), turns[i].source.end());
+    auto& place = i + 1 < turns.size() ? made.input_ids : made.label_ids;
+    place.insert(place.end(), turns[i].target.begin(), turns[i].target.end());
+  }
+  if (named && named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
+  return made;
+}
+
+namespace {
+
+// The first `source` ids of the prompt and the first `target` of the answer, which is trained.
+Encoded answered(const Prompt& prompt, const std::vector<int32_t>& answer, int64_t source, int64_t target) {
+  const int64_t kept = std::min(target, static_cast<int64_t>(answer.size()));
+  Encoded made;
+  made.whole = static_cast<int64_t>(prompt.input_ids.size() + answer.size());
+  made.truncated = source + kept < made.whole;
+  auto& [ids, labels, starts, padding, sees_all] = made.example;
+  ids.assign(prompt.input_ids.begin(), prompt.input_ids.begin() + source);
+  ids.insert(ids.end(), answer.begin(), answer.begin() + kept);
+  labels.assign(static_cast<size_t>(source), kIgnoreLabel);
+  labels.insert(labels.end(), answer.begin(), answer.begin() + kept);
+  return made;
+}
+
+void refuse_tokens(const Row& row) {
+  if (row.tokens)
+    throw Error(ErrorKind::usage, "preferences are questions with answers, and these rows are token ids",
+                "use a set in the alpaca or sharegpt layout");
+}
+
+}  // namespace
+
+std::pair<Encoded, Encoded> Encoder::pair(const Row& row) const {
+  refuse_tokens(row);
+  const Prompt chosen = last_turn(row.conversation);
+  Conversation other = row.conversation;
+  other.messages.back() = *row.rejected;
+  const std::vector<int32_t> rejected = last_turn(other).label_ids;  // the prompt is the chosen one's
+  const auto [source, target] = kept_lengths(static_cast<int64_t>(chosen.input_ids.size()),
+                                             static_cast<int64_t>(std::max(chosen.label_ids.size(), rejected.size())), options.cutoff_len);
+  return {answered(chosen, chosen.label_ids, source, target), answered(chosen, rejected, source, target)};
+}
+
+std::pair<Encoded, Encoded> Encoder::feedback(const Row& row, const Message& kl) const {
+  refuse_tokens(row);
+  const auto cut = [&](const Conversation& conversation) {
+    const Prompt turn = last_turn(conversation);
+    const auto [source, target] =
+        kept_lengths(static_cast<int64_t>(turn.input_ids.size()), static_cast<int64_t>(turn.label_ids.size()), options.cutoff_len);
+    return answered(turn, turn.label_ids, source, target);
+  };
+  Conversation other = row.conversation;
+  other.messages.back() = kl;
+  return {cut(row.conversation), cut(other)};
+}
+
 Prompt Encoder::prompt(const Row& row) const {
   if (row.tokens || !tokenizer)
     throw Error(ErrorKind::usage, "generation needs conversations and a tokenizer, and these rows or this model have none",
                 "use a set in the alpaca, sharegpt or openai layout");
   Prompt made;
   if (named) {
-    EncodeOptions one_turn = options;
-    one_turn.one_turn = true;
-    const auto turns = encode_turns(*named, *tokenizer, *special, row.conversation, one_turn);
-    for (size_t i = 0; i < turns.size(); ++i) {
-      made.input_ids.insert(made.input_ids.end(), turns[i].source.begin(), turns[i].source.end());
-      auto& place = i + 1 < turns.size() ? made.input_ids : made.label_ids;
-      place.insert(place.end(), turns[i].target.begin(), turns[i].target.end());
-    }
-    if (named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
+    made = last_turn(row.conversation);
   } else {
     Conversation asked = row.conversation;
     made.label_ids = tokenizer->encode(asked.messages.back().content);

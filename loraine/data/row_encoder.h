@@ -29,7 +29,13 @@ struct Encoder {
   Encoded encode(const Row& row) const;
   Encoded cut_tokens(const Example& whole) const;
   Prompt prompt(const Row& row) const;
+  // The chosen answer's sample and the rejected one's, cut alike.
+  std::pair<Encoded, Encoded> pair(const Row& row) const;
+  // The row's sample, and its prompt with the answer `kl`.
+  std::pair<Encoded, Encoded> feedback(const Row& row, const Message& kl) const;
   int32_t pad() const;  // what fills up a block
+  // The last answer of a conversation, and all ids before it.
+  Prompt last_turn(const Conversation& conversation) const;
   // Ids below vocab_size, where it is known.
   void check_ids(const Row& row, const Example& example) const;
 };

@@ -17,12 +17,14 @@ struct DatasetInfo {
   std::string name, folder, file_name;
   Formatting formatting = Formatting::alpaca;
   std::optional<int64_t> num_samples;
-  bool from_hub = false;      // a repository's folder: its own files of training data are looked for in it
-  bool recognise = false;     // a file or folder of one's own: the rest is told from its rows (recognise.h)
-  bool text_only = false;     // pretraining: a row needs no answer
+  bool from_hub = false;   // a repository's folder: its own files of training data are looked for in it
+  bool recognise = false;  // a file or folder of one's own: the rest is told from its rows (recognise.h)
+  DataStage stage = DataStage::sft;
+  bool ranking = false;       // rows of two answers, one preferred
   bool thinking_note = true;  // openai: LLaMA-Factory's "detailed thinking off" in the system text
   struct Columns {
     std::string prompt = "instruction", query = "input", response = "output", history, messages = "conversations", system, tools;
+    std::string chosen, rejected, kto_tag;
     std::string input_ids = "input_ids", labels = "labels";
   } columns;
   struct Tags {
@@ -32,8 +34,8 @@ struct DatasetInfo {
 };
 
 // What `name` stands for: an entry of `folder`'s dataset_info.json, else a file or folder by its path, else a repository (`recognise` is
-// set then). Throws usage when it is neither, bad_data about the entry; unsupported for hub sets, usage for ranking sets. find_repository:
-// the folder of a hub's repository of that name on this machine, or empty; may be absent.
+// set then). Throws usage when it is neither, bad_data about the entry; unsupported for sets that would have to be fetched.
+// find_repository: the folder of a hub's repository of that name on this machine, or empty; may be absent.
 DatasetInfo find_dataset(const std::string& folder, const std::string& name,
                          const std::function<std::string(const std::string&)>& find_repository = {});
 
@@ -44,8 +46,10 @@ struct Row {
   int64_t number = 0;                       // row of a JSON list, from 1; 0 in JSON lines
   std::string dropped;                      // why it cannot be used; empty: it can
   Conversation conversation;
-  std::optional<Example> tokens;  // formatting: tokenized
-  std::string place() const;      // "data/a.json, line 12 (row 3)"
+  std::optional<Example> tokens;    // formatting: tokenized
+  std::optional<Message> rejected;  // stage pairs: beside the conversation's last answer, which is the chosen one
+  bool desirable = false;           // stage feedback
+  std::string place() const;        // "data/a.json, line 12 (row 3)"
 };
 
 // All rows in the order of the file(s); at most `limit`, at least one. A bad row is among them, with `dropped` set, so that the rows'

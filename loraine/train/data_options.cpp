@@ -2,6 +2,7 @@
 #include "loraine/train/data_options.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "loraine/io/hub_cache.h"
 
@@ -14,6 +15,24 @@ std::vector<std::string> set_names(const std::optional<std::string>& list) {
   for (const std::string& name : split_list(list))
     if (std::ranges::find(names, name) == names.end()) names.push_back(name);
   return names;
+}
+
+Mixing mixing_of(const std::string& word) {
+  if (word == "interleave_under") return Mixing::interleave_under;
+  if (word == "interleave_over") return Mixing::interleave_over;
+  return word == "interleave_once" ? Mixing::interleave_once : Mixing::concat;
+}
+
+std::vector<double> probabilities(const std::optional<std::string>& list) {
+  std::vector<double> numbers;
+  for (const std::string& word : split_list(list)) {
+    char* end = nullptr;
+    numbers.push_back(std::strtod(word.c_str(), &end));
+    if (*end || !(numbers.back() > 0))
+      throw Error(ErrorKind::usage, "interleave_probs: '" + word + "' is not a positive number",
+                  "give one for each set, together 1: 0.7,0.3");
+  }
+  return numbers;
 }
 
 }  // namespace
@@ -31,6 +50,9 @@ DataOptions data_options(const TrainConfig& c) {
   d.cutoff_len = c.cutoff_len;
   d.max_samples = c.max_samples;
   d.val_size = c.val_size;
+  d.mixing = mixing_of(c.mix_strategy);
+  d.interleave_probs = probabilities(c.interleave_probs);
+  d.eval_on_each_dataset = c.eval_on_each_dataset;
   d.train_on_prompt = c.train_on_prompt;
   d.mask_history = c.mask_history;
   d.default_system = c.default_system;
@@ -38,7 +60,10 @@ DataOptions data_options(const TrainConfig& c) {
   d.preserve_thinking = c.preserve_thinking;
   d.tool_format = c.tool_format;
   d.split_special_tokens = c.split_special_tokens;
-  d.pretraining = c.stage == "pt";
+  d.stage = c.stage == "pt"                       ? DataStage::pretraining
+            : c.stage == "rm" || c.stage == "dpo" ? DataStage::pairs
+            : c.stage == "kto"                    ? DataStage::feedback
+                                                  : DataStage::sft;
   d.packing = c.packing;
   d.neat_packing = c.neat_packing;
   d.preprocessing_num_workers = c.preprocessing_num_workers.value_or(1);

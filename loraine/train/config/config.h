@@ -34,6 +34,9 @@ struct TrainConfig {
   std::optional<int64_t> max_samples;
   int64_t skip_bad_rows = 0;  // up to this many rows that cannot be used are dropped
   bool allow_data_change = false;
+  std::string mix_strategy = "concat";          // concat, interleave_under, interleave_over, interleave_once
+  std::optional<std::string> interleave_probs;  // comma list of numbers
+  bool eval_on_each_dataset = false;
   double val_size = 0.0;        // above 1 a count, else a share
   std::optional<bool> packing;  // null: only with stage pt
   bool neat_packing = false;    // packing whose samples do not see each other

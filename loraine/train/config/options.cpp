@@ -52,6 +52,13 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          &c.val_size,
          "rows, or share, of the training set kept for evaluation",
          {.lowest = 0, .highest = kMost, .share_or_count = true, .point_is_share = true}});
+  visit({"mix_strategy", "data", &c.mix_strategy,
+         "how several sets become one: end to end, or in turn until the first has ended (under), until all have, those that end starting "
+         "again (over) or not (once)",
+         one_of({"concat", "interleave_under", "interleave_over", "interleave_once"})});
+  visit({"interleave_probs", "data", &c.interleave_probs, "interleaved sets are drawn with these probabilities; null: they take turns",
+         kCommaList});
+  visit({"eval_on_each_dataset", "data", &c.eval_on_each_dataset, "each set of eval_dataset has figures of its own"});
   visit({"packing", "data", &c.packing,
          "several samples in one block of cutoff_len tokens, where they see those before them; null: yes with stage pt"});
   visit({"neat_packing", "data", &c.neat_packing, "packing whose samples do not see each other"});
