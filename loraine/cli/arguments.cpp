@@ -13,8 +13,10 @@
 
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
+#include "loraine/cli/interpolation.h"
 #include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/v1_settings.h"
 #include "loraine/cli/yaml_values.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
@@ -25,7 +27,11 @@ namespace {
 
 Setting setting_of(const KeyValue& pair) {
   Setting setting{.key = pair.key, .text = {}, .typed = true, .bare = false, .where = pair.where, .source = pair.override_word ? 1 : 0};
-  if (pair.value.is_number_float() && !std::isfinite(pair.value.get<double>())) {  // JSON text has no word for these
+  setting.word = pair.word;
+  if (pair.plain) {
+    setting.typed = false;
+    setting.text = pair.value.get<std::string>();
+  } else if (pair.value.is_number_float() && !std::isfinite(pair.value.get<double>())) {  // JSON text has no word for these
     double x = pair.value.get<double>();
     setting.typed = false;
     setting.text = std::isnan(x) ? "nan" : x > 0 ? "inf" : "-inf";
@@ -111,7 +117,7 @@ int screen_columns() {
 
 }  // namespace
 
-std::vector<Setting> read_arguments(const std::vector<std::string>& args) {
+std::vector<Setting> read_arguments(const std::vector<std::string>& args, bool training, std::vector<std::string>* notes) {
   std::vector<KeyValue> pairs;
   std::vector<Setting> settings, flags;
   size_t i = 0;
@@ -145,6 +151,9 @@ std::vector<Setting> read_arguments(const std::vector<std::string>& args) {
       same->override_word = true;
     }
   }
+  resolve_interpolations(pairs);
+  std::vector<std::string> about_v1;
+  translate_v1(pairs, training, notes ? *notes : about_v1);
   for (const KeyValue& pair : pairs) settings.push_back(setting_of(pair));
   settings.insert(settings.end(), flags.begin(), flags.end());
   return settings;
@@ -169,7 +178,7 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
     return false;
   }
   std::vector<std::string> words;
-  const std::vector<Setting> given = read_arguments(args);
+  const std::vector<Setting> given = read_arguments(args, command == "train" || command == "compare", &words);
   std::string language;  // before anything is said
   for (const Setting& setting : given)
     if (setting.key == "language") set_option({"language", "", &language, ""}, setting);

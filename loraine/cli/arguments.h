@@ -10,8 +10,9 @@
 namespace loraine {
 
 // Settings in order of precedence (later wins). First argument *.yaml, *.yml or *.json: a file. Then key=value (dots reach into maps,
-// values as in YAML), or --key value, --key=value, --flag, --no_flag; - and _ are alike in flags.
-std::vector<Setting> read_arguments(const std::vector<std::string>& args);
+// values as in YAML), or --key value, --key=value, --flag, --no_flag; - and _ are alike in flags. ${…} of file and key=value words is put
+// in, and a file of LLaMA-Factory's v1 read as such (v1_settings.h: with `training` its defaults count; a line about it goes to `notes`).
+std::vector<Setting> read_arguments(const std::vector<std::string>& args, bool training = true, std::vector<std::string>* notes = nullptr);
 
 // The whole way for a command: reads, applies, prints the notes to stderr. `command` is train, chat or export (rules checked) or another
 // name. `extra`: options of this command alone. Returns false when --help or -h was asked for; the help text was printed then: return 0.

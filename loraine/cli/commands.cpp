@@ -32,6 +32,7 @@ const std::vector<Command>& commands() {
        "loraine tokenize --model_name_or_path models/Qwen3-0.6B --input texts.jsonl --output ids.jsonl", run_tokenize},
       {"bench", "speed of training and decoding on this machine", "loraine bench --model_name_or_path models/Qwen3-0.6B --tokens 512",
        run_bench},
+      {"env", "this program, its machine, libraries and caches, for a report", "loraine env", run_env},
       {"version", "the version of this program", "loraine version", run_version},
       {"help", "this text, or the options of one command: loraine help train", "loraine help train", run_help},
   };
@@ -43,7 +44,6 @@ const std::vector<AbsentCommand>& absent_commands() {
       {"api", true, "answers from another program: ChatModel of the Python module or of C++ (docs/library.md); from a shell: loraine chat"},
       {"webchat", true, "in the terminal: loraine chat"},
       {"webui", true, "the same settings as a YAML file: loraine train FILE.yaml, then loraine chat and loraine export"},
-      {"env", true, "loraine version says what runs, loraine bench what this machine does"},
       {"serve", false,
        "answers from another program: ChatModel of the Python module or of C++ (docs/library.md); from a shell: loraine chat"},
       {"webserver", false, "in the terminal: loraine chat"},
@@ -86,8 +86,8 @@ const Command& find_command(const std::string& name) {
 
 std::string example_text(const std::string& command) { return fmt::format("example:\n  {}\n\n", find_command(command).example); }
 
-std::string usage_text() {
-  std::string text = "usage: loraine COMMAND [FILE.yaml] [key=value ...] [--key value ...]\n\ncommands:\n";
+std::string usage_text(const std::string& program) {
+  std::string text = "usage: " + program + " COMMAND [FILE.yaml] [key=value ...] [--key value ...]\n\ncommands:\n";
   for (const Command& command : commands()) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
   return text;
 }

@@ -26,7 +26,10 @@ int run_trace(const std::vector<std::string>& args);
 int run_tokenize(const std::vector<std::string>& args);
 int run_bench(const std::vector<std::string>& args);
 int run_version(const std::vector<std::string>& args);
+std::string version_text();  // "0.1.0"
+int run_env(const std::vector<std::string>& args);
 int run_help(const std::vector<std::string>& args);
+void set_program(const std::string& name);  // how the program was called: its help says so
 
 struct Command {
   const char* name;
@@ -44,8 +47,8 @@ struct AbsentCommand {
   const char* instead;
 };
 const std::vector<AbsentCommand>& absent_commands();
-std::string cli_reference();                           // docs/cli.md, as `loraine help --markdown` prints it
-std::string usage_text();                              // the list of commands
-std::string example_text(const std::string& command);  // how a command's help begins
+std::string cli_reference();                                     // docs/cli.md, as `loraine help --markdown` prints it
+std::string usage_text(const std::string& program = "loraine");  // the list of commands
+std::string example_text(const std::string& command);            // how a command's help begins
 
 }  // namespace loraine

@@ -4,10 +4,17 @@
 #include "loraine/cli/commands.h"
 
 namespace loraine {
+namespace {
+
+std::string program = "loraine";
+
+}  // namespace
+
+void set_program(const std::string& name) { program = name; }
 
 int run_help(const std::vector<std::string>& args) {
   if (args.empty()) {
-    std::fputs(usage_text().c_str(), stdout);
+    std::fputs(usage_text(program).c_str(), stdout);
     return 0;
   }
   if (args[0] == "--markdown") {

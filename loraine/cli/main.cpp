@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <new>
 
 #include "loraine/cli/commands.h"
@@ -33,6 +34,12 @@ void wait_passively(char** argv) {
 
 void print_error(const std::string& message, const std::string& hint) {
   print_stderr("error: " + message + "\n" + (hint.empty() ? "" : "hint: " + hint + "\n"));
+}
+
+// Under LLaMA-Factory's names, a link to the program, its help says them; all else is the same.
+void note_name(const char* called) {
+  const std::string name = std::filesystem::path(called ? called : "").filename();
+  if (name == "llamafactory-cli" || name == "lmf") set_program(name);
 }
 
 int run_program(const std::vector<std::string>& words) {
@@ -64,5 +71,6 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away must not end a training run
   std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is a failed write with a message, like a full disk
   loraine::wait_passively(argv);
+  loraine::note_name(argc > 0 ? argv[0] : nullptr);
   return loraine::run_program(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
 }

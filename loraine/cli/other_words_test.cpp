@@ -178,11 +178,11 @@ TEST(OtherWords, OptionsOfACommandComeFirst) {
 TEST(OtherWords, KeysWithoutEffectShareALine) {
   TrainConfig c;
   const std::vector<SettingNote> notes = apply_settings(
-      c, read_arguments({"--trust_remote_code", "--overwrite_cache", "--report_to=none", "--ddp_timeout=1", "--max_length=512"}));
+      c, read_arguments({"--trust_remote_code", "--overwrite_cache", "--log_level=info", "--ddp_timeout=1", "--max_length=512"}));
   ASSERT_EQ(notes.size(), 2u);
   EXPECT_TRUE(notes[0].warning);
   EXPECT_NE(notes[0].text.find("cutoff_len"), std::string::npos);
-  EXPECT_EQ(notes[1].text, "accepted, without effect in loraine: trust_remote_code, overwrite_cache, report_to, ddp_timeout");
+  EXPECT_EQ(notes[1].text, "accepted, without effect in loraine: trust_remote_code, overwrite_cache, log_level, ddp_timeout");
 }
 
 }  // namespace

@@ -13,6 +13,8 @@ struct KeyValue {
   Value value;
   std::string where;           // "train.yaml:3:1"
   bool override_word = false;  // said on the command line
+  bool plain = false;          // a text that may say a number or a yes: it came out of a variable
+  std::string word = {};       // another program's word that it was given by
 };
 
 // A whole text as one value; `name` is put before line and column in messages. Throws Error::usage.

@@ -70,6 +70,17 @@ void apply_special_tokens_map(ModelFiles& files) {
     if (std::find(all.begin(), all.end(), token) == all.end()) all.push_back(token);
 }
 
+// Tokenizer, chat templates and licences of files.path.
+void read_texts(ModelFiles& files) {
+  const std::string& path = files.path;
+  if (exists(path + "/tokenizer.json")) files.tokenizer_json = read_file(path + "/tokenizer.json", kMaxTokenizer);
+  files.tokenizer_config = optional_object(path + "/tokenizer_config.json");
+  read_other_files(files);
+  apply_special_tokens_map(files);
+  read_chat_templates(files);
+  if (!files.tokenizer_json) tokenizer_from_vocabulary(files);
+}
+
 ModelFiles open_folder(const std::string& path) {
   ModelFiles files;
   files.path = path;
@@ -82,12 +93,7 @@ ModelFiles open_folder(const std::string& path) {
   }
   files.config = *optional_object(config);
   files.generation_config = optional_object(path + "/generation_config.json");
-  if (exists(path + "/tokenizer.json")) files.tokenizer_json = read_file(path + "/tokenizer.json", kMaxTokenizer);
-  files.tokenizer_config = optional_object(path + "/tokenizer_config.json");
-  read_other_files(files);
-  apply_special_tokens_map(files);
-  read_chat_templates(files);
-  if (!files.tokenizer_json) tokenizer_from_vocabulary(files);
+  read_texts(files);
   files.tensors = with_bitsandbytes(open_tensor_source(path));
   return files;
 }
@@ -103,6 +109,16 @@ ModelFiles open_model_files(const std::string& name, const std::string& revision
   ModelFiles files = S_ISDIR(status.st_mode) ? open_folder(path) : open_gguf_model(path);
   files.place_note = note;
   files.fingerprint = weights_fingerprint(*files.tensors);
+  return files;
+}
+
+ModelFiles open_text_files(const std::string& name, const std::string& revision) {
+  struct stat status {};
+  if (::stat(name.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return open_model_files(name, revision);
+  ModelFiles files;
+  files.path = name;
+  files.config = Json::object();
+  read_texts(files);
   return files;
 }
 

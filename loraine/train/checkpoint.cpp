@@ -61,7 +61,9 @@ bool is_partial(const std::string& name) {
   return name.starts_with(".checkpoint-") && (name.ends_with(".partial") || name.ends_with(".replaced") || name.ends_with(".removed"));
 }
 
-bool is_begun(const std::string& name) { return name == "trainer_log.jsonl" || name == "pissa_init" || name == kRunRecord; }
+bool is_begun(const std::string& name) {
+  return name == "trainer_log.jsonl" || name == "pissa_init" || name == kRunRecord || name == "runs" || name == "report";
+}
 
 // "checkpoint-12" → 12; nothing for another name, a sign, leading zeros or a number out of range.
 std::optional<int64_t> step_of(const std::string& name) {

@@ -12,6 +12,7 @@
 #include "loraine/train/loss_watch.h"
 #include "loraine/train/optimizer.h"
 #include "loraine/train/records/metrics.h"
+#include "loraine/train/records/reports/reporters.h"
 #include "loraine/train/reference_pass.h"
 #include "loraine/train/schedule.h"
 #include "loraine/train/token_loss.h"
@@ -50,6 +51,7 @@ struct Run {
   bool records_kept = false;  // a finished run resumed: what it logged at its end stays
   std::string data_hash;
   RunRecord record;  // what is written of the settings
+  Reporters reporters;
 
   Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config), token(token_loss(in.config)) {}
   bool evaluates() const { return !input.data.eval.examples.empty(); }

@@ -245,7 +245,7 @@ void finish(Run& run) {
   if (run.evaluates() && (c.do_eval || c.eval_strategy != "no")) {
     OrderedJson eval = evaluate(run);
     TrainerState copy = s;
-    append_log(s, eval, run.counts_tokens(), seconds_now() - run.start);
+    run.reporters.log(append_log(s, eval, run.counts_tokens(), seconds_now() - run.start));
     if (c.stage == "pt") eval["eval_perplexity"] = std::exp(eval["eval_loss"].get<double>());
     eval["epoch"] = s.epoch;
     if (run.counts_tokens()) eval["num_input_tokens_seen"] = s.num_input_tokens_seen;
@@ -267,8 +267,10 @@ void finish(Run& run) {
       !text.empty() && c.finetuning_type == "lora" && run.screen.message)
     run.screen.message("note: " + text);
   if (c.save_total_limit == 1 && s.best_model_checkpoint) remove_checkpoints_but(c.output_dir, *s.best_model_checkpoint);
+  const std::vector<std::string> reports = run.reporters.end();
   if (!run.screen.message) return;
   for (const std::string& line : outcome_lines(run)) run.screen.message(line);
+  for (const std::string& line : reports) run.screen.message(line);
 }
 
 }  // namespace loraine

@@ -81,6 +81,7 @@ OrderedJson evaluate(Run& run) {
 void log(Run& run, OrderedJson values) {
   append_log(run.state, std::move(values), run.counts_tokens(), seconds_now() - run.start);
   append_trainer_log(run.config.output_dir, run.state, seconds_now() - run.start);
+  run.reporters.log(run.state.log_history.back());
 }
 
 void log_loss(Run& run) {

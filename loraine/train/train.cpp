@@ -77,6 +77,13 @@ void check_base(const Run& run) {
       other_run_hint(run.config, folder));
 }
 
+void begin_records(Run& run) {
+  const TrainConfig& c = run.config;
+  const auto from = run.input.folder.resume_from.empty() ? std::optional<int64_t>() : run.state.global_step;
+  begin_trainer_log(c.output_dir, from);
+  run.reporters.begin(c, OrderedJson::parse(run.input.files.config.dump()), from);
+}
+
 // A resumed run began with what its log holds first.
 void watch_loss(Run& run) {
   std::optional<double> began;
@@ -124,13 +131,15 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
     screen.message(fmt::format("nothing left to do: {} is at update {} of {}; the results are written from it once more", resume_folder,
                                run.state.global_step, run.state.max_steps));
   run.records_kept = nothing_left && take_over_records(run);
-  if (!run.records_kept) begin_trainer_log(c.output_dir, resume_folder.empty() ? std::optional<int64_t>() : run.state.global_step);
+  if (!run.records_kept) begin_records(run);
   watch_loss(run);
   run.start = run.last_log = seconds_now();
   if (c.eval_on_start && run.evaluates() && run.state.global_step == 0) evaluate_and_note(run);
   if (!nothing_left) epochs(run);
-  if (input.stop && input.stop->load() && run.state.global_step < run.state.max_steps && !stopped_early(run.state))
+  if (input.stop && input.stop->load() && run.state.global_step < run.state.max_steps && !stopped_early(run.state)) {
+    run.reporters.end();
     return TrainEnd::stopped;
+  }
   finish(run);
   return TrainEnd::finished;
 }

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -34,10 +35,34 @@ bool same_as_default(const Setting& setting, const OtherKey& key) {
   return standard.is_null() && (value == Value(false) || value == Value("") || value == Value("null"));
 }
 
+// "~" and "~/…" at the beginning of a path, or of each path of a comma list, behind its name=.
+std::string with_home(const std::string& paths) {
+  const char* home = std::getenv("HOME");
+  if (!home || paths.find('~') == std::string::npos) return paths;
+  std::string result;
+  bool begins = true;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    const bool tilde = begins && paths[i] == '~' && (i + 1 == paths.size() || paths[i + 1] == '/' || paths[i + 1] == ',');
+    result += tilde ? home : std::string(1, paths[i]);
+    begins = paths[i] == ',' || paths[i] == '=' || (begins && paths[i] == ' ');
+  }
+  return result;
+}
+
+// LLaMA-Factory (transformers) does so for output_dir alone, and does not find the others.
+void put_home_in(TrainConfig& c) {
+  for (std::string* path : {&c.model_name_or_path, &c.dataset_dir, &c.output_dir}) *path = with_home(*path);
+  for (std::optional<std::string>* path :
+       {&c.adapter_name_or_path, &c.dataset, &c.eval_dataset, &c.resume_from_checkpoint, &c.export_dir, &c.logging_dir})
+    if (*path) *path = with_home(**path);
+}
+
 [[noreturn]] void unknown_key(const Setting& setting, const std::vector<std::string>& known) {
   std::string near = nearest_word(setting.key, known);
+  const char* extra = std::getenv("ALLOW_EXTRA_ARGS");  // LLaMA-Factory's switch for dropping such a key
   throw Error(ErrorKind::usage, fmt::format("{}: unknown key '{}'", setting.where, setting.key),
-              (near.empty() ? "" : "did you mean '" + near + "'? ") + std::string("`loraine help train` lists all keys"));
+              (near.empty() ? "" : "did you mean '" + near + "'? ") + std::string("`loraine help train` lists all keys") +
+                  (extra && *extra ? "; ALLOW_EXTRA_ARGS has no effect here: a key is never passed over, take it out" : ""));
 }
 
 // A key in LLaMA-Factory's word and in another's, from one source, with two values.
@@ -106,6 +131,7 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
                   "leave the key out, or set it to its default");
     }
   }
+  put_home_in(config);
   for (const std::string& word : words) notes.push_back({word});
   if (!without_effect.empty()) notes.push_back({fmt::format("accepted, without effect in loraine: {}", fmt::join(without_effect, ", "))});
   return notes;

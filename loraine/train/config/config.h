@@ -136,6 +136,13 @@ struct TrainConfig {
   bool eval_on_start = false;
   double eval_delay = 0;  // no evaluation before so many updates, or epochs with eval_strategy epoch
   bool load_best_model_at_end = false;
+  std::optional<std::string> report_to = "none";  // comma list of trackers (report_to.h)
+  std::optional<std::string> run_name, logging_dir;
+  std::string project = "huggingface";  // trackio's
+  bool use_swanlab = false;
+  std::optional<std::string> swanlab_project = "llamafactory", swanlab_workspace, swanlab_run_name, swanlab_logdir;
+  std::string swanlab_mode = "cloud";  // cloud, local
+  std::optional<std::string> trackio_space_id, trackio_bucket_id;
   std::optional<std::string> metric_for_best_model;  // null: loss
   std::optional<bool> greater_is_better;             // null: false when the metric ends in "loss"
 

@@ -230,6 +230,25 @@ void describe_records(TrainConfig& c, const OptionVisitor& visit) {
   visit({"greater_is_better", "logging, saving, evaluation", &c.greater_is_better, "larger is better; null: by the metric's name"});
 }
 
+void describe_reports(TrainConfig& c, const OptionVisitor& visit) {
+  const std::string group = "logging, saving, evaluation";
+  visit({"report_to", group, &c.report_to,
+         "the log for other programs, comma separated: tensorboard (event files), jsonl, wandb, mlflow, swanlab, trackio (files that "
+         "report/send.py sends); none; all",
+         kCommaList});
+  visit({"run_name", group, &c.run_name, "name of the run in trackers; null: the last part of output_dir"});
+  visit({"logging_dir", group, &c.logging_dir, "folder of TensorBoard's event files; null: TENSORBOARD_LOGGING_DIR, else output_dir/runs"});
+  visit({"project", group, &c.project, "trackio: the project"});
+  visit({"trackio_space_id", group, &c.trackio_space_id, "trackio: the Space that it is sent to; null: this machine"});
+  visit({"trackio_bucket_id", group, &c.trackio_bucket_id, "trackio: the bucket that keeps it"});
+  visit({"use_swanlab", group, &c.use_swanlab, "the same as swanlab in report_to"});
+  visit({"swanlab_project", group, &c.swanlab_project, "swanlab: the project"});
+  visit({"swanlab_workspace", group, &c.swanlab_workspace, "swanlab: the workspace"});
+  visit({"swanlab_run_name", group, &c.swanlab_run_name, "swanlab: name of the run; null: run_name"});
+  visit({"swanlab_mode", group, &c.swanlab_mode, "swanlab: where send.py sends it", one_of({"cloud", "local"})});
+  visit({"swanlab_logdir", group, &c.swanlab_logdir, "swanlab: folder of its own files"});
+}
+
 void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) {
   visit({"do_sample", "generation", &c.do_sample, "sample; false: always the likeliest token"});
   visit({"temperature", "generation", &c.temperature, "softmax temperature; 0: always the likeliest token", between(0, 100)});
@@ -253,6 +272,7 @@ void describe(TrainConfig& config, const OptionVisitor& visit) {
   describe_method(config, visit);
   describe_run(config, visit);
   describe_records(config, visit);
+  describe_reports(config, visit);
   describe_generation_and_export(config, visit);
 }
 

@@ -6,6 +6,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
 
 namespace loraine {
@@ -168,10 +169,13 @@ void check_train_config(const TrainConfig& c) {
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_evaluation(c);
+  report_targets(c);
 }
 
 std::vector<std::string> config_notes(const TrainConfig& c) {
   std::vector<std::string> notes;
+  if (const std::string unread = unread_report_keys(c); !unread.empty())
+    notes.push_back(fmt::format("report_to names nothing that reads {}", unread));
   if (c.warmup_ratio && c.warmup_steps > 0)
     notes.push_back(fmt::format("warmup_steps is {} and warmup_ratio {}; as in LLaMA-Factory the ratio counts; leave one of the two out",
                                 c.warmup_steps, *c.warmup_ratio));
