@@ -1,5 +1,6 @@
 // The description of every setting.
 #include "loraine/train/config/config.h"
+#include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
 namespace {
@@ -155,7 +156,8 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
 
   visit(
       {"label_smoothing_factor", "optimizer", &c.label_smoothing_factor, "share of the loss that goes to all tokens alike", between(0, 1)});
-  visit({"optim", "optimizer", &c.optim, "optimizer; both names are the same AdamW", one_of({"adamw_torch", "adamw_torch_fused"})});
+  visit({"optim", "optimizer", &c.optim, "optimizer (docs/optimizers.md)", one_of(optimizer_names(), built_optimizer_names())});
+  visit({"optim_args", "optimizer", &c.optim_args, "settings of that optimizer: key=value, comma separated", kCommaList});
   visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
   visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
   visit({"adam_beta1", "optimizer", &c.adam_beta1, "decay of the first moment", from_to_below(0, 1)});
