@@ -10,7 +10,6 @@
 #include "loraine/adapters/start.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/load_options.h"
-#include "loraine/train/loraplus.h"
 #include "loraine/train/method.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
@@ -96,10 +95,6 @@ void attach(Run& run) {
       run.screen.message("LoftQ keeps the scales of its weights in f32; double_quantization goes for the other layers");
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
-  run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
-  if (c.loraplus_lr_ratio)
-    run.optimizer->set_rate_factors(
-        loraplus_factors(run.optimizer->parameters(), {*c.loraplus_lr_ratio, c.loraplus_lr_embedding, c.learning_rate}));
 }
 
 void plan(Run& run) {
@@ -138,6 +133,9 @@ void plan(Run& run) {
   run.eval_steps = std::max<int64_t>(1, step_count(c.eval_steps.value_or(c.logging_steps), s.max_steps));
   int64_t warmup = warmup_step_count(c.warmup_steps, c.warmup_ratio, s.max_steps);
   warn_of_warmup(run, warmup);
+  std::vector<Parameter> parameters = trained(run.adapter.parameters());
+  Recipe recipe = recipe_of(c, parameters, warmup);
+  run.optimizer = std::make_unique<Optimizer>(std::move(parameters), std::move(recipe));
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
                                             scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));

@@ -10,7 +10,7 @@
 #include "loraine/model/decoder.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/loss_watch.h"
-#include "loraine/train/optimizer.h"
+#include "loraine/train/optimizers/optimizer.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/reports/reporters.h"
 #include "loraine/train/reference_pass.h"
@@ -68,6 +68,19 @@ struct Run {
   bool greater_is_better() const { return config.greater_is_better.value_or(!metric_name().ends_with("loss")); }
 };
 
+// While it lives the parameters have the values that are evaluated and saved; afterwards those that they had.
+class ValuesToSave {
+ public:
+  explicit ValuesToSave(Run& run);
+  ~ValuesToSave();
+  ValuesToSave(const ValuesToSave&) = delete;
+  ValuesToSave& operator=(const ValuesToSave&) = delete;
+
+ private:
+  Run& run_;
+  bool changed_;
+};
+
 void warn(Run& run, ErrorKind kind, const std::string& message);  // with strict: the error itself
 
 // whole.cpp: full and freeze training
@@ -86,7 +99,7 @@ double step(Run& run, const std::vector<int64_t>* order, int64_t first,
 void update(Run& run, double loss);
 void log_loss(Run& run);       // the mean since the last such line
 void check_moments(Run& run);  // before they are saved
-OrderedJson evaluate(Run& run);
+OrderedJson evaluate(Run& run);  // of the values that are saved
 void evaluate_and_note(Run& run);
 void log(Run& run, OrderedJson values);
 

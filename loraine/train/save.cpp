@@ -55,6 +55,7 @@ ModelCard card_of(const Run& run) {
   card.gradient_accumulation_steps = c.gradient_accumulation_steps;
   card.seed = c.seed;
   card.optimizer = c.optim;
+  card.optimizer_args = c.optim_args.value_or("");
   card.adam_beta1 = c.adam_beta1;
   card.adam_beta2 = c.adam_beta2;
   card.adam_epsilon = c.adam_epsilon;
@@ -120,7 +121,10 @@ void log_end(Run& run, double seconds, const std::string& folder) {
 void write_checkpoint(Run& run, const std::string& folder) {
   TrainerState& s = run.state;
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();  // the ranks that live
-  write_trained(run, folder);
+  {
+    const ValuesToSave values(run);
+    write_trained(run, folder);
+  }
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
   write_training_record(run.input.record, folder);
@@ -129,7 +133,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
         run, folder,
         fmt::format("A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.", run.config.model_name_or_path));
   if (!run.config.save_only_model) {
-    write_optimizer_state(folder, run.optimizer->moments());
+    write_optimizer_state(folder, run.optimizer->states());
     run.position.step = s.global_step;
     run.position.seed = static_cast<uint64_t>(run.config.seed);
     run.position.scheduler = run.schedule->state().dump();
@@ -199,7 +203,6 @@ void resume(Run& run, const std::string& folder) {
                                                  : fmt::format("{}", fmt::join(changed.data, ", "))),
                 "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
   read_trained(run, folder);
-  read_optimizer_state(folder, run.optimizer->moments());
   const TrainerState planned = run.state;
   run.position = position;
   run.state = read_trainer_state(folder);
@@ -215,6 +218,10 @@ void resume(Run& run, const std::string& folder) {
                             run.config.max_steps > 0 ? "max_steps" : "num_train_epochs", planned.max_steps),
                 other_run_hint(run.config, run.input.folder));
   if (run.config.ignore_data_skip) run.position.batch_in_epoch = 0;
+  run.optimizer->resume_at(run.state.global_step);
+  read_optimizer_state(folder, run.optimizer->states());
+  run.optimizer->start_from_saved(run.ctx);
+  run.adapter.refresh(run.ctx);
   run.schedule->load_state(nlohmann::json::parse(run.position.scheduler));
   run.padded_tokens = run.other_parameters
                           ? static_cast<int64_t>(std::llround(run.state.total_flos / (6.0 * static_cast<double>(run.other_parameters))))
@@ -229,6 +236,10 @@ void finish(Run& run) {
   TrainerState& s = run.state;
   double seconds = seconds_now() - run.start;
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
+  if (run.optimizer->averages()) {
+    run.optimizer->to_averages(run.ctx);
+    run.adapter.refresh(run.ctx);
+  }
   if (c.load_best_model_at_end && s.best_model_checkpoint) read_trained(run, *s.best_model_checkpoint);
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
   StagedFiles files(c.output_dir);

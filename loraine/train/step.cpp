@@ -8,6 +8,7 @@
 #include "loraine/data/example.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/training/adamw.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/run.h"
@@ -56,10 +57,21 @@ int64_t predicted_labels(const Batch& batch) {
 
 }  // namespace
 
+ValuesToSave::ValuesToSave(Run& run) : run_(run), changed_(run.optimizer->averages() && !run.optimizer->at_averages()) {
+  if (!changed_) return;
+  run_.optimizer->to_averages(run_.ctx);
+  run_.adapter.refresh(run_.ctx);
+}
+
+ValuesToSave::~ValuesToSave() {
+  if (!changed_) return;
+  run_.optimizer->to_training(run_.ctx);
+  run_.adapter.refresh(run_.ctx);
+}
+
 void check_moments(Run& run) {
-  for (const Moments& of : run.optimizer->moments())
-    if (!std::isfinite(sum_of_squares(run.ctx, of.m) + sum_of_squares(run.ctx, of.v)))
-      not_finite(run, fmt::format("step {}: the optimizer's state of {} is not finite", run.state.global_step, of.name));
+  if (const std::string name = run.optimizer->not_finite_state(run.ctx); !name.empty())
+    not_finite(run, fmt::format("step {}: the optimizer's state of {} is not finite", run.state.global_step, name));
 }
 
 OrderedJson evaluate(Run& run) {
@@ -67,8 +79,9 @@ OrderedJson evaluate(Run& run) {
   std::span<const Example> examples = run.input.data.eval.examples;
   if (run.config.dataloader_drop_last) examples = examples.first(examples.size() / static_cast<size_t>(batch) * static_cast<size_t>(batch));
   const double begin = seconds_now();
+  const ValuesToSave values(run);
   const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, batch, run.pass, {}, run.token,
-                                          [&](const Batch& batch) { return run.reference->hidden(run.ctx, batch); });
+                                          [&](const Batch& part) { return run.reference->hidden(run.ctx, part); });
   check_mapped_files();
   if (!std::isfinite(sums.loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
@@ -160,9 +173,7 @@ void update(Run& run, double loss) {
       }
     not_finite(run, fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm));
   }
-  AdamW options{static_cast<float>(rate),           static_cast<float>(c.adam_beta1),   static_cast<float>(c.adam_beta2),
-                static_cast<float>(c.adam_epsilon), static_cast<float>(c.weight_decay), s.global_step + 1};
-  run.optimizer->step(run.ctx, options, norm, c.max_grad_norm);
+  run.optimizer->step(run.ctx, rate, norm, c.max_grad_norm);
   for (const Parameter& p : run.optimizer->parameters())
     if (!std::isfinite(sum_of_squares(run.ctx, p.value)))
       not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));

@@ -79,7 +79,6 @@ void attach_whole(Run& run) {
   if (!run.adapter.dense)
     throw Error(ErrorKind::usage, "freeze_trainable_layers is 0 and freeze_extra_modules names nothing: there is nothing to train",
                 "set freeze_trainable_layers: 2");
-  run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
 }
 
 void write_trained(const Run& run, const std::string& folder) {

@@ -114,6 +114,7 @@ struct TrainConfig {
 
   // optimizer and schedule
   std::string optim = "adamw_torch_fused";
+  std::optional<std::string> optim_args;  // comma list of key=value
   double learning_rate = 5e-5;
   double weight_decay = 0.0;
   double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_epsilon = 1e-8;

@@ -1,5 +1,6 @@
 // The description of every setting.
 #include "loraine/train/config/config.h"
+#include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
 namespace {
@@ -181,7 +182,8 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"asft_alpha", "optimizer", &c.asft_alpha, "ASFT: weight of the divergence", between(0, 1e6)});
   visit({"use_eaft_loss", "optimizer", &c.use_eaft_loss, "EAFT: the loss of a token times the entropy of what the model expects there"});
   visit({"eaft_alpha", "optimizer", &c.eaft_alpha, "EAFT: power of the entropy", between(0, 100)});
-  visit({"optim", "optimizer", &c.optim, "optimizer; both names are the same AdamW", one_of({"adamw_torch", "adamw_torch_fused"})});
+  visit({"optim", "optimizer", &c.optim, "optimizer (docs/optimizers.md)", one_of(optimizer_names(), built_optimizer_names())});
+  visit({"optim_args", "optimizer", &c.optim_args, "settings of that optimizer: key=value, comma separated", kCommaList});
   visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
   visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
   visit({"adam_beta1", "optimizer", &c.adam_beta1, "decay of the first moment", from_to_below(0, 1)});

@@ -8,6 +8,7 @@
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
 namespace {
@@ -168,6 +169,7 @@ void check_train_config(const TrainConfig& c) {
   check_sampling(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
+  check_optimizer(c);
   check_evaluation(c);
   report_targets(c);
 }

@@ -13,6 +13,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
+#include "loraine/train/optimizers/recipe.h"
 #include "loraine/train/records/python_number.h"
 
 namespace loraine {
@@ -68,7 +69,7 @@ Value in_one_form(Value s) {
   if (null("data_seed")) s["data_seed"] = s["seed"];
   if (!null("warmup_ratio")) s["warmup_steps"] = s["warmup_ratio"];
   s.erase("warmup_ratio");
-  s["optim"] = "adamw_torch";  // both names are the same AdamW
+  if (s["optim"].is_string()) s["optim"] = optimizer_form(s["optim"].get<std::string>());
   for (auto& [key, value] : s.items())
     if (value.is_string()) {
       std::string text;

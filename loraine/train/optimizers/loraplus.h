@@ -1,4 +1,4 @@
-// LoRA+ (Hayou et al. 2024): B learns faster than A. Called by attach().
+// LoRA+ (Hayou et al. 2024): B learns faster than A. Called by the recipe.
 #pragma once
 #include <span>
 #include <vector>

@@ -1,9 +1,9 @@
 // The groups of LoRA+, and the update of each at its own rate.
-#include "loraine/train/loraplus.h"
+#include "loraine/train/optimizers/loraplus.h"
 
 #include <gtest/gtest.h>
 
-#include "loraine/train/optimizer.h"
+#include "loraine/train/optimizers/optimizer.h"
 
 namespace loraine {
 namespace {
@@ -23,10 +23,13 @@ TEST(LoraPlus, OptimizerMovesEachParameterAtItsRate) {
   float value[2] = {1, 1}, gradient[2] = {0.5f, 0.5f};
   auto one = [&](int i) { return Tensor(&value[i], Dtype::F32, {1, 1}); };
   auto slope = [&](int i) { return Tensor(&gradient[i], Dtype::F32, {1, 1}); };
-  Optimizer optimizer({{"lora_A", one(0), slope(0)}, {"lora_B", one(1), slope(1)}});
-  optimizer.set_rate_factors({1, 16});
+  const std::vector<Parameter> parameters = {{"lora_A", one(0), slope(0)}, {"lora_B", one(1), slope(1)}};
+  TrainConfig config;
+  config.learning_rate = 1e-3;
+  config.loraplus_lr_ratio = 16;
+  Optimizer optimizer(parameters, recipe_of(config, parameters, 0));
   Context ctx;
-  optimizer.step(ctx, {.learning_rate = 1e-3f}, 1, 0);
+  optimizer.step(ctx, 1e-3, 1, 0);
   EXPECT_NEAR(1 - value[0], 1e-3, 1e-6);  // the first step of AdamW has the size of its rate
   EXPECT_NEAR(1 - value[1], 16e-3, 1e-6);
 }

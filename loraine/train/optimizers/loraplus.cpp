@@ -1,5 +1,5 @@
 // The groups of LoRA+.
-#include "loraine/train/loraplus.h"
+#include "loraine/train/optimizers/loraplus.h"
 
 namespace loraine {
 
