@@ -18,8 +18,10 @@
 #include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/train/data_options.h"
+#include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/push.h"
 
 namespace loraine {
 namespace {
@@ -53,7 +55,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   if (!read_config(args, "train", input.config)) return 0;
   const TrainConfig& c = input.config;
   input.folder = open_run_folder(c);
-  input.files = open_model_files(c.model_name_or_path, c.model_revision);
+  input.files = open_model_files(c.model_name_or_path, hub_access(c));
   print_place(input.files.place_note);
   std::string adapter;                                                   // the last one, which training goes on with
   for (const FoundPlace& place : adapter_places(c, kSeveralAdapters)) {  // found before anything takes long
@@ -85,6 +87,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   print_example(input.data.train, text.tokenizer.get());
   check_rows(c, input.data.train, "training");
   check_rows(c, input.data.eval, "evaluation");
+  std::optional<Push> push_target;  // what is wrong with it costs nobody a run
+  if (c.push_to_hub && !c.dry_run) push_target = prepare_push(c, c.hub_model_id.value_or(""), c.output_dir);
+  if (push_target) push_target->target.message = "End of training";
   input.stop = &stop;
   if (by_signal) {  // until the process ends: a signal that comes when all is saved changes nothing
     static const auto* const watch = new SignalWatch({SIGTERM, SIGINT}, [by_signal](int) {
@@ -114,6 +119,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
   print_stderr(fmt::format("peak memory: {} (measured, the saving included; the forecast was {})\n",
                            memory_text(static_cast<double>(peak_resident_size())), memory_text(static_cast<double>(forecast))));
+  if (push_target) print_stderr(push(*push_target) + "\n");
   return 0;
 }
 

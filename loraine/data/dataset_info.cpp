@@ -95,8 +95,9 @@ DatasetInfo own_data(const std::string& folder, const std::string& name, const F
   throw Error(
       ErrorKind::usage,
       fmt::format("dataset: {} is neither a name in {} nor a file or folder, here or in dataset_dir", name, info_path(folder)),
-      fmt::format("correct the path; data sets of a hub are not fetched, but found in its cache: hf download --repo-type dataset {}",
-                  name));
+      fmt::format(
+          "correct the path; for a data set of a hub unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset {}",
+          name));
 }
 
 DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name) {

@@ -14,7 +14,6 @@
 #include "loraine/io/fingerprint.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf_model.h"
-#include "loraine/io/hub_cache.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/quantised/bitsandbytes_source.h"
 #include "loraine/io/vocabulary_files.h"
@@ -100,8 +99,8 @@ ModelFiles open_folder(const std::string& path) {
 
 }  // namespace
 
-ModelFiles open_model_files(const std::string& name, const std::string& revision) {
-  const auto [path, note] = find_place(name, revision, HubKind::model);
+ModelFiles open_model_files(const std::string& name, const HubAccess& access) {
+  const auto [path, note] = find_place(name, access, HubKind::model);
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) throw Error(ErrorKind::bad_data, path + ": cannot be read");
   if (!S_ISDIR(status.st_mode) && !path.ends_with(".gguf"))
@@ -112,9 +111,9 @@ ModelFiles open_model_files(const std::string& name, const std::string& revision
   return files;
 }
 
-ModelFiles open_text_files(const std::string& name, const std::string& revision) {
+ModelFiles open_text_files(const std::string& name, const HubAccess& access) {
   struct stat status {};
-  if (::stat(name.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return open_model_files(name, revision);
+  if (::stat(name.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return open_model_files(name, access);
   ModelFiles files;
   files.path = name;
   files.config = Json::object();

@@ -1,10 +1,14 @@
 // Settings to what data/ takes.
 #include "loraine/train/data_options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdlib>
 
-#include "loraine/io/hub_cache.h"
+#include "loraine/core/error.h"
+#include "loraine/io/hub/hub.h"
+#include "loraine/train/hub_access.h"
 
 namespace loraine {
 namespace {
@@ -35,15 +39,23 @@ std::vector<double> probabilities(const std::optional<std::string>& list) {
   return numbers;
 }
 
+void refuse_remote(const std::string& text) {
+  if (!text.starts_with("REMOTE:")) return;
+  throw Error(
+      ErrorKind::unsupported, fmt::format("{}: a dataset_info.json that lies in a repository is not read from there", text),
+      fmt::format("fetch it, and set dataset_dir to its folder: hf download --repo-type dataset {} --local-dir DIR", text.substr(7)));
+}
+
 }  // namespace
 
 DataOptions data_options(const TrainConfig& c) {
+  for (const std::string& text : {c.dataset_dir, c.dataset.value_or(""), c.eval_dataset.value_or("")}) refuse_remote(text);
   DataOptions d;
   d.datasets = set_names(c.dataset);
   d.eval_datasets = set_names(c.eval_dataset);
   d.dataset_dir = c.dataset_dir;
-  d.find_repository = [](const std::string& name) {
-    const auto found = find_in_caches(name, "main", HubKind::dataset);
+  d.find_repository = [access = data_hub_access(c)](const std::string& name) {
+    const auto found = find_repository(name, access, HubKind::dataset);
     return found ? found->path : std::string();
   };
   d.template_name = c.template_name;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "loraine/train/config/named_adapters.h"
+#include "loraine/train/hub_access.h"
 
 namespace loraine {
 
@@ -36,7 +37,7 @@ Recompute least_recompute(const TrainConfig& c, const Model& model) {
 std::vector<FoundPlace> adapter_places(const TrainConfig& c, const std::string& several) {
   std::vector<FoundPlace> places;
   for (const std::string& name : joined_adapters(c.adapter_name_or_path, several))
-    places.push_back(find_place(name, c.model_revision, HubKind::adapter));
+    places.push_back(find_place(name, hub_access(c), HubKind::adapter));
   return places;
 }
 

@@ -10,7 +10,7 @@
 #include "loraine/adapters/start.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/staged_files.h"
-#include "loraine/io/hub_cache.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/memory.h"

@@ -186,6 +186,7 @@ std::string config_json(const TrainConfig& config) {
   TrainConfig copy = config;
   Value record = Value::object();
   describe(copy, [&](const Option& option) {
+    if (option.limits.secret) return;
     std::visit(
         [&](auto* field) {
           using Field = std::remove_pointer_t<decltype(field)>;

@@ -15,9 +15,11 @@ struct TrainConfig {
   std::set<std::string> given;  // keys that were set, to tell them from defaults
 
   // model
-  std::string model_name_or_path;                   // folder or .gguf; empty: not given
-  std::optional<std::string> adapter_name_or_path;  // comma list of folders or name=path
-  std::string model_revision = "main";              // of ids in a local cache: a branch, a tag or a commit
+  std::string model_name_or_path;                         // folder or .gguf; empty: not given
+  std::optional<std::string> adapter_name_or_path;        // comma list of folders or name=path
+  std::string model_revision = "main";                    // of ids: a branch, a tag or a commit
+  std::optional<std::string> cache_dir, adapter_folder;   // of downloads; within an adapter's folder
+  std::optional<std::string> hf_hub_token, ms_hub_token;  // secrets: shown and kept nowhere
   std::string infer_dtype = "auto";         // auto, float16, bfloat16, float32: what answers are computed in, and what export writes
   std::optional<int64_t> quantization_bit;  // 4, 8; null: the base as it is
   std::string quantization_type = "nf4";    // nf4, fp4
@@ -110,7 +112,11 @@ struct TrainConfig {
   bool bf16 = false;
   std::string frozen_matmul = "exact";  // exact, int8
   bool dry_run = false;
-  std::string language = "auto";  // of the screen: auto, en, zh
+  bool push_to_hub = false;
+  std::optional<std::string> hub_model_id, hub_token, hub_revision;  // null: output_dir's name; hf_hub_token; main
+  std::string hub_strategy = "every_save";
+  std::optional<bool> hub_private_repo;  // null: as the account makes them
+  std::string language = "auto";         // of the screen: auto, en, zh
 
   // optimizer and schedule
   std::string optim = "adamw_torch_fused";
@@ -160,6 +166,7 @@ struct TrainConfig {
   int64_t export_size = 5;  // largest shard in 10^9 bytes
   std::string export_device = "cpu";
   bool export_legacy_format = false;
+  std::optional<std::string> export_hub_model_id;
 };
 
 void describe(TrainConfig& config, const OptionVisitor& visit);
@@ -189,7 +196,7 @@ std::string method_of_key(const std::string& key);
 
 // Items of a comma list, blanks around them removed, empty ones dropped.
 std::vector<std::string> split_list(const std::optional<std::string>& text);
-// The settings as given and by default, as a JSON object in the order described (the run record).
+// The settings as given and by default, without secrets, as a JSON object in the order described (the run record).
 std::string config_json(const TrainConfig& config);
 
 }  // namespace loraine

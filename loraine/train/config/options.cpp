@@ -15,13 +15,20 @@ Limits one_of(std::vector<std::string> choices, std::vector<std::string> built =
   return {.choices = std::move(choices), .built = std::move(built)};
 }
 const Limits kCommaList = {.comma_list = true};
+const Limits kSecret = {.secret = true};
 
 void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"model_name_or_path", "model", &c.model_name_or_path,
-         "base model: a Hugging Face folder, a .gguf file, or an id like org/name in the local cache"});
+         "base model: a Hugging Face folder, a .gguf file, or an id like org/name of a hub (docs/hub.md)"});
   visit({"adapter_name_or_path", "model", &c.adapter_name_or_path,
          "LoRA folders or ids, or name=path; of several, plain paths are on together, names keep them apart", kCommaList});
   visit({"model_revision", "model", &c.model_revision, "branch, tag or commit of models and adapters that are given by their id"});
+  visit({"cache_dir", "model", &c.cache_dir,
+         "folder that models, adapters and data given by their id lie in or are downloaded to; null: as "
+         "HF_HUB_CACHE, HF_HOME and MODELSCOPE_CACHE say"});
+  visit({"adapter_folder", "model", &c.adapter_folder, "folder within the adapter's folder or repository that holds the adapter"});
+  visit({"hf_hub_token", "model", &c.hf_hub_token, "access token of Hugging Face; null: HF_TOKEN, or as hf auth login left it", kSecret});
+  visit({"ms_hub_token", "model", &c.ms_hub_token, "access token of ModelScope; null: MODELSCOPE_API_TOKEN", kSecret});
   visit({"infer_dtype", "model", &c.infer_dtype,
          "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
          one_of({"auto", "float16", "bfloat16", "float32"})});
@@ -173,6 +180,14 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"frozen_matmul", "run", &c.frozen_matmul,
          "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row",
          one_of({"exact", "int8"})});
+  visit({"push_to_hub", "run", &c.push_to_hub, "upload what is saved at the end to Hugging Face's hub, or HF_ENDPOINT (docs/hub.md)"});
+  visit({"hub_model_id", "run", &c.hub_model_id,
+         "repository of the upload: org/name, or name; null: the name of output_dir, of the token's account"});
+  visit({"hub_token", "run", &c.hub_token, "access token of the upload; null: hf_hub_token", kSecret});
+  visit({"hub_private_repo", "run", &c.hub_private_repo, "a repository that the upload makes is private; null: as the account makes them"});
+  visit({"hub_revision", "run", &c.hub_revision, "branch of the upload, made when it is not there; null: main"});
+  visit({"hub_strategy", "run", &c.hub_strategy, "when to upload; whatever it is, once, at the end",
+         one_of({"end", "every_save", "checkpoint", "all_checkpoints"})});
   visit({"dry_run", "run", &c.dry_run, "print the tables of parameters, memory and data, and stop"});
 
   visit(
@@ -265,6 +280,8 @@ void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) 
   visit({"export_size", "export", &c.export_size, "largest file in GB (10^9 bytes)", between(1, 1e6)});
   visit({"export_device", "export", &c.export_device, "where the merge runs", one_of({"cpu", "auto"})});
   visit({"export_legacy_format", "export", &c.export_legacy_format, "write pytorch_model.bin instead of model.safetensors"});
+  visit({"export_hub_model_id", "export", &c.export_hub_model_id,
+         "repository of Hugging Face's hub that the merged model is uploaded to as well"});
 }
 
 }  // namespace

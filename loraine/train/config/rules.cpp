@@ -187,6 +187,8 @@ std::vector<std::string> config_notes(const TrainConfig& c) {
       if (!seen.insert(name).second && told.insert(name).second)
         notes.push_back(fmt::format("{} names {} more than once; as in LLaMA-Factory it counts once", key, name));
   }
+  if (c.push_to_hub && c.given.contains("hub_strategy") && c.hub_strategy != "end")
+    notes.push_back(fmt::format("hub_strategy: {} uploads once, at the end, as `end` does; checkpoints stay here", c.hub_strategy));
   return notes;
 }
 

@@ -35,6 +35,12 @@ const Names kOfTheCall = {"output_dir",
                           "quantization_method",
                           "model_name_or_path",
                           "model_revision",
+                          "cache_dir",
+                          "push_to_hub",
+                          "hub_model_id",
+                          "hub_private_repo",
+                          "hub_revision",
+                          "hub_strategy",
                           "language"};
 // What is logged, saved and evaluated, how long the run is, and what gives the same bits.
 const Names kFree = {"max_steps", "num_train_epochs",     "do_eval",          "per_device_eval_batch_size",    "gradient_checkpointing",
