@@ -84,9 +84,11 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   print_heading(run_heading(c, input.files, text.tokenizer && c.stage != "pt" ? choice.text() : ""));
   print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
+  for (const NamedSet& one : input.data.evals) print_data(one.name.c_str(), one.set);
   print_example(input.data.train, text.tokenizer.get());
   check_rows(c, input.data.train, "training");
   check_rows(c, input.data.eval, "evaluation");
+  for (const NamedSet& one : input.data.evals) check_rows(c, one.set, one.name.c_str());
   std::optional<Push> push_target;  // what is wrong with it costs nobody a run
   if (c.push_to_hub && !c.dry_run) push_target = prepare_push(c, c.hub_model_id.value_or(""), c.output_dir);
   if (push_target) push_target->target.message = "End of training";

@@ -19,6 +19,7 @@
 #include "loraine/io/files/staged_files.h"
 #include "loraine/train/records/python_number.h"
 #include "loraine/train/records/run_record.h"
+#include "loraine/train/transformers_checkpoint.h"
 
 namespace loraine {
 namespace {
@@ -214,6 +215,7 @@ std::optional<std::string> checkpoint_damage(const std::string& folder) {
   std::error_code ignored;
   const std::string marker = folder + "/" + kCheckpointMarker;
   if (!fs::is_directory(folder, ignored)) return "it is not a folder";
+  if (is_transformers_checkpoint(folder)) return transformers_checkpoint_damage(folder);
   if (!fs::is_regular_file(marker, ignored))
     return fmt::format("{} is missing: it was cut off or written by another program", kCheckpointMarker);
   try {

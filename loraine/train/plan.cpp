@@ -88,6 +88,7 @@ void attach(Run& run) {
   }
   if (merged == folders.size()) {
     run.lora = method_config(c);
+    if (c.use_llama_pro) run.lora.layers_to_transform = llama_pro_layers(run.model.config.num_hidden_layers, c.freeze_trainable_layers);
     warn_of_words(run);
     run.adapter = attach_adapter(run.model, run.lora, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
@@ -97,7 +98,10 @@ void attach(Run& run) {
   run.lora.base_model_name_or_path = c.model_name_or_path;
 }
 
-void plan(Run& run) {
+namespace {
+
+// Everything that follows from the size of a batch, and the memory that it takes.
+void plan_batches(Run& run) {
   const TrainConfig& c = run.config;
   int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
   if (n == 0)
@@ -111,12 +115,12 @@ void plan(Run& run) {
                 fmt::format("dataloader_drop_last leaves no batch: {} examples, and per_device_train_batch_size is {}", n,
                             c.per_device_train_batch_size),
                 "lower per_device_train_batch_size, or leave dataloader_drop_last out");
-  if (run.evaluates() &&
-      batch_count(static_cast<int64_t>(run.input.data.eval.examples.size()), c.per_device_eval_batch_size, c.dataloader_drop_last) == 0)
-    throw Error(ErrorKind::usage,
-                fmt::format("dataloader_drop_last leaves no batch to evaluate: {} examples, and per_device_eval_batch_size is {}",
-                            run.input.data.eval.examples.size(), c.per_device_eval_batch_size),
-                "lower per_device_eval_batch_size, or leave dataloader_drop_last out");
+  for (const Run::EvalSet& set : run.eval_sets())
+    if (batch_count(static_cast<int64_t>(set.data->examples.size()), c.per_device_eval_batch_size, c.dataloader_drop_last) == 0)
+      throw Error(ErrorKind::usage,
+                  fmt::format("dataloader_drop_last leaves no batch to evaluate: {} examples, and per_device_eval_batch_size is {}",
+                              set.data->examples.size(), c.per_device_eval_batch_size),
+                  "lower per_device_eval_batch_size, or leave dataloader_drop_last out");
   run.updates_per_epoch = (run.micro_batches + c.gradient_accumulation_steps - 1) / c.gradient_accumulation_steps;
   TrainerState& s = run.state;
   s.max_steps =
@@ -144,6 +148,23 @@ void plan(Run& run) {
     run.ranks = std::make_unique<RankBudget>(run.adapter, *run.lora.adalora);
   }
   plan_memory(run);
+}
+
+}  // namespace
+
+void plan(Run& run) {
+  for (;;) {
+    try {
+      return plan_batches(run);
+    } catch (const Error& error) {
+      int64_t& batch = run.input.config.per_device_train_batch_size;
+      if (error.kind != ErrorKind::out_of_memory || !run.config.auto_find_batch_size || batch == 1) throw;
+      batch = (batch + 1) / 2;
+      if (run.screen.message)
+        run.screen.message(
+            fmt::format("auto_find_batch_size: the run does not fit into memory; per_device_train_batch_size is now {}", batch));
+    }
+  }
 }
 
 }  // namespace loraine

@@ -84,8 +84,12 @@ int64_t largest_train_rows(const Run& run, const Batches& b) {
 }
 
 int64_t largest_rows(const Run& run, const Batches& b) {
-  const std::vector<Example>& eval = run.input.data.eval.examples;
-  return std::max(largest_train_rows(run, b), most_rows_in_order(eval, {}, static_cast<int64_t>(eval.size()), b.eval, b));
+  int64_t most = largest_train_rows(run, b);
+  for (const Run::EvalSet& set : run.eval_sets()) {
+    const std::vector<Example>& examples = set.data->examples;
+    most = std::max(most, most_rows_in_order(examples, {}, static_cast<int64_t>(examples.size()), b.eval, b));
+  }
+  return most;
 }
 
 // Packed tiles of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
@@ -99,7 +103,7 @@ struct Layout {
 
 // What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
 // zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
-Layout lay_out(const Run& run, int64_t rows, int64_t longest, Recompute recompute) {
+Layout lay_out(Run& run, int64_t rows, int64_t longest, Recompute recompute) {
   const ModelConfig& model = run.model.config;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
   Arena dry;
@@ -107,7 +111,9 @@ Layout lay_out(const Run& run, int64_t rows, int64_t longest, Recompute recomput
   dry.take(Dtype::F32, {rows, model.hidden_size});
   const size_t scratch =
       std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter, run.token.divergence != 0));
-  const size_t planned = dry.peak() + scratch + (run.token.divergence != 0 ? ReferencePass::bytes(run.model, rows) : 0);
+  size_t planned = dry.peak() + scratch;
+  if (run.token.divergence != 0) planned += ReferencePass::bytes(run.model, rows);
+  if (run.evaluates_in_bf16()) planned += Bf16Evaluation::bytes(run.model, rows, sets);
   size_t to_come = planned;
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come +=
@@ -217,6 +223,7 @@ void plan_memory(Run& run) {
   if (c.gradient_checkpointing == "auto")
     for (Recompute more : {Recompute::mlp, Recompute::block})
       if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, longest, recompute = more);
+  if (c.auto_find_batch_size) check_memory(layout.need, limit, advice);  // before it is shown: the next one may be another
   if (run.screen.summary)
     run.screen.summary({run.model.parameter_count() + beside, trainable,
                         run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,
@@ -229,6 +236,7 @@ void plan_memory(Run& run) {
   run.scratch = std::make_unique<Arena>(layout.scratch);
   run.activations = plan_activations(run.model, rows, true, sets, *run.activation_memory, recompute);
   run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
+  if (run.evaluates_in_bf16()) run.bf16_evaluation = std::make_unique<Bf16Evaluation>(run.model, rows, sets);
   if (run.token.divergence != 0) run.reference = std::make_unique<ReferencePass>(run.model, rows);
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
 }

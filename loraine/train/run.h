@@ -8,6 +8,7 @@
 #include "loraine/adapters/rank_budget.h"
 #include "loraine/core/error.h"
 #include "loraine/model/decoder.h"
+#include "loraine/train/bf16_evaluation.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/loss_watch.h"
 #include "loraine/train/optimizers/optimizer.h"
@@ -38,7 +39,8 @@ struct Run {
   Tensor d_hidden;
   Pass pass;
   TokenLoss token;
-  std::unique_ptr<ReferencePass> reference;  // where the loss compares with the base
+  std::unique_ptr<ReferencePass> reference;         // where the loss compares with the base
+  std::unique_ptr<Bf16Evaluation> bf16_evaluation;  // where evaluations compute in another type than training
   TrainerState state;
   TrainingState position;
   int64_t micro_batches = 0, updates_per_epoch = 0, logging_steps = 0, save_steps = 0, eval_steps = 0;
@@ -54,7 +56,20 @@ struct Run {
   Reporters reporters;
 
   Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config), token(token_loss(in.config)) {}
-  bool evaluates() const { return !input.data.eval.examples.empty(); }
+  // What is evaluated: one set without a name, or with eval_on_each_dataset each by its name.
+  struct EvalSet {
+    std::string name;
+    const Dataset* data;
+    std::string prefix() const { return name.empty() ? "eval" : "eval_" + name; }  // of its figures
+  };
+  std::vector<EvalSet> eval_sets() const {
+    std::vector<EvalSet> sets;
+    if (!input.data.eval.examples.empty()) sets.push_back({"", &input.data.eval});
+    for (const NamedSet& one : input.data.evals) sets.push_back({one.name, &one.set});
+    return sets;
+  }
+  bool evaluates() const { return !input.data.eval.examples.empty() || !input.data.evals.empty(); }
+  bool evaluates_in_bf16() const { return config.bf16_full_eval && !config.bf16 && evaluates(); }
   bool counts_tokens() const { return config.include_num_input_tokens_seen != "no"; }
   std::string metric_name() const {
     std::string name = config.metric_for_best_model.value_or("loss");
@@ -97,9 +112,9 @@ void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recompu
 double step(Run& run, const std::vector<int64_t>* order, int64_t first,
             int64_t last);  // gradients of micro-batches [first, last); the loss
 void update(Run& run, double loss);
-void log_loss(Run& run);       // the mean since the last such line
-void check_moments(Run& run);  // before they are saved
-OrderedJson evaluate(Run& run);  // of the values that are saved
+void log_loss(Run& run);                                  // the mean since the last such line
+void check_moments(Run& run);                             // before they are saved
+OrderedJson evaluate(Run& run, const Run::EvalSet& set);  // of the values that are saved
 void evaluate_and_note(Run& run);
 void log(Run& run, OrderedJson values);
 

@@ -17,6 +17,7 @@
 #include "loraine/train/records/model_card.h"
 #include "loraine/train/records/plot.h"
 #include "loraine/train/run.h"
+#include "loraine/train/transformers_checkpoint.h"
 
 namespace loraine {
 namespace {
@@ -190,11 +191,13 @@ void save_checkpoint(Run& run) {
 
 void resume(Run& run, const std::string& folder) {
   if (auto damage = checkpoint_damage(folder)) throw Error(ErrorKind::bad_data, folder + ": " + *damage, "resume from another checkpoint");
-  if (!std::filesystem::exists(folder + "/training_state.json"))
+  const bool foreign = is_transformers_checkpoint(folder);
+  if (!foreign && !std::filesystem::exists(folder + "/training_state.json"))
     throw Error(ErrorKind::usage,
                 folder + ": it was saved with save_only_model and holds the model alone, nothing that its run could go on from",
                 "set overwrite_output_dir: true to begin anew, or train on from it in another output_dir");
-  TrainingState position = read_training_state(folder);
+  TrainingState position =
+      foreign ? transformers_position(folder, run.config, read_trainer_state(folder), run.updates_per_epoch) : read_training_state(folder);
   const ChangedSettings& changed = run.input.folder.changed;
   if (!position.data_hash.empty() && position.data_hash != run.data_hash && !run.config.allow_data_change)
     throw Error(ErrorKind::usage,
@@ -218,8 +221,12 @@ void resume(Run& run, const std::string& folder) {
                             run.config.max_steps > 0 ? "max_steps" : "num_train_epochs", planned.max_steps),
                 other_run_hint(run.config, run.input.folder));
   if (run.config.ignore_data_skip) run.position.batch_in_epoch = 0;
-  run.optimizer->resume_at(run.state.global_step);
-  read_optimizer_state(folder, run.optimizer->states());
+  if (foreign) {
+    run.optimizer->resume_at(read_transformers_optimizer(folder, run.config, *run.optimizer));
+  } else {
+    run.optimizer->resume_at(run.state.global_step);
+    read_optimizer_state(folder, run.optimizer->states());
+  }
   run.optimizer->start_from_saved(run.ctx);
   run.adapter.refresh(run.ctx);
   run.schedule->load_state(nlohmann::json::parse(run.position.scheduler));
@@ -228,6 +235,11 @@ void resume(Run& run, const std::string& folder) {
                           : 0;
   if (!run.screen.message) return;
   run.screen.message(fmt::format("resuming from {} at step {}", folder, run.state.global_step));
+  if (foreign) {
+    run.screen.message("note: the checkpoint is transformers' own, so whether data and settings are those of its run cannot be seen");
+    if (run.config.lora_dropout > 0 || run.config.neftune_noise_alpha)
+      run.screen.message("note: dropout and noise are drawn anew, from loraine's own random numbers");
+  }
   if (!changed.free.empty()) run.screen.message(fmt::format("note: the run goes on, and {}", fmt::join(changed.free, ", ")));
 }
 
@@ -254,19 +266,29 @@ void finish(Run& run) {
   if (!run.records_kept) log_end(run, seconds, out);
   write_trainer_state(out, s);
   if (run.evaluates() && (c.do_eval || c.eval_strategy != "no")) {
-    OrderedJson eval = evaluate(run);
+    OrderedJson eval = OrderedJson::object();
     TrainerState copy = s;
-    run.reporters.log(append_log(s, eval, run.counts_tokens(), seconds_now() - run.start));
-    if (c.stage == "pt") eval["eval_perplexity"] = std::exp(eval["eval_loss"].get<double>());
+    for (const Run::EvalSet& set : run.eval_sets()) {
+      OrderedJson own = evaluate(run, set);
+      run.reporters.log(append_log(s, own, run.counts_tokens(), seconds_now() - run.start));
+      if (c.stage == "pt") own[set.prefix() + "_perplexity"] = std::exp(own[set.prefix() + "_loss"].get<double>());
+      eval.update(own);
+    }
     eval["epoch"] = s.epoch;
     if (run.counts_tokens()) eval["num_input_tokens_seen"] = s.num_input_tokens_seen;
     write_results(out, "eval", eval);
     write_trainer_state(out, copy);
   }
-  const DataSplit& data = run.input.data;
-  merge_results(out, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
-                      {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
-                      {"num_untrained", data.train.num_untrained + data.eval.num_untrained},
+  const Dataset& train = run.input.data.train;
+  int64_t truncated = train.num_truncated, dropped = train.num_dropped, untrained = train.num_untrained;
+  for (const Run::EvalSet& set : run.eval_sets()) {
+    truncated += set.data->num_truncated;
+    dropped += set.data->num_dropped;
+    untrained += set.data->num_untrained;
+  }
+  merge_results(out, {{"num_truncated", truncated},
+                      {"num_dropped", dropped},
+                      {"num_untrained", untrained},
                       {"trainable_parameters", trainable_parameters(run)}});
   if (!run.records_kept) merge_results(out, {{"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)}});
   if (c.plot_loss) plot_training(out, c.output_dir, s.log_history);

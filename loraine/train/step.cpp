@@ -74,20 +74,24 @@ void check_moments(Run& run) {
     not_finite(run, fmt::format("step {}: the optimizer's state of {} is not finite", run.state.global_step, name));
 }
 
-OrderedJson evaluate(Run& run) {
+OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
   const int64_t batch = run.config.per_device_eval_batch_size;
-  std::span<const Example> examples = run.input.data.eval.examples;
+  std::span<const Example> examples = set.data->examples;
   if (run.config.dataloader_drop_last) examples = examples.first(examples.size() / static_cast<size_t>(batch) * static_cast<size_t>(batch));
   const double begin = seconds_now();
   const ValuesToSave values(run);
-  const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, batch, run.pass, {}, run.token,
+  std::optional<Bf16Evaluation::On> in_bf16;
+  if (run.bf16_evaluation) in_bf16.emplace(run.model);
+  Pass& pass = run.bf16_evaluation ? run.bf16_evaluation->pass() : run.pass;
+  const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, batch, pass, {}, run.token,
                                           [&](const Batch& part) { return run.reference->hidden(run.ctx, part); });
   check_mapped_files();
   if (!std::isfinite(sums.loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
-  OrderedJson metrics = {{"eval_loss", sums.loss}};
-  if (run.config.compute_accuracy) metrics["eval_accuracy"] = sums.accuracy;
-  add_speed(metrics, "eval", seconds_now() - begin, static_cast<int64_t>(examples.size()), static_cast<int64_t>(sums.batch_losses.size()));
+  OrderedJson metrics = {{set.prefix() + "_loss", sums.loss}};
+  if (run.config.compute_accuracy) metrics[set.prefix() + "_accuracy"] = sums.accuracy;
+  add_speed(metrics, set.prefix(), seconds_now() - begin, static_cast<int64_t>(examples.size()),
+            static_cast<int64_t>(sums.batch_losses.size()));
   return metrics;
 }
 
@@ -107,13 +111,19 @@ void log_loss(Run& run) {
 }
 
 void evaluate_and_note(Run& run) {
-  OrderedJson metrics = evaluate(run);
-  if (run.screen.message)
-    run.screen.message(fmt::format("step {}: eval_loss {:.4f}", run.state.global_step, metrics["eval_loss"].get<double>()));
-  log(run, metrics);
+  OrderedJson metrics = OrderedJson::object();
+  for (const Run::EvalSet& set : run.eval_sets()) {
+    const OrderedJson own = evaluate(run, set);
+    const std::string loss = set.prefix() + "_loss";
+    if (run.screen.message) run.screen.message(fmt::format("step {}: {} {:.4f}", run.state.global_step, loss, own[loss].get<double>()));
+    log(run, own);
+    metrics.update(own);
+  }
   std::string name = run.metric_name();
   if (!metrics.contains(name))
-    throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures", "use loss or accuracy");
+    throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures",
+                run.input.data.evals.empty() ? "use loss or accuracy"
+                                             : "each set has figures of its own: use eval_" + run.input.data.evals.front().name + "_loss");
   if (run.state.global_step == 0) return;  // eval_on_start: nothing was trained that could be the best, or no gain
   double metric = metrics[name].get<double>();
   run.schedule->observe(metric);

@@ -122,6 +122,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   plan(run);
   if (c.dry_run) return TrainEnd::dry_run;
   run.data_hash = fmt::format("{:016x}{:016x}", data_fingerprint(input.data.train.examples), data_fingerprint(input.data.eval.examples));
+  for (const NamedSet& one : input.data.evals) run.data_hash += fmt::format("{:016x}", data_fingerprint(one.set.examples));
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);

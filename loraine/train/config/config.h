@@ -26,7 +26,8 @@ struct TrainConfig {
   bool double_quantization = true;
   std::string quantization_method = "bnb";
   bool split_special_tokens = false;
-  bool strict = false;  // a warning about an input becomes an error
+  std::optional<std::string> rope_scaling;  // linear, llama3: longer positions than the model was made for
+  bool strict = false;                      // a warning about an input becomes an error
 
   // data
   std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json and of paths
@@ -57,6 +58,7 @@ struct TrainConfig {
   int64_t freeze_trainable_layers = 2;   // the last n, or below 0 the first n
   std::string freeze_trainable_modules = "all";
   std::optional<std::string> freeze_extra_modules;
+  bool use_llama_pro = false;                    // freeze, lora: of freeze_trainable_layers equal stretches the last layer of each
   std::optional<std::string> additional_target;  // modules trained whole beside LoRA
   std::string bias = "none";                     // none, all, lora_only
   double label_smoothing_factor = 0.0;
@@ -110,7 +112,10 @@ struct TrainConfig {
   bool ignore_data_skip = false;                      // a resumed run takes the data of its epoch from the start again
   std::optional<std::string> resume_from_checkpoint;  // a folder; `true`: the newest in output_dir; `false`: none
   bool bf16 = false;
-  std::string frozen_matmul = "exact";  // exact, int8
+  bool pure_bf16 = false, fp16 = false;                 // computed as bf16 and as float32 (config_notes says so)
+  bool bf16_full_eval = false, fp16_full_eval = false;  // evaluations while training in bf16; the other in float32
+  bool auto_find_batch_size = false;                    // halves per_device_train_batch_size until the plan fits
+  std::string frozen_matmul = "exact";                  // exact, int8
   bool dry_run = false;
   bool push_to_hub = false;
   std::optional<std::string> hub_model_id, hub_token, hub_revision;  // null: output_dir's name; hf_hub_token; main

@@ -44,6 +44,9 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
   visit({"language", "model", &c.language, "of tables and messages: English, Chinese; auto: as LC_ALL, LC_MESSAGES or LANG says",
          one_of({"auto", "en", "zh"})});
+  visit({"rope_scaling", "model", &c.rope_scaling,
+         "positions beyond the model's own: training where cutoff_len is longer, answers for twice the length",
+         one_of({"linear", "dynamic", "yarn", "llama3"}, {"linear", "llama3"})});
   visit({"strict", "model", &c.strict, "what would be a warning about an input is an error"});
 
   visit({"dataset", "data", &c.dataset,
@@ -91,6 +94,8 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          kCommaList});
   visit({"freeze_extra_modules", "method", &c.freeze_extra_modules,
          "freeze: modules outside the layers that train too: embed_tokens, norm, lm_head", kCommaList});
+  visit({"use_llama_pro", "method", &c.use_llama_pro,
+         "LLaMA Pro: train the layers that expansion put in: the last of each of freeze_trainable_layers equal stretches"});
   visit({"lora_rank", "method", &c.lora_rank, "rank r of A and B", between(1, 65536)});
   visit({"lora_alpha", "method", &c.lora_alpha, "the update is scaled by alpha / r; null: twice the rank", between(1, kMost)});
   visit({"lora_dropout", "method", &c.lora_dropout, "share of inputs of A set to zero while training", from_to_below(0, 1)});
@@ -166,6 +171,7 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          "auto: as few as memory allows, over a quantised base at least mlp",
          one_of({"auto", "true", "false", "mlp"})});
   visit({"memory_limit", "run", &c.memory_limit, "most memory that the process may take, like 800MiB or 2GB; null: what the machine has"});
+  visit({"auto_find_batch_size", "run", &c.auto_find_batch_size, "halve per_device_train_batch_size until the run fits into memory"});
   visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", between(0, 1e6)});
   visit({"max_steps", "run", &c.max_steps, "updates; wins over num_train_epochs when positive", between(-1, kMost)});
   visit({"seed", "run", &c.seed, "seed of everything random", between(0, UINT32_MAX)});
@@ -177,6 +183,10 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          "checkpoint folder to go on from; true: the newest in output_dir; null: the same where there is one",
          {.yes_or_text = true}});
   visit({"bf16", "run", &c.bf16, "compute in bfloat16; adapters and optimizer stay in float32"});
+  visit({"pure_bf16", "run", &c.pure_bf16, "the same as bf16: what is trained stays in float32"});
+  visit({"fp16", "run", &c.fp16, "taken for GPUs' sake: computed in float32, which is exacter"});
+  visit({"bf16_full_eval", "run", &c.bf16_full_eval, "evaluations while training are computed in bfloat16"});
+  visit({"fp16_full_eval", "run", &c.fp16_full_eval, "taken for GPUs' sake: evaluations stay as training computes"});
   visit({"frozen_matmul", "run", &c.frozen_matmul,
          "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row",
          one_of({"exact", "int8"})});

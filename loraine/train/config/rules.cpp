@@ -84,6 +84,25 @@ void check_loss(const TrainConfig& c) {
                 "leave one of them out");
 }
 
+void check_types(const TrainConfig& c) {
+  if (c.fp16 && c.bf16) broken_rule("fp16 and bf16 are both true", "leave one of the two out");
+  if (c.bf16_full_eval && c.fp16_full_eval) broken_rule("bf16_full_eval and fp16_full_eval are both true", "leave one of the two out");
+  if (c.bf16_full_eval && c.use_asft_loss && !c.bf16)
+    broken_rule("bf16_full_eval and use_asft_loss do not go together without bf16: its reference is computed as training is",
+                "set bf16: true, or leave bf16_full_eval out");
+}
+
+// LLaMA Pro's layers are counted by freeze_trainable_layers, also with LoRA.
+void check_llama_pro(const TrainConfig& c) {
+  if (!c.use_llama_pro) return;
+  if (c.finetuning_type == "full") broken_rule("use_llama_pro goes with finetuning_type freeze or lora, and it is full", "leave it out");
+  if (c.freeze_trainable_layers < 1)
+    broken_rule(
+        fmt::format("use_llama_pro counts the layers that were put in by freeze_trainable_layers, which is {}", c.freeze_trainable_layers),
+        "set freeze_trainable_layers to their number");
+  if (c.layers_to_transform) broken_rule("use_llama_pro and layers_to_transform both choose layers", "leave one of the two out");
+}
+
 void check_sampling(const TrainConfig& c) {
   const bool grouped = c.group_by_length || c.train_sampling_strategy == "group_by_length";
   if (c.disable_shuffling && grouped)
@@ -167,6 +186,8 @@ void check_train_config(const TrainConfig& c) {
   check_method(c);
   check_loss(c);
   check_sampling(c);
+  check_types(c);
+  check_llama_pro(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_optimizer(c);
@@ -181,6 +202,9 @@ std::vector<std::string> config_notes(const TrainConfig& c) {
   if (c.warmup_ratio && c.warmup_steps > 0)
     notes.push_back(fmt::format("warmup_steps is {} and warmup_ratio {}; as in LLaMA-Factory the ratio counts; leave one of the two out",
                                 c.warmup_steps, *c.warmup_ratio));
+  if (c.fp16) notes.push_back("fp16: on a CPU it is computed in float32, which is exacter; bf16: true takes less memory");
+  if (c.fp16_full_eval) notes.push_back("fp16_full_eval: on a CPU evaluations are computed as training is");
+  if (c.pure_bf16) notes.push_back("pure_bf16: computed as with bf16: true; what is trained and the optimizer's states stay in float32");
   for (const auto& [key, sets] : {std::pair{"dataset", c.dataset}, {"eval_dataset", c.eval_dataset}}) {
     std::set<std::string> seen, told;
     for (const std::string& name : split_list(sets))
