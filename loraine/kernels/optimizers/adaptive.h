@@ -22,6 +22,8 @@ void rmsprop(Context& ctx, const Update& u, const Moment& square, const Tensor& 
 
 struct Adam {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  bool plain_epsilon = false;  // added to √v before the start of v is corrected, not after
+  bool decay_last = false;     // p −= rate · decay · p after the update, not before
 };
 // AdamW (kernels/training/adamw.h) over moments of either kind.
 void adam(Context& ctx, const Update& u, const Moment& m, const Moment& v, const Adam& options);

@@ -11,6 +11,7 @@ struct BlockOrder {
   int64_t count = 0;
   Mode mode = Mode::ascending;
   int64_t start = 0;
+  bool starts_given = false;  // `random` begins with it
   int64_t interval = 50;  // updates of a block; below 1: the first block for ever
   uint64_t seed = 42;     // of the orders of `random`
 

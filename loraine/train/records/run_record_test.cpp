@@ -58,6 +58,7 @@ TEST(RunRecord, EveryOptionIsLookedAt) {
   was.loraplus_lr_ratio = 4;
   was.quantization_bit = 4;
   was.init_lora_weights = "loftq";
+  was.use_galore = was.use_apollo = was.use_badam = true;
   for (const Option& option : options_of(was)) {
     if (option.name == "finetuning_type" || option.name == "warmup_ratio") continue;  // then others are read
     TrainConfig base = was;
