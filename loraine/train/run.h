@@ -90,7 +90,7 @@ void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recompu
 double step(Run& run, const std::vector<int64_t>* order, int64_t first,
             int64_t last);  // gradients of micro-batches [first, last); the loss
 void update(Run& run, double loss);
-void check_moments(Run& run);  // before they are saved
+void check_moments(Run& run);    // before they are saved
 OrderedJson evaluate(Run& run);  // of the values that are saved
 void evaluate_and_note(Run& run);
 void log(Run& run, OrderedJson values);

@@ -12,7 +12,7 @@ A case is a line: the settings as in a YAML file, the model, the rates of its up
 What is replaced, so that it runs on a CPU and can be compared:
   - bitsandbytes' CPU code takes the nearest of 65,536 even steps before it takes the nearest code, which loses the small values that its GPU kernels
     keep; its own other code (backends/default, exact) takes its place.
-  - signs of singular vectors are LAPACK's; here the entry of the largest size of each is made positive, as loraine does it.
+  - singular vectors are computed in double, and the entry of the largest size of each is made positive, as loraine does it; there the sign is LAPACK's.
   - lomo-optim moves states to a GPU; here they stay.
 """
 import json
@@ -148,10 +148,17 @@ def run(settings, size, rates, shown):
 
 
 def values(model, names, size):
-    """All of a small model, one in 41 of a large one."""
+    """One in 3 of a small model's, one in 41 of a large one's."""
     found = dict(model.named_parameters())
-    every = 1 if size["hidden"] <= 8 else 41
+    every = 3 if size["hidden"] <= 8 else 41
     return {name: [float(f"{x:.9g}") for x in found[name].detach().reshape(-1)[::every].tolist()] for name in names}
+
+
+def singular_vectors(self, weights, rank, type):
+    columns = lambda m: (m * m.gather(0, m.abs().argmax(0, keepdim=True)).sign()).float()
+    left, _, right = torch.linalg.svd(weights.double(), full_matrices=False)
+    left, right = columns(left[:, :rank]), columns(right[:rank].t()).t()
+    return [left, right] if type == "full" else right if type == "right" else left
 
 
 def replace_parts():
@@ -179,15 +186,7 @@ def replace_parts():
     import galore_torch.galore_projector
 
     for module in (apollo_torch.svd_projector, galore_torch.galore_projector):
-        theirs = module.GaLoreProjector.get_orthogonal_matrix
-
-        def signed(self, weights, rank, type, theirs=theirs):
-            found = theirs(self, weights, rank, type)
-            columns = lambda m: m * m.gather(0, m.abs().argmax(0, keepdim=True)).sign()
-            rows = lambda m: columns(m.t()).t()
-            return [columns(found[0]), rows(found[1])] if type == "full" else rows(found) if type == "right" else columns(found)
-
-        module.GaLoreProjector.get_orthogonal_matrix = signed
+        module.GaLoreProjector.get_orthogonal_matrix = singular_vectors
 
 
 LINEAR = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
@@ -200,6 +199,8 @@ GALORE = {"optim": "adamw_torch", "use_galore": True, "galore_rank": 4, "galore_
 APOLLO = {"optim": "adamw_torch", "use_apollo": True, "apollo_rank": 4, "apollo_update_interval": 6}
 BADAM = {"optim": "adamw_torch", "use_badam": True}
 
+# Cut on both sides, a gradient's projection is diagonal when the matrices are new: what is beside the diagonal is rounding, which AdamW would make as
+# large as the rest, but for an epsilon above it.
 FILES = {
     "adamw": [{"optim": "adamw_torch"}, {"optim": "adamw_torch_fused", **DECAY, **BETAS}, {"optim": "paged_adamw_32bit", **DECAY, **BETAS}],
     "sgd": [{"optim": "sgd"}, {"optim": "sgd", "optim_args": "momentum=0.9", **DECAY}, {"optim": "sgd", "optim_args": "momentum = 0.8, dampening=0.3"},
@@ -220,13 +221,13 @@ FILES = {
     "grokadamw": [{"optim": "grokadamw", **DECAY}, {"optim": "grokadamw", "optim_args": "alpha_init=0.9,lamb=1,gamma=0.02,gradient_clipping=0.5"}],
     "lomo": [{"optim": "lomo", **DECAY}, {"optim": "adalomo"}],
     "galore": [{**GALORE, "galore_rank": 3}, {**GALORE, **DECAY, **BETAS}, {**GALORE, "galore_proj_type": "reverse_std", "galore_rank": 3, **DECAY}, {**GALORE, "galore_proj_type": "left"},
-               {**GALORE, "galore_proj_type": "right", "galore_target": "q_proj,mlp"}, {**GALORE, "galore_proj_type": "full", "galore_scale": 0.5}, {**GALORE, "optim": "adafactor", **DECAY},
+               {**GALORE, "galore_proj_type": "right", "galore_target": "q_proj,mlp"}, {**GALORE, "galore_proj_type": "full", "galore_scale": 0.5, "adam_epsilon": 1e-2}, {**GALORE, "optim": "adafactor", **DECAY},
                {**GALORE, "galore_layerwise": True, **DECAY},
                {"optim": "galore_adamw", "optim_target_modules": ["q_proj", "mlp"], "optim_args": "rank=4,update_proj_gap=6,scale=2,proj_type=std"},
                {"optim": "galore_adafactor", "optim_target_modules": "all-linear", "optim_args": "rank=2,update_proj_gap=6"},
                {"optim": "galore_adamw_layerwise", "optim_target_modules": [".*o_proj", "model.layers.0.mlp"], "optim_args": "rank=3"}],
     "apollo": [{**APOLLO}, {**APOLLO, **DECAY, **BETAS, "apollo_scale_type": "tensor"}, {**APOLLO, "apollo_proj": "svd", **DECAY}, {**APOLLO, "apollo_layerwise": True},
-               {**APOLLO, "apollo_scale_type": "tensor", "apollo_proj_type": "left", "apollo_target": "o_proj,mlp"}, {**APOLLO, "apollo_scale_front": True, "apollo_rank": 1},
+               {**APOLLO, "apollo_scale_type": "tensor", "apollo_proj_type": "left", "apollo_target": "o_proj,mlp"}, {**APOLLO, "apollo_scale_front": True, "apollo_rank": 3},
                {"optim": "apollo_adamw", "optim_target_modules": ["q_proj", "mlp"], "optim_args": "rank=4,update_proj_gap=6,scale=4", **BETAS},
                {"optim": "apollo_adamw_layerwise", "optim_target_modules": "all-linear", "optim_args": "rank=2,scale_type=tensor,proj=svd"}],
     "badam": [{**BADAM, "badam_switch_interval": 4}, {**BADAM, "badam_switch_interval": 3, "badam_switch_mode": "descending", **DECAY},

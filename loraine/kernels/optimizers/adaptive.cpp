@@ -121,7 +121,8 @@ void rmsprop(Context& ctx, const Update& u, const Moment& square, const Tensor& 
   const std::array<Moment, 1> states{square};
   check_update("rmsprop", u, states);
   for (const Tensor* t : {&mean, &buffer})
-    check_op(!t->data || (t->dtype == Dtype::F32 && t->numel() == u.value.numel()), "rmsprop", "a state must have the size of the parameter");
+    check_op(!t->data || (t->dtype == Dtype::F32 && t->numel() == u.value.numel()), "rmsprop",
+             "a state must have the size of the parameter");
   dispatch(ctx, "rmsprop", [&] {
     over_blocks(states, u.value.numel(), [&](int64_t first, int64_t n, float* const* state) {
       float *p = u.value.f32() + first, *g = u.gradient.f32() + first;

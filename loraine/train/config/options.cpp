@@ -130,7 +130,8 @@ void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
   const std::string group = "optimizer";
   const Limits rank = between(1, 65536), count = between(1, kMost), scale = between(0, 1e6);
   visit({"optim_target_modules", group, &c.optim_target_modules,
-         "galore_* and apollo_*: linear layers whose gradients are projected: names or patterns, comma separated, or all-linear", kCommaList});
+         "galore_* and apollo_*: linear layers whose gradients are projected: names or patterns, comma separated, or all-linear",
+         kCommaList});
   visit({"use_galore", group, &c.use_galore, "GaLore: the optimizer works on gradients of low rank"});
   visit({"galore_target", group, &c.galore_target, "GaLore: linear layers, comma separated, or `all`", kCommaList});
   visit({"galore_rank", group, &c.galore_rank, "GaLore: rank of the gradients", rank});
@@ -145,8 +146,10 @@ void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
   visit({"apollo_update_interval", group, &c.apollo_update_interval, "APOLLO: updates between two projections", count});
   visit({"apollo_scale", group, &c.apollo_scale, "APOLLO: its root multiplies an update", scale});
   visit({"apollo_proj", group, &c.apollo_proj, "APOLLO: random projection, or singular vectors", one_of({"svd", "random"})});
-  visit({"apollo_proj_type", group, &c.apollo_proj_type, "APOLLO: side of a matrix that is cut to the rank", one_of({"std", "right", "left"})});
-  visit({"apollo_scale_type", group, &c.apollo_scale_type, "APOLLO: a scale per channel, or one per matrix", one_of({"channel", "tensor"})});
+  visit({"apollo_proj_type", group, &c.apollo_proj_type, "APOLLO: side of a matrix that is cut to the rank",
+         one_of({"std", "right", "left"})});
+  visit(
+      {"apollo_scale_type", group, &c.apollo_scale_type, "APOLLO: a scale per channel, or one per matrix", one_of({"channel", "tensor"})});
   visit({"apollo_layerwise", group, &c.apollo_layerwise, "APOLLO: gradients are not clipped, as in updates layer by layer"});
   visit({"apollo_scale_front", group, &c.apollo_scale_front, "APOLLO: scale before the growth of the norm is limited"});
   visit({"use_badam", group, &c.use_badam, "BAdam: layers, or shares of all weights, train in turn"});
@@ -157,7 +160,10 @@ void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
          one_of({"ascending", "descending", "random", "fixed"})});
   visit({"badam_switch_interval", group, &c.badam_switch_interval, "BAdam: updates of a layer before the next; -1: no other",
          between(-1, kMost)});
-  visit({"badam_update_ratio", group, &c.badam_update_ratio, "BAdam: share of each parameter that trains at a time",
+  visit({"badam_update_ratio",
+         group,
+         &c.badam_update_ratio,
+         "BAdam: share of each parameter that trains at a time",
          {.lowest = 0, .highest = 1, .above_lowest = true}});
   visit({"badam_mask_mode", group, &c.badam_mask_mode, "BAdam: neighbours, or elements drawn", one_of({"adjacent", "scatter"})});
   visit({"use_adam_mini", group, &c.use_adam_mini, "Adam-mini: AdamW with one second moment per head or row"});

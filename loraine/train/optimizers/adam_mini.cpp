@@ -31,8 +31,8 @@ int64_t AdamMiniRule::groups(const Parameter& p) const {
                             head_elements_),
                 "Adam-mini is made for full training of models whose heads together are as wide as hidden_size; choose another optimizer");
   }
-  if (holds(p.name, {"embed", "embd", "wte", "lm_head", "output", "final_layer", "v_proj", "wv", "value", "feed_forward", "linear", "mlp", "o_proj",
-                     "wo", "attn.proj"})) {
+  if (holds(p.name, {"embed", "embd", "wte", "lm_head", "output", "final_layer", "v_proj", "wv", "value", "feed_forward", "linear", "mlp",
+                     "o_proj", "wo", "attn.proj"})) {
     if (p.value.rank >= 2) return p.value.rows();
     throw Error(ErrorKind::usage, fmt::format("use_adam_mini: {} is a vector, and Adam-mini has no rule for one there", p.name),
                 "leave use_dora out, or choose another optimizer");

@@ -1,4 +1,5 @@
-// APOLLO (Zhu et al. 2024): the gradient itself, each channel (or the whole matrix) scaled by how AdamW would scale it in a small random space.
+// APOLLO (Zhu et al. 2024): the gradient itself, each channel (or the whole matrix) scaled by how AdamW would scale it in a small random
+// space.
 #pragma once
 #include "loraine/kernels/optimizers/adaptive.h"
 #include "loraine/train/optimizers/gradient_space.h"

@@ -1,5 +1,5 @@
-// BAdam (Luo et al. 2024) by shares: AdamW over a share of each parameter's elements, another one from time to time. (By layers it is AdamW whose
-// parameters take turns: blocks.h.)
+// BAdam (Luo et al. 2024) by shares: AdamW over a share of each parameter's elements, another one from time to time. (By layers it is AdamW
+// whose parameters take turns: blocks.h.)
 #pragma once
 #include "loraine/kernels/optimizers/adaptive.h"
 #include "loraine/train/optimizers/rule.h"

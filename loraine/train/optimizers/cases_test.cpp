@@ -96,7 +96,7 @@ TrainConfig config_of(const Json& settings) {
 void replay(const Json& one) {
   const std::string what = one["settings"].dump();
   SCOPED_TRACE(what);
-  const int64_t every = one["size"]["hidden"] <= 8 ? 1 : 41;
+  const int64_t every = one["size"]["hidden"] <= 8 ? 3 : 41;
   const TrainConfig config = config_of(one["settings"]);
   CaseModel model(one["size"]);
   ModelConfig shape;

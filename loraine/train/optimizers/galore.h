@@ -25,7 +25,8 @@ class GaLoreRule : public Rule {
   GaLoreOptions o_;
 };
 
-// AdamW as transformers once had it, and galore-torch and apollo-torch still do: ε is added before the start is corrected, the decay comes last.
+// AdamW as transformers once had it, and galore-torch and apollo-torch still do: ε is added before the start is corrected, the decay comes
+// last.
 class PlainAdamWRule : public Rule {
  public:
   explicit PlainAdamWRule(const Adam& options) : options_(options) {}

@@ -11,7 +11,8 @@
 namespace loraine {
 namespace {
 
-// Row i of `rows` [r, n] (or column i, where `step` is 1 and the columns lie `stride` apart) gets the sign that makes its largest entry positive.
+// Row i of `rows` [r, n] (or column i, where `step` is 1 and the columns lie `stride` apart) gets the sign that makes its largest entry
+// positive.
 void settle_sign(float* first, int64_t n, int64_t stride) {
   float largest = 0;
   for (int64_t i = 0; i < n; ++i)

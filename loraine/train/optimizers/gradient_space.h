@@ -1,4 +1,5 @@
-// The small space that a matrix's gradient is looked at in (GaLore, APOLLO): matrices that take it there and back, made anew from time to time.
+// The small space that a matrix's gradient is looked at in (GaLore, APOLLO): matrices that take it there and back, made anew from time to
+// time.
 #pragma once
 #include <string>
 
@@ -8,8 +9,8 @@ namespace loraine {
 
 struct LowRankOptions {
   int64_t rank = 128;
-  int64_t interval = 200;      // updates between two times that the matrices are made
-  std::string side = "std";    // std: the smaller side of the matrix is cut to the rank; reverse_std, left, right, full: both
+  int64_t interval = 200;    // updates between two times that the matrices are made
+  std::string side = "std";  // std: the smaller side of the matrix is cut to the rank; reverse_std, left, right, full: both
 };
 
 class GradientSpace {

@@ -1,5 +1,5 @@
-// GaLore and APOLLO by LLaMA-Factory's keys and by transformers' names. Facts: LLaMA-Factory 0.9.5 (train/trainer_utils.py), transformers 5.6
-// (trainer_optimizer.py), galore-torch 1.0, apollo-torch 1.0, restated.
+// GaLore and APOLLO by LLaMA-Factory's keys and by transformers' names. Facts: LLaMA-Factory 0.9.5 (train/trainer_utils.py),
+// transformers 5.6 (trainer_optimizer.py), galore-torch 1.0, apollo-torch 1.0, restated.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,7 +24,7 @@ struct LowRankPlan {
   bool apollo = false, layerwise = false;
   GaLoreOptions galore;
   ApolloOptions scaled;
-  Adam outside;              // of parameters that are no target
+  Adam outside;  // of parameters that are no target
   double decay = 0;
   bool biases_decay = true;  // transformers gives all parameters the same decay
 };
@@ -36,10 +36,18 @@ LowRankPlan by_keys(const TrainConfig& c) {
   plan.decay = c.weight_decay;
   plan.biases_decay = false;
   const std::string form = optimizer_form(c.optim);
-  plan.galore = {form == "adafactor" ? Inner::adafactor : form == "adamw_8bit" ? Inner::adamw_8bit : Inner::adamw, plan.outside,
-                 {c.galore_rank, c.galore_update_interval, c.galore_proj_type}, c.galore_scale};
-  plan.scaled = {plan.outside, {c.apollo_rank, c.apollo_update_interval, c.apollo_proj_type}, c.apollo_scale, c.apollo_proj == "svd",
-                 c.apollo_scale_type == "channel", c.apollo_scale_front};
+  plan.galore = {form == "adafactor"    ? Inner::adafactor
+                 : form == "adamw_8bit" ? Inner::adamw_8bit
+                                        : Inner::adamw,
+                 plan.outside,
+                 {c.galore_rank, c.galore_update_interval, c.galore_proj_type},
+                 c.galore_scale};
+  plan.scaled = {plan.outside,
+                 {c.apollo_rank, c.apollo_update_interval, c.apollo_proj_type},
+                 c.apollo_scale,
+                 c.apollo_proj == "svd",
+                 c.apollo_scale_type == "channel",
+                 c.apollo_scale_front};
   return plan;
 }
 
@@ -58,7 +66,10 @@ LowRankPlan by_name(const TrainConfig& c) {
     plan.scaled.by_channel = args.word("scale_type", "channel", {"channel", "tensor"}) == "channel";
   } else {
     const bool factored = c.optim.find("adafactor") != std::string::npos;
-    plan.galore = {factored ? Inner::adafactor : eight ? Inner::adamw_8bit : Inner::adamw, plan.outside, space, args.number("scale", 0.25, scale)};
+    plan.galore = {factored ? Inner::adafactor
+                   : eight  ? Inner::adamw_8bit
+                            : Inner::adamw,
+                   plan.outside, space, args.number("scale", 0.25, scale)};
     if (eight) plan.decay = 0.01;
   }
   args.finish();
@@ -94,13 +105,13 @@ void check_channels(const LowRankPlan& plan, const Parameter& p) {
   const bool wide = p.value.rows() < p.value.cols();
   if (!plan.scaled.by_channel || space.cuts_rows() == wide) return;
   throw Error(ErrorKind::usage,
-              fmt::format("APOLLO: the projection '{}' of {} {} leaves the channels that are scaled in no order", plan.scaled.space.side, p.name,
-                          p.value.shape_text()),
+              fmt::format("APOLLO: the projection '{}' of {} {} leaves the channels that are scaled in no order", plan.scaled.space.side,
+                          p.name, p.value.shape_text()),
               "use the projection std, or scale by tensor");
 }
 
-// The place in the optimizer's groups, which is the seed of a random projection: what is no target first (LLaMA-Factory: what does not decay
-// before that), from 1.
+// The place in the optimizer's groups, which is the seed of a random projection: what is no target first (LLaMA-Factory: what does not
+// decay before that), from 1.
 std::vector<uint64_t> seeds_of(const LowRankPlan& plan, std::span<const Parameter> parameters, const std::vector<bool>& targets) {
   std::vector<uint64_t> seeds(parameters.size(), 1);
   if (plan.layerwise) return seeds;  // each has an optimizer of its own
@@ -124,8 +135,9 @@ Recipe low_rank_recipe(const TrainConfig& c, std::span<const Parameter> paramete
   for (const Parameter& p : parameters) targets.push_back(is_target(c, linear_layer(p)));
   if (!parameters.empty() && std::ranges::find(targets, true) == targets.end())
     throw Error(ErrorKind::usage,
-                fmt::format("{} names no linear layer that is trained",
-                            c.use_galore ? "galore_target" : c.use_apollo ? "apollo_target" : "optim_target_modules"),
+                fmt::format("{} names no linear layer that is trained", c.use_galore   ? "galore_target"
+                                                                        : c.use_apollo ? "apollo_target"
+                                                                                       : "optim_target_modules"),
                 "name layers like q_proj, comma separated, or all of them: all (optim_target_modules: all-linear)");
   Recipe recipe;
   recipe.clips = !plan.layerwise;

@@ -16,7 +16,8 @@ std::vector<StateShape> MuonRule::states(const Parameter& parameter) const {
 }
 
 size_t MuonRule::scratch_bytes(const Parameter& parameter) const {
-  return parameter.value.bytes() + static_cast<size_t>(orthogonalise_scratch(parameter.value.rows(), parameter.value.cols())) * sizeof(float);
+  return parameter.value.bytes() +
+         static_cast<size_t>(orthogonalise_scratch(parameter.value.rows(), parameter.value.cols())) * sizeof(float);
 }
 
 void MuonRule::update(Context& ctx, const Update& u, States states, float* scratch) const {

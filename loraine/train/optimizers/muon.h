@@ -1,4 +1,5 @@
-// Muon (Jordan et al. 2024) with the rate of Moonlight (Liu et al. 2025), as LLaMA-Factory has it: a step along the momentum made orthogonal.
+// Muon (Jordan et al. 2024) with the rate of Moonlight (Liu et al. 2025), as LLaMA-Factory has it: a step along the momentum made
+// orthogonal.
 #pragma once
 #include "loraine/kernels/optimizers/adaptive.h"
 #include "loraine/train/optimizers/rule.h"

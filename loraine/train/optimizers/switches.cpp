@@ -22,8 +22,11 @@ bool low_rank_name(const std::string& optim) { return optim.starts_with("galore"
 
 std::vector<std::string> switched_on(const TrainConfig& c) {
   std::vector<std::string> on;
-  for (const auto& [name, yes] : {std::pair{"use_galore", c.use_galore}, {"use_apollo", c.use_apollo}, {"use_badam", c.use_badam},
-                                  {"use_adam_mini", c.use_adam_mini}, {"use_muon", c.use_muon}})
+  for (const auto& [name, yes] : {std::pair{"use_galore", c.use_galore},
+                                  {"use_apollo", c.use_apollo},
+                                  {"use_badam", c.use_badam},
+                                  {"use_adam_mini", c.use_adam_mini},
+                                  {"use_muon", c.use_muon}})
     if (yes) on.emplace_back(name);
   return on;
 }
@@ -40,8 +43,10 @@ Recipe badam_by_layers(const TrainConfig& c, const ModelConfig& model, std::span
   constexpr double kDecay = 0.01;
   Recipe recipe = one_rule(std::make_unique<AdamWRule>(c.adam_beta1, c.adam_beta2, c.adam_epsilon), parameters, 0);
   for (Part& part : recipe.parts) part.decay = kDecay;
-  BlockOrder order{.count = model.num_hidden_layers, .mode = mode_of(c.badam_switch_mode.value_or("ascending")),
-                   .interval = c.badam_switch_interval.value_or(50), .seed = static_cast<uint64_t>(c.seed)};
+  BlockOrder order{.count = model.num_hidden_layers,
+                   .mode = mode_of(c.badam_switch_mode.value_or("ascending")),
+                   .interval = c.badam_switch_interval.value_or(50),
+                   .seed = static_cast<uint64_t>(c.seed)};
   order.start = c.badam_start_block.value_or(order.mode == BlockOrder::Mode::descending ? order.count - 1 : 0);
   order.starts_given = c.badam_start_block.has_value();
   if (order.start >= order.count)

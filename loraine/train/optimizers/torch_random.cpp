@@ -1,4 +1,5 @@
-// The Mersenne twister, and Box and Muller's transformation in torch's order: 16 numbers at a time, the last 16 anew where n is no multiple.
+// The Mersenne twister, and Box and Muller's transformation in torch's order: 16 numbers at a time, the last 16 anew where n is no
+// multiple.
 #include "loraine/train/optimizers/torch_random.h"
 
 #include <cmath>

@@ -47,8 +47,7 @@ bool of_the_call(const Option& option) {
                                                "dry_run",
                                                "memory_limit",
                                                "allow_data_change",
-                                               "resume_from_checkpoint",
-                                               "optim"};
+                                               "resume_from_checkpoint"};
   return kNames.contains(option.name) || option.group == "generation" || option.group == "export";
 }
 
