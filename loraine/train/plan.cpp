@@ -138,7 +138,7 @@ void plan_batches(Run& run) {
   int64_t warmup = warmup_step_count(c.warmup_steps, c.warmup_ratio, s.max_steps);
   warn_of_warmup(run, warmup);
   std::vector<Parameter> parameters = trained(run.adapter.parameters());
-  Recipe recipe = recipe_of(c, parameters, warmup);
+  Recipe recipe = recipe_of(c, run.model.config, parameters, warmup);
   run.optimizer = std::make_unique<Optimizer>(std::move(parameters), std::move(recipe));
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,

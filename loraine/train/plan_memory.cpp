@@ -160,6 +160,14 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
     for (const Parameter& p : run.optimizer->parameters()) values += 2 * p.value.bytes();
     savings.push_back({"finetuning_type: lora", values});
   }
+  if (optimizer_form(c.optim) == "adamw_torch" && allowed(c, [](TrainConfig& t) { t.optim = "adamw_8bit"; })) {
+    TrainConfig changed = c;
+    changed.optim = "adamw_8bit";
+    const OptimizerBytes less =
+        bytes_needed(run.optimizer->parameters(), recipe_of(changed, run.model.config, run.optimizer->parameters(), 0));
+    const size_t bytes = run.optimizer->bytes();
+    savings.push_back({"optim: adamw_8bit", bytes - std::min(bytes, less.states + less.scratch)});
+  }
   if (!run.model.use_bf16 && allowed(c, [](TrainConfig& t) { t.bf16 = true; })) {
     run.model.use_bf16 = true;
     const size_t less = need(now, recompute);

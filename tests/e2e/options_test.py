@@ -23,7 +23,7 @@ import tiny_model as tiny
 # Where the harness itself looks for what a run writes: were such an option without effect, no run would be found.
 READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
-REFUSED_INSTEAD = {"optim": "sgd", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
+REFUSED_INSTEAD = {"apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
 REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
@@ -39,6 +39,12 @@ TEXTS = {"stage": "pt", "cutoff_len": 8}
 PREDICTED = {"predict_with_generate": "true", "max_samples": 3, "max_new_tokens": 24}
 THOUGHTS = {"template": "qwen3", "mask_history": "true"}
 LOFTQ = {"init_lora_weights": "loftq"}
+FULL = {"finetuning_type": "full"}
+GALORE = {**FULL, "use_galore": "true", "galore_rank": 2, "galore_update_interval": 1}
+APOLLO = {**FULL, "use_apollo": "true", "apollo_rank": 2, "apollo_update_interval": 1}
+BADAM = {**FULL, "use_badam": "true", "badam_switch_interval": 1}
+SHARES = {**BADAM, "badam_mode": "ratio"}
+ACCUMULATED = {"gradient_accumulation_steps": 2}
 SEVERAL_FILES = {"ppl_file": "{work}/text.txt", "ppl_window": 16}
 
 # option: (changed value, settings beside it). {name} stands for something that `setUpClass` makes.
@@ -82,6 +88,15 @@ TRAIN = {
     "train_sampling_strategy": ("sequential", {}), "group_by_length": ("true", {}), "dataloader_drop_last": ("true", {"max_steps": -1, "num_train_epochs": 1}),
     "logging_strategy": ("no", {}), "eval_delay": (2, EVALUATED), "ignore_data_skip": ("true", {"resume_from_checkpoint": "{checkpoint}"}),
     "include_effective_tokens_per_second": ("true", {}), "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
+    "optim": ("sgd", {}), "optim_args": ("momentum=0.9", {"optim": "sgd"}),
+    "optim_target_modules": ("down_proj", {"optim": "galore_adamw", "optim_target_modules": "q_proj", "optim_args": "rank=2"}),
+    "use_galore": ("true", FULL), "galore_target": ("q_proj", GALORE), "galore_rank": (3, GALORE), "galore_update_interval": (2, GALORE), "galore_scale": (1, GALORE),
+    "galore_proj_type": ("left", GALORE), "galore_layerwise": ("true", GALORE | ACCUMULATED), "use_apollo": ("true", FULL), "apollo_target": ("q_proj", APOLLO),
+    "apollo_rank": (3, APOLLO), "apollo_update_interval": (2, APOLLO), "apollo_scale": (1, APOLLO), "apollo_proj": ("svd", APOLLO),
+    "apollo_proj_type": ("left", APOLLO | {"apollo_scale_type": "tensor"}), "apollo_scale_type": ("tensor", APOLLO), "apollo_layerwise": ("true", APOLLO | ACCUMULATED),
+    "use_badam": ("true", FULL), "badam_mode": ("ratio", BADAM), "badam_start_block": (1, BADAM), "badam_switch_mode": ("descending", BADAM), "badam_switch_interval": (2, BADAM),
+    "badam_update_ratio": (0.5, SHARES), "badam_mask_mode": ("scatter", SHARES), "use_adam_mini": ("true", FULL), "use_muon": ("true", {}),
+    "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
 }
 GENERATION = {
     "do_sample": ("false", {}), "temperature": (0.01, {}), "top_p": (0.01, {}), "top_k": (1, {"top_p": 1}), "max_new_tokens": (3, {}), "repetition_penalty": (20, {}),

@@ -52,7 +52,7 @@ void rms_block_with(float* p, float* square, float* mean, float* buffer, const f
 }
 
 struct AdamStep {
-  float scale, keep, beta1, rest1, beta2, rest2, root, epsilon, rate;
+  float scale, keep, keep_after, beta1, rest1, beta2, rest2, root, epsilon, rate;
 };
 LORAINE_CLONES void adam_block(float* p, float* m, float* v, const float* grad, int64_t n, AdamStep s) {
 #pragma omp simd
@@ -60,7 +60,7 @@ LORAINE_CLONES void adam_block(float* p, float* m, float* v, const float* grad, 
     const float g = grad[i] * s.scale;
     m[i] = m[i] * s.beta1 + s.rest1 * g;
     v[i] = v[i] * s.beta2 + s.rest2 * g * g;
-    p[i] = p[i] * s.keep - s.rate * (m[i] / (__builtin_sqrtf(v[i]) / s.root + s.epsilon));
+    p[i] = (p[i] * s.keep - s.rate * (m[i] / (__builtin_sqrtf(v[i]) / s.root + s.epsilon))) * s.keep_after;
   }
 }
 
@@ -121,7 +121,8 @@ void rmsprop(Context& ctx, const Update& u, const Moment& square, const Tensor& 
   const std::array<Moment, 1> states{square};
   check_update("rmsprop", u, states);
   for (const Tensor* t : {&mean, &buffer})
-    check_op(!t->data || (t->dtype == Dtype::F32 && t->numel() == u.value.numel()), "rmsprop", "a state must have the size of the parameter");
+    check_op(!t->data || (t->dtype == Dtype::F32 && t->numel() == u.value.numel()), "rmsprop",
+             "a state must have the size of the parameter");
   dispatch(ctx, "rmsprop", [&] {
     over_blocks(states, u.value.numel(), [&](int64_t first, int64_t n, float* const* state) {
       float *p = u.value.f32() + first, *g = u.gradient.f32() + first;
@@ -132,15 +133,17 @@ void rmsprop(Context& ctx, const Update& u, const Moment& square, const Tensor& 
 }
 
 void adam(Context& ctx, const Update& u, const Moment& m, const Moment& v, const Adam& options) {
+  const double root = std::sqrt(1 - power(options.beta2, u.step)), keep = 1 - u.rate * u.decay;
   const AdamStep s{.scale = u.scale,
-                   .keep = f(1 - u.rate * u.decay),
+                   .keep = f(options.decay_last ? 1 : keep),
+                   .keep_after = f(options.decay_last ? keep : 1),
                    .beta1 = f(options.beta1),
                    .rest1 = f(1 - options.beta1),
                    .beta2 = f(options.beta2),
                    .rest2 = f(1 - options.beta2),
-                   .root = f(std::sqrt(1 - power(options.beta2, u.step))),
+                   .root = f(options.plain_epsilon ? 1 : root),
                    .epsilon = f(options.epsilon),
-                   .rate = f(u.rate / (1 - power(options.beta1, u.step)))};
+                   .rate = f(u.rate * (options.plain_epsilon ? root : 1) / (1 - power(options.beta1, u.step)))};
   const std::array<Moment, 2> states{m, v};
   check_update("adam", u, states);
   dispatch(ctx, "adam", [&] {

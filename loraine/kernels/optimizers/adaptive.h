@@ -1,5 +1,5 @@
-// Rules that divide by the root of a running mean of squares: Adagrad and RMSprop as torch computes them, Adam with decoupled decay on states
-// of 8 bits and AdEMAMix (Pagliardini et al. 2024) as bitsandbytes does, GrokAdamW.
+// Rules that divide by the root of a running mean of squares: Adagrad and RMSprop as torch computes them, Adam with decoupled decay on
+// states of 8 bits and AdEMAMix (Pagliardini et al. 2024) as bitsandbytes does, GrokAdamW.
 #pragma once
 #include "loraine/core/context.h"
 #include "loraine/kernels/optimizers/update.h"
@@ -22,6 +22,8 @@ void rmsprop(Context& ctx, const Update& u, const Moment& square, const Tensor& 
 
 struct Adam {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  bool plain_epsilon = false;  // added to √v before the start of v is corrected, not after
+  bool decay_last = false;     // p −= rate · decay · p after the update, not before
 };
 // AdamW (kernels/training/adamw.h) over moments of either kind.
 void adam(Context& ctx, const Update& u, const Moment& m, const Moment& v, const Adam& options);
@@ -37,7 +39,8 @@ struct GrokAdam {
   double beta1 = 0.9, own_beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;  // own_beta1 decays m, beta1 corrects its start
   double alpha = 0.98, lambda = 2;
 };
-// e = α e + (1 − α) g; g += λ e; m and v running means of g and g²; p −= rate · decay · p; p −= rate · √(1 − β2ᵗ) / (1 − β1ᵗ) · m / (√v + ε).
+// e = α e + (1 − α) g; g += λ e; m and v running means of g and g²; p −= rate · decay · p; p −= rate · √(1 − β2ᵗ) / (1 − β1ᵗ) · m / (√v +
+// ε).
 void grok_adam(Context& ctx, const Update& u, const Tensor& m, const Tensor& v, const Tensor& grok, const GrokAdam& options);
 
 }  // namespace loraine

@@ -45,6 +45,11 @@ LORAINE_CLONES void towards_block(float* value, const float* z, int64_t n, float
   for (int64_t i = 0; i < n; ++i) value[i] = lerp(value[i], z[i], weight);
 }
 
+LORAINE_CLONES void add_block(float* value, const float* change, int64_t n, float keep, float factor, float keep_after) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) value[i] = (value[i] * keep + factor * change[i]) * keep_after;
+}
+
 }  // namespace
 
 void schedule_free(Context& ctx, const Update& u, const Tensor& z, const Tensor& v, const ScheduleFree& options) {
@@ -83,6 +88,19 @@ void go_towards(Context& ctx, const Tensor& value, const Tensor& z, double weigh
   dispatch(ctx, "go_towards", [&] {
     over_blocks(std::array<Moment, 1>{Moment{z}}, value.numel(), [&](int64_t first, int64_t count, float* const* state) {
       towards_block(value.f32() + first, state[0], count, static_cast<float>(weight));
+    });
+  });
+}
+
+void add_and_decay(Context& ctx, const Tensor& value, const Tensor& change, double factor, double decay, bool decay_last) {
+  check_op(value.dtype == Dtype::F32 && change.dtype == Dtype::F32 && value.contiguous() && change.contiguous() &&
+               value.numel() == change.numel(),
+           "add_and_decay", "both must be contiguous F32 of one size");
+  const float keep = static_cast<float>(1 - decay);
+  dispatch(ctx, "add_and_decay", [&] {
+    over_blocks(std::array<Moment, 0>{}, value.numel(), [&](int64_t first, int64_t count, float* const*) {
+      add_block(value.f32() + first, change.f32() + first, count, decay_last ? 1.0f : keep, static_cast<float>(factor),
+                decay_last ? keep : 1.0f);
     });
   });
 }

@@ -18,4 +18,7 @@ void schedule_free(Context& ctx, const Update& u, const Tensor& z, const Tensor&
 // value += weight · (z − value): with 1 − 1/β1 from y to x, with 1 − β1 back.
 void go_towards(Context& ctx, const Tensor& value, const Tensor& z, double weight);
 
+// value += factor · change, and value −= decay · value before or after it.
+void add_and_decay(Context& ctx, const Tensor& value, const Tensor& change, double factor, double decay, bool decay_last);
+
 }  // namespace loraine

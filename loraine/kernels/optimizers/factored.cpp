@@ -56,9 +56,7 @@ LORAINE_CLONES void divide(float* x, int64_t n, float by) {
   for (int64_t i = 0; i < n; ++i) x[i] /= by;
 }
 
-double root_mean_square(Context& ctx, const Tensor& x) {
-  return std::sqrt(sum_of_squares(ctx, x) / static_cast<double>(x.numel()));
-}
+double root_mean_square(Context& ctx, const Tensor& x) { return std::sqrt(sum_of_squares(ctx, x) / static_cast<double>(x.numel())); }
 
 void means(const Update& u, const Tensor& row, const Tensor& col, Shares s) {
   constexpr int64_t kColumns = 256;

@@ -6,11 +6,11 @@
 namespace loraine {
 
 struct Adafactor {
-  double decay_rate = -0.8;         // the share of what was is 1 − step^decay_rate
-  double clip = 1;                  // the root mean square of an update is at most this
-  double epsilon = 1e-30;           // added to the squares
-  double least_scale = 1e-3;        // with scale_by_value
-  bool scale_by_value = false;      // the rate is multiplied by the root mean square of the parameter, at least least_scale
+  double decay_rate = -0.8;     // the share of what was is 1 − step^decay_rate
+  double clip = 1;              // the root mean square of an update is at most this
+  double epsilon = 1e-30;       // added to the squares
+  double least_scale = 1e-3;    // with scale_by_value
+  bool scale_by_value = false;  // the rate is multiplied by the root mean square of the parameter, at least least_scale
 };
 // A matrix [rows, cols] has row [rows] and col [cols]; a vector has `square` of its size, and the other two without data. `direction` is
 // scratch of the parameter's size. direction = g / √v with v = row colᵀ / mean(row); it is clipped; p −= rate · decay · p;

@@ -55,8 +55,7 @@ void sgd(Context& ctx, const Update& u, const Tensor& buffer, const Sgd& options
                   .nesterov = options.nesterov};
   const int64_t n = u.value.numel();
   if (options.momentum == 0) {
-    check_update(
-        "sgd", u, std::array<Moment, 0>{});
+    check_update("sgd", u, std::array<Moment, 0>{});
     dispatch(ctx, "sgd", [&] {
       over_blocks(std::array<Moment, 0>{}, n, [&](int64_t first, int64_t count, float* const*) {
         sgd_plain(u.value.f32() + first, u.gradient.f32() + first, count, s);

@@ -41,7 +41,8 @@ LORAINE_CLONES double squares_of(const float* grad, int64_t n, float scale) {
   return sum;
 }
 
-LORAINE_CLONES void mini_block(float* p, float* m, const float* grad, int64_t n, float scale, float rest1, float keep, float step, float rate) {
+LORAINE_CLONES void mini_block(float* p, float* m, const float* grad, int64_t n, float scale, float rest1, float keep, float step,
+                               float rate) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float g = grad[i] * scale;
@@ -72,7 +73,8 @@ void stable_adam(Context& ctx, const Update& u, const Tensor& m, const Tensor& v
   dispatch(ctx, "stable_adam", [&] {
     const int64_t n = u.value.numel();
     double sum = 0;
-    for (int64_t i = 0; i < n; i += kBlock) sum += stable_moments(m.f32() + i, v.f32() + i, u.gradient.f32() + i, std::min(kBlock, n - i), s);
+    for (int64_t i = 0; i < n; i += kBlock)
+      sum += stable_moments(m.f32() + i, v.f32() + i, u.gradient.f32() + i, std::min(kBlock, n - i), s);
     const double rate = u.rate / std::max(1.0, std::sqrt(sum / static_cast<double>(n)));
     const double keep = 1 - (options.peak_rate > 0 ? rate / options.peak_rate : rate) * u.decay;
     over_blocks(std::array<Moment, 2>{Moment{m}, Moment{v}}, n, [&](int64_t first, int64_t count, float* const* state) {

@@ -1,4 +1,5 @@
-// One update of one parameter, and its running means as they are kept. What the ops of this room have in common; called by train/optimizers.
+// One update of one parameter, and its running means as they are kept. What the ops of this room have in common; called by
+// train/optimizers.
 #pragma once
 #include <cstdint>
 
@@ -14,8 +15,8 @@ struct Update {
   int64_t step = 1;        // updates of this parameter with these states, from 1
 };
 
-// F32 of the parameter's size; or U8, codes of dynamic_map(with_sign), with a scale for each block of 256 elements, as bitsandbytes' block-wise
-// optimizers keep them: of a value the nearest code, of one in the middle the lower.
+// F32 of the parameter's size; or U8, codes of dynamic_map(with_sign), with a scale for each block of 256 elements, as bitsandbytes'
+// block-wise optimizers keep them: of a value the nearest code, of one in the middle the lower.
 struct Moment {
   Tensor values;
   Tensor scales;  // F32 [moment_blocks(n)] beside U8, else without data

@@ -125,7 +125,22 @@ struct TrainConfig {
 
   // optimizer and schedule
   std::string optim = "adamw_torch_fused";
-  std::optional<std::string> optim_args;  // comma list of key=value
+  std::optional<std::string> optim_args;            // comma list of key=value
+  std::optional<std::string> optim_target_modules;  // comma list of names and patterns: what galore_* and apollo_* project
+  bool use_galore = false, galore_layerwise = false;
+  std::string galore_target = "all", galore_proj_type = "std";
+  int64_t galore_rank = 16, galore_update_interval = 200;
+  double galore_scale = 2.0;
+  bool use_apollo = false, apollo_layerwise = false, apollo_scale_front = false;
+  std::string apollo_target = "all", apollo_proj = "random", apollo_proj_type = "std", apollo_scale_type = "channel";
+  int64_t apollo_rank = 16, apollo_update_interval = 200;
+  double apollo_scale = 32.0;
+  bool use_badam = false;
+  std::string badam_mode = "layer", badam_mask_mode = "adjacent";
+  std::optional<int64_t> badam_start_block, badam_switch_interval = 50;  // -1: never
+  std::optional<std::string> badam_switch_mode = "ascending";
+  double badam_update_ratio = 0.05;
+  bool use_adam_mini = false, use_muon = false;
   double learning_rate = 5e-5;
   double weight_decay = 0.0;
   double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_epsilon = 1e-8;

@@ -158,6 +158,50 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          "note tokens without padding per second in train_results.json"});
 }
 
+void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
+  const std::string group = "optimizer";
+  const Limits rank = between(1, 65536), count = between(1, kMost), scale = between(0, 1e6);
+  visit({"optim_target_modules", group, &c.optim_target_modules,
+         "galore_* and apollo_*: linear layers whose gradients are projected: names or patterns, comma separated, or all-linear",
+         kCommaList});
+  visit({"use_galore", group, &c.use_galore, "GaLore: the optimizer works on gradients of low rank"});
+  visit({"galore_target", group, &c.galore_target, "GaLore: linear layers, comma separated, or `all`", kCommaList});
+  visit({"galore_rank", group, &c.galore_rank, "GaLore: rank of the gradients", rank});
+  visit({"galore_update_interval", group, &c.galore_update_interval, "GaLore: updates between two projections", count});
+  visit({"galore_scale", group, &c.galore_scale, "GaLore: scale of what comes back", scale});
+  visit({"galore_proj_type", group, &c.galore_proj_type, "GaLore: side of a matrix that is cut to the rank",
+         one_of({"std", "reverse_std", "right", "left", "full"})});
+  visit({"galore_layerwise", group, &c.galore_layerwise, "GaLore: gradients are not clipped, as in updates layer by layer"});
+  visit({"use_apollo", group, &c.use_apollo, "APOLLO: gradients scaled as a small random projection says"});
+  visit({"apollo_target", group, &c.apollo_target, "APOLLO: linear layers, comma separated, or `all`", kCommaList});
+  visit({"apollo_rank", group, &c.apollo_rank, "APOLLO: rank of the projection", rank});
+  visit({"apollo_update_interval", group, &c.apollo_update_interval, "APOLLO: updates between two projections", count});
+  visit({"apollo_scale", group, &c.apollo_scale, "APOLLO: its root multiplies an update", scale});
+  visit({"apollo_proj", group, &c.apollo_proj, "APOLLO: random projection, or singular vectors", one_of({"svd", "random"})});
+  visit({"apollo_proj_type", group, &c.apollo_proj_type, "APOLLO: side of a matrix that is cut to the rank",
+         one_of({"std", "right", "left"})});
+  visit(
+      {"apollo_scale_type", group, &c.apollo_scale_type, "APOLLO: a scale per channel, or one per matrix", one_of({"channel", "tensor"})});
+  visit({"apollo_layerwise", group, &c.apollo_layerwise, "APOLLO: gradients are not clipped, as in updates layer by layer"});
+  visit({"apollo_scale_front", group, &c.apollo_scale_front, "APOLLO: scale before the growth of the norm is limited"});
+  visit({"use_badam", group, &c.use_badam, "BAdam: layers, or shares of all weights, train in turn"});
+  visit({"badam_mode", group, &c.badam_mode, "BAdam: by layers, or by shares of each parameter", one_of({"layer", "ratio"})});
+  visit({"badam_start_block", group, &c.badam_start_block, "BAdam: the first layer, from 0; null: as badam_switch_mode says",
+         between(0, 65536)});
+  visit({"badam_switch_mode", group, &c.badam_switch_mode, "BAdam: order of the layers",
+         one_of({"ascending", "descending", "random", "fixed"})});
+  visit({"badam_switch_interval", group, &c.badam_switch_interval, "BAdam: updates of a layer before the next; -1: no other",
+         between(-1, kMost)});
+  visit({"badam_update_ratio",
+         group,
+         &c.badam_update_ratio,
+         "BAdam: share of each parameter that trains at a time",
+         {.lowest = 0, .highest = 1, .above_lowest = true}});
+  visit({"badam_mask_mode", group, &c.badam_mask_mode, "BAdam: neighbours, or elements drawn", one_of({"adjacent", "scatter"})});
+  visit({"use_adam_mini", group, &c.use_adam_mini, "Adam-mini: AdamW with one second moment per head or row"});
+  visit({"use_muon", group, &c.use_muon, "Muon: orthogonal steps for the matrices of the layers"});
+}
+
 void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"output_dir", "run", &c.output_dir, "folder of the adapter, checkpoints and logs"});
   visit({"overwrite_output_dir", "run", &c.overwrite_output_dir, "start anew in a folder that holds a run"});
@@ -209,6 +253,7 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"eaft_alpha", "optimizer", &c.eaft_alpha, "EAFT: power of the entropy", between(0, 100)});
   visit({"optim", "optimizer", &c.optim, "optimizer (docs/optimizers.md)", one_of(optimizer_names(), built_optimizer_names())});
   visit({"optim_args", "optimizer", &c.optim_args, "settings of that optimizer: key=value, comma separated", kCommaList});
+  describe_more_optimizers(c, visit);
   visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
   visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
   visit({"adam_beta1", "optimizer", &c.adam_beta1, "decay of the first moment", from_to_below(0, 1)});

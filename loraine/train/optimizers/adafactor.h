@@ -1,4 +1,5 @@
-// Adafactor (Shazeer & Stern 2018) as transformers runs it, and AdaLomo (Lv et al. 2024): of a matrix one number per row and column is kept.
+// Adafactor (Shazeer & Stern 2018) as transformers runs it, and AdaLomo (Lv et al. 2024): of a matrix one number per row and column is
+// kept.
 #pragma once
 #include "loraine/kernels/optimizers/factored.h"
 #include "loraine/train/optimizers/rule.h"

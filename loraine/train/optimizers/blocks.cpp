@@ -24,6 +24,8 @@ int64_t BlockOrder::block(int64_t turn) const {
     case Mode::fixed: return start;
     case Mode::random: break;
   }
+  if (starts_given && turn == 0) return start;
+  if (starts_given) --turn;
   const std::vector<int64_t> order = torch_randperm(count, seed + static_cast<uint64_t>(turn / count));
   return order[static_cast<size_t>(count - 1 - turn % count)];
 }

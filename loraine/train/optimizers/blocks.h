@@ -11,8 +11,9 @@ struct BlockOrder {
   int64_t count = 0;
   Mode mode = Mode::ascending;
   int64_t start = 0;
-  int64_t interval = 50;  // updates of a block; below 1: the first block for ever
-  uint64_t seed = 42;     // of the orders of `random`
+  bool starts_given = false;  // `random` begins with it
+  int64_t interval = 50;      // updates of a block; below 1: the first block for ever
+  uint64_t seed = 42;         // of the orders of `random`
 
   // As badam counts: the first turn is one update shorter than the others. Updates count from 1.
   int64_t turn(int64_t update) const;

@@ -96,10 +96,15 @@ TrainConfig config_of(const Json& settings) {
 void replay(const Json& one) {
   const std::string what = one["settings"].dump();
   SCOPED_TRACE(what);
-  const int64_t every = one["size"]["hidden"] <= 8 ? 1 : 41;
+  const int64_t every = one["size"]["hidden"] <= 8 ? 3 : 41;
   const TrainConfig config = config_of(one["settings"]);
   CaseModel model(one["size"]);
-  Optimizer optimizer(model.parameters(), recipe_of(config, model.parameters(), static_cast<int64_t>(config.warmup_steps)));
+  ModelConfig shape;
+  shape.hidden_size = one["size"]["hidden"];
+  shape.num_hidden_layers = one["size"]["layers"];
+  shape.num_attention_heads = one["size"]["heads"];
+  shape.num_key_value_heads = one["size"]["kv_heads"];
+  Optimizer optimizer(model.parameters(), recipe_of(config, shape, model.parameters(), static_cast<int64_t>(config.warmup_steps)));
   Context ctx;
   int64_t compared = 0;
   for (size_t k = 0; k < one["rates"].size(); ++k) {

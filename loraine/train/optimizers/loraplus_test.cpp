@@ -27,7 +27,7 @@ TEST(LoraPlus, OptimizerMovesEachParameterAtItsRate) {
   TrainConfig config;
   config.learning_rate = 1e-3;
   config.loraplus_lr_ratio = 16;
-  Optimizer optimizer(parameters, recipe_of(config, parameters, 0));
+  Optimizer optimizer(parameters, recipe_of(config, {}, parameters, 0));
   Context ctx;
   optimizer.step(ctx, 1e-3, 1, 0);
   EXPECT_NEAR(1 - value[0], 1e-3, 1e-6);  // the first step of AdamW has the size of its rate

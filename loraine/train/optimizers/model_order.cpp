@@ -17,10 +17,11 @@ size_t first_of(const std::string& name, const std::array<const char*, N>& words
                              words.begin());
 }
 
-constexpr std::array kModules = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                                 "self_attn.q_norm", "self_attn.k_norm", "mlp.gate_proj",    "mlp.up_proj",
+constexpr std::array kModules = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",        "self_attn.o_proj",
+                                 "self_attn.q_norm", "self_attn.k_norm", "mlp.gate_proj",           "mlp.up_proj",
                                  "mlp.down_proj",    "input_layernorm",  "post_attention_layernorm"};
-constexpr std::array kTensors = {"base_layer", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_E", "lora_magnitude_vector"};
+constexpr std::array kTensors = {"base_layer",           "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_E",
+                                 "lora_magnitude_vector"};
 
 auto place(const std::string& name) {
   const int64_t layer = layer_of(name);

@@ -38,20 +38,27 @@ std::vector<Parameter> trained(std::vector<Parameter> parameters) {
   return parameters;
 }
 
+OptimizerBytes bytes_needed(std::span<const Parameter> parameters, const Recipe& recipe) {
+  OptimizerBytes need;
+  std::vector<size_t> of_block(recipe.blocks ? static_cast<size_t>(recipe.blocks->count) : 0);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Rule& rule = *recipe.parts[i].rule;
+    const size_t states = bytes_of(rule.states(parameters[i]));
+    need.scratch = std::max(need.scratch, rule.scratch_bytes(parameters[i]));
+    if (!recipe.blocks) need.states += states;
+    else if (const int64_t block = recipe.blocks->block_of[i]; block >= 0)
+      need.states = std::max(need.states, of_block[static_cast<size_t>(block)] += states);
+  }
+  return need;
+}
+
 Optimizer::Optimizer(std::vector<Parameter> parameters, Recipe recipe) : parameters_(std::move(parameters)), recipe_(std::move(recipe)) {
   if (recipe_.parts.size() != parameters_.size() || !std::ranges::all_of(parameters_, [](const Parameter& p) { return p.gradient.data; }))
     throw Error(ErrorKind::internal, "an optimizer needs parameters with gradients and a rule for each");
-  size_t most = 0, scratch = 0;
-  std::vector<size_t> of_block(recipe_.blocks ? static_cast<size_t>(recipe_.blocks->count) : 0);
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    shapes_.push_back(recipe_.parts[i].rule->states(parameters_[i]));
-    scratch = std::max(scratch, recipe_.parts[i].rule->scratch_bytes(parameters_[i]));
-    if (!recipe_.blocks) most += bytes_of(shapes_[i]);
-    else if (const int64_t block = recipe_.blocks->block_of[i]; block >= 0)
-      most = std::max(most, of_block[static_cast<size_t>(block)] += bytes_of(shapes_[i]));
-  }
-  memory_ = Buffer(most, true);
-  scratch_ = Buffer(scratch);
+  for (size_t i = 0; i < parameters_.size(); ++i) shapes_.push_back(recipe_.parts[i].rule->states(parameters_[i]));
+  const OptimizerBytes bytes = bytes_needed(parameters_, recipe_);
+  memory_ = Buffer(bytes.states, true);
+  scratch_ = Buffer(bytes.scratch);
   lay_out();
 }
 

@@ -8,6 +8,12 @@ namespace loraine {
 // Those that have a gradient.
 std::vector<Parameter> trained(std::vector<Parameter> parameters);
 
+// Memory of the states (of blocks, those of the largest) and beside them.
+struct OptimizerBytes {
+  size_t states = 0, scratch = 0;
+};
+OptimizerBytes bytes_needed(std::span<const Parameter> parameters, const Recipe& recipe);
+
 class Optimizer {
  public:
   Optimizer(std::vector<Parameter> parameters, Recipe recipe);  // parameters: all of them trained
@@ -27,8 +33,8 @@ class Optimizer {
   bool at_averages() const { return at_averages_; }
   bool averages() const;
 
-  std::vector<OptimizerState> states() const;           // those kept now, by name
-  std::string not_finite_state(Context& ctx) const;     // the first parameter with a state that is not finite, or nothing
+  std::vector<OptimizerState> states() const;        // those kept now, by name
+  std::string not_finite_state(Context& ctx) const;  // the first parameter with a state that is not finite, or nothing
   const std::vector<Parameter>& parameters() const { return parameters_; }
   size_t bytes() const { return memory_.bytes() + scratch_.bytes(); }
 

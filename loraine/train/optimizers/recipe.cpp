@@ -19,6 +19,7 @@
 #include "loraine/train/optimizers/schedule_free.h"
 #include "loraine/train/optimizers/sgd.h"
 #include "loraine/train/optimizers/stable_adamw.h"
+#include "loraine/train/optimizers/switches.h"
 
 namespace loraine {
 namespace {
@@ -55,20 +56,20 @@ constexpr Name kNames[] = {{"adamw_torch", "adamw_torch"},
                            {"rmsprop_bnb", "rmsprop_bnb_32bit"},
                            {"rmsprop_bnb_8bit", "rmsprop_bnb_8bit"},
                            {"rmsprop_bnb_32bit", "rmsprop_bnb_32bit"},
-                           {"galore_adamw", nullptr},
-                           {"galore_adamw_8bit", nullptr},
-                           {"galore_adafactor", nullptr},
-                           {"galore_adamw_layerwise", nullptr},
-                           {"galore_adamw_8bit_layerwise", nullptr},
-                           {"galore_adafactor_layerwise", nullptr},
+                           {"galore_adamw", "galore_adamw"},
+                           {"galore_adamw_8bit", "galore_adamw_8bit"},
+                           {"galore_adafactor", "galore_adafactor"},
+                           {"galore_adamw_layerwise", "galore_adamw_layerwise"},
+                           {"galore_adamw_8bit_layerwise", "galore_adamw_8bit_layerwise"},
+                           {"galore_adafactor_layerwise", "galore_adafactor_layerwise"},
                            {"lomo", "lomo"},
                            {"adalomo", "adalomo"},
                            {"grokadamw", "grokadamw"},
                            {"schedule_free_radam", "schedule_free_radam"},
                            {"schedule_free_adamw", "schedule_free_adamw"},
                            {"schedule_free_sgd", "schedule_free_sgd"},
-                           {"apollo_adamw", nullptr},
-                           {"apollo_adamw_layerwise", nullptr},
+                           {"apollo_adamw", "apollo_adamw"},
+                           {"apollo_adamw_layerwise", "apollo_adamw_layerwise"},
                            {"stable_adamw", "stable_adamw"}};
 
 const Limits kShare = {.lowest = 0, .highest = 1, .below_highest = true};
@@ -251,7 +252,8 @@ std::string optimizer_form(const std::string& name) {
   return name;
 }
 
-Recipe recipe_of(const TrainConfig& c, std::span<const Parameter> parameters, int64_t warmup_steps) {
+Recipe recipe_of(const TrainConfig& c, const ModelConfig& model, std::span<const Parameter> parameters, int64_t warmup_steps) {
+  if (is_switched(c)) return switched_recipe(c, model, parameters);
   Recipe recipe = by_name(c, parameters, warmup_steps);
   if (c.loraplus_lr_ratio) {
     const std::vector<double> factors = loraplus_factors(parameters, {*c.loraplus_lr_ratio, c.loraplus_lr_embedding, c.learning_rate});
@@ -261,6 +263,8 @@ Recipe recipe_of(const TrainConfig& c, std::span<const Parameter> parameters, in
 }
 
 void check_optimizer(const TrainConfig& c) {
+  check_switches(c);
+  if (is_switched(c)) return;
   by_name(c, {}, 0);  // reads optim_args
   const std::string form = optimizer_form(c.optim);
   if (form.ends_with("lomo") && c.gradient_accumulation_steps != 1)

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "loraine/model/config.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/optimizers/blocks.h"
 #include "loraine/train/optimizers/rule.h"
@@ -38,9 +39,9 @@ const std::vector<std::string>& built_optimizer_names();
 // Names that are the same rule have one form (the run record): adamw_torch_fused is adamw_torch, and so on.
 std::string optimizer_form(const std::string& name);
 
-// By optim, optim_args and loraplus_lr_ratio.
+// By optim, optim_args, optim_target_modules, loraplus_lr_ratio, use_galore, use_apollo, use_badam, use_adam_mini and use_muon.
 // warmup_steps: the run's, for schedule-free rules. Throws usage where a rule does not go with a parameter.
-Recipe recipe_of(const TrainConfig& config, std::span<const Parameter> parameters, int64_t warmup_steps);
+Recipe recipe_of(const TrainConfig& config, const ModelConfig& model, std::span<const Parameter> parameters, int64_t warmup_steps);
 
 // Rules between the settings of the optimizer; throws usage naming the keys. Called by check_train_config.
 void check_optimizer(const TrainConfig& config);

@@ -1,4 +1,5 @@
-// The seam of all optimizers: which states a rule keeps of a parameter, and how it updates one. Used by Optimizer; recipe.cpp chooses rules.
+// The seam of all optimizers: which states a rule keeps of a parameter, and how it updates one. Used by Optimizer; recipe.cpp chooses
+// rules.
 #pragma once
 #include <span>
 #include <string>

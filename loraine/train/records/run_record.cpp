@@ -57,6 +57,16 @@ const std::vector<Beside>& besides() {
       {{"pissa_iter", "pissa_convert"}, "pissa_init", "false"},
       {{"loraplus_lr_embedding"}, "loraplus_lr_ratio", "null"},
       {{"quantization_type", "double_quantization"}, "quantization_bit", "null"},
+      {{"galore_target", "galore_rank", "galore_update_interval", "galore_scale", "galore_proj_type", "galore_layerwise"},
+       "use_galore",
+       "false"},
+      {{"apollo_target", "apollo_rank", "apollo_update_interval", "apollo_scale", "apollo_proj", "apollo_proj_type", "apollo_scale_type",
+        "apollo_layerwise", "apollo_scale_front"},
+       "use_apollo",
+       "false"},
+      {{"badam_mode", "badam_start_block", "badam_switch_mode", "badam_switch_interval", "badam_update_ratio", "badam_mask_mode"},
+       "use_badam",
+       "false"},
   };
   return all;
 }
