@@ -9,4 +9,5 @@ if [[ ! -f $venv/with_scipy ]]; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft bitsandbytes scipy safetensors numpy
   touch "$venv/with_scipy"
 fi
+"$venv/bin/python" tools/interop_hub.py
 exec "$venv/bin/python" tools/interop.py "$@"

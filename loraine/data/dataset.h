@@ -9,6 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/encode.h"
 #include "loraine/data/example.h"
+#include "loraine/data/hub_ids.h"
 #include "loraine/data/orders.h"
 
 namespace loraine {
@@ -16,7 +17,7 @@ namespace loraine {
 struct DataOptions {
   std::vector<std::string> datasets, eval_datasets;  // names in dataset_info.json, or paths of files and folders
   std::string dataset_dir = "data";
-  std::function<std::string(const std::string&)> find_repository;  // the folder of a hub's data set on this machine, or empty
+  FindRepository find_repository;
   std::optional<std::string> template_name;  // LLaMA-Factory's name, or `derived` for its template: null; none: the model's chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;  // per data set

@@ -78,8 +78,6 @@ Json read_all(const std::string& folder) {
 
 bool looks_like_path(const std::string& name) { return name.find('/') != std::string::npos || file_kind(name); }
 
-using FindRepository = std::function<std::string(const std::string&)>;
-
 // A file or folder by its path, as it stands, else within dataset_dir; or a repository.
 DatasetInfo own_data(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
@@ -89,7 +87,7 @@ DatasetInfo own_data(const std::string& folder, const std::string& name, const F
   info.recognise = true;
   info.file_name = fs::exists(name, failed) ? name : within;
   if (fs::exists(info.file_name, failed)) return info;
-  info.file_name = find_repository ? find_repository(name) : "";
+  info.file_name = find_repository ? find_repository({name, name}) : "";
   info.from_hub = !info.file_name.empty();
   if (info.from_hub) return info;
   throw Error(
@@ -100,7 +98,19 @@ DatasetInfo own_data(const std::string& folder, const std::string& name, const F
           name));
 }
 
-DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name) {
+// LLaMA-Factory's first choice: the repository that an entry names. Its other keys count for the rows.
+bool take_repository(DatasetInfo& info, const HubIds& ids, const std::string& where, const FindRepository& find_repository) {
+  if (ids.hugging_face.empty() && ids.modelscope.empty()) return false;
+  info.file_name = find_repository ? find_repository(ids) : "";
+  info.from_hub = true;
+  if (!info.file_name.empty()) return true;
+  throw Error(ErrorKind::usage,
+              fmt::format("{}: the data set {} of a hub is not on this machine", where,
+                          ids.hugging_face.empty() ? ids.modelscope : ids.hugging_face),
+              "unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset");
+}
+
+DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   const std::string where = fmt::format("{}: `{}`", info_path(folder), name);
   if (!entry.is_object()) throw Error(ErrorKind::bad_data, where + " is not an object");
   const auto text = [&](const char* key) -> std::string {
@@ -112,9 +122,13 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
   DatasetInfo info;
   info.name = name;
   info.folder = folder;
-  info.file_name = text("file_name");
+  if (!take_repository(info, {text("hf_hub_url"), text("ms_hub_url")}, where, find_repository)) info.file_name = text("file_name");
+  for (const char* key : {"subset", "folder"})
+    if (info.from_hub && !text(key).empty())
+      throw Error(ErrorKind::unsupported, fmt::format("{}: `{}` of a repository is not read; its training data are", where, key),
+                  "fetch the repository, and give the file as file_name");
   if (info.file_name.empty())
-    throw Error(ErrorKind::unsupported, where + " has no file_name; sets of a hub or made by a script cannot be fetched",
+    throw Error(ErrorKind::unsupported, where + " has neither file_name nor hf_hub_url nor ms_hub_url; sets made by a script are not read",
                 "download the file into dataset_dir and give its file_name");
   const std::string formatting = text("formatting");
   if (formatting.empty() || formatting == "alpaca") info.formatting = Formatting::alpaca;
@@ -167,7 +181,7 @@ DatasetInfo find_dataset(const std::string& folder, const std::string& name, con
   std::error_code failed;
   if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
   const Json all = read_all(folder);
-  if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name);
+  if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name, find_repository);
   if (looks_like_path(name)) return own_data(folder, name, find_repository);
   refuse_name(all, folder, name);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "loraine/data/encode.h"
+#include "loraine/data/hub_ids.h"
 
 namespace loraine {
 
@@ -36,8 +37,7 @@ struct DatasetInfo {
 // What `name` stands for: an entry of `folder`'s dataset_info.json, else a file or folder by its path, else a repository (`recognise` is
 // set then). Throws usage when it is neither, bad_data about the entry; unsupported for sets that would have to be fetched.
 // find_repository: the folder of a hub's repository of that name on this machine, or empty; may be absent.
-DatasetInfo find_dataset(const std::string& folder, const std::string& name,
-                         const std::function<std::string(const std::string&)>& find_repository = {});
+DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository = {});
 
 struct Row {
   std::shared_ptr<const std::string> file;  // for messages

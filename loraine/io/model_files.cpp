@@ -14,6 +14,7 @@
 #include "loraine/io/fingerprint.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf_model.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/quantised/bitsandbytes_source.h"
 #include "loraine/io/vocabulary_files.h"
@@ -98,6 +99,8 @@ ModelFiles open_folder(const std::string& path) {
 }
 
 }  // namespace
+
+ModelFiles open_model_files(const std::string& name) { return open_model_files(name, HubAccess()); }
 
 ModelFiles open_model_files(const std::string& name, const HubAccess& access) {
   const auto [path, note] = find_place(name, access, HubKind::model);

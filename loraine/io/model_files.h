@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "loraine/io/files/json_file.h"
-#include "loraine/io/hub/hub.h"
 #include "loraine/io/tensors/tensor_source.h"
 
 namespace loraine {
+
+struct HubAccess;
 
 struct NamedText {
   std::string name, text;
@@ -33,9 +34,10 @@ struct ModelFiles {
 };
 
 // A folder, a *.gguf, or an id like org/name, found in a local cache or downloaded into it (hub/hub.h).
-ModelFiles open_model_files(const std::string& name, const HubAccess& access = {});
+ModelFiles open_model_files(const std::string& name, const HubAccess& access);
+ModelFiles open_model_files(const std::string& name);  // as the environment says, at main
 // The same of the texts alone, for whoever needs no model: a folder may lack config.json and weights.
-ModelFiles open_text_files(const std::string& name, const HubAccess& access = {});
+ModelFiles open_text_files(const std::string& name, const HubAccess& access);
 void convert_gguf(const std::string& gguf,
                   const std::string& folder);  // writes the Hugging Face folder (model.safetensors in F32/F16/BF16, tokenizer, configs)
 

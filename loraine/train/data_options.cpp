@@ -54,8 +54,13 @@ DataOptions data_options(const TrainConfig& c) {
   d.datasets = set_names(c.dataset);
   d.eval_datasets = set_names(c.eval_dataset);
   d.dataset_dir = c.dataset_dir;
-  d.find_repository = [access = data_hub_access(c)](const std::string& name) {
-    const auto found = find_repository(name, access, HubKind::dataset);
+  d.find_repository = [access = data_hub_access(c)](const HubIds& ids) mutable {
+    const bool any = ids.hugging_face == ids.modelscope;
+    if (!any)
+      access.hub =
+          ids.hugging_face.empty() || (preferred_hub() == Hub::modelscope && !ids.modelscope.empty()) ? Hub::modelscope : Hub::hugging_face;
+    const auto found =
+        find_repository(any || access.hub == Hub::hugging_face ? ids.hugging_face : ids.modelscope, access, HubKind::dataset);
     return found ? found->path : std::string();
   };
   d.template_name = c.template_name;

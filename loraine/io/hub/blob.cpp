@@ -250,6 +250,7 @@ void load_blob(HttpClient& client, const std::string& id, HubKind kind, const st
   const std::string url = file_url(client, id, kind, commit, file.path), listed = file.hash();
   for (bool resumed = true; resumed;) {
     PartialFile partial(place.file.string() + ".incomplete", file);
+    if (listed.empty() && partial.size() > 0) partial.restart();  // of what it is cannot be told
     resumed = partial.size() > 0;
     load_rest(client, what, id, kind, url, *file.size, partial);
     const std::string hash = partial.hash();

@@ -33,7 +33,7 @@ std::string branch_of(Hub hub, const std::string& revision) { return hub == Hub:
 std::optional<Snapshot> hugging_face_snapshot(const fs::path& repository, const std::string& revision) {
   if (!is_there(repository)) return std::nullopt;
   std::string commit = revision;
-  if (const fs::path ref = repository / "refs" / revision; fs::is_regular_file(ref)) {
+  if (const fs::path ref = repository / "refs" / revision; is_there(ref)) {
     commit = read_file(ref.string(), 4096);
     commit.erase(std::min(commit.find_last_not_of(" \r\n\t") + 1, commit.size()));
   }
@@ -95,13 +95,14 @@ void add_missing_by_names(const fs::path& folder, HubKind kind, std::vector<std:
   if (!weights && missing.empty()) missing.push_back("model.safetensors");
 }
 
-void add_missing_by_listing(const Listing& listing, const Snapshot& snapshot, HubKind kind, const std::string& subfolder,
+void add_missing_by_listing(const Listing& listing, const Snapshot& snapshot, HubKind kind, const std::string& subfolder, bool text,
                             std::vector<std::string>& missing) {
   const Selection selection = select_files(listing, kind, subfolder, snapshot.folder.string());
   std::vector<std::string> wanted = selection.files;
   if (!selection.index.empty() && is_there(snapshot.folder / selection.index))
     for (const std::string& shard : shards_of((snapshot.folder / selection.index).string(), selection.index)) wanted.push_back(shard);
   for (const std::string& path : wanted) {
+    if (const Need need = need_of(path, kind); need == Need::no || (need == Need::text && !text)) continue;
     const ListedFile* listed = listing.find(path);
     std::error_code failed;
     const uint64_t size = fs::file_size(snapshot.folder / path, failed);
@@ -143,13 +144,13 @@ std::vector<std::string> revisions_of(const fs::path& repository) {
   return there;
 }
 
-std::vector<std::string> missing_files(const Snapshot& snapshot, HubKind kind, const std::string& subfolder) {
+std::vector<std::string> missing_files(const Snapshot& snapshot, HubKind kind, const std::string& subfolder, bool text) {
   std::vector<std::string> missing;
   const std::optional<Listing> listing =
       snapshot.hub == Hub::hugging_face ? read_kept_listing(snapshot.repository, snapshot.revision) : std::nullopt;
   // Of a repository of GGUF files one is enough.
   if (listing && (kind != HubKind::model || listing->find("config.json")))
-    add_missing_by_listing(*listing, snapshot, kind, subfolder, missing);
+    add_missing_by_listing(*listing, snapshot, kind, subfolder, text, missing);
   else add_missing_by_names(subfolder.empty() ? snapshot.folder : snapshot.folder / subfolder, kind, missing);
   std::sort(missing.begin(), missing.end());
   missing.erase(std::unique(missing.begin(), missing.end()), missing.end());

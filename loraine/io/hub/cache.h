@@ -28,8 +28,8 @@ std::optional<Snapshot> find_snapshot(Hub hub, const std::string& id, const HubA
 std::vector<std::string> revisions_of(const std::filesystem::path& repository);
 
 // What a snapshot lacks for its kind: links that lead nowhere and shards that an index names; where the cache keeps the listing of its
-// commit, all that is needed by it, with sizes. Empty: it is whole.
-std::vector<std::string> missing_files(const Snapshot& snapshot, HubKind kind, const std::string& subfolder);
+// commit, what is needed by it, in the listed size, with `text` the tokenizer's files and templates too. Empty: it is whole.
+std::vector<std::string> missing_files(const Snapshot& snapshot, HubKind kind, const std::string& subfolder, bool text);
 
 // The snapshot's folder, or its one GGUF file. bad_data of several.
 std::string place_in(const Snapshot& snapshot, const std::string& id, HubKind kind);

@@ -9,11 +9,8 @@
 
 namespace loraine {
 
-enum class Hub : uint8_t { hugging_face, modelscope };
-
 bool is_set(const char* variable);  // to 1, ON, YES or TRUE, in any case
 bool offline();                     // HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: no socket is opened
-Hub preferred_hub();                // USE_MODELSCOPE_HUB
 
 std::filesystem::path cache_root(Hub hub, const HubAccess& access);
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <exception>
@@ -28,22 +29,6 @@ std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
-
-struct CurlUrl {
-  CURLU* handle = curl_url();
-  CurlUrl() = default;
-  ~CurlUrl() { curl_url_cleanup(handle); }
-  CurlUrl(const CurlUrl&) = delete;
-  CurlUrl& operator=(const CurlUrl&) = delete;
-  bool set(const std::string& url) { return curl_url_set(handle, CURLUPART_URL, url.c_str(), 0) == CURLUE_OK; }
-  std::string get(CURLUPart part, unsigned flags = 0) const {
-    char* text = nullptr;
-    if (curl_url_get(handle, part, &text, flags) != CURLUE_OK) return {};
-    std::string out = text;
-    curl_free(text);
-    return out;
-  }
-};
 
 // One attempt under way: what the callbacks of libcurl work on. No exception may pass through libcurl: it is kept, and thrown after.
 struct Exchange {
@@ -155,6 +140,15 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t sent)
   return 0;
 }
 
+// Hugging Face's own header: RateLimit: "api";r=0;t=55. Seconds; 0 where it does not say.
+int64_t rate_limit_reset(const HttpAnswer& answer) {
+  const std::string text = answer.header("ratelimit");
+  const size_t at = text.find(";t=");
+  int64_t seconds = 0;
+  if (at != text.npos) std::from_chars(text.data() + at + 3, text.data() + text.size(), seconds);
+  return std::max<int64_t>(seconds, 0);
+}
+
 void start_curl() {
   static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (started != CURLE_OK) throw Error(ErrorKind::internal, "libcurl cannot be started");
@@ -255,6 +249,7 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     curl_easy_reset(curl);
     curl_slist_free_all(curl_->headers);
     curl_->headers = nullptr;
+    const bool waits = request.method == "POST" || request.method == "PUT";  // what is sent may take a while to be taken in
     char reason[CURL_ERROR_SIZE] = "";
     curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -265,7 +260,7 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "loraine");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(answer_timeout()));
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(std::max(download_timeout(), request.file ? int64_t{60} : 0)));
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(std::max(download_timeout(), waits ? int64_t{60} : 0)));
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
@@ -317,20 +312,19 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     }
     curl_off_t wait = 0;
     curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);
-    answer.retry_after = static_cast<int64_t>(wait);
+    answer.retry_after = wait > 0 ? static_cast<int64_t>(wait) : answer.status == 429 ? rate_limit_reset(answer) : 0;
     answer.url = request.url;
     const bool redirected =
         answer.status == 301 || answer.status == 302 || answer.status == 303 || answer.status == 307 || answer.status == 308;
     exchange.merge_before();
-    if (!redirected || !request.follow) {
+    if (!redirected) {
       if (exchange.goes_to_sink()) exchange.begin_sink();  // of an empty file
       return std::move(answer);
     }
     const std::string location = answer.header("location");
-    CurlUrl to;
-    if (location.empty() || !to.set(request.url) || curl_url_set(to.handle, CURLUPART_URL, location.c_str(), CURLU_URLENCODE) != CURLUE_OK)
-      throw Error(ErrorKind::io, fmt::format("{}: redirects to no address", url_host(request.url)));
-    const std::string next = to.get(CURLUPART_URL);
+    const std::string next = joined_url(request.url, location);
+    if (next.empty()) throw Error(ErrorKind::io, fmt::format("{}: redirects to no address", url_host(request.url)));
+    if (!request.follow_elsewhere && !same_origin(next, request.url)) return std::move(answer);
     if (hop + 1 >= kMostRedirects) throw Error(ErrorKind::io, fmt::format("{}: redirects without end", url_host(first.url)));
     if (request.url.starts_with("https://") && !next.starts_with("https://"))
       throw Error(ErrorKind::io, fmt::format("{}: redirects to {}, which is not encrypted", url_host(request.url), url_host(next)));
@@ -354,38 +348,6 @@ HttpAnswer HttpClient::send(const HttpRequest& request) {
       last = !failure.reached;
     }
   }
-}
-
-std::string url_host(const std::string& url) {
-  CurlUrl parsed;
-  if (!parsed.set(url)) return "a hub";
-  const std::string host = parsed.get(CURLUPART_HOST), port = parsed.get(CURLUPART_PORT);
-  return port.empty() ? host : host + ":" + port;
-}
-
-bool same_origin(const std::string& a, const std::string& b) {
-  CurlUrl one, other;
-  if (!one.set(a) || !other.set(b)) return false;
-  const auto same = [&](CURLUPart part, unsigned flags) { return lower(one.get(part, flags)) == lower(other.get(part, flags)); };
-  return same(CURLUPART_SCHEME, 0) && same(CURLUPART_HOST, 0) && same(CURLUPART_PORT, CURLU_DEFAULT_PORT);
-}
-
-std::string url_part(const std::string& text) {
-  std::string out;
-  for (const unsigned char c : text)
-    if (std::isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~') out += static_cast<char>(c);
-    else out += fmt::format("%{:02X}", c);
-  return out;
-}
-
-std::string url_path(const std::string& path) {
-  std::string out;
-  for (size_t start = 0; start <= path.size();) {
-    const size_t end = std::min(path.find('/', start), path.size());
-    out += (start ? "/" : "") + url_part(path.substr(start, end - start));
-    start = end + 1;
-  }
-  return out;
 }
 
 HubUnreachable unreachable(const HttpClient& client, const std::string& url, const ConnectionFailure& failure) {

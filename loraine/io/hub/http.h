@@ -11,6 +11,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/hub/environment.h"
+#include "loraine/io/hub/url.h"
 
 namespace loraine {
 
@@ -25,8 +26,8 @@ struct HttpRequest {
     uint64_t offset = 0, size = 0;
   };
   std::optional<FilePart> file = {};
-  bool follow = true;          // redirects
-  bool may_have_token = true;  // to the hub's own address
+  bool follow_elsewhere = true;  // redirects to another origin; others always
+  bool may_have_token = true;    // to the hub's own address
   std::function<void(uint64_t sent)> progress = {};
 };
 
@@ -93,11 +94,7 @@ class HttpClient {
   std::unique_ptr<Curl> curl_;
 };
 
-std::string url_host(const std::string& url);                  // "huggingface.co", "localhost:8080"
-bool same_origin(const std::string& a, const std::string& b);  // scheme, host and port
-std::string url_path(const std::string& path);                 // of a repository's file: each part escaped, slashes kept
-std::string url_part(const std::string& text);                 // escaped whole
-
+// Error io: a hub that does not answer.
 struct HubUnreachable : Error {
   using Error::Error;
 };

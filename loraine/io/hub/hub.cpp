@@ -113,15 +113,17 @@ bool is_hub_id(const std::string& name) {
 std::optional<FoundPlace> find_repository(const std::string& id, const HubAccess& access, HubKind kind) {
   if (!is_hub_id(id)) return std::nullopt;
   check_subfolder(access);
-  const Hub first = preferred_hub(), second = first == Hub::modelscope ? Hub::hugging_face : Hub::modelscope;
+  const Hub first = access.hub.value_or(preferred_hub()), second = first == Hub::modelscope ? Hub::hugging_face : Hub::modelscope;
   std::optional<Snapshot> partial;
   std::vector<std::string> missing;
-  for (const Hub hub : {first, second})
+  for (const Hub hub : {first, second}) {
+    if (access.hub.value_or(hub) != hub) continue;
     if (const auto snapshot = find_snapshot(hub, id, access, kind)) {
-      std::vector<std::string> lacking = missing_files(*snapshot, kind, kind == HubKind::adapter ? access.subfolder : "");
+      std::vector<std::string> lacking = missing_files(*snapshot, kind, kind == HubKind::adapter ? access.subfolder : "", !offline());
       if (lacking.empty()) return found(id, *snapshot, access, kind);
       if (!partial) partial = snapshot, missing = std::move(lacking);
     }
+  }
   if (!offline()) {
     try {
       return found(id, fetch_snapshot(first, id, access, kind), access, kind);

@@ -10,6 +10,7 @@
 
 namespace loraine {
 
+enum class Hub : uint8_t { hugging_face, modelscope };
 enum class HubKind : uint8_t { model, adapter, dataset };
 
 // What settings say; what they leave empty is looked for in the environment. A token goes to the hub's own address alone, and into no text.
@@ -18,7 +19,8 @@ struct HubAccess {
   std::string cache_dir;
   std::string token, token_key = "hf_hub_token";  // Hugging Face's, and the key that it was given by
   std::string modelscope_token;
-  std::string subfolder;  // within an adapter's folder or repository
+  std::optional<Hub> hub;  // this one alone; none: preferred_hub() is asked, and both caches count
+  std::string subfolder;   // within an adapter's folder or repository
 };
 
 struct FoundPlace {
@@ -34,6 +36,8 @@ FoundPlace find_place(const std::string& name, const HubAccess& access, HubKind 
 
 // The same for an id alone. None for what is no id, and where offline no cache has it.
 std::optional<FoundPlace> find_repository(const std::string& id, const HubAccess& access, HubKind kind);
+
+Hub preferred_hub();  // USE_MODELSCOPE_HUB
 
 // Whether a hub would take it for a repository's name: org/name or name.
 bool is_hub_id(const std::string& name);

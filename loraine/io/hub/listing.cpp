@@ -26,11 +26,6 @@ std::string kinds(HubKind kind) { return kind == HubKind::dataset ? "datasets" :
   throw Error(ErrorKind::bad_data, source + ": " + what, "is the address that of a hub? (HF_ENDPOINT)");
 }
 
-std::string text_of(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 std::optional<uint64_t> size_of(const Json& object, const char* key, const std::string& source) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return std::nullopt;
@@ -86,6 +81,11 @@ std::string normal_etag(std::string etag) {
 }
 
 }  // namespace
+
+std::string text_of(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
 
 const ListedFile* Listing::find(const std::string& path) const {
   const auto found = std::find_if(files.begin(), files.end(), [&](const ListedFile& file) { return file.path == path; });
@@ -155,9 +155,11 @@ Listing ask_for_listing(HttpClient& client, const std::string& id, HubKind kind)
 void complete_entry(HttpClient& client, const std::string& id, HubKind kind, const Listing& listing, ListedFile& file) {
   if (file.size && (!file.hash().empty() || client.hub() == Hub::modelscope)) return;
   const std::string what = id + ", " + file.path;
-  const HttpAnswer answer = client.send(
-      {.method = "HEAD", .url = file_url(client, id, kind, listing.commit, file.path), .headers = {"Accept-Encoding: identity"}});
-  if (answer.status != 200) throw failed_request(client, answer, what, id, kind);
+  const HttpAnswer answer = client.send({.method = "HEAD",
+                                         .url = file_url(client, id, kind, listing.commit, file.path),
+                                         .headers = {"Accept-Encoding: identity"},
+                                         .follow_elsewhere = false});
+  if (answer.status != 200 && answer.header("x-linked-etag").empty()) throw failed_request(client, answer, what, id, kind);
   const std::string linked = answer.header("x-linked-etag"), etag = normal_etag(linked.empty() ? answer.header("etag") : linked);
   const std::string linked_size = answer.header("x-linked-size"),
                     size = linked_size.empty() ? answer.header("content-length") : linked_size;

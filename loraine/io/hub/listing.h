@@ -40,6 +40,8 @@ Listing parse_listing(const nlohmann::json& json, const std::string& source);
 // A page of ModelScope's; `entries`: how many it has, folders too.
 Listing parse_modelscope_listing(const nlohmann::json& json, const std::string& revision, const std::string& source, size_t& entries);
 
+// The text under a key; empty where there is none, or something else.
+std::string text_of(const nlohmann::json& object, const char* key);
 nlohmann::json parse_answer(const HttpClient& client, const HttpAnswer& answer);  // bad_data when it is no JSON
 
 // Addresses.

@@ -143,6 +143,14 @@ Selection select_files(const Listing& listing, HubKind kind, const std::string& 
   throw Error(ErrorKind::internal, "an unknown kind of repository");
 }
 
+Need need_of(const std::string& path, HubKind kind) {
+  const std::string name = path.substr(path.rfind('/') + 1);  // npos + 1: the whole
+  if (kind == HubKind::dataset) return is_data(name) ? Need::always : Need::no;
+  const auto is = [&](const char* text) { return name == text; };
+  if (std::any_of(std::begin(kText), std::end(kText), is) || name.ends_with(".jinja")) return Need::text;
+  return name == "generation_config.json" || is_licence(name) ? Need::no : Need::always;
+}
+
 std::vector<std::string> shards_of(const std::string& index_file, const std::string& index) {
   const Json json = parse_json_file(index_file);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())

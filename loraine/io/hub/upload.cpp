@@ -51,7 +51,7 @@ std::string account(HttpClient& client) {
                 fmt::format("make one that may write at {}/settings/tokens", client.endpoint()));
   if (!is_good(answer)) throw refused(client, answer, "the token's account", "before the upload");
   const Json json = parse_answer(client, answer);
-  const std::string name = json.is_object() ? json.value("name", "") : "";
+  const std::string name = json.is_object() ? text_of(json, "name") : "";
   if (!is_hub_id(name) || name.find('/') != name.npos)
     throw Error(ErrorKind::bad_data, fmt::format("{}: its answer names no account", url_host(answer.url)));
   return name;
@@ -102,12 +102,12 @@ void ask_for_modes(HttpClient& client, const UploadTarget& target, std::vector<U
     for (size_t i = first; i < std::min(files.size(), first + kFilesAsked); ++i) {
       UploadFile& file = files[i];
       const auto found = told.find(file.path);
-      const std::string mode = found == told.end() ? "" : found->second->value("uploadMode", "");
+      const std::string mode = found == told.end() ? "" : text_of(*found->second, "uploadMode");
       if (mode != "lfs" && mode != "regular")
         throw Error(ErrorKind::bad_data, fmt::format("{}: {} does not say how {} is to be sent", target.id, url_host(url), file.path),
                     "is the address that of a hub? (HF_ENDPOINT)");
       file.large = mode == "lfs" && file.size > 0;
-      file.ignored = found->second->value("shouldIgnore", false);
+      file.ignored = found->second->contains("shouldIgnore") && (*found->second)["shouldIgnore"] == true;
       const Json& there = found->second->contains("oid") ? (*found->second)["oid"] : Json();
       if (file.large) file.sha256 = sha256_of_file(file.place);
       if (there.is_string()) file.there = there.get<std::string>() == (file.large ? file.sha256 : git_sha1_of_file(file.place));
