@@ -99,7 +99,43 @@ DatasetInfo own_data(const std::string& folder, const std::string& name, const F
                   name));
 }
 
-DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name) {
+// Where an entry's rows are: a hub's repository comes first, as in LLaMA-Factory, then a folder of data in the place of a script, then a
+// file.
+void find_files(DatasetInfo& info, const std::function<std::string(const char*)>& text, const std::string& folder, const std::string& where,
+                const FindRepository& find_repository) {
+  std::string id = text("hf_hub_url");
+  for (const char* hub : {"ms_hub_url", "om_hub_url"})
+    if (id.empty()) id = text(hub);
+  if (!id.empty()) {
+    info.from_hub = true;
+    info.file_name = find_repository ? find_repository(id) : "";
+    if (info.file_name.empty())
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{} is the repository {}, which is not in a local cache, and sets of a hub are not fetched", where, id),
+                  fmt::format("fetch it before: hf download --repo-type dataset {}; or give file_name instead", id));
+    return;
+  }
+  if (const std::string script = text("script_url"); !script.empty()) {
+    info.from_hub = true;
+    info.file_name = (fs::path(folder) / script).string();
+    std::error_code failed;
+    if (fs::is_directory(info.file_name, failed)) return;
+    throw Error(ErrorKind::unsupported, fmt::format("{}: script_url {} is no folder of data files, and scripts are not run", where, script),
+                "give the data as a file, and its name as file_name");
+  }
+  if (!text("cloud_file_name").empty())
+    throw Error(ErrorKind::unsupported, where + ": cloud_file_name names a file elsewhere, which is not fetched",
+                "download it and give file_name");
+  info.file_name = text("file_name");
+  if (info.file_name.empty())
+    throw Error(ErrorKind::bad_data, where + " names no data: neither file_name nor a repository",
+                "give file_name: the file in dataset_dir");
+  if (info.split != "train")
+    throw Error(ErrorKind::bad_data, fmt::format("{}: split is {}, and a file has only the split train", where, info.split),
+                "leave split out");
+}
+
+DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   const std::string where = fmt::format("{}: `{}`", info_path(folder), name);
   if (!entry.is_object()) throw Error(ErrorKind::bad_data, where + " is not an object");
   const auto text = [&](const char* key) -> std::string {
@@ -111,10 +147,10 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
   DatasetInfo info;
   info.name = name;
   info.folder = folder;
-  info.file_name = text("file_name");
-  if (info.file_name.empty())
-    throw Error(ErrorKind::unsupported, where + " has no file_name; sets of a hub or made by a script cannot be fetched",
-                "download the file into dataset_dir and give its file_name");
+  if (const std::string split = text("split"); !split.empty()) info.split = split;
+  info.subset = text("subset");
+  info.inside = text("folder");
+  find_files(info, text, folder, where, find_repository);
   const std::string formatting = text("formatting");
   if (formatting.empty() || formatting == "alpaca") info.formatting = Formatting::alpaca;
   else if (formatting == "sharegpt") info.formatting = Formatting::sharegpt;
@@ -164,9 +200,19 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
 
 DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
+  if (folder == "ONLINE") {  // every name is a repository's
+    DatasetInfo info;
+    info.name = name;
+    info.from_hub = true;
+    info.file_name = find_repository ? find_repository(name) : "";
+    if (!info.file_name.empty()) return info;
+    throw Error(ErrorKind::unsupported,
+                fmt::format("dataset: the repository {} is not in a local cache, and sets of a hub are not fetched", name),
+                fmt::format("fetch it before: hf download --repo-type dataset {}", name));
+  }
   if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
   const Json all = read_all(folder);
-  if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name);
+  if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name, find_repository);
   if (looks_like_path(name)) return own_data(folder, name, find_repository);
   refuse_name(all, folder, name);
 }

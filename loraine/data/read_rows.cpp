@@ -8,9 +8,11 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/missing_file.h"
+#include "loraine/data/arrow/arrow.h"
 #include "loraine/data/files/csv_rows.h"
 #include "loraine/data/files/json_rows.h"
 #include "loraine/data/files/load_file.h"
+#include "loraine/data/files/repository_files.h"
 #include "loraine/data/formats.h"
 #include "loraine/data/parquet/parquet.h"
 #include "loraine/data/recognise.h"
@@ -26,31 +28,8 @@ constexpr int64_t kSampled = 200;  // rows by which a layout is recognised
 // Files that lie beside data in a repository of them.
 bool is_beside_data(const std::string& name) { return name.starts_with(".") || name.ends_with(".md") || name.starts_with("LICENSE"); }
 
-// Of a hub's repository, the files of its training data: those called train…, or the only one there is; in it or in its folder data.
-std::vector<std::string> repository_files(const fs::path& repository) {
-  std::vector<std::string> all, train;
-  std::error_code failed;
-  for (const fs::path& folder : {repository, repository / "data"}) {
-    for (const auto& entry : fs::directory_iterator(folder, failed)) {
-      const std::string name = entry.path().filename().string();
-      if (!entry.is_regular_file(failed) || !file_kind(name) || name == "dataset_info.json" || name == "dataset_infos.json") continue;
-      all.push_back(entry.path().string());
-      if (name.starts_with("train")) train.push_back(all.back());
-    }
-    if (!all.empty()) break;
-  }
-  if (train.empty() && all.size() == 1) train = all;
-  std::sort(train.begin(), train.end());
-  if (train.empty())
-    throw Error(ErrorKind::bad_data,
-                fmt::format("{}: of {} data files in the repository, which hold its training data cannot be told: none is called train…",
-                            repository.string(), all.size()),
-                "give the path of the file or folder");
-  return train;
-}
-
 std::vector<std::string> files_of(const DatasetInfo& info) {
-  if (info.from_hub) return repository_files(info.file_name);
+  if (info.from_hub) return repository_files(info);
   const fs::path path = fs::path(info.folder) / info.file_name;
   std::error_code failed;
   std::vector<std::string> files;
@@ -81,7 +60,7 @@ std::vector<std::string> files_of(const DatasetInfo& info) {
 // Of a text file, what follows a byte order mark.
 std::string_view content_of(const simdjson::padded_string& bytes, FileKind kind, const std::string& file) {
   const std::string_view text(bytes.data(), bytes.size());
-  if (kind == FileKind::parquet) return text;
+  if (kind == FileKind::parquet || kind == FileKind::arrow) return text;
   if (text.substr(0, 2) == "\xff\xfe" || text.substr(0, 2) == "\xfe\xff")
     throw Error(ErrorKind::bad_data, file + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
   return text.substr(text.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0);
@@ -93,16 +72,16 @@ std::vector<std::string> json_columns(const DatasetInfo& info) {
   return {info.formatting == Formatting::alpaca ? info.columns.history : info.columns.messages};
 }
 
-void read_parquet_rows(std::string_view bytes, RowCollector& collector) {
+void read_binary_rows(FileKind kind, std::string_view bytes, RowCollector& collector) {
   int64_t number = 0;
   try {
-    read_parquet(bytes, [&](const std::string& json) {
+    (kind == FileKind::arrow ? read_arrow : read_parquet)(bytes, [&](const std::string& json) {
       collector.add_text(0, ++number, json);
       return !collector.full();
     });
   } catch (const Error& e) {
     if (e.kind != ErrorKind::bad_data) throw;
-    throw Error(e.kind, *collector.file + ": " + e.what(), "write it anew with pandas or pyarrow, or as JSONL");
+    throw Error(e.kind, *collector.file + ": " + e.what(), e.hint.empty() ? "write it anew with pandas or pyarrow, or as JSONL" : e.hint);
   }
 }
 
@@ -112,7 +91,8 @@ void read_file_rows(FileKind kind, std::string_view text, const std::vector<std:
     case FileKind::csv: return read_csv_rows(text, {',', json}, collector);
     case FileKind::tsv: return read_csv_rows(text, {'\t', json}, collector);
     case FileKind::text: return read_text_rows(text, collector);
-    case FileKind::parquet: return read_parquet_rows(text, collector);
+    case FileKind::parquet:
+    case FileKind::arrow: return read_binary_rows(kind, text, collector);
   }
 }
 

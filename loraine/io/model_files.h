@@ -33,6 +33,8 @@ struct ModelFiles {
 
 // A folder, a *.gguf, or an id like org/name of a local cache (hub_cache.h), there at `revision`: a branch, a tag or a commit.
 ModelFiles open_model_files(const std::string& name, const std::string& revision = "main");
+// The same without weights, which need not be there: `tensors` stays empty, and a folder without config.json has an empty config.
+ModelFiles open_text_files(const std::string& name, const std::string& revision = "main");
 void convert_gguf(const std::string& gguf,
                   const std::string& folder);  // writes the Hugging Face folder (model.safetensors in F32/F16/BF16, tokenizer, configs)
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "loraine/data/prepared.h"
 #include "loraine/io/hub_cache.h"
 
 namespace loraine {
@@ -46,6 +47,8 @@ DataOptions data_options(const TrainConfig& c) {
     const auto found = find_in_caches(name, "main", HubKind::dataset);
     return found ? found->path : std::string();
   };
+  d.tokenized_path = c.tokenized_path;
+  if (c.dry_run && d.tokenized_path && !is_prepared(*d.tokenized_path)) d.tokenized_path.reset();  // nothing is kept of it
   d.template_name = c.template_name;
   d.cutoff_len = c.cutoff_len;
   d.max_samples = c.max_samples;

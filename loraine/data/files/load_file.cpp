@@ -121,11 +121,11 @@ Compression take_compression(std::string& name) {
 std::optional<FileKind> file_kind(std::string_view path) {
   std::string name = lower(path);
   const bool packed = take_compression(name) != Compression::none;
-  constexpr std::pair<const char*, FileKind> kinds[] = {{".json", FileKind::json}, {".jsonl", FileKind::json},
-                                                        {".csv", FileKind::csv},   {".tsv", FileKind::tsv},
-                                                        {".txt", FileKind::text},  {".parquet", FileKind::parquet}};
+  constexpr std::pair<const char*, FileKind> kinds[] = {
+      {".json", FileKind::json}, {".jsonl", FileKind::json},      {".csv", FileKind::csv},    {".tsv", FileKind::tsv},
+      {".txt", FileKind::text},  {".parquet", FileKind::parquet}, {".arrow", FileKind::arrow}};
   for (const auto& [ending, kind] : kinds)
-    if (name.ends_with(ending) && !(packed && kind == FileKind::parquet)) return kind;
+    if (name.ends_with(ending) && !(packed && (kind == FileKind::parquet || kind == FileKind::arrow))) return kind;
   return std::nullopt;
 }
 

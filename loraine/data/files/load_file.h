@@ -9,8 +9,8 @@
 
 namespace loraine {
 
-enum class FileKind : uint8_t { json, csv, tsv, text, parquet };
-inline constexpr const char* kFileEndings = ".json, .jsonl, .csv, .tsv and .txt, each also with .gz or .zst behind it, and .parquet";
+enum class FileKind : uint8_t { json, csv, tsv, text, parquet, arrow };
+inline constexpr const char* kFileEndings = ".json, .jsonl, .csv, .tsv and .txt, each also with .gz or .zst behind it, .parquet and .arrow";
 
 // By the ending, .gz and .zst aside; none where it is not one of kFileEndings.
 std::optional<FileKind> file_kind(std::string_view path);

@@ -29,6 +29,7 @@ struct TrainConfig {
   // data
   std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json and of paths
   std::string dataset_dir = "data";
+  std::optional<std::string> tokenized_path;
   std::optional<std::string> template_name;  // key `template`; null: the model's own chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;
@@ -162,6 +163,7 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
 // Rules between keys; throw Error::usage naming the keys.
 void check_train_config(const TrainConfig& config);
 void check_chat_config(const TrainConfig& config);
+void check_data_config(const TrainConfig& config);  // of the command that shows data
 void check_export_config(const TrainConfig& config);
 
 // What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.

@@ -42,6 +42,8 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          "training sets: names in dataset_info.json, or paths of files and folders (docs/data.md); comma separated", kCommaList});
   visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, given in the same way", kCommaList});
   visit({"dataset_dir", "data", &c.dataset_dir, "folder of dataset_info.json and the data files"});
+  visit({"tokenized_path", "data", &c.tokenized_path,
+         "folder of encoded data, as LLaMA-Factory keeps them: read where it is there, else written"});
   visit({"template", "data", &c.template_name, "named chat template; null: the adapter's, else the one that comes with the model"});
   visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", between(1, INT32_MAX)});
   visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", between(1, kMost)});
@@ -74,7 +76,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
 }
 
 void describe_method(TrainConfig& c, const OptionVisitor& visit) {
-  visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft"})});
+  visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft", "rm", "dpo", "kto"})});
   visit({"finetuning_type", "method", &c.finetuning_type, "what is trained",
          one_of({"lora", "oft", "freeze", "full"}, {"lora", "freeze", "full"})});
   visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N",

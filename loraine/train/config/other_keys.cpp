@@ -75,7 +75,6 @@ const std::vector<OtherKey>& other_keys() {
       {"overwrite_cache", false, "false"},
       {"eval_num_beams", false, "null"},
       {"ignore_pad_token_for_loss", true, "true"},
-      {"tokenized_path", true, "null"},
       {"data_shared_file_system", false, "false"},
       {"optim_args", true, "null"},
       {"optim_target_modules", true, "null"},
