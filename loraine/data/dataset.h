@@ -34,6 +34,9 @@ struct DataOptions {
   Mixing mixing = Mixing::concat;        // of several sets
   std::vector<double> interleave_probs;  // one per set; empty: they take turns
   bool eval_on_each_dataset = false;
+  bool streaming = false;       // rows are read while they are trained on (data/stream.h)
+  int64_t buffer_size = 16384;  // streaming: rows among which the next one is drawn
+  int64_t shards = 1;           // streaming: parts of each set, whose order changes from epoch to epoch
   DataStage stage = DataStage::sft;
   std::optional<bool> packing;  // several samples in one block (data/packing.h); none: of pretraining only
   bool neat_packing = false;    // packing whose samples do not see each other

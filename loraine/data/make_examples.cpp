@@ -205,7 +205,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
                 "name eos_token in tokenizer_config.json");
   Pretrained made = pretrain_examples(texts, *encoder.tokenizer, pretrain);
   set.num_truncated += made.truncated;
-  if (made.examples.empty() && set.examples.empty())
+  if (made.examples.empty() && set.examples.empty() && !options.streaming)
     throw Error(ErrorKind::bad_data,
                 fmt::format("stage pt: the texts of {} fill no block of {} tokens (cutoff_len): end to end they are {}{}",
                             rows_text(static_cast<int64_t>(texts.size())), pretrain.cutoff_len, count_text(made.longest),

@@ -58,8 +58,7 @@ std::vector<std::string> files_of(const DatasetInfo& info) {
 }
 
 // Of a text file, what follows a byte order mark.
-std::string_view content_of(const simdjson::padded_string& bytes, FileKind kind, const std::string& file) {
-  const std::string_view text(bytes.data(), bytes.size());
+std::string_view content_of(std::string_view text, FileKind kind, const std::string& file) {
   if (kind == FileKind::parquet || kind == FileKind::arrow) return text;
   if (text.substr(0, 2) == "\xff\xfe" || text.substr(0, 2) == "\xfe\xff")
     throw Error(ErrorKind::bad_data, file + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
@@ -100,12 +99,16 @@ void read_file_rows(FileKind kind, std::string_view text, const std::vector<std:
 DatasetInfo recognised(const DatasetInfo& info, FileKind kind, std::string_view text, const std::string& file, std::string* words) {
   RowSample sample;
   sample.cells = kind == FileKind::csv || kind == FileKind::tsv;
-  RowCollector collector{[&](simdjson::dom::element element, Row&) { sample.add(element); }, kSampled};
+  std::optional<Row> first;
+  const auto keep_first = [&](Row&& row) {
+    if (!first) first = std::move(row);
+    return true;
+  };
+  RowCollector collector{[&](simdjson::dom::element element, Row&) { sample.add(element); }, keep_first, kSampled};
   collector.file = std::make_shared<const std::string>(file);
   read_file_rows(kind, text, {}, collector);
-  if (collector.rows.empty()) return info;
-  if (sample.rows.empty())
-    throw Error(ErrorKind::bad_data, collector.rows[0].place() + ": " + collector.rows[0].dropped, "correct the file");
+  if (!first) return info;
+  if (sample.rows.empty()) throw Error(ErrorKind::bad_data, first->place() + ": " + first->dropped, "correct the file");
   return recognise_rows(info, std::move(sample), words);
 }
 
@@ -127,27 +130,39 @@ std::string Row::place() const {
                      number > 0 ? fmt::format(" (row {})", number) : "");
 }
 
-std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout) {
+void each_row(DatasetInfo info, std::optional<int64_t> limit, const std::function<bool(Row&&)>& take, std::string* layout) {
   const std::vector<std::string> files = files_of(info);
-  RowCollector collector{[&](simdjson::dom::element element, Row& row) { fill_row(info, element, row); }, limit};
+  RowCollector collector{[&](simdjson::dom::element element, Row& row) { fill_row(info, element, row); }, take, limit};
   for (const std::string& file : files) {
     if (collector.full()) break;
-    const auto bytes = load_file(file);
+    LoadedFile bytes(file);
     const FileKind kind = *file_kind(file);
-    const std::string_view text = content_of(bytes, kind, file);
+    const std::string_view text = content_of(bytes.text(), kind, file);
     if (info.recognise) info = recognised(info, kind, text, file, layout);
     check_answers(info);
     collector.file = std::make_shared<const std::string>(file);
+    collector.passed = [&bytes](const char* place) { bytes.release_before(place); };
     read_file_rows(kind, text, json_columns(info), collector);
+    bytes.check();
   }
-  if (collector.rows.empty())
-    throw Error(
-        ErrorKind::bad_data,
-        fmt::format("{}: no rows (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
-                    info.name),
-        "was it written whole? A data file holds rows: a JSON list or objects one after another, a CSV heading and records, lines of "
-        "text; or leave the set out");
-  return std::move(collector.rows);
+  if (collector.count > 0) return;
+  throw Error(ErrorKind::bad_data,
+              fmt::format("{}: no rows (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
+                          info.name),
+              "was it written whole? A data file holds rows: a JSON list or objects one after another, a CSV heading and records, lines of "
+              "text; or leave the set out");
+}
+
+std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout) {
+  std::vector<Row> rows;
+  each_row(
+      std::move(info), limit,
+      [&](Row&& row) {
+        rows.push_back(std::move(row));
+        return true;
+      },
+      layout);
+  return rows;
 }
 
 }  // namespace loraine

@@ -57,5 +57,7 @@ struct Row {
 // numbering, and with it every order, stays. Throws bad_data about a file of which rows cannot be told apart. `layout`: what was recognised
 // where info.recognise asks for it, in words.
 std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout = nullptr);
+// The same, each as soon as it is read, until `take` returns false; files may be larger than memory.
+void each_row(DatasetInfo info, std::optional<int64_t> limit, const std::function<bool(Row&&)>& take, std::string* layout = nullptr);
 
 }  // namespace loraine

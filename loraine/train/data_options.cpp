@@ -53,6 +53,9 @@ DataOptions data_options(const TrainConfig& c) {
   d.cutoff_len = c.cutoff_len;
   d.max_samples = c.max_samples;
   d.val_size = c.val_size;
+  d.streaming = c.streaming;
+  d.buffer_size = c.buffer_size;
+  d.shards = std::max<int64_t>(c.dataloader_num_workers, 1);
   d.mixing = mixing_of(c.mix_strategy);
   d.interleave_probs = probabilities(c.interleave_probs);
   d.eval_on_each_dataset = c.eval_on_each_dataset;

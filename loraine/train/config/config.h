@@ -38,9 +38,12 @@ struct TrainConfig {
   std::string mix_strategy = "concat";          // concat, interleave_under, interleave_over, interleave_once
   std::optional<std::string> interleave_probs;  // comma list of numbers
   bool eval_on_each_dataset = false;
-  double val_size = 0.0;        // above 1 a count, else a share
-  std::optional<bool> packing;  // null: only with stage pt
-  bool neat_packing = false;    // packing whose samples do not see each other
+  bool streaming = false;              // rows are read while they are trained on
+  int64_t buffer_size = 16384;         // streaming: rows among which the next one is drawn
+  int64_t dataloader_num_workers = 0;  // streaming: parts of each set
+  double val_size = 0.0;               // above 1 a count, else a share
+  std::optional<bool> packing;         // null: only with stage pt
+  bool neat_packing = false;           // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
   std::optional<int64_t> preprocessing_num_workers;
   bool train_on_prompt = false;
