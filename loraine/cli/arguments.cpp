@@ -88,6 +88,9 @@ bool command_reads(const std::string& command, const Option& option) {
   if (command == "eval")
     return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) || generation ||
            (group == "data" && !kNotEvaluated.contains(name));
+  if (command == "data")
+    return group == "data" || name == "model_name_or_path" || name == "model_revision" || name == "adapter_name_or_path" ||
+           name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" || name == "max_steps";
   if (command == "trace") return kModel.contains(name) || kCompute.contains(name) || name == "max_new_tokens";
   if (command == "export")
     return kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) || name == "infer_dtype" ||

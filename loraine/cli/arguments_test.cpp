@@ -175,7 +175,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "shift_attn=true", "stage=dpo", "finetuning_type=oft",
+  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft",
                            "rope_scaling=yarn", "fp16=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
@@ -213,6 +213,7 @@ TEST(Arguments, Rules) {
   EXPECT_NO_THROW(check({"--packing", "true"}));
   EXPECT_NO_THROW(check({"--neat_packing"}));
   EXPECT_THROW(check({"--stage", "pt", "--neat_packing"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo"}), Error);
   EXPECT_THROW(check({"--stage", "pt", "--train_on_prompt"}), Error);
   EXPECT_NO_THROW(check({"--quantization_bit", "4", "--use_dora"}));
   EXPECT_NO_THROW(check({"--quantization_bit", "8", "--frozen_matmul", "int8"}));

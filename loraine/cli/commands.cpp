@@ -30,6 +30,8 @@ const std::vector<Command>& commands() {
        run_upload},
       {"trace", "logits, loss and gradients of a batch, to check the numbers",
        "loraine trace --model_name_or_path models/Qwen3-0.6B --batch batch.safetensors --output logits.safetensors", run_trace},
+      {"data", "what training would see of its data: tokens, lengths, what is cut, repeated or never trained",
+       "loraine data --model_name_or_path models/Qwen3-0.6B --dataset pairs.jsonl", run_data},
       {"tokenize", "text or conversations to token ids, row by row",
        "loraine tokenize --model_name_or_path models/Qwen3-0.6B --input texts.jsonl --output ids.jsonl", run_tokenize},
       {"bench", "speed of training and decoding on this machine", "loraine bench --model_name_or_path models/Qwen3-0.6B --tokens 512",

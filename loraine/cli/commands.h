@@ -24,6 +24,7 @@ std::string evaluation_results(const std::vector<std::string>& args);
 int run_upload(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);
 int run_trace(const std::vector<std::string>& args);
+int run_data(const std::vector<std::string>& args);
 int run_tokenize(const std::vector<std::string>& args);
 int run_bench(const std::vector<std::string>& args);
 int run_version(const std::vector<std::string>& args);

@@ -14,6 +14,7 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/cli/train_screen.h"
+#include "loraine/cli/training_template.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"
@@ -25,29 +26,6 @@
 
 namespace loraine {
 namespace {
-
-// The template of the run: as given, else the one that the adapter or the model it goes on from was trained with, else the model's own,
-// else `empty`. Said, and kept for whoever loads the result.
-TemplateChoice choose_training_template(TrainInput& input, ModelText& text, const std::string& adapter) {
-  const TrainConfig& c = input.config;
-  TemplateChoice choice = choose_template(c, input.files, adapter);
-  input_warning(choice.warning, c.strict, ErrorKind::usage);
-  if (const auto error = unfit_template(choice, text)) input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
-  if (choice.jinja) {
-    input.files.chat_template = choice.jinja;
-    input.files.chat_templates.clear();
-    text = open_text(input.files);
-  }
-  if (c.stage != "pt" && !has_template(choice, text) && text.tokenizer && input.files.chat_templates.empty()) {
-    choice.name = "empty";
-    choice.why = "the model has no chat template";
-    print_stderr(
-        "note: the model has no chat template, and questions and answers follow each other without a mark. To train a conversation, name a "
-        "template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
-  }
-  input.record = {choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking};
-  return choice;
-}
 
 // `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
 int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, std::atomic<bool>* by_signal) {
@@ -64,14 +42,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   }
   ModelText text = open_text(input.files);
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
-  const TemplateChoice choice = choose_training_template(input, text, adapter);
-  DataOptions options = data_options(c);
-  options.template_name = choice.name;
-  options.default_system = choice.default_system;
-  options.enable_thinking = choice.enable_thinking;
-  options.preserve_thinking = choice.preserve_thinking;
-  options.tool_format = choice.tool_format;
-  fit_to_model(options, input.files, text);
+  const TemplateChoice choice = training_template(c, input.files, text, adapter);
+  input.record = {choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking};
+  DataOptions options = data_options_with(c, choice, input.files, text);
   SpecialTokens special;
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
   input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);

@@ -10,6 +10,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/make_examples.h"
 #include "loraine/data/mix.h"
+#include "loraine/data/prepared.h"
 #include "loraine/data/row_encoder.h"
 
 namespace loraine {
@@ -131,6 +132,13 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
   LegacySampler sampler(static_cast<uint32_t>(options.seed));
   DataSplit result;
+  if (options.tokenized_path && is_prepared(*options.tokenized_path)) {
+    result = read_prepared(*options.tokenized_path, options.stage, encoder);
+    result.recognised.push_back(
+        fmt::format("{}: encoded data, as they are; what else is set of data has no effect", *options.tokenized_path));
+    if (!options.accept_untrained) check_trained(result.train, "dataset", options);
+    return result;
+  }
   const auto read = [&](const std::vector<std::string>& names) { return read_sets(options, names, sampler, result.recognised); };
   MixedRows rows = read(options.datasets);
   if (options.val_size > 0) {
@@ -152,6 +160,10 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     result.eval = make_examples(encoder, options, all.rows, all.order);
   }
   check_sets(options, result);
+  if (options.tokenized_path) {
+    write_prepared(*options.tokenized_path, options.stage, result);
+    result.recognised.push_back(fmt::format("encoded data are kept in {}", *options.tokenized_path));
+  }
   return result;
 }
 

@@ -98,16 +98,41 @@ DatasetInfo own_data(const std::string& folder, const std::string& name, const F
           name));
 }
 
-// LLaMA-Factory's first choice: the repository that an entry names. Its other keys count for the rows.
-bool take_repository(DatasetInfo& info, const HubIds& ids, const std::string& where, const FindRepository& find_repository) {
-  if (ids.hugging_face.empty() && ids.modelscope.empty()) return false;
-  info.file_name = find_repository ? find_repository(ids) : "";
-  info.from_hub = true;
-  if (!info.file_name.empty()) return true;
-  throw Error(ErrorKind::usage,
-              fmt::format("{}: the data set {} of a hub is not on this machine", where,
-                          ids.hugging_face.empty() ? ids.modelscope : ids.hugging_face),
-              "unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset");
+// Where an entry's rows are: a hub's repository comes first, as in LLaMA-Factory, then a folder of data in the place of a script, then a
+// file.
+void find_files(DatasetInfo& info, const std::function<std::string(const char*)>& text, const std::string& folder, const std::string& where,
+                const FindRepository& find_repository) {
+  const HubIds ids = {text("hf_hub_url"), text("ms_hub_url")};
+  if (!ids.hugging_face.empty() || !ids.modelscope.empty()) {
+    info.from_hub = true;
+    info.file_name = find_repository ? find_repository(ids) : "";
+    if (!info.file_name.empty()) return;
+    throw Error(ErrorKind::usage,
+                fmt::format("{}: the data set {} of a hub is not on this machine", where,
+                            ids.hugging_face.empty() ? ids.modelscope : ids.hugging_face),
+                "unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset");
+  }
+  if (const std::string id = text("om_hub_url"); !id.empty())
+    throw Error(ErrorKind::unsupported, fmt::format("{} is the repository {} of a hub that is not asked", where, id),
+                "fetch it, and give file_name instead");
+  if (const std::string script = text("script_url"); !script.empty()) {
+    info.from_hub = true;
+    info.file_name = (fs::path(folder) / script).string();
+    std::error_code failed;
+    if (fs::is_directory(info.file_name, failed)) return;
+    throw Error(ErrorKind::unsupported, fmt::format("{}: script_url {} is no folder of data files, and scripts are not run", where, script),
+                "give the data as a file, and its name as file_name");
+  }
+  if (!text("cloud_file_name").empty())
+    throw Error(ErrorKind::unsupported, where + ": cloud_file_name names a file elsewhere, which is not fetched",
+                "download it and give file_name");
+  info.file_name = text("file_name");
+  if (info.file_name.empty())
+    throw Error(ErrorKind::bad_data, where + " names no data: neither file_name nor a repository",
+                "give file_name: the file in dataset_dir");
+  if (info.split != "train")
+    throw Error(ErrorKind::bad_data, fmt::format("{}: split is {}, and a file has only the split train", where, info.split),
+                "leave split out");
 }
 
 DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name, const FindRepository& find_repository) {
@@ -122,14 +147,10 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
   DatasetInfo info;
   info.name = name;
   info.folder = folder;
-  if (!take_repository(info, {text("hf_hub_url"), text("ms_hub_url")}, where, find_repository)) info.file_name = text("file_name");
-  for (const char* key : {"subset", "folder"})
-    if (info.from_hub && !text(key).empty())
-      throw Error(ErrorKind::unsupported, fmt::format("{}: `{}` of a repository is not read; its training data are", where, key),
-                  "fetch the repository, and give the file as file_name");
-  if (info.file_name.empty())
-    throw Error(ErrorKind::unsupported, where + " has neither file_name nor hf_hub_url nor ms_hub_url; sets made by a script are not read",
-                "download the file into dataset_dir and give its file_name");
+  if (const std::string split = text("split"); !split.empty()) info.split = split;
+  info.subset = text("subset");
+  info.inside = text("folder");
+  find_files(info, text, folder, where, find_repository);
   const std::string formatting = text("formatting");
   if (formatting.empty() || formatting == "alpaca") info.formatting = Formatting::alpaca;
   else if (formatting == "sharegpt") info.formatting = Formatting::sharegpt;
@@ -179,6 +200,16 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
 
 DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
+  if (folder == "ONLINE") {  // every name is a repository's
+    DatasetInfo info;
+    info.name = name;
+    info.from_hub = true;
+    info.file_name = find_repository ? find_repository({name, name}) : "";
+    if (!info.file_name.empty()) return info;
+    throw Error(ErrorKind::unsupported,
+                fmt::format("dataset: the repository {} is not in a local cache, and sets of a hub are not fetched", name),
+                fmt::format("fetch it before: hf download --repo-type dataset {}", name));
+  }
   if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
   const Json all = read_all(folder);
   if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name, find_repository);

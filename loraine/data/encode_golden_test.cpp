@@ -12,6 +12,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/data/dataset.h"
+#include "loraine/data/stream.h"
 #include "loraine/data/templates.h"
 #include "tests/support/sanitized.h"
 
@@ -66,6 +67,10 @@ bool read_options(const Json& from, DataOptions& options) {
     else if (key == "mix_strategy") options.mixing = mixing_of(value);
     else if (key == "interleave_probs")
       for (const std::string& number : split_names(value)) options.interleave_probs.push_back(std::stod(number));
+    else if (key == "streaming") options.streaming = value;
+    else if (key == "buffer_size") options.buffer_size = value;
+    else if (key == "dataloader_num_workers") options.shards = std::max<int64_t>(value.get<int64_t>(), 1);
+    else if (key == "max_steps") continue;
     else if (key == "neat_packing") options.neat_packing = value;
     else if (key == "preprocessing_batch_size") options.preprocessing_batch_size = value;
     else if (key != "add_tokens" && key != "add_special_tokens") return false;
@@ -201,7 +206,11 @@ struct Cases {
     if (const auto source = jinja_source(kShared / "tokenizers" / name, config); c["template"].is_null() && !source.empty())
       chat = std::make_unique<ChatTemplate>(source, config, name);
     DataSplit data;
-    if (!predict) data = open_data(options, use, chat.get(), special);
+    if (options.streaming) {
+      StreamedData streamed = open_stream(options, use, chat.get(), special);
+      data = std::move(streamed.rest);
+      while (auto example = streamed.train->next()) data.train.examples.push_back(std::move(*example));
+    } else if (!predict) data = open_data(options, use, chat.get(), special);
     else
       for (const Prompt& prompt : open_prompts(options, use, chat.get(), special))
         data.train.examples.push_back({prompt.input_ids, prompt.label_ids});

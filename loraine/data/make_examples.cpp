@@ -27,20 +27,6 @@ bool has_empty_answer(const Conversation& conversation) {
   return std::ranges::any_of(conversation.messages, [](const Message& m) { return m.role == Role::assistant && m.content.empty(); });
 }
 
-void count_tokens(Dataset& set, const Example& sample) {
-  set.num_tokens += static_cast<int64_t>(sample.input_ids.size());
-  set.num_trained += count_labels(sample);
-  set.longest = std::max(set.longest, static_cast<int64_t>(sample.input_ids.size()));
-}
-
-// `whole`: tokens before it was cut; 0: it has no length of its own.
-void count_sample(Dataset& set, const Example& sample, int64_t whole) {
-  if (whole > 0) set.whole_lengths.push_back(static_cast<int32_t>(std::min<int64_t>(whole, INT32_MAX)));
-  ++set.num_samples;
-  set.num_untrained += !is_trained(sample);
-  count_tokens(set, sample);
-}
-
 void add_example(Dataset& set, Example example, int64_t whole) {
   count_sample(set, example, whole);
   set.examples.push_back(std::move(example));
@@ -126,6 +112,8 @@ std::vector<Made> encode_rows(const Encoder& encoder, const DataOptions& options
   const bool feedback = options.stage == DataStage::feedback, let_go = !feedback && !has_repeats(order, rows.size());
   const std::vector<int64_t> kl = feedback ? kl_places(options, rows, order) : std::vector<int64_t>();
   const int64_t n = static_cast<int64_t>(order.size());
+  Encoder whole = encoder;
+  whole.options.keep_whole = true;
   std::vector<Made> made(order.size());
   std::vector<std::exception_ptr> failed(order.size());
 #pragma omp parallel for schedule(dynamic, 8)
@@ -135,7 +123,8 @@ std::vector<Made> encode_rows(const Encoder& encoder, const DataOptions& options
     made[at].dropped = row.dropped;
     if (!row.dropped.empty()) continue;
     try {
-      made[at] = make(encoder, options.stage, row, feedback ? &rows[static_cast<size_t>(order[static_cast<size_t>(kl[at])])] : nullptr);
+      made[at] = make(i < options.keep_whole ? whole : encoder, options.stage, row,
+                      feedback ? &rows[static_cast<size_t>(order[static_cast<size_t>(kl[at])])] : nullptr);
       if (let_go) {
         row.conversation = {};
         row.tokens.reset();
@@ -172,6 +161,8 @@ Dataset make_samples(const Encoder& encoder, const DataOptions& options, std::ve
     } else if (options.stage == DataStage::feedback) {
       set.feedback.push_back({std::move(one.first.example), std::move(one.second.example), row.desirable});
     } else if (!blocks) {
+      if (static_cast<int64_t>(set.whole_samples.size()) < options.keep_whole)
+        set.whole_samples.push_back({std::move(one.first.whole_ids), std::move(one.first.kept)});
       set.examples.push_back(std::move(one.first.example));
     }
   }
@@ -214,7 +205,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
                 "name eos_token in tokenizer_config.json");
   Pretrained made = pretrain_examples(texts, *encoder.tokenizer, pretrain);
   set.num_truncated += made.truncated;
-  if (made.examples.empty() && set.examples.empty())
+  if (made.examples.empty() && set.examples.empty() && !options.streaming)
     throw Error(ErrorKind::bad_data,
                 fmt::format("stage pt: the texts of {} fill no block of {} tokens (cutoff_len): end to end they are {}{}",
                             rows_text(static_cast<int64_t>(texts.size())), pretrain.cutoff_len, count_text(made.longest),
@@ -228,6 +219,19 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
 }
 
 }  // namespace
+
+void count_tokens(Dataset& set, const Example& sample) {
+  set.num_tokens += example_rows(sample);
+  set.num_trained += count_labels(sample);
+  set.longest = std::max(set.longest, example_rows(sample));
+}
+
+void count_sample(Dataset& set, const Example& sample, int64_t whole) {
+  if (whole > 0) set.whole_lengths.push_back(static_cast<int32_t>(std::min<int64_t>(whole, INT32_MAX)));
+  ++set.num_samples;
+  set.num_untrained += !is_trained(sample);
+  count_tokens(set, sample);
+}
 
 void drop_row(Dataset& set, const Row& row, const std::string& why) {
   ++set.num_dropped;

@@ -9,6 +9,11 @@ namespace loraine {
 // ids are not both there in full. Throws what concerns all rows; a row that cannot be used is counted and told of.
 Dataset make_examples(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows, const std::vector<int64_t>& order);
 
+// Adds a sample to the counts of its set, and the second sample of a row. `whole`: its tokens before it was cut; 0: it has no length of its
+// own. Padding counts as nothing.
+void count_sample(Dataset& set, const Example& sample, int64_t whole);
+void count_tokens(Dataset& set, const Example& sample);
+
 void drop_row(Dataset& set, const Row& row, const std::string& why);
 
 // "12 rows"

@@ -22,9 +22,7 @@ void check_stage(const DatasetInfo& info, DataStage stage) {
 
 // The rows of one set, and which of them count, in their order.
 MixedRows read_set(const DataOptions& options, const std::string& name, LegacySampler& sampler, std::vector<std::string>& recognised) {
-  DatasetInfo info = find_dataset(options.dataset_dir, name, options.find_repository);
-  info.stage = options.stage;
-  check_stage(info, options.stage);
+  const DatasetInfo info = find_set(options, name);
   std::string layout;
   MixedRows set;
   set.rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, &layout);
@@ -41,6 +39,13 @@ MixedRows read_set(const DataOptions& options, const std::string& name, LegacySa
 }
 
 }  // namespace
+
+DatasetInfo find_set(const DataOptions& options, const std::string& name) {
+  DatasetInfo info = find_dataset(options.dataset_dir, name, options.find_repository);
+  info.stage = options.stage;
+  check_stage(info, options.stage);
+  return info;
+}
 
 void check_mixing(const DataOptions& options) {
   const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };

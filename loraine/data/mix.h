@@ -16,6 +16,9 @@ struct MixedRows {
 // Rules of LLaMA-Factory between the settings of mixing; throws usage.
 void check_mixing(const DataOptions& options);
 
+// The set's entry or path, for the stage of the options; throws usage where the set is of another.
+DatasetInfo find_set(const DataOptions& options, const std::string& name);
+
 // num_samples of a set is drawn first, then max_samples are kept, then the sets are mixed. Appends to `recognised` a line on the layout of
 // each set that was given by its path.
 MixedRows read_sets(const DataOptions& options, const std::vector<std::string>& names, LegacySampler& sampler,

@@ -18,8 +18,9 @@ struct DatasetInfo {
   std::string name, folder, file_name;
   Formatting formatting = Formatting::alpaca;
   std::optional<int64_t> num_samples;
-  bool from_hub = false;   // a repository's folder: its own files of training data are looked for in it
-  bool recognise = false;  // a file or folder of one's own: the rest is told from its rows (recognise.h)
+  bool from_hub = false;                        // a repository's folder, in file_name: the files of one split are looked for in it
+  std::string split = "train", subset, inside;  // of a repository: which rows, of which configuration, in which of its folders
+  bool recognise = false;                       // a file or folder of one's own: the rest is told from its rows (recognise.h)
   DataStage stage = DataStage::sft;
   bool ranking = false;       // rows of two answers, one preferred
   bool thinking_note = true;  // openai: LLaMA-Factory's "detailed thinking off" in the system text
@@ -56,5 +57,7 @@ struct Row {
 // numbering, and with it every order, stays. Throws bad_data about a file of which rows cannot be told apart. `layout`: what was recognised
 // where info.recognise asks for it, in words.
 std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout = nullptr);
+// The same, each as soon as it is read, until `take` returns false; files may be larger than memory.
+void each_row(DatasetInfo info, std::optional<int64_t> limit, const std::function<bool(Row&&)>& take, std::string* layout = nullptr);
 
 }  // namespace loraine

@@ -36,7 +36,7 @@ struct ModelFiles {
 // A folder, a *.gguf, or an id like org/name, found in a local cache or downloaded into it (hub/hub.h).
 ModelFiles open_model_files(const std::string& name, const HubAccess& access);
 ModelFiles open_model_files(const std::string& name);  // as the environment says, at main
-// The same of the texts alone, for whoever needs no model: a folder may lack config.json and weights.
+// The same without weights, which need not be there: `tensors` stays empty, and a folder without config.json has an empty config.
 ModelFiles open_text_files(const std::string& name, const HubAccess& access);
 void convert_gguf(const std::string& gguf,
                   const std::string& folder);  // writes the Hugging Face folder (model.safetensors in F32/F16/BF16, tokenizer, configs)

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "loraine/core/error.h"
+#include "loraine/data/prepared.h"
 #include "loraine/io/hub/hub.h"
 #include "loraine/train/hub_access.h"
 
@@ -63,10 +64,15 @@ DataOptions data_options(const TrainConfig& c) {
         find_repository(any || access.hub == Hub::hugging_face ? ids.hugging_face : ids.modelscope, access, HubKind::dataset);
     return found ? found->path : std::string();
   };
+  d.tokenized_path = c.tokenized_path;
+  if (c.dry_run && d.tokenized_path && !is_prepared(*d.tokenized_path)) d.tokenized_path.reset();  // nothing is kept of it
   d.template_name = c.template_name;
   d.cutoff_len = c.cutoff_len;
   d.max_samples = c.max_samples;
   d.val_size = c.val_size;
+  d.streaming = c.streaming;
+  d.buffer_size = c.buffer_size;
+  d.shards = std::max<int64_t>(c.dataloader_num_workers, 1);
   d.mixing = mixing_of(c.mix_strategy);
   d.interleave_probs = probabilities(c.interleave_probs);
   d.eval_on_each_dataset = c.eval_on_each_dataset;

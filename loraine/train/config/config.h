@@ -32,6 +32,7 @@ struct TrainConfig {
   // data
   std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json and of paths
   std::string dataset_dir = "data";
+  std::optional<std::string> tokenized_path;
   std::optional<std::string> template_name;  // key `template`; null: the model's own chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;
@@ -40,9 +41,12 @@ struct TrainConfig {
   std::string mix_strategy = "concat";          // concat, interleave_under, interleave_over, interleave_once
   std::optional<std::string> interleave_probs;  // comma list of numbers
   bool eval_on_each_dataset = false;
-  double val_size = 0.0;        // above 1 a count, else a share
-  std::optional<bool> packing;  // null: only with stage pt
-  bool neat_packing = false;    // packing whose samples do not see each other
+  bool streaming = false;              // rows are read while they are trained on
+  int64_t buffer_size = 16384;         // streaming: rows among which the next one is drawn
+  int64_t dataloader_num_workers = 0;  // streaming: parts of each set
+  double val_size = 0.0;               // above 1 a count, else a share
+  std::optional<bool> packing;         // null: only with stage pt
+  bool neat_packing = false;           // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
   std::optional<int64_t> preprocessing_num_workers;
   bool train_on_prompt = false;
@@ -206,6 +210,7 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
 // Rules between keys; throw Error::usage naming the keys.
 void check_train_config(const TrainConfig& config);
 void check_chat_config(const TrainConfig& config);
+void check_data_config(const TrainConfig& config);  // of the command that shows data
 void check_export_config(const TrainConfig& config);
 
 // What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.

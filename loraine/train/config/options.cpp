@@ -53,6 +53,8 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          "training sets: names in dataset_info.json, or paths of files and folders (docs/data.md); comma separated", kCommaList});
   visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, given in the same way", kCommaList});
   visit({"dataset_dir", "data", &c.dataset_dir, "folder of dataset_info.json and the data files"});
+  visit({"tokenized_path", "data", &c.tokenized_path,
+         "folder of encoded data, as LLaMA-Factory keeps them: read where it is there, else written"});
   visit({"template", "data", &c.template_name, "named chat template; null: the adapter's, else the one that comes with the model"});
   visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", between(1, INT32_MAX)});
   visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", between(1, kMost)});
@@ -63,6 +65,10 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          &c.val_size,
          "rows, or share, of the training set kept for evaluation",
          {.lowest = 0, .highest = kMost, .share_or_count = true, .point_is_share = true}});
+  visit({"streaming", "data", &c.streaming, "rows are read and encoded while they are trained on; needs max_steps"});
+  visit({"buffer_size", "data", &c.buffer_size, "streaming: rows in memory among which the next one is drawn", between(1, kMost)});
+  visit({"dataloader_num_workers", "data", &c.dataloader_num_workers,
+         "streaming: parts of each set, whose order changes with the epoch; 0: one", between(0, 65536)});
   visit({"mix_strategy", "data", &c.mix_strategy,
          "how several sets become one: end to end, or in turn until the first has ended (under), until all have, those that end starting "
          "again (over) or not (once)",
@@ -85,7 +91,8 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
 }
 
 void describe_method(TrainConfig& c, const OptionVisitor& visit) {
-  visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft"})});
+  visit({"stage", "method", &c.stage, "kind of training",
+         one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft", "rm", "dpo", "kto"})});
   visit({"finetuning_type", "method", &c.finetuning_type, "what is trained",
          one_of({"lora", "oft", "freeze", "full"}, {"lora", "freeze", "full"})});
   visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N",

@@ -141,10 +141,44 @@ void check_method(const TrainConfig& c) {
   if (c.target_r > c.init_r) broken_rule(fmt::format("target_r {} is above init_r {}, and ranks are only cut", c.target_r, c.init_r));
 }
 
+// Their data are read, by `loraine data`, and nothing is trained on them.
+void check_stage(const TrainConfig& c) {
+  if (c.stage == "rm" || c.stage == "dpo" || c.stage == "kto")
+    throw Error(ErrorKind::unsupported,
+                fmt::format("stage is {}; loraine knows this stage of LLaMA-Factory and does not do it yet", c.stage),
+                "choose sft or pt; loraine data shows what its rows become");
+}
+
+// Of what is read while it is trained on, nobody knows the end.
+void check_streaming(const TrainConfig& c) {
+  if (!c.streaming) return;
+  if (c.max_steps <= 0) broken_rule("streaming needs max_steps, and it is not given", "set max_steps: the number of updates");
+  if (c.val_size > 1e-6 && c.val_size < 1)
+    broken_rule(fmt::format("streaming: val_size {} is a share of rows that nobody has counted", c.val_size), "give a number of rows");
+  if (c.max_samples) broken_rule("streaming and max_samples exclude each other", "leave one of the two out");
+}
+
 }  // namespace
+
+void check_data_config(const TrainConfig& c) {
+  check_model(c);
+  if (split_list(c.dataset).empty() && split_list(c.eval_dataset).empty())
+    broken_rule("dataset is not given, and there is nothing to show", "name sets of dataset_info.json, or paths: --dataset NAME,FILE");
+  check_streaming(c);
+  if (c.stage != "sft" && c.neat_packing)
+    broken_rule(fmt::format("neat_packing goes with stage sft only, and it is {}", c.stage), "leave it out");
+  if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");
+  if (!split_list(c.eval_dataset).empty() && c.val_size > 1e-6)
+    broken_rule("eval_dataset and val_size are both given; the evaluation rows come from one of them", "leave one of the two out");
+}
 
 void check_train_config(const TrainConfig& c) {
   check_model(c);
+  check_stage(c);
+  check_streaming(c);
+  if (c.streaming)
+    throw Error(ErrorKind::unsupported, "streaming is true; loraine streams what `loraine data` shows, and does not train on it yet",
+                "leave it out");
   if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
   if (!c.do_train.value_or(true) && !split_list(c.dataset).empty())
@@ -216,7 +250,10 @@ std::vector<std::string> config_notes(const TrainConfig& c) {
   return notes;
 }
 
-void check_chat_config(const TrainConfig& c) { check_model(c); }
+void check_chat_config(const TrainConfig& c) {
+  check_model(c);
+  check_stage(c);
+}
 
 void check_export_config(const TrainConfig& c) {
   check_model(c);
