@@ -1,4 +1,5 @@
-// The programs that a run's log is written for: `report_to` and `use_swanlab`. Called by the rules of settings and by train/records/reports.
+// The programs that a run's log is written for: `report_to` and `use_swanlab`. Called by the rules of settings and by
+// train/records/reports.
 #pragma once
 #include <string>
 #include <vector>
