@@ -16,6 +16,7 @@
 #include "loraine/data/stream.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/train/config/named_adapters.h"
+#include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 
 namespace loraine {

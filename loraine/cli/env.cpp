@@ -144,10 +144,10 @@ fs::path modelscope_cache() {
 
 // Variables that change what the program does; what they hold is shown, of passwords only that they are set.
 std::string variables() {
-  static const char* kNames[] = {"OMP_NUM_THREADS", "HF_HOME",          "HF_HUB_CACHE",       "HF_ENDPOINT",
-                                 "HF_HUB_OFFLINE",  "USE_MODELSCOPE_HUB",  "MODELSCOPE_CACHE", "ALLOW_EXTRA_ARGS",   "USE_V1",
-                                 "WANDB_PROJECT",   "MLFLOW_TRACKING_URI", "SWANLAB_PROJECT",  "LC_ALL",             "LC_MESSAGES",
-                                 "LANG",            "HF_TOKEN",            "WANDB_API_KEY",    "MODELSCOPE_API_TOKEN"};
+  static const char* kNames[] = {
+      "OMP_NUM_THREADS",  "HF_HOME",          "HF_HUB_CACHE", "HF_ENDPOINT",   "HF_HUB_OFFLINE",      "USE_MODELSCOPE_HUB",
+      "MODELSCOPE_CACHE", "ALLOW_EXTRA_ARGS", "USE_V1",       "WANDB_PROJECT", "MLFLOW_TRACKING_URI", "SWANLAB_PROJECT",
+      "LC_ALL",           "LC_MESSAGES",      "LANG",         "HF_TOKEN",      "WANDB_API_KEY",       "MODELSCOPE_API_TOKEN"};
   std::vector<std::string> set;
   for (const std::string name : kNames)
     if (const std::string value = environment(name.c_str()); !value.empty())

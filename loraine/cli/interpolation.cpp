@@ -67,7 +67,8 @@ class Resolver {
   Value value(const Value& from, const Path& path, int depth) {
     if (--left_ < 0) refuse(fmt::format("more than {} values are made of ${{…}}", kMaxLookups), "write it shorter");
     if (depth > kMaxDepth)
-      refuse(fmt::format("its ${{…}} lead back to itself, or through more than {} others", kMaxDepth), "write the value itself in one of them");
+      refuse(fmt::format("its ${{…}} lead back to itself, or through more than {} others", kMaxDepth),
+             "write the value itself in one of them");
     if (from.is_string()) return text(from.get<std::string>(), path, depth);
     if (!from.is_structured()) return from;
     Value result = from;
@@ -128,12 +129,14 @@ class Resolver {
 
   Value resolver(const std::string& name, const std::string& arguments) const {
     if (name != "oc.env")
-      refuse(fmt::format("${{{}:…}} is not known", name), "known are ${key}, ${oc.env:NAME} and ${oc.env:NAME,default}; \\${ says the two characters");
+      refuse(fmt::format("${{{}:…}} is not known", name),
+             "known are ${key}, ${oc.env:NAME} and ${oc.env:NAME,default}; \\${ says the two characters");
     const size_t comma = arguments.find(',');
     const std::string variable = trimmed(arguments.substr(0, comma));
     if (const char* found = std::getenv(variable.c_str())) return found;
     if (comma == arguments.npos)
-      refuse(fmt::format("the environment variable {} is not set", variable), fmt::format("set it, or write ${{oc.env:{},DEFAULT}}", variable));
+      refuse(fmt::format("the environment variable {} is not set", variable),
+             fmt::format("set it, or write ${{oc.env:{},DEFAULT}}", variable));
     std::string standard = trimmed(arguments.substr(comma + 1));
     if (standard == "null") return nullptr;
     if (standard.size() > 1 && (standard[0] == '"' || standard[0] == '\'') && standard.back() == standard[0])

@@ -8,7 +8,8 @@
 namespace loraine {
 
 // Puts in what each one stands for; a value that is one ${oc.env:…} is marked as plain text, so that it may be a number or a word.
-// Throws Error::usage naming the key, its place and the variable or key that is not there; a value that is still ???; one that needs itself.
+// Throws Error::usage naming the key, its place and the variable or key that is not there; a value that is still ???; one that needs
+// itself.
 void resolve_interpolations(std::vector<KeyValue>& pairs);
 
 }  // namespace loraine

@@ -18,9 +18,9 @@ namespace {
 using Names = std::map<std::string, std::string>;
 
 // Only such files have these; the other keys of v1 are words of many programs, and say so beside USE_V1 alone.
-const std::set<std::string> kOnlyV1 = {"peft_config",         "dist_config", "optim_config", "kernel_config",     "quant_config",
-                                       "lr_scheduler_config", "init_config", "model_class",  "batching_strategy", "sample_backend",
-                                       "custom_chat_template"};
+const std::set<std::string> kOnlyV1 = {"peft_config",       "dist_config",         "optim_config",        "kernel_config",
+                                       "quant_config",      "lr_scheduler_config", "init_config",         "model_class",
+                                       "batching_strategy", "sample_backend",      "custom_chat_template"};
 const std::set<std::string> kOfManyPrograms = {"model", "train_dataset", "micro_batch_size", "global_batch_size"};
 
 bool is_v1(const KeyValue& pair) {
@@ -33,7 +33,7 @@ const Names kRenamed = {{"model", "model_name_or_path"},
                         {"micro_batch_size", "per_device_train_batch_size"},
                         {"enable_activation_checkpointing", "gradient_checkpointing"}};
 // Where and how fast it runs on GPUs: nothing of it changes what comes out.
-const std::set<std::string> kWithoutEffect = {"kernel_config", "dist_config",      "init_config",    "batching_workers", "cp_mode",
+const std::set<std::string> kWithoutEffect = {"kernel_config", "dist_config",     "init_config",    "batching_workers", "cp_mode",
                                               "dist_timeout",  "save_ckpt_as_hf", "sample_backend", "flash_attn",       "mp_shard_size"};
 const Names kLora = {{"r", "lora_rank"},
                      {"lora_alpha", "lora_alpha"},
@@ -68,15 +68,17 @@ class Translation {
 
  private:
   [[noreturn]] static void no_counterpart(const KeyValue& pair, const std::string& key, const std::string& hint) {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{}: {} of LLaMA-Factory's v1 settings has no counterpart in loraine", pair.where, key), hint);
+    throw Error(ErrorKind::unsupported, fmt::format("{}: {} of LLaMA-Factory's v1 settings has no counterpart in loraine", pair.where, key),
+                hint);
   }
 
   void add(const KeyValue& from, const std::string& word, const std::string& own, Value value) {
     own_.push_back({own, std::move(value), from.where, from.override_word, from.plain, word == own ? "" : word});
   }
 
-  bool has(const std::string& key) const { return std::ranges::any_of(own_, [&](const KeyValue& pair) { return pair.key == key; }); }
+  bool has(const std::string& key) const {
+    return std::ranges::any_of(own_, [&](const KeyValue& pair) { return pair.key == key; });
+  }
 
   void key(const KeyValue& pair) {
     const std::string& name = pair.key;
@@ -88,15 +90,16 @@ class Translation {
     else if (name == "peft_config") peft(pair);
     else if (name == "quant_config") quantisation(pair);
     else if (name == "global_batch_size") global_batch_ = null ? nullptr : &pair;
-    else if (name == "optim_config") refuse_unless(null, pair, "optim", "without it AdamW is used, as in v1");
-    else if (name == "lr_scheduler_config") refuse_unless(null, pair, "", "without it the rate is constant, as in v1; lr_scheduler_type names others");
-    else if (name == "custom_chat_template") refuse_unless(null, pair, "", "put the template into the model's folder as chat_template.jinja");
-    else if (name == "model_class") refuse_unless(null || pair.value == "llm", pair, "", "loraine trains language models: llm");
+    else if (name == "optim_config") refuse_unless(null, pair, "without it AdamW is used, as in v1; optim names others");
+    else if (name == "lr_scheduler_config")
+      refuse_unless(null, pair, "without it the rate is constant, as in v1; lr_scheduler_type names others");
+    else if (name == "custom_chat_template") refuse_unless(null, pair, "put the template into the model's folder as chat_template.jinja");
+    else if (name == "model_class") refuse_unless(null || pair.value == "llm", pair, "loraine trains language models: llm");
     else if (name == "batching_strategy")
-      refuse_unless(null || pair.value == "normal" || pair.value == "padding_free", pair, "",
+      refuse_unless(null || pair.value == "normal" || pair.value == "padding_free", pair,
                     "normal and padding_free are the same here, where no batch is padded");
     else if (name == "dp_size" || name == "cp_size" || name == "mp_replicate_size")
-      refuse_unless(one, pair, "", "loraine is one process on one machine: leave it out");
+      refuse_unless(one, pair, "loraine is one process on one machine: leave it out");
     else if (name == "save_steps" && null) return;
     else if (name == "save_epochs") save_epochs(pair);
     else if (name == "resume_from_checkpoint" && pair.value == "auto") return;  // what loraine does without the key
@@ -108,10 +111,11 @@ class Translation {
     if (!null) without_effect_.push_back(name);
   }
 
-  static void refuse_unless(bool good, const KeyValue& pair, const std::string& inner, const std::string& hint) {
+  static void refuse_unless(bool good, const KeyValue& pair, const std::string& hint) {
     if (good) return;
-    const std::string name = pair.value.is_object() && pair.value.contains("name") ? "name: " + pair.value["name"].dump() : pair.value.dump();
-    no_counterpart(pair, fmt::format("{} ({}){}", pair.key, name, inner.empty() ? "" : ", which `" + inner + "` is here,"), hint);
+    const std::string name =
+        pair.value.is_object() && pair.value.contains("name") ? "name: " + pair.value["name"].dump() : pair.value.dump();
+    no_counterpart(pair, fmt::format("{} ({})", pair.key, name), hint);
   }
 
   // The maps of plugins: each key under its own name.
@@ -139,7 +143,8 @@ class Translation {
   void peft(const KeyValue& pair) {
     if (pair.value.is_null()) return;
     const std::string name = plugin(pair);
-    if (name != "lora" && name != "freeze") no_counterpart(pair, "peft_config.name: " + name, "v1 has lora and freeze, without peft_config all is trained");
+    if (name != "lora" && name != "freeze")
+      no_counterpart(pair, "peft_config.name: " + name, "v1 has lora and freeze, without peft_config all is trained");
     add(pair, "peft_config.name", "finetuning_type", name);
     if (name == "freeze" && pair.value.value("cast_trainable_params_to_fp32", Value(true)) != Value(true))
       no_counterpart(pair, "peft_config.cast_trainable_params_to_fp32: false", "what is trained is kept in float32: leave it out");
@@ -158,7 +163,7 @@ class Translation {
 
   void save_epochs(const KeyValue& pair) {
     if (pair.value.is_null()) return;
-    refuse_unless(pair.value.is_number() && pair.value.get<double>() == 1, pair, "",
+    refuse_unless(pair.value.is_number() && pair.value.get<double>() == 1, pair,
                   "save_epochs: 1 is save_strategy: epoch; else save_steps below 1 is a share of all updates");
     add(pair, pair.key, "save_strategy", "epoch");
   }
@@ -168,19 +173,27 @@ class Translation {
     if (!pair.value.is_string()) return pair.value;
     const std::string path = pair.value.get<std::string>();
     if (!path.ends_with(".yaml")) return pair.value;
+    const std::vector<KeyValue> sets = yaml_pairs(read_settings_text(pair, path), path);
     std::string paths;
-    for (const KeyValue& set : yaml_pairs(read_settings_text(pair, path), path)) {
+    for (const KeyValue& set : sets) {
       if (!set.value.is_object() || !set.value.contains("path") || !set.value["path"].is_string())
-        throw Error(ErrorKind::usage, fmt::format("{}: the set {} has no path", set.where, set.key), "write it as in LLaMA-Factory's data/v1_sft_demo.yaml");
-      for (const auto& [inner, value] : set.value.items()) {
-        const bool good = inner == "path" || inner == "source" || (inner == "split" && value == "train") || (inner == "streaming" && value == Value(false)) ||
-                          (inner == "converter" && (value == "alpaca" || value == "sharegpt"));
-        if (!good)
-          throw Error(ErrorKind::unsupported, fmt::format("{}: {}.{}: {} has no counterpart beside a path", set.where, set.key, inner, value.dump()),
-                      "describe the set in dataset_info.json, where num_samples, split, formatting and columns can be given, and name it in train_dataset");
-      }
+        throw Error(ErrorKind::usage, fmt::format("{}: the set {} has no path", set.where, set.key),
+                    "write it as in LLaMA-Factory's data/v1_sft_demo.yaml");
       paths += (paths.empty() ? "" : ",") + set.value["path"].get<std::string>();
     }
+    for (const KeyValue& set : sets)
+      for (const auto& [inner, value] : set.value.items()) {
+        const bool good = inner == "path" || inner == "source" || (inner == "split" && value == "train") ||
+                          (inner == "streaming" && value == Value(false)) ||
+                          (inner == "converter" && (value == "alpaca" || value == "sharegpt"));
+        if (!good)
+          throw Error(
+              ErrorKind::unsupported,
+              fmt::format("{}: {}.{}: {} has no counterpart beside a path", set.where, set.key, inner, value.dump()),
+              fmt::format("name the files themselves, {}={} (max_samples=N takes the first N rows of each), or describe the sets in "
+                          "dataset_info.json, which has num_samples, split, formatting and columns",
+                          pair.key, paths));
+      }
     return paths;
   }
 
@@ -201,8 +214,8 @@ class Translation {
     const bool whole = micro.is_number_integer() && global.is_number_integer() && micro.get<int64_t>() > 0 && global.get<int64_t>() > 0;
     if (!whole || global.get<int64_t>() % micro.get<int64_t>() != 0)
       throw Error(ErrorKind::usage,
-                  fmt::format("{}: global_batch_size is {}, and micro_batch_size {}, expected a multiple of it", global_batch_->where, global.dump(),
-                              micro.dump()),
+                  fmt::format("{}: global_batch_size is {}, and micro_batch_size {}, expected a multiple of it", global_batch_->where,
+                              global.dump(), micro.dump()),
                   "their quotient is gradient_accumulation_steps");
     add(*global_batch_, "global_batch_size", "gradient_accumulation_steps", global.get<int64_t>() / micro.get<int64_t>());
   }
@@ -240,8 +253,7 @@ void translate_v1(std::vector<KeyValue>& pairs, bool training, std::vector<std::
                                  training ? ", and v1's defaults count where nothing is given (docs/from-llama-factory.md)" : "");
   Translation translation(pairs);
   pairs = translation.run(training);
-  if (!translation.without_effect().empty())
-    note += fmt::format("; without effect: {}", fmt::join(translation.without_effect(), ", "));
+  if (!translation.without_effect().empty()) note += fmt::format("; without effect: {}", fmt::join(translation.without_effect(), ", "));
   notes.push_back(note);
 }
 

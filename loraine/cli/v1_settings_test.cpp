@@ -26,7 +26,8 @@ std::string folder() {
   return path;
 }
 
-TrainConfig taken(const std::string& yaml, std::vector<std::string> words = {}, bool training = true, std::vector<std::string>* notes = nullptr) {
+TrainConfig taken(const std::string& yaml, std::vector<std::string> words = {}, bool training = true,
+                  std::vector<std::string>* notes = nullptr) {
   write_file(folder() + "/v1.yaml", yaml);
   words.insert(words.begin(), folder() + "/v1.yaml");
   TrainConfig config;
@@ -85,17 +86,21 @@ TEST(V1Settings, FullFreezeAndQuantised) {
 }
 
 TEST(V1Settings, ExportTakesNoDefaults) {
-  const TrainConfig c = taken("model: m\npeft_config: {name: lora, adapter_name_or_path: ./a, export_dir: ./b, export_size: 5, infer_dtype: auto}\n", {}, false);
+  const TrainConfig c = taken(
+      "model: m\npeft_config: {name: lora, adapter_name_or_path: ./a, export_dir: ./b, export_size: 5, infer_dtype: auto}\n", {}, false);
   EXPECT_EQ(c.adapter_name_or_path, "./a");
   EXPECT_EQ(c.export_dir, "./b");
   EXPECT_FALSE(c.given.contains("weight_decay"));
 }
 
 TEST(V1Settings, ListsOfSets) {
-  write_file(folder() + "/sets.yaml", "identity:\n  path: data/identity.json\n  source: local\n  converter: alpaca\nother:\n  path: org/rows\n");
+  write_file(folder() + "/sets.yaml",
+             "identity:\n  path: data/identity.json\n  source: local\n  converter: alpaca\nother:\n  path: org/rows\n");
   EXPECT_EQ(taken("model_class: llm\ntrain_dataset: " + folder() + "/sets.yaml\n").dataset, "data/identity.json,org/rows");
   write_file(folder() + "/sized.yaml", "identity:\n  path: data/identity.json\n  size: 500\n");
   EXPECT_NE(refusal("model_class: llm\ntrain_dataset: " + folder() + "/sized.yaml\n").find("identity.size: 500"), std::string::npos);
+  EXPECT_NE(refusal("model_class: llm\ntrain_dataset: " + folder() + "/sized.yaml\n").find("train_dataset=data/identity.json (max_samples"),
+            std::string::npos);
   EXPECT_NE(refusal("model_class: llm\ntrain_dataset: " + folder() + "/none.yaml\n").find("v1.yaml:2:1: train_dataset"), std::string::npos);
 }
 

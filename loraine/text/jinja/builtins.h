@@ -32,6 +32,7 @@ Value make_range(int64_t begin, int64_t end, int64_t step);
 Value slice(const Value& object, const Value& begin, const Value& end, const Value& step);
 bool cycler_method(const Value& self, const std::string& name, Value& result);  // false: not one
 std::optional<Value> global(const std::string& name);
+Value read_json(const std::string& text);  // JSONDecodeError where it is none
 std::string strftime(const std::string& format, const std::tm& time);
 std::string upper(const std::string& text);
 std::string lower(const std::string& text);

@@ -68,6 +68,7 @@ class Engine {
   std::vector<ScopePtr> kept_scopes_;
   std::vector<std::shared_ptr<NamespaceObject>> kept_namespaces_;
   std::vector<std::shared_ptr<Object>> kept_loops_;
+  bool constant_ = false;               // what is printed names nothing: Jinja2 works it out while it compiles
   std::optional<Value> block_subject_;  // of the filters of a filter or set block
 };
 

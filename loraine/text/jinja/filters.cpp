@@ -8,7 +8,7 @@
 namespace loraine::jinja {
 namespace {
 const FilterEntry* find_filter(const std::string& name) {
-  for (const FilterTable* table : {&sequence_filters(), &text_filters(), &number_filters()})
+  for (const FilterTable* table : {&sequence_filters(), &text_filters(), &number_filters(), &page_filters()})
     if (auto it = table->find(name); it != table->end()) return &it->second;
   return nullptr;
 }

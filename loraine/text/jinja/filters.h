@@ -17,6 +17,7 @@ using FilterTable = std::map<std::string, FilterEntry>;
 const FilterTable& sequence_filters();
 const FilterTable& text_filters();
 const FilterTable& number_filters();
+const FilterTable& page_filters();
 
 inline bool absent(const Value& v) { return !given(v) || v.type == Type::None; }
 

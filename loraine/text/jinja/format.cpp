@@ -408,8 +408,10 @@ namespace {
 struct Function : CallableObject {
   Value (*body)(Engine&, Args&);
   bool is_class = false;
+  Value (*fromkeys)(Engine&, Args&) = nullptr;  // dict's
   Value call(Engine& engine, Args& args) override { return body(engine, args); }
   std::string class_name() const override { return is_class ? "type" : "function"; }
+  std::optional<Value> attribute(Engine&, const std::string& name) override;
 };
 
 struct Cycler : CallableObject {
@@ -465,6 +467,21 @@ Value make_dict(Engine&, Args& args) {
   }
   for (auto& [name, value] : args.named) entries.emplace_back(string(name), value);
   return dict(std::move(entries));
+}
+
+Value dict_from_keys(Engine&, Args& args) {
+  if (!args.named.empty()) fail("TypeError", "dict.fromkeys() takes no keyword arguments");
+  auto a = bind_args("fromkeys", args, {"iterable", "value"}, 1);
+  std::vector<std::pair<Value, Value>> entries;
+  for (Value& key : iterate(a[0])) entries.emplace_back(std::move(key), given(a[1]) || args.positional.size() > 1 ? a[1] : none());
+  return dict(std::move(entries));
+}
+
+std::optional<Value> Function::attribute(Engine&, const std::string& name) {
+  if (name != "fromkeys" || !fromkeys) return std::nullopt;
+  auto method = std::make_shared<Function>();
+  method->body = fromkeys;
+  return object_value(method);
 }
 
 Value make_cycler(Engine&, Args& args) {
@@ -546,6 +563,7 @@ std::optional<Value> global(const std::string& name) {
   auto function = std::make_shared<Function>();
   function->body = it->second.body;
   function->is_class = it->second.is_class;
+  if (name == "dict") function->fromkeys = dict_from_keys;
   return object_value(function);
 }
 

@@ -75,6 +75,11 @@ TEST(JinjaLimits, TextBombs) {
                              "{{ ('a' * 30000000).split('a')|length }}",
                              "{{ ('a ' * 15000000).split()|length }}",
                              "{{ ('a\n' * 15000000).splitlines()|length }}",
+                             "{{ ('<b>' * 10000000)|striptags|length ~ ('a<b> ' * 6000000)|striptags }}",
+                             "{{ ('www.a.com ' * 3000000)|urlize }}",
+                             "{{ ('&' * 30000000)|urlize }}",
+                             "{{ ('a-b ' * 7000000)|wordwrap(5) }}",
+                             "{{ ('[' ~ '1,' * 14000000 ~ '1]')|from_json|length }}",
                              "{% set x = 'a' * 20000000 %}{% set y = x|list %}"}) {
     std::string type = outcome(source);
     EXPECT_TRUE(type == "LimitError" || type == "OverflowError") << type << ": " << source;

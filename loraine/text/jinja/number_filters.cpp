@@ -131,11 +131,33 @@ Value f_abs(Engine&, const Value& value, Args&) {
   return value.integer() < 0 ? binary("-", integer(0), value) : binary("+", value, integer(0));
 }
 
+Value f_filesizeformat(Engine& engine, const Value& value, Args& args) {
+  auto a = bind_args("do_filesizeformat", args, {"binary"});
+  Args none_given;
+  if (!value.is_number() && !(value.is_string() && parse_float(value.text())))
+    fail(value.is_string() ? "ValueError" : "TypeError", "could not convert to float: " + repr(value));
+  const double bytes = f_float(engine, value, none_given).d;
+  const bool binary = truthy(a[0]);
+  const double base = binary ? 1024 : 1000;
+  if (bytes == 1) return string("1 Byte");
+  if (bytes < base) return string(integer_text(integer(BigInteger::from_double(std::trunc(bytes)))) + " Bytes");
+  if (std::isnan(bytes)) fail("ValueError", "cannot convert float NaN to integer");
+  static constexpr char kPrefixes[] = "kMGTPEZY";
+  long double unit = base * base;  // exact, as Python's integers
+  size_t k = 0;
+  for (; k + 2 < sizeof kPrefixes && bytes >= unit; ++k) unit *= base;
+  const char prefix = binary && k == 0 ? 'K' : kPrefixes[k];
+  return string(fmt::format("{:.1f} {}{}", base * bytes / static_cast<double>(unit), prefix, binary ? "iB" : "B"));
+}
+
 }  // namespace
 
 const FilterTable& number_filters() {
-  static const FilterTable kTable = {
-      {"abs", {f_abs, false}}, {"float", {f_float, true}}, {"int", {f_int, true}}, {"round", {f_round, true}}};
+  static const FilterTable kTable = {{"abs", {f_abs, false}},
+                                     {"filesizeformat", {f_filesizeformat, true}},
+                                     {"float", {f_float, true}},
+                                     {"int", {f_int, true}},
+                                     {"round", {f_round, true}}};
   return kTable;
 }
 

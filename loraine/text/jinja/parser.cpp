@@ -1,6 +1,8 @@
 // Jinja's statements over its expressions; the grammar and the error messages are Jinja2's. Called by ChatTemplate.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "loraine/text/jinja/expressions.h"
 
 namespace loraine::jinja {
@@ -41,7 +43,8 @@ struct Parser : ExpressionParser {
     return node;
   }
   void check_target(const Node& node) const {
-    if (node.kind == Kind::Tuple || node.kind == Kind::List) {
+    if (node.kind == Kind::List) error("can't assign to 'list'");  // a tuple in brackets is refused, as in Jinja2
+    if (node.kind == Kind::Tuple) {
       for (const NodePtr& child : node.children) check_target(*child);
       return;
     }
@@ -181,7 +184,10 @@ struct Parser : ExpressionParser {
     while (!is_op(")")) {
       if (!node.names.empty()) expect_op(",");
       if (is_op(")")) break;
-      node.names.push_back(expect_any_name());
+      std::string name = expect_any_name();
+      if (std::find(node.names.begin(), node.names.end(), name) != node.names.end())
+        throw JinjaError("SyntaxError", fmt::format("duplicate argument '{}' in function definition", name), current().line);
+      node.names.push_back(std::move(name));
       if (skip_op("=")) adopt(node, expression());
       else if (!node.children.empty()) error("non-default argument follows default argument");
     }

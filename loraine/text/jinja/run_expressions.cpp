@@ -115,7 +115,13 @@ Value Engine::eval(const Node& node, const ScopePtr& scope) {
       if (index.kind != Kind::Slice) return get_item(this, object, eval(index, scope));
       Value part[3];
       for (size_t k = 0; k < 3; ++k) part[k] = index.children[k] ? eval(*index.children[k], scope) : none();
-      return slice(object, part[0], part[1], part[2]);
+      if (!constant_) return slice(object, part[0], part[1], part[2]);
+      try {
+        return slice(object, part[0], part[1], part[2]);
+      } catch (const JinjaError& error) {  // folded by Jinja2's compiler, which asks as for an item
+        if (error.type != "TypeError") throw;
+        return undefined(type_name(object) + " object has no such slice");
+      }
     }
     case Kind::Slice: fail("TypeError", "slices among several indices are not supported");
     case Kind::Call: return eval_call(node, scope);

@@ -9,6 +9,17 @@
 #include "loraine/text/jinja/objects.h"
 
 namespace loraine::jinja {
+namespace {
+
+// Made of literals, operators and filters alone.
+bool is_constant(const Node& node) {
+  if (node.kind == Kind::Name || node.kind == Kind::Call) return false;
+  for (const NodePtr& child : node.children)
+    if (child && !is_constant(*child)) return false;
+  return std::all_of(node.arguments.begin(), node.arguments.end(), [](const Argument& argument) { return is_constant(*argument.value); });
+}
+
+}  // namespace
 
 Flow Engine::exec(const std::vector<NodePtr>& body, const ScopePtr& scope) {
   for (const NodePtr& node : body) {
@@ -29,7 +40,9 @@ Flow Engine::exec(const Node& node, const ScopePtr& scope) {
   switch (node.kind) {
     case Kind::Data: write(node.text); break;
     case Kind::Print: {
+      constant_ = is_constant(*node.children[0]);
       Value value = eval(*node.children[0], scope);
+      constant_ = false;
       if (value.is_string()) write(value.text());
       else write(to_text(value));
       break;

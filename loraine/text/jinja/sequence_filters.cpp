@@ -239,6 +239,18 @@ Value f_last(Engine&, const Value& value, Args&) {
   return is_safe(value) ? marked(items.back()) : items.back();
 }
 
+// Python's choice is another one each time. Here it hangs on the items alone, so that the same conversation gives the same text.
+Value f_random(Engine&, const Value& value, Args&) {
+  if (value.undefined()) return undefined("No random item, sequence was empty.");
+  if (!value.is_sequence() && !value.is_string()) fail("TypeError", "object of type '" + type_name(value) + "' has no len()");
+  if (value.type == Type::Generator) fail("TypeError", "object of type 'generator' has no len()");
+  const std::vector<Value> items = iterate(value);
+  if (items.empty()) return undefined("No random item, sequence was empty.");
+  uint64_t hash = 14695981039346656037u;
+  for (const unsigned char c : repr(value)) hash = (hash ^ c) * 1099511628211u;
+  return items[hash % items.size()];
+}
+
 Value f_reverse(Engine&, const Value& value, Args&) {
   std::vector<Value> items = iterate(value);
   std::reverse(items.begin(), items.end());
@@ -267,13 +279,28 @@ const FilterTable& sequence_filters() {
   static const FilterBody kRejectAttr = [](Engine& e, const Value& v, Args& a) { return choose(e, v, a, true, false); };
   static const FilterBody kSelect = [](Engine& e, const Value& v, Args& a) { return choose(e, v, a, false, true); };
   static const FilterBody kSelectAttr = [](Engine& e, const Value& v, Args& a) { return choose(e, v, a, true, true); };
-  static const FilterTable kTable = {{"batch", {f_batch, true}},      {"count", {kLength, false}},    {"dictsort", {f_dictsort, true}},
-                                     {"first", {f_first, false}},     {"groupby", {f_groupby, true}}, {"items", {f_items, false}},
-                                     {"join", {f_join, true}},        {"last", {f_last, false}},      {"length", {kLength, false}},
-                                     {"list", {kList, false}},        {"map", {f_map, true}},         {"max", {kMax, true}},
-                                     {"min", {kMin, true}},           {"reject", {kReject, true}},    {"rejectattr", {kRejectAttr, true}},
-                                     {"reverse", {f_reverse, false}}, {"select", {kSelect, true}},    {"selectattr", {kSelectAttr, true}},
-                                     {"slice", {f_slice, true}},      {"sort", {f_sort, true}},       {"sum", {f_sum, true}},
+  static const FilterTable kTable = {{"batch", {f_batch, true}},
+                                     {"count", {kLength, false}},
+                                     {"dictsort", {f_dictsort, true}},
+                                     {"first", {f_first, false}},
+                                     {"groupby", {f_groupby, true}},
+                                     {"items", {f_items, false}},
+                                     {"join", {f_join, true}},
+                                     {"last", {f_last, false}},
+                                     {"length", {kLength, false}},
+                                     {"list", {kList, false}},
+                                     {"map", {f_map, true}},
+                                     {"max", {kMax, true}},
+                                     {"min", {kMin, true}},
+                                     {"random", {f_random, false}},
+                                     {"reject", {kReject, true}},
+                                     {"rejectattr", {kRejectAttr, true}},
+                                     {"reverse", {f_reverse, false}},
+                                     {"select", {kSelect, true}},
+                                     {"selectattr", {kSelectAttr, true}},
+                                     {"slice", {f_slice, true}},
+                                     {"sort", {f_sort, true}},
+                                     {"sum", {f_sum, true}},
                                      {"unique", {f_unique, true}}};
   return kTable;
 }

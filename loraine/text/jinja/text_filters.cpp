@@ -116,6 +116,13 @@ Value f_tojson(Engine&, const Value& value, Args& args) {
   return string(to_json(value, options));
 }
 
+// json.loads for texts; what is no text any more (arguments that were read already) stays as it is. Not Jinja2's and not transformers',
+// but published templates ask for it under either name, for the arguments of tool calls.
+Value f_from_json(Engine&, const Value& value, Args&) {
+  if (value.undefined()) fail_undefined(value);
+  return value.is_string() ? read_json(value.text()) : value;
+}
+
 Value f_urlencode(Engine&, const Value& value, Args&) {
   std::string out;
   auto quote = [&](const std::string& text, bool query) {
@@ -186,6 +193,8 @@ const FilterTable& text_filters() {
                                      {"e", {f_escape, false}},
                                      {"escape", {f_escape, false}},
                                      {"forceescape", {f_forceescape, false}},
+                                     {"from_json", {f_from_json, false}},
+                                     {"fromjson", {f_from_json, false}},
                                      {"format", {f_format, true}},
                                      {"indent", {f_indent, true}},
                                      {"lower", {text_filter<lower>, false}},

@@ -115,7 +115,7 @@ void EventFile::scalars(int64_t step, const std::vector<std::pair<std::string, d
 
 void EventFile::text(const std::string& tag, const std::string& text) {
   const std::string plugin = bytes(9, bytes(1, bytes(1, "text")));
-  const std::string shape = bytes(2, bytes(2, whole(1, 1)));         // [1]
+  const std::string shape = bytes(2, bytes(2, whole(1, 1)));        // [1]
   const std::string tensor = whole(1, 7) + shape + bytes(8, text);  // 7: DT_STRING
   write(event(0, bytes(5, bytes(1, bytes(1, tag + "/text_summary") + bytes(8, tensor) + plugin))));
 }

@@ -69,7 +69,8 @@ OrderedJson places(const TrainConfig& c, const std::vector<std::string>& tracker
                       {"mode", c.swanlab_mode},
                       {"logdir", text_or_null(c.swanlab_logdir)}};
     if (tracker == "trackio")
-      all[tracker] = {{"project", c.project}, {"space_id", text_or_null(c.trackio_space_id)}, {"bucket_id", text_or_null(c.trackio_bucket_id)}};
+      all[tracker] = {
+          {"project", c.project}, {"space_id", text_or_null(c.trackio_space_id)}, {"bucket_id", text_or_null(c.trackio_bucket_id)}};
   }
   return all;
 }
