@@ -150,6 +150,7 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const L
   loaded->config = config;
   loaded->files = open_model_files(config.model_name_or_path, hub_access(config));
   if (!loaded->files.place_note.empty()) loaded->places.push_back(loaded->files.place_note);
+  if (const std::string text = stretch_positions(loaded->files, config, false); !text.empty()) loaded->places.push_back(text);
   loaded->text = open_text(loaded->files);
   if (options.needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
   if (loaded->text.tokenizer) warn(*loaded, loaded->files.tokenizer_note, ErrorKind::usage);

@@ -198,6 +198,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path, hub_access(config));
   print_place(files.place_note);
+  print_place(stretch_positions(files, config, false));
   std::vector<std::string> adapters;
   for (const FoundPlace& place : adapter_places(config, kSeveral)) {
     print_place(place.note);

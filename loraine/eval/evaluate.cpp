@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <filesystem>
 #include <memory>
 
 #include "loraine/adapters/attach.h"
@@ -13,6 +14,7 @@
 #include "loraine/train/data_options.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/records/metrics.h"
 #include "loraine/train/records/python_number.h"
 #include "loraine/train/reference_pass.h"
 #include "loraine/train/token_loss.h"
@@ -215,6 +217,18 @@ void write_eval_results(const LoadedModel& loaded, const EvalConfig& eval, const
   write_files(results.back(), "");
   write_file(files.path() + "/eval_results.json", python_json(metrics, 4, false) + "\n");
   if (exam_files) exam_files->commit();
+  files.commit();
+}
+
+void write_predictions(const std::string& folder, const EvalResult& result) {
+  StagedFiles files(folder);
+  for (const auto& [name, content] : result.files) write_file(files.path() + "/" + name, content);
+  if (const std::string former = folder + "/all_results.json"; std::filesystem::exists(former))
+    write_file(files.path() + "/all_results.json", read_file(former));  // its other keys stay
+  OrderedJson metrics = OrderedJson::object();
+  for (const auto& [key, value] : result.metrics.items())
+    if (key.starts_with("predict_")) metrics[key] = value;
+  write_results(files.path(), "predict", metrics);
   files.commit();
 }
 

@@ -28,4 +28,9 @@ std::string quantised_already(const ModelFiles& files, const TrainConfig& config
 // (`several`: what the command does with several) and find_place throw.
 std::vector<FoundPlace> adapter_places(const TrainConfig& config, const std::string& several);
 
+// rope_scaling, written into files.config as LLaMA-Factory does it: training stretches positions by ceil(cutoff_len / the model's longest)
+// where that is above 1, everything else by 2. Gives what was done, in words; empty: nothing was asked for. Throws bad_data where the model
+// does not say how long its positions are or has a scaling already.
+std::string stretch_positions(ModelFiles& files, const TrainConfig& config, bool training);
+
 }  // namespace loraine

@@ -104,12 +104,15 @@ namespace {
 void plan_batches(Run& run) {
   const TrainConfig& c = run.config;
   int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
-  if (n == 0)
+  const bool streams = run.input.stream != nullptr;
+  if (!streams && n == 0)
     throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
-  if (run.input.data.train.num_trained == 0)
+  if (!streams && run.input.data.train.num_trained == 0)
     throw Error(ErrorKind::usage, "all labels of the training data are masked: nothing would be trained",
                 "check the template and the roles of the data");
-  run.micro_batches = batch_count(n, c.per_device_train_batch_size, c.dataloader_drop_last);
+  // As transformers counts an epoch whose end is not known.
+  run.micro_batches =
+      streams ? c.max_steps * c.gradient_accumulation_steps : batch_count(n, c.per_device_train_batch_size, c.dataloader_drop_last);
   if (run.micro_batches == 0)
     throw Error(ErrorKind::usage,
                 fmt::format("dataloader_drop_last leaves no batch: {} examples, and per_device_train_batch_size is {}", n,
@@ -125,7 +128,7 @@ void plan_batches(Run& run) {
   TrainerState& s = run.state;
   s.max_steps =
       c.max_steps > 0 ? c.max_steps : static_cast<int64_t>(std::ceil(c.num_train_epochs * static_cast<double>(run.updates_per_epoch)));
-  s.num_train_epochs = epoch_count(c.max_steps, run.updates_per_epoch, c.num_train_epochs);
+  s.num_train_epochs = streams ? INT64_MAX : epoch_count(c.max_steps, run.updates_per_epoch, c.num_train_epochs);
   s.train_batch_size = c.per_device_train_batch_size;
   s.logging_steps = step_json(c.logging_steps);
   s.save_steps = step_json(c.save_steps);

@@ -33,9 +33,10 @@ Batches batches_of(const TrainConfig& c) {
 
 int64_t length_of(const Example& example, const Batches& b) { return std::min(example_rows(example), b.cutoff); }
 
-int64_t longest_example(const std::vector<Example>& examples, const Batches& b) {
+int64_t longest_train(const Run& run, const Batches& b) {
+  if (run.input.stream) return std::min(run.config.cutoff_len, b.cutoff);
   int64_t longest = 0;
-  for (const Example& e : examples) longest = std::max(longest, length_of(e, b));
+  for (const Example& e : run.input.data.train.examples) longest = std::max(longest, length_of(e, b));
   return longest;
 }
 
@@ -66,6 +67,7 @@ int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vect
 // the worst that could be.
 int64_t largest_train_rows(const Run& run, const Batches& b) {
   const TrainConfig& c = run.config;
+  if (run.input.stream) return b.train * std::min(c.cutoff_len, b.cutoff);  // nobody knows the longest
   const std::vector<Example>& examples = run.input.data.train.examples;
   const int64_t n = static_cast<int64_t>(examples.size()), whole = batch_count(n, b.train, c.dataloader_drop_last);
   const int64_t updates_per_epoch = (whole + b.accumulation - 1) / b.accumulation;
@@ -144,9 +146,8 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
   };
   const TrainConfig& c = run.config;
   const Batches now = batches_of(c);
-  const std::vector<Example>& train = run.input.data.train.examples;
   const auto need = [&](const Batches& b, Recompute level) {
-    return lay_out(run, largest_rows(run, b), longest_example(train, b), level).need.peak;
+    return lay_out(run, largest_rows(run, b), longest_train(run, b), level).need.peak;
   };
   const size_t needed = need(now, recompute);
   std::vector<Saving> savings;
@@ -175,7 +176,7 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
     savings.push_back({"bf16: true", needed - std::min(needed, less) + bytes_saved_by_bf16(run.model)});
   }
   if (recompute != Recompute::block) add("gradient_checkpointing: auto", need(now, Recompute::block));
-  if (const int64_t half = longest_example(train, now) / 2; half > 0) {
+  if (const int64_t half = longest_train(run, now) / 2; half > 0) {
     Batches b = now;
     b.cutoff = half;
     add(fmt::format("cutoff_len: {} (half the longest example)", half), need(b, recompute));
@@ -207,7 +208,7 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
 void plan_memory(Run& run) {
   const TrainConfig& c = run.config;
   const Batches batches = batches_of(c);
-  const int64_t rows = largest_rows(run, batches), longest = longest_example(run.input.data.train.examples, batches);
+  const int64_t rows = largest_rows(run, batches), longest = longest_train(run, batches);
   int64_t trainable = 0;
   size_t adapter_bytes = 0;
   for (const Parameter& p : run.optimizer->parameters()) {

@@ -109,8 +109,7 @@ void plan(Run& run);
 void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recomputing that fits; shows the summary
 
 // step.cpp: one update, one evaluation, their log lines
-double step(Run& run, const std::vector<int64_t>* order, int64_t first,
-            int64_t last);  // gradients of micro-batches [first, last); the loss
+double step(Run& run, std::span<const Example* const> examples);  // gradients of an update's examples, by micro-batches; the loss
 void update(Run& run, double loss);
 void log_loss(Run& run);                                  // the mean since the last such line
 void check_moments(Run& run);                             // before they are saved

@@ -112,7 +112,9 @@ void log_end(Run& run, double seconds, const std::string& folder) {
   log(run, metrics);
   OrderedJson results = metrics;
   if (c.include_effective_tokens_per_second)
-    results["effective_tokens_per_sec"] = static_cast<double>(run.input.data.train.num_tokens) * s.epoch / std::max(1e-9, seconds);
+    results["effective_tokens_per_sec"] =
+        static_cast<double>(run.input.stream ? run.input.stream->counts().num_tokens : run.input.data.train.num_tokens) *
+        (run.input.stream ? 1.0 : s.epoch) / std::max(1e-9, seconds);
   results["epoch"] = s.epoch;
   if (run.counts_tokens()) results["num_input_tokens_seen"] = s.num_input_tokens_seen;
   write_results(folder, "train", results);
@@ -279,7 +281,7 @@ void finish(Run& run) {
     write_results(out, "eval", eval);
     write_trainer_state(out, copy);
   }
-  const Dataset& train = run.input.data.train;
+  const Dataset& train = run.input.stream ? run.input.stream->counts() : run.input.data.train;
   int64_t truncated = train.num_truncated, dropped = train.num_dropped, untrained = train.num_untrained;
   for (const Run::EvalSet& set : run.eval_sets()) {
     truncated += set.data->num_truncated;

@@ -23,10 +23,7 @@ struct MicroBatch {
   int64_t present_tokens = 0;  // that an attention mask would show: with plain packing the padding of a block is among them
 };
 
-MicroBatch micro_batch(const std::vector<Example>& examples, const std::vector<int64_t>* order, int64_t first, int64_t count) {
-  std::vector<const Example*> picked;
-  for (int64_t i = first; i < std::min(first + count, static_cast<int64_t>(examples.size())); ++i)
-    picked.push_back(&examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
+MicroBatch micro_batch(std::span<const Example* const> picked) {
   MicroBatch made;
   int64_t longest = 0;
   for (const Example* e : picked) {
@@ -133,19 +130,17 @@ void evaluate_and_note(Run& run) {
   if (run.config.save_strategy == "no") run.state.best_global_step.reset();
 }
 
-// One optimizer step over the micro-batches [first, last) of this epoch; gives the loss.
-double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t last) {
+double step(Run& run, std::span<const Example* const> examples) {
   const TrainConfig& c = run.config;
-  const std::vector<Example>& examples = run.input.data.train.examples;
-  int64_t labels = 0, n = static_cast<int64_t>(examples.size());
-  for (int64_t i = first * c.per_device_train_batch_size; i < std::min(n, last * c.per_device_train_batch_size); ++i)
-    labels += count_labels(examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
+  int64_t labels = 0;
+  for (const Example* example : examples) labels += count_labels(*example);
   double loss = 0, divisor = static_cast<double>(std::max<int64_t>(labels, 1));
   run.ctx.seed = static_cast<uint64_t>(c.seed);
   run.optimizer->zero_gradients();
-  for (int64_t m = first; m < last; ++m) {
-    run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps + (m - first));
-    const MicroBatch micro = micro_batch(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
+  const auto size = static_cast<size_t>(c.per_device_train_batch_size);
+  for (size_t first = 0; first < examples.size(); first += size) {
+    run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps) + first / size;
+    const MicroBatch micro = micro_batch(examples.subspan(first, std::min(size, examples.size() - first)));
     const Batch& batch = micro.batch;
     if (batch_means(run.token)) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
     Tensor d = run.d_hidden.row_range(0, batch.rows());

@@ -26,6 +26,7 @@ struct TrainConfig {
   bool double_quantization = true;
   std::string quantization_method = "bnb";
   bool split_special_tokens = false;
+  bool train_from_scratch = false;
   std::optional<std::string> rope_scaling;  // linear, llama3: longer positions than the model was made for
   bool strict = false;                      // a warning about an input becomes an error
 

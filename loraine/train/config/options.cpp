@@ -44,6 +44,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
   visit({"language", "model", &c.language, "of tables and messages: English, Chinese; auto: as LC_ALL, LC_MESSAGES or LANG says",
          one_of({"auto", "en", "zh"})});
+  visit({"train_from_scratch", "model", &c.train_from_scratch, "full: forget the model's weights and start at random ones"});
   visit({"rope_scaling", "model", &c.rope_scaling,
          "positions beyond the model's own: training where cutoff_len is longer, answers for twice the length",
          one_of({"linear", "dynamic", "yarn", "llama3"}, {"linear", "llama3"})});

@@ -92,6 +92,14 @@ void check_types(const TrainConfig& c) {
                 "set bf16: true, or leave bf16_full_eval out");
 }
 
+void check_fresh_start(const TrainConfig& c) {
+  if (!c.train_from_scratch) return;
+  if (c.finetuning_type != "full")
+    broken_rule(fmt::format("train_from_scratch goes with finetuning_type full only, and it is {}: what does not train would stay random",
+                            c.finetuning_type),
+                "set finetuning_type: full");
+}
+
 // LLaMA Pro's layers are counted by freeze_trainable_layers, also with LoRA.
 void check_llama_pro(const TrainConfig& c) {
   if (!c.use_llama_pro) return;
@@ -155,6 +163,8 @@ void check_streaming(const TrainConfig& c) {
   if (c.max_steps <= 0) broken_rule("streaming needs max_steps, and it is not given", "set max_steps: the number of updates");
   if (c.val_size > 1e-6 && c.val_size < 1)
     broken_rule(fmt::format("streaming: val_size {} is a share of rows that nobody has counted", c.val_size), "give a number of rows");
+  if (c.group_by_length || c.train_sampling_strategy == "group_by_length")
+    broken_rule("streaming and group_by_length exclude each other: the order is that of the stream", "leave one of the two out");
   if (c.max_samples) broken_rule("streaming and max_samples exclude each other", "leave one of the two out");
 }
 
@@ -176,9 +186,6 @@ void check_train_config(const TrainConfig& c) {
   check_model(c);
   check_stage(c);
   check_streaming(c);
-  if (c.streaming)
-    throw Error(ErrorKind::unsupported, "streaming is true; loraine streams what `loraine data` shows, and does not train on it yet",
-                "leave it out");
   if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
   if (!c.do_train.value_or(true) && !split_list(c.dataset).empty())
@@ -222,6 +229,7 @@ void check_train_config(const TrainConfig& c) {
   check_sampling(c);
   check_types(c);
   check_llama_pro(c);
+  check_fresh_start(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_optimizer(c);
