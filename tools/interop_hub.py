@@ -3,6 +3,7 @@
 them loaded the other finds, and what one uploaded the other loads. Called by tools/interop.sh."""
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -112,3 +113,4 @@ try:
     sys.exit(main())
 finally:
     hub.stop()
+    shutil.rmtree(work, ignore_errors=True)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Ids of hubs, against a hub on this machine (tests/support/hub_server.py): what is downloaded, what happens when the hub or the network fails, who
 gets the token, and uploads. Run by ctest (label e2e)."""
+import itertools
 import json
 import os
 import pathlib
@@ -105,8 +106,7 @@ class Downloads(HubCase):
         self.hub.add("org/tiny", files | {"model-00001-of-00009.safetensors": b"s" * 9000})
         self.good(self.run_with("export", "--model_name_or_path", "org/tiny", "--export_dir", "out"))
         self.check_snapshot(files)
-        self.hub.repositories["models", "org/tiny"].commit({"model.safetensors.index.json": json.dumps({"weight_map": {"a": "absent.safetensors"}}).encode()}, "v2")
-        self.hub.add("org/broken", self.files | {"model.safetensors.index.json": json.dumps({"weight_map": {"a": "absent.safetensors"}}).encode()}).commits
+        self.hub.add("org/broken", self.files | {"model.safetensors.index.json": json.dumps({"weight_map": {"a": "absent.safetensors"}}).encode()})
         del self.hub.repositories["models", "org/broken"].files()["model.safetensors"]
         self.refused(self.open("org/broken"), 3, "its index of weights names absent.safetensors, which the repository does not have")
         self.hub.add("org/evil", self.files | {"model.safetensors.index.json": b'{"weight_map": {"a": "../../x"}}'})
@@ -144,6 +144,28 @@ class Downloads(HubCase):
         self.refused(self.run_with(*ask, self.out, "--adapter_folder", "nowhere"), 3, "no such folder (adapter_folder)")
         self.refused(self.run_with(*self.arguments(dataset="org/none")), 3, "org/none: 127.0.0.1", "there is no such data set")
         self.refused(self.run_with(*self.arguments(dataset_dir="REMOTE:org/rows")), 2, "REMOTE:org/rows", "hf download --repo-type dataset org/rows --local-dir DIR")
+
+    def test_data_sets_that_dataset_info_names(self):
+        rows = [{"q": "say one", "a": "one"}, {"q": "say two", "a": "two"}]
+        ours, theirs = (json.dumps(rows * n).encode() for n in (2, 3))
+        self.hub.add("org/rows", {"rows.json": ours}, "datasets")
+        self.hub.add("other/rows", {"rows.json": theirs}, "datasets")
+        columns = {"columns": {"prompt": "q", "response": "a"}}
+        entries = {"both": {"hf_hub_url": "org/rows", "ms_hub_url": "other/rows", "file_name": "absent.json"} | columns, "second": {"ms_hub_url": "other/rows"} | columns,
+                   "subset": {"hf_hub_url": "org/rows", "subset": "en"} | columns, "none": {"hf_hub_url": "org/none"} | columns, "script": {"script_url": "x"}}
+        (self.data / "dataset_info.json").write_text(json.dumps(entries))
+        numbers = itertools.count()
+        train = lambda dataset, **environment: self.run_with(*self.arguments(out=self.work / f"out{next(numbers)}", dataset=dataset, max_steps=1), **environment)
+        self.assertRegex(self.good(train("both")), r"examples +4\n")
+        self.assertRegex(self.good(train("second")), r"examples +6\n")
+        self.assertRegex(self.good(train("both", USE_MODELSCOPE_HUB="1")), r"examples +6\n")
+        asked = len(self.hub.log)
+        self.good(train("both", HF_HUB_OFFLINE="1"))
+        self.assertEqual(len(self.hub.log), asked)
+        self.refused(train("none"), 3, "org/none: 127.0.0.1", "there is no such data set")
+        self.refused(train("none", HF_HUB_OFFLINE="1"), 2, "the data set org/none of a hub is not on this machine", "unset HF_HUB_OFFLINE")
+        self.refused(train("subset"), 2, "`subset` of a repository is not read")
+        self.refused(train("script"), 2, "has neither file_name nor hf_hub_url nor ms_hub_url")
 
     def test_cache_dir_and_copies(self):
         self.hub.add("org/tiny", self.files)
@@ -244,16 +266,17 @@ class Faults(HubCase):
     def test_lies_about_length(self):
         for more, words in ((dict(length_error=50), "sends {} bytes, and {} bytes are listed"), (dict(extra=b"more"), "sends"), (dict(extra=b"more", no_length=True), "sends more")):
             self.hub.fail("/large/", **more)
-            self.refused(self.open(), 3, "org/tiny, model.safetensors: 127.0.0.1", words.split("{")[0], f"{len(self.weights)} bytes are listed")
+            self.refused(self.open(), 3, "org/tiny, model.safetensors: localhost:", words.split("{")[0], f"{len(self.weights)} bytes are listed")
         self.hub.fail("/large/", no_length=True, drop_after=1000)  # ends early without a word
         self.good(self.open())
         self.check_snapshot(self.files)
 
     def test_wrong_bytes(self):
         self.hub.fail("/large/", wrong_bytes=True)
-        self.refused(self.open(), 3, "org/tiny, model.safetensors: the bytes that 127.0.0.1", "sends are not those that it lists", hub_server.sha256(self.weights))
-        self.hub.fail("resolve.*config.json", wrong_bytes=True)
-        self.refused(self.open(), 3, "config.json: the bytes that")
+        self.refused(self.open(), 3, "org/tiny, model.safetensors: the bytes that 127.0.0.1:", "sends are not those that it lists", hub_server.sha256(self.weights))
+        self.hub.add("org/other", self.files)
+        self.hub.fail("org/other/resolve.*/config.json", wrong_bytes=True)
+        self.refused(self.open("org/other"), 3, "org/other, config.json: the bytes that")
         self.assertFalse((self.snapshot() / "model.safetensors").exists())
         self.good(self.open())
         self.check_snapshot(self.files)

@@ -406,13 +406,17 @@ class Server(http.server.ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
 
+    def handle_error(self, request, client_address):
+        pass  # a client that goes away in the middle of things
+
+
 class Hub:
     def __init__(self):
         self.repositories, self.tokens, self.accepted = {}, {}, set()
         self.log, self.faults, self.large, self.expected, self.parts, self.verified, self.ignored = [], [], {}, {}, {}, [], set()
         self.names_only, self.part_size = False, None
         self.servers = [Server(self, "hub"), Server(self, "files")]
-        self.url, self.files_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers)
+        self.url, self.files_url = (f"http://{host}:{server.server_address[1]}" for host, server in zip(("127.0.0.1", "localhost"), self.servers))
 
     def add(self, name, files, kind="models"):
         self.repositories[kind, name] = Repository(files)

@@ -243,6 +243,7 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     exchange.sink = &sink;
     exchange.request = &request;
     exchange.before = &before;
+    exchange.answer.url = request.url;
     exchange.file = file.fd;
     exchange.size = request.file ? request.file->size : request.body.size();
     CURL* curl = exchange.curl = curl_->easy;
@@ -313,7 +314,6 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     curl_off_t wait = 0;
     curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);
     answer.retry_after = wait > 0 ? static_cast<int64_t>(wait) : answer.status == 429 ? rate_limit_reset(answer) : 0;
-    answer.url = request.url;
     const bool redirected =
         answer.status == 301 || answer.status == 302 || answer.status == 303 || answer.status == 307 || answer.status == 308;
     exchange.merge_before();

@@ -149,7 +149,8 @@ FoundPlace find_place(const std::string& name, const HubAccess& access, HubKind 
   }
   try {
     if (auto place = find_repository(name, access, kind)) return *place;
-  } catch (const MissingFile& error) {  // it may have been meant as a path
+  } catch (const HubRefusal& error) {  // it may have been meant as a path
+    if (!error.not_there) throw;
     const std::string text = error.what(), own = name + ": ";
     throw MissingFile(fmt::format("{}: {} here, and {}", name, not_here(kind), text.starts_with(own) ? text.substr(own.size()) : text),
                       error.hint);

@@ -37,7 +37,7 @@ std::string own_address(const HttpClient& client, std::string url) {
 // A header that is to be sent along; an end of a line in it would begin another.
 bool is_header(const std::string& name, const std::string& value) {
   const auto printable = [](unsigned char c) { return c >= 32 && c < 127; };
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) || c == '-'; }) &&
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_'; }) &&
          std::all_of(value.begin(), value.end(), printable);
 }
 

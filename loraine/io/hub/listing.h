@@ -57,6 +57,11 @@ bool is_hash(const std::string& text);
 std::string words_of(const HttpClient& client, const HttpAnswer& answer);
 
 // What is wrong with an answer that is no 2xx, with what to do about it. `what`: "org/name", or "org/name, config.json".
-Error failed_request(const HttpClient& client, const HttpAnswer& answer, const std::string& what, const std::string& id, HubKind kind);
+struct HubRefusal : Error {
+  HubRefusal(ErrorKind kind_, const std::string& message, const std::string& hint_, bool not_there_ = false)
+      : Error(kind_, message, hint_), not_there(not_there_) {}
+  bool not_there;  // neither the repository, as far as is told, nor the file
+};
+HubRefusal failed_request(const HttpClient& client, const HttpAnswer& answer, const std::string& what, const std::string& id, HubKind kind);
 
 }  // namespace loraine
