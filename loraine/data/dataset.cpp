@@ -139,7 +139,11 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     if (!options.accept_untrained) check_trained(result.train, "dataset", options);
     return result;
   }
-  const auto read = [&](const std::vector<std::string>& names) { return read_sets(options, names, sampler, result.recognised); };
+  const bool alone = options.stage == DataStage::sft || options.stage == DataStage::pairs;  // a row needs no other to be encoded
+  const Digest digest = [&](std::span<Row> rows) { encode_ahead(encoder, options, rows); };
+  const auto read = [&](const std::vector<std::string>& names) {
+    return read_sets(options, names, sampler, result.recognised, alone && options.keep_whole == 0 ? digest : Digest());
+  };
   MixedRows rows = read(options.datasets);
   if (options.val_size > 0) {
     Split split = split_rows(static_cast<int64_t>(rows.order.size()), options.val_size, options.seed);

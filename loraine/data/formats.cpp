@@ -278,7 +278,8 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
     messages.push_back(answer(columns.chosen, "chosen"));
     row.rejected = answer(columns.rejected, "rejected");
   }
-  for (size_t i = 0; i < messages.size(); ++i) {
+  const size_t compared = info.stage == DataStage::pairs ? 1 : 0;  // LLaMA-Factory takes answers of any role
+  for (size_t i = 0; i + compared < messages.size(); ++i) {
     const bool asks = messages[i].role == Role::user || messages[i].role == Role::observation;
     if (asks != (i % 2 == 0))
       bad_field(columns.messages, fmt::format("message {} breaks the alternation of {} and {}", i + 1, tags.user, tags.assistant));

@@ -32,13 +32,6 @@ void add_example(Dataset& set, Example example, int64_t whole) {
   set.examples.push_back(std::move(example));
 }
 
-// What one row becomes: a sample, the two answers of a pair, or feedback and its KL sample.
-struct Made {
-  Encoded first, second;
-  bool empty_answer = false;
-  std::string dropped;  // why it became nothing
-};
-
 // What each batch of rows became, in blocks; a row that became nothing has its place in a batch, too.
 std::vector<Example> pack_samples(std::span<const Made> made, const DataOptions& options, int32_t pad) {
   std::vector<Example> blocks;
@@ -108,7 +101,8 @@ bool has_repeats(const std::vector<int64_t>& order, size_t rows) {
 
 std::vector<Made> encode_rows(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows,
                               const std::vector<int64_t>& order) {
-  for (int64_t i : order) encoder.check_model(rows[static_cast<size_t>(i)]);
+  for (int64_t i : order)
+    if (!rows[static_cast<size_t>(i)].made) encoder.check_model(rows[static_cast<size_t>(i)]);
   const bool feedback = options.stage == DataStage::feedback, let_go = !feedback && !has_repeats(order, rows.size());
   const std::vector<int64_t> kl = feedback ? kl_places(options, rows, order) : std::vector<int64_t>();
   const int64_t n = static_cast<int64_t>(order.size());
@@ -122,6 +116,11 @@ std::vector<Made> encode_rows(const Encoder& encoder, const DataOptions& options
     Row& row = rows[static_cast<size_t>(order[at])];
     made[at].dropped = row.dropped;
     if (!row.dropped.empty()) continue;
+    if (row.made) {
+      made[at] = let_go ? std::move(*row.made) : *row.made;
+      if (let_go) row.made.reset();
+      continue;
+    }
     try {
       made[at] = make(i < options.keep_whole ? whole : encoder, options.stage, row,
                       feedback ? &rows[static_cast<size_t>(order[static_cast<size_t>(kl[at])])] : nullptr);
@@ -239,6 +238,28 @@ void drop_row(Dataset& set, const Row& row, const std::string& why) {
 }
 
 std::string rows_text(int64_t n) { return count_text(n) + (n == 1 ? " row" : " rows"); }
+
+void encode_ahead(const Encoder& encoder, const DataOptions& options, std::span<Row> rows) {
+  for (const Row& row : rows) encoder.check_model(row);
+  const int64_t n = static_cast<int64_t>(rows.size());
+  std::vector<std::exception_ptr> failed(rows.size());
+#pragma omp parallel for schedule(dynamic, 8)
+  for (int64_t i = 0; i < n; ++i) {
+    Row& row = rows[static_cast<size_t>(i)];
+    if (!row.dropped.empty()) continue;
+    try {
+      row.made = std::make_unique<Made>(make(encoder, options.stage, row, nullptr));
+    } catch (const Error& e) {
+      if (e.kind == ErrorKind::bad_data) row.dropped = e.what();
+      else failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place()));
+    } catch (...) { failed[static_cast<size_t>(i)] = std::current_exception(); }
+    row.conversation = {};
+    row.tokens.reset();
+    row.rejected.reset();
+  }
+  for (const std::exception_ptr& error : failed)
+    if (error) std::rethrow_exception(error);
+}
 
 Dataset make_examples(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows, const std::vector<int64_t>& order) {
   return options.stage == DataStage::pretraining ? encode_texts(encoder, options, rows, order)

@@ -9,6 +9,9 @@ namespace loraine {
 // ids are not both there in full. Throws what concerns all rows; a row that cannot be used is counted and told of.
 Dataset make_examples(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows, const std::vector<int64_t>& order);
 
+// Encodes rows where they stand (Row.made), as make_examples would; for stages in which a row needs no other.
+void encode_ahead(const Encoder& encoder, const DataOptions& options, std::span<Row> rows);
+
 // Adds a sample to the counts of its set, and the second sample of a row. `whole`: its tokens before it was cut; 0: it has no length of its
 // own. Padding counts as nothing.
 void count_sample(Dataset& set, const Example& sample, int64_t whole);

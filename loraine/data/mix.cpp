@@ -6,6 +6,8 @@
 #include <iterator>
 #include <numeric>
 
+#include "loraine/data/row_reader.h"
+
 namespace loraine {
 namespace {
 
@@ -20,12 +22,33 @@ void check_stage(const DatasetInfo& info, DataStage stage) {
                     : "set stage: dpo or rm, or choose another set");
 }
 
+constexpr size_t kDigested = 4096;  // rows at a time
+
+std::vector<Row> rows_of(const DatasetInfo& info, std::optional<int64_t> limit, std::string& layout, const Digest& digest) {
+  if (!digest) return read_rows(info, limit, &layout);
+  if (info.recognise)
+    each_row(
+        info, 1, [](Row&&) { return true; }, &layout);
+  std::vector<Row> rows;
+  RowReader reader(info);
+  reader.start(0, limit.value_or(-1));
+  size_t digested = 0;
+  for (std::optional<Row> row = reader.next();; row = reader.next()) {
+    if (row) rows.push_back(std::move(*row));
+    if (row && rows.size() - digested < kDigested) continue;
+    digest(std::span(rows).subspan(digested));
+    digested = rows.size();
+    if (!row) return rows;
+  }
+}
+
 // The rows of one set, and which of them count, in their order.
-MixedRows read_set(const DataOptions& options, const std::string& name, LegacySampler& sampler, std::vector<std::string>& recognised) {
+MixedRows read_set(const DataOptions& options, const std::string& name, LegacySampler& sampler, std::vector<std::string>& recognised,
+                   const Digest& digest) {
   const DatasetInfo info = find_set(options, name);
   std::string layout;
   MixedRows set;
-  set.rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, &layout);
+  set.rows = rows_of(info, info.num_samples ? std::nullopt : options.max_samples, layout, digest);
   if (!layout.empty()) recognised.push_back(layout);
   if (info.num_samples) {
     set.order = sampler.draw(static_cast<int64_t>(set.rows.size()), *info.num_samples);
@@ -63,12 +86,12 @@ void check_mixing(const DataOptions& options) {
 }
 
 MixedRows read_sets(const DataOptions& options, const std::vector<std::string>& names, LegacySampler& sampler,
-                    std::vector<std::string>& recognised) {
+                    std::vector<std::string>& recognised, const Digest& digest) {
   MixedRows all;
   std::vector<std::vector<int64_t>> orders;
   std::vector<int64_t> sizes;
   for (const std::string& name : names) {
-    MixedRows set = read_set(options, name, sampler, recognised);
+    MixedRows set = read_set(options, name, sampler, recognised, digest);
     const auto first = static_cast<int64_t>(all.rows.size());
     for (int64_t& row : set.order) row += first;
     if (all.rows.empty()) all.rows = std::move(set.rows);

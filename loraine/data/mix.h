@@ -21,7 +21,9 @@ DatasetInfo find_set(const DataOptions& options, const std::string& name);
 
 // num_samples of a set is drawn first, then max_samples are kept, then the sets are mixed. Appends to `recognised` a line on the layout of
 // each set that was given by its path.
+// `digest`, where there is one, gets the rows a few thousand at a time while others are read, so that texts are not all there at once.
+using Digest = std::function<void(std::span<Row>)>;
 MixedRows read_sets(const DataOptions& options, const std::vector<std::string>& names, LegacySampler& sampler,
-                    std::vector<std::string>& recognised);
+                    std::vector<std::string>& recognised, const Digest& digest = {});
 
 }  // namespace loraine
