@@ -37,6 +37,7 @@ BEST = {**EVALUATED, **SAVED, "load_best_model_at_end": "true", "learning_rate":
 FREEZE = {"finetuning_type": "freeze", "freeze_trainable_layers": 1}
 TEXTS = {"stage": "pt", "cutoff_len": 8}
 PREDICTED = {"predict_with_generate": "true", "max_samples": 3, "max_new_tokens": 24}
+REPORTED = {"report_to": "swanlab,trackio"}
 LOFTQ = {"init_lora_weights": "loftq"}
 SEVERAL_FILES = {"ppl_file": "{work}/text.txt", "ppl_window": 16}
 
@@ -77,6 +78,9 @@ TRAIN = {
     "save_total_limit": (1, SAVED), "save_only_model": ("true", SAVED), "eval_strategy": ("steps", {"val_size": 3}), "eval_steps": (2, EVALUATED),
     "eval_on_start": ("true", EVALUATED), "load_best_model_at_end": ("true", {**BEST, "load_best_model_at_end": "false"}),
     "metric_for_best_model": ("eval_accuracy", {**BEST, "compute_accuracy": "true"}), "greater_is_better": ("true", BEST),
+    "report_to": ("jsonl", {}), "run_name": ("first", REPORTED), "logging_dir": ("{work}/board", {"report_to": "tensorboard"}), "project": ("mine", REPORTED),
+    "trackio_space_id": ("me/space", REPORTED), "trackio_bucket_id": ("me/bucket", REPORTED), "swanlab_project": ("mine", REPORTED), "swanlab_workspace": ("us", REPORTED),
+    "swanlab_run_name": ("first", REPORTED), "swanlab_mode": ("local", REPORTED), "swanlab_logdir": ("swan", REPORTED),
     "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
 }
 GENERATION = {
@@ -121,7 +125,7 @@ BASE = {
 OUTPUT = {"train": "output_dir", "eval": "output_dir", "export": "export_dir", "trace": "output", "tokenize": "output", "bench": "json"}
 # Records of the settings themselves, and of the run's own times, show nothing.
 RECORDS = {"README.md", "training_state.json", "loraine_checkpoint.json", "loraine_run.json", "config.json", ".loraine.lock"}
-TIMED = re.compile(r"runtime|per_second|time|speed|seconds|peak|rate|share|bytes|version|path|best_model_checkpoint")
+TIMED = re.compile(r"runtime|per_second|time|speed|seconds|peak|rate|share|bytes|version|path|best_model_checkpoint|^id$|^output_dir$")
 
 
 def options_of(command):
@@ -241,9 +245,10 @@ class Options(unittest.TestCase):
                                   input="say one</s>\nand two\n", env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_CACHE": str(cls.places["work"] / "hub")})
             lines = [line for line in (done.stdout + done.stderr).replace(folder, "").splitlines()
                      if not re.search(r"peak|MiB|tok/s|scratch|  sum |activations|µs|note: ", line)]
+            lines = [re.sub(r"[A-Z][a-z]{2}\d\d_[\d-]+_.*", "DATE", line) for line in lines]  # of TensorBoard's folder
             if command == "bench":  # tables of times: what they are tables of
                 lines = [re.sub(r"[-─\s\d.,%]+|[KMG]iB", " ", line) for line in lines if re.search("Training|Generation|best of", line)]
-            files = [out] if file else sorted(path for path in out.rglob("*") if path.is_file() and path.name not in RECORDS
+            files = [out] if file else sorted(path for path in out.rglob("*") if path.is_file() and path.name not in RECORDS and "tfevents" not in path.name
                                                       and (command, path.name) != ("train", "adapter_config.json"))
             return [done.returncode, lines, {str(path.relative_to(folder)): seen_in(path) for path in files if path.exists()}]
 
