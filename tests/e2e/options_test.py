@@ -23,7 +23,7 @@ import tiny_model as tiny
 # Where the harness itself looks for what a run writes: were such an option without effect, no run would be found.
 READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
-REFUSED_INSTEAD = {"apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
+REFUSED_INSTEAD = {"fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
 REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
@@ -38,6 +38,7 @@ FREEZE = {"finetuning_type": "freeze", "freeze_trainable_layers": 1}
 TEXTS = {"stage": "pt", "cutoff_len": 8}
 PREDICTED = {"predict_with_generate": "true", "max_samples": 3, "max_new_tokens": 24}
 THOUGHTS = {"template": "qwen3", "mask_history": "true"}
+REPORTED = {"report_to": "swanlab,trackio"}
 LOFTQ = {"init_lora_weights": "loftq"}
 FULL = {"finetuning_type": "full"}
 GALORE = {**FULL, "use_galore": "true", "galore_rank": 2, "galore_update_interval": 1}
@@ -87,7 +88,9 @@ TRAIN = {
     "use_asft_loss": ("true", {}), "asft_alpha": (5, {"use_asft_loss": "true"}), "use_dft_loss": ("true", {}), "use_eaft_loss": ("true", {}), "eaft_alpha": (0.5, {"use_eaft_loss": "true"}),
     "train_sampling_strategy": ("sequential", {}), "group_by_length": ("true", {}), "dataloader_drop_last": ("true", {"max_steps": -1, "num_train_epochs": 1}),
     "logging_strategy": ("no", {}), "eval_delay": (2, EVALUATED), "ignore_data_skip": ("true", {"resume_from_checkpoint": "{checkpoint}"}),
-    "include_effective_tokens_per_second": ("true", {}), "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
+    "include_effective_tokens_per_second": ("true", {}), "pure_bf16": ("true", {}), "bf16_full_eval": ("true", EVALUATED), "use_llama_pro": ("true", {"freeze_trainable_layers": 1}),
+    "train_from_scratch": ("true", {"finetuning_type": "full"}), "rope_scaling": ("linear", {"cutoff_len": 600}),
+    "do_predict": ("true", {"eval_dataset": "talk", "predict_with_generate": "true", "max_new_tokens": 4}), "predict_with_generate": ("true", {"eval_dataset": "talk", "do_predict": "true", "max_new_tokens": 4}),
     "optim": ("sgd", {}), "optim_args": ("momentum=0.9", {"optim": "sgd"}),
     "optim_target_modules": ("down_proj", {"optim": "galore_adamw", "optim_target_modules": "q_proj", "optim_args": "rank=2"}),
     "use_galore": ("true", FULL), "galore_target": ("q_proj", GALORE), "galore_rank": (3, GALORE), "galore_update_interval": (2, GALORE), "galore_scale": (1, GALORE),
@@ -96,6 +99,9 @@ TRAIN = {
     "apollo_proj_type": ("left", APOLLO | {"apollo_scale_type": "tensor"}), "apollo_scale_type": ("tensor", APOLLO), "apollo_layerwise": ("true", APOLLO | ACCUMULATED),
     "use_badam": ("true", FULL), "badam_mode": ("ratio", BADAM), "badam_start_block": (1, BADAM), "badam_switch_mode": ("descending", BADAM), "badam_switch_interval": (2, BADAM),
     "badam_update_ratio": (0.5, SHARES), "badam_mask_mode": ("scatter", SHARES), "use_adam_mini": ("true", FULL), "use_muon": ("true", {}),
+    "report_to": ("jsonl", {}), "run_name": ("first", REPORTED), "logging_dir": ("{work}/board", {"report_to": "tensorboard"}), "project": ("mine", REPORTED),
+    "trackio_space_id": ("me/space", REPORTED), "trackio_bucket_id": ("me/bucket", REPORTED), "swanlab_project": ("mine", REPORTED), "swanlab_workspace": ("us", REPORTED),
+    "swanlab_run_name": ("first", REPORTED), "swanlab_mode": ("local", REPORTED), "swanlab_logdir": ("swan", REPORTED),
     "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
 }
 GENERATION = {
@@ -142,7 +148,7 @@ BASE = {
 OUTPUT = {"train": "output_dir", "eval": "output_dir", "export": "export_dir", "trace": "output", "tokenize": "output", "bench": "json"}
 # Records of the settings themselves, and of the run's own times, show nothing.
 RECORDS = {"README.md", "training_state.json", "loraine_checkpoint.json", "loraine_run.json", "config.json", ".loraine.lock"}
-TIMED = re.compile(r"runtime|per_second|time|speed|seconds|peak|rate|share|bytes|version|path|best_model_checkpoint")
+TIMED = re.compile(r"runtime|per_second|time|speed|seconds|peak|rate|share|bytes|version|path|best_model_checkpoint|^id$|^output_dir$")
 
 
 def options_of(command):
@@ -267,9 +273,10 @@ class Options(unittest.TestCase):
                                   input="say one</s>\nand two\n", env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_CACHE": str(cls.places["work"] / "hub")})
             lines = [line for line in (done.stdout + done.stderr).replace(folder, "").splitlines()
                      if not re.search(r"peak|MiB|tok/s|scratch|  sum |activations|µs|note: ", line)]
+            lines = [re.sub(r"[A-Z][a-z]{2}\d\d_[\d-]+_.*", "DATE", line) for line in lines]  # of TensorBoard's folder
             if command == "bench":  # tables of times: what they are tables of
                 lines = [re.sub(r"[-─\s\d.,%]+|[KMG]iB", " ", line) for line in lines if re.search("Training|Generation|best of", line)]
-            files = [out] if file else sorted(path for path in out.rglob("*") if path.is_file() and path.name not in RECORDS
+            files = [out] if file else sorted(path for path in out.rglob("*") if path.is_file() and path.name not in RECORDS and "tfevents" not in path.name
                                                       and (command, path.name) != ("train", "adapter_config.json"))
             return [done.returncode, lines, {str(path.relative_to(folder)): seen_in(path) for path in files if path.exists()}]
 
