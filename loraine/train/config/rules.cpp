@@ -92,6 +92,18 @@ void check_types(const TrainConfig& c) {
                 "set bf16: true, or leave bf16_full_eval out");
 }
 
+void check_new_tokens(const TrainConfig& c) {
+  if (c.add_special_tokens && c.new_special_tokens_config)
+    broken_rule("add_special_tokens and new_special_tokens_config both name new special tokens", "leave one of the two out");
+  if (c.init_special_tokens != "noise_init" && !c.new_special_tokens_config)
+    broken_rule("init_special_tokens is " + c.init_special_tokens + ", which needs the descriptions of new_special_tokens_config",
+                "give them, or leave it out");
+  const bool grows = c.resize_vocab || c.add_tokens || c.add_special_tokens || c.new_special_tokens_config;
+  if (grows && c.quantization_bit)
+    broken_rule(fmt::format("quantization_bit is {}, and new rows of the embedding are trained in full beside it", *c.quantization_bit),
+                "leave one of the two out");
+}
+
 void check_fresh_start(const TrainConfig& c) {
   if (!c.train_from_scratch) return;
   if (c.finetuning_type != "full")
@@ -230,6 +242,7 @@ void check_train_config(const TrainConfig& c) {
   check_types(c);
   check_llama_pro(c);
   check_fresh_start(c);
+  check_new_tokens(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_optimizer(c);
