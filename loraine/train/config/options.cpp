@@ -209,11 +209,7 @@ void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
          one_of({"ascending", "descending", "random", "fixed"})});
   visit({"badam_switch_interval", group, &c.badam_switch_interval, "BAdam: updates of a layer before the next; -1: no other",
          between(-1, kMost)});
-  visit({"badam_update_ratio",
-         group,
-         &c.badam_update_ratio,
-         "BAdam: share of each parameter that trains at a time",
-         {.lowest = 0, .highest = 1, .above_lowest = true}});
+  visit({"badam_update_ratio", group, &c.badam_update_ratio, "BAdam: share of each parameter that trains at a time", between(1e-6, 1)});
   visit({"badam_mask_mode", group, &c.badam_mask_mode, "BAdam: neighbours, or elements drawn", one_of({"adjacent", "scatter"})});
   visit({"use_adam_mini", group, &c.use_adam_mini, "Adam-mini: AdamW with one second moment per head or row"});
   visit({"use_muon", group, &c.use_muon, "Muon: orthogonal steps for the matrices of the layers"});
