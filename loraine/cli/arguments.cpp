@@ -213,6 +213,7 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
   }
   for (const std::string& note : config_notes(config)) print_stderr("note: " + note + "\n");
   if (const std::string note = unread_note(command, settings, extra); !note.empty()) print_stderr("note: " + note + "\n");
+  check_hub_config(config);
   if (command == "train") check_train_config(config);
   if (command == "chat") check_chat_config(config);
   if (command == "export") check_export_config(config);

@@ -217,6 +217,7 @@ void check_train_config(const TrainConfig& config);
 void check_chat_config(const TrainConfig& config);
 void check_data_config(const TrainConfig& config);  // of the command that shows data
 void check_export_config(const TrainConfig& config);
+void check_hub_config(const TrainConfig& config);  // of every command: tokens, ids and revisions
 
 // What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.
 std::vector<std::string> config_notes(const TrainConfig& config);

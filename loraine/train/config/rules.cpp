@@ -5,6 +5,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
@@ -269,6 +270,17 @@ std::vector<std::string> config_notes(const TrainConfig& c) {
   if (c.push_to_hub && c.given.contains("hub_strategy") && c.hub_strategy != "end")
     notes.push_back(fmt::format("hub_strategy: {} uploads once, at the end, as `end` does; checkpoints stay here", c.hub_strategy));
   return notes;
+}
+
+void check_hub_config(const TrainConfig& c) {
+  for (const auto& [key, token] : {std::pair{"hf_hub_token", c.hf_hub_token}, {"ms_hub_token", c.ms_hub_token}, {"hub_token", c.hub_token}})
+    if (token && !is_token(*token)) broken_rule(fmt::format("{} holds blanks or letters that no token has", key), "copy it once more");
+  for (const auto& [key, id] : {std::pair{"hub_model_id", c.hub_model_id}, {"export_hub_model_id", c.export_hub_model_id}})
+    if (id && !is_hub_id(*id))
+      broken_rule(fmt::format("{} is '{}', which is no name of a repository", key, *id),
+                  "expected org/name, or a name, of letters, digits, -, _ and .");
+  for (const auto& [key, branch] : {std::pair{"hub_revision", c.hub_revision}, {"model_revision", std::optional(c.model_revision)}})
+    if (branch && !is_plain_revision(*branch)) broken_rule(fmt::format("{} is '{}', which is no branch, tag or commit", key, *branch));
 }
 
 void check_chat_config(const TrainConfig& c) {
