@@ -79,7 +79,8 @@ bool command_reads(const std::string& command, const Option& option) {
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "preserve_thinking",
                                  "tool_format",          "seed"};
-  static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
+  static const Names kNotEvaluated = {
+      "dataset", "val_size", "allow_data_change", "streaming", "buffer_size", "dataloader_num_workers", "eval_on_each_dataset"};
   static const Names kEval = {"stage",
                               "output_dir",
                               "per_device_eval_batch_size",
@@ -128,6 +129,7 @@ std::string unread_note(const std::string& command, std::span<const Setting> set
     if (!command_reads(command, option) && std::ranges::any_of(settings, names_it) && std::ranges::none_of(own, same))
       unread.push_back(option.name);
   }
+  if (command == "data") return "";  // it is given the settings of a whole run
   return unread.empty() ? "" : fmt::format("{} does not read {}", command, fmt::join(unread, ", "));
 }
 

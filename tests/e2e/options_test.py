@@ -29,7 +29,7 @@ REFUSED_INSTEAD = {"fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
 REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
-NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking")}  # a tiny model's answers hold no thoughts
+NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buffer_size"), ("train", "dataloader_num_workers"), ("data", "allow_data_change")}  # a tiny model's answers hold no thoughts
 
 QUANTISED = {"quantization_bit": 4}
 ADALORA = {"use_adalora": "true", "max_steps": 8, "init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 1, "lora_rank": 6}
@@ -41,6 +41,7 @@ TEXTS = {"stage": "pt", "cutoff_len": 8}
 PREDICTED = {"predict_with_generate": "true", "max_samples": 3, "max_new_tokens": 24}
 THOUGHTS = {"template": "qwen3", "mask_history": "true"}
 REPORTED = {"report_to": "swanlab,trackio"}
+TWO = {"dataset": "talk,texts"}
 LOFTQ = {"init_lora_weights": "loftq"}
 FULL = {"finetuning_type": "full"}
 GALORE = {**FULL, "use_galore": "true", "galore_rank": 2, "galore_update_interval": 1}
@@ -70,7 +71,8 @@ COMMON = {
 }
 TRAIN = {
     "dataset": ("texts", {}), "eval_dataset": ("texts", {}), "dataset_dir": ("{other_data}", {}), "cutoff_len": (8, {}), "max_samples": (3, {}),
-    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "packing": ("true", {}), "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "preserve_thinking": ("true", THOUGHTS | {"dataset": "thoughts"}), "tool_format": ("qwen", {"dataset": "tools"}), "preprocessing_batch_size": (2, TEXTS),
+    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "mix_strategy": ("interleave_over", TWO), "interleave_probs": ("0.9,0.1", TWO | {"mix_strategy": "interleave_under"}), "eval_on_each_dataset": ("true", {}),
+    "streaming": ("true", {}), "tokenized_path": ("{work}/kept", {}), "packing": ("true", {}), "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "preserve_thinking": ("true", THOUGHTS | {"dataset": "thoughts"}), "tool_format": ("qwen", {"dataset": "tools"}), "preprocessing_batch_size": (2, TEXTS),
     "allow_data_change": ("true", {"resume_from_checkpoint": "{checkpoint}", "dataset": "texts"}), "resume_from_checkpoint": ("{checkpoint}", {}),
     "stage": ("pt", {"cutoff_len": 8}), "finetuning_type": ("freeze", {}), "freeze_trainable_layers": (2, FREEZE), "freeze_trainable_modules": ("mlp", FREEZE),
     "freeze_extra_modules": ("norm", FREEZE), "lora_target": ("q_proj", {}), "lora_dropout": (0.5, {}), "additional_target": ("norm", {}), "bias": ("all", {}),
@@ -116,6 +118,8 @@ EVAL = {
     **{name: (value, {**PREDICTED, **beside}) for name, (value, beside) in GENERATION.items()}, "double_quantization": ("false", QUANTISED),
     **{name: TRAIN[name] for name in ("dataset_dir", "cutoff_len", "max_samples", "packing", "preprocessing_batch_size", "compute_accuracy", "stage", "mask_history",
                                       "train_on_prompt", "split_special_tokens", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha") if name in TRAIN},
+    "mix_strategy": ("interleave_over", {"eval_dataset": "talk,texts"}), "interleave_probs": ("0.9,0.1", {"eval_dataset": "talk,texts", "mix_strategy": "interleave_under"}),
+    "tokenized_path": ("{work}/kept_eval", {}),
     "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "tool_format": ("qwen", {"eval_dataset": "tools"}),
     "preserve_thinking": ("true", THOUGHTS | {"eval_dataset": "thoughts"}),
     "compute_accuracy": ("true", {}), "eval_dataset": ("texts", {}), "skip_bad_rows": (1, {"eval_dataset": "bad"}), "per_device_eval_batch_size": (2, {}),
@@ -138,8 +142,18 @@ TRACE = {"batch": ("{work}/other.safetensors", {}), "adapter_rows": ("1:run", {"
 TOKENIZE = {"model_name_or_path": ("{work}", {}), "input": ("{work}/other.jsonl", {}), "chat_template": ("{work}/chat.jinja", {}), "split_special_tokens": ("true", {})}
 BENCH = {"model_revision": ("none", {"model_name_or_path": "org/base"}), "tokens": ("32", {}), "dtype": ("bf16", {}), "rank": (5, {}), "prompt_tokens": (9, {}), "new_tokens": (0, {}), "profile": ("true", {})}
 CHAT = {**GENERATION, "enable_thinking": ("false", {"template": "qwen3", "adapter_name_or_path": "{adapter}"})}
-TABLES = {"train": TRAIN, "chat": CHAT, "eval": EVAL, "export": EXPORT, "trace": TRACE, "tokenize": TOKENIZE, "bench": BENCH}
+STREAM = {"streaming": "true", "max_steps": 3, "buffer_size": 5}
+DATA = {
+    **{name: TRAIN[name] for name in ("dataset", "eval_dataset", "dataset_dir", "cutoff_len", "max_samples", "skip_bad_rows", "val_size", "mix_strategy", "interleave_probs", "packing",
+                                      "neat_packing", "preprocessing_num_workers", "preprocessing_batch_size", "preserve_thinking", "tool_format", "mask_history", "train_on_prompt",
+                                      "split_special_tokens")},
+    "stage": ("pt", {"cutoff_len": 8}), "eval_on_each_dataset": ("true", {"eval_dataset": "talk,texts"}), "streaming": ("true", STREAM | {"streaming": "false"}), "buffer_size": (2, STREAM),
+    "dataloader_num_workers": (3, STREAM), "model_name_or_path": ("{work}", {}), "max_steps": (-1, STREAM), "seed": (7, {"val_size": 3}), "tokenized_path": ("{work}", {}), "examples": (1, {}), "ids": ("true", {}),
+    "html": ("{work}/page.html", {}), "json": ("{work}/encoded.jsonl", {}), "strict": ("true", {"template": "chatml"}), "adapter_name_or_path": ("{adapter}", {"template": "null"}),
+}
+TABLES = {"data": DATA, "train": TRAIN, "chat": CHAT, "eval": EVAL, "export": EXPORT, "trace": TRACE, "tokenize": TOKENIZE, "bench": BENCH}
 BASE = {
+    "data": {"model_name_or_path": "{model}", "template": "default", "dataset": "talk", "dataset_dir": "{data}", "examples": 20},
     "train": {"model_name_or_path": "{model}", "template": "default", "dataset": "talk", "dataset_dir": "{data}", "do_train": "true", "lora_rank": 4, "learning_rate": "5e-2",
               "per_device_train_batch_size": 2, "max_steps": 3, "logging_steps": 1, "save_strategy": "no"},
     "chat": {"model_name_or_path": "{model}", "max_new_tokens": 12},
