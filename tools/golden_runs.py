@@ -12,7 +12,8 @@ names = [
     "sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_two_adapters", "sft_lora_accumulation", "sft_lora_batch_accumulation",
     "sft_rslora", "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_train_on_prompt", "sft_multiturn_mask_history",
     "sft_additional_target", "sft_label_smoothing", "sft_freeze", "sft_full", "sft_full_qwen3", "pt_lora", "pt_full_unpacked",
-    "sft_loraplus", "sft_dora", "sft_pissa",
+    "sft_loraplus", "sft_dora", "sft_pissa", "sft_dft", "sft_eaft", "sft_asft", "sft_packing", "sft_neat_packing",
+    "sft_resume",
 ]
 free_signs = ["sft_pissa"]  # of singular vectors: the factors cannot be compared
 # Files of torch and of transformers' own that loraine replaces (docs/cli.md, "Files of a run").
@@ -38,6 +39,8 @@ def run_case(case, work):
     for model in ("tiny_llama", "tiny_qwen3"):
         (work / model).symlink_to(case.parent.parent / model)
     (here / "train.yaml").write_text(yaml)
+    if (case / "output/checkpoint-5/optimizer.pt").exists():  # what it was stopped with, and gone on from
+        shutil.copytree(case / "output/checkpoint-5", here / "output/checkpoint-5")
     loraine("train", "train.yaml", cwd=here)
 
     ours, theirs = (json.loads((folder / "output/trainer_state.json").read_text())["log_history"] for folder in (here, case))

@@ -3,10 +3,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${INTEROP_VENV:-build/venv}
-if [[ ! -f $venv/with_scipy ]]; then
-  echo "installing torch, transformers, peft, bitsandbytes and scipy into $venv (some GB)"
+if [[ ! -f $venv/with_datasets ]]; then
+  echo "installing torch, transformers, peft, bitsandbytes, scipy and datasets into $venv (some GB)"
   python3 -m venv "$venv" || { echo "interop: python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft bitsandbytes scipy safetensors numpy
-  touch "$venv/with_scipy"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft bitsandbytes scipy safetensors numpy datasets
+  touch "$venv/with_datasets"
 fi
+"$venv/bin/python" tools/interop_hub.py
+"$venv/bin/python" tools/interop_data.py
 exec "$venv/bin/python" tools/interop.py "$@"

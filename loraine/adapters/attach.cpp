@@ -66,6 +66,12 @@ class Regex {
   std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> code_;
 };
 
+}  // namespace
+
+bool matches_whole(const std::string& pattern, const std::string& text) { return Regex(pattern).matches(text); }
+
+namespace {
+
 bool ends_with_name(const std::string& path, const std::string& name) {
   if (path == name) return true;
   return path.size() > name.size() && path.ends_with(name) && path[path.size() - name.size() - 1] == '.';

@@ -47,6 +47,9 @@ struct LoraConfig {
   std::vector<std::string> unknown_keys;  // of the file that was read, each with its value; of a later PEFT, perhaps
 };
 
+// Whether a regular expression matches the whole text. usage for one that is none, or that searches without end.
+bool matches_whole(const std::string& pattern, const std::string& text);
+
 // LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
 void set_targets(LoraConfig& config, const std::string& lora_target);
 

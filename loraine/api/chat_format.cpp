@@ -24,6 +24,8 @@ TemplateChoice recorded(const TrainConfig& config, const TrainingRecord& record,
   choice.name = record.template_name;
   choice.default_system = config.default_system ? config.default_system : record.default_system;
   choice.enable_thinking = is_given(config, "enable_thinking") ? config.enable_thinking : record.enable_thinking;
+  choice.tool_format = config.tool_format ? config.tool_format : record.tool_format;
+  choice.preserve_thinking = is_given(config, "preserve_thinking") ? config.preserve_thinking : record.preserve_thinking;
   choice.folder = folder;
   choice.why = whose;
   return choice;
@@ -60,7 +62,8 @@ std::string TemplateChoice::text() const {
 }
 
 bool TemplateChoice::same_as(const TemplateChoice& other) const {
-  return name == other.name && jinja == other.jinja && default_system == other.default_system && enable_thinking == other.enable_thinking;
+  return name == other.name && jinja == other.jinja && default_system == other.default_system && enable_thinking == other.enable_thinking &&
+         tool_format == other.tool_format && preserve_thinking == other.preserve_thinking;
 }
 
 TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& files, const std::string& adapter) {
@@ -69,6 +72,8 @@ TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& file
   TemplateChoice choice;
   choice.default_system = config.default_system;
   choice.enable_thinking = config.enable_thinking;
+  choice.tool_format = config.tool_format;
+  choice.preserve_thinking = config.preserve_thinking;
   if (config.template_name) {
     choice.name = config.template_name;
     choice.why = "as given";
@@ -85,6 +90,8 @@ TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& file
     const TemplateChoice own = recorded(config, *of_adapter, adapter, "");
     choice.default_system = own.default_system;
     choice.enable_thinking = own.enable_thinking;
+    choice.tool_format = own.tool_format;
+    choice.preserve_thinking = own.preserve_thinking;
   }
   if (adapter.empty()) return choice;
   FolderTemplate beside = read_folder_template(adapter);  // where PEFT and LLaMA-Factory leave it
@@ -122,8 +129,10 @@ ChatFormat open_chat_format(const TemplateChoice& choice, const ModelFiles& file
   format.special = special_tokens_of(files, *text.tokenizer);
   if (choice.name) {
     format.named = named_template(*choice.name, choice.default_system);
+    if (choice.tool_format) use_tool_format(*format.named, *choice.tool_format);
     apply_template_tokens(*format.named, *text.tokenizer, format.special, embedding_rows(files));
   } else {
+    if (choice.tool_format) refuse_tool_format(*choice.tool_format);
     format.own = choice.jinja ? open_chat_template(files, *choice.jinja, choice.folder + " (chat template)") : text.chat_template;
   }
   format.stop_ids = format.special.stop;
@@ -135,6 +144,7 @@ ChatFormat open_chat_format(const TemplateChoice& choice, const ModelFiles& file
 std::vector<int32_t> ChatFormat::prompt_ids(const Tokenizer& tokenizer, const Conversation& conversation, bool split_special_tokens) const {
   EncodeOptions options;
   options.enable_thinking = choice.enable_thinking;
+  options.preserve_thinking = choice.preserve_thinking;
   options.split_special_tokens = split_special_tokens;
   if (named) return encode_prompt(*named, tokenizer, special, conversation, options);
   return encode_prompt(*own, tokenizer, conversation, choice.default_system.value_or(""), options);
@@ -146,6 +156,7 @@ Example ChatFormat::answered(const Tokenizer& tokenizer, const Conversation& con
   whole.messages.push_back({Role::assistant, answer});
   EncodeOptions options;
   options.enable_thinking = choice.enable_thinking;
+  options.preserve_thinking = choice.preserve_thinking;
   options.split_special_tokens = split_special_tokens;
   options.one_turn = true;
   std::vector<Turn> turns;

@@ -20,6 +20,8 @@ struct TemplateChoice {
   std::optional<std::string> eos_token;  // and what ends an answer there
   std::optional<std::string> default_system;
   std::optional<bool> enable_thinking;
+  std::optional<std::string> tool_format;  // of the named template, instead of its own
+  bool preserve_thinking = false;
   std::string folder;        // of the adapter or the trained model that it is from; empty: as given, or the model's own
   std::string why;           // "as given", "the adapter's", "the model's own"
   std::string warning;       // the one that was asked for is not the one the adapter was trained with; empty: nothing to say

@@ -9,12 +9,13 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/batch.h"
 #include "loraine/generate/engine.h"
-#include "loraine/io/hub_cache.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/named_adapters.h"
+#include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 
 namespace loraine {
@@ -27,7 +28,7 @@ void warn(LoadedModel& loaded, const std::string& text, ErrorKind kind) {
 }
 
 std::string folder_of(const LoadedModel& loaded, const NamedAdapter& adapter) {
-  return find_place(adapter.path, loaded.config.model_revision, HubKind::adapter).path;
+  return find_place(adapter.path, hub_access(loaded.config), HubKind::adapter).path;
 }
 
 // The template of the base and of every adapter that is named, before any weight is read: what is wrong with it costs nobody a wait.
@@ -42,6 +43,8 @@ void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
     loaded.config.template_name = base.name;
     loaded.config.default_system = base.default_system;
     loaded.config.enable_thinking = base.enable_thinking;
+    loaded.config.tool_format = base.tool_format;
+    loaded.config.preserve_thinking = base.preserve_thinking;
     if (base.jinja) loaded.text.chat_template = open_chat_template(loaded.files, *base.jinja, base.folder + " (chat template)");
     warn(loaded, base.warning, ErrorKind::usage);
   } else if (!has_template(base, loaded.text) && !adapters.empty()) {  // a base without a template talks as its first adapter does
@@ -94,7 +97,7 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
   if (name.empty() || name == "all" || name == "base" || adapters.count(name))
     throw Error(ErrorKind::usage, "adapter_name_or_path: the name '" + name + "' is empty, taken, or means all of them or none",
                 "give each a name of its own: name=path,other=path");
-  const auto [path, note] = find_place(given, config.model_revision, HubKind::adapter);
+  const auto [path, note] = find_place(given, hub_access(config), HubKind::adapter);
   if (!note.empty()) places.push_back(note);
   const bool own_base = quantises_base(read_lora_config(path));
   if (!base_is_for.empty() || (own_base && !adapters.empty()))
@@ -145,8 +148,9 @@ Example LoadedModel::answered(const Conversation& conversation, const std::strin
 std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const LoadOptionsForAnswers& options) {
   auto loaded = std::make_unique<LoadedModel>();
   loaded->config = config;
-  loaded->files = open_model_files(config.model_name_or_path, config.model_revision);
+  loaded->files = open_model_files(config.model_name_or_path, hub_access(config));
   if (!loaded->files.place_note.empty()) loaded->places.push_back(loaded->files.place_note);
+  if (const std::string text = stretch_positions(loaded->files, config, false); !text.empty()) loaded->places.push_back(text);
   loaded->text = open_text(loaded->files);
   if (options.needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
   if (loaded->text.tokenizer) warn(*loaded, loaded->files.tokenizer_note, ErrorKind::usage);

@@ -58,13 +58,26 @@ bool is_flag(const std::string& word) { return word.size() > 2 && word.starts_wi
 // The options that a command reads, in `loraine COMMAND --help`; for the others it says that it does not.
 bool command_reads(const std::string& command, const Option& option) {
   using Names = std::set<std::string>;
-  static const Names kModel = {"model_name_or_path", "adapter_name_or_path", "model_revision",      "quantization_bit",
-                               "quantization_type",  "double_quantization",  "quantization_method", "strict"};
+  static const Names kModel = {"model_name_or_path",  "adapter_name_or_path", "model_revision", "quantization_bit", "quantization_type",
+                               "double_quantization", "quantization_method",  "strict",         "cache_dir",        "adapter_folder",
+                               "hf_hub_token",        "ms_hub_token",         "rope_scaling"};
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
-  static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "seed"};
+  static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "preserve_thinking",
+                                 "tool_format",          "seed"};
   static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
-  static const Names kEval = {
-      "stage", "output_dir", "per_device_eval_batch_size", "compute_accuracy", "do_eval", "label_smoothing_factor", "memory_limit"};
+  static const Names kEval = {"stage",
+                              "output_dir",
+                              "per_device_eval_batch_size",
+                              "compute_accuracy",
+                              "do_eval",
+                              "memory_limit",
+                              "use_dft_loss",
+                              "use_asft_loss",
+                              "asft_alpha",
+                              "use_eaft_loss",
+                              "eaft_alpha",
+                              "label_smoothing_factor"};
+  static const Names kUpload = {"hub_token", "hub_private_repo", "hub_revision"};
   static const Names kLoftqStart = {"lora_rank",  "lora_alpha",   "lora_target",         "init_lora_weights", "loftq_bits",
                                     "loftq_iter", "rank_pattern", "layers_to_transform", "layers_pattern",    "exclude_modules"};
   const std::string &name = option.name, &group = option.group;
@@ -75,14 +88,19 @@ bool command_reads(const std::string& command, const Option& option) {
   if (command == "eval")
     return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) || generation ||
            (group == "data" && !kNotEvaluated.contains(name));
+  if (command == "data")
+    return group == "data" || name == "model_name_or_path" || name == "model_revision" || name == "adapter_name_or_path" ||
+           name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" || name == "max_steps";
   if (command == "trace") return kModel.contains(name) || kCompute.contains(name) || name == "max_new_tokens";
   if (command == "export")
-    return kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || name == "infer_dtype" || name == "template" ||
-           name == "overwrite_output_dir";
+    return kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) || name == "infer_dtype" ||
+           name == "template" || name == "overwrite_output_dir";
+  if (command == "upload") return kUpload.contains(name) || name == "hub_model_id" || name == "hf_hub_token";
   if (command == "bench")
-    return (kModel.contains(name) && name != "adapter_name_or_path" && name != "strict") || name == "frozen_matmul" ||
+    return (kModel.contains(name) && !name.starts_with("adapter_") && name != "strict") || name == "frozen_matmul" ||
            name == "gradient_checkpointing";
-  return command == "tokenize" && (name == "model_name_or_path" || name == "model_revision" || name == "split_special_tokens");
+  return command == "tokenize" && (name == "model_name_or_path" || name == "model_revision" || name == "split_special_tokens" ||
+                                   name == "cache_dir" || name == "hf_hub_token" || name == "ms_hub_token");
 }
 
 // Options that are known and given, and that the command does not read.

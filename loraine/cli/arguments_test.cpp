@@ -175,7 +175,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "neat_packing=true", "stage=dpo", "finetuning_type=oft",
+  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft",
                            "rope_scaling=yarn", "fp16=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
@@ -210,7 +210,21 @@ TEST(Arguments, Rules) {
   EXPECT_THROW(check({"--finetuning_type", "freeze", "--additional_target", "lm_head"}), Error);
   EXPECT_THROW(check({"--finetuning_type", "full", "--bias", "all"}), Error);
   EXPECT_NO_THROW(check({"--stage", "pt", "--packing", "true"}));
-  EXPECT_THROW(check({"--packing", "true"}), Error);
+  EXPECT_NO_THROW(check({"--packing", "true"}));
+  EXPECT_NO_THROW(check({"--neat_packing"}));
+  EXPECT_THROW(check({"--stage", "pt", "--neat_packing"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo"}), Error);
+  const auto check_data = [](std::vector<std::string> words) {
+    words.insert(words.end(), {"--model_name_or_path", "m", "--dataset", "d"});
+    TrainConfig config;
+    apply_settings(config, read_arguments(words));
+    check_data_config(config);
+  };
+  EXPECT_NO_THROW(check_data({"--stage", "dpo"}));
+  EXPECT_NO_THROW(check_data({"--streaming", "--max_steps", "5", "--val_size", "3"}));
+  EXPECT_THROW(check_data({"--streaming"}), Error);
+  EXPECT_THROW(check_data({"--streaming", "--max_steps", "5", "--val_size", "0.5"}), Error);
+  EXPECT_THROW(check_data({"--streaming", "--max_steps", "5", "--max_samples", "5"}), Error);
   EXPECT_THROW(check({"--stage", "pt", "--train_on_prompt"}), Error);
   EXPECT_NO_THROW(check({"--quantization_bit", "4", "--use_dora"}));
   EXPECT_NO_THROW(check({"--quantization_bit", "8", "--frozen_matmul", "int8"}));

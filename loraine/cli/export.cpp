@@ -25,8 +25,10 @@
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/named_adapters.h"
+#include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/method.h"
+#include "loraine/train/push.h"
 
 namespace loraine {
 namespace {
@@ -98,7 +100,9 @@ std::string apply_template(const TrainConfig& c, const TemplateChoice& choice, M
 
 void write_text_files(const ModelFiles& files, const TemplateChoice& choice, const std::string& modelfile, const std::string& folder) {
   write_tokenizer_files(files, folder);
-  if (choice.name) write_training_record({choice.name, choice.default_system, choice.enable_thinking, ""}, folder);
+  if (choice.name)
+    write_training_record({choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking},
+                          folder);
   if (!modelfile.empty()) write_file(folder + "/Modelfile", modelfile);
   write_config_files(files, files.config, folder);
 }
@@ -192,13 +196,17 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (!read_config(args, "export", config)) return 0;
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
-  ModelFiles files = open_model_files(config.model_name_or_path, config.model_revision);
+  ModelFiles files = open_model_files(config.model_name_or_path, hub_access(config));
   print_place(files.place_note);
+  print_place(stretch_positions(files, config, false));
   std::vector<std::string> adapters;
   for (const FoundPlace& place : adapter_places(config, kSeveral)) {
     print_place(place.note);
     adapters.push_back(place.path);
   }
+  std::optional<Push> push_target;
+  if (config.export_hub_model_id) push_target = prepare_push(config, *config.export_hub_model_id, folder);
+  if (push_target) push_target->target.message = "Upload of the merged model";
   const TemplateChoice choice = choose_template(config, files, adapters);
   input_warning(choice.warning, config.strict, ErrorKind::usage);
   const std::string modelfile = apply_template(config, choice, files);
@@ -254,6 +262,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   print_logits(report, text.made_up);
   if (!modelfile.empty()) print_stderr("template: " + choice.text() + "\n");
   if (loftq) print_stderr(fmt::format("LoftQ's start over this base: {}/loftq_init\n", folder));
+  if (push_target) print_stderr(push(*push_target) + "\n");
   return 0;
 }
 

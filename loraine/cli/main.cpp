@@ -11,6 +11,7 @@
 #include "loraine/cli/commands.h"
 #include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/transfers.h"
 #include "loraine/core/context.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
@@ -49,6 +50,7 @@ int run_program(const std::vector<std::string>& words) {
     choose_language("auto");
     take_signals();
     start_threads();
+    show_transfers();
     return find_command(words[0]).run({words.begin() + 1, words.end()});
   } catch (const Error& error) {
     print_error(error.what(), error.hint);

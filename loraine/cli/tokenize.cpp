@@ -9,6 +9,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_lines.h"
 #include "loraine/io/model_files.h"
+#include "loraine/train/hub_access.h"
 
 namespace loraine {
 namespace {
@@ -44,7 +45,7 @@ int run_tokenize(const std::vector<std::string>& args) {
   if (!read_config(args, "tokenize", config, own)) return 0;
   if (config.model_name_or_path.empty() || input.empty() || output.empty())
     throw Error(ErrorKind::usage, "tokenize needs model_name_or_path, input and output", "see `loraine help tokenize`");
-  ModelFiles files = open_text_files(config.model_name_or_path, config.model_revision);
+  ModelFiles files = open_text_files(config.model_name_or_path, hub_access(config));
   print_place(files.place_note);
   ModelText model = open_text(files);
   if (!model.tokenizer) throw no_tokenizer(files);

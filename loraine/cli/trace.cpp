@@ -17,6 +17,7 @@
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/named_adapters.h"
+#include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/loss.h"
 
@@ -102,7 +103,7 @@ AdapterSet open_adapter(Model& model, const ModelFiles& files, const TrainConfig
 std::vector<std::string> folders_of(const TrainConfig& config, const std::vector<std::string>& names) {
   std::vector<std::string> folders;
   for (const std::string& name : names) {
-    const FoundPlace place = find_place(name, config.model_revision, HubKind::adapter);
+    const FoundPlace place = find_place(name, hub_access(config), HubKind::adapter);
     print_place(place.note);
     folders.push_back(place.path);
   }
@@ -202,7 +203,7 @@ int run_trace(const std::vector<std::string>& args) {
   if (config.model_name_or_path.empty() || batch_file.empty() || output.empty())
     throw Error(ErrorKind::usage, "trace needs --model_name_or_path, --batch and --output");
   check_chat_config(config);
-  ModelFiles files = open_model_files(config.model_name_or_path, config.model_revision);
+  ModelFiles files = open_model_files(config.model_name_or_path, hub_access(config));
   print_place(files.place_note);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   input_warning(not_computed_in(config), config.strict, ErrorKind::usage);

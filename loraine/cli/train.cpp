@@ -2,6 +2,7 @@
 #include "loraine/train/train.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -14,47 +15,97 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/cli/train_screen.h"
+#include "loraine/cli/training_template.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
+#include "loraine/core/stopped.h"
+#include "loraine/eval/evaluate.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/fresh_weights.h"
 #include "loraine/train/data_options.h"
+#include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/push.h"
 
 namespace loraine {
 namespace {
 
-// The template of the run: as given, else the one that the adapter or the model it goes on from was trained with, else the model's own,
-// else `empty`. Said, and kept for whoever loads the result.
-TemplateChoice choose_training_template(TrainInput& input, ModelText& text, const std::string& adapter) {
-  const TrainConfig& c = input.config;
-  TemplateChoice choice = choose_template(c, input.files, adapter);
-  input_warning(choice.warning, c.strict, ErrorKind::usage);
-  if (const auto error = unfit_template(choice, text)) input_warning(error->what() + std::string(kSpelled), c.strict, error->kind);
-  if (choice.jinja) {
-    input.files.chat_template = choice.jinja;
-    input.files.chat_templates.clear();
-    text = open_text(input.files);
+// The model that the run has trained: what LLaMA-Factory has in memory still.
+TrainConfig trained_model(const TrainConfig& trained) {
+  TrainConfig c = trained;
+  c.quantization_bit = trained.finetuning_type == "lora" ? trained.quantization_bit : std::nullopt;
+  if (trained.finetuning_type != "lora") {
+    c.model_name_or_path = trained.output_dir;
+    c.adapter_name_or_path.reset();
+    return c;
   }
-  if (c.stage != "pt" && !has_template(choice, text) && text.tokenizer && input.files.chat_templates.empty()) {
-    choice.name = "empty";
-    choice.why = "the model has no chat template";
-    print_stderr(
-        "note: the model has no chat template, and questions and answers follow each other without a mark. To train a conversation, name a "
-        "template: `template: alpaca`, `template: chatml`, …; chat, eval and export then use the same\n");
-  }
-  input.record = {choice.name, choice.default_system, choice.enable_thinking, ""};
-  return choice;
+  std::vector<std::string> on = split_list(trained.adapter_name_or_path);
+  if (!trained.create_new_adapter && !on.empty()) on.pop_back();  // it was trained on; those before it were merged
+  on.push_back(trained.output_dir);
+  c.adapter_name_or_path = fmt::format("{}", fmt::join(on, ","));
+  return c;
+}
+
+// do_predict at the end of a run: answers to the questions of eval_dataset, and what they are worth. False when it was stopped.
+bool predict_trained(const TrainConfig& trained, const std::atomic<bool>& stop) {
+  EvalConfig eval;
+  eval.do_predict = true;
+  const TrainConfig c = trained_model(trained);
+  const std::unique_ptr<LoadedModel> loaded = load_for_answers(c, {.needs_text = true, .one_template = true});
+  for (const auto& [kind, text] : loaded->warnings) print_stderr("warning: " + text + "\n");
+  EvalInput input = read_eval_input(*loaded, eval);
+  input.examples.clear();  // their loss is do_eval's
+  Progress bar("predict");
+  std::vector<EvalResult> results;
+  try {
+    results = evaluate_models(*loaded, eval, input, [&](const std::string&, const std::string&, int64_t done, int64_t total) {
+      if (stop) throw Stopped();
+      bar.update({done, total, {}, {}, {}, {}});
+    });
+  } catch (const Stopped&) { return false; }
+  bar.finish();
+  for (const std::string& text : results.back().warnings) print_stderr("warning: " + text + "\n");
+  write_predictions(trained.output_dir, results.back());
+  print_stderr("wrote " + trained.output_dir + "/generated_predictions.jsonl\n");
+  return true;
+}
+
+// What train does beside TrainConfig's settings.
+struct AtTheEnd {
+  bool do_predict = false, predict_with_generate = false;
+};
+std::vector<Option> options_of(AtTheEnd& c) {
+  return {{"do_predict", "run", &c.do_predict, "at the end answer the questions of eval_dataset, with predict_with_generate"},
+          {"predict_with_generate", "run", &c.predict_with_generate, "what do_predict measures are answers: BLEU-4, ROUGE"}};
+}
+
+void check_at_the_end(const TrainConfig& c, const AtTheEnd& end) {
+  const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
+  if (!end.do_predict && !end.predict_with_generate) return;
+  if (c.stage != "sft") refuse("predict_with_generate goes with stage sft only, and it is " + c.stage, "leave it out");
+  if (!end.predict_with_generate) refuse("do_predict needs predict_with_generate", "set predict_with_generate: true");
+  if (!end.do_predict)
+    refuse("predict_with_generate without do_predict: evaluations while training measure the loss",
+           "set do_predict: true to have answers at the end");
+  if (split_list(c.eval_dataset).empty()) refuse("do_predict answers the questions of eval_dataset, which is not given", "name a set");
 }
 
 // `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
 int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, std::atomic<bool>* by_signal) {
   TrainInput input;
-  if (!read_config(args, "train", input.config)) return 0;
+  AtTheEnd at_the_end;
+  if (!read_config(args, "train", input.config, options_of(at_the_end))) return 0;
   const TrainConfig& c = input.config;
+  check_at_the_end(c, at_the_end);
   input.folder = open_run_folder(c);
-  input.files = open_model_files(c.model_name_or_path, c.model_revision);
+  input.files = open_model_files(c.model_name_or_path, hub_access(c));
   print_place(input.files.place_note);
+  print_place(stretch_positions(input.files, c, true));
+  if (c.train_from_scratch) {
+    input.files.tensors = fresh_weights(input.files, static_cast<uint64_t>(c.seed));
+    print_place("train_from_scratch: all weights start at random");
+  }
   std::string adapter;                                                   // the last one, which training goes on with
   for (const FoundPlace& place : adapter_places(c, kSeveralAdapters)) {  // found before anything takes long
     print_place(place.note);
@@ -62,15 +113,18 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   }
   ModelText text = open_text(input.files);
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
-  const TemplateChoice choice = choose_training_template(input, text, adapter);
-  DataOptions options = data_options(c);
-  options.template_name = choice.name;
-  options.default_system = choice.default_system;
-  options.enable_thinking = choice.enable_thinking;
-  fit_to_model(options, input.files, text);
+  const TemplateChoice choice = training_template(c, input.files, text, adapter);
+  input.record = {choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking};
+  DataOptions options = data_options_with(c, choice, input.files, text);
   SpecialTokens special;
   if (text.tokenizer) special = special_tokens_of(input.files, *text.tokenizer);
-  input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
+  if (options.streaming) {
+    StreamedData streamed = open_stream(options, text.tokenizer.get(), text.chat_template.get(), special);
+    input.data = std::move(streamed.rest);
+    input.stream = std::move(streamed.train);
+  } else {
+    input.data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
+  }
   if (const int64_t dropped = input.data.train.num_dropped + input.data.eval.num_dropped; dropped > 0)
     input_warning(fmt::format("{} rows that cannot be used were dropped", dropped), c.strict, ErrorKind::usage);
   for (const std::string& line : input.data.recognised) print_stderr(line + "\n");
@@ -78,11 +132,20 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
     apply_template_to_files(input.files, named_template(*options.template_name, options.default_system), *text.tokenizer, special, "right");
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_heading(run_heading(c, input.files, text.tokenizer && c.stage != "pt" ? choice.text() : ""));
-  print_data("training", input.data.train);
+  if (input.stream)
+    print_stderr(fmt::format("training data: read while they are trained on, in a random order among {} rows\n", c.buffer_size));
+  else print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
-  print_example(input.data.train, text.tokenizer.get());
-  check_rows(c, input.data.train, "training");
+  for (const NamedSet& one : input.data.evals) print_data(one.name.c_str(), one.set);
+  if (!input.stream) {
+    print_example(input.data.train, text.tokenizer.get());
+    check_rows(c, input.data.train, "training");
+  }
   check_rows(c, input.data.eval, "evaluation");
+  for (const NamedSet& one : input.data.evals) check_rows(c, one.set, one.name.c_str());
+  std::optional<Push> push_target;  // what is wrong with it costs nobody a run
+  if (c.push_to_hub && !c.dry_run) push_target = prepare_push(c, c.hub_model_id.value_or(""), c.output_dir);
+  if (push_target) push_target->target.message = "End of training";
   input.stop = &stop;
   if (by_signal) {  // until the process ends: a signal that comes when all is saved changes nothing
     static const auto* const watch = new SignalWatch({SIGTERM, SIGINT}, [by_signal](int) {
@@ -112,6 +175,11 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
   print_stderr(fmt::format("peak memory: {} (measured, the saving included; the forecast was {})\n",
                            memory_text(static_cast<double>(peak_resident_size())), memory_text(static_cast<double>(forecast))));
+  if (at_the_end.do_predict && !predict_trained(c, stop)) {
+    print_stderr("stopped; nothing was predicted\n");
+    return kExitStopped;
+  }
+  if (push_target) print_stderr(push(*push_target) + "\n");
   return 0;
 }
 
@@ -119,7 +187,8 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
 
 std::string training_results(const std::vector<std::string>& args) {
   TrainConfig config;
-  apply_settings(config, read_arguments(args));
+  AtTheEnd at_the_end;
+  apply_settings(config, read_arguments(args), options_of(at_the_end));
   return config.dry_run ? "{}" : read_file(config.output_dir + "/all_results.json");
 }
 

@@ -10,12 +10,14 @@
 #include <cstdlib>
 #include <map>
 
+#include "loraine/cli/data/marks.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
 #include "loraine/core/batch.h"
 #include "loraine/core/context.h"
 #include "loraine/core/count_text.h"
+#include "loraine/data/batcher.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/train/method.h"
 
@@ -69,20 +71,6 @@ std::string type_text(const TrainConfig& c, const ModelFiles& files) {
   return text + (c.bf16 ? "; computed in bf16" : "; computed in f32");
 }
 
-// Letters that would steer a terminal, spelt out.
-std::string plain_letters(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const bool control = (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7f;
-    const bool c1 = byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-    if (control) out += fmt::format("\\x{:02x}", byte);
-    else if (c1) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[++i]));
-    else out += text[i];
-  }
-  return out;
-}
-
 // The beginning and the end of a long text; no letter is cut.
 std::string shortened(const std::string& text) {
   if (text.size() <= kStretch) return text;
@@ -91,30 +79,6 @@ std::string shortened(const std::string& text) {
   while (head > 0 && inside(head)) --head;
   while (inside(tail)) ++tail;
   return text.substr(0, head) + fmt::format(" … ({} bytes) … ", count_text(static_cast<int64_t>(tail - head))) + text.substr(tail);
-}
-
-struct Stretch {
-  size_t begin, end;
-  bool trained;
-};
-
-std::vector<Stretch> stretches_of(const Example& example) {
-  std::vector<Stretch> all;
-  for (size_t i = 0; i < example.input_ids.size(); ++i) {
-    const bool trained = example.labels[i] != kIgnoreLabel;
-    if (all.empty() || all.back().trained != trained) all.push_back({i, i, trained});
-    all.back().end = i + 1;
-  }
-  return all;
-}
-
-// The text of tokens [begin, end) as it stands in the whole: what a decoder strips at the start of a text stays where it is none.
-std::string text_between(const Example& example, const Stretch& stretch, const Tokenizer* tokenizer) {
-  const std::span<const int32_t> ids(example.input_ids);
-  if (!tokenizer) return fmt::format("{}", fmt::join(ids.subspan(stretch.begin, stretch.end - stretch.begin), " "));
-  const std::string before = tokenizer->decode(ids.first(stretch.begin)), whole = tokenizer->decode(ids.first(stretch.end));
-  if (whole.starts_with(before)) return whole.substr(before.size());
-  return tokenizer->decode(ids.subspan(stretch.begin, stretch.end - stretch.begin));
 }
 
 bool shows_colour() {
@@ -154,20 +118,22 @@ void print_heading(const RunHeading& h) {
 
 void print_data(const char* name, const Dataset& data) {
   if (data.num_rows == 0) return;
-  print_stderr(table_text(fmt::format("{} data", name),
-                          {{"examples", count_text(static_cast<int64_t>(data.examples.size()))},
-                           {"tokens", count_text(data.num_tokens)},
-                           {"trained tokens", count_text(data.num_trained)},
-                           {"longest", count_text(data.longest)},
-                           {"cut", count_text(data.num_truncated)},
-                           {"without trained tokens", count_text(data.num_untrained)},
-                           {"dropped", count_text(data.num_dropped)}},
-                          false));
+  const auto examples = static_cast<int64_t>(data.examples.size());
+  std::vector<std::vector<std::string>> rows = {{"examples", count_text(examples)}};
+  if (data.num_samples != examples) rows.push_back({"samples packed in them", count_text(data.num_samples)});
+  const std::vector<std::vector<std::string>> counts = {{"tokens", count_text(data.num_tokens)},
+                                                        {"trained tokens", count_text(data.num_trained)},
+                                                        {"longest", count_text(data.longest)},
+                                                        {"cut", count_text(data.num_truncated)},
+                                                        {"without trained tokens", count_text(data.num_untrained)},
+                                                        {"dropped", count_text(data.num_dropped)}};
+  rows.insert(rows.end(), counts.begin(), counts.end());
+  print_stderr(table_text(fmt::format("{} data", name), rows, false));
   for (const std::string& row : data.dropped_rows) print_stderr("dropped: " + row + "\n");
 }
 
 std::string example_text(const Example& example, const Tokenizer* tokenizer, bool colour) {
-  const std::vector<Stretch> all = stretches_of(example);
+  const std::vector<Stretch> all = stretches_of(example.labels, example, nullptr);
   const char *open = colour ? "\x1b[32m" : "⟦", *close = colour ? "\x1b[0m" : "⟧";
   std::string out;
   for (size_t i = 0; i < all.size(); ++i) {
@@ -176,8 +142,8 @@ std::string example_text(const Example& example, const Tokenizer* tokenizer, boo
       out += fmt::format(" … ({} tokens) … ", count_text(static_cast<int64_t>(all[next].begin - all[i].begin)));
       i = next;
     }
-    const std::string text = shortened(plain_letters(text_between(example, all[i], tokenizer)));
-    out += all[i].trained ? open + text + close : text;
+    const std::string text = shortened(plain_letters(text_between(example.input_ids, all[i], tokenizer)));
+    out += all[i].mark == Mark::trained ? open + text + close : text;
   }
   return out;
 }
@@ -189,13 +155,19 @@ void print_example(const Dataset& data, const Tokenizer* tokenizer) {
   const int64_t trained = std::count_if(example.labels.begin(), example.labels.end(), [](int32_t label) { return label != kIgnoreLabel; });
   std::string text = example_text(example, tokenizer, colour);
   for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3) text.insert(at + 1, "  ");
-  print_stderr(fmt::format("first example: {} tokens, of which {} are trained, {}\n  {}\n",
-                           count_text(static_cast<int64_t>(example.input_ids.size())), count_text(trained),
-                           colour ? "in colour" : "between ⟦ and ⟧", text));
+  print_stderr(fmt::format("first example: {} tokens, of which {} are trained, {}\n  {}\n", count_text(example_rows(example)),
+                           count_text(trained), colour ? "in colour" : "between ⟦ and ⟧", text));
 }
 
 void check_rows(const TrainConfig& c, const Dataset& data, const char* name) {
-  const auto examples = static_cast<int64_t>(data.examples.size());
+  const int64_t examples = data.num_samples;
+  const bool sees_all = std::ranges::any_of(data.examples, [](const Example& e) { return e.sees_all && e.starts.size() > 1; });
+  if (sees_all)
+    input_warning(
+        fmt::format("packing: in a block of the {} data a sample sees those before it, as in LLaMA-Factory; neat_packing: true keeps "
+                    "them apart",
+                    name),
+        c.strict, ErrorKind::usage);
   if (const int64_t enough = sufficient_cutoff(data, 0); data.num_truncated > 0 && enough > 0) {
     const int64_t most = sufficient_cutoff(data, 0.05);
     input_warning(

@@ -46,6 +46,7 @@ std::string way_out(const Option& option, const Setting& setting) {
 
 [[noreturn]] void wrong(const Option& option, const Setting& setting, const std::string& expected, const std::string& hint) {
   std::string found = setting.bare ? "no value" : setting.typed ? setting.text : "'" + setting.text + "'";
+  if (option.limits.secret && !setting.bare) found = "a value that is not shown";
   if (found.size() > 200) found = found.substr(0, 200) + "…";
   throw Error(ErrorKind::usage, fmt::format("{}: {} is {}, expected {}", setting.where, option.name, found, expected), hint);
 }
@@ -231,6 +232,7 @@ std::string type_text(const Option& option) {
 }
 
 std::string value_text(const Option& option) {
+  if (const auto* text = std::get_if<std::optional<std::string>*>(&option.field); option.limits.secret && text && **text) return "(secret)";
   return std::visit(
       [](auto* field) -> std::string {
         using Field = std::remove_pointer_t<decltype(field)>;

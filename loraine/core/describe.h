@@ -31,6 +31,7 @@ struct Limits {
   bool point_is_share = false;                       // with share_or_count: 1 is a count, and 1.0 is not clear
   bool comma_list = false;                           // text: a YAML list is joined by commas
   bool json = false;                                 // text: holds a map, kept as JSON text
+  bool secret = false;                               // text: never shown, nor kept in a record
   bool yes_or_text = false;                          // text: a yes or no in any spelling becomes `true` or `false`
 };
 

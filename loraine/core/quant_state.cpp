@@ -29,31 +29,38 @@ const float kNf4Map[16] = {-1.0f,
 const float kFp4Map[16] = {0.0f,  0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  0.5f,  2.0f / 12,  0.25f,
                            -0.0f, -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -0.5f, -2.0f / 12, -0.25f};
 
-// For i = 0 … 6 the means of the neighbours among 2^i + 1 even steps from 0.1 to 1, times 10^(i - 6), of both signs; and 0 and 1.
-const float* dynamic_map() {
-  static const auto map = [] {
-    std::array<float, 256> values{};
-    size_t n = 0;
-    for (int i = 0; i < 7; ++i) {
-      const int steps = 1 << i;
-      // torch.linspace(0.1, 1, steps + 1) in f32: from both ends, each product and sum rounded once
-      const float step = (1.0f - 0.1f) / static_cast<float>(steps);
-      const auto boundary = [&](int j) {
-        return j < (steps + 1) / 2 ? std::fma(step, static_cast<float>(j), 0.1f) : std::fma(-step, static_cast<float>(steps - j), 1.0f);
-      };
-      const float power = static_cast<float>(std::pow(10.0, i - 6));
-      for (int j = 0; j < steps; ++j) {
-        const float value = power * ((boundary(j) + boundary(j + 1)) / 2.0f);
-        values[n++] = value;
-        values[n++] = -value;
-      }
+namespace {
+
+// For i = 0 … 6 the means of the neighbours among 2^i + 1 even steps from 0.1 to 1 (without signs among 2^(i+1) + 1), times 10^(i - 6), of
+// both signs; and 0 and 1.
+std::array<float, 256> make_dynamic_map(bool with_sign) {
+  std::array<float, 256> values{};
+  size_t n = 0;
+  for (int i = 0; i < 7; ++i) {
+    const int steps = with_sign ? 1 << i : 2 << i;
+    // torch.linspace(0.1, 1, steps + 1) in f32: from both ends, each product and sum rounded once
+    const float step = (1.0f - 0.1f) / static_cast<float>(steps);
+    const auto boundary = [&](int j) {
+      return j < (steps + 1) / 2 ? std::fma(step, static_cast<float>(j), 0.1f) : std::fma(-step, static_cast<float>(steps - j), 1.0f);
+    };
+    const float power = static_cast<float>(std::pow(10.0, i - 6));
+    for (int j = 0; j < steps; ++j) {
+      const float value = power * ((boundary(j) + boundary(j + 1)) / 2.0f);
+      values[n++] = value;
+      if (with_sign) values[n++] = -value;
     }
-    values[n++] = 0.0f;
-    values[n++] = 1.0f;
-    std::sort(values.begin(), values.end());
-    return values;
-  }();
-  return map.data();
+  }
+  values[n++] = 0.0f;
+  values[n++] = 1.0f;
+  std::sort(values.begin(), values.end());
+  return values;
+}
+
+}  // namespace
+
+const float* dynamic_map(bool with_sign) {
+  static const std::array<float, 256> with = make_dynamic_map(true), without = make_dynamic_map(false);
+  return with_sign ? with.data() : without.data();
 }
 
 void row_scales(float* out, const Tensor& view) {

@@ -35,8 +35,8 @@ struct QuantState {
   }
 };
 
-extern const float kNf4Map[16], kFp4Map[16];  // bitsandbytes' code books
-const float* dynamic_map();                   // its signed 8-bit map of the scales, 256 values in ascending order
+extern const float kNf4Map[16], kFp4Map[16];      // bitsandbytes' code books
+const float* dynamic_map(bool with_sign = true);  // its 8-bit map of scales and of optimizer states, 256 values in ascending order
 
 // out[r] = row_scale of row r of a view of INT8.
 void row_scales(float* out, const Tensor& view);

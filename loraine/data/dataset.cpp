@@ -1,163 +1,23 @@
-// The story of the data: names to rows, split, encoding in parallel, counts. Called through dataset.h.
+// The story of the data: names to rows, mixing, split, encoding, checks. Called through dataset.h.
 #include "loraine/data/dataset.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <exception>
 #include <nlohmann/json.hpp>
 
-#include "loraine/core/batch.h"
 #include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
-#include "loraine/data/batcher.h"
-#include "loraine/data/orders.h"
-#include "loraine/data/pretrain.h"
+#include "loraine/data/make_examples.h"
+#include "loraine/data/mix.h"
+#include "loraine/data/prepared.h"
 #include "loraine/data/row_encoder.h"
-#include "loraine/data/rows.h"
 
 namespace loraine {
 namespace {
 
-// Whether a label of the example is predicted; the first token never is.
-bool is_trained(const Example& example) {
-  return std::any_of(example.labels.begin() + !example.labels.empty(), example.labels.end(),
-                     [](int32_t label) { return label != kIgnoreLabel; });
-}
-
-bool has_empty_answer(const Conversation& conversation) {
-  return std::ranges::any_of(conversation.messages, [](const Message& m) { return m.role == Role::assistant && m.content.empty(); });
-}
-
-std::string rows_text(int64_t n) { return count_text(n) + (n == 1 ? " row" : " rows"); }
-
-// `whole`: tokens before it was cut; 0: it has no length of its own.
-void count_example(Dataset& set, Example example, int64_t whole) {
-  if (whole > 0) set.whole_lengths.push_back(static_cast<int32_t>(std::min<int64_t>(whole, INT32_MAX)));
-  set.num_tokens += static_cast<int64_t>(example.input_ids.size());
-  set.num_trained += count_labels(example);
-  set.num_untrained += !is_trained(example);
-  set.longest = std::max(set.longest, static_cast<int64_t>(example.input_ids.size()));
-  set.examples.push_back(std::move(example));
-}
-
-void drop_row(Dataset& set, const Row& row, const std::string& why) {
-  ++set.num_dropped;
-  if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + why);
-}
-
-// The rows of an order, each of which stands there once, as examples. What a row holds is let go of as soon as it is encoded, so that texts
-// and ids are not both there in full.
-Dataset encode_rows(const Encoder& encoder, std::vector<Row>& rows, const std::vector<int64_t>& order) {
-  for (int64_t i : order) encoder.check_model(rows[static_cast<size_t>(i)]);
-  const int64_t n = static_cast<int64_t>(order.size());
-  std::vector<Encoded> encoded(order.size());
-  std::vector<char> empty(order.size());  // whether an answer is
-  std::vector<std::exception_ptr> failed(order.size());
-#pragma omp parallel for schedule(dynamic, 8)
-  for (int64_t i = 0; i < n; ++i) {
-    Row& row = rows[static_cast<size_t>(order[static_cast<size_t>(i)])];
-    if (!row.dropped.empty()) continue;
-    try {
-      encoded[static_cast<size_t>(i)] = encoder.encode(row);
-      encoder.check_ids(row, encoded[static_cast<size_t>(i)].example);
-      empty[static_cast<size_t>(i)] = has_empty_answer(row.conversation);
-      row.conversation = {};
-      row.tokens.reset();
-    } catch (const Error& e) {
-      if (e.kind == ErrorKind::bad_data) row.dropped = e.what();
-      else failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place()));
-    } catch (...) { failed[static_cast<size_t>(i)] = std::current_exception(); }
-  }
-  Dataset set;
-  set.num_rows = n;
-  for (size_t i = 0; i < order.size(); ++i) {
-    const Row& row = rows[static_cast<size_t>(order[i])];
-    if (failed[i]) std::rethrow_exception(failed[i]);
-    Example& example = encoded[i].example;
-    if (!row.dropped.empty() || example.input_ids.empty()) {
-      drop_row(set, row, row.dropped.empty() ? "it becomes no token at all" : row.dropped);
-      continue;
-    }
-    set.num_truncated += encoded[i].truncated;
-    set.num_empty_answers += empty[i] && is_trained(example);
-    count_example(set, std::move(example), encoded[i].whole);
-  }
-  return set;
-}
-
-// Tokenized rows stay what they are, texts become blocks.
-Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const std::vector<Row>& rows, const std::vector<int64_t>& order) {
-  Dataset set;
-  std::vector<const std::string*> texts;
-  for (int64_t i : order) {
-    const Row& row = rows[static_cast<size_t>(i)];
-    ++set.num_rows;
-    if (!row.dropped.empty()) {
-      drop_row(set, row, row.dropped);
-    } else if (row.tokens) {
-      encoder.check_ids(row, *row.tokens);
-      Encoded cut = encoder.cut_tokens(*row.tokens);
-      set.num_truncated += cut.truncated;
-      if (!cut.example.input_ids.empty()) count_example(set, std::move(cut.example), cut.whole);
-    } else {
-      texts.push_back(&row.conversation.messages.front().content);
-    }
-  }
-  if (texts.empty()) return set;
-  if (!encoder.tokenizer) throw encoder.no_tokenizer;
-  PretrainOptions pretrain;
-  pretrain.cutoff_len = options.cutoff_len - (options.packing.value_or(false) ? 1 : 0);  // as LLaMA-Factory where packing is set
-  pretrain.packing = options.packing.value_or(true);
-  pretrain.texts_at_a_time = options.preprocessing_batch_size;
-  pretrain.split_special_tokens = options.split_special_tokens;
-  if (encoder.special->pad) pretrain.pad = encoder.special->pad;
-  if (encoder.named && encoder.named->name == "llama3") pretrain.end = "<|end_of_text|>";
-  else if (encoder.special->eos) pretrain.end = encoder.tokenizer->decode({&*encoder.special->eos, 1}, false);
-  else if (encoder.named)
-    throw Error(ErrorKind::usage,
-                "stage pt ends every text with the end token; the tokenizer has none, and the embedding no row for a new one",
-                "name eos_token in tokenizer_config.json");
-  if (pretrain.cutoff_len < 1)
-    throw Error(ErrorKind::usage, fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
-  Pretrained made = pretrain_examples(texts, *encoder.tokenizer, pretrain);
-  set.num_truncated += made.truncated;
-  if (made.examples.empty() && set.examples.empty())
-    throw Error(ErrorKind::bad_data,
-                fmt::format("stage pt: the texts of {} fill no block of {} tokens (cutoff_len): end to end they are {}{}",
-                            rows_text(static_cast<int64_t>(texts.size())), pretrain.cutoff_len, count_text(made.longest),
-                            static_cast<int64_t>(texts.size()) > pretrain.texts_at_a_time
-                                ? fmt::format(" at most, {} texts at a time (preprocessing_batch_size)", pretrain.texts_at_a_time)
-                                : ""),
-                fmt::format("set cutoff_len to at most {}, or packing: false, where each text is a sample of its own", made.longest));
-  for (size_t i = 0; i < made.examples.size(); ++i)
-    if (!made.examples[i].input_ids.empty()) count_example(set, std::move(made.examples[i]), pretrain.packing ? 0 : made.lengths[i]);
-  return set;
-}
-
-std::vector<Row> read_sets(const DataOptions& options, const std::vector<std::string>& names, std::vector<std::string>& recognised) {
-  std::vector<Row> all;
-  for (const std::string& name : names) {
-    DatasetInfo info = find_dataset(options.dataset_dir, name, options.find_repository);
-    info.text_only = options.pretraining;
-    std::string layout;
-    auto rows = read_rows(info, info.num_samples ? std::nullopt : options.max_samples, &layout);
-    if (!layout.empty()) recognised.push_back(layout);
-    if (info.num_samples) {
-      std::vector<Row> drawn;
-      for (int64_t i : numpy_legacy_samples(static_cast<int64_t>(rows.size()), *info.num_samples, static_cast<uint32_t>(options.seed)))
-        drawn.push_back(rows[static_cast<size_t>(i)]);
-      rows = std::move(drawn);
-    }
-    if (options.max_samples && static_cast<int64_t>(rows.size()) > *options.max_samples)
-      rows.resize(static_cast<size_t>(*options.max_samples));
-    std::move(rows.begin(), rows.end(), std::back_inserter(all));
-  }
-  return all;
-}
-
-void check_usable(const Dataset& set, const char* what, const char* use) {
-  if (!set.examples.empty()) return;
+void check_usable(const Dataset& set, const std::string& what, const char* use) {
+  if (set.size() > 0) return;
   throw Error(ErrorKind::bad_data,
               fmt::format("{}: none of {} rows can be {}{}", what, set.num_rows, use,
                           set.dropped_rows.empty() ? "" : "; the first is " + set.dropped_rows.front()),
@@ -177,24 +37,49 @@ void check_dropped(int64_t rows, int64_t dropped, const std::vector<std::string>
 }
 
 // A set of which nothing would be learnt: its labels are all masked (the first token of a sample is never predicted).
-void check_trained(const Dataset& set, const char* what, const DataOptions& options) {
-  if (set.num_untrained < static_cast<int64_t>(set.examples.size()) || set.examples.empty()) return;
+void check_trained(const Dataset& set, const std::string& what, const DataOptions& options) {
+  if (set.num_untrained < set.num_samples || set.size() == 0) return;
   const int64_t enough = sufficient_cutoff(set, 0), most = sufficient_cutoff(set, 0.05);
   throw Error(ErrorKind::usage,
               fmt::format("{}: the labels of all {} samples are masked, so nothing would be learnt (cutoff_len {}, {} samples cut)", what,
-                          set.examples.size(), options.cutoff_len, set.num_truncated),
+                          set.num_samples, options.cutoff_len, set.num_truncated),
               set.num_truncated == 0 || enough == 0
                   ? "check that the answers are where dataset_info.json says"
                   : fmt::format("set cutoff_len: {}, which cuts none{}", enough,
                                 most < enough ? fmt::format(", or {}, which leaves 95 % of them whole", most) : ""));
 }
 
+// Of all sets together: rows that cannot be used, and sets of which nothing is left or nothing would be learnt.
+void check_sets(const DataOptions& options, const DataSplit& data) {
+  std::vector<std::pair<const Dataset*, std::string>> sets = {{&data.train, "dataset"}, {&data.eval, "evaluation data"}};
+  for (const NamedSet& one : data.evals) sets.emplace_back(&one.set, "evaluation data " + one.name);
+  int64_t rows = 0, dropped = 0;
+  std::vector<std::string> first;
+  for (const auto& [set, what] : sets) {
+    rows += set->num_rows;
+    dropped += set->num_dropped;
+    if (first.empty()) first = set->dropped_rows;
+  }
+  check_dropped(rows, dropped, first, options);
+  for (const auto& [set, what] : sets) {
+    if (!options.accept_untrained) check_trained(*set, what, options);
+    const bool train = set == &data.train, one = set == &data.eval;
+    const bool asked =
+        train ? !options.datasets.empty() : !one || options.val_size > 0 || (!options.eval_datasets.empty() && data.evals.empty());
+    if (asked) check_usable(*set, what, train ? "trained on" : "evaluated on");
+  }
+}
+
 void check_options(const DataOptions& options) {
+  check_mixing(options);
   const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
   if (options.cutoff_len < 1) refuse(fmt::format("cutoff_len: {} is not positive", options.cutoff_len), "");
   if (options.max_samples && *options.max_samples < 1) refuse(fmt::format("max_samples: {} is not positive", *options.max_samples), "");
   if (options.mask_history && options.train_on_prompt) refuse("mask_history and train_on_prompt exclude each other", "set one of them");
   if (options.val_size > 0 && !options.eval_datasets.empty()) refuse("val_size and eval_dataset exclude each other", "set one of them");
+  if (options.neat_packing && options.stage != DataStage::sft) refuse("neat_packing goes with stage sft only", "leave it out");
+  if (encoding_cutoff(options) < 1)
+    refuse(fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
   if (!(options.val_size >= 0)) refuse(fmt::format("val_size: {} is not a share or a number of rows", options.val_size), "");
 }
 
@@ -223,6 +108,7 @@ uint64_t data_fingerprint(std::span<const Example> examples) {
       const uint64_t label = i < example.labels.size() ? static_cast<uint32_t>(example.labels[i]) : 0;
       mix(static_cast<uint64_t>(static_cast<uint32_t>(example.input_ids[i])) << 32 | label);
     }
+    for (int32_t start : example.starts) mix(static_cast<uint64_t>(static_cast<uint32_t>(start)) << 1 | example.sees_all);
   }
   hash = (hash ^ (hash >> 32)) * 0x94d049bb133111ebull;
   return hash ^ (hash >> 31);
@@ -244,48 +130,60 @@ std::vector<std::string> split_names(const std::string& comma_list) {
 DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template, SpecialTokens& special) {
   check_options(options);
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
+  LegacySampler sampler(static_cast<uint32_t>(options.seed));
   DataSplit result;
-  std::vector<Row> rows = read_sets(options, options.datasets, result.recognised);
-  const int64_t n = static_cast<int64_t>(rows.size());
-  Split split;
-  if (options.val_size > 0) {
-    split = split_rows(n, options.val_size, options.seed);
-  } else {
-    split.train.resize(rows.size());
-    for (int64_t i = 0; i < n; ++i) split.train[static_cast<size_t>(i)] = i;
+  if (options.tokenized_path && is_prepared(*options.tokenized_path)) {
+    result = read_prepared(*options.tokenized_path, options.stage, encoder);
+    result.recognised.push_back(
+        fmt::format("{}: encoded data, as they are; what else is set of data has no effect", *options.tokenized_path));
+    if (!options.accept_untrained) check_trained(result.train, "dataset", options);
+    return result;
   }
-  const auto encode = [&](std::vector<Row>& all, const std::vector<int64_t>& order) {
-    return options.pretraining ? encode_texts(encoder, options, all, order) : encode_rows(encoder, all, order);
+  const bool alone = options.stage == DataStage::sft || options.stage == DataStage::pairs;  // a row needs no other to be encoded
+  const Digest digest = [&](std::span<Row> rows) { encode_ahead(encoder, options, rows); };
+  const auto read = [&](const std::vector<std::string>& names) {
+    return read_sets(options, names, sampler, result.recognised, alone && options.keep_whole == 0 ? digest : Digest());
   };
-  result.train = encode(rows, split.train);
-  result.eval = encode(rows, split.eval);
-  if (!options.eval_datasets.empty()) {
-    std::vector<Row> eval_rows = read_sets(options, options.eval_datasets, result.recognised);
-    std::vector<int64_t> order(eval_rows.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-    result.eval = encode(eval_rows, order);
+  MixedRows rows = read(options.datasets);
+  if (options.val_size > 0) {
+    Split split = split_rows(static_cast<int64_t>(rows.order.size()), options.val_size, options.seed);
+    for (auto* side : {&split.train, &split.eval})
+      for (int64_t& place : *side) place = rows.order[static_cast<size_t>(place)];
+    result.eval = make_examples(encoder, options, rows.rows, split.eval);
+    result.train = make_examples(encoder, options, rows.rows, split.train);
+  } else {
+    result.train = make_examples(encoder, options, rows.rows, rows.order);
   }
-  check_dropped(result.train.num_rows + result.eval.num_rows, result.train.num_dropped + result.eval.num_dropped,
-                result.train.dropped_rows.empty() ? result.eval.dropped_rows : result.train.dropped_rows, options);
-  if (!options.accept_untrained) {
-    check_trained(result.train, "dataset", options);
-    check_trained(result.eval, "evaluation data", options);
+  if (options.eval_on_each_dataset) {
+    for (const std::string& name : options.eval_datasets) {
+      MixedRows one = read({name});
+      result.evals.push_back({name, make_examples(encoder, options, one.rows, one.order)});
+    }
+  } else if (!options.eval_datasets.empty()) {
+    MixedRows all = read(options.eval_datasets);
+    result.eval = make_examples(encoder, options, all.rows, all.order);
   }
-  if (!options.datasets.empty()) check_usable(result.train, "dataset", "trained on");
-  if (options.val_size > 0 || !options.eval_datasets.empty()) check_usable(result.eval, "evaluation data", "evaluated on");
+  check_sets(options, result);
+  if (options.tokenized_path) {
+    write_prepared(*options.tokenized_path, options.stage, result);
+    result.recognised.push_back(fmt::format("encoded data are kept in {}", *options.tokenized_path));
+  }
   return result;
 }
 
 std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenizer, const ChatTemplate* chat_template,
                                  SpecialTokens& special) {
   check_options(options);
-  if (options.pretraining)
-    throw Error(ErrorKind::usage, "generation needs questions, and rows of stage pt are texts without any", "set stage: sft");
+  if (options.stage != DataStage::sft)
+    throw Error(ErrorKind::usage, "generation needs questions with one answer, which rows of stage sft are", "set stage: sft");
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
   std::vector<Prompt> prompts;
   Dataset dropped;
   std::vector<std::string> recognised;  // open_data has told
-  for (const Row& row : read_sets(options, options.eval_datasets, recognised)) {
+  LegacySampler sampler(static_cast<uint32_t>(options.seed));
+  const MixedRows rows = read_sets(options, options.eval_datasets, sampler, recognised);
+  for (int64_t place : rows.order) {
+    const Row& row = rows.rows[static_cast<size_t>(place)];
     if (tokenizer) encoder.check_model(row);
     ++dropped.num_rows;
     if (!row.dropped.empty()) {

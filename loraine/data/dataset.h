@@ -9,13 +9,17 @@
 #include "loraine/core/error.h"
 #include "loraine/data/encode.h"
 #include "loraine/data/example.h"
+#include "loraine/data/hub_ids.h"
+#include "loraine/data/orders.h"
 
 namespace loraine {
 
 struct DataOptions {
   std::vector<std::string> datasets, eval_datasets;  // names in dataset_info.json, or paths of files and folders
   std::string dataset_dir = "data";
-  std::function<std::string(const std::string&)> find_repository;  // the folder of a hub's data set on this machine, or empty
+  FindRepository find_repository;
+  std::optional<std::string>
+      tokenized_path;  // a folder of encoded sets: read where it is there, which is all that counts then; else written
   std::optional<std::string> template_name;  // LLaMA-Factory's name, or `derived` for its template: null; none: the model's chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;  // per data set
@@ -28,32 +32,58 @@ struct DataOptions {
   std::string today;                       // the date in llama3's tool text; empty: the machine's
   bool split_special_tokens = false;
   uint64_t seed = 42;
-  bool pretraining = false;     // stage pt: texts without answers (data/pretrain.h)
-  std::optional<bool> packing;  // of pretraining; none: yes
+  Mixing mixing = Mixing::concat;        // of several sets
+  std::vector<double> interleave_probs;  // one per set; empty: they take turns
+  bool eval_on_each_dataset = false;
+  bool streaming = false;       // rows are read while they are trained on (data/stream.h)
+  int64_t buffer_size = 16384;  // streaming: rows among which the next one is drawn
+  int64_t shards = 1;           // streaming: parts of each set, whose order changes from epoch to epoch
+  DataStage stage = DataStage::sft;
+  std::optional<bool> packing;  // several samples in one block (data/packing.h); none: of pretraining only
+  bool neat_packing = false;    // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
+  int64_t preprocessing_num_workers = 1;                // they share the rows: batches begin anew at each share
   int64_t skip_bad_rows = 0;                            // up to so many rows that cannot be used are dropped and counted
+  int64_t keep_whole = 0;                               // of so many samples of a set, what they were before they were cut
   bool accept_untrained = false;                        // as LLaMA-Factory: sets without one trained label are no errors
   std::optional<Error> no_tokenizer, no_chat_template;  // what is thrown where a row needs one and there is none
   int64_t vocab_size = 0;                               // above 0: ids of tokenized rows (and of every other) must lie below it
 };
 
+// A sample as it was before the cut-off.
+struct WholeSample {
+  std::vector<int32_t> ids;
+  std::vector<bool> kept;  // which of them are in the example
+};
+
 struct Dataset {
   std::vector<Example> examples;
-  int64_t num_rows = 0;  // rows read
+  std::vector<PairExample> pairs;         // stage pairs: in the place of examples
+  std::vector<FeedbackExample> feedback;  // stage feedback
+  int64_t num_rows = 0;                   // rows read
+  int64_t num_samples = 0;                // those that were encoded; packed, an example holds several
   int64_t num_truncated = 0, num_dropped = 0;
-  int64_t num_untrained = 0;                // examples without one label that is predicted: nothing is learnt from them
+  int64_t num_untrained = 0;                // samples without one label that is predicted: nothing is learnt from them
   int64_t num_empty_answers = 0;            // of the others: those with an answer that is empty, of which the end token alone is trained
   int64_t num_tokens = 0, num_trained = 0;  // trained: labels that count, before the shift
   int64_t longest = 0;
-  std::vector<int32_t> whole_lengths;     // tokens of each example before it was cut; empty where texts are packed
-  std::vector<std::string> dropped_rows;  // the first few: where and why
+  std::vector<int32_t> whole_lengths;      // tokens of each sample before it was cut; empty where texts of stage pt are packed
+  std::vector<WholeSample> whole_samples;  // keep_whole: of the first examples, where they are samples that were cut from something longer
+  std::vector<std::string> dropped_rows;   // the first few: where and why
+  size_t size() const { return examples.size() + pairs.size() + feedback.size(); }
 };
 
 // The cutoff_len that leaves all but `share` of the examples whole, a multiple of 8; 0 where lengths are not known.
 int64_t sufficient_cutoff(const Dataset& set, double share);
 
+struct NamedSet {
+  std::string name;
+  Dataset set;
+};
+
 struct DataSplit {
   Dataset train, eval;
+  std::vector<NamedSet> evals;          // eval_on_each_dataset: in the place of `eval`, in the order given
   std::vector<std::string> recognised;  // a line on the layout of each set that was given by its path
 };
 

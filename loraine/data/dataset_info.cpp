@@ -78,8 +78,6 @@ Json read_all(const std::string& folder) {
 
 bool looks_like_path(const std::string& name) { return name.find('/') != std::string::npos || file_kind(name); }
 
-using FindRepository = std::function<std::string(const std::string&)>;
-
 // A file or folder by its path, as it stands, else within dataset_dir; or a repository.
 DatasetInfo own_data(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
@@ -89,17 +87,55 @@ DatasetInfo own_data(const std::string& folder, const std::string& name, const F
   info.recognise = true;
   info.file_name = fs::exists(name, failed) ? name : within;
   if (fs::exists(info.file_name, failed)) return info;
-  info.file_name = find_repository ? find_repository(name) : "";
+  info.file_name = find_repository ? find_repository({name, name}) : "";
   info.from_hub = !info.file_name.empty();
   if (info.from_hub) return info;
   throw Error(
       ErrorKind::usage,
       fmt::format("dataset: {} is neither a name in {} nor a file or folder, here or in dataset_dir", name, info_path(folder)),
-      fmt::format("correct the path; data sets of a hub are not fetched, but found in its cache: hf download --repo-type dataset {}",
-                  name));
+      fmt::format(
+          "correct the path; for a data set of a hub unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset {}",
+          name));
 }
 
-DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name) {
+// Where an entry's rows are: a hub's repository comes first, as in LLaMA-Factory, then a folder of data in the place of a script, then a
+// file.
+void find_files(DatasetInfo& info, const std::function<std::string(const char*)>& text, const std::string& folder, const std::string& where,
+                const FindRepository& find_repository) {
+  const HubIds ids = {text("hf_hub_url"), text("ms_hub_url")};
+  if (!ids.hugging_face.empty() || !ids.modelscope.empty()) {
+    info.from_hub = true;
+    info.file_name = find_repository ? find_repository(ids) : "";
+    if (!info.file_name.empty()) return;
+    throw Error(ErrorKind::usage,
+                fmt::format("{}: the data set {} of a hub is not on this machine", where,
+                            ids.hugging_face.empty() ? ids.modelscope : ids.hugging_face),
+                "unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset");
+  }
+  if (const std::string id = text("om_hub_url"); !id.empty())
+    throw Error(ErrorKind::unsupported, fmt::format("{} is the repository {} of a hub that is not asked", where, id),
+                "fetch it, and give file_name instead");
+  if (const std::string script = text("script_url"); !script.empty()) {
+    info.from_hub = true;
+    info.file_name = (fs::path(folder) / script).string();
+    std::error_code failed;
+    if (fs::is_directory(info.file_name, failed)) return;
+    throw Error(ErrorKind::unsupported, fmt::format("{}: script_url {} is no folder of data files, and scripts are not run", where, script),
+                "give the data as a file, and its name as file_name");
+  }
+  if (!text("cloud_file_name").empty())
+    throw Error(ErrorKind::unsupported, where + ": cloud_file_name names a file elsewhere, which is not fetched",
+                "download it and give file_name");
+  info.file_name = text("file_name");
+  if (info.file_name.empty())
+    throw Error(ErrorKind::bad_data, where + " names no data: neither file_name nor a repository",
+                "give file_name: the file in dataset_dir");
+  if (info.split != "train")
+    throw Error(ErrorKind::bad_data, fmt::format("{}: split is {}, and a file has only the split train", where, info.split),
+                "leave split out");
+}
+
+DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   const std::string where = fmt::format("{}: `{}`", info_path(folder), name);
   if (!entry.is_object()) throw Error(ErrorKind::bad_data, where + " is not an object");
   const auto text = [&](const char* key) -> std::string {
@@ -111,10 +147,10 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
   DatasetInfo info;
   info.name = name;
   info.folder = folder;
-  info.file_name = text("file_name");
-  if (info.file_name.empty())
-    throw Error(ErrorKind::unsupported, where + " has no file_name; sets of a hub or made by a script cannot be fetched",
-                "download the file into dataset_dir and give its file_name");
+  if (const std::string split = text("split"); !split.empty()) info.split = split;
+  info.subset = text("subset");
+  info.inside = text("folder");
+  find_files(info, text, folder, where, find_repository);
   const std::string formatting = text("formatting");
   if (formatting.empty() || formatting == "alpaca") info.formatting = Formatting::alpaca;
   else if (formatting == "sharegpt") info.formatting = Formatting::sharegpt;
@@ -123,8 +159,10 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
   else
     throw Error(ErrorKind::bad_data,
                 fmt::format("{}: formatting `{}` is not one of alpaca, sharegpt, openai, tokenized", where, formatting));
-  if (const auto ranking = entry.find("ranking"); ranking != entry.end() && ranking->is_boolean() && ranking->get<bool>())
-    throw Error(ErrorKind::usage, where + " is a ranking set; stage sft trains on answers, not on preferences");
+  if (const auto ranking = entry.find("ranking"); ranking != entry.end() && !ranking->is_null()) {
+    if (!ranking->is_boolean()) throw Error(ErrorKind::bad_data, where + ": ranking is neither true nor false");
+    info.ranking = ranking->get<bool>();
+  }
   if (const auto samples = entry.find("num_samples"); samples != entry.end() && !samples->is_null()) {
     if (!samples->is_number_integer() || samples->get<int64_t>() <= 0)
       throw Error(ErrorKind::bad_data, where + ": num_samples is not a positive whole number");
@@ -139,8 +177,11 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
                 {"history", &c.history},
                 {"messages", &c.messages},
                 {"system", &c.system},
-                {"tools", &c.tools}},
-               {"images", "videos", "audios", "chosen", "rejected", "kto_tag"});
+                {"tools", &c.tools},
+                {"chosen", &c.chosen},
+                {"rejected", &c.rejected},
+                {"kto_tag", &c.kto_tag}},
+               {"images", "videos", "audios"});
   else take_names(entry, "columns", where, {{"input_ids", &c.input_ids}, {"labels", &c.labels}}, {});
   auto& t = info.tags;
   take_names(entry, "tags", where,
@@ -159,9 +200,19 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
 
 DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
+  if (folder == "ONLINE") {  // every name is a repository's
+    DatasetInfo info;
+    info.name = name;
+    info.from_hub = true;
+    info.file_name = find_repository ? find_repository({name, name}) : "";
+    if (!info.file_name.empty()) return info;
+    throw Error(ErrorKind::unsupported,
+                fmt::format("dataset: the repository {} is not in a local cache, and sets of a hub are not fetched", name),
+                fmt::format("fetch it before: hf download --repo-type dataset {}", name));
+  }
   if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
   const Json all = read_all(folder);
-  if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name);
+  if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name, find_repository);
   if (looks_like_path(name)) return own_data(folder, name, find_repository);
   refuse_name(all, folder, name);
 }

@@ -200,7 +200,7 @@ TEST(Dataset, TextsThatFillNoBlock) {
   folder.write("dataset_info.json", R"({"d": {"file_name": "d.json", "columns": {"prompt": "text"}}})");
   folder.write("d.json", R"([{"text": "abc"}, {"text": "de"}])");
   auto options = options_for(folder);
-  options.pretraining = true;
+  options.stage = DataStage::pretraining;
   options.cutoff_len = 8;
   const std::string said = message_of(options, ErrorKind::bad_data);
   EXPECT_NE(said.find("the texts of 2 rows fill no block of 8 tokens (cutoff_len): end to end they are 7"), std::string::npos) << said;
@@ -318,7 +318,7 @@ TEST(Dataset, PlainTextsBelongToStagePt) {
   EXPECT_NE(message_of(options, ErrorKind::usage).find("stage sft"), std::string::npos);
   options.datasets = {(folder.path / "d.txt").string()};
   EXPECT_NE(message_of(options, ErrorKind::usage).find("plain texts in `text`"), std::string::npos);
-  options.pretraining = true;
+  options.stage = DataStage::pretraining;
   options.packing = false;
   ByteTokenizer tokenizer;
   SpecialTokens special;

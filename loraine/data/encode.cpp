@@ -8,7 +8,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
-#include "loraine/data/tools.h"
+#include "loraine/data/tools/tools.h"
 #include "loraine/data/trimmed.h"
 
 namespace loraine {
@@ -98,9 +98,16 @@ Encoded assemble_turns(std::span<const Turn> turns, const EncodeOptions& options
   }
   ids.reserve(static_cast<size_t>(used));
   labels.reserve(static_cast<size_t>(used));
+  const auto note_whole = [&](const std::vector<int32_t>& part, int64_t stays) {
+    if (!options.keep_whole) return;
+    result.whole_ids.insert(result.whole_ids.end(), part.begin(), part.end());
+    for (size_t i = 0; i < part.size(); ++i) result.kept.push_back(static_cast<int64_t>(i) < stays);
+  };
   for (size_t turn = 0; turn < turns.size(); ++turn) {
     const auto [source, target] = kept[turn];
     const auto& from = turns[turn];
+    note_whole(from.source, source);
+    note_whole(from.target, target);
     ids.insert(ids.end(), from.source.begin(), from.source.begin() + source);
     ids.insert(ids.end(), from.target.begin(), from.target.begin() + target);
     const bool first_processed = options.mask_history ? turn + 1 == turns.size() : turn == 0;
@@ -116,6 +123,7 @@ Encoded assemble_turns(std::span<const Turn> turns, const EncodeOptions& options
   if (efficient_eos) {
     ids.push_back(*efficient_eos);
     labels.push_back(*efficient_eos);
+    note_whole({*efficient_eos}, 1);
     ++result.whole;
   }
   return result;

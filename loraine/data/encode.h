@@ -29,13 +29,16 @@ struct EncodeOptions {
   std::optional<bool> enable_thinking = true;
   bool preserve_thinking = false;  // with mask_history: thoughts of earlier answers stay
   std::string today;               // the date in llama3's tool text; empty: the machine's
+  bool keep_whole = false;         // Encoded.whole_ids and kept are filled in
   bool one_turn = false;           // the last answer is what counts (a prompt to generate from): the others lose their thoughts
 };
 
 struct Encoded {
   Example example;
   bool truncated = false;
-  int64_t whole = 0;  // tokens before it was cut
+  int64_t whole = 0;               // tokens before it was cut
+  std::vector<int32_t> whole_ids;  // keep_whole: all of them,
+  std::vector<bool> kept;          // and which of them are in the example
 };
 
 // One turn: what is asked (source) and what is answered (target).

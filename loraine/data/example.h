@@ -1,4 +1,4 @@
-// One encoded training example, what every reader of data sets ends in.
+// Encoded training examples, what every reader of data sets ends in.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -12,5 +12,19 @@ struct Example {
   int32_t padding = 0;          // ids at the end that only fill a block; nothing is computed for them
   bool sees_all = false;        // plain packing: a sample sees those before it in its block, too
 };
+
+// Two answers to one question, of which the first is preferred. Both begin with the same prompt.
+struct PairExample {
+  Example chosen, rejected;
+};
+
+// An answer that was found good or not; `kl` is the same prompt with another row's answer.
+struct FeedbackExample {
+  Example example, kl;
+  bool desirable = false;
+};
+
+// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto).
+enum class DataStage : uint8_t { sft, pretraining, pairs, feedback };
 
 }  // namespace loraine

@@ -84,7 +84,7 @@ void check_structure(dom::element element, std::string& path, int depth) {
 void check_columns(const DatasetInfo& info, dom::object object) {
   const auto& c = info.columns;
   const bool talk = info.formatting != Formatting::alpaca;
-  std::vector<std::string_view> read = {c.system, c.tools};
+  std::vector<std::string_view> read = {c.system, c.tools, c.chosen, c.rejected, c.kto_tag};
   if (talk) read.push_back(c.messages);
   else read.insert(read.end(), {c.prompt, c.query, c.response, c.history});
   std::vector<std::string_view> seen;
@@ -126,6 +126,16 @@ std::string tools_field(dom::object object, const std::string& field) {
   return text_of(value, field);
 }
 
+// Whether an answer was found good. An empty one never was, as in LLaMA-Factory.
+void take_tag(const DatasetInfo& info, dom::object object, Row& row) {
+  const std::string& field = info.columns.kto_tag;
+  dom::element value;
+  if (field.empty()) bad_field("columns.kto_tag", "not named in dataset_info.json");
+  if (object.at_key(field).get(value)) bad_field(field, "absent");
+  if (value.get(row.desirable)) bad_field(field, fmt::format("{} where true or false is expected", type_name(value)));
+  row.desirable = row.desirable && !row.conversation.messages.back().content.empty();
+}
+
 void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   const auto& columns = info.columns;
   auto& messages = row.conversation.messages;
@@ -146,10 +156,22 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   messages.push_back({Role::user, text + query});
   row.conversation.system = field_text(object, columns.system, false);
   row.conversation.tools = tools_field(object, columns.tools);
-  if (info.text_only) return;
+  if (info.stage == DataStage::pretraining) return;
+  if (info.stage == DataStage::pairs) {
+    const auto answer = [&](const std::string& field, const char* column) {
+      dom::element text;
+      if (field.empty()) bad_field(std::string("columns.") + column, "not named in dataset_info.json");
+      if (object.at_key(field).get(text)) bad_field(field, "absent");
+      return Message{Role::assistant, answer_of(text, field)};
+    };
+    messages.push_back(answer(columns.chosen, "chosen"));
+    row.rejected = answer(columns.rejected, "rejected");
+    return;
+  }
   if (columns.response.empty() || object.at_key(columns.response).get(value))
     bad_field(columns.response.empty() ? "output" : columns.response, "absent");
   messages.push_back({Role::assistant, answer_of(value, columns.response)});
+  if (info.stage == DataStage::feedback) take_tag(info, object, row);
 }
 
 // One message's role and text as they stand in the row.
@@ -243,15 +265,32 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
     }
     messages.push_back({*role, std::move(raw[i].content)});
   }
-  for (size_t i = 0; i < messages.size(); ++i) {
+  if (info.stage == DataStage::pairs) {
+    const auto answer = [&](const std::string& field, const char* column) {
+      dom::element element;
+      if (field.empty()) bad_field(std::string("columns.") + column, "not named in dataset_info.json");
+      if (object.at_key(field).get(element)) bad_field(field, "absent");
+      RawMessage message = raw_message(info, element, field);
+      const auto role = role_of(message.role);
+      if (!role) bad_field(field + "." + tags.role, fmt::format("role `{}` is not known", message.role));
+      return Message{*role, std::move(message.content)};
+    };
+    messages.push_back(answer(columns.chosen, "chosen"));
+    row.rejected = answer(columns.rejected, "rejected");
+  }
+  const size_t compared = info.stage == DataStage::pairs ? 1 : 0;  // LLaMA-Factory takes answers of any role
+  for (size_t i = 0; i + compared < messages.size(); ++i) {
     const bool asks = messages[i].role == Role::user || messages[i].role == Role::observation;
     if (asks != (i % 2 == 0))
       bad_field(columns.messages, fmt::format("message {} breaks the alternation of {} and {}", i + 1, tags.user, tags.assistant));
   }
   if (messages.empty() || messages.size() % 2 != 0)
-    bad_field(columns.messages, fmt::format("{} messages; pairs of a question and an answer are expected", messages.size()));
+    bad_field(columns.messages, info.stage == DataStage::pairs
+                                    ? std::string("the last message is no question; two answers to one are expected behind it")
+                                    : fmt::format("{} messages; pairs of a question and an answer are expected", messages.size()));
   if (info.formatting == Formatting::openai && info.thinking_note)
     conversation.system = openai_system(std::move(conversation.system), !conversation.tools.empty());
+  if (info.stage == DataStage::feedback) take_tag(info, object, row);
 }
 
 std::vector<int32_t> id_list(dom::object object, const std::string& field, int64_t least) {
@@ -287,7 +326,8 @@ void fill_tokens(const DatasetInfo& info, dom::object object, Row& row) {
 void fill_row(const DatasetInfo& info, dom::element element, Row& row) {
   dom::object object;
   if (element.get(object)) {
-    if (element.is_string() && info.formatting == Formatting::alpaca && info.columns.prompt == "text" && info.text_only)
+    if (element.is_string() && info.formatting == Formatting::alpaca && info.columns.prompt == "text" &&
+        info.stage == DataStage::pretraining)
       return row.conversation.messages.push_back({Role::user, text_of(element, "text")});  // a list of bare texts
     throw Error(ErrorKind::bad_data, fmt::format("{} where an object is expected: a row is a JSON object", type_name(element)));
   }

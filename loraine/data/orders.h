@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,16 @@ std::vector<int64_t> torch_randperm(int64_t n, uint64_t seed);
 // numpy.random.default_rng(seed).permutation(n)  (SeedSequence, PCG64).
 std::vector<int64_t> numpy_permutation(int64_t n, uint64_t seed);
 
-// LLaMA-Factory's num_samples: numpy.random.seed(seed), the first of numpy.random.permutation(n), then numpy.random.choice(n, rest).
-std::vector<int64_t> numpy_legacy_samples(int64_t n, int64_t num_samples, uint32_t seed);
+// LLaMA-Factory's num_samples after numpy.random.seed(seed): the first of numpy.random.permutation(n), then numpy.random.choice(n, rest).
+// Sets that are drawn from one after another go on with the same generator.
+class LegacySampler {
+ public:
+  explicit LegacySampler(uint32_t seed) : generator_(seed) {}
+  std::vector<int64_t> draw(int64_t n, int64_t num_samples);
+
+ private:
+  std::mt19937 generator_;
+};
 
 // The seeds that successive calls of datasets' shuffle() take from numpy's global generator after numpy.random.seed(seed): the state's
 // word at its place, then one random number is drawn. A shuffle is numpy_permutation(n, seed drawn).
@@ -36,12 +45,16 @@ struct Split {
 // val_size < 1: a share (rounded up); otherwise a count. Throws usage when nothing is left on one side.
 Split split_rows(int64_t n, double val_size, uint64_t seed);
 
-// Rows of several sets laid in turn: pairs (set, row). `until_all`: interleave_over, else interleave_under.
-// probabilities empty: strict turns; otherwise drawn by default_rng(seed).choice.
+// How rows of several sets become one list. under: until the first set has ended; over: until all have, those that end start again; once:
+// until all have, those that end are passed over.
+enum class Mixing : uint8_t { concat, interleave_under, interleave_over, interleave_once };
+
+// Rows of several sets laid in turn: pairs (set, row). probabilities empty: strict turns; otherwise drawn by default_rng(seed).choice, and
+// their sum must be 1.
 struct SetRow {
   int64_t set = 0, row = 0;
 };
-std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std::vector<double>& probabilities, bool until_all,
+std::vector<SetRow> interleave_rows(const std::vector<int64_t>& sizes, const std::vector<double>& probabilities, Mixing mixing,
                                     uint64_t seed);
 
 }  // namespace loraine

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "loraine/core/batch.h"
+#include "loraine/data/packing.h"
 
 namespace loraine {
 namespace {
@@ -32,9 +33,10 @@ Pretrained pretrain_examples(std::span<const std::string* const> texts, const To
     }
     return made;
   }
-  for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(options.texts_at_a_time)) {
+  const std::vector<int64_t> starts = batch_starts(n, options.texts_at_a_time, options.workers);
+  for (size_t batch = 0; batch + 1 < starts.size(); ++batch) {
     std::vector<int32_t> all;
-    for (size_t i = first; i < std::min(ids.size(), first + static_cast<size_t>(options.texts_at_a_time)); ++i)
+    for (auto i = static_cast<size_t>(starts[batch]); i < static_cast<size_t>(starts[batch + 1]); ++i)
       all.insert(all.end(), ids[i].begin(), ids[i].end());
     made.longest = std::max(made.longest, static_cast<int64_t>(all.size()));
     for (size_t at = 0; at + most <= all.size(); at += most)

@@ -13,6 +13,7 @@ namespace loraine {
 struct PretrainOptions {
   int64_t cutoff_len = 2048;  // tokens of a block, or the most of a text
   bool packing = true;
+  int64_t workers = 1;             // they share the texts, and batches begin anew at each share
   int64_t texts_at_a_time = 1000;  // LLaMA-Factory's preprocessing_batch_size: blocks do not reach beyond so many texts
   std::string end;                 // text of the token that ends a text
   std::optional<int32_t> pad;      // this id is not trained (it is what transformers pads with)

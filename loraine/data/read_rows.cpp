@@ -8,9 +8,11 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/missing_file.h"
+#include "loraine/data/arrow/arrow.h"
 #include "loraine/data/files/csv_rows.h"
 #include "loraine/data/files/json_rows.h"
 #include "loraine/data/files/load_file.h"
+#include "loraine/data/files/repository_files.h"
 #include "loraine/data/formats.h"
 #include "loraine/data/parquet/parquet.h"
 #include "loraine/data/recognise.h"
@@ -26,31 +28,8 @@ constexpr int64_t kSampled = 200;  // rows by which a layout is recognised
 // Files that lie beside data in a repository of them.
 bool is_beside_data(const std::string& name) { return name.starts_with(".") || name.ends_with(".md") || name.starts_with("LICENSE"); }
 
-// Of a hub's repository, the files of its training data: those called train…, or the only one there is; in it or in its folder data.
-std::vector<std::string> repository_files(const fs::path& repository) {
-  std::vector<std::string> all, train;
-  std::error_code failed;
-  for (const fs::path& folder : {repository, repository / "data"}) {
-    for (const auto& entry : fs::directory_iterator(folder, failed)) {
-      const std::string name = entry.path().filename().string();
-      if (!entry.is_regular_file(failed) || !file_kind(name) || name == "dataset_info.json" || name == "dataset_infos.json") continue;
-      all.push_back(entry.path().string());
-      if (name.starts_with("train")) train.push_back(all.back());
-    }
-    if (!all.empty()) break;
-  }
-  if (train.empty() && all.size() == 1) train = all;
-  std::sort(train.begin(), train.end());
-  if (train.empty())
-    throw Error(ErrorKind::bad_data,
-                fmt::format("{}: of {} data files in the repository, which hold its training data cannot be told: none is called train…",
-                            repository.string(), all.size()),
-                "give the path of the file or folder");
-  return train;
-}
-
 std::vector<std::string> files_of(const DatasetInfo& info) {
-  if (info.from_hub) return repository_files(info.file_name);
+  if (info.from_hub) return repository_files(info);
   const fs::path path = fs::path(info.folder) / info.file_name;
   std::error_code failed;
   std::vector<std::string> files;
@@ -79,9 +58,8 @@ std::vector<std::string> files_of(const DatasetInfo& info) {
 }
 
 // Of a text file, what follows a byte order mark.
-std::string_view content_of(const simdjson::padded_string& bytes, FileKind kind, const std::string& file) {
-  const std::string_view text(bytes.data(), bytes.size());
-  if (kind == FileKind::parquet) return text;
+std::string_view content_of(std::string_view text, FileKind kind, const std::string& file) {
+  if (kind == FileKind::parquet || kind == FileKind::arrow) return text;
   if (text.substr(0, 2) == "\xff\xfe" || text.substr(0, 2) == "\xfe\xff")
     throw Error(ErrorKind::bad_data, file + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
   return text.substr(text.substr(0, 3) == "\xef\xbb\xbf" ? 3 : 0);
@@ -93,16 +71,16 @@ std::vector<std::string> json_columns(const DatasetInfo& info) {
   return {info.formatting == Formatting::alpaca ? info.columns.history : info.columns.messages};
 }
 
-void read_parquet_rows(std::string_view bytes, RowCollector& collector) {
+void read_binary_rows(FileKind kind, std::string_view bytes, RowCollector& collector) {
   int64_t number = 0;
   try {
-    read_parquet(bytes, [&](const std::string& json) {
+    (kind == FileKind::arrow ? read_arrow : read_parquet)(bytes, [&](const std::string& json) {
       collector.add_text(0, ++number, json);
       return !collector.full();
     });
   } catch (const Error& e) {
     if (e.kind != ErrorKind::bad_data) throw;
-    throw Error(e.kind, *collector.file + ": " + e.what(), "write it anew with pandas or pyarrow, or as JSONL");
+    throw Error(e.kind, *collector.file + ": " + e.what(), e.hint.empty() ? "write it anew with pandas or pyarrow, or as JSONL" : e.hint);
   }
 }
 
@@ -112,7 +90,8 @@ void read_file_rows(FileKind kind, std::string_view text, const std::vector<std:
     case FileKind::csv: return read_csv_rows(text, {',', json}, collector);
     case FileKind::tsv: return read_csv_rows(text, {'\t', json}, collector);
     case FileKind::text: return read_text_rows(text, collector);
-    case FileKind::parquet: return read_parquet_rows(text, collector);
+    case FileKind::parquet:
+    case FileKind::arrow: return read_binary_rows(kind, text, collector);
   }
 }
 
@@ -120,18 +99,22 @@ void read_file_rows(FileKind kind, std::string_view text, const std::vector<std:
 DatasetInfo recognised(const DatasetInfo& info, FileKind kind, std::string_view text, const std::string& file, std::string* words) {
   RowSample sample;
   sample.cells = kind == FileKind::csv || kind == FileKind::tsv;
-  RowCollector collector{[&](simdjson::dom::element element, Row&) { sample.add(element); }, kSampled};
+  std::optional<Row> first;
+  const auto keep_first = [&](Row&& row) {
+    if (!first) first = std::move(row);
+    return true;
+  };
+  RowCollector collector{[&](simdjson::dom::element element, Row&) { sample.add(element); }, keep_first, kSampled};
   collector.file = std::make_shared<const std::string>(file);
   read_file_rows(kind, text, {}, collector);
-  if (collector.rows.empty()) return info;
-  if (sample.rows.empty())
-    throw Error(ErrorKind::bad_data, collector.rows[0].place() + ": " + collector.rows[0].dropped, "correct the file");
+  if (!first) return info;
+  if (sample.rows.empty()) throw Error(ErrorKind::bad_data, first->place() + ": " + first->dropped, "correct the file");
   return recognise_rows(info, std::move(sample), words);
 }
 
 // A set named in dataset_info.json, of which every row would be refused for the same reason.
 void check_answers(const DatasetInfo& info) {
-  if (info.text_only || info.formatting != Formatting::alpaca || !info.columns.response.empty()) return;
+  if (info.stage != DataStage::sft || info.formatting != Formatting::alpaca || !info.columns.response.empty()) return;
   throw Error(
       ErrorKind::usage,
       fmt::format("data set `{}`: its `columns` in dataset_info.json name no `response`: plain texts, which stage sft cannot train on",
@@ -147,27 +130,39 @@ std::string Row::place() const {
                      number > 0 ? fmt::format(" (row {})", number) : "");
 }
 
-std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout) {
+void each_row(DatasetInfo info, std::optional<int64_t> limit, const std::function<bool(Row&&)>& take, std::string* layout) {
   const std::vector<std::string> files = files_of(info);
-  RowCollector collector{[&](simdjson::dom::element element, Row& row) { fill_row(info, element, row); }, limit};
+  RowCollector collector{[&](simdjson::dom::element element, Row& row) { fill_row(info, element, row); }, take, limit};
   for (const std::string& file : files) {
     if (collector.full()) break;
-    const auto bytes = load_file(file);
+    LoadedFile bytes(file);
     const FileKind kind = *file_kind(file);
-    const std::string_view text = content_of(bytes, kind, file);
+    const std::string_view text = content_of(bytes.text(), kind, file);
     if (info.recognise) info = recognised(info, kind, text, file, layout);
     check_answers(info);
     collector.file = std::make_shared<const std::string>(file);
+    collector.passed = [&bytes](const char* place) { bytes.release_before(place); };
     read_file_rows(kind, text, json_columns(info), collector);
+    bytes.check();
   }
-  if (collector.rows.empty())
-    throw Error(
-        ErrorKind::bad_data,
-        fmt::format("{}: no rows (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
-                    info.name),
-        "was it written whole? A data file holds rows: a JSON list or objects one after another, a CSV heading and records, lines of "
-        "text; or leave the set out");
-  return std::move(collector.rows);
+  if (collector.count > 0) return;
+  throw Error(ErrorKind::bad_data,
+              fmt::format("{}: no rows (data set `{}`)", files.size() == 1 ? files[0] : (fs::path(info.folder) / info.file_name).string(),
+                          info.name),
+              "was it written whole? A data file holds rows: a JSON list or objects one after another, a CSV heading and records, lines of "
+              "text; or leave the set out");
+}
+
+std::vector<Row> read_rows(DatasetInfo info, std::optional<int64_t> limit, std::string* layout) {
+  std::vector<Row> rows;
+  each_row(
+      std::move(info), limit,
+      [&](Row&& row) {
+        rows.push_back(std::move(row));
+        return true;
+      },
+      layout);
+  return rows;
 }
 
 }  // namespace loraine

@@ -157,11 +157,11 @@ TEST(ReadRows, ManyBrokenLines) {
 TEST(ReadRows, BareTexts) {
   File file(R"(["one", "two"])");
   file.info.columns.prompt = "text";
-  file.info.text_only = true;
+  file.info.stage = DataStage::pretraining;
   const auto rows = read_rows(file.info, std::nullopt);
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[1].conversation.messages[0].content, "two");
-  file.info.text_only = false;
+  file.info.stage = DataStage::sft;
   EXPECT_FALSE(read_rows(file.info, std::nullopt)[0].dropped.empty());
 }
 

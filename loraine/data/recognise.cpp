@@ -141,7 +141,7 @@ struct Recogniser {
     return fmt::format("{}", fmt::join(names, " and "));
   }
 
-  void clear() { info.columns = {"", "", "", "", "", "", "", "", ""}; }
+  void clear() { info.columns = {"", "", "", "", "", "", "", "", "", "", "", ""}; }
   void take_system_and_tools() {
     if (const Field* system = find("system"); system && system->text) info.columns.system = system->name;
     if (const Field* tools = find("tools"); tools && !tools->kinds.empty()) info.columns.tools = tools->name;
@@ -225,9 +225,42 @@ struct Recogniser {
     return true;
   }
 
+  // Two answers to one question: texts beside it, or messages behind a conversation.
+  bool preferences() {
+    const Field *chosen = find("chosen"), *rejected = find("rejected");
+    if (chosen->text && rejected->text) {
+      const std::vector<const Field*> asked = named(kAsked, &Field::text);
+      if (asked.size() != 1) why = names_of(asked) + " may all be what is asked";
+      if (asked.size() != 1) return false;
+      clear();
+      info.formatting = Formatting::alpaca;
+      info.columns.prompt = asked[0]->name;
+      take_system_and_tools();
+    } else if (!talk()) {
+      return false;
+    }
+    info.ranking = true;
+    info.columns.chosen = chosen->name;
+    info.columns.rejected = rejected->name;
+    return true;
+  }
+
+  // Answers of which a field says whether they are good.
+  bool judged() {
+    Names tags;
+    for (const Field& field : fields)
+      if (field.kinds == Names{"true or false"}) tags.push_back(field.name);
+    if (tags.size() != 1)
+      why = tags.empty() ? "none is true or false" : fmt::format("{} may all say what is good", fmt::join(tags, " and "));
+    if (tags.size() != 1 || (!talk() && !pair())) return false;
+    info.columns.kto_tag = tags[0];
+    return true;
+  }
+
   bool text() {
     std::vector<const Field*> texts = named(kTexts, &Field::text);
-    if (texts.empty() && (info.text_only || fields.size() == 1))  // beside others it may as well be half of a question and answer
+    if (texts.empty() &&
+        ((info.stage == DataStage::pretraining) || fields.size() == 1))  // beside others it may as well be half of a question and answer
       for (const Field& field : fields)
         if (field.text) texts.push_back(&field);
     const bool plain = !texts.empty() && lower(texts[0]->name) == kTexts[0];
@@ -243,7 +276,7 @@ struct Recogniser {
   std::string words() const {
     const auto& c = info.columns;
     Names read, more;
-    for (const std::string* name : {&c.system, &c.tools, &c.history})
+    for (const std::string* name : {&c.system, &c.tools, &c.history, &c.chosen, &c.rejected, &c.kto_tag})
       if (!name->empty()) more.push_back(*name);
     std::string out;
     if (info.formatting == Formatting::tokenized) {
@@ -253,6 +286,9 @@ struct Recogniser {
       out = fmt::format("conversations in `{}` ({} and {}: {}, {})", c.messages, info.tags.role, info.tags.content, info.tags.user,
                         info.tags.assistant);
       read = {c.messages};
+    } else if (!c.chosen.empty()) {
+      out = fmt::format("questions with two answers: `{}` → `{}` rather than `{}`", c.prompt, c.chosen, c.rejected);
+      read = {c.prompt};
     } else if (c.response.empty()) {
       out = fmt::format("plain texts in `{}`", c.prompt);
       read = {c.prompt};
@@ -290,7 +326,7 @@ struct Recogniser {
                      {"user_tag", "NAME OF WHO ASKS"},
                      {"assistant_tag", "NAME OF WHO ANSWERS"}};
       columns = {{"messages", messages->name}};
-    } else if (info.text_only) {
+    } else if ((info.stage == DataStage::pretraining)) {
       columns = {{"prompt", texts.empty() ? "FIELD OF THE TEXT" : texts[0]}};
     } else {
       columns = {{"prompt", texts.empty() ? "FIELD OF THE QUESTION" : texts[0]},
@@ -330,16 +366,24 @@ DatasetInfo recognise_rows(const DatasetInfo& info, RowSample sample, std::strin
   Recogniser recogniser{info, fields_of(sample.rows), {}};
   recogniser.info.recognise = false;
   const auto refuse_stage = [&](const std::string& stage) {
+    throw Error(ErrorKind::usage,
+                fmt::format("{}: {}, and stage {} does not train on such rows", info.name, recogniser.words(),
+                            (info.stage == DataStage::pretraining) ? "pt" : "sft"),
+                "set stage: " + stage);
+  };
+  const bool preferences = recogniser.find("chosen") && recogniser.find("rejected");
+  if (preferences && info.stage != DataStage::pairs)
     throw Error(
         ErrorKind::usage,
-        fmt::format("{}: {}, and stage {} does not train on such rows", info.name, recogniser.words(), info.text_only ? "pt" : "sft"),
-        "set stage: " + stage);
-  };
-  if (const Field* chosen = recogniser.find("chosen"), *rejected = recogniser.find("rejected"); chosen && rejected)
-    throw Error(ErrorKind::usage, fmt::format("{}: a ranking set (`chosen`, `rejected`); stage {} trains on answers, not on preferences",
-                                              info.name, info.text_only ? "pt" : "sft"));
+        fmt::format("{}: a ranking set (`chosen`, `rejected`), which stages rm and dpo compare; this stage trains on single answers",
+                    info.name));
+  if (info.stage == DataStage::pairs || info.stage == DataStage::feedback) {
+    if (!(info.stage == DataStage::pairs ? preferences && recogniser.preferences() : recogniser.judged())) recogniser.refuse();
+    if (words) *words = fmt::format("{}: {}", info.name, recogniser.words());
+    return recogniser.info;
+  }
   const bool tokens = recogniser.tokens();
-  if (!tokens && info.text_only) {
+  if (!tokens && (info.stage == DataStage::pretraining)) {
     if (!recogniser.find("text") && (recogniser.talk() || recogniser.pair())) refuse_stage("sft");
     if (!recogniser.text()) recogniser.refuse();
   } else if (!tokens && !recogniser.talk() && !recogniser.pair()) {

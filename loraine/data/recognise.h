@@ -17,7 +17,7 @@ struct RowSample {
   void add(simdjson::dom::element row);
 };
 
-// `info` (its name and place, text_only) with formatting, columns and tags filled in; `words` gets a line on what they are. In stage sft:
+// `info` (its name and place, stage) with formatting, columns and tags filled in; `words` gets a line on what they are. In stage sft:
 // token ids, conversations (a list of messages, whatever the column is called), questions and answers; in stage pt: plain texts. Throws
 // bad_data, with the fields and an entry for dataset_info.json, where it cannot be told; usage where the rows are of another stage.
 DatasetInfo recognise_rows(const DatasetInfo& info, RowSample sample, std::string* words);

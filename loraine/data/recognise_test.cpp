@@ -26,7 +26,7 @@ std::string row_text(const Row& row) {
   return text;
 }
 
-Found read(const std::string& text, const std::string& name = "d.jsonl", bool pretraining = false) {
+Found read(const std::string& text, const std::string& name = "d.jsonl", DataStage stage = DataStage::sft) {
   const auto folder = std::filesystem::temp_directory_path() / ("loraine_recognise_" + std::to_string(::getpid()));
   std::filesystem::create_directories(folder);
   std::ofstream(folder / name, std::ios::binary) << text;
@@ -34,7 +34,7 @@ Found read(const std::string& text, const std::string& name = "d.jsonl", bool pr
   info.name = name;
   info.file_name = (folder / name).string();
   info.recognise = true;
-  info.text_only = pretraining;
+  info.stage = stage;
   Found found;
   try {
     for (const Row& row : read_rows(info, std::nullopt, &found.layout)) found.rows += row_text(row) + "|";
@@ -50,6 +50,23 @@ Found read(const std::string& text, const std::string& name = "d.jsonl", bool pr
 struct Case {
   std::string row, layout, rows;
 };
+
+TEST(Recognise, Preferences) {
+  const auto pairs = [](const std::string& text) { return read(text, "d.jsonl", DataStage::pairs); };
+  Found found = pairs(R"({"question":"a","chosen":"b","rejected":"c"})");
+  EXPECT_EQ(found.rows, "U:a A:b |") << found.error;
+  EXPECT_NE(found.layout.find("`question` → `chosen` rather than `rejected`"), std::string::npos) << found.layout;
+  found = pairs(
+      R"({"messages":[{"role":"user","content":"a"}],"chosen":{"role":"assistant","content":"b"},"rejected":{"role":"assistant","content":"c"}})");
+  EXPECT_EQ(found.kind, ErrorKind::bad_data);  // no answer says what answers are called
+  found = pairs(R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"x"},{"role":"user","content":"y"}],)"
+                R"("chosen":{"role":"assistant","content":"b"},"rejected":{"role":"assistant","content":"c"}})");
+  EXPECT_EQ(found.rows, "U:a A:x U:y A:b |") << found.error;
+  found = read(R"({"prompt":"a","completion":"b","label":true})", "d.jsonl", DataStage::feedback);
+  EXPECT_EQ(found.rows, "U:a A:b |") << found.error;
+  EXPECT_EQ(read(R"({"prompt":"a","completion":"b"})", "d.jsonl", DataStage::feedback).kind, ErrorKind::bad_data);
+  EXPECT_EQ(read(R"({"question":"a","chosen":"b","rejected":"c"})").kind, ErrorKind::usage);
+}
 
 TEST(Recognise, QuestionsAndAnswers) {
   const Case cases[] = {
@@ -106,10 +123,10 @@ TEST(Recognise, TablesAndTexts) {
   EXPECT_EQ(talk.rows.substr(0, 10), "") << "a cell that is no list makes a column of texts";
   EXPECT_NE(talk.error.find("`messages` (a text)"), std::string::npos) << talk.error;
   EXPECT_EQ(read("id,messages\n1," + list + "\n2," + list + "\n", "d.csv").rows, "U:a A:c |U:a A:c |");
-  EXPECT_EQ(read("one\ntwo\n", "d.txt", true).rows, "U:one |U:two |");
-  EXPECT_EQ(read(R"({"text":"one","id":1})", "d.json", true).layout, "d.json: plain texts in `text`; not read: id");
-  EXPECT_EQ(read(R"({"body":"one","id":1})", "d.json", true).layout, "d.json: plain texts in `body`; not read: id");
-  EXPECT_EQ(read(R"(["one","two"])", "d.json", true).rows, "U:one |U:two |");
+  EXPECT_EQ(read("one\ntwo\n", "d.txt", DataStage::pretraining).rows, "U:one |U:two |");
+  EXPECT_EQ(read(R"({"text":"one","id":1})", "d.json", DataStage::pretraining).layout, "d.json: plain texts in `text`; not read: id");
+  EXPECT_EQ(read(R"({"body":"one","id":1})", "d.json", DataStage::pretraining).layout, "d.json: plain texts in `body`; not read: id");
+  EXPECT_EQ(read(R"(["one","two"])", "d.json", DataStage::pretraining).rows, "U:one |U:two |");
   EXPECT_EQ(read(R"({"input_ids":[1,2],"labels":[-100,2]})").rows, "2 ids|");
 }
 

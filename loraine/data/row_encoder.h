@@ -5,6 +5,11 @@
 
 namespace loraine {
 
+// Whether samples share blocks; neat_packing asks for it, too.
+bool packs(const DataOptions& options);
+// What a sample is cut to: one less than cutoff_len where packing is set, as LLaMA-Factory does.
+int64_t encoding_cutoff(const DataOptions& options);
+
 struct Encoder {
   EncodeOptions options;
   Tokenizer* tokenizer = nullptr;
@@ -24,6 +29,13 @@ struct Encoder {
   Encoded encode(const Row& row) const;
   Encoded cut_tokens(const Example& whole) const;
   Prompt prompt(const Row& row) const;
+  // The chosen answer's sample and the rejected one's, cut alike.
+  std::pair<Encoded, Encoded> pair(const Row& row) const;
+  // The row's sample, and its prompt with the answer `kl`.
+  std::pair<Encoded, Encoded> feedback(const Row& row, const Message& kl) const;
+  int32_t pad() const;  // what fills up a block
+  // The last answer of a conversation, and all ids before it.
+  Prompt last_turn(const Conversation& conversation) const;
   // Ids below vocab_size, where it is known.
   void check_ids(const Row& row, const Example& example) const;
 };

@@ -10,6 +10,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/data/template_table.h"
+#include "loraine/data/tools/tools.h"
 
 namespace loraine {
 namespace {
@@ -106,6 +107,20 @@ std::vector<std::string> template_names() {
   std::vector<std::string> names;
   for (const TemplateData& row : template_table()) names.emplace_back(row.name);
   return names;
+}
+
+void refuse_tool_format(const std::string& format) {
+  check_tool_format(format);
+  throw Error(ErrorKind::usage,
+              fmt::format("tool_format is {}, and without a named template the model's own writes tools in its own way", format),
+              "name a template, or leave tool_format out");
+}
+
+void use_tool_format(Template& chat, const std::string& format) {
+  check_tool_format(format);
+  chat.tool_format = format;
+  chat.function = {{SlotKind::text, "{{content}}"}};
+  if (!chat.efficient_eos) chat.function.push_back({SlotKind::eos, ""});
 }
 
 Template named_template(const std::string& name, const std::optional<std::string>& default_system) {

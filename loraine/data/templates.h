@@ -44,6 +44,10 @@ struct SpecialTokens {
 SpecialTokens read_special_tokens(const nlohmann::ordered_json& tokenizer_config, const Tokenizer& tokenizer);
 
 std::vector<std::string> template_names();
+[[noreturn]] void refuse_tool_format(const std::string& format);  // where no template is named
+// As LLaMA-Factory's tool_format: calls end with the end token, whatever the template has behind its answers. Throws usage for an unknown
+// one.
+void use_tool_format(Template& chat, const std::string& format);
 // Throws usage with the nearest names. default_system, where given, stands in the place of the template's own.
 Template named_template(const std::string& name, const std::optional<std::string>& default_system = {});
 

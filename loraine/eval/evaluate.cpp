@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <filesystem>
+#include <memory>
 
 #include "loraine/adapters/attach.h"
 #include "loraine/io/files/durable_file.h"
@@ -12,7 +14,10 @@
 #include "loraine/train/data_options.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/records/metrics.h"
 #include "loraine/train/records/python_number.h"
+#include "loraine/train/reference_pass.h"
+#include "loraine/train/token_loss.h"
 
 namespace loraine {
 namespace {
@@ -26,11 +31,19 @@ int64_t window_of(const LoadedModel& loaded, const EvalConfig& eval) {
 
 void measure_loss(const Subject& subject, const std::vector<Example>& examples, EvalResult& result) {
   const TrainConfig& c = subject.loaded.config;
-  Forward forward(subject, rows_of_largest_batch(examples, c.per_device_eval_batch_size));
+  const int64_t rows = rows_of_largest_batch(examples, c.per_device_eval_batch_size);
+  Forward forward(subject, rows);
+  const TokenLoss loss_of_token = token_loss(c);
+  std::unique_ptr<ReferencePass> base;
+  if (loss_of_token.divergence != 0) {
+    check_room(subject, ReferencePass::bytes(subject.loaded.model, rows));
+    base = std::make_unique<ReferencePass>(subject.loaded.model, rows);
+  }
   const auto total = static_cast<int64_t>(examples.size());
   const EvalSums sums = evaluate_examples(
       forward.ctx, subject.loaded.model, examples, c.per_device_eval_batch_size, forward.pass(),
-      [&](int64_t done) { subject.progress("loss", done, total); }, static_cast<float>(c.label_smoothing_factor));
+      [&](int64_t done) { subject.progress("loss", done, total); }, loss_of_token,
+      [&](const Batch& batch) { return base->hidden(forward.ctx, batch); });
   Figure loss{.name = "eval_loss", .lowest = 0}, accuracy{.name = "eval_accuracy", .lowest = 0, .highest = 1},
       perplexity{.name = "eval_perplexity", .exponential = true, .lowest = 1};
   int64_t tokens = 0;
@@ -204,6 +217,18 @@ void write_eval_results(const LoadedModel& loaded, const EvalConfig& eval, const
   write_files(results.back(), "");
   write_file(files.path() + "/eval_results.json", python_json(metrics, 4, false) + "\n");
   if (exam_files) exam_files->commit();
+  files.commit();
+}
+
+void write_predictions(const std::string& folder, const EvalResult& result) {
+  StagedFiles files(folder);
+  for (const auto& [name, content] : result.files) write_file(files.path() + "/" + name, content);
+  if (const std::string former = folder + "/all_results.json"; std::filesystem::exists(former))
+    write_file(files.path() + "/all_results.json", read_file(former));  // its other keys stay
+  OrderedJson metrics = OrderedJson::object();
+  for (const auto& [key, value] : result.metrics.items())
+    if (key.starts_with("predict_")) metrics[key] = value;
+  write_results(files.path(), "predict", metrics);
   files.commit();
 }
 

@@ -52,4 +52,8 @@ std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& e
 // and .md, and each model's files under its name. Nothing in them depends on time or machine load.
 void write_eval_results(const LoadedModel& loaded, const EvalConfig& eval, const std::vector<EvalResult>& results);
 
+// At the end of a training run with do_predict: generated_predictions.jsonl and predict_results.json beside the results of the training,
+// whose all_results.json gets the figures too.
+void write_predictions(const std::string& folder, const EvalResult& result);
+
 }  // namespace loraine

@@ -4,6 +4,7 @@
 #include "loraine/data/batcher.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/token_loss.h"
 
 namespace loraine {
 namespace {
@@ -21,7 +22,8 @@ size_t activation_bytes(const Subject& subject, int64_t rows) {
 
 size_t forward_scratch_bytes(const Subject& subject, int64_t rows) {
   const Model& model = subject.loaded.model;
-  return std::max(scratch_bytes(model, rows, false, sets_of(subject)), loss_scratch_bytes(model, rows, subject.adapter));
+  return std::max(scratch_bytes(model, rows, false, sets_of(subject)),
+                  loss_scratch_bytes(model, rows, subject.adapter, token_loss(subject.loaded.config).divergence != 0));
 }
 
 size_t checked_activation_bytes(const Subject& subject, int64_t rows) {

@@ -14,7 +14,7 @@
 #include "loraine/io/fingerprint.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf_model.h"
-#include "loraine/io/hub_cache.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/quantised/bitsandbytes_source.h"
 #include "loraine/io/vocabulary_files.h"
@@ -70,56 +70,49 @@ void apply_special_tokens_map(ModelFiles& files) {
     if (std::find(all.begin(), all.end(), token) == all.end()) all.push_back(token);
 }
 
-// Tokenizer, chat templates and licences of files.path.
-void read_texts(ModelFiles& files) {
-  const std::string& path = files.path;
+ModelFiles open_folder(const std::string& path, bool text_only) {
+  ModelFiles files;
+  files.path = path;
+  std::string config = path + "/config.json";
+  if (!exists(config) && !text_only) {
+    bool adapter = exists(path + "/adapter_config.json");
+    throw Error(ErrorKind::bad_data,
+                path + ": has no config.json" + (adapter ? ", but an adapter_config.json: it is an adapter, not a model" : ""),
+                adapter ? "give the base model here and the adapter as adapter_name_or_path" : "give the folder of a Hugging Face model");
+  }
+  files.config = optional_object(config).value_or(Json::object());
+  files.generation_config = optional_object(path + "/generation_config.json");
   if (exists(path + "/tokenizer.json")) files.tokenizer_json = read_file(path + "/tokenizer.json", kMaxTokenizer);
   files.tokenizer_config = optional_object(path + "/tokenizer_config.json");
   read_other_files(files);
   apply_special_tokens_map(files);
   read_chat_templates(files);
   if (!files.tokenizer_json) tokenizer_from_vocabulary(files);
+  if (!text_only) files.tensors = with_bitsandbytes(open_tensor_source(path));
+  return files;
 }
 
-ModelFiles open_folder(const std::string& path) {
-  ModelFiles files;
-  files.path = path;
-  std::string config = path + "/config.json";
-  if (!exists(config)) {
-    bool adapter = exists(path + "/adapter_config.json");
-    throw Error(ErrorKind::bad_data,
-                path + ": has no config.json" + (adapter ? ", but an adapter_config.json: it is an adapter, not a model" : ""),
-                adapter ? "give the base model here and the adapter as adapter_name_or_path" : "give the folder of a Hugging Face model");
-  }
-  files.config = *optional_object(config);
-  files.generation_config = optional_object(path + "/generation_config.json");
-  read_texts(files);
-  files.tensors = with_bitsandbytes(open_tensor_source(path));
+ModelFiles open_place(const std::string& name, const HubAccess& access, bool text_only) {
+  const auto [path, note] = find_place(name, access, HubKind::model);
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) throw Error(ErrorKind::bad_data, path + ": cannot be read");
+  if (!S_ISDIR(status.st_mode) && !path.ends_with(".gguf"))
+    throw Error(ErrorKind::bad_data, path + ": is neither a folder nor a .gguf file", "give the folder of a Hugging Face model");
+  ModelFiles files = S_ISDIR(status.st_mode) ? open_folder(path, text_only) : open_gguf_model(path);
+  files.place_note = note;
   return files;
 }
 
 }  // namespace
 
-ModelFiles open_model_files(const std::string& name, const std::string& revision) {
-  const auto [path, note] = find_place(name, revision, HubKind::model);
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) throw Error(ErrorKind::bad_data, path + ": cannot be read");
-  if (!S_ISDIR(status.st_mode) && !path.ends_with(".gguf"))
-    throw Error(ErrorKind::bad_data, path + ": is neither a folder nor a .gguf file", "give the folder of a Hugging Face model");
-  ModelFiles files = S_ISDIR(status.st_mode) ? open_folder(path) : open_gguf_model(path);
-  files.place_note = note;
+ModelFiles open_model_files(const std::string& name) { return open_model_files(name, HubAccess()); }
+
+ModelFiles open_model_files(const std::string& name, const HubAccess& access) {
+  ModelFiles files = open_place(name, access, false);
   files.fingerprint = weights_fingerprint(*files.tensors);
   return files;
 }
 
-ModelFiles open_text_files(const std::string& name, const std::string& revision) {
-  struct stat status {};
-  if (::stat(name.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) return open_model_files(name, revision);
-  ModelFiles files;
-  files.path = name;
-  files.config = Json::object();
-  read_texts(files);
-  return files;
-}
+ModelFiles open_text_files(const std::string& name, const HubAccess& access) { return open_place(name, access, true); }
 
 }  // namespace loraine

@@ -10,13 +10,15 @@
 
 namespace loraine {
 
+struct HubAccess;
+
 struct NamedText {
   std::string name, text;
 };
 
 struct ModelFiles {
   std::string path;
-  std::string place_note;  // of an id that was found in a local cache: where, and which revision
+  std::string place_note;  // of an id: where it lies, and which revision
   std::shared_ptr<TensorSource> tensors;
   std::string fingerprint;  // weights_fingerprint of them (io/fingerprint.h)
   Json config;              // config.json (made from the metadata of a GGUF)
@@ -31,10 +33,11 @@ struct ModelFiles {
   std::vector<NamedText> licences;           // LICENSE, NOTICE and the like
 };
 
-// A folder, a *.gguf, or an id like org/name of a local cache (hub_cache.h), there at `revision`: a branch, a tag or a commit.
-ModelFiles open_model_files(const std::string& name, const std::string& revision = "main");
-// The same of the texts alone, for whoever needs no model: a folder may lack config.json and weights.
-ModelFiles open_text_files(const std::string& name, const std::string& revision = "main");
+// A folder, a *.gguf, or an id like org/name, found in a local cache or downloaded into it (hub/hub.h).
+ModelFiles open_model_files(const std::string& name, const HubAccess& access);
+ModelFiles open_model_files(const std::string& name);  // as the environment says, at main
+// The same without weights, which need not be there: `tensors` stays empty, and a folder without config.json has an empty config.
+ModelFiles open_text_files(const std::string& name, const HubAccess& access);
 void convert_gguf(const std::string& gguf,
                   const std::string& folder);  // writes the Hugging Face folder (model.safetensors in F32/F16/BF16, tokenizer, configs)
 

@@ -36,6 +36,12 @@ std::optional<TrainingRecord> read_training_record(const std::string& folder) {
       throw Error(ErrorKind::bad_data, file + ": `enable_thinking` is neither true, false nor null", "train again, or remove the file");
     record.enable_thinking = thinking->is_null() ? std::optional<bool>() : thinking->get<bool>();
   }
+  record.tool_format = text_of(json, "tool_format", file);
+  if (const auto preserve = json.find("preserve_thinking"); preserve != json.end()) {
+    if (!preserve->is_boolean())
+      throw Error(ErrorKind::bad_data, file + ": `preserve_thinking` is neither true nor false", "train again, or remove the file");
+    record.preserve_thinking = preserve->get<bool>();
+  }
   return record;
 }
 
@@ -44,6 +50,8 @@ void write_training_record(const TrainingRecord& record, const std::string& fold
   nlohmann::ordered_json json = {{"template", value(record.template_name)},
                                  {"default_system", value(record.default_system)},
                                  {"enable_thinking", value(record.enable_thinking)}};
+  if (record.tool_format) json["tool_format"] = *record.tool_format;
+  if (record.preserve_thinking) json["preserve_thinking"] = true;
   if (!record.base_fingerprint.empty()) json["base_fingerprint"] = record.base_fingerprint;
   write_file(file_of(folder), json.dump(2) + "\n");
 }

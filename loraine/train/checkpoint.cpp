@@ -1,4 +1,4 @@
-// Complete-or-absent checkpoint folders, the optimizer's state in them.
+// Complete-or-absent checkpoint folders.
 #include "loraine/train/checkpoint.h"
 
 #include <fcntl.h>
@@ -11,16 +11,15 @@
 #include <charconv>
 #include <cstring>
 #include <filesystem>
-#include <set>
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/files/staged_files.h"
-#include "loraine/io/safetensors/safetensors.h"
 #include "loraine/train/records/python_number.h"
 #include "loraine/train/records/run_record.h"
+#include "loraine/train/transformers_checkpoint.h"
 
 namespace loraine {
 namespace {
@@ -216,6 +215,7 @@ std::optional<std::string> checkpoint_damage(const std::string& folder) {
   std::error_code ignored;
   const std::string marker = folder + "/" + kCheckpointMarker;
   if (!fs::is_directory(folder, ignored)) return "it is not a folder";
+  if (is_transformers_checkpoint(folder)) return transformers_checkpoint_damage(folder);
   if (!fs::is_regular_file(marker, ignored))
     return fmt::format("{} is missing: it was cut off or written by another program", kCheckpointMarker);
   try {
@@ -278,45 +278,6 @@ void remove_checkpoints_but(const std::string& output_dir, const std::string& ke
 
 void remove_checkpoints(const std::string& output_dir) {
   for (const Checkpoint& checkpoint : own_checkpoints(output_dir)) remove_checkpoint(output_dir, checkpoint);
-}
-
-void write_optimizer_state(const std::string& folder, const std::vector<Moments>& moments) {
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const Moments& parameter : moments) {
-    tensors.emplace_back(parameter.name + ".m", parameter.m);
-    tensors.emplace_back(parameter.name + ".v", parameter.v);
-  }
-  write_safetensors(folder + "/optimizer.safetensors", tensors, {{"format", "pt"}});
-}
-
-void read_optimizer_state(const std::string& folder, const std::vector<Moments>& moments) {
-  const std::string path = folder + "/optimizer.safetensors";
-  const auto source = open_safetensors(path);
-  std::vector<std::string> problems;
-  std::set<std::string> expected;
-  const auto each = [&](auto&& visit) {
-    for (const Moments& parameter : moments) {
-      visit(parameter.name + ".m", parameter.m);
-      visit(parameter.name + ".v", parameter.v);
-    }
-  };
-  each([&](const std::string& name, const Tensor& tensor) {
-    expected.insert(name);
-    const TensorInfo* info = source->find(name);
-    if (info == nullptr) {
-      problems.push_back(name + " is missing");
-    } else if (info->shape != std::vector<int64_t>(tensor.shape, tensor.shape + tensor.rank)) {
-      problems.push_back(fmt::format("{} has shape [{}], this run needs {}", name, fmt::join(info->shape, ", "), tensor.shape_text()));
-    } else if (info->dtype != Dtype::F32) {
-      problems.push_back(fmt::format("{} is {}, expected F32", name, info->stored_as));
-    }
-  });
-  for (const TensorInfo& info : source->tensors())
-    if (!expected.count(info.name)) problems.push_back(info.name + " belongs to no parameter of this run");
-  if (!problems.empty())
-    throw Error(ErrorKind::bad_data, fmt::format("{}: {}", path, joined(problems, 5)),
-                "resume with the settings the checkpoint was made with (rank, targets, model), or start anew");
-  each([&](const std::string& name, const Tensor& tensor) { source->read(*source->find(name), tensor); });
 }
 
 void write_training_state(const std::string& folder, const TrainingState& state) {

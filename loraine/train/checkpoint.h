@@ -1,12 +1,10 @@
 // Folders checkpoint-N that are complete or do not exist: written under a temporary name, flushed, marked with checksums, renamed.
-// Also the optimizer's state and the place in the data. Called by the step loop.
+// Also the place in the data. Called by the step loop.
 #pragma once
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "loraine/core/tensor.h"
 
 namespace loraine {
 
@@ -37,14 +35,6 @@ void remove_old_checkpoints(const std::string& output_dir, std::optional<int64_t
 void remove_checkpoints_but(const std::string& output_dir, const std::string& kept);
 // Removes what killed processes left half-written or half-removed; what they were about to put in place, whole, gets there.
 void settle_output_dir(const std::string& output_dir);
-
-struct Moments {  // AdamW's running means of one parameter; F32 views owned by the optimizer
-  std::string name;
-  Tensor m, v;
-};
-void write_optimizer_state(const std::string& folder, const std::vector<Moments>& moments);  // folder/optimizer.safetensors
-void read_optimizer_state(const std::string& folder,
-                          const std::vector<Moments>& moments);  // fills the views; bad_data when names or shapes differ
 
 struct TrainingState {         // training_state.json
   int64_t step = 0;            // optimizer steps done

@@ -131,23 +131,6 @@ TEST(Checkpoint, OneThatCannotBeFinishedIsDiscarded) {
   EXPECT_TRUE(fs::is_empty(folder));
 }
 
-TEST(Checkpoint, OptimizerStateComesBack) {
-  const std::string folder = fresh_folder();
-  std::vector<float> data = {1, 2, 3, 4, 5, 6, -1, 1e-30f, 3e38f, 0, 0.5f, 0.25f};
-  const std::vector<Moments> saved = {
-      {"layers.0.q_proj.lora_A", Tensor(data.data(), Dtype::F32, {2, 3}), Tensor(data.data() + 6, Dtype::F32, {2, 3})}};
-  write_optimizer_state(folder, saved);
-  std::vector<float> back(12, -7);
-  const auto views = [&](const char* name, std::initializer_list<int64_t> shape) {
-    return std::vector<Moments>{{name, Tensor(back.data(), Dtype::F32, shape), Tensor(back.data() + 6, Dtype::F32, shape)}};
-  };
-  read_optimizer_state(folder, views("layers.0.q_proj.lora_A", {2, 3}));
-  EXPECT_EQ(back, data);
-  EXPECT_THROW(read_optimizer_state(folder, views("layers.0.q_proj.lora_A", {3, 2})), Error);
-  EXPECT_THROW(read_optimizer_state(folder, views("layers.1.q_proj.lora_A", {2, 3})), Error);
-  EXPECT_THROW(read_optimizer_state(folder, {}), Error);
-}
-
 TEST(Checkpoint, TrainingStateComesBack) {
   const std::string folder = fresh_folder();
   write_training_state(folder, {7, 1, 3, UINT64_MAX, "abc", 0.1 + 0.2, 2, 12.5, "{\"best\":1}"});

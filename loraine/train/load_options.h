@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "loraine/io/hub_cache.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/config.h"
@@ -24,9 +24,13 @@ std::string not_computed_in(const TrainConfig& config);
 Recompute least_recompute(const TrainConfig& config, const Model& model);
 // A warning when the settings quantise a model that is stored quantised already, which stays as it is; else empty.
 std::string quantised_already(const ModelFiles& files, const TrainConfig& config);
-// The folders of adapter_name_or_path where a command puts them together; ids are looked up in the local caches. Throws what
-// joined_adapters
+// The folders of adapter_name_or_path where a command puts them together; ids are found or downloaded. Throws what joined_adapters
 // (`several`: what the command does with several) and find_place throw.
 std::vector<FoundPlace> adapter_places(const TrainConfig& config, const std::string& several);
+
+// rope_scaling, written into files.config as LLaMA-Factory does it: training stretches positions by ceil(cutoff_len / the model's longest)
+// where that is above 1, everything else by 2. Gives what was done, in words; empty: nothing was asked for. Throws bad_data where the model
+// does not say how long its positions are or has a scaling already.
+std::string stretch_positions(ModelFiles& files, const TrainConfig& config, bool training);
 
 }  // namespace loraine

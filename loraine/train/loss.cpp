@@ -5,7 +5,6 @@
 
 #include "loraine/kernels/base/machine.h"
 #include "loraine/kernels/rows/elementwise.h"
-#include "loraine/kernels/training/cross_entropy.h"
 
 namespace loraine {
 
@@ -13,10 +12,11 @@ namespace loraine {
 // logits take half the memory. In bf16 they are slower by 5 to 15 %.
 int64_t loss_chunk(const Model& model) { return model.activation_dtype() == Dtype::F32 ? 128 : 256; }
 
-size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) {
+size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set, bool divergence) {
   const ModelConfig& c = model.config;
   int64_t chunk = std::min(rows, loss_chunk(model));
-  return static_cast<size_t>(chunk * (c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8 +
+  const int64_t logits = divergence ? 2 : 1;
+  return static_cast<size_t>(chunk * (logits * c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8 +
          head_scratch_bytes(model, chunk, set);
 }
 
@@ -31,7 +31,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     labels.push_back(label);
   }
   int64_t n = static_cast<int64_t>(rows.size());
-  const bool both = grad_scale == 0 && options.smoothing > 0;  // −log p too
+  const bool both = grad_scale == 0 && !options.token.plain();  // −log p too
   std::vector<double> losses(rows.size()), plain(both ? rows.size() : 0);
   std::vector<uint8_t> correct(rows.size());
   size_t mark = scratch.mark();
@@ -43,6 +43,12 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     Tensor x = scratch.take(model.activation_dtype(), {count, model.config.hidden_size}),
            logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
     size_t f = static_cast<size_t>(first), c = static_cast<size_t>(count);
+    Tensor reference;
+    if (options.token.divergence != 0) {
+      reference = scratch.take(Dtype::F32, {count, model.config.vocab_size});
+      gather_rows(ctx, x, options.reference, std::span(rows).subspan(f, c));
+      head_logits(ctx, model, reference, x, nullptr, scratch);
+    }
     gather_rows(ctx, x, hidden, std::span(rows).subspan(f, c));
     Tensor columns;  // of the head's adapter
     if (options.set && options.set->head()) columns = scratch.take(x.dtype, {count, options.set->head()->saved_width()});
@@ -51,7 +57,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     const Tensor d_logits = gradient_view(logits, has_bf16_products() ? model.activation_dtype() : Dtype::F32);
     if (both) cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(plain).subspan(f, c), {}, 0);
     cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
-                  grad_scale, options.smoothing);
+                  grad_scale, options.token, reference);
     if (grad_scale != 0) head_backward(ctx, model, options.set, d_labelled.row_range(first, count), d_logits, x, columns, scratch);
     scratch.release(inner);
   }
@@ -68,8 +74,6 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
       one.loss += both ? plain[i] : losses[i];
       one.right += correct[i];
     }
-    if (one.labels) sums.accuracy += static_cast<double>(one.right) / static_cast<double>(one.labels);
-    ++sums.sequences;
     sums.by_sequence.push_back(one);
   }
   return sums;

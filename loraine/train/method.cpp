@@ -43,6 +43,16 @@ std::vector<int64_t> layer_numbers(const std::optional<std::string>& text) {
 
 }  // namespace
 
+std::vector<int64_t> llama_pro_layers(int64_t layers, int64_t count) {
+  if (layers % count != 0)
+    throw Error(ErrorKind::usage,
+                fmt::format("use_llama_pro: the model has {} layers, which freeze_trainable_layers {} does not divide", layers, count),
+                "set freeze_trainable_layers to the number of layers that were put in");
+  std::vector<int64_t> chosen;
+  for (int64_t layer = layers / count - 1; layer < layers; layer += layers / count) chosen.push_back(layer);
+  return chosen;
+}
+
 LoraConfig method_config(const TrainConfig& c) {
   LoraConfig lora;
   lora.r = c.lora_rank;

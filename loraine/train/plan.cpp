@@ -10,9 +10,9 @@
 #include "loraine/adapters/start.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/load_options.h"
-#include "loraine/train/loraplus.h"
 #include "loraine/train/method.h"
 #include "loraine/train/run.h"
+#include "loraine/train/sampling.h"
 
 namespace loraine {
 namespace {
@@ -88,6 +88,7 @@ void attach(Run& run) {
   }
   if (merged == folders.size()) {
     run.lora = method_config(c);
+    if (c.use_llama_pro) run.lora.layers_to_transform = llama_pro_layers(run.model.config.num_hidden_layers, c.freeze_trainable_layers);
     warn_of_words(run);
     run.adapter = attach_adapter(run.model, run.lora, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
@@ -95,26 +96,39 @@ void attach(Run& run) {
       run.screen.message("LoftQ keeps the scales of its weights in f32; double_quantization goes for the other layers");
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
-  run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
-  if (c.loraplus_lr_ratio)
-    run.optimizer->set_rate_factors(
-        loraplus_factors(run.optimizer->parameters(), {*c.loraplus_lr_ratio, c.loraplus_lr_embedding, c.learning_rate}));
 }
 
-void plan(Run& run) {
+namespace {
+
+// Everything that follows from the size of a batch, and the memory that it takes.
+void plan_batches(Run& run) {
   const TrainConfig& c = run.config;
   int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
-  if (n == 0)
+  const bool streams = run.input.stream != nullptr;
+  if (!streams && n == 0)
     throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
-  if (run.input.data.train.num_trained == 0)
+  if (!streams && run.input.data.train.num_trained == 0)
     throw Error(ErrorKind::usage, "all labels of the training data are masked: nothing would be trained",
                 "check the template and the roles of the data");
-  run.micro_batches = (n + c.per_device_train_batch_size - 1) / c.per_device_train_batch_size;
+  // As transformers counts an epoch whose end is not known.
+  run.micro_batches =
+      streams ? c.max_steps * c.gradient_accumulation_steps : batch_count(n, c.per_device_train_batch_size, c.dataloader_drop_last);
+  if (run.micro_batches == 0)
+    throw Error(ErrorKind::usage,
+                fmt::format("dataloader_drop_last leaves no batch: {} examples, and per_device_train_batch_size is {}", n,
+                            c.per_device_train_batch_size),
+                "lower per_device_train_batch_size, or leave dataloader_drop_last out");
+  for (const Run::EvalSet& set : run.eval_sets())
+    if (batch_count(static_cast<int64_t>(set.data->examples.size()), c.per_device_eval_batch_size, c.dataloader_drop_last) == 0)
+      throw Error(ErrorKind::usage,
+                  fmt::format("dataloader_drop_last leaves no batch to evaluate: {} examples, and per_device_eval_batch_size is {}",
+                              set.data->examples.size(), c.per_device_eval_batch_size),
+                  "lower per_device_eval_batch_size, or leave dataloader_drop_last out");
   run.updates_per_epoch = (run.micro_batches + c.gradient_accumulation_steps - 1) / c.gradient_accumulation_steps;
   TrainerState& s = run.state;
   s.max_steps =
       c.max_steps > 0 ? c.max_steps : static_cast<int64_t>(std::ceil(c.num_train_epochs * static_cast<double>(run.updates_per_epoch)));
-  s.num_train_epochs = epoch_count(c.max_steps, run.updates_per_epoch, c.num_train_epochs);
+  s.num_train_epochs = streams ? INT64_MAX : epoch_count(c.max_steps, run.updates_per_epoch, c.num_train_epochs);
   s.train_batch_size = c.per_device_train_batch_size;
   s.logging_steps = step_json(c.logging_steps);
   s.save_steps = step_json(c.save_steps);
@@ -126,6 +140,9 @@ void plan(Run& run) {
   run.eval_steps = std::max<int64_t>(1, step_count(c.eval_steps.value_or(c.logging_steps), s.max_steps));
   int64_t warmup = warmup_step_count(c.warmup_steps, c.warmup_ratio, s.max_steps);
   warn_of_warmup(run, warmup);
+  std::vector<Parameter> parameters = trained(run.adapter.parameters());
+  Recipe recipe = recipe_of(c, run.model.config, parameters, warmup);
+  run.optimizer = std::make_unique<Optimizer>(std::move(parameters), std::move(recipe));
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,
                                             scheduler_kwargs_with_defaults(c.lr_scheduler_type, kwargs, s.max_steps, warmup));
@@ -134,6 +151,23 @@ void plan(Run& run) {
     run.ranks = std::make_unique<RankBudget>(run.adapter, *run.lora.adalora);
   }
   plan_memory(run);
+}
+
+}  // namespace
+
+void plan(Run& run) {
+  for (;;) {
+    try {
+      return plan_batches(run);
+    } catch (const Error& error) {
+      int64_t& batch = run.input.config.per_device_train_batch_size;
+      if (error.kind != ErrorKind::out_of_memory || !run.config.auto_find_batch_size || batch == 1) throw;
+      batch = (batch + 1) / 2;
+      if (run.screen.message)
+        run.screen.message(
+            fmt::format("auto_find_batch_size: the run does not fit into memory; per_device_train_batch_size is now {}", batch));
+    }
+  }
 }
 
 }  // namespace loraine

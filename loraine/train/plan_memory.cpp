@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "loraine/adapters/dense.h"
-#include "loraine/data/orders.h"
+#include "loraine/data/batcher.h"
 #include "loraine/kernels/attention/attention.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/kernels/products/matmul.h"
@@ -16,6 +16,7 @@
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
+#include "loraine/train/sampling.h"
 
 namespace loraine {
 namespace {
@@ -30,11 +31,12 @@ Batches batches_of(const TrainConfig& c) {
           INT64_MAX};  // examples are cut already
 }
 
-int64_t length_of(const Example& example, const Batches& b) { return std::min(static_cast<int64_t>(example.input_ids.size()), b.cutoff); }
+int64_t length_of(const Example& example, const Batches& b) { return std::min(example_rows(example), b.cutoff); }
 
-int64_t longest_example(const std::vector<Example>& examples, const Batches& b) {
+int64_t longest_train(const Run& run, const Batches& b) {
+  if (run.input.stream) return std::min(run.config.cutoff_len, b.cutoff);
   int64_t longest = 0;
-  for (const Example& e : examples) longest = std::max(longest, length_of(e, b));
+  for (const Example& e : run.input.data.train.examples) longest = std::max(longest, length_of(e, b));
   return longest;
 }
 
@@ -65,27 +67,31 @@ int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vect
 // the worst that could be.
 int64_t largest_train_rows(const Run& run, const Batches& b) {
   const TrainConfig& c = run.config;
+  if (run.input.stream) return b.train * std::min(c.cutoff_len, b.cutoff);  // nobody knows the longest
   const std::vector<Example>& examples = run.input.data.train.examples;
-  const int64_t n = static_cast<int64_t>(examples.size()), whole = (n + b.train - 1) / b.train;
+  const int64_t n = static_cast<int64_t>(examples.size()), whole = batch_count(n, b.train, c.dataloader_drop_last);
   const int64_t updates_per_epoch = (whole + b.accumulation - 1) / b.accumulation;
   const int64_t epochs = (run.state.max_steps + updates_per_epoch - 1) / updates_per_epoch;
   constexpr int64_t kMostLookups = 20'000'000;
   if (epochs > kMostLookups / n) return worst_rows(examples, b);
   int64_t most = 0;
   for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-    std::vector<int64_t> order;
-    if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
+    const std::vector<int64_t> order = epoch_order(c, examples, epoch);
     const int64_t updates = std::min(updates_per_epoch, run.state.max_steps - epoch * updates_per_epoch);
     const int64_t micro_batches = std::min(whole, updates * b.accumulation);
     most = std::max(most, most_rows_in_order(examples, order, std::min(n, micro_batches * b.train), b.train, b));
-    if (c.disable_shuffling) break;  // the first epoch is a whole one, or all there is
+    if (order.empty()) break;  // the first epoch is a whole one, or all there is
   }
   return most;
 }
 
 int64_t largest_rows(const Run& run, const Batches& b) {
-  const std::vector<Example>& eval = run.input.data.eval.examples;
-  return std::max(largest_train_rows(run, b), most_rows_in_order(eval, {}, static_cast<int64_t>(eval.size()), b.eval, b));
+  int64_t most = largest_train_rows(run, b);
+  for (const Run::EvalSet& set : run.eval_sets()) {
+    const std::vector<Example>& examples = set.data->examples;
+    most = std::max(most, most_rows_in_order(examples, {}, static_cast<int64_t>(examples.size()), b.eval, b));
+  }
+  return most;
 }
 
 // Packed tiles of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
@@ -99,14 +105,17 @@ struct Layout {
 
 // What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
 // zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
-Layout lay_out(const Run& run, int64_t rows, int64_t longest, Recompute recompute) {
+Layout lay_out(Run& run, int64_t rows, int64_t longest, Recompute recompute) {
   const ModelConfig& model = run.model.config;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
   Arena dry;
   plan_activations(run.model, rows, true, sets, dry, recompute);
   dry.take(Dtype::F32, {rows, model.hidden_size});
-  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter));
-  const size_t planned = dry.peak() + scratch;
+  const size_t scratch =
+      std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter, run.token.divergence != 0));
+  size_t planned = dry.peak() + scratch;
+  if (run.token.divergence != 0) planned += ReferencePass::bytes(run.model, rows);
+  if (run.evaluates_in_bf16()) planned += Bf16Evaluation::bytes(run.model, rows, sets);
   size_t to_come = planned;
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come +=
@@ -137,9 +146,8 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
   };
   const TrainConfig& c = run.config;
   const Batches now = batches_of(c);
-  const std::vector<Example>& train = run.input.data.train.examples;
   const auto need = [&](const Batches& b, Recompute level) {
-    return lay_out(run, largest_rows(run, b), longest_example(train, b), level).need.peak;
+    return lay_out(run, largest_rows(run, b), longest_train(run, b), level).need.peak;
   };
   const size_t needed = need(now, recompute);
   std::vector<Saving> savings;
@@ -153,6 +161,14 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
     for (const Parameter& p : run.optimizer->parameters()) values += 2 * p.value.bytes();
     savings.push_back({"finetuning_type: lora", values});
   }
+  if (optimizer_form(c.optim) == "adamw_torch" && allowed(c, [](TrainConfig& t) { t.optim = "adamw_8bit"; })) {
+    TrainConfig changed = c;
+    changed.optim = "adamw_8bit";
+    const OptimizerBytes less =
+        bytes_needed(run.optimizer->parameters(), recipe_of(changed, run.model.config, run.optimizer->parameters(), 0));
+    const size_t bytes = run.optimizer->bytes();
+    savings.push_back({"optim: adamw_8bit", bytes - std::min(bytes, less.states + less.scratch)});
+  }
   if (!run.model.use_bf16 && allowed(c, [](TrainConfig& t) { t.bf16 = true; })) {
     run.model.use_bf16 = true;
     const size_t less = need(now, recompute);
@@ -160,7 +176,7 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
     savings.push_back({"bf16: true", needed - std::min(needed, less) + bytes_saved_by_bf16(run.model)});
   }
   if (recompute != Recompute::block) add("gradient_checkpointing: auto", need(now, Recompute::block));
-  if (const int64_t half = longest_example(train, now) / 2; half > 0) {
+  if (const int64_t half = longest_train(run, now) / 2; half > 0) {
     Batches b = now;
     b.cutoff = half;
     add(fmt::format("cutoff_len: {} (half the longest example)", half), need(b, recompute));
@@ -192,7 +208,7 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
 void plan_memory(Run& run) {
   const TrainConfig& c = run.config;
   const Batches batches = batches_of(c);
-  const int64_t rows = largest_rows(run, batches), longest = longest_example(run.input.data.train.examples, batches);
+  const int64_t rows = largest_rows(run, batches), longest = longest_train(run, batches);
   int64_t trainable = 0;
   size_t adapter_bytes = 0;
   for (const Parameter& p : run.optimizer->parameters()) {
@@ -216,6 +232,7 @@ void plan_memory(Run& run) {
   if (c.gradient_checkpointing == "auto")
     for (Recompute more : {Recompute::mlp, Recompute::block})
       if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, longest, recompute = more);
+  if (c.auto_find_batch_size) check_memory(layout.need, limit, advice);  // before it is shown: the next one may be another
   if (run.screen.summary)
     run.screen.summary({run.model.parameter_count() + beside, trainable,
                         run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,
@@ -228,6 +245,8 @@ void plan_memory(Run& run) {
   run.scratch = std::make_unique<Arena>(layout.scratch);
   run.activations = plan_activations(run.model, rows, true, sets, *run.activation_memory, recompute);
   run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
+  if (run.evaluates_in_bf16()) run.bf16_evaluation = std::make_unique<Bf16Evaluation>(run.model, rows, sets);
+  if (run.token.divergence != 0) run.reference = std::make_unique<ReferencePass>(run.model, rows);
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
 }
 

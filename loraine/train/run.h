@@ -8,12 +8,15 @@
 #include "loraine/adapters/rank_budget.h"
 #include "loraine/core/error.h"
 #include "loraine/model/decoder.h"
+#include "loraine/train/bf16_evaluation.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/loss_watch.h"
-#include "loraine/train/optimizer.h"
+#include "loraine/train/optimizers/optimizer.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/reports/reporters.h"
+#include "loraine/train/reference_pass.h"
 #include "loraine/train/schedule.h"
+#include "loraine/train/token_loss.h"
 #include "loraine/train/train.h"
 
 namespace loraine {
@@ -35,10 +38,14 @@ struct Run {
   Activations activations;
   Tensor d_hidden;
   Pass pass;
+  TokenLoss token;
+  std::unique_ptr<ReferencePass> reference;         // where the loss compares with the base
+  std::unique_ptr<Bf16Evaluation> bf16_evaluation;  // where evaluations compute in another type than training
   TrainerState state;
   TrainingState position;
   int64_t micro_batches = 0, updates_per_epoch = 0, logging_steps = 0, save_steps = 0, eval_steps = 0;
   int64_t padded_tokens = 0, other_parameters = 0;
+  double gradient_norm = 0, learning_rate = 0;  // of the last update
   double start = 0, tokens_since_log = 0, last_log = 0, loss_total = 0;
   int64_t own_steps = 0;
   std::optional<LossWatch> watch;
@@ -48,8 +55,21 @@ struct Run {
   RunRecord record;  // what is written of the settings
   Reporters reporters;
 
-  Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config) {}
-  bool evaluates() const { return !input.data.eval.examples.empty(); }
+  Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config), token(token_loss(in.config)) {}
+  // What is evaluated: one set without a name, or with eval_on_each_dataset each by its name.
+  struct EvalSet {
+    std::string name;
+    const Dataset* data;
+    std::string prefix() const { return name.empty() ? "eval" : "eval_" + name; }  // of its figures
+  };
+  std::vector<EvalSet> eval_sets() const {
+    std::vector<EvalSet> sets;
+    if (!input.data.eval.examples.empty()) sets.push_back({"", &input.data.eval});
+    for (const NamedSet& one : input.data.evals) sets.push_back({one.name, &one.set});
+    return sets;
+  }
+  bool evaluates() const { return !input.data.eval.examples.empty() || !input.data.evals.empty(); }
+  bool evaluates_in_bf16() const { return config.bf16_full_eval && !config.bf16 && evaluates(); }
   bool counts_tokens() const { return config.include_num_input_tokens_seen != "no"; }
   std::string metric_name() const {
     std::string name = config.metric_for_best_model.value_or("loss");
@@ -61,6 +81,19 @@ struct Run {
            config.lr_scheduler_type == "reduce_lr_on_plateau";
   }
   bool greater_is_better() const { return config.greater_is_better.value_or(!metric_name().ends_with("loss")); }
+};
+
+// While it lives the parameters have the values that are evaluated and saved; afterwards those that they had.
+class ValuesToSave {
+ public:
+  explicit ValuesToSave(Run& run);
+  ~ValuesToSave();
+  ValuesToSave(const ValuesToSave&) = delete;
+  ValuesToSave& operator=(const ValuesToSave&) = delete;
+
+ private:
+  Run& run_;
+  bool changed_;
 };
 
 void warn(Run& run, ErrorKind kind, const std::string& message);  // with strict: the error itself
@@ -76,11 +109,11 @@ void plan(Run& run);
 void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recomputing that fits; shows the summary
 
 // step.cpp: one update, one evaluation, their log lines
-double step(Run& run, const std::vector<int64_t>* order, int64_t first,
-            int64_t last);  // gradients of micro-batches [first, last); the loss
+double step(Run& run, std::span<const Example* const> examples);  // gradients of an update's examples, by micro-batches; the loss
 void update(Run& run, double loss);
-void check_moments(Run& run);  // before they are saved
-OrderedJson evaluate(Run& run);
+void log_loss(Run& run);                                  // the mean since the last such line
+void check_moments(Run& run);                             // before they are saved
+OrderedJson evaluate(Run& run, const Run::EvalSet& set);  // of the values that are saved
 void evaluate_and_note(Run& run);
 void log(Run& run, OrderedJson values);
 

@@ -10,13 +10,14 @@
 #include "loraine/adapters/start.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/staged_files.h"
-#include "loraine/io/hub_cache.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/records/model_card.h"
 #include "loraine/train/records/plot.h"
 #include "loraine/train/run.h"
+#include "loraine/train/transformers_checkpoint.h"
 
 namespace loraine {
 namespace {
@@ -55,6 +56,7 @@ ModelCard card_of(const Run& run) {
   card.gradient_accumulation_steps = c.gradient_accumulation_steps;
   card.seed = c.seed;
   card.optimizer = c.optim;
+  card.optimizer_args = c.optim_args.value_or("");
   card.adam_beta1 = c.adam_beta1;
   card.adam_beta2 = c.adam_beta2;
   card.adam_epsilon = c.adam_epsilon;
@@ -109,6 +111,10 @@ void log_end(Run& run, double seconds, const std::string& folder) {
   metrics["total_flos"] = s.total_flos;
   log(run, metrics);
   OrderedJson results = metrics;
+  if (c.include_effective_tokens_per_second)
+    results["effective_tokens_per_sec"] =
+        static_cast<double>(run.input.stream ? run.input.stream->counts().num_tokens : run.input.data.train.num_tokens) *
+        (run.input.stream ? 1.0 : s.epoch) / std::max(1e-9, seconds);
   results["epoch"] = s.epoch;
   if (run.counts_tokens()) results["num_input_tokens_seen"] = s.num_input_tokens_seen;
   write_results(folder, "train", results);
@@ -118,7 +124,10 @@ void log_end(Run& run, double seconds, const std::string& folder) {
 void write_checkpoint(Run& run, const std::string& folder) {
   TrainerState& s = run.state;
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();  // the ranks that live
-  write_trained(run, folder);
+  {
+    const ValuesToSave values(run);
+    write_trained(run, folder);
+  }
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
   write_training_record(run.input.record, folder);
@@ -127,7 +136,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
         run, folder,
         fmt::format("A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.", run.config.model_name_or_path));
   if (!run.config.save_only_model) {
-    write_optimizer_state(folder, run.optimizer->moments());
+    write_optimizer_state(folder, run.optimizer->states());
     run.position.step = s.global_step;
     run.position.seed = static_cast<uint64_t>(run.config.seed);
     run.position.scheduler = run.schedule->state().dump();
@@ -184,11 +193,13 @@ void save_checkpoint(Run& run) {
 
 void resume(Run& run, const std::string& folder) {
   if (auto damage = checkpoint_damage(folder)) throw Error(ErrorKind::bad_data, folder + ": " + *damage, "resume from another checkpoint");
-  if (!std::filesystem::exists(folder + "/training_state.json"))
+  const bool foreign = is_transformers_checkpoint(folder);
+  if (!foreign && !std::filesystem::exists(folder + "/training_state.json"))
     throw Error(ErrorKind::usage,
                 folder + ": it was saved with save_only_model and holds the model alone, nothing that its run could go on from",
                 "set overwrite_output_dir: true to begin anew, or train on from it in another output_dir");
-  TrainingState position = read_training_state(folder);
+  TrainingState position =
+      foreign ? transformers_position(folder, run.config, read_trainer_state(folder), run.updates_per_epoch) : read_training_state(folder);
   const ChangedSettings& changed = run.input.folder.changed;
   if (!position.data_hash.empty() && position.data_hash != run.data_hash && !run.config.allow_data_change)
     throw Error(ErrorKind::usage,
@@ -197,7 +208,6 @@ void resume(Run& run, const std::string& folder) {
                                                  : fmt::format("{}", fmt::join(changed.data, ", "))),
                 "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
   read_trained(run, folder);
-  read_optimizer_state(folder, run.optimizer->moments());
   const TrainerState planned = run.state;
   run.position = position;
   run.state = read_trainer_state(folder);
@@ -212,12 +222,26 @@ void resume(Run& run, const std::string& folder) {
                 fmt::format("{}: its run is at update {}, and {} asks for {} only", run.input.folder.resumes, run.state.global_step,
                             run.config.max_steps > 0 ? "max_steps" : "num_train_epochs", planned.max_steps),
                 other_run_hint(run.config, run.input.folder));
+  if (run.config.ignore_data_skip) run.position.batch_in_epoch = 0;
+  if (foreign) {
+    run.optimizer->resume_at(read_transformers_optimizer(folder, run.config, *run.optimizer));
+  } else {
+    run.optimizer->resume_at(run.state.global_step);
+    read_optimizer_state(folder, run.optimizer->states());
+  }
+  run.optimizer->start_from_saved(run.ctx);
+  run.adapter.refresh(run.ctx);
   run.schedule->load_state(nlohmann::json::parse(run.position.scheduler));
   run.padded_tokens = run.other_parameters
                           ? static_cast<int64_t>(std::llround(run.state.total_flos / (6.0 * static_cast<double>(run.other_parameters))))
                           : 0;
   if (!run.screen.message) return;
   run.screen.message(fmt::format("resuming from {} at step {}", folder, run.state.global_step));
+  if (foreign) {
+    run.screen.message("note: the checkpoint is transformers' own, so whether data and settings are those of its run cannot be seen");
+    if (run.config.lora_dropout > 0 || run.config.neftune_noise_alpha)
+      run.screen.message("note: dropout and noise are drawn anew, from loraine's own random numbers");
+  }
   if (!changed.free.empty()) run.screen.message(fmt::format("note: the run goes on, and {}", fmt::join(changed.free, ", ")));
 }
 
@@ -226,6 +250,10 @@ void finish(Run& run) {
   TrainerState& s = run.state;
   double seconds = seconds_now() - run.start;
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
+  if (run.optimizer->averages()) {
+    run.optimizer->to_averages(run.ctx);
+    run.adapter.refresh(run.ctx);
+  }
   if (c.load_best_model_at_end && s.best_model_checkpoint) read_trained(run, *s.best_model_checkpoint);
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
   StagedFiles files(c.output_dir);
@@ -240,19 +268,29 @@ void finish(Run& run) {
   if (!run.records_kept) log_end(run, seconds, out);
   write_trainer_state(out, s);
   if (run.evaluates() && (c.do_eval || c.eval_strategy != "no")) {
-    OrderedJson eval = evaluate(run);
+    OrderedJson eval = OrderedJson::object();
     TrainerState copy = s;
-    run.reporters.log(append_log(s, eval, run.counts_tokens(), seconds_now() - run.start));
-    if (c.stage == "pt") eval["eval_perplexity"] = std::exp(eval["eval_loss"].get<double>());
+    for (const Run::EvalSet& set : run.eval_sets()) {
+      OrderedJson own = evaluate(run, set);
+      run.reporters.log(append_log(s, own, run.counts_tokens(), seconds_now() - run.start));
+      if (c.stage == "pt") own[set.prefix() + "_perplexity"] = std::exp(own[set.prefix() + "_loss"].get<double>());
+      eval.update(own);
+    }
     eval["epoch"] = s.epoch;
     if (run.counts_tokens()) eval["num_input_tokens_seen"] = s.num_input_tokens_seen;
     write_results(out, "eval", eval);
     write_trainer_state(out, copy);
   }
-  const DataSplit& data = run.input.data;
-  merge_results(out, {{"num_truncated", data.train.num_truncated + data.eval.num_truncated},
-                      {"num_dropped", data.train.num_dropped + data.eval.num_dropped},
-                      {"num_untrained", data.train.num_untrained + data.eval.num_untrained},
+  const Dataset& train = run.input.stream ? run.input.stream->counts() : run.input.data.train;
+  int64_t truncated = train.num_truncated, dropped = train.num_dropped, untrained = train.num_untrained;
+  for (const Run::EvalSet& set : run.eval_sets()) {
+    truncated += set.data->num_truncated;
+    dropped += set.data->num_dropped;
+    untrained += set.data->num_untrained;
+  }
+  merge_results(out, {{"num_truncated", truncated},
+                      {"num_dropped", dropped},
+                      {"num_untrained", untrained},
                       {"trainable_parameters", trainable_parameters(run)}});
   if (!run.records_kept) merge_results(out, {{"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)}});
   if (c.plot_loss) plot_training(out, c.output_dir, s.log_history);

@@ -8,6 +8,7 @@
 #include "loraine/data/example.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/training/adamw.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/run.h"
@@ -15,19 +16,29 @@
 namespace loraine {
 namespace {
 
-Batch batch_of(const std::vector<Example>& examples, const std::vector<int64_t>* order, int64_t first, int64_t count) {
-  std::vector<const Example*> picked;
-  for (int64_t i = first; i < std::min(first + count, static_cast<int64_t>(examples.size())); ++i)
-    picked.push_back(&examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
-  Batch batch = make_batch(picked);
-  batch.adapter_rows = {{0, batch.rows(), 0}};
-  return batch;
+struct MicroBatch {
+  Batch batch;
+  int64_t padded_length = 0;   // tokens of its longest example, rounded up as LLaMA-Factory pads a batch
+  int64_t padded_tokens = 0;   // of all its examples, padded
+  int64_t present_tokens = 0;  // that an attention mask would show: with plain packing the padding of a block is among them
+};
+
+MicroBatch micro_batch(std::span<const Example* const> picked) {
+  MicroBatch made;
+  int64_t longest = 0;
+  for (const Example* e : picked) {
+    const auto length = static_cast<int64_t>(e->input_ids.size());
+    longest = std::max(longest, length);
+    made.present_tokens += e->sees_all ? length : example_rows(*e);
+  }
+  made.padded_length = (longest + 7) / 8 * 8;
+  made.padded_tokens = made.padded_length * static_cast<int64_t>(picked.size());
+  made.batch = make_batch(picked);
+  made.batch.adapter_rows = {{0, made.batch.rows(), 0}};
+  return made;
 }
 
-float smoothing(const Run& run) { return static_cast<float>(run.config.label_smoothing_factor); }
-
-// Labels that a row predicts. With label smoothing the mean is taken over each micro-batch and the means are added, as LLaMA-Factory (by
-// transformers' LabelSmoother) does.
+// Labels that a row predicts.
 int64_t predicted_labels(const Batch& batch) {
   return std::ranges::count_if(batch.labels, [](int32_t label) { return label != kIgnoreLabel; });
 }
@@ -43,23 +54,41 @@ int64_t predicted_labels(const Batch& batch) {
 
 }  // namespace
 
-void check_moments(Run& run) {
-  for (const Moments& of : run.optimizer->moments())
-    if (!std::isfinite(sum_of_squares(run.ctx, of.m) + sum_of_squares(run.ctx, of.v)))
-      not_finite(run, fmt::format("step {}: the optimizer's state of {} is not finite", run.state.global_step, of.name));
+ValuesToSave::ValuesToSave(Run& run) : run_(run), changed_(run.optimizer->averages() && !run.optimizer->at_averages()) {
+  if (!changed_) return;
+  run_.optimizer->to_averages(run_.ctx);
+  run_.adapter.refresh(run_.ctx);
 }
 
-OrderedJson evaluate(Run& run) {
-  const std::vector<Example>& examples = run.input.data.eval.examples;
+ValuesToSave::~ValuesToSave() {
+  if (!changed_) return;
+  run_.optimizer->to_training(run_.ctx);
+  run_.adapter.refresh(run_.ctx);
+}
+
+void check_moments(Run& run) {
+  if (const std::string name = run.optimizer->not_finite_state(run.ctx); !name.empty())
+    not_finite(run, fmt::format("step {}: the optimizer's state of {} is not finite", run.state.global_step, name));
+}
+
+OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
+  const int64_t batch = run.config.per_device_eval_batch_size;
+  std::span<const Example> examples = set.data->examples;
+  if (run.config.dataloader_drop_last) examples = examples.first(examples.size() / static_cast<size_t>(batch) * static_cast<size_t>(batch));
   const double begin = seconds_now();
-  const EvalSums sums =
-      evaluate_examples(run.ctx, run.model, examples, run.config.per_device_eval_batch_size, run.pass, {}, smoothing(run));
+  const ValuesToSave values(run);
+  std::optional<Bf16Evaluation::On> in_bf16;
+  if (run.bf16_evaluation) in_bf16.emplace(run.model);
+  Pass& pass = run.bf16_evaluation ? run.bf16_evaluation->pass() : run.pass;
+  const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, batch, pass, {}, run.token,
+                                          [&](const Batch& part) { return run.reference->hidden(run.ctx, part); });
   check_mapped_files();
   if (!std::isfinite(sums.loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
-  OrderedJson metrics = {{"eval_loss", sums.loss}};
-  if (run.config.compute_accuracy) metrics["eval_accuracy"] = sums.accuracy;
-  add_speed(metrics, "eval", seconds_now() - begin, static_cast<int64_t>(examples.size()), static_cast<int64_t>(sums.batch_losses.size()));
+  OrderedJson metrics = {{set.prefix() + "_loss", sums.loss}};
+  if (run.config.compute_accuracy) metrics[set.prefix() + "_accuracy"] = sums.accuracy;
+  add_speed(metrics, set.prefix(), seconds_now() - begin, static_cast<int64_t>(examples.size()),
+            static_cast<int64_t>(sums.batch_losses.size()));
   return metrics;
 }
 
@@ -69,14 +98,29 @@ void log(Run& run, OrderedJson values) {
   run.reporters.log(run.state.log_history.back());
 }
 
+void log_loss(Run& run) {
+  if (run.position.loss_steps == 0) return;
+  log(run, {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)},
+            {"grad_norm", run.gradient_norm},
+            {"learning_rate", run.learning_rate}});
+  run.position.loss_sum = 0;
+  run.position.loss_steps = 0;
+}
+
 void evaluate_and_note(Run& run) {
-  OrderedJson metrics = evaluate(run);
-  if (run.screen.message)
-    run.screen.message(fmt::format("step {}: eval_loss {:.4f}", run.state.global_step, metrics["eval_loss"].get<double>()));
-  log(run, metrics);
+  OrderedJson metrics = OrderedJson::object();
+  for (const Run::EvalSet& set : run.eval_sets()) {
+    const OrderedJson own = evaluate(run, set);
+    const std::string loss = set.prefix() + "_loss";
+    if (run.screen.message) run.screen.message(fmt::format("step {}: {} {:.4f}", run.state.global_step, loss, own[loss].get<double>()));
+    log(run, own);
+    metrics.update(own);
+  }
   std::string name = run.metric_name();
   if (!metrics.contains(name))
-    throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures", "use loss or accuracy");
+    throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures",
+                run.input.data.evals.empty() ? "use loss or accuracy"
+                                             : "each set has figures of its own: use eval_" + run.input.data.evals.front().name + "_loss");
   if (run.state.global_step == 0) return;  // eval_on_start: nothing was trained that could be the best, or no gain
   double metric = metrics[name].get<double>();
   run.schedule->observe(metric);
@@ -86,37 +130,34 @@ void evaluate_and_note(Run& run) {
   if (run.config.save_strategy == "no") run.state.best_global_step.reset();
 }
 
-// One optimizer step over the micro-batches [first, last) of this epoch; gives the loss.
-double step(Run& run, const std::vector<int64_t>* order, int64_t first, int64_t last) {
+double step(Run& run, std::span<const Example* const> examples) {
   const TrainConfig& c = run.config;
-  const std::vector<Example>& examples = run.input.data.train.examples;
-  int64_t labels = 0, n = static_cast<int64_t>(examples.size());
-  for (int64_t i = first * c.per_device_train_batch_size; i < std::min(n, last * c.per_device_train_batch_size); ++i)
-    labels += count_labels(examples[static_cast<size_t>(order ? (*order)[static_cast<size_t>(i)] : i)]);
+  int64_t labels = 0;
+  for (const Example* example : examples) labels += count_labels(*example);
   double loss = 0, divisor = static_cast<double>(std::max<int64_t>(labels, 1));
-  const bool smoothed = c.label_smoothing_factor > 0;
   run.ctx.seed = static_cast<uint64_t>(c.seed);
   run.optimizer->zero_gradients();
-  for (int64_t m = first; m < last; ++m) {
-    run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps + (m - first));
-    Batch batch = batch_of(examples, order, m * c.per_device_train_batch_size, c.per_device_train_batch_size);
-    if (smoothed) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
+  const auto size = static_cast<size_t>(c.per_device_train_batch_size);
+  for (size_t first = 0; first < examples.size(); first += size) {
+    run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps) + first / size;
+    const MicroBatch micro = micro_batch(examples.subspan(first, std::min(size, examples.size() - first)));
+    const Batch& batch = micro.batch;
+    if (batch_means(run.token)) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
     Tensor d = run.d_hidden.row_range(0, batch.rows());
-    int64_t longest = 0;
-    for (const Sequence& s : batch.sequences) longest = std::max(longest, s.length);
-    const int64_t padded_length = (longest + 7) / 8 * 8;  // as LLaMA-Factory pads a batch
     if (c.neftune_noise_alpha)
       run.pass.embedding_noise =
-          static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(padded_length * run.model.config.hidden_size)));
+          static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(micro.padded_length * run.model.config.hidden_size)));
+    LossOptions options{&run.adapter, true, run.token};
+    if (run.reference) options.reference = run.reference->hidden(run.ctx, batch);
     decoder_forward(run.ctx, run.model, batch, run.pass);
     LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
-                                           static_cast<float>(1 / divisor), {&run.adapter, true, smoothing(run)}, *run.scratch);
+                                           static_cast<float>(1 / divisor), options, *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
-    const int64_t padded = padded_length * static_cast<int64_t>(batch.sequences.size());
-    run.padded_tokens += padded;
+    run.padded_tokens += micro.padded_tokens;
     run.tokens_since_log += static_cast<double>(batch.rows());
-    if (run.counts_tokens()) run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? batch.rows() : padded;
+    if (run.counts_tokens())
+      run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? micro.present_tokens : micro.padded_tokens;
   }
   run.adapter.finish_gradients(run.ctx);
   if (run.ranks) loss += run.ranks->add_orthogonality(run.ctx);
@@ -137,9 +178,7 @@ void update(Run& run, double loss) {
       }
     not_finite(run, fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm));
   }
-  AdamW options{static_cast<float>(rate),           static_cast<float>(c.adam_beta1),   static_cast<float>(c.adam_beta2),
-                static_cast<float>(c.adam_epsilon), static_cast<float>(c.weight_decay), s.global_step + 1};
-  run.optimizer->step(run.ctx, options, norm, c.max_grad_norm);
+  run.optimizer->step(run.ctx, rate, norm, c.max_grad_norm);
   for (const Parameter& p : run.optimizer->parameters())
     if (!std::isfinite(sum_of_squares(run.ctx, p.value)))
       not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));
@@ -150,12 +189,10 @@ void update(Run& run, double loss) {
   run.loss_total += loss;
   run.position.loss_sum += loss;
   ++run.position.loss_steps;
-  if (s.global_step % run.logging_steps == 0 || (c.logging_first_step && s.global_step == 1)) {
-    log(run,
-        {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)}, {"grad_norm", norm}, {"learning_rate", rate}});
-    run.position.loss_sum = 0;
-    run.position.loss_steps = 0;
-  }
+  run.gradient_norm = norm;
+  run.learning_rate = rate;
+  if ((c.logging_strategy == "steps" && s.global_step % run.logging_steps == 0) || (c.logging_first_step && s.global_step == 1))
+    log_loss(run);
   const std::string line = run.watch->observe(s.global_step, loss, rate);
   if (!line.empty() && run.screen.message) run.screen.message(line);
   double now = seconds_now();

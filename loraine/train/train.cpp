@@ -6,13 +6,13 @@
 #include <chrono>
 #include <filesystem>
 
-#include "loraine/data/orders.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/run.h"
+#include "loraine/train/sampling.h"
 
 namespace loraine {
 
@@ -30,9 +30,12 @@ bool after_update(Run& run, bool epoch_end) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   bool last = s.global_step >= s.max_steps, stop = run.input.stop && run.input.stop->load();
+  if ((epoch_end || last) && c.logging_strategy == "epoch") log_loss(run);
+  const double past = c.eval_strategy == "epoch" ? s.epoch : static_cast<double>(s.global_step);
   // The last update is evaluated wherever it falls, as transformers does since 5.
-  bool eval_due = run.evaluates() && ((c.eval_strategy == "steps" && (s.global_step % run.eval_steps == 0 || last)) ||
-                                      (c.eval_strategy == "epoch" && (epoch_end || last)));
+  bool eval_due = run.evaluates() && c.eval_delay <= past &&
+                  ((c.eval_strategy == "steps" && (s.global_step % run.eval_steps == 0 || last)) ||
+                   (c.eval_strategy == "epoch" && (epoch_end || last)));
   int64_t best_before = s.best_global_step.value_or(-1);
   if (eval_due) evaluate_and_note(run);
   bool save_due = (c.save_strategy == "steps" && (s.global_step % run.save_steps == 0 || last)) ||
@@ -43,23 +46,65 @@ bool after_update(Run& run, bool epoch_end) {
   return !last && !stop && !run.stopping;
 }
 
+// One update over its examples, `done` micro-batches of the epoch behind it then. False when the run ends here.
+bool one_update(Run& run, std::span<const Example* const> examples, int64_t epoch, int64_t done, bool epoch_end) {
+  const double loss = step(run, examples);
+  run.state.epoch = static_cast<double>(epoch) + static_cast<double>(done) / static_cast<double>(run.micro_batches);
+  run.position.epoch = epoch_end ? epoch + 1 : epoch;
+  run.position.batch_in_epoch = epoch_end ? 0 : done;
+  update(run, loss);
+  return after_update(run, epoch_end);
+}
+
 void epochs(Run& run) {
   const TrainConfig& c = run.config;
-  int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
+  const std::vector<Example>& examples = run.input.data.train.examples;
+  const int64_t n = static_cast<int64_t>(examples.size()), batch = c.per_device_train_batch_size;
   for (int64_t epoch = run.position.epoch;; ++epoch) {
-    std::vector<int64_t> order;
-    if (!c.disable_shuffling) order = torch_randperm(n, static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
-    int64_t first = epoch == run.position.epoch ? run.position.batch_in_epoch : 0;
-    for (; first < run.micro_batches; first += c.gradient_accumulation_steps) {
-      int64_t last = std::min(first + c.gradient_accumulation_steps, run.micro_batches);
-      double loss = step(run, order.empty() ? nullptr : &order, first, last);
-      bool epoch_end = last == run.micro_batches;
-      run.state.epoch = static_cast<double>(epoch) + static_cast<double>(last) / static_cast<double>(run.micro_batches);
-      run.position.epoch = epoch_end ? epoch + 1 : epoch;
-      run.position.batch_in_epoch = epoch_end ? 0 : last;
-      update(run, loss);
-      if (!after_update(run, epoch_end)) return;
-      if (epoch_end) break;
+    const std::vector<int64_t> order = epoch_order(c, examples, epoch);
+    int64_t done = epoch == run.position.epoch ? run.position.batch_in_epoch : 0;
+    while (done < run.micro_batches) {
+      const int64_t first = done * batch;
+      done = std::min(done + c.gradient_accumulation_steps, run.micro_batches);
+      std::vector<const Example*> taken;
+      for (int64_t i = first; i < std::min(n, done * batch); ++i)
+        taken.push_back(&examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])]);
+      if (!one_update(run, taken, epoch, done, done == run.micro_batches)) return;
+    }
+  }
+}
+
+// The next examples of the stream, up to `most`, after the one that was looked at before.
+std::vector<Example> take(ExampleStream& stream, std::optional<Example>& next, size_t most) {
+  std::vector<Example> taken;
+  for (; next && taken.size() < most; next = stream.next()) taken.push_back(std::move(*next));
+  return taken;
+}
+
+// Streaming: how long an epoch is shows when it ends. (transformers keeps the gradients of an update that the end cuts short for the next
+// epoch; here it is an update.)
+void streamed_epochs(Run& run) {
+  const TrainConfig& c = run.config;
+  ExampleStream& stream = *run.input.stream;
+  const auto batch = static_cast<size_t>(c.per_device_train_batch_size);
+  const size_t of_update = batch * static_cast<size_t>(c.gradient_accumulation_steps);
+  for (int64_t epoch = run.position.epoch;; ++epoch) {
+    stream.start_epoch(epoch);
+    int64_t done = epoch == run.position.epoch ? run.position.batch_in_epoch : 0;
+    if (!stream.skip(done * c.per_device_train_batch_size))
+      throw Error(ErrorKind::bad_data, "streaming: the data have fewer examples than the checkpoint has seen of this epoch",
+                  "give the data that the run began with");
+    std::optional<Example> next = stream.next();
+    if (!next && done == 0)
+      throw Error(ErrorKind::bad_data, "streaming: the training data hold no usable example", "look at the rows, and at cutoff_len");
+    while (next) {
+      std::vector<Example> taken = take(stream, next, of_update);
+      if (c.dataloader_drop_last) taken.resize(taken.size() / batch * batch);
+      if (taken.empty()) break;
+      std::vector<const Example*> examples;
+      for (const Example& example : taken) examples.push_back(&example);
+      done += static_cast<int64_t>((taken.size() + batch - 1) / batch);
+      if (!one_update(run, examples, epoch, done, !next)) return;
     }
   }
 }
@@ -121,6 +166,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   plan(run);
   if (c.dry_run) return TrainEnd::dry_run;
   run.data_hash = fmt::format("{:016x}{:016x}", data_fingerprint(input.data.train.examples), data_fingerprint(input.data.eval.examples));
+  for (const NamedSet& one : input.data.evals) run.data_hash += fmt::format("{:016x}", data_fingerprint(one.set.examples));
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);
@@ -134,7 +180,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   watch_loss(run);
   run.start = run.last_log = seconds_now();
   if (c.eval_on_start && run.evaluates() && run.state.global_step == 0) evaluate_and_note(run);
-  if (!nothing_left) epochs(run);
+  if (!nothing_left) input.stream ? streamed_epochs(run) : epochs(run);
   if (input.stop && input.stop->load() && run.state.global_step < run.state.max_steps && !stopped_early(run.state)) {
     run.reporters.end();
     return TrainEnd::stopped;

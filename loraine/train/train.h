@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "loraine/data/dataset.h"
+#include "loraine/data/stream.h"
 #include "loraine/io/model_files.h"
 #include "loraine/io/training_record.h"
 #include "loraine/model/decoder.h"
@@ -33,6 +33,7 @@ struct TrainInput {
   TrainConfig config;
   ModelFiles files;
   DataSplit data;
+  std::unique_ptr<ExampleStream> stream;  // streaming: in the place of data.train
   RunFolder folder;
   TrainingRecord record;                    // written beside what is trained; the fingerprint is added
   const std::atomic<bool>* stop = nullptr;  // set by a signal: the step is finished, a checkpoint saved

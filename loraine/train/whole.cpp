@@ -13,6 +13,7 @@
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/load.h"
+#include "loraine/train/method.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -44,7 +45,9 @@ std::vector<std::string> trained_fragments(const TrainConfig& c, const Model& mo
   const int64_t layers = model.config.num_hidden_layers, n = c.freeze_trainable_layers;
   const int64_t first = n > 0 ? std::max<int64_t>(0, layers - n) : 0, last = n > 0 ? layers : std::min(-n, layers);
   std::vector<std::string> fragments = extra;
-  for (int64_t layer = first; layer < last; ++layer)
+  std::vector<int64_t> trained = c.use_llama_pro ? llama_pro_layers(layers, n) : std::vector<int64_t>();
+  for (int64_t layer = first; layer < last && !c.use_llama_pro; ++layer) trained.push_back(layer);
+  for (const int64_t layer : trained)
     for (const std::string& module : modules) fragments.push_back(fmt::format(".{}.{}", layer, module == "all" ? "" : module));
   return fragments;
 }
@@ -79,7 +82,6 @@ void attach_whole(Run& run) {
   if (!run.adapter.dense)
     throw Error(ErrorKind::usage, "freeze_trainable_layers is 0 and freeze_extra_modules names nothing: there is nothing to train",
                 "set freeze_trainable_layers: 2");
-  run.optimizer = std::make_unique<Optimizer>(run.adapter.parameters());
 }
 
 void write_trained(const Run& run, const std::string& folder) {

@@ -23,11 +23,11 @@ import tiny_model as tiny
 # Where the harness itself looks for what a run writes: were such an option without effect, no run would be found.
 READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
-REFUSED_INSTEAD = {"optim": "sgd", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
+REFUSED_INSTEAD = {"apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
-REFUSED_INSTEAD_IN = {("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
+REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
-NO_MATTER = {("eval", "do_eval")}
+NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking")}  # a tiny model's answers hold no thoughts
 
 QUANTISED = {"quantization_bit": 4}
 ADALORA = {"use_adalora": "true", "max_steps": 8, "init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 1, "lora_rank": 6}
@@ -38,7 +38,14 @@ FREEZE = {"finetuning_type": "freeze", "freeze_trainable_layers": 1}
 TEXTS = {"stage": "pt", "cutoff_len": 8}
 PREDICTED = {"predict_with_generate": "true", "max_samples": 3, "max_new_tokens": 24}
 REPORTED = {"report_to": "swanlab,trackio"}
+THOUGHTS = {"template": "qwen3", "mask_history": "true"}
 LOFTQ = {"init_lora_weights": "loftq"}
+FULL = {"finetuning_type": "full"}
+GALORE = {**FULL, "use_galore": "true", "galore_rank": 2, "galore_update_interval": 1}
+APOLLO = {**FULL, "use_apollo": "true", "apollo_rank": 2, "apollo_update_interval": 1}
+BADAM = {**FULL, "use_badam": "true", "badam_switch_interval": 1}
+SHARES = {**BADAM, "badam_mode": "ratio"}
+ACCUMULATED = {"gradient_accumulation_steps": 2}
 SEVERAL_FILES = {"ppl_file": "{work}/text.txt", "ppl_window": 16}
 
 # option: (changed value, settings beside it). {name} stands for something that `setUpClass` makes.
@@ -59,7 +66,7 @@ COMMON = {
 }
 TRAIN = {
     "dataset": ("texts", {}), "eval_dataset": ("texts", {}), "dataset_dir": ("{other_data}", {}), "cutoff_len": (8, {}), "max_samples": (3, {}),
-    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "packing": ("false", TEXTS), "preprocessing_batch_size": (2, TEXTS),
+    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "packing": ("true", {}), "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "preserve_thinking": ("true", THOUGHTS | {"dataset": "thoughts"}), "tool_format": ("qwen", {"dataset": "tools"}), "preprocessing_batch_size": (2, TEXTS),
     "allow_data_change": ("true", {"resume_from_checkpoint": "{checkpoint}", "dataset": "texts"}), "resume_from_checkpoint": ("{checkpoint}", {}),
     "stage": ("pt", {"cutoff_len": 8}), "finetuning_type": ("freeze", {}), "freeze_trainable_layers": (2, FREEZE), "freeze_trainable_modules": ("mlp", FREEZE),
     "freeze_extra_modules": ("norm", FREEZE), "lora_target": ("q_proj", {}), "lora_dropout": (0.5, {}), "additional_target": ("norm", {}), "bias": ("all", {}),
@@ -81,6 +88,18 @@ TRAIN = {
     "report_to": ("jsonl", {}), "run_name": ("first", REPORTED), "logging_dir": ("{work}/board", {"report_to": "tensorboard"}), "project": ("mine", REPORTED),
     "trackio_space_id": ("me/space", REPORTED), "trackio_bucket_id": ("me/bucket", REPORTED), "swanlab_project": ("mine", REPORTED), "swanlab_workspace": ("us", REPORTED),
     "swanlab_run_name": ("first", REPORTED), "swanlab_mode": ("local", REPORTED), "swanlab_logdir": ("swan", REPORTED),
+    "use_asft_loss": ("true", {}), "asft_alpha": (5, {"use_asft_loss": "true"}), "use_dft_loss": ("true", {}), "use_eaft_loss": ("true", {}), "eaft_alpha": (0.5, {"use_eaft_loss": "true"}),
+    "train_sampling_strategy": ("sequential", {}), "group_by_length": ("true", {}), "dataloader_drop_last": ("true", {"max_steps": -1, "num_train_epochs": 1}),
+    "logging_strategy": ("no", {}), "eval_delay": (2, EVALUATED), "ignore_data_skip": ("true", {"resume_from_checkpoint": "{checkpoint}"}),
+    "include_effective_tokens_per_second": ("true", {}), "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
+    "optim": ("sgd", {}), "optim_args": ("momentum=0.9", {"optim": "sgd"}),
+    "optim_target_modules": ("down_proj", {"optim": "galore_adamw", "optim_target_modules": "q_proj", "optim_args": "rank=2"}),
+    "use_galore": ("true", FULL), "galore_target": ("q_proj", GALORE), "galore_rank": (3, GALORE), "galore_update_interval": (2, GALORE), "galore_scale": (1, GALORE),
+    "galore_proj_type": ("left", GALORE), "galore_layerwise": ("true", GALORE | ACCUMULATED), "use_apollo": ("true", FULL), "apollo_target": ("q_proj", APOLLO),
+    "apollo_rank": (3, APOLLO), "apollo_update_interval": (2, APOLLO), "apollo_scale": (1, APOLLO), "apollo_proj": ("svd", APOLLO),
+    "apollo_proj_type": ("left", APOLLO | {"apollo_scale_type": "tensor"}), "apollo_scale_type": ("tensor", APOLLO), "apollo_layerwise": ("true", APOLLO | ACCUMULATED),
+    "use_badam": ("true", FULL), "badam_mode": ("ratio", BADAM), "badam_start_block": (1, BADAM), "badam_switch_mode": ("descending", BADAM), "badam_switch_interval": (2, BADAM),
+    "badam_update_ratio": (0.5, SHARES), "badam_mask_mode": ("scatter", SHARES), "use_adam_mini": ("true", FULL), "use_muon": ("true", {}),
     "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
 }
 GENERATION = {
@@ -90,7 +109,9 @@ GENERATION = {
 EVAL = {
     **{name: (value, {**PREDICTED, **beside}) for name, (value, beside) in GENERATION.items()}, "double_quantization": ("false", QUANTISED),
     **{name: TRAIN[name] for name in ("dataset_dir", "cutoff_len", "max_samples", "packing", "preprocessing_batch_size", "compute_accuracy", "stage", "mask_history",
-                                      "train_on_prompt", "split_special_tokens", "label_smoothing_factor") if name in TRAIN},
+                                      "train_on_prompt", "split_special_tokens", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha") if name in TRAIN},
+    "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "tool_format": ("qwen", {"eval_dataset": "tools"}),
+    "preserve_thinking": ("true", THOUGHTS | {"eval_dataset": "thoughts"}),
     "compute_accuracy": ("true", {}), "eval_dataset": ("texts", {}), "skip_bad_rows": (1, {"eval_dataset": "bad"}), "per_device_eval_batch_size": (2, {}),
     "task": ("mmlu_test", {"task_dir": "{work}"}), "task_dir": ("{work}/nowhere", {"task": "mmlu_test", "task_dir": "{work}"}), 
     "n_shot": (0, {"task": "mmlu_test", "task_dir": "{work}"}), "ppl_file": ("{work}/text.txt", {}), "ppl_window": (8, SEVERAL_FILES),
@@ -179,8 +200,13 @@ class Options(unittest.TestCase):
             (work / name / "talk.json").write_text(json.dumps(rows))
             (work / name / "texts.json").write_text(json.dumps([{"instruction": f"word {i}", "output": "x" * (i + 1)} for i in range(6)]))
             (work / name / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talk) + "{\n")
+            (work / name / "thoughts.json").write_text(json.dumps([{"conversations": [
+                {"from": "human", "value": "say one"}, {"from": "gpt", "value": "<think>\nabc\n</think>\n\none"}, {"from": "human", "value": "more"}, {"from": "gpt", "value": "two"}]}] * 4))
+            (work / name / "tools.json").write_text(json.dumps([{"tools": json.dumps([{"name": "f", "parameters": {"properties": {}}}]), "conversations": [
+                {"from": "human", "value": "say one"}, {"from": "function_call", "value": json.dumps({"name": "f", "arguments": {}})}]}] * 4))
             (work / name / "dataset_info.json").write_text(json.dumps(
-                {"talk": {"file_name": "talk.json", "formatting": "sharegpt"}, "texts": {"file_name": "texts.json"}, "bad": {"file_name": "bad.jsonl", "formatting": "sharegpt"}}))
+                {"thoughts": {"file_name": "thoughts.json", "formatting": "sharegpt"},
+                 "tools": {"file_name": "tools.json", "formatting": "sharegpt", "columns": {"messages": "conversations", "tools": "tools"}}, "talk": {"file_name": "talk.json", "formatting": "sharegpt"}, "texts": {"file_name": "texts.json"}, "bad": {"file_name": "bad.jsonl", "formatting": "sharegpt"}}))
         for name, ids in (("batch", [[5, 9, 33, 7], [8, 6, 4, 12]]), ("other", [[5, 9, 33, 8], [8, 6, 4, 12]])):
             data = array.array("q", sum(ids, [])).tobytes()
             tiny.write_safetensors(work / f"{name}.safetensors", {"input_ids": ("I64", [2, 4], data), "labels": ("I64", [2, 4], data)})

@@ -30,3 +30,13 @@ state._metadata = collections.OrderedDict([("", dict(version=1))])  # as Module.
 torch.save(state, folder / "state_dict.bin")
 recorded = {name: dict(shape=list(t.shape), values=[float(x) for x in t.detach().contiguous().flatten().tolist()]) for name, t in tensors.items()}
 (folder / "values.json").write_text(json.dumps(recorded) + "\n")
+
+# The state of AdamW after two updates, in two groups, as a checkpoint of transformers holds it.
+weight, bias = torch.nn.Parameter(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])), torch.nn.Parameter(torch.tensor([0.5, -0.5]))
+optimizer = torch.optim.AdamW([dict(params=[weight], weight_decay=0.1), dict(params=[bias], weight_decay=0.0)], lr=0.01)
+for factor in (1.0, -0.25):
+    weight.grad, bias.grad = torch.full((2, 3), factor), torch.tensor([factor, 2 * factor])
+    optimizer.step()
+torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+moments = {f"state.{number}.{name}": value.flatten().tolist() for number, of in optimizer.state_dict()["state"].items() for name, value in of.items()}
+(folder / "optimizer.json").write_text(json.dumps(moments) + "\n")

@@ -10,6 +10,7 @@ import tempfile
 import unittest
 
 root = pathlib.Path(__file__).resolve().parent.parent.parent
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub for what it does not find here
 program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
 
 vocab, channels, inner, layers, heads, kv_heads = 64, 16, 32, 2, 4, 2

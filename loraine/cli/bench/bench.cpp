@@ -20,6 +20,7 @@
 #include "loraine/kernels/base/machine.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
+#include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 
 namespace loraine {
@@ -128,7 +129,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
   const std::string& path = config.model_name_or_path;
   const bool int8 = config.frozen_matmul == "int8";
   bool bf16 = dtype == "bf16";
-  ModelFiles files = path.empty() ? random_files(bf16 ? Dtype::BF16 : Dtype::F32) : open_model_files(path, config.model_revision);
+  ModelFiles files = path.empty() ? random_files(bf16 ? Dtype::BF16 : Dtype::F32) : open_model_files(path, hub_access(config));
   LoadOptions load = load_options(config);
   load.bf16 = bf16;
   Model model = load_model(files, load);

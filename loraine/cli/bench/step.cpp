@@ -7,7 +7,7 @@
 #include "loraine/cli/bench/random_model.h"
 #include "loraine/kernels/products/int8_products.h"
 #include "loraine/train/loss.h"
-#include "loraine/train/optimizer.h"
+#include "loraine/train/optimizers/optimizer.h"
 
 namespace loraine {
 namespace {
@@ -61,7 +61,7 @@ double step_flops(const Model& model, const AdapterSet& adapter, int64_t tokens)
 
 StepFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const StepBench& how) {
   AdapterSet adapter = random_adapter(model, how.rank, true);
-  Optimizer optimizer(adapter.parameters());
+  Optimizer optimizer = adamw_optimizer(adapter.parameters());
   std::vector<const AdapterSet*> sets = {&adapter};
   Arena dry;
   plan_activations(model, tokens, true, sets, dry, how.recompute);
@@ -79,15 +79,12 @@ StepFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const S
   }
   batch.sequences = {{0, tokens, 0, tokens}};
   batch.adapter_rows = {{0, tokens, 0}};
-  AdamW adamw;
-  adamw.learning_rate = 1e-4f;
   auto step = [&] {
     optimizer.zero_gradients();
     decoder_forward(ctx, model, batch, pass);
     loss_and_head_gradient(ctx, model, batch, activations.hidden, d_hidden, 1.0f / static_cast<float>(tokens), {&adapter, true}, scratch);
     decoder_backward(ctx, model, batch, pass, adapter, d_hidden);
-    optimizer.step(ctx, adamw, optimizer.gradient_norm(ctx), 1.0);
-    ++adamw.step;
+    optimizer.step(ctx, 1e-4, optimizer.gradient_norm(ctx), 1.0);
   };
   std::map<Shape, int64_t> shapes = frozen_products(model, tokens);
   std::map<Shape, Best> library;

@@ -119,6 +119,7 @@ void read_csv_rows(std::string_view text, const CsvFormat& format, RowCollector&
   if (reader.at >= text.size()) return;
   const std::vector<std::string> names = heading(reader);
   for (reader.skip_empty_lines(); reader.at < text.size() && !collector.full(); reader.skip_empty_lines()) {
+    if (collector.passed) collector.passed(text.data() + reader.at);
     const int64_t line = reader.line;
     std::string mistake;
     const std::vector<std::string> cells = reader.record(mistake);
@@ -141,6 +142,7 @@ void read_text_rows(std::string_view text, RowCollector& collector) {
   int64_t line = 1;
   for (size_t at = 0; at < text.size() && !collector.full(); ++line) {
     const size_t end = std::min(text.find_first_of("\r\n", at), text.size());
+    if (collector.passed) collector.passed(text.data() + at);
     json = "{\"text\":";
     append_json_text(json, text.substr(at, end - at));
     collector.add_text(line, 0, json + "}");

@@ -18,15 +18,18 @@ using Strings = std::vector<std::string>;
 
 // Each row as JSON, behind its line; or why it is bad.
 Strings rows_of(const std::string& text, CsvFormat format = {}, bool lines = false) {
-  Strings found;
+  Strings found, bad;
   RowCollector collector{[&](simdjson::dom::element element, Row& row) {
-    found.push_back(std::to_string(row.line) + " " + std::string(simdjson::minify(element)));
-  }};
+                           found.push_back(std::to_string(row.line) + " " + std::string(simdjson::minify(element)));
+                         },
+                         [&](Row&& row) {
+                           if (!row.dropped.empty()) bad.push_back(std::to_string(row.line) + " bad: " + row.dropped);
+                           return true;
+                         }};
   collector.file = std::make_shared<const std::string>("d.csv");
   if (lines) read_text_rows(text, collector);
   else read_csv_rows(text, format, collector);
-  for (const Row& row : collector.rows)
-    if (!row.dropped.empty()) found.push_back(std::to_string(row.line) + " bad: " + row.dropped);
+  found.insert(found.end(), bad.begin(), bad.end());
   return found;
 }
 
@@ -111,8 +114,7 @@ TEST(LoadFile, Gzip) {
   for (int i = 0; i < 200'000; ++i) text += std::to_string(i * 7919 % 100'003) + ",";
   const auto loaded = [](const std::string& bytes) {
     const File file("d.json.gz", bytes);
-    const auto back = load_file(file.path.string());
-    return std::string(back.data(), back.size());
+    return std::string(LoadedFile(file.path.string()).text());
   };
   EXPECT_EQ(loaded(gzip(text)), text);
   EXPECT_EQ(loaded(gzip("one") + gzip(text) + gzip("")), "one" + text);  // members one after another
@@ -137,8 +139,7 @@ TEST(LoadFile, Zstd) {
   for (int i = 0; i < 200'000; ++i) text += std::to_string(i * 7919 % 100'003) + ",";
   const auto loaded = [](const std::string& bytes) {
     const File file("d.json.zst", bytes);
-    const auto back = load_file(file.path.string());
-    return std::string(back.data(), back.size());
+    return std::string(LoadedFile(file.path.string()).text());
   };
   const std::string whole = zstd(text);
   EXPECT_EQ(loaded(whole), text);

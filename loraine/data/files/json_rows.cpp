@@ -14,6 +14,8 @@ namespace {
 
 namespace dom = simdjson::dom;
 
+constexpr size_t kMostOfARow = 0xffffffffull - 4096;  // the parser's own limit
+
 // A row that is no JSON: where in its text, which begins in `column`, and what the parser says.
 Error broken_row(std::string_view value, int64_t column, bool raw_controls, simdjson::error_code code, Row& row) {
   std::string field;
@@ -43,14 +45,27 @@ struct JsonReader {
       at = next;
     }
   }
-  void skip_space() { go_to(std::min(text.find_first_not_of(" \t\r\n", at), text.size())); }
+  void skip_space() {
+    if (collector.passed) collector.passed(text.data() + at);
+    go_to(std::min(text.find_first_not_of(" \t\r\n", at), text.size()));
+  }
   size_t line_end() const { return std::min(text.find('\n', at), text.size()); }
 
   // Into `element`, which lives until the next call.
   simdjson::error_code parse(std::string_view value, bool raw_controls, dom::element& element) {
-    const auto code = parser.parse(value.data(), value.size(), false).get(element);
+    // The parser looks a little way beyond a value; where the bytes end there, it takes a copy.
+    const bool room = static_cast<size_t>(text.data() + text.size() - value.data()) >= value.size() + simdjson::SIMDJSON_PADDING;
+    if (value.size() > kMostOfARow) return simdjson::CAPACITY;
+    const auto code = parser.parse(value.data(), value.size(), !room).get(element);
     if (!code || code == simdjson::UTF8_ERROR) return code;
     return parser.parse(plain_json(value, raw_controls)).get(element);
+  }
+
+  // Of a line that may hold no whole value, which then is no mistake yet.
+  simdjson::error_code parse_line(std::string_view line_text, dom::element& element) {
+    const bool room = static_cast<size_t>(text.data() + text.size() - line_text.data()) >= line_text.size() + simdjson::SIMDJSON_PADDING;
+    if (line_text.size() > kMostOfARow) return simdjson::CAPACITY;
+    return parser.parse(line_text.data(), line_text.size(), !room).get(element);
   }
 
   void add_parsed(int64_t number, dom::element element) {
@@ -109,7 +124,7 @@ struct JsonReader {
       const size_t newline = line_end();
       const std::string_view rest = text.substr(at, newline - at);
       dom::element element;
-      if (at >= split && !parser.parse(rest.data(), rest.size(), false).get(element)) {
+      if (at >= split && !parse_line(rest, element)) {
         add_parsed(0, element);
         go_to(newline);
         continue;

@@ -6,7 +6,7 @@
 
 namespace loraine {
 
-// `text` is followed by simdjson's padding. Throws bad_data about a file of which rows cannot be told apart.
+// Throws bad_data about a file of which rows cannot be told apart.
 void read_json_rows(std::string_view text, RowCollector& collector);
 
 }  // namespace loraine

@@ -12,11 +12,12 @@
 #include <utility>
 
 #include "loraine/core/error.h"
+#include "loraine/io/files/mapped_file.h"
 
 namespace loraine {
 namespace {
 
-constexpr uint64_t kFileLimit = 0xffffffffull - 4096;  // the JSON parser's own
+constexpr uint64_t kUnpackedLimit = uint64_t{1} << 32;  // it is held in memory
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -24,20 +25,9 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-[[noreturn]] void refuse_size(const std::string& path, const std::string& size) {
-  throw Error(ErrorKind::bad_data, fmt::format("{}: {} bytes, at most 4 GiB per file are read", path, size),
-              "split it and put the parts in a folder");
-}
-
-simdjson::padded_string read_whole(const std::string& path) {
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  const auto size = in ? static_cast<int64_t>(in.tellg()) : int64_t{-1};
-  if (size < 0) throw Error(ErrorKind::io, fmt::format("{}: cannot be read", path));
-  if (static_cast<uint64_t>(size) > kFileLimit) refuse_size(path, std::to_string(size));
-  simdjson::padded_string bytes(static_cast<size_t>(size));
-  in.seekg(0);
-  if (size > 0 && !in.read(bytes.data(), size)) throw Error(ErrorKind::io, fmt::format("{}: cannot be read", path));
-  return bytes;
+[[noreturn]] void refuse_size(const std::string& path) {
+  throw Error(ErrorKind::bad_data, fmt::format("{}: more than 4 GiB once it is unpacked", path),
+              "unpack it: files as they are may be larger");
 }
 
 Error damaged_file(const std::string& path, const std::string& what) {
@@ -75,7 +65,7 @@ std::string gunzip(std::string_view packed, const std::string& path) {
     at += given - z.avail_in;
     const size_t made = block.size() - z.avail_out;
     out.append(block, 0, made);
-    if (out.size() > kFileLimit) refuse_size(path, "more than 4 G");
+    if (out.size() > kUnpackedLimit) refuse_size(path);
     ended = code == Z_STREAM_END;
     if (ended && packed.find_first_not_of('\0', at) == packed.npos) break;  // padding, as tapes have it
     if (code == Z_BUF_ERROR || (code == Z_OK && made == 0 && given == z.avail_in)) throw damaged("the gzip data end too early");
@@ -97,7 +87,7 @@ std::string unzstd(std::string_view packed, const std::string& path) {
     left = ZSTD_decompressStream(context.get(), &to, &in);
     if (ZSTD_isError(left)) throw damaged_file(path, out.empty() ? "not zstd, though its name ends in .zst" : "the zstd data are damaged");
     out.append(block, 0, to.pos);
-    if (out.size() > kFileLimit) refuse_size(path, "more than 4 G");
+    if (out.size() > kUnpackedLimit) refuse_size(path);
     full = left != 0 && to.pos == to.size;  // there is more of it to come
   }
   if (left != 0) throw damaged_file(path, "the zstd data end too early");
@@ -121,21 +111,38 @@ Compression take_compression(std::string& name) {
 std::optional<FileKind> file_kind(std::string_view path) {
   std::string name = lower(path);
   const bool packed = take_compression(name) != Compression::none;
-  constexpr std::pair<const char*, FileKind> kinds[] = {{".json", FileKind::json}, {".jsonl", FileKind::json},
-                                                        {".csv", FileKind::csv},   {".tsv", FileKind::tsv},
-                                                        {".txt", FileKind::text},  {".parquet", FileKind::parquet}};
+  constexpr std::pair<const char*, FileKind> kinds[] = {
+      {".json", FileKind::json}, {".jsonl", FileKind::json},      {".csv", FileKind::csv},    {".tsv", FileKind::tsv},
+      {".txt", FileKind::text},  {".parquet", FileKind::parquet}, {".arrow", FileKind::arrow}};
   for (const auto& [ending, kind] : kinds)
-    if (name.ends_with(ending) && !(packed && kind == FileKind::parquet)) return kind;
+    if (name.ends_with(ending) && !(packed && (kind == FileKind::parquet || kind == FileKind::arrow))) return kind;
   return std::nullopt;
 }
 
-simdjson::padded_string load_file(const std::string& path) {
-  simdjson::padded_string bytes = read_whole(path);
+LoadedFile::LoadedFile(const std::string& path) : mapped_(std::make_unique<MappedFile>(path)) {
+  text_ = {reinterpret_cast<const char*>(mapped_->data()), mapped_->size()};
   std::string name = lower(path);
   const Compression compression = take_compression(name);
-  if (compression == Compression::none) return bytes;
-  const std::string_view packed(bytes.data(), bytes.size());
-  return simdjson::padded_string(compression == Compression::gzip ? gunzip(packed, path) : unzstd(packed, path));
+  if (compression == Compression::none) return;
+  unpacked_ = compression == Compression::gzip ? gunzip(text_, path) : unzstd(text_, path);
+  check_mapped_files();
+  text_ = unpacked_;
+  mapped_.reset();
+}
+
+LoadedFile::~LoadedFile() = default;
+
+void LoadedFile::release_before(const char* place) {
+  constexpr size_t kPiece = size_t{16} << 20;
+  const auto read = static_cast<size_t>(place - text_.data());
+  if (!mapped_ || read < released_ + kPiece) return;
+  const size_t whole = (read - released_) / kPiece * kPiece;
+  release_pages(text_.data() + released_, whole);
+  released_ += whole;
+}
+
+void LoadedFile::check() const {
+  if (mapped_) check_mapped_files();
 }
 
 }  // namespace loraine

@@ -1,4 +1,4 @@
-// Gathers the rows of files, good and bad, for the readers of each kind of file; what becomes of a row is the owner's. Called by
+// Hands on the rows of files, good and bad, for the readers of each kind of file; what becomes of a row is the owner's. Called by
 // read_rows.cpp.
 #pragma once
 #include <simdjson.h>
@@ -16,11 +16,14 @@ namespace loraine {
 
 struct RowCollector {
   std::function<void(simdjson::dom::element, Row&)> use;  // a row's JSON object into the row; throws bad_data where it cannot be used
+  std::function<bool(Row&&)> take;                        // each row, in their order; false: no more of them
   std::optional<int64_t> limit;
-  std::vector<Row> rows = {};
   std::shared_ptr<const std::string> file = {};  // whose rows are being read
+  std::function<void(const char*)> passed = {};  // may be absent: everything before this place has been read
+  int64_t count = 0;
+  bool stopped = false;
 
-  bool full() const { return limit && static_cast<int64_t>(rows.size()) >= *limit; }
+  bool full() const { return stopped || (limit && count >= *limit); }
 
   // A bad row stays, so that the numbers of the others stay too.
   template <class Fill>
@@ -37,7 +40,8 @@ struct RowCollector {
       row.tokens.reset();
       row.dropped = e.what();
     }
-    rows.push_back(std::move(row));
+    ++count;
+    stopped = !take(std::move(row));
   }
   // A row as the text of a JSON object, which the reader of a file has put together; a bad one where its texts are no UTF-8.
   void add_text(int64_t line, int64_t number, const std::string& json) {

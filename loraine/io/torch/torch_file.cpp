@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/json_text.h"
@@ -20,7 +21,7 @@ namespace {
 
 class TorchSource : public TensorSource {
  public:
-  explicit TorchSource(const std::string& path) : file_(path), path_(path) {
+  TorchSource(const std::string& path, nlohmann::json* values) : file_(path), path_(path) {
     if (file_.size() >= 4 && std::memcmp(file_.data(), "PK", 2) != 0)
       throw Error(ErrorKind::bad_data, path + ": is not a zip archive; files that torch before 1.6 wrote are not read",
                   "load and save it again with a newer torch, or as safetensors");
@@ -40,7 +41,9 @@ class TorchSource : public TensorSource {
     check_byte_order(root);
     std::map<std::string, size_t> by_name;
     for (size_t i = 0; i < storages_.size(); ++i) by_name[storages_[i].name] = i;
-    std::vector<PickledTensor> tensors = read_state_dict(path, file_.data() + pickle->offset, pickle->size);
+    const unsigned char* from = file_.data() + pickle->offset;
+    std::vector<PickledTensor> tensors =
+        values ? read_nested_state(path, from, pickle->size, *values) : read_state_dict(path, from, pickle->size);
     std::sort(tensors.begin(), tensors.end(), [](const PickledTensor& a, const PickledTensor& b) { return a.name < b.name; });
     for (const PickledTensor& t : tensors) {
       if (!infos_.empty() && infos_.back().name == t.name)
@@ -140,7 +143,10 @@ class TorchSource : public TensorSource {
 
 }  // namespace
 
-std::unique_ptr<TensorSource> open_torch_file(const std::string& file) { return std::make_unique<TorchSource>(file); }
+std::unique_ptr<TensorSource> open_torch_file(const std::string& file) { return std::make_unique<TorchSource>(file, nullptr); }
+std::unique_ptr<TensorSource> open_torch_state(const std::string& file, nlohmann::json& values) {
+  return std::make_unique<TorchSource>(file, &values);
+}
 
 void stream_torch_file(const std::string& file, const std::vector<SafetensorsEntry>& entries,
                        const std::function<void(size_t index, const WriteBytes& write)>& produce) {

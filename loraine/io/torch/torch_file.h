@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace loraine {
 
 // The checksum of a storage is looked at when the first of its tensors is mapped or read.
 std::unique_ptr<TensorSource> open_torch_file(const std::string& file);
+// The same of what torch.save made of an optimizer's state_dict(): tensors are named by the way to them ("state.0.exp_avg"), `values` gets
+// everything else (torch_pickle.h).
+std::unique_ptr<TensorSource> open_torch_state(const std::string& file, nlohmann::json& values);
 
 // Calls `produce(index, write)` once per entry, in their order; it must write exactly the bytes of entries[index].
 void stream_torch_file(const std::string& file, const std::vector<SafetensorsEntry>& entries,

@@ -57,6 +57,40 @@ TEST(TorchFile, ValuesEqualTorchs) {
   EXPECT_EQ(source->find("bool")->dtype, Dtype::Bool);
 }
 
+TEST(TorchFile, StateOfAnOptimizer) {
+  nlohmann::json values;
+  const auto source = open_torch_state(kRecorded + "optimizer.pt", values);
+  const auto recorded = nlohmann::json::parse(read_file(kRecorded + "optimizer.json"));
+  ASSERT_EQ(source->tensors().size(), recorded.size());
+  for (const TensorInfo& info : source->tensors()) {
+    std::vector<float> found(recorded.at(info.name).size());
+    source->read(info, Tensor(found.data(), Dtype::F32, info.shape));
+    EXPECT_EQ(found, recorded.at(info.name).get<std::vector<float>>()) << info.name;
+  }
+  ASSERT_EQ(values["param_groups"].size(), 2u);
+  EXPECT_EQ(values["param_groups"][0]["weight_decay"], 0.1);
+  EXPECT_EQ(values["param_groups"][0]["betas"], nlohmann::json::parse("[0.9, 0.999]"));
+  EXPECT_EQ(values["param_groups"][1]["params"], nlohmann::json::parse("[1]"));
+  EXPECT_EQ(values["param_groups"][1]["foreach"], nullptr);
+  EXPECT_TRUE(values["state"]["0"]["exp_avg"].is_null());
+}
+
+TEST(TorchFile, NestedStatesThatCannotBeShown) {
+  const auto refused = [](const std::string& pickle) {
+    nlohmann::json values;
+    return refusal([&] { read_nested_state("f", reinterpret_cast<const unsigned char*>(pickle.data()), pickle.size(), values); });
+  };
+  expect_in("more than 16 deep", refused("\x80\x02}q\x00X\x01\0\0\0ah\x00s."s));  // a dictionary that holds itself
+  std::string lists = "]q\x00"s;                                                  // each holds the former 100 times
+  for (char level = 1; level < 6; ++level) {
+    lists += "](";
+    for (int i = 0; i < 100; ++i) lists += "h"s + static_cast<char>(level - 1);
+    lists += "eq"s + level;
+  }
+  expect_in("more than 4000000 values", refused("\x80\x02}X\x01\0\0\0a]("s + lists + "es."));
+  expect_in("a key is neither", refused("\x80\x02}NNs."s));
+}
+
 TEST(TorchFile, WhatIsWrittenIsRead) {
   std::vector<float> a(100);
   for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i) / 3;

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <string_view>
 #include <unordered_map>
 
@@ -41,7 +43,7 @@ using Index = uint32_t;
 
 struct Value {
   Kind kind = Kind::none;
-  int64_t integer = 0;       // integer, boolean; storage: elements; tensor: its place in tensors
+  int64_t integer = 0;       // integer, boolean; real: its bits; storage: elements; tensor: its place in tensors
   std::string text;          // text, global; storage: its key
   std::vector<Index> items;  // tuple, list; dict: keys and values in turn; storage: the global of its type
 };
@@ -94,9 +96,13 @@ const char* opcode_name(unsigned char code) {
 class Machine {
  public:
   Machine(const std::string& file, const unsigned char* data, size_t size) : file_(file), data_(data), size_(size) {}
-  std::vector<PickledTensor> run();
+  std::vector<PickledTensor> state_dict();
+  std::vector<PickledTensor> nested(nlohmann::json& values);
 
  private:
+  const Value& run();  // the whole, a dict
+  nlohmann::json value_of(Index index, const std::string& path, int depth, std::vector<PickledTensor>& found);
+
   [[noreturn]] void refuse(const std::string& message) const {
     throw Error(ErrorKind::bad_data, fmt::format("{}: byte {} of its pickle: {}", file_, opcode_at_, message),
                 "only a state dict of tensors is read; save the tensors as safetensors");
@@ -192,6 +198,7 @@ class Machine {
   std::vector<size_t> marks_;  // places in the stack
   std::unordered_map<uint64_t, Index> memo_;
   std::vector<PickledTensor> tensors_;
+  size_t shown_ = 0;  // values that were made of a nested state
 };
 
 void Machine::global() {
@@ -323,7 +330,7 @@ void Machine::step(unsigned char code) {
       if (length > 0 && length < 8 && value >> (8 * length - 1)) value |= ~uint64_t{0} << (8 * length);
       return push(Kind::integer, static_cast<int64_t>(value));
     }
-    case 'G': take(8); return push(Kind::real);
+    case 'G': return push(Kind::real, std::bit_cast<int64_t>(__builtin_bswap64(number(8))));  // BINFLOAT, big-endian
     case 0x88: return push(Kind::boolean, 1);
     case 0x89: return push(Kind::boolean, 0);
     case 'N': return push(Kind::none);
@@ -342,7 +349,7 @@ void Machine::step(unsigned char code) {
   }
 }
 
-std::vector<PickledTensor> Machine::run() {
+const Value& Machine::run() {
   for (;;) {
     opcode_at_ = at_;
     const unsigned char code = *take(1);
@@ -351,7 +358,11 @@ std::vector<PickledTensor> Machine::run() {
   }
   if (at_ != size_) refuse("has bytes behind its end");
   if (stack_.size() != 1 || !marks_.empty()) refuse("ends with values left over");
-  const Value& all = get(stack_[0], Kind::dict, "the whole");
+  return get(stack_[0], Kind::dict, "the whole");
+}
+
+std::vector<PickledTensor> Machine::state_dict() {
+  const Value& all = run();
   std::vector<PickledTensor> out;
   for (size_t i = 0; i < all.items.size(); i += 2) {
     const Value &key = values_[all.items[i]], &value = values_[all.items[i + 1]];
@@ -361,6 +372,51 @@ std::vector<PickledTensor> Machine::run() {
     out.back().name = key.text;
   }
   return out;
+}
+
+std::vector<PickledTensor> Machine::nested(nlohmann::json& values) {
+  run();
+  std::vector<PickledTensor> found;
+  values = value_of(stack_[0], "", 0, found);
+  return found;
+}
+
+// A pickle may refer to one list from many places, each of which becomes values of its own: they are counted, and so is how deep they lie.
+nlohmann::json Machine::value_of(Index index, const std::string& path, int depth, std::vector<PickledTensor>& found) {
+  if (depth > 16) refuse("holds lists within lists more than 16 deep");
+  if (++shown_ > kMaxValues) refuse(fmt::format("holds more than {} values", kMaxValues));
+  const Value& value = values_[index];
+  const auto below = [&](const std::string& name) { return path.empty() ? name : path + "." + name; };
+  switch (value.kind) {
+    case Kind::none: return nullptr;
+    case Kind::boolean: return value.integer != 0;
+    case Kind::integer: return value.integer;
+    case Kind::real: return std::bit_cast<double>(value.integer);
+    case Kind::text: return value.text;
+    case Kind::tuple:
+    case Kind::list: {
+      nlohmann::json list = nlohmann::json::array();
+      for (size_t i = 0; i < value.items.size(); ++i) list.push_back(value_of(value.items[i], below(std::to_string(i)), depth + 1, found));
+      return list;
+    }
+    case Kind::dict: {
+      nlohmann::json dict = nlohmann::json::object();
+      for (size_t i = 0; i < value.items.size(); i += 2) {
+        const Value& key = values_[value.items[i]];
+        if (key.kind != Kind::text && key.kind != Kind::integer) refuse("a key is neither a text nor a number");
+        const std::string name = key.kind == Kind::text ? key.text : std::to_string(key.integer);
+        dict[name] = value_of(value.items[i + 1], below(name), depth + 1, found);
+      }
+      return dict;
+    }
+    case Kind::tensor:
+      found.push_back(tensors_[static_cast<size_t>(value.integer)]);
+      found.back().name = path;
+      return nullptr;
+    case Kind::global:
+    case Kind::storage: break;
+  }
+  refuse("a value is neither a number, a text, a list nor a tensor");
 }
 
 void put_number(std::string& out, uint64_t value, int bytes) {
@@ -397,7 +453,11 @@ void put_ordered_dict(std::string& out) {
 }  // namespace
 
 std::vector<PickledTensor> read_state_dict(const std::string& file, const unsigned char* data, size_t size) {
-  return Machine(file, data, size).run();
+  return Machine(file, data, size).state_dict();
+}
+
+std::vector<PickledTensor> read_nested_state(const std::string& file, const unsigned char* data, size_t size, nlohmann::json& values) {
+  return Machine(file, data, size).nested(values);
 }
 
 std::string write_state_dict(const std::vector<SafetensorsEntry>& entries) {

@@ -2,6 +2,7 @@
 // and builds descriptions of tensors from them. Used by torch_file; formats as in torch/serialization.py and Python's pickletools.
 #pragma once
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,10 @@ struct PickledTensor {
 
 // A state dict: tensors by name, in the order of the file. bad_data names `file` and the opcode, global or value that is not part of one.
 std::vector<PickledTensor> read_state_dict(const std::string& file, const unsigned char* data, size_t size);
+
+// The same of dictionaries and lists within each other, as torch saves the state of an optimizer: the tensors, named by the way to them
+// ("state.0.exp_avg"), and in `values` everything, null in the place of a tensor; a number as a key becomes text.
+std::vector<PickledTensor> read_nested_state(const std::string& file, const unsigned char* data, size_t size, nlohmann::json& values);
 
 // The pickle of an OrderedDict of contiguous tensors, each with a storage of its own named by its index; loads with weights_only=True.
 std::string write_state_dict(const std::vector<SafetensorsEntry>& entries);

@@ -6,10 +6,10 @@
 namespace loraine {
 
 void cross_entropy_cpu(const Tensor& logits, const Tensor& d_logits, std::span<const int32_t> labels, std::span<double> losses,
-                       std::span<uint8_t> correct, float grad_scale, float smoothing);
+                       std::span<uint8_t> correct, float grad_scale, const TokenLoss& loss, const Tensor& reference);
 
 void cross_entropy(Context& ctx, const Tensor& logits, const Tensor& d_logits, std::span<const int32_t> labels, std::span<double> losses,
-                   std::span<uint8_t> correct, float grad_scale, float smoothing) {
+                   std::span<uint8_t> correct, float grad_scale, const TokenLoss& loss, const Tensor& reference) {
   int64_t n = logits.rows(), V = logits.cols();
   check_f32("cross_entropy", "logits", logits, static_cast<int64_t>(labels.size()), V);
   if (grad_scale != 0) {
@@ -21,14 +21,17 @@ void cross_entropy(Context& ctx, const Tensor& logits, const Tensor& d_logits, s
   check_op(static_cast<int64_t>(losses.size()) == n, "cross_entropy", "losses must have one element per row");
   check_op(correct.empty() || static_cast<int64_t>(correct.size()) == n, "cross_entropy",
            "correct must be empty or have one element per row");
-  check_op(smoothing >= 0 && smoothing <= 1, "cross_entropy", "smoothing must lie in [0, 1]");
+  check_op(loss.smoothing >= 0 && loss.smoothing <= 1, "cross_entropy", "smoothing must lie in [0, 1]");
+  check_op(loss.smoothing == 0 || (loss.weight == TokenWeight::one && loss.divergence == 0), "cross_entropy",
+           "smoothing goes with no weight and no divergence");
+  if (loss.divergence != 0) check_f32("cross_entropy", "reference", reference, n, V);
   for (size_t i = 0; i < labels.size(); ++i) {
     if (labels[i] < 0 || labels[i] >= V) {
       throw Error(ErrorKind::bad_data, fmt::format("cross_entropy: label {} at row {} is outside the vocabulary of {}", labels[i], i, V),
                   "Check that the tokenizer belongs to this model.");
     }
   }
-  dispatch(ctx, "cross_entropy", [&] { cross_entropy_cpu(logits, d_logits, labels, losses, correct, grad_scale, smoothing); });
+  dispatch(ctx, "cross_entropy", [&] { cross_entropy_cpu(logits, d_logits, labels, losses, correct, grad_scale, loss, reference); });
 }
 
 Tensor gradient_view(const Tensor& logits, Dtype dtype) {

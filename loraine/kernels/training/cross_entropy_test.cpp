@@ -71,15 +71,78 @@ void check_smoothing(const std::vector<int32_t>& labels, int64_t V) {
   });
   Context ctx;
   const Tensor all = matrix(logits, n, V);
-  cross_entropy(ctx, all, {}, labels, losses, {}, 0, 0.1f);
+  cross_entropy(ctx, all, {}, labels, losses, {}, 0, {.smoothing = 0.1f});
   for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(losses[i], want[i], 1e-6 * want[i]);
-  cross_entropy(ctx, all, all, labels, losses, {}, 0.5f, 0.1f);
+  cross_entropy(ctx, all, all, labels, losses, {}, 0.5f, {.smoothing = 0.1f});
   expect_near(logits, gradient, 5e-6, "gradient");
 }
 
 TEST(CrossEntropy, LabelSmoothing) {
   check_smoothing({5, 36, 11}, 37);
   check_smoothing({1029}, 1030);
+}
+
+double log_sum_exp(std::span<const double> x) {
+  const double top = *std::max_element(x.begin(), x.end());
+  double sum = 0;
+  for (const double v : x) sum += std::exp(v - top);
+  return std::log(sum) + top;
+}
+
+// Loss and gradient of a token loss with a weight (a constant for the gradient) and a divergence, against double.
+void check_token_loss(const TokenLoss& loss, const std::vector<int32_t>& labels, int64_t V) {
+  const size_t n = labels.size(), width = static_cast<size_t>(V);
+  std::vector<float> logits = random_floats(static_cast<int64_t>(n) * V, 1, 3), other = random_floats(static_cast<int64_t>(n) * V, 2, 3);
+  std::vector<double> x = doubles(logits), weights;
+  const std::vector<double> r = doubles(other);
+  const auto row = [&](const std::vector<double>& all, size_t i) { return std::span(all).subspan(i * width, width); };
+  const auto surprise = [&](size_t i) { return log_sum_exp(row(x, i)) - row(x, i)[static_cast<size_t>(labels[i])]; };
+  for (size_t i = 0; i < n; ++i) {
+    std::vector<double> top(row(x, i).begin(), row(x, i).end());
+    std::sort(top.begin(), top.end(), std::greater<>());
+    top.resize(std::min<size_t>(top.size(), 20));
+    double entropy = 0;
+    for (const double v : top) entropy -= std::exp(v - log_sum_exp(top)) * (v - log_sum_exp(top));
+    weights.push_back(loss.weight == TokenWeight::one           ? 1
+                      : loss.weight == TokenWeight::probability ? std::exp(-surprise(i))
+                                                                : std::pow(entropy / 3, loss.entropy_power));
+  }
+  const auto value = [&](size_t i) {
+    double divergence = 0;
+    const double sum_q = log_sum_exp(row(r, i)), sum_p = log_sum_exp(row(x, i));
+    for (size_t v = 0; v < width; ++v) {
+      const double log_q = row(r, i)[v] - sum_q, log_p = row(x, i)[v] - sum_p;
+      divergence += std::exp(log_q) * (log_q - log_p);
+    }
+    return weights[i] * surprise(i) + loss.divergence * divergence;
+  };
+  std::vector<double> want, losses(n);
+  for (size_t i = 0; i < n; ++i) want.push_back(value(i));
+  const std::vector<double> gradient = central_differences(x, [&] {
+    double sum = 0;
+    for (size_t i = 0; i < n; ++i) sum += 0.5 * value(i);
+    return sum;
+  });
+  Context ctx;
+  const Tensor all = matrix(logits, static_cast<int64_t>(n), V);
+  const std::vector<float> kept = other;
+  cross_entropy(ctx, all, {}, labels, losses, {}, 0, loss, matrix(other, static_cast<int64_t>(n), V));
+  for (size_t i = 0; i < n; ++i) EXPECT_NEAR(losses[i], want[i], 2e-6 * (1 + want[i]));
+  other = kept;
+  cross_entropy(ctx, all, all, labels, losses, {}, 0.5f, loss, matrix(other, static_cast<int64_t>(n), V));
+  for (size_t i = 0; i < n; ++i) EXPECT_NEAR(losses[i], want[i], 2e-6 * (1 + want[i]));
+  expect_near(logits, gradient, 5e-6, "gradient");
+}
+
+TEST(CrossEntropy, WeightedTokensAndDivergence) {
+  for (const int64_t V : {7, 37, 150}) {
+    const std::vector<int32_t> labels = {5, 1, static_cast<int32_t>(V - 1)};
+    check_token_loss({.weight = TokenWeight::probability}, labels, V);
+    check_token_loss({.weight = TokenWeight::entropy}, labels, V);
+    check_token_loss({.weight = TokenWeight::entropy, .entropy_power = 0.5f}, labels, V);
+    check_token_loss({.weight = TokenWeight::probability, .divergence = 0.1f}, labels, V);
+    check_token_loss({.divergence = 2}, labels, V);
+  }
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/io/files/json_file.h"
 #include "loraine/train/config/other_keys.h"
 #include "loraine/train/config/other_words.h"
 
@@ -65,6 +66,34 @@ void put_home_in(TrainConfig& c) {
                   (extra && *extra ? "; ALLOW_EXTRA_ARGS has no effect here: a key is never passed over, take it out" : ""));
 }
 
+[[noreturn]] void refuse(const Setting& setting, const OtherKey& key) {
+  const std::string value = setting.bare ? "true" : setting.text;
+  if (key.kind == OtherKeyKind::refused) {
+    const std::string text = key.text;
+    const size_t end = text.rfind(": ");
+    throw Error(ErrorKind::unsupported, fmt::format("{}: {} is {}: {}", setting.where, setting.key, value, text.substr(0, end)),
+                text.substr(end + 2));
+  }
+  throw Error(ErrorKind::unsupported,
+              fmt::format("{}: {} is {}; loraine knows this key of LLaMA-Factory and does not do it yet, only its default ({})",
+                          setting.where, setting.key, value, key.default_value),
+              "leave the key out, or set it to its default");
+}
+
+// The file of settings that a key of several processes names: a wrong name is a mistake whether the file is used or not.
+void check_named_file(const Setting& setting) {
+  Value value = setting.typed ? Value::parse(setting.text) : Value(setting.text);
+  if (!value.is_string() || setting.key == "fsdp") return;
+  const auto path = value.get<std::string>();
+  if (path.starts_with("{") && Value::accept(path)) return;  // a flag with the settings themselves
+  try {
+    parse_json_file(with_home(path));
+  } catch (const Error& error) {
+    throw Error(ErrorKind::usage, fmt::format("{}: {}: {}", setting.where, setting.key, error.what()),
+                "name a JSON file that is there, or leave the key out: there is one process, and nothing to shard");
+  }
+}
+
 // A key in LLaMA-Factory's word and in another's, from one source, with two values.
 class GivenTwice {
  public:
@@ -94,7 +123,7 @@ class GivenTwice {
 std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra) {
   std::vector<Option> options = options_of(config);
   options.insert(options.end(), extra.begin(), extra.end());
-  std::vector<std::string> words, known, without_effect;
+  std::vector<std::string> words, known, without_effect, of_several_processes;
   std::vector<SettingNote> notes;
   GivenTwice given_twice;
   for (const Option& option : options) known.push_back(option.name);
@@ -120,19 +149,21 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
       given_twice.check(setting, value_text(*option));
     } else if (other == other_keys().end()) {
       unknown_key(setting, known);
-    } else if (other->instead && setting.text != "null") {
-      notes.push_back({fmt::format("{}: {} has no effect in loraine; {}", setting.where, setting.key, other->instead), true});
-    } else if (!other->changes_result) {
+    } else if (other->kind == OtherKeyKind::warned && setting.text != "null") {
+      notes.push_back({fmt::format("{}: {} has no effect in loraine; {}", setting.where, setting.key, other->text), true});
+    } else if (other->kind == OtherKeyKind::no_effect || other->kind == OtherKeyKind::warned) {
       if (std::ranges::find(without_effect, setting.key) == without_effect.end()) without_effect.push_back(setting.key);
     } else if (!same_as_default(setting, *other)) {
-      throw Error(ErrorKind::unsupported,
-                  fmt::format("{}: {} is {}; loraine knows this key of LLaMA-Factory and does not do it yet, only its default ({})",
-                              setting.where, setting.key, setting.bare ? "true" : setting.text, other->default_value),
-                  "leave the key out, or set it to its default");
+      if (other->kind != OtherKeyKind::one_process) refuse(setting, *other);
+      check_named_file(setting);
+      if (std::ranges::find(of_several_processes, setting.key) == of_several_processes.end()) of_several_processes.push_back(setting.key);
     }
   }
   put_home_in(config);
+  if (config.pure_bf16) config.bf16 = true;
   for (const std::string& word : words) notes.push_back({word});
+  if (!of_several_processes.empty())
+    notes.push_back({fmt::format("{}: there is one process, and nothing to shard", fmt::join(of_several_processes, ", "))});
   if (!without_effect.empty()) notes.push_back({fmt::format("accepted, without effect in loraine: {}", fmt::join(without_effect, ", "))});
   return notes;
 }
@@ -186,6 +217,7 @@ std::string config_json(const TrainConfig& config) {
   TrainConfig copy = config;
   Value record = Value::object();
   describe(copy, [&](const Option& option) {
+    if (option.limits.secret) return;
     std::visit(
         [&](auto* field) {
           using Field = std::remove_pointer_t<decltype(field)>;

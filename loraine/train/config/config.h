@@ -15,32 +15,47 @@ struct TrainConfig {
   std::set<std::string> given;  // keys that were set, to tell them from defaults
 
   // model
-  std::string model_name_or_path;                   // folder or .gguf; empty: not given
-  std::optional<std::string> adapter_name_or_path;  // comma list of folders or name=path
-  std::string model_revision = "main";              // of ids in a local cache: a branch, a tag or a commit
+  std::string model_name_or_path;                         // folder or .gguf; empty: not given
+  std::optional<std::string> adapter_name_or_path;        // comma list of folders or name=path
+  std::string model_revision = "main";                    // of ids: a branch, a tag or a commit
+  std::optional<std::string> cache_dir, adapter_folder;   // of downloads; within an adapter's folder
+  std::optional<std::string> hf_hub_token, ms_hub_token;  // secrets: shown and kept nowhere
   std::string infer_dtype = "auto";         // auto, float16, bfloat16, float32: what answers are computed in, and what export writes
   std::optional<int64_t> quantization_bit;  // 4, 8; null: the base as it is
   std::string quantization_type = "nf4";    // nf4, fp4
   bool double_quantization = true;
   std::string quantization_method = "bnb";
   bool split_special_tokens = false;
-  bool strict = false;  // a warning about an input becomes an error
+  bool train_from_scratch = false;
+  std::optional<std::string> rope_scaling;  // linear, llama3: longer positions than the model was made for
+  bool strict = false;                      // a warning about an input becomes an error
 
   // data
   std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json and of paths
   std::string dataset_dir = "data";
+  std::optional<std::string> tokenized_path;
   std::optional<std::string> template_name;  // key `template`; null: the model's own chat template
   int64_t cutoff_len = 2048;
   std::optional<int64_t> max_samples;
   int64_t skip_bad_rows = 0;  // up to this many rows that cannot be used are dropped
   bool allow_data_change = false;
-  double val_size = 0.0;        // above 1 a count, else a share
-  std::optional<bool> packing;  // null: only with stage pt
+  std::string mix_strategy = "concat";          // concat, interleave_under, interleave_over, interleave_once
+  std::optional<std::string> interleave_probs;  // comma list of numbers
+  bool eval_on_each_dataset = false;
+  bool streaming = false;              // rows are read while they are trained on
+  int64_t buffer_size = 16384;         // streaming: rows among which the next one is drawn
+  int64_t dataloader_num_workers = 0;  // streaming: parts of each set
+  double val_size = 0.0;               // above 1 a count, else a share
+  std::optional<bool> packing;         // null: only with stage pt
+  bool neat_packing = false;           // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
+  std::optional<int64_t> preprocessing_num_workers;
   bool train_on_prompt = false;
   bool mask_history = false;
   std::optional<std::string> default_system;
   std::optional<bool> enable_thinking = true;
+  bool preserve_thinking = false;
+  std::optional<std::string> tool_format;  // null: the template's own
 
   // method
   std::string stage = "sft";
@@ -48,9 +63,12 @@ struct TrainConfig {
   int64_t freeze_trainable_layers = 2;   // the last n, or below 0 the first n
   std::string freeze_trainable_modules = "all";
   std::optional<std::string> freeze_extra_modules;
+  bool use_llama_pro = false;                    // freeze, lora: of freeze_trainable_layers equal stretches the last layer of each
   std::optional<std::string> additional_target;  // modules trained whole beside LoRA
   std::string bias = "none";                     // none, all, lora_only
   double label_smoothing_factor = 0.0;
+  bool use_dft_loss = false, use_asft_loss = false, use_eaft_loss = false;  // other losses of a token (token_loss.h)
+  double asft_alpha = 0.1, eaft_alpha = 1.0;
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;
@@ -74,10 +92,14 @@ struct TrainConfig {
   double loraplus_lr_embedding = 1e-6;
   bool create_new_adapter = false;
   bool disable_shuffling = false;
-  std::optional<int64_t> early_stopping_steps;  // evaluations without gain
+  std::string train_sampling_strategy = "random";  // random, sequential, group_by_length
+  bool group_by_length = false;                    // transformers 4's word for the last one
+  bool dataloader_drop_last = false;               // a last short batch is left out
+  std::optional<int64_t> early_stopping_steps;     // evaluations without gain
   bool plot_loss = false;
   bool compute_accuracy = false;
   std::string include_num_input_tokens_seen = "no";  // no, all, non_padding
+  bool include_effective_tokens_per_second = false;
 
   // run
   std::string output_dir = "trainer_output";
@@ -92,14 +114,38 @@ struct TrainConfig {
   int64_t max_steps = -1;  // wins over epochs when positive
   int64_t seed = 42;
   std::optional<int64_t> data_seed;                   // order of samples; null: seed
+  bool ignore_data_skip = false;                      // a resumed run takes the data of its epoch from the start again
   std::optional<std::string> resume_from_checkpoint;  // a folder; `true`: the newest in output_dir; `false`: none
   bool bf16 = false;
-  std::string frozen_matmul = "exact";  // exact, int8
+  bool pure_bf16 = false, fp16 = false;                 // computed as bf16 and as float32 (config_notes says so)
+  bool bf16_full_eval = false, fp16_full_eval = false;  // evaluations while training in bf16; the other in float32
+  bool auto_find_batch_size = false;                    // halves per_device_train_batch_size until the plan fits
+  std::string frozen_matmul = "exact";                  // exact, int8
   bool dry_run = false;
-  std::string language = "auto";  // of the screen: auto, en, zh
+  bool push_to_hub = false;
+  std::optional<std::string> hub_model_id, hub_token, hub_revision;  // null: output_dir's name; hf_hub_token; main
+  std::string hub_strategy = "every_save";
+  std::optional<bool> hub_private_repo;  // null: as the account makes them
+  std::string language = "auto";         // of the screen: auto, en, zh
 
   // optimizer and schedule
   std::string optim = "adamw_torch_fused";
+  std::optional<std::string> optim_args;            // comma list of key=value
+  std::optional<std::string> optim_target_modules;  // comma list of names and patterns: what galore_* and apollo_* project
+  bool use_galore = false, galore_layerwise = false;
+  std::string galore_target = "all", galore_proj_type = "std";
+  int64_t galore_rank = 16, galore_update_interval = 200;
+  double galore_scale = 2.0;
+  bool use_apollo = false, apollo_layerwise = false, apollo_scale_front = false;
+  std::string apollo_target = "all", apollo_proj = "random", apollo_proj_type = "std", apollo_scale_type = "channel";
+  int64_t apollo_rank = 16, apollo_update_interval = 200;
+  double apollo_scale = 32.0;
+  bool use_badam = false;
+  std::string badam_mode = "layer", badam_mask_mode = "adjacent";
+  std::optional<int64_t> badam_start_block, badam_switch_interval = 50;  // -1: never
+  std::optional<std::string> badam_switch_mode = "ascending";
+  double badam_update_ratio = 0.05;
+  bool use_adam_mini = false, use_muon = false;
   double learning_rate = 5e-5;
   double weight_decay = 0.0;
   double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_epsilon = 1e-8;
@@ -112,13 +158,15 @@ struct TrainConfig {
   // logging, saving, evaluation; a step count below 1 is a share of all updates
   double logging_steps = 500;
   bool logging_first_step = false;
-  std::string save_strategy = "steps";  // no, steps, epoch, best
+  std::string logging_strategy = "steps";  // no, steps, epoch
+  std::string save_strategy = "steps";     // no, steps, epoch, best
   double save_steps = 500;
   std::optional<int64_t> save_total_limit;
   bool save_only_model = false;
   std::string eval_strategy = "no";  // no, steps, epoch
   std::optional<double> eval_steps;  // null: logging_steps
   bool eval_on_start = false;
+  double eval_delay = 0;  // no evaluation before so many updates, or epochs with eval_strategy epoch
   bool load_best_model_at_end = false;
   std::optional<std::string> report_to = "none";  // comma list of trackers (report_to.h)
   std::optional<std::string> run_name, logging_dir;
@@ -143,6 +191,7 @@ struct TrainConfig {
   int64_t export_size = 5;  // largest shard in 10^9 bytes
   std::string export_device = "cpu";
   bool export_legacy_format = false;
+  std::optional<std::string> export_hub_model_id;
 };
 
 void describe(TrainConfig& config, const OptionVisitor& visit);
@@ -162,6 +211,7 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
 // Rules between keys; throw Error::usage naming the keys.
 void check_train_config(const TrainConfig& config);
 void check_chat_config(const TrainConfig& config);
+void check_data_config(const TrainConfig& config);  // of the command that shows data
 void check_export_config(const TrainConfig& config);
 
 // What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.
@@ -172,7 +222,7 @@ std::string method_of_key(const std::string& key);
 
 // Items of a comma list, blanks around them removed, empty ones dropped.
 std::vector<std::string> split_list(const std::optional<std::string>& text);
-// The settings as given and by default, as a JSON object in the order described (the run record).
+// The settings as given and by default, without secrets, as a JSON object in the order described (the run record).
 std::string config_json(const TrainConfig& config);
 
 }  // namespace loraine

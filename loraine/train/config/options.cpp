@@ -1,5 +1,6 @@
 // The description of every setting.
 #include "loraine/train/config/config.h"
+#include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
 namespace {
@@ -14,13 +15,20 @@ Limits one_of(std::vector<std::string> choices, std::vector<std::string> built =
   return {.choices = std::move(choices), .built = std::move(built)};
 }
 const Limits kCommaList = {.comma_list = true};
+const Limits kSecret = {.secret = true};
 
 void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"model_name_or_path", "model", &c.model_name_or_path,
-         "base model: a Hugging Face folder, a .gguf file, or an id like org/name in the local cache"});
+         "base model: a Hugging Face folder, a .gguf file, or an id like org/name of a hub (docs/hub.md)"});
   visit({"adapter_name_or_path", "model", &c.adapter_name_or_path,
          "LoRA folders or ids, or name=path; of several, plain paths are on together, names keep them apart", kCommaList});
   visit({"model_revision", "model", &c.model_revision, "branch, tag or commit of models and adapters that are given by their id"});
+  visit({"cache_dir", "model", &c.cache_dir,
+         "folder that models, adapters and data given by their id lie in or are downloaded to; null: as "
+         "HF_HUB_CACHE, HF_HOME and MODELSCOPE_CACHE say"});
+  visit({"adapter_folder", "model", &c.adapter_folder, "folder within the adapter's folder or repository that holds the adapter"});
+  visit({"hf_hub_token", "model", &c.hf_hub_token, "access token of Hugging Face; null: HF_TOKEN, or as hf auth login left it", kSecret});
+  visit({"ms_hub_token", "model", &c.ms_hub_token, "access token of ModelScope; null: MODELSCOPE_API_TOKEN", kSecret});
   visit({"infer_dtype", "model", &c.infer_dtype,
          "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
          one_of({"auto", "float16", "bfloat16", "float32"})});
@@ -36,12 +44,18 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
   visit({"language", "model", &c.language, "of tables and messages: English, Chinese; auto: as LC_ALL, LC_MESSAGES or LANG says",
          one_of({"auto", "en", "zh"})});
+  visit({"train_from_scratch", "model", &c.train_from_scratch, "full: forget the model's weights and start at random ones"});
+  visit({"rope_scaling", "model", &c.rope_scaling,
+         "positions beyond the model's own: training where cutoff_len is longer, answers for twice the length",
+         one_of({"linear", "dynamic", "yarn", "llama3"}, {"linear", "llama3"})});
   visit({"strict", "model", &c.strict, "what would be a warning about an input is an error"});
 
   visit({"dataset", "data", &c.dataset,
          "training sets: names in dataset_info.json, or paths of files and folders (docs/data.md); comma separated", kCommaList});
   visit({"eval_dataset", "data", &c.eval_dataset, "evaluation sets, given in the same way", kCommaList});
   visit({"dataset_dir", "data", &c.dataset_dir, "folder of dataset_info.json and the data files"});
+  visit({"tokenized_path", "data", &c.tokenized_path,
+         "folder of encoded data, as LLaMA-Factory keeps them: read where it is there, else written"});
   visit({"template", "data", &c.template_name, "named chat template; null: the adapter's, else the one that comes with the model"});
   visit({"cutoff_len", "data", &c.cutoff_len, "longest example in tokens; longer ones are cut", between(1, INT32_MAX)});
   visit({"max_samples", "data", &c.max_samples, "only the first N rows of each set", between(1, kMost)});
@@ -52,17 +66,34 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          &c.val_size,
          "rows, or share, of the training set kept for evaluation",
          {.lowest = 0, .highest = kMost, .share_or_count = true, .point_is_share = true}});
-  visit({"packing", "data", &c.packing, "pretraining: texts end to end in blocks of cutoff_len tokens; null: yes with stage pt"});
-  visit({"preprocessing_batch_size", "data", &c.preprocessing_batch_size, "pretraining: texts whose tokens may share a block",
-         between(1, kMost)});
+  visit({"streaming", "data", &c.streaming, "rows are read and encoded while they are trained on; needs max_steps"});
+  visit({"buffer_size", "data", &c.buffer_size, "streaming: rows in memory among which the next one is drawn", between(1, kMost)});
+  visit({"dataloader_num_workers", "data", &c.dataloader_num_workers,
+         "streaming: parts of each set, whose order changes with the epoch; 0: one", between(0, 65536)});
+  visit({"mix_strategy", "data", &c.mix_strategy,
+         "how several sets become one: end to end, or in turn until the first has ended (under), until all have, those that end starting "
+         "again (over) or not (once)",
+         one_of({"concat", "interleave_under", "interleave_over", "interleave_once"})});
+  visit({"interleave_probs", "data", &c.interleave_probs, "interleaved sets are drawn with these probabilities; null: they take turns",
+         kCommaList});
+  visit({"eval_on_each_dataset", "data", &c.eval_on_each_dataset, "each set of eval_dataset has figures of its own"});
+  visit({"packing", "data", &c.packing,
+         "several samples in one block of cutoff_len tokens, where they see those before them; null: yes with stage pt"});
+  visit({"neat_packing", "data", &c.neat_packing, "packing whose samples do not see each other"});
+  visit({"preprocessing_batch_size", "data", &c.preprocessing_batch_size, "rows whose samples may share a block", between(1, kMost)});
+  visit({"preprocessing_num_workers", "data", &c.preprocessing_num_workers,
+         "the rows are cut into so many shares before they are packed; null: one", between(1, 65536)});
   visit({"train_on_prompt", "data", &c.train_on_prompt, "the prompt is trained on too"});
   visit({"mask_history", "data", &c.mask_history, "only the last answer of a conversation is trained on"});
   visit({"default_system", "data", &c.default_system, "system text where a conversation has none"});
   visit({"enable_thinking", "data", &c.enable_thinking, "thinking mode of reasoning templates"});
+  visit({"preserve_thinking", "data", &c.preserve_thinking, "reasoning templates: earlier answers of a conversation keep their thoughts"});
+  visit({"tool_format", "data", &c.tool_format, "how a named template writes tools and calls; null: in its own way"});
 }
 
 void describe_method(TrainConfig& c, const OptionVisitor& visit) {
-  visit({"stage", "method", &c.stage, "kind of training", one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft"})});
+  visit({"stage", "method", &c.stage, "kind of training",
+         one_of({"pt", "sft", "rm", "ppo", "dpo", "kto"}, {"pt", "sft", "rm", "dpo", "kto"})});
   visit({"finetuning_type", "method", &c.finetuning_type, "what is trained",
          one_of({"lora", "oft", "freeze", "full"}, {"lora", "freeze", "full"})});
   visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N",
@@ -71,6 +102,8 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          kCommaList});
   visit({"freeze_extra_modules", "method", &c.freeze_extra_modules,
          "freeze: modules outside the layers that train too: embed_tokens, norm, lm_head", kCommaList});
+  visit({"use_llama_pro", "method", &c.use_llama_pro,
+         "LLaMA Pro: train the layers that expansion put in: the last of each of freeze_trainable_layers equal stretches"});
   visit({"lora_rank", "method", &c.lora_rank, "rank r of A and B", between(1, 65536)});
   visit({"lora_alpha", "method", &c.lora_alpha, "the update is scaled by alpha / r; null: twice the rank", between(1, kMost)});
   visit({"lora_dropout", "method", &c.lora_dropout, "share of inputs of A set to zero while training", from_to_below(0, 1)});
@@ -118,11 +151,63 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
   visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
+  visit({"train_sampling_strategy", "method", &c.train_sampling_strategy,
+         "order of the examples: shuffled, as they are, or shuffled and those of like length together",
+         one_of({"random", "sequential", "group_by_length"})});
+  visit({"group_by_length", "method", &c.group_by_length, "the same as train_sampling_strategy: group_by_length"});
+  visit({"dataloader_drop_last", "method", &c.dataloader_drop_last,
+         "leave out the last batch of an epoch, and of an evaluation, where it is short"});
   visit({"early_stopping_steps", "method", &c.early_stopping_steps, "stop after this many evaluations without a gain", between(1, kMost)});
   visit({"plot_loss", "method", &c.plot_loss, "draw the loss curves"});
   visit({"compute_accuracy", "method", &c.compute_accuracy, "token accuracy in evaluations"});
   visit({"include_num_input_tokens_seen", "method", &c.include_num_input_tokens_seen, "count the tokens seen in the log",
          one_of({"no", "all", "non_padding"})});
+  visit({"include_effective_tokens_per_second", "method", &c.include_effective_tokens_per_second,
+         "note tokens without padding per second in train_results.json"});
+}
+
+void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
+  const std::string group = "optimizer";
+  const Limits rank = between(1, 65536), count = between(1, kMost), scale = between(0, 1e6);
+  visit({"optim_target_modules", group, &c.optim_target_modules,
+         "galore_* and apollo_*: linear layers whose gradients are projected: names or patterns, comma separated, or all-linear",
+         kCommaList});
+  visit({"use_galore", group, &c.use_galore, "GaLore: the optimizer works on gradients of low rank"});
+  visit({"galore_target", group, &c.galore_target, "GaLore: linear layers, comma separated, or `all`", kCommaList});
+  visit({"galore_rank", group, &c.galore_rank, "GaLore: rank of the gradients", rank});
+  visit({"galore_update_interval", group, &c.galore_update_interval, "GaLore: updates between two projections", count});
+  visit({"galore_scale", group, &c.galore_scale, "GaLore: scale of what comes back", scale});
+  visit({"galore_proj_type", group, &c.galore_proj_type, "GaLore: side of a matrix that is cut to the rank",
+         one_of({"std", "reverse_std", "right", "left", "full"})});
+  visit({"galore_layerwise", group, &c.galore_layerwise, "GaLore: gradients are not clipped, as in updates layer by layer"});
+  visit({"use_apollo", group, &c.use_apollo, "APOLLO: gradients scaled as a small random projection says"});
+  visit({"apollo_target", group, &c.apollo_target, "APOLLO: linear layers, comma separated, or `all`", kCommaList});
+  visit({"apollo_rank", group, &c.apollo_rank, "APOLLO: rank of the projection", rank});
+  visit({"apollo_update_interval", group, &c.apollo_update_interval, "APOLLO: updates between two projections", count});
+  visit({"apollo_scale", group, &c.apollo_scale, "APOLLO: its root multiplies an update", scale});
+  visit({"apollo_proj", group, &c.apollo_proj, "APOLLO: random projection, or singular vectors", one_of({"svd", "random"})});
+  visit({"apollo_proj_type", group, &c.apollo_proj_type, "APOLLO: side of a matrix that is cut to the rank",
+         one_of({"std", "right", "left"})});
+  visit(
+      {"apollo_scale_type", group, &c.apollo_scale_type, "APOLLO: a scale per channel, or one per matrix", one_of({"channel", "tensor"})});
+  visit({"apollo_layerwise", group, &c.apollo_layerwise, "APOLLO: gradients are not clipped, as in updates layer by layer"});
+  visit({"apollo_scale_front", group, &c.apollo_scale_front, "APOLLO: scale before the growth of the norm is limited"});
+  visit({"use_badam", group, &c.use_badam, "BAdam: layers, or shares of all weights, train in turn"});
+  visit({"badam_mode", group, &c.badam_mode, "BAdam: by layers, or by shares of each parameter", one_of({"layer", "ratio"})});
+  visit({"badam_start_block", group, &c.badam_start_block, "BAdam: the first layer, from 0; null: as badam_switch_mode says",
+         between(0, 65536)});
+  visit({"badam_switch_mode", group, &c.badam_switch_mode, "BAdam: order of the layers",
+         one_of({"ascending", "descending", "random", "fixed"})});
+  visit({"badam_switch_interval", group, &c.badam_switch_interval, "BAdam: updates of a layer before the next; -1: no other",
+         between(-1, kMost)});
+  visit({"badam_update_ratio",
+         group,
+         &c.badam_update_ratio,
+         "BAdam: share of each parameter that trains at a time",
+         {.lowest = 0, .highest = 1, .above_lowest = true}});
+  visit({"badam_mask_mode", group, &c.badam_mask_mode, "BAdam: neighbours, or elements drawn", one_of({"adjacent", "scatter"})});
+  visit({"use_adam_mini", group, &c.use_adam_mini, "Adam-mini: AdamW with one second moment per head or row"});
+  visit({"use_muon", group, &c.use_muon, "Muon: orthogonal steps for the matrices of the layers"});
 }
 
 void describe_run(TrainConfig& c, const OptionVisitor& visit) {
@@ -138,24 +223,45 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          "auto: as few as memory allows, over a quantised base at least mlp",
          one_of({"auto", "true", "false", "mlp"})});
   visit({"memory_limit", "run", &c.memory_limit, "most memory that the process may take, like 800MiB or 2GB; null: what the machine has"});
+  visit({"auto_find_batch_size", "run", &c.auto_find_batch_size, "halve per_device_train_batch_size until the run fits into memory"});
   visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", between(0, 1e6)});
   visit({"max_steps", "run", &c.max_steps, "updates; wins over num_train_epochs when positive", between(-1, kMost)});
   visit({"seed", "run", &c.seed, "seed of everything random", between(0, UINT32_MAX)});
   visit({"data_seed", "run", &c.data_seed, "seed of the order of examples; null: seed", between(0, 9007199254740992)});
+  visit({"ignore_data_skip", "run", &c.ignore_data_skip, "a resumed run takes the data of its epoch from the start again"});
   visit({"resume_from_checkpoint",
          "run",
          &c.resume_from_checkpoint,
          "checkpoint folder to go on from; true: the newest in output_dir; null: the same where there is one",
          {.yes_or_text = true}});
   visit({"bf16", "run", &c.bf16, "compute in bfloat16; adapters and optimizer stay in float32"});
+  visit({"pure_bf16", "run", &c.pure_bf16, "the same as bf16: what is trained stays in float32"});
+  visit({"fp16", "run", &c.fp16, "taken for GPUs' sake: computed in float32, which is exacter"});
+  visit({"bf16_full_eval", "run", &c.bf16_full_eval, "evaluations while training are computed in bfloat16"});
+  visit({"fp16_full_eval", "run", &c.fp16_full_eval, "taken for GPUs' sake: evaluations stay as training computes"});
   visit({"frozen_matmul", "run", &c.frozen_matmul,
          "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row",
          one_of({"exact", "int8"})});
+  visit({"push_to_hub", "run", &c.push_to_hub, "upload what is saved at the end to Hugging Face's hub, or HF_ENDPOINT (docs/hub.md)"});
+  visit({"hub_model_id", "run", &c.hub_model_id,
+         "repository of the upload: org/name, or name; null: the name of output_dir, of the token's account"});
+  visit({"hub_token", "run", &c.hub_token, "access token of the upload; null: hf_hub_token", kSecret});
+  visit({"hub_private_repo", "run", &c.hub_private_repo, "a repository that the upload makes is private; null: as the account makes them"});
+  visit({"hub_revision", "run", &c.hub_revision, "branch of the upload, made when it is not there; null: main"});
+  visit({"hub_strategy", "run", &c.hub_strategy, "when to upload; whatever it is, once, at the end",
+         one_of({"end", "every_save", "checkpoint", "all_checkpoints"})});
   visit({"dry_run", "run", &c.dry_run, "print the tables of parameters, memory and data, and stop"});
 
   visit(
       {"label_smoothing_factor", "optimizer", &c.label_smoothing_factor, "share of the loss that goes to all tokens alike", between(0, 1)});
-  visit({"optim", "optimizer", &c.optim, "optimizer; both names are the same AdamW", one_of({"adamw_torch", "adamw_torch_fused"})});
+  visit({"use_dft_loss", "optimizer", &c.use_dft_loss, "DFT: the loss of a token times the probability that it has"});
+  visit({"use_asft_loss", "optimizer", &c.use_asft_loss, "ASFT: that, and the divergence from the base before training"});
+  visit({"asft_alpha", "optimizer", &c.asft_alpha, "ASFT: weight of the divergence", between(0, 1e6)});
+  visit({"use_eaft_loss", "optimizer", &c.use_eaft_loss, "EAFT: the loss of a token times the entropy of what the model expects there"});
+  visit({"eaft_alpha", "optimizer", &c.eaft_alpha, "EAFT: power of the entropy", between(0, 100)});
+  visit({"optim", "optimizer", &c.optim, "optimizer (docs/optimizers.md)", one_of(optimizer_names(), built_optimizer_names())});
+  visit({"optim_args", "optimizer", &c.optim_args, "settings of that optimizer: key=value, comma separated", kCommaList});
+  describe_more_optimizers(c, visit);
   visit({"learning_rate", "optimizer", &c.learning_rate, "peak learning rate", between(0, 1e6)});
   visit({"weight_decay", "optimizer", &c.weight_decay, "decoupled weight decay", between(0, 1e6)});
   visit({"adam_beta1", "optimizer", &c.adam_beta1, "decay of the first moment", from_to_below(0, 1)});
@@ -182,6 +288,8 @@ void describe_records(TrainConfig& c, const OptionVisitor& visit) {
          &c.logging_steps,
          "updates between two log lines; below 1 a share of all",
          {.lowest = 0, .highest = kMost, .above_lowest = true, .share_or_count = true}});
+  visit({"logging_strategy", "logging, saving, evaluation", &c.logging_strategy, "when the loss is logged",
+         one_of({"no", "steps", "epoch"})});
   visit({"logging_first_step", "logging, saving, evaluation", &c.logging_first_step, "log the first update too"});
   visit({"save_strategy", "logging, saving, evaluation", &c.save_strategy, "when checkpoints are written",
          one_of({"no", "steps", "epoch", "best"})});
@@ -195,6 +303,8 @@ void describe_records(TrainConfig& c, const OptionVisitor& visit) {
   visit(
       {"eval_steps", "logging, saving, evaluation", &c.eval_steps, "updates between two evaluations; null: logging_steps", kShareOrCount});
   visit({"eval_on_start", "logging, saving, evaluation", &c.eval_on_start, "evaluate once before training"});
+  visit({"eval_delay", "logging, saving, evaluation", &c.eval_delay,
+         "no evaluation before this many updates, or epochs with eval_strategy: epoch", between(0, kMost)});
   visit({"load_best_model_at_end", "logging, saving, evaluation", &c.load_best_model_at_end, "end with the best checkpoint"});
   visit({"metric_for_best_model", "logging, saving, evaluation", &c.metric_for_best_model, "what best means; null: the evaluation loss"});
   visit({"greater_is_better", "logging, saving, evaluation", &c.greater_is_better, "larger is better; null: by the metric's name"});
@@ -233,6 +343,8 @@ void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) 
   visit({"export_size", "export", &c.export_size, "largest file in GB (10^9 bytes)", between(1, 1e6)});
   visit({"export_device", "export", &c.export_device, "where the merge runs", one_of({"cpu", "auto"})});
   visit({"export_legacy_format", "export", &c.export_legacy_format, "write pytorch_model.bin instead of model.safetensors"});
+  visit({"export_hub_model_id", "export", &c.export_hub_model_id,
+         "repository of Hugging Face's hub that the merged model is uploaded to as well"});
 }
 
 }  // namespace

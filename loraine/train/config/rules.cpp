@@ -8,6 +8,7 @@
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
 namespace {
@@ -67,6 +68,58 @@ void check_evaluation(const TrainConfig& c) {
     broken_rule("save_strategy is steps, and save_steps is 0", "to save nothing set save_strategy to no");
 }
 
+// The loss of a token is one of several.
+void check_loss(const TrainConfig& c) {
+  std::vector<std::string> given;
+  if (c.use_dft_loss) given.push_back("use_dft_loss");
+  if (c.use_asft_loss) given.push_back("use_asft_loss");
+  if (c.use_eaft_loss) given.push_back("use_eaft_loss");
+  if (c.label_smoothing_factor > 0) given.push_back("label_smoothing_factor");
+  if (given.size() > 1) broken_rule(fmt::format("{} and {} are two losses", given[0], given[1]), "leave one of them out");
+  if (c.stage != "sft" && !given.empty() && given[0] != "label_smoothing_factor")
+    broken_rule(fmt::format("{} goes with stage sft only, and it is {}", given[0], c.stage), "leave it out");
+  const std::string start = c.pissa_init ? "pissa" : c.init_lora_weights;
+  if (c.use_asft_loss && (start == "pissa" || start == "olora" || start == "loftq"))
+    broken_rule(fmt::format("use_asft_loss compares with the base, and the start {} of the adapter is taken out of it", start),
+                "leave one of them out");
+}
+
+void check_types(const TrainConfig& c) {
+  if (c.fp16 && c.bf16) broken_rule("fp16 and bf16 are both true", "leave one of the two out");
+  if (c.bf16_full_eval && c.fp16_full_eval) broken_rule("bf16_full_eval and fp16_full_eval are both true", "leave one of the two out");
+  if (c.bf16_full_eval && c.use_asft_loss && !c.bf16)
+    broken_rule("bf16_full_eval and use_asft_loss do not go together without bf16: its reference is computed as training is",
+                "set bf16: true, or leave bf16_full_eval out");
+}
+
+void check_fresh_start(const TrainConfig& c) {
+  if (!c.train_from_scratch) return;
+  if (c.finetuning_type != "full")
+    broken_rule(fmt::format("train_from_scratch goes with finetuning_type full only, and it is {}: what does not train would stay random",
+                            c.finetuning_type),
+                "set finetuning_type: full");
+}
+
+// LLaMA Pro's layers are counted by freeze_trainable_layers, also with LoRA.
+void check_llama_pro(const TrainConfig& c) {
+  if (!c.use_llama_pro) return;
+  if (c.finetuning_type == "full") broken_rule("use_llama_pro goes with finetuning_type freeze or lora, and it is full", "leave it out");
+  if (c.freeze_trainable_layers < 1)
+    broken_rule(
+        fmt::format("use_llama_pro counts the layers that were put in by freeze_trainable_layers, which is {}", c.freeze_trainable_layers),
+        "set freeze_trainable_layers to their number");
+  if (c.layers_to_transform) broken_rule("use_llama_pro and layers_to_transform both choose layers", "leave one of the two out");
+}
+
+void check_sampling(const TrainConfig& c) {
+  const bool grouped = c.group_by_length || c.train_sampling_strategy == "group_by_length";
+  if (c.disable_shuffling && grouped)
+    broken_rule("disable_shuffling and group_by_length are two orders of the examples", "leave one of them out");
+  if (c.group_by_length && c.train_sampling_strategy == "sequential")
+    broken_rule("group_by_length is true and train_sampling_strategy sequential, which are two orders of the examples",
+                "leave one of them out");
+}
+
 void check_loftq(const TrainConfig& c) {
   if (c.init_lora_weights != "loftq") return;
   if (!c.quantization_bit) return;
@@ -96,10 +149,43 @@ void check_method(const TrainConfig& c) {
   if (c.target_r > c.init_r) broken_rule(fmt::format("target_r {} is above init_r {}, and ranks are only cut", c.target_r, c.init_r));
 }
 
+// Their data are read, by `loraine data`, and nothing is trained on them.
+void check_stage(const TrainConfig& c) {
+  if (c.stage == "rm" || c.stage == "dpo" || c.stage == "kto")
+    throw Error(ErrorKind::unsupported,
+                fmt::format("stage is {}; loraine knows this stage of LLaMA-Factory and does not do it yet", c.stage),
+                "choose sft or pt; loraine data shows what its rows become");
+}
+
+// Of what is read while it is trained on, nobody knows the end.
+void check_streaming(const TrainConfig& c) {
+  if (!c.streaming) return;
+  if (c.max_steps <= 0) broken_rule("streaming needs max_steps, and it is not given", "set max_steps: the number of updates");
+  if (c.val_size > 1e-6 && c.val_size < 1)
+    broken_rule(fmt::format("streaming: val_size {} is a share of rows that nobody has counted", c.val_size), "give a number of rows");
+  if (c.group_by_length || c.train_sampling_strategy == "group_by_length")
+    broken_rule("streaming and group_by_length exclude each other: the order is that of the stream", "leave one of the two out");
+  if (c.max_samples) broken_rule("streaming and max_samples exclude each other", "leave one of the two out");
+}
+
 }  // namespace
+
+void check_data_config(const TrainConfig& c) {
+  check_model(c);
+  if (split_list(c.dataset).empty() && split_list(c.eval_dataset).empty())
+    broken_rule("dataset is not given, and there is nothing to show", "name sets of dataset_info.json, or paths: --dataset NAME,FILE");
+  check_streaming(c);
+  if (c.stage != "sft" && c.neat_packing)
+    broken_rule(fmt::format("neat_packing goes with stage sft only, and it is {}", c.stage), "leave it out");
+  if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");
+  if (!split_list(c.eval_dataset).empty() && c.val_size > 1e-6)
+    broken_rule("eval_dataset and val_size are both given; the evaluation rows come from one of them", "leave one of the two out");
+}
 
 void check_train_config(const TrainConfig& c) {
   check_model(c);
+  check_stage(c);
+  check_streaming(c);
   if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
   if (!c.do_train.value_or(true) && !split_list(c.dataset).empty())
@@ -130,9 +216,8 @@ void check_train_config(const TrainConfig& c) {
             "need them in full",
             c.frozen_matmul),
         "leave frozen_matmul out");
-  if (c.stage == "sft" && c.packing.value_or(false))
-    throw Error(ErrorKind::unsupported, "packing is true with stage sft; loraine packs in stage pt only (a batch has no padding anyway)",
-                "leave packing out");
+  if (c.neat_packing && c.stage != "sft")
+    broken_rule(fmt::format("neat_packing goes with stage sft only, and it is {}", c.stage), "leave it out");
   if (c.stage == "pt" && (c.mask_history || c.train_on_prompt))
     broken_rule("mask_history and train_on_prompt go with stage sft only, and it is pt", "leave them out");
   if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");
@@ -140,8 +225,14 @@ void check_train_config(const TrainConfig& c) {
   if (c.max_steps == 0) broken_rule("max_steps is 0, expected a number of updates, or -1 for num_train_epochs");
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   check_method(c);
+  check_loss(c);
+  check_sampling(c);
+  check_types(c);
+  check_llama_pro(c);
+  check_fresh_start(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
+  check_optimizer(c);
   check_evaluation(c);
   report_targets(c);
 }
@@ -153,16 +244,24 @@ std::vector<std::string> config_notes(const TrainConfig& c) {
   if (c.warmup_ratio && c.warmup_steps > 0)
     notes.push_back(fmt::format("warmup_steps is {} and warmup_ratio {}; as in LLaMA-Factory the ratio counts; leave one of the two out",
                                 c.warmup_steps, *c.warmup_ratio));
+  if (c.fp16) notes.push_back("fp16: on a CPU it is computed in float32, which is exacter; bf16: true takes less memory");
+  if (c.fp16_full_eval) notes.push_back("fp16_full_eval: on a CPU evaluations are computed as training is");
+  if (c.pure_bf16) notes.push_back("pure_bf16: computed as with bf16: true; what is trained and the optimizer's states stay in float32");
   for (const auto& [key, sets] : {std::pair{"dataset", c.dataset}, {"eval_dataset", c.eval_dataset}}) {
     std::set<std::string> seen, told;
     for (const std::string& name : split_list(sets))
       if (!seen.insert(name).second && told.insert(name).second)
         notes.push_back(fmt::format("{} names {} more than once; as in LLaMA-Factory it counts once", key, name));
   }
+  if (c.push_to_hub && c.given.contains("hub_strategy") && c.hub_strategy != "end")
+    notes.push_back(fmt::format("hub_strategy: {} uploads once, at the end, as `end` does; checkpoints stay here", c.hub_strategy));
   return notes;
 }
 
-void check_chat_config(const TrainConfig& c) { check_model(c); }
+void check_chat_config(const TrainConfig& c) {
+  check_model(c);
+  check_stage(c);
+}
 
 void check_export_config(const TrainConfig& c) {
   check_model(c);

@@ -13,6 +13,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
+#include "loraine/train/optimizers/recipe.h"
 #include "loraine/train/records/python_number.h"
 
 namespace loraine {
@@ -34,6 +35,12 @@ const Names kOfTheCall = {"output_dir",
                           "quantization_method",
                           "model_name_or_path",
                           "model_revision",
+                          "cache_dir",
+                          "push_to_hub",
+                          "hub_model_id",
+                          "hub_private_repo",
+                          "hub_revision",
+                          "hub_strategy",
                           "language"};
 // What is logged, saved and evaluated, how long the run is, and what gives the same bits.
 const Names kFree = {"max_steps", "num_train_epochs",     "do_eval",          "per_device_eval_batch_size",    "gradient_checkpointing",
@@ -50,6 +57,16 @@ const std::vector<Beside>& besides() {
       {{"pissa_iter", "pissa_convert"}, "pissa_init", "false"},
       {{"loraplus_lr_embedding"}, "loraplus_lr_ratio", "null"},
       {{"quantization_type", "double_quantization"}, "quantization_bit", "null"},
+      {{"galore_target", "galore_rank", "galore_update_interval", "galore_scale", "galore_proj_type", "galore_layerwise"},
+       "use_galore",
+       "false"},
+      {{"apollo_target", "apollo_rank", "apollo_update_interval", "apollo_scale", "apollo_proj", "apollo_proj_type", "apollo_scale_type",
+        "apollo_layerwise", "apollo_scale_front"},
+       "use_apollo",
+       "false"},
+      {{"badam_mode", "badam_start_block", "badam_switch_mode", "badam_switch_interval", "badam_update_ratio", "badam_mask_mode"},
+       "use_badam",
+       "false"},
   };
   return all;
 }
@@ -68,7 +85,7 @@ Value in_one_form(Value s) {
   if (null("data_seed")) s["data_seed"] = s["seed"];
   if (!null("warmup_ratio")) s["warmup_steps"] = s["warmup_ratio"];
   s.erase("warmup_ratio");
-  s["optim"] = "adamw_torch";  // both names are the same AdamW
+  if (s["optim"].is_string()) s["optim"] = optimizer_form(s["optim"].get<std::string>());
   for (auto& [key, value] : s.items())
     if (value.is_string()) {
       std::string text;

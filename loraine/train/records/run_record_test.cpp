@@ -47,8 +47,7 @@ bool of_the_call(const Option& option) {
                                                "dry_run",
                                                "memory_limit",
                                                "allow_data_change",
-                                               "resume_from_checkpoint",
-                                               "optim"};
+                                               "resume_from_checkpoint"};
   return kNames.contains(option.name) || option.group == "generation" || option.group == "export";
 }
 
@@ -58,6 +57,7 @@ TEST(RunRecord, EveryOptionIsLookedAt) {
   was.loraplus_lr_ratio = 4;
   was.quantization_bit = 4;
   was.init_lora_weights = "loftq";
+  was.use_galore = was.use_apollo = was.use_badam = true;
   for (const Option& option : options_of(was)) {
     if (option.name == "finetuning_type" || option.name == "warmup_ratio") continue;  // then others are read
     TrainConfig base = was;

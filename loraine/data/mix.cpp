@@ -1,0 +1,111 @@
+// See mix.h.
+#include "loraine/data/mix.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+#include <numeric>
+
+#include "loraine/data/row_reader.h"
+
+namespace loraine {
+namespace {
+
+void check_stage(const DatasetInfo& info, DataStage stage) {
+  const bool pairs = stage == DataStage::pairs;
+  if (info.recognise || info.ranking == pairs) return;
+  const char* of_pairs = "stages rm and dpo compare two answers";
+  throw Error(ErrorKind::usage,
+              pairs ? fmt::format("data set `{}` is no ranking set, and {}", info.name, of_pairs)
+                    : fmt::format("data set `{}` is a ranking set; {}, and this stage trains on single ones", info.name, of_pairs),
+              pairs ? "set ranking: true in dataset_info.json, and name the columns chosen and rejected"
+                    : "set stage: dpo or rm, or choose another set");
+}
+
+constexpr size_t kDigested = 4096;  // rows at a time
+
+std::vector<Row> rows_of(const DatasetInfo& info, std::optional<int64_t> limit, std::string& layout, const Digest& digest) {
+  if (!digest) return read_rows(info, limit, &layout);
+  if (info.recognise)
+    each_row(
+        info, 1, [](Row&&) { return true; }, &layout);
+  std::vector<Row> rows;
+  RowReader reader(info);
+  reader.start(0, limit.value_or(-1));
+  size_t digested = 0;
+  for (std::optional<Row> row = reader.next();; row = reader.next()) {
+    if (row) rows.push_back(std::move(*row));
+    if (row && rows.size() - digested < kDigested) continue;
+    digest(std::span(rows).subspan(digested));
+    digested = rows.size();
+    if (!row) return rows;
+  }
+}
+
+// The rows of one set, and which of them count, in their order.
+MixedRows read_set(const DataOptions& options, const std::string& name, LegacySampler& sampler, std::vector<std::string>& recognised,
+                   const Digest& digest) {
+  const DatasetInfo info = find_set(options, name);
+  std::string layout;
+  MixedRows set;
+  set.rows = rows_of(info, info.num_samples ? std::nullopt : options.max_samples, layout, digest);
+  if (!layout.empty()) recognised.push_back(layout);
+  if (info.num_samples) {
+    set.order = sampler.draw(static_cast<int64_t>(set.rows.size()), *info.num_samples);
+  } else {
+    set.order.resize(set.rows.size());
+    std::iota(set.order.begin(), set.order.end(), int64_t{0});
+  }
+  if (options.max_samples && static_cast<int64_t>(set.order.size()) > *options.max_samples)
+    set.order.resize(static_cast<size_t>(*options.max_samples));
+  return set;
+}
+
+}  // namespace
+
+DatasetInfo find_set(const DataOptions& options, const std::string& name) {
+  DatasetInfo info = find_dataset(options.dataset_dir, name, options.find_repository);
+  info.stage = options.stage;
+  check_stage(info, options.stage);
+  return info;
+}
+
+void check_mixing(const DataOptions& options) {
+  const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
+  const size_t probs = options.interleave_probs.size();
+  if (probs == 0) return;
+  if (options.mixing == Mixing::concat)
+    refuse("interleave_probs says how sets take turns, and mix_strategy is concat",
+           "set mix_strategy: interleave_under, interleave_over or interleave_once, or leave interleave_probs out");
+  const auto check_sets = [&](const char* key, size_t sets) {
+    if (sets > 0 && sets != probs)
+      refuse(fmt::format("interleave_probs: {} numbers for {} sets of {}", probs, sets, key), "give one for each set");
+  };
+  check_sets("dataset", options.datasets.size());
+  check_sets("eval_dataset", options.eval_datasets.size());
+}
+
+MixedRows read_sets(const DataOptions& options, const std::vector<std::string>& names, LegacySampler& sampler,
+                    std::vector<std::string>& recognised, const Digest& digest) {
+  MixedRows all;
+  std::vector<std::vector<int64_t>> orders;
+  std::vector<int64_t> sizes;
+  for (const std::string& name : names) {
+    MixedRows set = read_set(options, name, sampler, recognised, digest);
+    const auto first = static_cast<int64_t>(all.rows.size());
+    for (int64_t& row : set.order) row += first;
+    if (all.rows.empty()) all.rows = std::move(set.rows);
+    else std::move(set.rows.begin(), set.rows.end(), std::back_inserter(all.rows));
+    sizes.push_back(static_cast<int64_t>(set.order.size()));
+    orders.push_back(std::move(set.order));
+  }
+  if (orders.size() == 1) {
+    all.order = std::move(orders.front());
+  } else if (!orders.empty()) {
+    for (const auto& [set, row] : interleave_rows(sizes, options.interleave_probs, options.mixing, options.seed))
+      all.order.push_back(orders[static_cast<size_t>(set)][static_cast<size_t>(row)]);
+  }
+  return all;
+}
+
+}  // namespace loraine

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""`loraine data`: what training would see, of every recorded run of LLaMA-Factory and of small sets; encoded data that are kept (tokenized_path). Run by ctest (label e2e)."""
+import json
+import pathlib
+import re
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import tiny_model as tiny
+
+RUNS = pathlib.Path(__file__).resolve().parent.parent.parent.parent / "shared/golden/llamafactory/runs"
+# Settings of a run that say what its data are.
+DATA_KEYS = {"model_name_or_path", "stage", "template", "dataset", "eval_dataset", "dataset_dir", "cutoff_len", "val_size", "seed", "packing", "neat_packing", "mask_history",
+             "train_on_prompt", "preprocessing_batch_size"}
+
+
+def rows_of(file):
+    return [json.loads(line) for line in pathlib.Path(file).read_text().splitlines()]
+
+
+class Data(tiny.Case):
+    def setUp(self):
+        super().setUp()
+        tiny.write_tokenizer(self.model)
+        rows = [dict(question=f"say {word}", answer=word) for word in ("one", "two", "tree", "red", "two")] + [dict(question="say a very long word " * 4, answer="fog " * 9)]
+        rows[4] = rows[1]
+        (self.work / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (self.model / "model.safetensors").unlink()  # no weights are needed
+
+    def data(self, *words, **settings):
+        settings = dict(model_name_or_path=self.model, dataset="pairs.jsonl", template="default", dataset_dir=self.work) | settings
+        return tiny.run("data", *words, *(word for key, value in settings.items() for word in (f"--{key}", str(value))), cwd=self.work)
+
+    def test_every_recorded_run(self):
+        if not RUNS.exists():
+            self.skipTest("shared golden cases are absent")
+        checked = 0
+        for run in sorted(RUNS.iterdir()):
+            lines = [line for line in (run / "train.yaml").read_text().splitlines() if line.split(":")[0] in DATA_KEYS]
+            (self.work / "run.yaml").write_text("\n".join(lines) + "\n")
+            out = self.work / "encoded.jsonl"
+            self.good(tiny.run("data", str(self.work / "run.yaml"), "--json", str(out), cwd=run))
+            got, wanted = rows_of(out), rows_of(run / "encoded.jsonl")
+            self.assertEqual(len(got), len(wanted), run.name)
+            for mine, theirs in zip(got, wanted):
+                if "kto_tags" in theirs:
+                    theirs["kto_tag"] = theirs.pop("kto_tags")
+                if "labels" not in theirs and "input_ids" in theirs:  # pretraining: the collator makes them
+                    theirs["labels"] = mine["labels"]
+                    self.assertTrue(all(label in (-100, i) for i, label in zip(mine["input_ids"], mine["labels"])))
+                if "position_ids" in theirs:
+                    packed = len(theirs["position_ids"]) - next(i for i, x in enumerate(reversed(theirs["labels"])) if x != -100)
+                    self.assertEqual([i for i in range(packed) if theirs["position_ids"][i] == 0], mine.pop("starts"), run.name)
+                self.assertEqual(mine, {key: value for key, value in theirs.items() if key not in ("attention_mask", "position_ids")}, run.name)
+            checked += 1
+        self.assertGreaterEqual(checked, 37)
+
+    def test_the_report(self):
+        text = self.good(self.data("--examples", "6", cutoff_len=60))
+        for part in (r"examples +6\n", r"cut by cutoff_len 60: 1 of 6", r"the same as one before: 1 of 6", r"the end of the last answer is trained: \d of 6", r"example 6: 60 tokens", "tokens  █",
+                     r"⟦one", "✂"):
+            self.assertRegex(text, part)
+        self.assertNotIn("ids:", text)
+        self.assertRegex(self.good(self.data("--examples", "1", "--ids")), r"ids: [\d ]+\n +labels: [-\d ]+\n")
+        self.assertNotIn("example 1", self.good(self.data("--examples", "0")))
+
+    def test_the_page_stands_alone(self):
+        self.good(self.data("--html", "page.html", "--examples", "6", cutoff_len=60))
+        page = (self.work / "page.html").read_text()
+        self.assertTrue(page.startswith("<!DOCTYPE html>") and page.rstrip().endswith("</html>"))
+        self.assertNotRegex(page, r"src=|href=|url\(|@import")
+        for part in ('class="t"', 'class="c"', "Example 6", "the same as one before"):
+            self.assertIn(part, page)
+        (self.work / "pairs.jsonl").write_text(json.dumps(dict(question="<script>", answer="a & b")) + "\n")
+        tiny.write_byte_tokenizer(self.model)
+        self.good(self.data("--html", "page.html"))
+        self.assertNotIn("<script>", (self.work / "page.html").read_text())
+
+    def test_preferences_and_streams(self):
+        (self.work / "prefer.jsonl").write_text('{"question": "say", "chosen": "one", "rejected": "two"}\n' * 3)
+        text = self.good(self.data(dataset="prefer.jsonl", stage="dpo"))
+        self.assertRegex(text, "pair 1, chosen: [\\s\\S]*⟦one[\\s\\S]*pair 1, rejected: [\\s\\S]*⟦two")
+        (self.work / "judged.jsonl").write_text('{"question": "say", "answer": "one", "good": true}\n{"question": "say", "answer": "two", "good": false}\n')
+        self.assertRegex(self.good(self.data(dataset="judged.jsonl", stage="kto")), "example 2, undesirable")
+        self.good(self.data("--json", "rows.jsonl", streaming="true", max_steps=3, buffer_size=2))
+        self.assertEqual(len(rows_of(self.work / "rows.jsonl")), 6)
+        self.refused(self.data(streaming="true"), 2, "streaming needs max_steps")
+        self.refused(self.data(stage="ppo"), 2, "ppo")
+
+    def test_what_is_missing_is_said(self):
+        self.refused(tiny.run("data", "--model_name_or_path", str(self.model)), 2, "dataset is not given")
+        (self.model / "tokenizer.json").unlink()
+        self.refused(self.data(), 3, "tokenizer.json")
+
+
+class Kept(tiny.Case):
+    """tokenized_path: written by the first run, read by the next one, which then needs no data."""
+    def test_encoded_data_are_kept(self):
+        tiny.write_tokenizer(self.model)
+        (self.work / "pairs.jsonl").write_text("".join(json.dumps(dict(question=f"say {word}", answer=word)) + "\n" for word in ("one", "two", "tree", "red", "fog", "sea")))
+        losses = []
+        for packing in ("false", "true"):
+            kept = self.work / f"kept_{packing}"
+            for i in range(2):
+                out = self.work / f"out_{packing}{i}"
+                text = self.good(tiny.run(*self.arguments(out=out, dataset="pairs.jsonl", dataset_dir=self.work, template="default", max_steps=2, val_size=2, do_eval="true",
+                                                          save_strategy="no", neat_packing=packing, cutoff_len=64, tokenized_path=kept), cwd=self.work))
+                self.assertIn("are kept in" if i == 0 else "encoded data, as they are", text)
+                losses.append(json.loads((out / "all_results.json").read_text())["train_loss"])
+            self.assertEqual(losses[-1], losses[-2])
+            self.assertEqual(json.loads((kept / "dataset_dict.json").read_text()), {"splits": ["train", "validation"]})
+        (self.work / "kept_false/train/data-00000-of-00001.arrow").write_bytes(b"ARROW")
+        self.refused(tiny.run(*self.arguments(out=self.work / "bad", dataset="pairs.jsonl", dataset_dir=self.work, template="default", tokenized_path=self.work / "kept_false"), cwd=self.work), 3,
+                     "not sound Arrow data")
+
+
+if __name__ == "__main__":
+    unittest.main()
