@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "loraine/core/error.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/hub_access.h"
 
