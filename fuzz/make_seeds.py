@@ -153,6 +153,23 @@ lr_scheduler_kwargs: {num_cycles: 2}
 save("yaml", "flow", "{lora_rank: 8, lora_target: [q_proj, v_proj], seed: ~}")
 save("yaml", "override", "lr_scheduler_kwargs.num_cycles=2")
 save("yaml", "json", json.dumps({"lora_rank": 16, "learning_rate": 2e-4, "val_size": 0.1}))
+save("yaml", "interpolation", """lora_rank: ${oc.env:HOME,8}
+run_name: a${lora_rank}${.seed}\\${x}
+seed: ${m.l[0]}
+m: {l: [1, "${..seed}"]}
+output_dir: ???
+""")
+save("yaml", "v1", """model: m
+model_class: llm
+peft_config: {name: lora, r: 4, target_modules: all}
+quant_config: {name: bnb}
+optim_config: {name: muon, wd: 0.1}
+micro_batch_size: 2
+global_batch_size: 4
+save_epochs: 1
+""")
+save("jinja", "page_filters", "{{ 'a-b www.x.com/(y) <i>&copy;&#65;</i>'|striptags|urlize(9)|wordwrap(5) }}{{ {'a': '<'}|xmlattr }}{{ 1500|filesizeformat }}")
+save("jinja", "from_json", """{% for k, v in '{"a": [1, 12345678901234567890], "b": null}'|from_json|items %}{{ k ~ v }}{% endfor %}{{ dict.fromkeys('ab') }}{{ none[1:] }}""")
 
 # Data rows. The first byte picks the layout (0 alpaca, 1 sharegpt, 2 openai, 3 tokenized), the template (x4) and JSON lines (0x80).
 TOOLS = [{"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {

@@ -25,6 +25,7 @@
 #include "loraine/cli/commands.h"
 #include "loraine/core/context.h"
 #include "loraine/core/error.h"
+#include "loraine/io/hub/environment.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/train/memory.h"
 
@@ -125,23 +126,6 @@ std::string cache(const fs::path& folder, const std::string& beginning) {
   return failed ? fmt::format("{} (not there)", folder.string()) : fmt::format("{} ({} models)", folder.string(), count);
 }
 
-fs::path cache_home() {
-  const std::string home = environment("XDG_CACHE_HOME");
-  return home.empty() ? fs::path(environment("HOME")) / ".cache" : fs::path(home);
-}
-
-fs::path hugging_face_cache() {
-  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"})
-    if (const std::string folder = environment(name); !folder.empty()) return folder;
-  const std::string home = environment("HF_HOME");
-  return (home.empty() ? cache_home() / "huggingface" : fs::path(home)) / "hub";
-}
-
-fs::path modelscope_cache() {
-  const std::string folder = environment("MODELSCOPE_CACHE");
-  return (folder.empty() ? fs::path(environment("HOME")) / ".cache/modelscope" : fs::path(folder)) / "models";
-}
-
 // Variables that change what the program does; what they hold is shown, of passwords only that they are set.
 std::string variables() {
   static const char* kNames[] = {
@@ -183,8 +167,8 @@ int run_env(const std::vector<std::string>& args) {
   line("Memory limit of the cgroup", limit && limit->bytes < size_t{1} << 60 ? gib(static_cast<double>(limit->bytes)) : "none");
   line("Accelerator", "none is used: loraine computes on the CPU");
   line("Libraries", libraries());
-  line("Hugging Face cache", cache(hugging_face_cache(), "models--"));
-  line("ModelScope cache", cache(modelscope_cache(), ""));
+  line("Hugging Face cache", cache(cache_root(Hub::hugging_face, {}), "models--"));
+  line("ModelScope cache", cache(cache_root(Hub::modelscope, {}) / "models", ""));
   line("Variables", variables());
   return 0;
 }

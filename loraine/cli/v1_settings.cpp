@@ -90,7 +90,7 @@ class Translation {
     else if (name == "peft_config") peft(pair);
     else if (name == "quant_config") quantisation(pair);
     else if (name == "global_batch_size") global_batch_ = null ? nullptr : &pair;
-    else if (name == "optim_config") refuse_unless(null, pair, "without it AdamW is used, as in v1; optim names others");
+    else if (name == "optim_config") optimizer(pair);
     else if (name == "lr_scheduler_config")
       refuse_unless(null, pair, "without it the rate is constant, as in v1; lr_scheduler_type names others");
     else if (name == "custom_chat_template") refuse_unless(null, pair, "put the template into the model's folder as chat_template.jinja");
@@ -159,6 +159,28 @@ class Translation {
     if (!bit && name == "auto") return;  // v1 then quantises nothing
     if (!bit) add(pair, "quant_config.name", "quantization_bit", 4);
     take_map(pair, kQuantisation, {"compute_dtype", bit ? "" : "quantization_bit"});
+  }
+
+  // Muon with v1's own defaults; AdamW is what v1 has without the key.
+  void optimizer(const KeyValue& pair) {
+    if (pair.value.is_null()) return;
+    refuse_unless(plugin(pair) == "muon", pair, "v1 has muon, and AdamW without the key; optim names others");
+    add(pair, "optim_config.name", "use_muon", true);
+    const Value& map = pair.value;
+    add(pair, "optim_config.wd", "weight_decay", map.value("wd", Value(0.1)));
+    add(pair, "optim_config.adamw_eps", "adam_epsilon", map.value("adamw_eps", Value(1e-8)));
+    const Value betas = map.value("adamw_betas", Value({0.9, 0.95}));
+    refuse_unless(betas.is_array() && betas.size() == 2, pair, "adamw_betas are two numbers");
+    add(pair, "optim_config.adamw_betas", "adam_beta1", betas[0]);
+    add(pair, "optim_config.adamw_betas", "adam_beta2", betas[1]);
+    const Value fixed = {{"momentum", 0.95}, {"nesterov", true}, {"ns_steps", 5}};
+    for (const auto& [inner, value] : map.items()) {
+      if (inner == "name" || inner == "wd" || inner == "adamw_eps" || inner == "adamw_betas") continue;
+      if (inner == "lr") note_without_effect("optim_config.lr", false);  // learning_rate counts in v1 too
+      else if (!fixed.contains(inner) || fixed[inner] != value)
+        no_counterpart(pair, fmt::format("optim_config.{} ({})", inner, value.dump()),
+                       "leave it out: momentum is 0.95, nesterov true, ns_steps 5");
+    }
   }
 
   void save_epochs(const KeyValue& pair) {

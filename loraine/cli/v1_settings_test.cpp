@@ -85,6 +85,14 @@ TEST(V1Settings, FullFreezeAndQuantised) {
   EXPECT_FALSE(taken("model: m\nquant_config: null\n").quantization_bit);
 }
 
+TEST(V1Settings, Muon) {
+  const TrainConfig c = taken("model: m\noptim_config: {name: muon, momentum: 0.95, nesterov: true, ns_steps: 5, adamw_betas: [0.9, 0.99]}\n");
+  EXPECT_TRUE(c.use_muon);
+  EXPECT_DOUBLE_EQ(c.weight_decay, 0.1);
+  EXPECT_DOUBLE_EQ(c.adam_beta2, 0.99);
+  EXPECT_DOUBLE_EQ(c.adam_epsilon, 1e-8);
+}
+
 TEST(V1Settings, ExportTakesNoDefaults) {
   const TrainConfig c = taken(
       "model: m\npeft_config: {name: lora, adapter_name_or_path: ./a, export_dir: ./b, export_size: 5, infer_dtype: auto}\n", {}, false);
@@ -106,7 +114,8 @@ TEST(V1Settings, ListsOfSets) {
 
 TEST(V1Settings, WhatHasNoCounterpartIsNamed) {
   for (const auto& [yaml, words] : std::vector<std::pair<std::string, std::string>>{
-           {"model: m\noptim_config: {name: muon, wd: 0.1}", "v1.yaml:2:1: optim_config (name: \"muon\")"},
+           {"model: m\noptim_config: {name: sophia}", "v1.yaml:2:1: optim_config (name: \"sophia\")"},
+           {"model: m\noptim_config: {name: muon, ns_steps: 6}", "optim_config.ns_steps (6)"},
            {"model_class: cls", "model_class (\"cls\")"},
            {"model_class: llm\nbatching_strategy: dynamic_batching", "batching_strategy"},
            {"model_class: llm\ncp_size: 2", "cp_size (2)"},

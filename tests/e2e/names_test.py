@@ -104,7 +104,7 @@ class SettingsFiles(tiny.Case):
         self.assertEqual((config["r"], config["lora_alpha"], config["lora_dropout"]), (3, 16, 0.05))
         history = json.loads((self.out / "trainer_state.json").read_text())["log_history"]
         self.assertEqual([e["learning_rate"] for e in history if "loss" in e], [1e-4, 1e-4])
-        self.refused(tiny.run("train", self.file, "optim_config={name: muon}"), 2, "optim_config", "no counterpart")
+        self.refused(tiny.run("train", self.file, "optim_config={name: sophia}"), 2, "optim_config", "no counterpart")
 
     def test_no_key_is_passed_over(self):
         self.file.write_text(self.base + "lora_rnk: 3\n")

@@ -60,8 +60,11 @@ size_t unescape_at(std::string& out, std::string_view text) {
     size_t at = hex ? 2 : 1;
     uint64_t number = 0;
     const size_t first = at;
-    for (; at < text.size() && (hex ? std::isxdigit(static_cast<unsigned char>(text[at])) : std::isdigit(static_cast<unsigned char>(text[at]))); ++at)
-      number = std::min<uint64_t>(number * (hex ? 16 : 10) + static_cast<uint64_t>(text[at] <= '9' ? text[at] - '0' : (text[at] | 0x20) - 'a' + 10), 0x110000);
+    for (; at < text.size() &&
+           (hex ? std::isxdigit(static_cast<unsigned char>(text[at])) : std::isdigit(static_cast<unsigned char>(text[at])));
+         ++at)
+      number = std::min<uint64_t>(
+          number * (hex ? 16 : 10) + static_cast<uint64_t>(text[at] <= '9' ? text[at] - '0' : (text[at] | 0x20) - 'a' + 10), 0x110000);
     if (at == first) return 0;
     append_numbered(out, number);
     return at + (at < text.size() && text[at] == ';');
@@ -255,7 +258,8 @@ Piece piece_of(std::string_view text) { return {text, count_code_points(text)}; 
 
 // What stays together on a line, blanks included: words, the parts of hyphenated ones, dashes.
 std::vector<Piece> wrap_pieces(std::string_view line, bool at_hyphens) {
-  // A part ends behind a hyphen with two letters (or a letter, a hyphen, a sign) before it and a letter behind; before a dash of two or more.
+  // A part ends behind a hyphen with two letters (or a letter, a hyphen, a sign) before it and a letter behind; before a dash of two or
+  // more.
   static const Pattern kParts(
       R"( [\t\n\x0b\f\r\x20]+ | (?<= [\w!"'&.,?] ) -{2,} (?= \w )
           | [^\t\n\x0b\f\r\x20]+? (?: - (?: (?<= [^\d\W]{2} - ) | (?<= [^\d\W] - [\w!"'&.,?] - ) ) (?= [^\d\W] -? [^\d\W] )
