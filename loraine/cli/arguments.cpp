@@ -58,24 +58,10 @@ bool is_flag(const std::string& word) { return word.size() > 2 && word.starts_wi
 // The options that a command reads, in `loraine COMMAND --help`; for the others it says that it does not.
 bool command_reads(const std::string& command, const Option& option) {
   using Names = std::set<std::string>;
-  static const Names kModel = {"model_name_or_path",
-                               "adapter_name_or_path",
-                               "model_revision",
-                               "quantization_bit",
-                               "quantization_type",
-                               "double_quantization",
-                               "quantization_method",
-                               "strict",
-                               "cache_dir",
-                               "adapter_folder",
-                               "hf_hub_token",
-                               "ms_hub_token",
-                               "rope_scaling",
-                               "resize_vocab",
-                               "add_tokens",
-                               "add_special_tokens",
-                               "new_special_tokens_config",
-                               "init_special_tokens"};
+  static const Names kModel = {"model_name_or_path", "adapter_name_or_path", "model_revision",      "quantization_bit",
+                               "quantization_type",  "double_quantization",  "quantization_method", "strict",
+                               "cache_dir",          "adapter_folder",       "hf_hub_token",        "ms_hub_token"};
+  static const Names kTokens = {"resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config", "init_special_tokens"};
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "preserve_thinking",
                                  "tool_format",          "seed"};
@@ -98,19 +84,21 @@ bool command_reads(const std::string& command, const Option& option) {
                                     "loftq_iter", "rank_pattern", "layers_to_transform", "layers_pattern",    "exclude_modules"};
   const std::string &name = option.name, &group = option.group;
   const bool generation = group == "generation";
+  const bool changes_model = kTokens.contains(name) || name == "rope_scaling";  // of commands that answer with it or write it
   if (name == "language") return true;
   if (command == "train" || command == "compare") return !generation && group != "export" && name != "infer_dtype";
-  if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation;
+  if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation || changes_model;
   if (command == "eval")
-    return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) || generation ||
-           (group == "data" && !kNotEvaluated.contains(name));
+    return changes_model || kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) ||
+           generation || (group == "data" && !kNotEvaluated.contains(name));
   if (command == "data")
-    return group == "data" || name == "model_name_or_path" || name == "model_revision" || name == "adapter_name_or_path" ||
-           name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" || name == "max_steps";
+    return group == "data" || kTokens.contains(name) || name == "model_name_or_path" || name == "model_revision" ||
+           name == "adapter_name_or_path" || name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" ||
+           name == "max_steps";
   if (command == "trace") return kModel.contains(name) || kCompute.contains(name) || name == "max_new_tokens";
   if (command == "export")
-    return kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) || name == "infer_dtype" ||
-           name == "template" || name == "overwrite_output_dir";
+    return changes_model || kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) ||
+           name == "infer_dtype" || name == "template" || name == "overwrite_output_dir";
   if (command == "upload") return kUpload.contains(name) || name == "hub_model_id" || name == "hf_hub_token";
   if (command == "bench")
     return (kModel.contains(name) && !name.starts_with("adapter_") && name != "strict") || name == "frozen_matmul" ||

@@ -23,7 +23,7 @@ import tiny_model as tiny
 # Where the harness itself looks for what a run writes: were such an option without effect, no run would be found.
 READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
-REFUSED_INSTEAD = {"fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon",
+REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon",
                    "hf_hub_token": "two words", "ms_hub_token": "two words", "hub_token": "two words", "hub_model_id": "a/b/c", "hub_private_repo": "perhaps", "hub_revision": "../x",
                    "hub_strategy": "sometimes"}  # what those of hubs do, hub_test.py shows
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
@@ -53,6 +53,7 @@ SEVERAL_FILES = {"ppl_file": "{work}/text.txt", "ppl_window": 16}
 
 # option: (changed value, settings beside it). {name} stands for something that `setUpClass` makes.
 COMMON = {
+    "resize_vocab": ("true", {}), "add_tokens": ("hello", {}), "add_special_tokens": ("<x>", {}), "new_special_tokens_config": ("{work}/tokens.yaml", {}), "rope_scaling": ("linear", {}),
     "model_name_or_path": ("{other_model}", {}),
     "adapter_name_or_path": ("{adapter}", {}),
     "model_revision": ("later", {"model_name_or_path": "org/base"}),
@@ -238,6 +239,7 @@ class Options(unittest.TestCase):
         (work / "rows.jsonl").write_text(message + json.dumps({"text": "ab</s>cd"}) + "\n")
         (work / "other.jsonl").write_text(message)
         (work / "chat.jinja").write_text("{{ messages[0].content }}!")
+        (work / "tokens.yaml").write_text('"<x>": "what is unknown"\n')
         (work / "text.txt").write_text("the sea is red and the fog is on the tree " * 2)
         (work / "choice.jsonl").write_text(json.dumps({"question": "a", "choices": ["b", "c"], "answer": 0}) + "\n")
         (work / "match.jsonl").write_text(json.dumps({"question": "a", "answer": "b"}) + "\n")
