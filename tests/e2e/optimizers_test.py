@@ -4,7 +4,7 @@ matter, what does not go together is refused. Run by ctest (label e2e)."""
 import json
 import os
 import pathlib
-import re
+import shutil
 import subprocess
 import sys
 import unittest
@@ -52,6 +52,25 @@ class Optimizers(tiny.Case):
                 results[self.result(whole)] = name
                 self.assertEqual((whole / "checkpoint-6/optimizer.safetensors").read_bytes(), (half / "checkpoint-6/optimizer.safetensors").read_bytes(), name)
 
+    def test_whole_runs_of_llama_factory(self):
+        runs = tiny.root.parent / "shared/golden/llamafactory/runs"
+        if not runs.exists():
+            self.skipTest("no recorded runs of LLaMA-Factory")
+        for entry in json.loads((tiny.root / "tests/golden/optimizer_runs.json").read_text()):
+            with self.subTest(entry["name"]):
+                here = self.work / "runs" / entry["name"]
+                shutil.copytree(runs / entry["base"], here, ignore=shutil.ignore_patterns("output"))
+                if not (self.work / "tiny_llama").exists():
+                    (self.work / "tiny_llama").symlink_to(runs.parent / "tiny_llama")
+                code, text = tiny.run("train", "train.yaml", *[f"{key}={json.dumps(value)}" for key, value in entry["changes"].items()], cwd=here)
+                self.assertEqual(code, 0, text)
+                log = json.loads((here / "output/trainer_state.json").read_text())["log_history"]
+                steps = [line for line in log if "loss" in line]
+                self.assertEqual(len(steps), len(entry["losses"]))
+                for step, loss, norm in zip(steps, entry["losses"], entry["grad_norms"]):
+                    self.assertLess(abs(step["loss"] - loss), entry["apart"] * loss)
+                    self.assertLess(abs(step["grad_norm"] - norm), 10 * entry["apart"] * norm)
+
     def test_number_of_threads_does_not_matter(self):
         for name in ("adafactor", "galore", "apollo", "stable_adamw", "muon", "badam_ratio"):
             with self.subTest(name):
@@ -92,6 +111,7 @@ class Optimizers(tiny.Case):
                               ({"use_galore": "true"}, "finetuning_type"), ({**FULL, "use_galore": "true", "use_muon": "true"}, "exclude"),
                               ({"use_muon": "true", "optim": "sgd"}, "optim"), ({"use_muon": "true", "loraplus_lr_ratio": 2}, "loraplus_lr_ratio"),
                               ({**GALORE, "galore_layerwise": "true", "gradient_accumulation_steps": 2}, "gradient_accumulation_steps"),
+                              ({"optim": "schedule_free_adamw", "use_adalora": "true"}, "use_adalora"),
                               ({"optim": "lomo", "gradient_accumulation_steps": 2}, "gradient_accumulation_steps"), ({"optim": "galore_adamw"}, "optim_target_modules"),
                               ({"optim": "galore_adamw", "optim_target_modules": "nothing"}, "optim_target_modules"), ({"optim": "adamw_torch_4bit"}, "adamw_torch_4bit"),
                               ({**FULL, "use_badam": "true", "badam_switch_mode": "fixed"}, "badam_start_block"), ({**FULL, "use_badam": "true", "badam_start_block": 99}, "badam_start_block"),

@@ -267,6 +267,10 @@ void check_optimizer(const TrainConfig& c) {
   if (is_switched(c)) return;
   by_name(c, {}, 0);  // reads optim_args
   const std::string form = optimizer_form(c.optim);
+  if (form.starts_with("schedule_free") && c.use_adalora)
+    throw Error(ErrorKind::usage,
+                fmt::format("use_adalora and optim: {} exclude each other: averages would bring back the ranks that were cut", c.optim),
+                "choose another optimizer");
   if (form.ends_with("lomo") && c.gradient_accumulation_steps != 1)
     throw Error(ErrorKind::usage,
                 fmt::format("optim: {} updates in the backward of each micro-batch, and gradient_accumulation_steps is {}", c.optim,
