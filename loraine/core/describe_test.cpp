@@ -139,6 +139,21 @@ TEST(Describe, ChoicesListsAndMaps) {
   EXPECT_THROW(set_option(map, typed("[1]")), Error);
 }
 
+TEST(Describe, SecretsAreNotShown) {
+  std::optional<std::string> text;
+  Option token{"x", "g", &text, "help", {.secret = true}};
+  EXPECT_EQ(value_text(token), "null");
+  set_option(token, flag("hf_secret"));
+  EXPECT_EQ(*text, "hf_secret");
+  EXPECT_EQ(value_text(token), "(secret)");
+  try {
+    set_option(token, typed("[\"hf_secret\"]"));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ((error.what() + error.hint).find("hf_secret"), std::string::npos) << error.what() << error.hint;
+  }
+}
+
 TEST(Describe, NearestWord) {
   std::vector<std::string> known = {"lora_rank", "lora_alpha", "learning_rate"};
   EXPECT_EQ(nearest_word("lora_rnak", known), "lora_rank");

@@ -47,8 +47,14 @@ bool of_the_call(const Option& option) {
                                                "dry_run",
                                                "memory_limit",
                                                "allow_data_change",
-                                               "resume_from_checkpoint"};
-  return kNames.contains(option.name) || option.group == "generation" || option.group == "export";
+                                               "resume_from_checkpoint",
+                                               "cache_dir",
+                                               "push_to_hub",
+                                               "hub_model_id",
+                                               "hub_private_repo",
+                                               "hub_revision",
+                                               "hub_strategy"};
+  return kNames.contains(option.name) || option.limits.secret || option.group == "generation" || option.group == "export";
 }
 
 TEST(RunRecord, EveryOptionIsLookedAt) {
@@ -77,6 +83,19 @@ TEST(RunRecord, EveryOptionIsLookedAt) {
     if (option.group == "optimizer" && !of_the_call(option)) { EXPECT_EQ(changed.result.size(), 1u) << option.name; }
     if (option.group == "data") { EXPECT_EQ(changed.data.empty(), of_the_call(option)) << option.name; }
   }
+}
+
+TEST(RunRecord, NoSecrets) {
+  TrainConfig config;
+  int secrets = 0;
+  for (const Option& option : options_of(config))
+    if (option.limits.secret) {
+      set_option(option, {.key = option.name, .text = "hf_secret", .typed = false, .where = "here"});
+      EXPECT_EQ(value_text(option), "(secret)");
+      ++secrets;
+    }
+  EXPECT_EQ(secrets, 3);
+  EXPECT_EQ(run_record(config, "base").settings.find("hf_secret"), std::string::npos);
 }
 
 TEST(RunRecord, SettingsThatSayTheSame) {
