@@ -23,11 +23,13 @@ import tiny_model as tiny
 # Where the harness itself looks for what a run writes: were such an option without effect, no run would be found.
 READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
-REFUSED_INSTEAD = {"apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon"}
+REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon",
+                   "hf_hub_token": "two words", "ms_hub_token": "two words", "hub_token": "two words", "hub_model_id": "a/b/c", "hub_private_repo": "perhaps", "hub_revision": "../x",
+                   "hub_strategy": "sometimes"}  # what those of hubs do, hub_test.py shows
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
 REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
-NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking")}  # a tiny model's answers hold no thoughts
+NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buffer_size"), ("train", "dataloader_num_workers"), ("data", "allow_data_change")}  # a tiny model's answers hold no thoughts
 
 QUANTISED = {"quantization_bit": 4}
 ADALORA = {"use_adalora": "true", "max_steps": 8, "init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 1, "lora_rank": 6}
@@ -37,8 +39,9 @@ BEST = {**EVALUATED, **SAVED, "load_best_model_at_end": "true", "learning_rate":
 FREEZE = {"finetuning_type": "freeze", "freeze_trainable_layers": 1}
 TEXTS = {"stage": "pt", "cutoff_len": 8}
 PREDICTED = {"predict_with_generate": "true", "max_samples": 3, "max_new_tokens": 24}
-REPORTED = {"report_to": "swanlab,trackio"}
 THOUGHTS = {"template": "qwen3", "mask_history": "true"}
+REPORTED = {"report_to": "swanlab,trackio"}
+TWO = {"dataset": "talk,texts"}
 LOFTQ = {"init_lora_weights": "loftq"}
 FULL = {"finetuning_type": "full"}
 GALORE = {**FULL, "use_galore": "true", "galore_rank": 2, "galore_update_interval": 1}
@@ -50,9 +53,12 @@ SEVERAL_FILES = {"ppl_file": "{work}/text.txt", "ppl_window": 16}
 
 # option: (changed value, settings beside it). {name} stands for something that `setUpClass` makes.
 COMMON = {
+    "resize_vocab": ("true", {}), "add_tokens": ("hello", {}), "add_special_tokens": ("<x>", {}), "new_special_tokens_config": ("{work}/tokens.yaml", {}), "rope_scaling": ("linear", {}),
     "model_name_or_path": ("{other_model}", {}),
     "adapter_name_or_path": ("{adapter}", {}),
     "model_revision": ("later", {"model_name_or_path": "org/base"}),
+    "cache_dir": ("{work}/nowhere", {"model_name_or_path": "org/base"}),
+    "adapter_folder": ("nowhere", {"adapter_name_or_path": "{adapter}"}),
     "quantization_type": ("fp4", QUANTISED),
     "quantization_bit": (4, {}),
     "double_quantization": ("false", QUANTISED),
@@ -66,7 +72,8 @@ COMMON = {
 }
 TRAIN = {
     "dataset": ("texts", {}), "eval_dataset": ("texts", {}), "dataset_dir": ("{other_data}", {}), "cutoff_len": (8, {}), "max_samples": (3, {}),
-    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "packing": ("true", {}), "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "preserve_thinking": ("true", THOUGHTS | {"dataset": "thoughts"}), "tool_format": ("qwen", {"dataset": "tools"}), "preprocessing_batch_size": (2, TEXTS),
+    "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "mix_strategy": ("interleave_over", TWO), "interleave_probs": ("0.9,0.1", TWO | {"mix_strategy": "interleave_under"}), "eval_on_each_dataset": ("true", {}),
+    "streaming": ("true", {}), "tokenized_path": ("{work}/kept", {}), "packing": ("true", {}), "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "preserve_thinking": ("true", THOUGHTS | {"dataset": "thoughts"}), "tool_format": ("qwen", {"dataset": "tools"}), "preprocessing_batch_size": (2, TEXTS),
     "allow_data_change": ("true", {"resume_from_checkpoint": "{checkpoint}", "dataset": "texts"}), "resume_from_checkpoint": ("{checkpoint}", {}),
     "stage": ("pt", {"cutoff_len": 8}), "finetuning_type": ("freeze", {}), "freeze_trainable_layers": (2, FREEZE), "freeze_trainable_modules": ("mlp", FREEZE),
     "freeze_extra_modules": ("norm", FREEZE), "lora_target": ("q_proj", {}), "lora_dropout": (0.5, {}), "additional_target": ("norm", {}), "bias": ("all", {}),
@@ -85,13 +92,12 @@ TRAIN = {
     "save_total_limit": (1, SAVED), "save_only_model": ("true", SAVED), "eval_strategy": ("steps", {"val_size": 3}), "eval_steps": (2, EVALUATED),
     "eval_on_start": ("true", EVALUATED), "load_best_model_at_end": ("true", {**BEST, "load_best_model_at_end": "false"}),
     "metric_for_best_model": ("eval_accuracy", {**BEST, "compute_accuracy": "true"}), "greater_is_better": ("true", BEST),
-    "report_to": ("jsonl", {}), "run_name": ("first", REPORTED), "logging_dir": ("{work}/board", {"report_to": "tensorboard"}), "project": ("mine", REPORTED),
-    "trackio_space_id": ("me/space", REPORTED), "trackio_bucket_id": ("me/bucket", REPORTED), "swanlab_project": ("mine", REPORTED), "swanlab_workspace": ("us", REPORTED),
-    "swanlab_run_name": ("first", REPORTED), "swanlab_mode": ("local", REPORTED), "swanlab_logdir": ("swan", REPORTED),
     "use_asft_loss": ("true", {}), "asft_alpha": (5, {"use_asft_loss": "true"}), "use_dft_loss": ("true", {}), "use_eaft_loss": ("true", {}), "eaft_alpha": (0.5, {"use_eaft_loss": "true"}),
     "train_sampling_strategy": ("sequential", {}), "group_by_length": ("true", {}), "dataloader_drop_last": ("true", {"max_steps": -1, "num_train_epochs": 1}),
     "logging_strategy": ("no", {}), "eval_delay": (2, EVALUATED), "ignore_data_skip": ("true", {"resume_from_checkpoint": "{checkpoint}"}),
-    "include_effective_tokens_per_second": ("true", {}), "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
+    "include_effective_tokens_per_second": ("true", {}), "pure_bf16": ("true", {}), "bf16_full_eval": ("true", EVALUATED), "use_llama_pro": ("true", {"freeze_trainable_layers": 1}),
+    "train_from_scratch": ("true", {"finetuning_type": "full"}), "rope_scaling": ("linear", {"cutoff_len": 600}),
+    "do_predict": ("true", {"eval_dataset": "talk", "predict_with_generate": "true", "max_new_tokens": 4}), "predict_with_generate": ("true", {"eval_dataset": "talk", "do_predict": "true", "max_new_tokens": 4}),
     "optim": ("sgd", {}), "optim_args": ("momentum=0.9", {"optim": "sgd"}),
     "optim_target_modules": ("down_proj", {"optim": "galore_adamw", "optim_target_modules": "q_proj", "optim_args": "rank=2"}),
     "use_galore": ("true", FULL), "galore_target": ("q_proj", GALORE), "galore_rank": (3, GALORE), "galore_update_interval": (2, GALORE), "galore_scale": (1, GALORE),
@@ -100,6 +106,9 @@ TRAIN = {
     "apollo_proj_type": ("left", APOLLO | {"apollo_scale_type": "tensor"}), "apollo_scale_type": ("tensor", APOLLO), "apollo_layerwise": ("true", APOLLO | ACCUMULATED),
     "use_badam": ("true", FULL), "badam_mode": ("ratio", BADAM), "badam_start_block": (1, BADAM), "badam_switch_mode": ("descending", BADAM), "badam_switch_interval": (2, BADAM),
     "badam_update_ratio": (0.5, SHARES), "badam_mask_mode": ("scatter", SHARES), "use_adam_mini": ("true", FULL), "use_muon": ("true", {}),
+    "report_to": ("jsonl", {}), "run_name": ("first", REPORTED), "logging_dir": ("{work}/board", {"report_to": "tensorboard"}), "project": ("mine", REPORTED),
+    "trackio_space_id": ("me/space", REPORTED), "trackio_bucket_id": ("me/bucket", REPORTED), "swanlab_project": ("mine", REPORTED), "swanlab_workspace": ("us", REPORTED),
+    "swanlab_run_name": ("first", REPORTED), "swanlab_mode": ("local", REPORTED), "swanlab_logdir": ("swan", REPORTED),
     "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
 }
 GENERATION = {
@@ -110,6 +119,8 @@ EVAL = {
     **{name: (value, {**PREDICTED, **beside}) for name, (value, beside) in GENERATION.items()}, "double_quantization": ("false", QUANTISED),
     **{name: TRAIN[name] for name in ("dataset_dir", "cutoff_len", "max_samples", "packing", "preprocessing_batch_size", "compute_accuracy", "stage", "mask_history",
                                       "train_on_prompt", "split_special_tokens", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha") if name in TRAIN},
+    "mix_strategy": ("interleave_over", {"eval_dataset": "talk,texts"}), "interleave_probs": ("0.9,0.1", {"eval_dataset": "talk,texts", "mix_strategy": "interleave_under"}),
+    "tokenized_path": ("{work}/kept_eval", {}),
     "neat_packing": ("true", {}), "preprocessing_num_workers": (2, {"neat_packing": "true"}), "tool_format": ("qwen", {"eval_dataset": "tools"}),
     "preserve_thinking": ("true", THOUGHTS | {"eval_dataset": "thoughts"}),
     "compute_accuracy": ("true", {}), "eval_dataset": ("texts", {}), "skip_bad_rows": (1, {"eval_dataset": "bad"}), "per_device_eval_batch_size": (2, {}),
@@ -132,8 +143,18 @@ TRACE = {"batch": ("{work}/other.safetensors", {}), "adapter_rows": ("1:run", {"
 TOKENIZE = {"model_name_or_path": ("{work}", {}), "input": ("{work}/other.jsonl", {}), "chat_template": ("{work}/chat.jinja", {}), "split_special_tokens": ("true", {})}
 BENCH = {"model_revision": ("none", {"model_name_or_path": "org/base"}), "tokens": ("32", {}), "dtype": ("bf16", {}), "rank": (5, {}), "prompt_tokens": (9, {}), "new_tokens": (0, {}), "profile": ("true", {})}
 CHAT = {**GENERATION, "enable_thinking": ("false", {"template": "qwen3", "adapter_name_or_path": "{adapter}"})}
-TABLES = {"train": TRAIN, "chat": CHAT, "eval": EVAL, "export": EXPORT, "trace": TRACE, "tokenize": TOKENIZE, "bench": BENCH}
+STREAM = {"streaming": "true", "max_steps": 3, "buffer_size": 5}
+DATA = {
+    **{name: TRAIN[name] for name in ("dataset", "eval_dataset", "dataset_dir", "cutoff_len", "max_samples", "skip_bad_rows", "val_size", "mix_strategy", "interleave_probs", "packing",
+                                      "neat_packing", "preprocessing_num_workers", "preprocessing_batch_size", "preserve_thinking", "tool_format", "mask_history", "train_on_prompt",
+                                      "split_special_tokens")},
+    "stage": ("pt", {"cutoff_len": 8}), "eval_on_each_dataset": ("true", {"eval_dataset": "talk,texts"}), "streaming": ("true", STREAM | {"streaming": "false"}), "buffer_size": (2, STREAM),
+    "dataloader_num_workers": (3, STREAM), "model_name_or_path": ("{work}", {}), "max_steps": (-1, STREAM), "seed": (7, {"val_size": 3}), "tokenized_path": ("{work}", {}), "examples": (1, {}), "ids": ("true", {}),
+    "html": ("{work}/page.html", {}), "json": ("{work}/encoded.jsonl", {}), "strict": ("true", {"template": "chatml"}), "adapter_name_or_path": ("{adapter}", {"template": "null"}),
+}
+TABLES = {"data": DATA, "train": TRAIN, "chat": CHAT, "eval": EVAL, "export": EXPORT, "trace": TRACE, "tokenize": TOKENIZE, "bench": BENCH}
 BASE = {
+    "data": {"model_name_or_path": "{model}", "template": "default", "dataset": "talk", "dataset_dir": "{data}", "examples": 20},
     "train": {"model_name_or_path": "{model}", "template": "default", "dataset": "talk", "dataset_dir": "{data}", "do_train": "true", "lora_rank": 4, "learning_rate": "5e-2",
               "per_device_train_batch_size": 2, "max_steps": 3, "logging_steps": 1, "save_strategy": "no"},
     "chat": {"model_name_or_path": "{model}", "max_new_tokens": 12},
@@ -218,6 +239,7 @@ class Options(unittest.TestCase):
         (work / "rows.jsonl").write_text(message + json.dumps({"text": "ab</s>cd"}) + "\n")
         (work / "other.jsonl").write_text(message)
         (work / "chat.jinja").write_text("{{ messages[0].content }}!")
+        (work / "tokens.yaml").write_text('"<x>": "what is unknown"\n')
         (work / "text.txt").write_text("the sea is red and the fog is on the tree " * 2)
         (work / "choice.jsonl").write_text(json.dumps({"question": "a", "choices": ["b", "c"], "answer": 0}) + "\n")
         (work / "match.jsonl").write_text(json.dumps({"question": "a", "answer": "b"}) + "\n")
