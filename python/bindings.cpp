@@ -14,9 +14,12 @@
 
 #include "loraine/chat_model.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/transfers.h"
 #include "loraine/core/context.h"
 #include "loraine/core/missing_file.h"
 #include "loraine/core/signals.h"
+#include "loraine/core/stopped.h"
+#include "loraine/io/hub/hub.h"
 
 namespace nb = nanobind;
 
@@ -75,8 +78,11 @@ void run(int (*command)(const Words&, const std::atomic<bool>&), const Words& wo
     const nb::gil_scoped_release released;
     std::future<int> result = std::async(std::launch::async, [&] {
       const SignalsElsewhere elsewhere;
+      const StopsTransfers transfers(stop);
       start_threads();
-      return command(words, stop);
+      try {
+        return command(words, stop);
+      } catch (const Stopped&) { return kExitStopped; }  // a download or an upload
     });
     while (result.wait_for(kSignalInterval) != std::future_status::ready)
       if (raised.by_signal()) stop = true;
@@ -164,6 +170,7 @@ void add_chat_model(nb::module_& m) {
 
 NB_MODULE(_loraine, m) {
   using namespace loraine;
+  show_transfers();
   nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
     try {
       std::rethrow_exception(pointer);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/api/new_tokens.h"
 #include "loraine/core/batch.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/hub/hub.h"
@@ -152,6 +153,7 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const L
   if (!loaded->files.place_note.empty()) loaded->places.push_back(loaded->files.place_note);
   if (const std::string text = stretch_positions(loaded->files, config, false); !text.empty()) loaded->places.push_back(text);
   loaded->text = open_text(loaded->files);
+  if (const std::string text = add_new_tokens(loaded->files, loaded->text, config); !text.empty()) loaded->places.push_back(text);
   if (options.needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
   if (loaded->text.tokenizer) warn(*loaded, loaded->files.tokenizer_note, ErrorKind::usage);
   open_formats(*loaded, options);

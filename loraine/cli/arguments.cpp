@@ -58,13 +58,15 @@ bool is_flag(const std::string& word) { return word.size() > 2 && word.starts_wi
 // The options that a command reads, in `loraine COMMAND --help`; for the others it says that it does not.
 bool command_reads(const std::string& command, const Option& option) {
   using Names = std::set<std::string>;
-  static const Names kModel = {"model_name_or_path",  "adapter_name_or_path", "model_revision", "quantization_bit", "quantization_type",
-                               "double_quantization", "quantization_method",  "strict",         "cache_dir",        "adapter_folder",
-                               "hf_hub_token",        "ms_hub_token",         "rope_scaling"};
+  static const Names kModel = {"model_name_or_path", "adapter_name_or_path", "model_revision",      "quantization_bit",
+                               "quantization_type",  "double_quantization",  "quantization_method", "strict",
+                               "cache_dir",          "adapter_folder",       "hf_hub_token",        "ms_hub_token"};
+  static const Names kTokens = {"resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config", "init_special_tokens"};
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "preserve_thinking",
                                  "tool_format",          "seed"};
-  static const Names kNotEvaluated = {"dataset", "val_size", "allow_data_change"};
+  static const Names kNotEvaluated = {
+      "dataset", "val_size", "allow_data_change", "streaming", "buffer_size", "dataloader_num_workers", "eval_on_each_dataset"};
   static const Names kEval = {"stage",
                               "output_dir",
                               "per_device_eval_batch_size",
@@ -82,19 +84,21 @@ bool command_reads(const std::string& command, const Option& option) {
                                     "loftq_iter", "rank_pattern", "layers_to_transform", "layers_pattern",    "exclude_modules"};
   const std::string &name = option.name, &group = option.group;
   const bool generation = group == "generation";
+  const bool changes_model = kTokens.contains(name) || name == "rope_scaling";  // of commands that answer with it or write it
   if (name == "language") return true;
   if (command == "train" || command == "compare") return !generation && group != "export" && name != "infer_dtype";
-  if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation;
+  if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation || changes_model;
   if (command == "eval")
-    return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) || generation ||
-           (group == "data" && !kNotEvaluated.contains(name));
+    return changes_model || kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) ||
+           generation || (group == "data" && !kNotEvaluated.contains(name));
   if (command == "data")
-    return group == "data" || name == "model_name_or_path" || name == "model_revision" || name == "adapter_name_or_path" ||
-           name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" || name == "max_steps";
+    return group == "data" || kTokens.contains(name) || name == "model_name_or_path" || name == "model_revision" ||
+           name == "adapter_name_or_path" || name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" ||
+           name == "max_steps";
   if (command == "trace") return kModel.contains(name) || kCompute.contains(name) || name == "max_new_tokens";
   if (command == "export")
-    return kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) || name == "infer_dtype" ||
-           name == "template" || name == "overwrite_output_dir";
+    return changes_model || kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) ||
+           name == "infer_dtype" || name == "template" || name == "overwrite_output_dir";
   if (command == "upload") return kUpload.contains(name) || name == "hub_model_id" || name == "hf_hub_token";
   if (command == "bench")
     return (kModel.contains(name) && !name.starts_with("adapter_") && name != "strict") || name == "frozen_matmul" ||
@@ -113,6 +117,7 @@ std::string unread_note(const std::string& command, std::span<const Setting> set
     if (!command_reads(command, option) && std::ranges::any_of(settings, names_it) && std::ranges::none_of(own, same))
       unread.push_back(option.name);
   }
+  if (command == "data") return "";  // it is given the settings of a whole run
   return unread.empty() ? "" : fmt::format("{} does not read {}", command, fmt::join(unread, ", "));
 }
 
@@ -198,6 +203,7 @@ bool read_config(const std::vector<std::string>& args, const std::string& comman
   }
   for (const std::string& note : config_notes(config)) print_stderr("note: " + note + "\n");
   if (const std::string note = unread_note(command, settings, extra); !note.empty()) print_stderr("note: " + note + "\n");
+  check_hub_config(config);
   if (command == "train") check_train_config(config);
   if (command == "chat") check_chat_config(config);
   if (command == "export") check_export_config(config);

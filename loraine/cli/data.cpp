@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "loraine/api/open_text.h"
+#include "loraine/api/new_tokens.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/data/report.h"
@@ -66,6 +66,7 @@ int run_data(const std::vector<std::string>& args) {
   ModelText text = open_text(files);
   if (text.tokenizer) input_warning(files.tokenizer_note, c.strict, ErrorKind::usage);
   const TemplateChoice choice = training_template(c, files, text, adapter);
+  print_place(add_new_tokens(files, text, c, missing_stop_words(choice, text)));
   c.dry_run = true;  // nothing is kept
   DataOptions options = data_options_with(c, choice, files, text);
   options.accept_untrained = true;  // it is told

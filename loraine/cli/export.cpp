@@ -7,6 +7,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/api/chat_format.h"
+#include "loraine/api/new_tokens.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
@@ -199,6 +200,10 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   ModelFiles files = open_model_files(config.model_name_or_path, hub_access(config));
   print_place(files.place_note);
   print_place(stretch_positions(files, config, false));
+  if (adds_tokens(config)) {
+    ModelText text = open_text(files);
+    print_place(add_new_tokens(files, text, config));
+  }
   std::vector<std::string> adapters;
   for (const FoundPlace& place : adapter_places(config, kSeveral)) {
     print_place(place.note);

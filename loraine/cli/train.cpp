@@ -8,7 +8,7 @@
 #include <cstdio>
 
 #include "loraine/api/chat_format.h"
-#include "loraine/api/open_text.h"
+#include "loraine/api/new_tokens.h"
 #include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
@@ -114,6 +114,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   ModelText text = open_text(input.files);
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
   const TemplateChoice choice = training_template(c, input.files, text, adapter);
+  print_place(add_new_tokens(input.files, text, c, missing_stop_words(choice, text)));
+  if (adds_tokens(c) && c.finetuning_type == "lora" && !c.additional_target)  // new rows are trained, and saved with the adapter
+    input.config.additional_target = input.files.config.value("tie_word_embeddings", false) ? "embed_tokens" : "embed_tokens,lm_head";
   input.record = {choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking};
   DataOptions options = data_options_with(c, choice, input.files, text);
   SpecialTokens special;

@@ -1,6 +1,8 @@
 // See training_template.h.
 #include "loraine/cli/training_template.h"
 
+#include <algorithm>
+
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/print_line.h"
 #include "loraine/train/data_options.h"
@@ -35,6 +37,12 @@ DataOptions data_options_with(const TrainConfig& c, const TemplateChoice& choice
   options.tool_format = choice.tool_format;
   fit_to_model(options, files, text);
   return options;
+}
+
+int64_t missing_stop_words(const TemplateChoice& choice, const ModelText& text) {
+  if (!choice.name || *choice.name == "derived" || !text.tokenizer) return 0;
+  return std::ranges::count_if(named_template(*choice.name).stop_words,
+                               [&](const std::string& word) { return !text.tokenizer->token_to_id(word); });
 }
 
 }  // namespace loraine

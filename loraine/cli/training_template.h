@@ -13,4 +13,7 @@ TemplateChoice training_template(const TrainConfig& config, ModelFiles& files, M
 // What data/ takes, with the template that was chosen.
 DataOptions data_options_with(const TrainConfig& config, const TemplateChoice& choice, const ModelFiles& files, const ModelText& text);
 
+// Tokens that the chosen named template will add to the tokenizer.
+int64_t missing_stop_words(const TemplateChoice& choice, const ModelText& text);
+
 }  // namespace loraine

@@ -23,7 +23,7 @@ void draw(const TransferState& state) {
 }  // namespace
 
 std::string transfer_line(const TransferState& state, size_t width) {
-  const double done = static_cast<double>(state.done), total = static_cast<double>(state.total);
+  const double total = static_cast<double>(state.total), done = state.finished ? total : static_cast<double>(state.done);
   std::string name = state.file;
   const bool whole = screen_width(name) + 2 <= width / 2;
   while (screen_width(name) + 3 > width / 2 && !whole && !name.empty()) {  // its end tells more

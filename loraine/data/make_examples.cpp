@@ -83,8 +83,8 @@ Made make(const Encoder& encoder, DataStage stage, const Row& row, const Row* kl
   } else {
     made.first = encoder.encode(row);
   }
-  encoder.check_ids(row, made.first.example);
-  encoder.check_ids(row, made.second.example);
+  encoder.check_ids(made.first.example);
+  encoder.check_ids(made.second.example);
   made.empty_answer = has_empty_answer(row.conversation);
   if (made.first.example.input_ids.empty()) made.dropped = "it becomes no token at all";
   return made;
@@ -179,7 +179,9 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
     if (!row.dropped.empty()) {
       drop_row(set, row, row.dropped);
     } else if (row.tokens) {
-      encoder.check_ids(row, *row.tokens);
+      try {
+        encoder.check_ids(*row.tokens);
+      } catch (const Error& error) { throw with_context(error, row.place()); }
       Encoded cut = encoder.cut_tokens(*row.tokens);
       set.num_truncated += cut.truncated;
       if (!cut.example.input_ids.empty()) add_example(set, std::move(cut.example), cut.whole);

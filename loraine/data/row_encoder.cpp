@@ -131,12 +131,12 @@ Prompt Encoder::prompt(const Row& row) const {
   return made;
 }
 
-void Encoder::check_ids(const Row& row, const Example& example) const {
+void Encoder::check_ids(const Example& example) const {
   if (vocab_size <= 0) return;
   for (size_t i = 0; i < example.input_ids.size(); ++i) {
     const int32_t id = std::max(example.input_ids[i], example.labels[i]);
     if (id >= vocab_size)
-      throw Error(ErrorKind::bad_data, fmt::format("{}: token {} is {}, the model's vocabulary has {}", row.place(), i, id, vocab_size),
+      throw Error(ErrorKind::bad_data, fmt::format("token {} is {}, the model's vocabulary has {}", i, id, vocab_size),
                   "is the tokenizer, or the tokenized file, of another model?");
   }
 }

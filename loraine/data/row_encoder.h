@@ -37,7 +37,7 @@ struct Encoder {
   // The last answer of a conversation, and all ids before it.
   Prompt last_turn(const Conversation& conversation) const;
   // Ids below vocab_size, where it is known.
-  void check_ids(const Row& row, const Example& example) const;
+  void check_ids(const Example& example) const;
 };
 
 // Arguments as open_data takes them; gives the tokenizer the template's stop words.

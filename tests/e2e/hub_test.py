@@ -525,7 +525,7 @@ class Uploads(HubCase):
         self.refused(self.train(HF_HUB_OFFLINE="1"), 2, "an upload is asked for, and HF_HUB_OFFLINE")
         self.refused(self.train(HF_TOKEN="hf_other"), 3, "does not accept the token of HF_TOKEN")
         self.refused(self.train(hub_model_id="someone/else"), 3, "while making the repository: someone/else: 127.0.0.1", "may not write there (You don't have the rights", "permission to write")
-        self.refused(self.train(hub_model_id="a/b/c"), 2, "'a/b/c' is no name of a repository")
+        self.refused(self.train(hub_model_id="a/b/c"), 2, "hub_model_id is 'a/b/c', which is no name of a repository")
         self.assertFalse((self.out / "adapter_model.safetensors").exists())
         self.refused(self.run_with("upload", "nowhere", HF_TOKEN=SECRET), 2, "nowhere: no such folder")
 

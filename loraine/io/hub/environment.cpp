@@ -57,8 +57,7 @@ std::string trimmed(std::string text) {
 // A line end within would begin a header of its own.
 HubToken checked(HubToken token) {
   token.secret = trimmed(token.secret);
-  const bool good = std::all_of(token.secret.begin(), token.secret.end(), [](unsigned char c) { return c > 32 && c < 127; });
-  if (!good || token.secret.size() > 8192)
+  if (!is_token(token.secret))
     throw Error(ErrorKind::usage, fmt::format("the token of {} holds blanks or letters that no token has", token.origin),
                 "copy it once more from the hub's page of access tokens");
   return token;
@@ -86,6 +85,10 @@ HubToken modelscope_token(const HubAccess& access) {
 }
 
 }  // namespace
+
+bool is_token(const std::string& text) {
+  return text.size() <= 8192 && std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > 32 && c < 127; });
+}
 
 bool is_set(const char* name) {
   std::string value = variable(name).value_or("");

@@ -39,6 +39,9 @@ std::optional<FoundPlace> find_repository(const std::string& id, const HubAccess
 
 Hub preferred_hub();  // USE_MODELSCOPE_HUB
 
+bool is_plain_revision(const std::string& revision);  // that may become part of a path
+bool is_token(const std::string& text);               // of letters that a header may hold, not too long
+
 // Whether a hub would take it for a repository's name: org/name or name.
 bool is_hub_id(const std::string& name);
 

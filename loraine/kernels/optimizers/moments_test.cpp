@@ -63,13 +63,14 @@ TEST(Moments, ZerosAndWhatIsNotFinite) {
 TEST(Moments, EightBitsFollowThirtyTwo) {
   const int64_t n = 5000;  // its last block is a short one
   std::vector<float> p = random_floats(n, 1), p8 = p, m(n), v(n), g = random_floats(n, 2);
+  for (float& x : g) x += x < 0 ? -0.5f : 0.5f;  // none far below its block's largest, which 8 bits would lose
   Packed m8(n), v8(n);
   Context ctx;
   for (int64_t step = 1; step <= 4; ++step) {
     adam(ctx, {matrix(p, n, 1), matrix(g, n, 1), 1, 1e-2, 0.1, step}, {matrix(m, n, 1)}, {matrix(v, n, 1)}, {});
     adam(ctx, {matrix(p8, n, 1), matrix(g, n, 1), 1, 1e-2, 0.1, step}, m8.view(true), v8.view(false), {});
   }
-  expect_near(p8, doubles(p), 5e-3, "8 bits beside 32");
+  expect_near(p8, doubles(p), 1e-3, "8 bits beside 32");
 }
 
 TEST(Updates, CheckTheirStates) {

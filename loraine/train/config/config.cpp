@@ -53,8 +53,8 @@ std::string with_home(const std::string& paths) {
 // LLaMA-Factory (transformers) does so for output_dir alone, and does not find the others.
 void put_home_in(TrainConfig& c) {
   for (std::string* path : {&c.model_name_or_path, &c.dataset_dir, &c.output_dir}) *path = with_home(*path);
-  for (std::optional<std::string>* path :
-       {&c.adapter_name_or_path, &c.dataset, &c.eval_dataset, &c.resume_from_checkpoint, &c.export_dir, &c.logging_dir})
+  for (std::optional<std::string>* path : {&c.adapter_name_or_path, &c.dataset, &c.eval_dataset, &c.resume_from_checkpoint, &c.export_dir,
+                                           &c.logging_dir, &c.new_special_tokens_config})
     if (*path) *path = with_home(**path);
 }
 

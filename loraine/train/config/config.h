@@ -27,8 +27,12 @@ struct TrainConfig {
   std::string quantization_method = "bnb";
   bool split_special_tokens = false;
   bool train_from_scratch = false;
-  std::optional<std::string> rope_scaling;  // linear, llama3: longer positions than the model was made for
-  bool strict = false;                      // a warning about an input becomes an error
+  bool resize_vocab = false;                                  // the embedding grows to the tokenizer
+  std::optional<std::string> add_tokens, add_special_tokens;  // comma lists; they grow it, too
+  std::optional<std::string> new_special_tokens_config;       // file of token: description, in the place of add_special_tokens
+  std::string init_special_tokens = "noise_init";             // noise_init, desc_init, desc_init_w_noise
+  std::optional<std::string> rope_scaling;                    // linear, llama3: longer positions than the model was made for
+  bool strict = false;                                        // a warning about an input becomes an error
 
   // data
   std::optional<std::string> dataset, eval_dataset;  // comma lists of names in dataset_info.json and of paths
@@ -213,6 +217,7 @@ void check_train_config(const TrainConfig& config);
 void check_chat_config(const TrainConfig& config);
 void check_data_config(const TrainConfig& config);  // of the command that shows data
 void check_export_config(const TrainConfig& config);
+void check_hub_config(const TrainConfig& config);  // of every command: tokens, ids and revisions
 
 // What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.
 std::vector<std::string> config_notes(const TrainConfig& config);

@@ -44,6 +44,15 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
   visit({"language", "model", &c.language, "of tables and messages: English, Chinese; auto: as LC_ALL, LC_MESSAGES or LANG says",
          one_of({"auto", "en", "zh"})});
+  visit({"resize_vocab", "model", &c.resize_vocab,
+         "give every token of the tokenizer a row of the embedding; with LoRA the embedding is trained and saved whole then"});
+  visit({"add_tokens", "model", &c.add_tokens, "new tokens, comma separated; they grow the embedding", kCommaList});
+  visit({"add_special_tokens", "model", &c.add_special_tokens, "the same for special tokens", kCommaList});
+  visit({"new_special_tokens_config", "model", &c.new_special_tokens_config,
+         "YAML file of new special tokens and what each means, `token: description`"});
+  visit({"init_special_tokens", "model", &c.init_special_tokens,
+         "how rows of new tokens start: at the mean of all with noise, or at the mean of their description's",
+         one_of({"noise_init", "desc_init", "desc_init_w_noise"})});
   visit({"train_from_scratch", "model", &c.train_from_scratch, "full: forget the model's weights and start at random ones"});
   visit({"rope_scaling", "model", &c.rope_scaling,
          "positions beyond the model's own: training where cutoff_len is longer, answers for twice the length",
@@ -200,11 +209,7 @@ void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
          one_of({"ascending", "descending", "random", "fixed"})});
   visit({"badam_switch_interval", group, &c.badam_switch_interval, "BAdam: updates of a layer before the next; -1: no other",
          between(-1, kMost)});
-  visit({"badam_update_ratio",
-         group,
-         &c.badam_update_ratio,
-         "BAdam: share of each parameter that trains at a time",
-         {.lowest = 0, .highest = 1, .above_lowest = true}});
+  visit({"badam_update_ratio", group, &c.badam_update_ratio, "BAdam: share of each parameter that trains at a time", between(1e-6, 1)});
   visit({"badam_mask_mode", group, &c.badam_mask_mode, "BAdam: neighbours, or elements drawn", one_of({"adjacent", "scatter"})});
   visit({"use_adam_mini", group, &c.use_adam_mini, "Adam-mini: AdamW with one second moment per head or row"});
   visit({"use_muon", group, &c.use_muon, "Muon: orthogonal steps for the matrices of the layers"});

@@ -8,11 +8,6 @@ const std::vector<OtherKey>& other_keys() {
   using enum OtherKeyKind;
   static const std::vector<OtherKey> keys = {
       {"use_fast_tokenizer", no_effect, "true"},
-      {"resize_vocab", not_built, "false"},
-      {"add_tokens", not_built, "null"},
-      {"add_special_tokens", not_built, "null"},
-      {"new_special_tokens_config", not_built, "null"},
-      {"init_special_tokens", no_effect, "\"noise_init\""},
       {"low_cpu_mem_usage", no_effect, "true"},
       {"flash_attn", no_effect, "\"auto\""},
       {"shift_attn", refused, "false",

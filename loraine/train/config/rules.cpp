@@ -5,6 +5,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/io/hub/hub.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
@@ -92,6 +93,18 @@ void check_types(const TrainConfig& c) {
                 "set bf16: true, or leave bf16_full_eval out");
 }
 
+void check_new_tokens(const TrainConfig& c) {
+  if (c.add_special_tokens && c.new_special_tokens_config)
+    broken_rule("add_special_tokens and new_special_tokens_config both name new special tokens", "leave one of the two out");
+  if (c.init_special_tokens != "noise_init" && !c.new_special_tokens_config)
+    broken_rule("init_special_tokens is " + c.init_special_tokens + ", which needs the descriptions of new_special_tokens_config",
+                "give them, or leave it out");
+  const bool grows = c.resize_vocab || c.add_tokens || c.add_special_tokens || c.new_special_tokens_config;
+  if (grows && c.quantization_bit)
+    broken_rule(fmt::format("quantization_bit is {}, and new rows of the embedding are trained in full beside it", *c.quantization_bit),
+                "leave one of the two out");
+}
+
 void check_fresh_start(const TrainConfig& c) {
   if (!c.train_from_scratch) return;
   if (c.finetuning_type != "full")
@@ -149,8 +162,13 @@ void check_method(const TrainConfig& c) {
   if (c.target_r > c.init_r) broken_rule(fmt::format("target_r {} is above init_r {}, and ranks are only cut", c.target_r, c.init_r));
 }
 
-// Their data are read, by `loraine data`, and nothing is trained on them.
-void check_stage(const TrainConfig& c) {
+// What is read of the data, by `loraine data`, and not trained or evaluated on.
+void check_built(const TrainConfig& c) {
+  for (const auto& [key, given] : {std::pair{"streaming", c.streaming}, {"eval_on_each_dataset", c.eval_on_each_dataset}})
+    if (given)
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{} is true; loraine knows this key of LLaMA-Factory and does not do it yet, but in `loraine data`", key),
+                  "leave it out");
   if (c.stage == "rm" || c.stage == "dpo" || c.stage == "kto")
     throw Error(ErrorKind::unsupported,
                 fmt::format("stage is {}; loraine knows this stage of LLaMA-Factory and does not do it yet", c.stage),
@@ -184,7 +202,7 @@ void check_data_config(const TrainConfig& c) {
 
 void check_train_config(const TrainConfig& c) {
   check_model(c);
-  check_stage(c);
+  check_built(c);
   check_streaming(c);
   if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
@@ -230,6 +248,7 @@ void check_train_config(const TrainConfig& c) {
   check_types(c);
   check_llama_pro(c);
   check_fresh_start(c);
+  check_new_tokens(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_optimizer(c);
@@ -258,9 +277,20 @@ std::vector<std::string> config_notes(const TrainConfig& c) {
   return notes;
 }
 
+void check_hub_config(const TrainConfig& c) {
+  for (const auto& [key, token] : {std::pair{"hf_hub_token", c.hf_hub_token}, {"ms_hub_token", c.ms_hub_token}, {"hub_token", c.hub_token}})
+    if (token && !is_token(*token)) broken_rule(fmt::format("{} holds blanks or letters that no token has", key), "copy it once more");
+  for (const auto& [key, id] : {std::pair{"hub_model_id", c.hub_model_id}, {"export_hub_model_id", c.export_hub_model_id}})
+    if (id && !is_hub_id(*id))
+      broken_rule(fmt::format("{} is '{}', which is no name of a repository", key, *id),
+                  "expected org/name, or a name, of letters, digits, -, _ and .");
+  for (const auto& [key, branch] : {std::pair{"hub_revision", c.hub_revision}, {"model_revision", std::optional(c.model_revision)}})
+    if (branch && !is_plain_revision(*branch)) broken_rule(fmt::format("{} is '{}', which is no branch, tag or commit", key, *branch));
+}
+
 void check_chat_config(const TrainConfig& c) {
   check_model(c);
-  check_stage(c);
+  check_built(c);
 }
 
 void check_export_config(const TrainConfig& c) {

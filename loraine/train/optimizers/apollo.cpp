@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/optimizers/averaged.h"
 #include "loraine/kernels/training/adamw.h"
 #include "loraine/train/optimizers/torch_random.h"
@@ -65,20 +66,19 @@ void ApolloRule::update(Context& ctx, const Update& u, States states, float* scr
   const auto factor = [&](const float* of_direction, const float* of_low, int64_t n, int64_t stride) {
     return norm(of_direction, n, stride) / (norm(of_low, n, stride) * clip + 1e-8) * clip;
   };
-  if (!o_.by_channel) {
-    const float one = static_cast<float>(factor(direction.f32(), low.f32(), rows * cols, 1));
-    for (int64_t i = 0; i < full.numel(); ++i) full.f32()[i] = g[i] * one;
-  } else if (full_rows < full_cols) {
-    for (int64_t c = 0; c < full_cols; ++c) {
-      const float one = static_cast<float>(factor(direction.f32() + c, low.f32() + c, rows, cols));
-      for (int64_t r = 0; r < full_rows; ++r) full.f32()[r * full_cols + c] = g[r * full_cols + c] * one;
-    }
-  } else {
-    for (int64_t r = 0; r < full_rows; ++r) {
-      const float one = static_cast<float>(factor(direction.f32() + r * cols, low.f32() + r * cols, cols, 1));
-      for (int64_t c = 0; c < full_cols; ++c) full.f32()[r * full_cols + c] = g[r * full_cols + c] * one;
-    }
-  }
+  const bool columns = o_.by_channel && full_rows < full_cols;
+  const float whole = o_.by_channel ? 0 : static_cast<float>(factor(direction.f32(), low.f32(), rows * cols, 1));
+  if (columns)  // their factors take the place of the direction's first row
+    parallel_for(
+        cols, [&](int64_t c) { direction.f32()[c] = static_cast<float>(factor(direction.f32() + c, low.f32() + c, rows, cols)); }, 256);
+  parallel_for(
+      full_rows,
+      [&](int64_t r) {
+        const float one =
+            o_.by_channel && !columns ? static_cast<float>(factor(direction.f32() + r * cols, low.f32() + r * cols, cols, 1)) : whole;
+        for (int64_t c = 0; c < full_cols; ++c) full.f32()[r * full_cols + c] = g[r * full_cols + c] * (columns ? direction.f32()[c] : one);
+      },
+      row_chunk(full_cols));
   // a change's norm grows by 1.01 at most
   const double front = o_.scale_front ? std::sqrt(o_.scale) : 1, back = o_.scale_front ? 1 : std::sqrt(o_.scale);
   const double size = std::sqrt(sum_of_squares(ctx, full)) * front;

@@ -1,9 +1,12 @@
 // The share moves on by its own length every 100 updates; then the moments begin anew.
 #include "loraine/train/optimizers/badam.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+
+#include "loraine/kernels/base/parallel.h"
 
 namespace loraine {
 namespace {
@@ -32,6 +35,15 @@ int64_t scattered(int64_t i, int64_t n, uint64_t seed) {
   return static_cast<int64_t>(x);
 }
 
+// No two places are one element, so that they may go side by side.
+template <class Body>
+void over_places(int64_t count, Body&& body) {
+  constexpr int64_t kRun = 4096;
+  parallel_for((count + kRun - 1) / kRun, [&](int64_t run) {
+    for (int64_t place = run * kRun; place < std::min(count, (run + 1) * kRun); ++place) body(place);
+  });
+}
+
 }  // namespace
 
 std::vector<StateShape> BAdamRatioRule::states(const Parameter& parameter) const {
@@ -44,17 +56,16 @@ int64_t BAdamRatioRule::element(int64_t place, int64_t turn, int64_t elements) c
   return scatter_ ? scattered(at, elements, seed_) : at;
 }
 
-void BAdamRatioRule::restrict_gradient(const Update& u) const {
-  const int64_t n = u.gradient.numel(), count = share(n);
+size_t BAdamRatioRule::scratch_bytes(const Parameter& parameter) const {
+  return static_cast<size_t>(share(parameter.value.numel())) * sizeof(float);
+}
+
+void BAdamRatioRule::restrict_gradient(const Update& u, float* scratch) const {
+  const int64_t n = u.gradient.numel(), count = share(n), turn = turn_of(u.step);
   float* g = u.gradient.f32();
-  if (!scatter_) {
-    const int64_t first = n > 0 ? element(0, turn_of(u.step), n) : 0, last = first + count;
-    for (int64_t i = 0; i < n; ++i)
-      if (!((i >= first && i < last) || i < last - n)) g[i] = 0;
-    return;
-  }
-  // those outside the share are the places behind it
-  for (int64_t place = count; place < n; ++place) g[element(place, turn_of(u.step), n)] = 0;
+  over_places(count, [&](int64_t place) { scratch[place] = g[element(place, turn, n)]; });
+  std::memset(g, 0, u.gradient.bytes());
+  over_places(count, [&](int64_t place) { g[element(place, turn, n)] = scratch[place]; });
 }
 
 void BAdamRatioRule::update(Context&, const Update& u, States states, float*) const {
@@ -68,13 +79,13 @@ void BAdamRatioRule::update(Context&, const Update& u, States states, float*) co
   const double correction2 = 1 - std::pow(options_.beta2, static_cast<double>(step));
   const float rate = static_cast<float>(u.rate * std::sqrt(correction2) / correction1), epsilon = static_cast<float>(options_.epsilon);
   const float rest1 = static_cast<float>(1 - options_.beta1), rest2 = static_cast<float>(1 - options_.beta2);
-  for (int64_t place = 0; place < count; ++place) {
+  over_places(count, [&](int64_t place) {
     const int64_t i = element(place, turn, n);
     const float g = u.gradient.f32()[i] * u.scale;
     m[place] += (g - m[place]) * rest1;
     v[place] += (g * g - v[place]) * rest2;
     u.value.f32()[i] -= rate * (m[place] / (std::sqrt(v[place]) + epsilon));
-  }
+  });
 }
 
 }  // namespace loraine

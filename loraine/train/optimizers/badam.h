@@ -13,7 +13,8 @@ class BAdamRatioRule : public Rule {
       : options_(options), ratio_(ratio), scatter_(scatter), seed_(seed) {}
   std::vector<StateShape> states(const Parameter& parameter) const override;
   void update(Context& ctx, const Update& u, States states, float* scratch) const override;
-  void restrict_gradient(const Update& u) const override;
+  size_t scratch_bytes(const Parameter& parameter) const override;
+  void restrict_gradient(const Update& u, float* scratch) const override;
 
  private:
   int64_t share(int64_t elements) const { return static_cast<int64_t>(static_cast<double>(elements) * ratio_); }

@@ -105,7 +105,7 @@ double Optimizer::gradient_norm(Context& ctx) {
   double sum = 0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Parameter& p = parameters_[i];
-    if (now_trained(i)) recipe_.parts[i].rule->restrict_gradient(update_of(i, done_ + 1));
+    if (now_trained(i)) recipe_.parts[i].rule->restrict_gradient(update_of(i, done_ + 1), static_cast<float*>(scratch_.data()));
     else std::memset(p.gradient.data, 0, p.gradient.bytes());
     sum += sum_of_squares(ctx, p.gradient);
   }

@@ -26,8 +26,8 @@ class Rule {
   virtual size_t scratch_bytes(const Parameter&) const { return 0; }
   virtual void update(Context& ctx, const Update& u, States states, float* scratch) const = 0;
   // For a rule that trains a part of a parameter at a time: what it will not look at at this update becomes 0 in the gradient, so that the
-  // norm does not count it.
-  virtual void restrict_gradient(const Update&) const {}
+  // norm does not count it. scratch: as in update.
+  virtual void restrict_gradient(const Update&, float*) const {}
   // For a rule whose values to evaluate and save are others than those it trains: from these to those, and back.
   virtual bool averages() const { return false; }
   virtual void to_averages(Context&, const Tensor&, States) const {}
