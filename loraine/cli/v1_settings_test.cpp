@@ -86,7 +86,8 @@ TEST(V1Settings, FullFreezeAndQuantised) {
 }
 
 TEST(V1Settings, Muon) {
-  const TrainConfig c = taken("model: m\noptim_config: {name: muon, momentum: 0.95, nesterov: true, ns_steps: 5, adamw_betas: [0.9, 0.99]}\n");
+  const TrainConfig c =
+      taken("model: m\noptim_config: {name: muon, momentum: 0.95, nesterov: true, ns_steps: 5, adamw_betas: [0.9, 0.99]}\n");
   EXPECT_TRUE(c.use_muon);
   EXPECT_DOUBLE_EQ(c.weight_decay, 0.1);
   EXPECT_DOUBLE_EQ(c.adam_beta2, 0.99);
