@@ -83,7 +83,8 @@ def run_case(case, work):
                 raise RuntimeError(f"{name}: {key} is {found.get(key)}, recorded {recorded[key]}")
     for line in (case / "output_files.txt").read_text().splitlines():
         name = line.split("\t")[1]
-        if pathlib.Path(name).name not in others and not (here / "output" / name).exists():
+        given = (case / "output" / pathlib.Path(name).parent / "optimizer.pt").exists()  # a checkpoint that the run went on from
+        if pathlib.Path(name).name not in others and not given and not (here / "output" / name).exists():
             raise RuntimeError(f"there is no {name}")
     if not all(math.isfinite(entry["loss"]) for entry in steps):
         raise RuntimeError("a loss is not finite")

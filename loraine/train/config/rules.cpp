@@ -162,17 +162,19 @@ void check_method(const TrainConfig& c) {
   if (c.target_r > c.init_r) broken_rule(fmt::format("target_r {} is above init_r {}, and ranks are only cut", c.target_r, c.init_r));
 }
 
-// What is read of the data, by `loraine data`, and not trained or evaluated on.
-void check_built(const TrainConfig& c) {
-  for (const auto& [key, given] : {std::pair{"streaming", c.streaming}, {"eval_on_each_dataset", c.eval_on_each_dataset}})
-    if (given)
-      throw Error(ErrorKind::unsupported,
-                  fmt::format("{} is true; loraine knows this key of LLaMA-Factory and does not do it yet, but in `loraine data`", key),
-                  "leave it out");
+// Their data are read, by `loraine data`, and nothing is trained on them.
+void check_stage(const TrainConfig& c) {
   if (c.stage == "rm" || c.stage == "dpo" || c.stage == "kto")
     throw Error(ErrorKind::unsupported,
                 fmt::format("stage is {}; loraine knows this stage of LLaMA-Factory and does not do it yet", c.stage),
                 "choose sft or pt; loraine data shows what its rows become");
+}
+
+// What training does of the data, and an evaluation by itself does not.
+void check_only_trained(const TrainConfig& c) {
+  for (const auto& [key, given] : {std::pair{"streaming", c.streaming}, {"eval_on_each_dataset", c.eval_on_each_dataset}})
+    if (given)
+      throw Error(ErrorKind::unsupported, fmt::format("{} is true, which goes for training and `loraine data`", key), "leave it out");
 }
 
 // Of what is read while it is trained on, nobody knows the end.
@@ -202,7 +204,7 @@ void check_data_config(const TrainConfig& c) {
 
 void check_train_config(const TrainConfig& c) {
   check_model(c);
-  check_built(c);
+  check_stage(c);
   check_streaming(c);
   if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
@@ -290,7 +292,8 @@ void check_hub_config(const TrainConfig& c) {
 
 void check_chat_config(const TrainConfig& c) {
   check_model(c);
-  check_built(c);
+  check_stage(c);
+  check_only_trained(c);
 }
 
 void check_export_config(const TrainConfig& c) {
