@@ -143,6 +143,7 @@ class Downloads(HubCase):
         self.refused(self.run_with(*ask, "org/folders", "--adapter_folder", "../x"), 2, "adapter_folder is '../x'")
         self.refused(self.run_with(*ask, self.out, "--adapter_folder", "nowhere"), 3, "no such folder (adapter_folder)")
         self.refused(self.run_with(*self.arguments(dataset="org/none")), 3, "org/none: 127.0.0.1", "there is no such data set")
+        self.assertRegex(self.good(self.run_with(*self.arguments(out=self.work / "online", max_steps=1, dataset="org/rows", dataset_dir="ONLINE"))), r"examples +48\n")
         self.refused(self.run_with(*self.arguments(dataset_dir="REMOTE:org/rows")), 2, "REMOTE:org/rows", "hf download --repo-type dataset org/rows --local-dir DIR")
 
     def test_data_sets_that_dataset_info_names(self):

@@ -269,7 +269,7 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &exchange);
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
-    for (const char* name : {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"})  // of networks with certificates of their own
+    for (const char* name : {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})  // of networks with certificates of their own
       if (const char* bundle = std::getenv(name); bundle && *bundle) {
         curl_easy_setopt(curl, CURLOPT_CAINFO, bundle);
         break;
