@@ -209,6 +209,8 @@ rows("tokenized_lines", 3, 0, [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]
 
 for name in ("empty", "large_types", "map", "plain", "snappy_v1", "lz4_v2", "zstd_v2", "delta_numbers", "delta_byte_array", "delta_length_byte_array"):
     save("parquet", name, (corpus.parent.parent / f"tests/golden/parquet/{name}.parquet").read_bytes())
+for name in ("stream", "zstd", "file"):
+    save("arrow", name, (corpus.parent.parent / f"tests/golden/arrow/{name}.arrow").read_bytes())
 pairs = b'{"question":"a","answer":"b"}\n'
 for name, first, text in (("own_pairs", 0x21, pairs), ("own_csv", 0x22, b'prompt,response\r\na,"b ""c"",\nd"\r\n'), ("own_texts", 0xa3, b"one\ntwo\n"),
                           ("own_talk", 0x20, b'[{"m":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}]'),

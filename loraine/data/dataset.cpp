@@ -140,7 +140,7 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     return result;
   }
   const bool alone = options.stage == DataStage::sft || options.stage == DataStage::pairs;  // a row needs no other to be encoded
-  const Digest digest = [&](std::span<Row> rows) { encode_ahead(encoder, options, rows); };
+  const Digest digest = [&](std::vector<Row>&& rows, std::deque<Made>& made) { encode_ahead(encoder, options, std::move(rows), made); };
   const auto read = [&](const std::vector<std::string>& names) {
     return read_sets(options, names, sampler, result.recognised, alone && options.keep_whole == 0 ? digest : Digest());
   };
@@ -149,19 +149,19 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
     Split split = split_rows(static_cast<int64_t>(rows.order.size()), options.val_size, options.seed);
     for (auto* side : {&split.train, &split.eval})
       for (int64_t& place : *side) place = rows.order[static_cast<size_t>(place)];
-    result.eval = make_examples(encoder, options, rows.rows, split.eval);
-    result.train = make_examples(encoder, options, rows.rows, split.train);
+    result.eval = make_examples(encoder, options, rows, split.eval);
+    result.train = make_examples(encoder, options, rows, split.train);
   } else {
-    result.train = make_examples(encoder, options, rows.rows, rows.order);
+    result.train = make_examples(encoder, options, rows, rows.order);
   }
   if (options.eval_on_each_dataset) {
     for (const std::string& name : options.eval_datasets) {
       MixedRows one = read({name});
-      result.evals.push_back({name, make_examples(encoder, options, one.rows, one.order)});
+      result.evals.push_back({name, make_examples(encoder, options, one, one.order)});
     }
   } else if (!options.eval_datasets.empty()) {
     MixedRows all = read(options.eval_datasets);
-    result.eval = make_examples(encoder, options, all.rows, all.order);
+    result.eval = make_examples(encoder, options, all, all.order);
   }
   check_sets(options, result);
   if (options.tokenized_path) {
@@ -187,14 +187,14 @@ std::vector<Prompt> open_prompts(const DataOptions& options, Tokenizer* tokenize
     if (tokenizer) encoder.check_model(row);
     ++dropped.num_rows;
     if (!row.dropped.empty()) {
-      drop_row(dropped, row, row.dropped);
+      drop_row(dropped, row.place() + ": " + row.dropped);
       continue;
     }
     try {
       prompts.push_back(encoder.prompt(row));
     } catch (const Error& e) {
       if (e.kind != ErrorKind::bad_data) throw with_context(e, row.place());
-      drop_row(dropped, row, e.what());
+      drop_row(dropped, row.place() + ": " + e.what());
     }
   }
   check_dropped(dropped.num_rows, dropped.num_dropped, dropped.dropped_rows, options);

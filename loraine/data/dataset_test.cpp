@@ -99,6 +99,30 @@ TEST(Dataset, BadRowsAreNamed) {
   message_of(unknown, ErrorKind::usage);
 }
 
+// num_samples beyond the rows there are: some stand several times, on both sides of a split too, and each is whole.
+TEST(Dataset, RowsThatStandSeveralTimes) {
+  Folder folder;
+  folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl", "num_samples": 12}})");
+  folder.write(
+      "d.jsonl",
+      "{\"instruction\":\"a\",\"output\":\"b\"}\n{\"instruction\":\"c\",\"output\":\"d\"}\n{\"instruction\":\"e\",\"output\":\"f\"}\n");
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  for (const bool ahead : {true, false})
+    for (const bool packing : {true, false}) {
+      auto options = options_for(folder);
+      options.val_size = 5;
+      options.neat_packing = packing;
+      options.keep_whole = ahead ? 0 : 3;  // which keeps rows from being encoded while they are read
+      const DataSplit data = open_data(options, &tokenizer, nullptr, special);
+      EXPECT_EQ(data.train.num_samples, 7);
+      EXPECT_EQ(data.eval.num_samples, 5);
+      EXPECT_EQ(data.train.num_dropped + data.eval.num_dropped, 0);
+      EXPECT_EQ(data.train.num_tokens, 14);
+      EXPECT_EQ(data.eval.num_tokens, 10);
+    }
+}
+
 TEST(Dataset, TokenizedNeedsNoTokenizer) {
   Folder folder;
   folder.write("dataset_info.json", R"({"d": {"file_name": "d.json", "formatting": "tokenized"}})");

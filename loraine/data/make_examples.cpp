@@ -33,7 +33,7 @@ void add_example(Dataset& set, Example example, int64_t whole) {
 }
 
 // What each batch of rows became, in blocks; a row that became nothing has its place in a batch, too.
-std::vector<Example> pack_samples(std::span<const Made> made, const DataOptions& options, int32_t pad) {
+std::vector<Example> pack_samples(std::span<Made* const> made, const DataOptions& options, int32_t pad) {
   std::vector<Example> blocks;
   const std::vector<int64_t> starts =
       batch_starts(static_cast<int64_t>(made.size()), options.preprocessing_batch_size, options.preprocessing_num_workers);
@@ -41,7 +41,7 @@ std::vector<Example> pack_samples(std::span<const Made> made, const DataOptions&
     std::vector<const Example*> samples;
     std::vector<int64_t> lengths;
     for (int64_t i = starts[batch]; i < starts[batch + 1]; ++i) {
-      const Example& sample = made[static_cast<size_t>(i)].first.example;
+      const Example& sample = made[static_cast<size_t>(i)]->example;
       if (sample.input_ids.empty()) continue;
       samples.push_back(&sample);
       lengths.push_back(static_cast<int64_t>(sample.input_ids.size()));
@@ -76,97 +76,121 @@ std::vector<int64_t> kl_places(const DataOptions& options, const std::vector<Row
 
 Made make(const Encoder& encoder, DataStage stage, const Row& row, const Row* kl) {
   Made made;
+  Encoded first, second;
   if (stage == DataStage::pairs) {
-    std::tie(made.first, made.second) = encoder.pair(row);
+    std::tie(first, second) = encoder.pair(row);
   } else if (stage == DataStage::feedback) {
-    std::tie(made.first, made.second) = encoder.feedback(row, kl->conversation.messages.back());
+    std::tie(first, second) = encoder.feedback(row, kl->conversation.messages.back());
   } else {
-    made.first = encoder.encode(row);
+    first = encoder.encode(row);
   }
-  encoder.check_ids(made.first.example);
-  encoder.check_ids(made.second.example);
+  encoder.check_ids(first.example);
+  encoder.check_ids(second.example);
   made.empty_answer = has_empty_answer(row.conversation);
-  if (made.first.example.input_ids.empty()) made.dropped = "it becomes no token at all";
+  made.desirable = row.desirable;
+  made.whole = static_cast<int32_t>(std::min<int64_t>(first.whole, INT32_MAX));
+  made.truncated = first.truncated || second.truncated;
+  if (!first.whole_ids.empty()) made.uncut = std::make_shared<WholeSample>(WholeSample{std::move(first.whole_ids), std::move(first.kept)});
+  if (stage != DataStage::sft) made.second = std::make_shared<Example>(std::move(second.example));
+  if (first.example.input_ids.empty()) made.dropped = row.place() + ": it becomes no token at all";
+  made.example = std::move(first.example);
   return made;
 }
 
-bool has_repeats(const std::vector<int64_t>& order, size_t rows) {
-  std::vector<bool> seen(rows);
-  for (int64_t i : order) {
-    if (seen[static_cast<size_t>(i)]) return true;
-    seen[static_cast<size_t>(i)] = true;
-  }
-  return false;
-}
-
-std::vector<Made> encode_rows(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows,
-                              const std::vector<int64_t>& order) {
-  for (int64_t i : order)
-    if (!rows[static_cast<size_t>(i)].made) encoder.check_model(rows[static_cast<size_t>(i)]);
-  const bool feedback = options.stage == DataStage::feedback, let_go = !feedback && !has_repeats(order, rows.size());
-  const std::vector<int64_t> kl = feedback ? kl_places(options, rows, order) : std::vector<int64_t>();
-  const int64_t n = static_cast<int64_t>(order.size());
-  Encoder whole = encoder;
-  whole.options.keep_whole = true;
-  std::vector<Made> made(order.size());
-  std::vector<std::exception_ptr> failed(order.size());
+// Into places of their own, in parallel: `encode(i, made)` for i below n. Throws what concerns all rows.
+template <class Encode, class RowAt>
+void make_each(int64_t n, const RowAt& row_at, const Encode& encode) {
+  std::vector<std::exception_ptr> failed(static_cast<size_t>(n));
 #pragma omp parallel for schedule(dynamic, 8)
   for (int64_t i = 0; i < n; ++i) {
-    const auto at = static_cast<size_t>(i);
-    Row& row = rows[static_cast<size_t>(order[at])];
-    made[at].dropped = row.dropped;
-    if (!row.dropped.empty()) continue;
-    if (row.made) {
-      made[at] = let_go ? std::move(*row.made) : *row.made;
-      if (let_go) row.made.reset();
-      continue;
-    }
+    const Row& row = row_at(i);
     try {
-      made[at] = make(i < options.keep_whole ? whole : encoder, options.stage, row,
-                      feedback ? &rows[static_cast<size_t>(order[static_cast<size_t>(kl[at])])] : nullptr);
-      if (let_go) {
-        row.conversation = {};
-        row.tokens.reset();
-      }
-    } catch (const Error& e) {
-      if (e.kind == ErrorKind::bad_data) made[at].dropped = e.what();
-      else failed[at] = std::make_exception_ptr(with_context(e, row.place()));
-    } catch (...) { failed[at] = std::current_exception(); }
+      encode(i);
+    } catch (const Error& e) { failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place())); } catch (...) {
+      failed[static_cast<size_t>(i)] = std::current_exception();
+    }
   }
   for (const std::exception_ptr& error : failed)
     if (error) std::rethrow_exception(error);
+}
+
+// A row that cannot be used becomes what says so.
+Made make_or_drop(const Encoder& encoder, DataStage stage, const Row& row, const Row* kl) {
+  Made made;
+  if (!row.dropped.empty()) {
+    made.dropped = row.place() + ": " + row.dropped;
+    return made;
+  }
+  try {
+    return make(encoder, stage, row, kl);
+  } catch (const Error& e) {
+    if (e.kind != ErrorKind::bad_data) throw;
+    made.dropped = row.place() + ": " + e.what();
+    return made;
+  }
+}
+
+std::vector<Made> encode_rows(const Encoder& encoder, const DataOptions& options, MixedRows& mixed, const std::vector<int64_t>& order) {
+  std::vector<Row>& rows = mixed.rows;
+  const auto row_at = [&](int64_t i) -> Row& { return rows[static_cast<size_t>(order[static_cast<size_t>(i)])]; };
+  for (size_t i = 0; i < order.size(); ++i) encoder.check_model(row_at(static_cast<int64_t>(i)));
+  const bool feedback = options.stage == DataStage::feedback, let_go = !feedback && !mixed.repeats;
+  const std::vector<int64_t> kl = feedback ? kl_places(options, rows, order) : std::vector<int64_t>();
+  Encoder whole = encoder;
+  whole.options.keep_whole = true;
+  std::vector<Made> made(order.size());
+  make_each(static_cast<int64_t>(order.size()), row_at, [&](int64_t i) {
+    Row& row = row_at(i);
+    const int64_t other = feedback ? kl[static_cast<size_t>(i)] : -1;
+    made[static_cast<size_t>(i)] =
+        make_or_drop(i < options.keep_whole ? whole : encoder, options.stage, row, other < 0 ? nullptr : &row_at(other));
+    if (!let_go) return;
+    row.conversation = {};
+    row.tokens.reset();
+  });
   return made;
 }
 
-Dataset make_samples(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows, const std::vector<int64_t>& order) {
-  std::vector<Made> made = encode_rows(encoder, options, rows, order);
+// let_go: what the rows became may be moved out of them.
+Dataset collect(const DataOptions& options, int32_t pad, std::span<Made* const> made, bool let_go) {
   const bool blocks = options.stage == DataStage::sft && packs(options);
+  const auto taken = [&](Example& example) { return let_go ? std::move(example) : example; };
   Dataset set;
-  set.num_rows = static_cast<int64_t>(order.size());
-  for (size_t i = 0; i < order.size(); ++i) {
-    const Row& row = rows[static_cast<size_t>(order[i])];
-    Made& one = made[i];
-    if (!one.dropped.empty()) {
-      drop_row(set, row, one.dropped);
-      one.first = {};
+  set.num_rows = static_cast<int64_t>(made.size());
+  for (Made* one : made) {
+    if (!one->dropped.empty()) {
+      drop_row(set, one->dropped);
       continue;
     }
-    set.num_truncated += one.first.truncated || one.second.truncated;
-    set.num_empty_answers += one.empty_answer && is_trained(one.first.example);
-    count_sample(set, one.first.example, one.first.whole);
+    set.num_truncated += one->truncated;
+    set.num_empty_answers += one->empty_answer && is_trained(one->example);
+    count_sample(set, one->example, one->whole);
     if (options.stage == DataStage::pairs) {
-      count_tokens(set, one.second.example);
-      set.pairs.push_back({std::move(one.first.example), std::move(one.second.example)});
+      count_tokens(set, *one->second);
+      set.pairs.push_back({taken(one->example), taken(*one->second)});
     } else if (options.stage == DataStage::feedback) {
-      set.feedback.push_back({std::move(one.first.example), std::move(one.second.example), row.desirable});
+      set.feedback.push_back({taken(one->example), taken(*one->second), one->desirable});
     } else if (!blocks) {
-      if (static_cast<int64_t>(set.whole_samples.size()) < options.keep_whole)
-        set.whole_samples.push_back({std::move(one.first.whole_ids), std::move(one.first.kept)});
-      set.examples.push_back(std::move(one.first.example));
+      if (one->uncut && static_cast<int64_t>(set.whole_samples.size()) < options.keep_whole) set.whole_samples.push_back(*one->uncut);
+      set.examples.push_back(taken(one->example));
     }
   }
-  if (blocks) set.examples = pack_samples(made, options, encoder.pad());
+  if (blocks) set.examples = pack_samples(made, options, pad);
   return set;
+}
+
+Dataset make_samples(const Encoder& encoder, const DataOptions& options, MixedRows& rows, const std::vector<int64_t>& order) {
+  std::vector<Made> own;
+  std::vector<Made*> made;
+  made.reserve(order.size());
+  const bool ahead = !rows.made.empty();
+  if (ahead) {
+    for (int64_t i : order) made.push_back(&rows.made[static_cast<size_t>(i)]);
+  } else {
+    own = encode_rows(encoder, options, rows, order);
+    for (Made& one : own) made.push_back(&one);
+  }
+  return collect(options, encoder.special ? encoder.pad() : 0, made, !ahead || !rows.repeats);
 }
 
 // Tokenized rows stay what they are, texts become blocks.
@@ -177,7 +201,7 @@ Dataset encode_texts(const Encoder& encoder, const DataOptions& options, const s
     const Row& row = rows[static_cast<size_t>(i)];
     ++set.num_rows;
     if (!row.dropped.empty()) {
-      drop_row(set, row, row.dropped);
+      drop_row(set, row.place() + ": " + row.dropped);
     } else if (row.tokens) {
       try {
         encoder.check_ids(*row.tokens);
@@ -234,37 +258,28 @@ void count_sample(Dataset& set, const Example& sample, int64_t whole) {
   count_tokens(set, sample);
 }
 
-void drop_row(Dataset& set, const Row& row, const std::string& why) {
+void drop_row(Dataset& set, const std::string& where_and_why) {
   ++set.num_dropped;
-  if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(row.place() + ": " + why);
+  if (set.dropped_rows.size() < 5) set.dropped_rows.push_back(where_and_why);
 }
 
 std::string rows_text(int64_t n) { return count_text(n) + (n == 1 ? " row" : " rows"); }
 
-void encode_ahead(const Encoder& encoder, const DataOptions& options, std::span<Row> rows) {
+void encode_ahead(const Encoder& encoder, const DataOptions& options, std::vector<Row>&& rows, std::deque<Made>& made) {
   for (const Row& row : rows) encoder.check_model(row);
-  const int64_t n = static_cast<int64_t>(rows.size());
-  std::vector<std::exception_ptr> failed(rows.size());
-#pragma omp parallel for schedule(dynamic, 8)
-  for (int64_t i = 0; i < n; ++i) {
-    Row& row = rows[static_cast<size_t>(i)];
-    if (!row.dropped.empty()) continue;
-    try {
-      row.made = std::make_unique<Made>(make(encoder, options.stage, row, nullptr));
-    } catch (const Error& e) {
-      if (e.kind == ErrorKind::bad_data) row.dropped = e.what();
-      else failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place()));
-    } catch (...) { failed[static_cast<size_t>(i)] = std::current_exception(); }
-    row.conversation = {};
-    row.tokens.reset();
-    row.rejected.reset();
-  }
-  for (const std::exception_ptr& error : failed)
-    if (error) std::rethrow_exception(error);
+  const size_t first = made.size();
+  made.resize(first + rows.size());
+  make_each(
+      static_cast<int64_t>(rows.size()), [&](int64_t i) -> Row& { return rows[static_cast<size_t>(i)]; },
+      [&](int64_t i) {
+        const auto at = static_cast<size_t>(i);
+        made[first + at] = make_or_drop(encoder, options.stage, rows[at], nullptr);
+      });
+  rows.clear();
 }
 
-Dataset make_examples(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows, const std::vector<int64_t>& order) {
-  return options.stage == DataStage::pretraining ? encode_texts(encoder, options, rows, order)
+Dataset make_examples(const Encoder& encoder, const DataOptions& options, MixedRows& rows, const std::vector<int64_t>& order) {
+  return options.stage == DataStage::pretraining ? encode_texts(encoder, options, rows.rows, order)
                                                  : make_samples(encoder, options, rows, order);
 }
 

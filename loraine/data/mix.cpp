@@ -5,6 +5,7 @@
 
 #include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "loraine/data/row_reader.h"
 
@@ -24,22 +25,32 @@ void check_stage(const DatasetInfo& info, DataStage stage) {
 
 constexpr size_t kDigested = 4096;  // rows at a time
 
-std::vector<Row> rows_of(const DatasetInfo& info, std::optional<int64_t> limit, std::string& layout, const Digest& digest) {
-  if (!digest) return read_rows(info, limit, &layout);
+void read_into(MixedRows& set, const DatasetInfo& info, std::optional<int64_t> limit, std::string& layout, const Digest& digest) {
+  if (!digest) {
+    set.rows = read_rows(info, limit, &layout);
+    return;
+  }
   if (info.recognise)
     each_row(
         info, 1, [](Row&&) { return true; }, &layout);
-  std::vector<Row> rows;
   RowReader reader(info);
   reader.start(0, limit.value_or(-1));
-  size_t digested = 0;
+  std::vector<Row> rows;
   for (std::optional<Row> row = reader.next();; row = reader.next()) {
     if (row) rows.push_back(std::move(*row));
-    if (row && rows.size() - digested < kDigested) continue;
-    digest(std::span(rows).subspan(digested));
-    digested = rows.size();
-    if (!row) return rows;
+    if (row && rows.size() < kDigested) continue;
+    digest(std::exchange(rows, {}), set.made);
+    if (!row) return;
   }
+}
+
+bool has_repeats(const std::vector<int64_t>& order, size_t rows) {
+  std::vector<bool> seen(rows);
+  for (int64_t i : order) {
+    if (seen[static_cast<size_t>(i)]) return true;
+    seen[static_cast<size_t>(i)] = true;
+  }
+  return false;
 }
 
 // The rows of one set, and which of them count, in their order.
@@ -48,12 +59,12 @@ MixedRows read_set(const DataOptions& options, const std::string& name, LegacySa
   const DatasetInfo info = find_set(options, name);
   std::string layout;
   MixedRows set;
-  set.rows = rows_of(info, info.num_samples ? std::nullopt : options.max_samples, layout, digest);
+  read_into(set, info, info.num_samples ? std::nullopt : options.max_samples, layout, digest);
   if (!layout.empty()) recognised.push_back(layout);
   if (info.num_samples) {
-    set.order = sampler.draw(static_cast<int64_t>(set.rows.size()), *info.num_samples);
+    set.order = sampler.draw(static_cast<int64_t>(set.size()), *info.num_samples);
   } else {
-    set.order.resize(set.rows.size());
+    set.order.resize(set.size());
     std::iota(set.order.begin(), set.order.end(), int64_t{0});
   }
   if (options.max_samples && static_cast<int64_t>(set.order.size()) > *options.max_samples)
@@ -92,10 +103,15 @@ MixedRows read_sets(const DataOptions& options, const std::vector<std::string>& 
   std::vector<int64_t> sizes;
   for (const std::string& name : names) {
     MixedRows set = read_set(options, name, sampler, recognised, digest);
-    const auto first = static_cast<int64_t>(all.rows.size());
+    const auto first = static_cast<int64_t>(all.size());
     for (int64_t& row : set.order) row += first;
-    if (all.rows.empty()) all.rows = std::move(set.rows);
-    else std::move(set.rows.begin(), set.rows.end(), std::back_inserter(all.rows));
+    if (all.size() == 0) {
+      all.rows = std::move(set.rows);
+      all.made = std::move(set.made);
+    } else {
+      std::move(set.rows.begin(), set.rows.end(), std::back_inserter(all.rows));
+      std::move(set.made.begin(), set.made.end(), std::back_inserter(all.made));
+    }
     sizes.push_back(static_cast<int64_t>(set.order.size()));
     orders.push_back(std::move(set.order));
   }
@@ -105,6 +121,7 @@ MixedRows read_sets(const DataOptions& options, const std::vector<std::string>& 
     for (const auto& [set, row] : interleave_rows(sizes, options.interleave_probs, options.mixing, options.seed))
       all.order.push_back(orders[static_cast<size_t>(set)][static_cast<size_t>(row)]);
   }
+  all.repeats = has_repeats(all.order, all.size());
   return all;
 }
 

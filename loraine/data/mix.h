@@ -1,17 +1,14 @@
 // Rows of all data sets of a run as one list. Called by dataset.cpp.
 #pragma once
+#include <deque>
 #include <string>
 #include <vector>
 
 #include "loraine/data/dataset.h"
+#include "loraine/data/make_examples.h"
 #include "loraine/data/rows.h"
 
 namespace loraine {
-
-struct MixedRows {
-  std::vector<Row> rows;       // of the sets in turn, as they were read
-  std::vector<int64_t> order;  // the rows of the list; one may be in it several times
-};
 
 // Rules of LLaMA-Factory between the settings of mixing; throws usage.
 void check_mixing(const DataOptions& options);
@@ -21,8 +18,9 @@ DatasetInfo find_set(const DataOptions& options, const std::string& name);
 
 // num_samples of a set is drawn first, then max_samples are kept, then the sets are mixed. Appends to `recognised` a line on the layout of
 // each set that was given by its path.
-// `digest`, where there is one, gets the rows a few thousand at a time while others are read, so that texts are not all there at once.
-using Digest = std::function<void(std::span<Row>)>;
+// `digest`, where there is one, gets the rows a few thousand at a time while others are read, and what becomes of them is kept in their
+// place, so that texts are not all there at once.
+using Digest = std::function<void(std::vector<Row>&&, std::deque<Made>&)>;
 MixedRows read_sets(const DataOptions& options, const std::vector<std::string>& names, LegacySampler& sampler,
                     std::vector<std::string>& recognised, const Digest& digest = {});
 

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "loraine/core/signals.h"
+
 namespace loraine {
 namespace {
 
@@ -34,6 +36,7 @@ void RowReader::start(int64_t first, int64_t last) {
 }
 
 void RowReader::read(int64_t first, int64_t last) {
+  have_signal_stack();  // the file is mapped, and may be cut while it is read
   std::vector<Row> piece;
   const auto hand_over = [&] {
     std::unique_lock lock(mutex_);

@@ -40,13 +40,6 @@ struct DatasetInfo {
 // find_repository: the folder of a hub's repository of that name on this machine, or empty; may be absent.
 DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository = {});
 
-// What a row becomes: a sample, the two answers of a pair, or feedback and its KL sample.
-struct Made {
-  Encoded first, second;
-  bool empty_answer = false;
-  std::string dropped;  // why it became nothing
-};
-
 struct Row {
   std::shared_ptr<const std::string> file;  // for messages
   int64_t line = 0;                         // from 1; 0: the file has none
@@ -57,7 +50,6 @@ struct Row {
   std::optional<Example> tokens;    // formatting: tokenized
   std::optional<Message> rejected;  // stage pairs: beside the conversation's last answer, which is the chosen one
   bool desirable = false;           // stage feedback
-  std::unique_ptr<Made> made;       // encoded already; what it was made of is let go of
   std::string place() const;        // "data/a.json, line 12 (row 3)"
 };
 

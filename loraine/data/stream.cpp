@@ -160,9 +160,12 @@ void add_counts(Dataset& all, const Dataset& part) {
 }
 
 Dataset encode_batch(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows) {
-  std::vector<int64_t> order(rows.size());
-  std::iota(order.begin(), order.end(), int64_t{0});
-  return make_examples(encoder, options, rows, order);
+  MixedRows batch;
+  batch.rows = std::move(rows);
+  rows.clear();
+  batch.order.resize(batch.rows.size());
+  std::iota(batch.order.begin(), batch.order.end(), int64_t{0});
+  return make_examples(encoder, options, batch, batch.order);
 }
 
 void check_dropped(const Dataset& counts, const DataOptions& options) {
