@@ -175,8 +175,8 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"resize_vocab=true", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft",
-                           "rope_scaling=yarn", "fp16=true"}) {
+  for (const char* word : {"num_beams=2", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft",
+                           "rope_scaling=yarn", "fp8=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
       FAIL() << word;
@@ -185,10 +185,10 @@ TEST(Arguments, KeysThatAreNotBuilt) {
       EXPECT_NE(std::string(error.what()).find(std::string(word, std::string(word).find('='))), std::string::npos) << error.what();
     }
   }
-  for (const char* word : {"resize_vocab=false", "packing=false", "quantization_bit=null", "stage=sft", "mix_strategy=concat"})
+  for (const char* word : {"num_beams=1", "packing=false", "quantization_bit=null", "stage=sft", "mix_strategy=concat"})
     EXPECT_TRUE(apply_settings(config, read_arguments({word})).empty()) << word;
-  EXPECT_TRUE(apply_settings(config, read_arguments({"--resize_vocab", "False", "--packing", "no"})).empty());
-  EXPECT_THROW(apply_settings(config, read_arguments({"--resize_vocab"})), Error);
+  EXPECT_TRUE(apply_settings(config, read_arguments({"--shift_attn", "False", "--packing", "no"})).empty());
+  EXPECT_THROW(apply_settings(config, read_arguments({"--shift_attn"})), Error);
 }
 
 TEST(Arguments, Rules) {

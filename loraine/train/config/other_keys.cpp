@@ -115,6 +115,8 @@ const std::vector<OtherKey>& other_keys() {
       {"skip_memory_metrics", no_effect, "true"},
       {"local_rank", no_effect, "-1"},
       {"sortish_sampler", no_effect, "false"},
+      {"do_predict", no_effect, "false"},  // of commands other than train and eval, whose own they are
+      {"predict_with_generate", no_effect, "false"},
       {"generation_max_length", warned, "null", "the longest answer is max_new_tokens"},
       {"generation_num_beams", no_effect, "null"},
       {"generation_config", no_effect, "null"},
