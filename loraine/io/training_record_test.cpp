@@ -21,7 +21,8 @@ struct Folder {
 TEST(TrainingRecord, ThereAndBack) {
   const Folder folder;
   EXPECT_FALSE(read_training_record(folder.path));
-  const TrainingRecord records[] = {{}, {"alpaca", "Be \"kind\".\n友善。", false, "0123abcd"}, {"qwen3", {}, std::nullopt, ""}};
+  const TrainingRecord records[] = {
+      {}, {"alpaca", "Be \"kind\".\n友善。", false, "0123abcd"}, {"qwen3", {}, std::nullopt, ""}, {"qwen3", {}, true, "", "llama3", true}};
   for (const TrainingRecord& record : records) {
     write_training_record(record, folder.path);
     const auto back = read_training_record(folder.path);
@@ -30,6 +31,8 @@ TEST(TrainingRecord, ThereAndBack) {
     EXPECT_EQ(back->default_system, record.default_system);
     EXPECT_EQ(back->enable_thinking, record.enable_thinking);
     EXPECT_EQ(back->base_fingerprint, record.base_fingerprint);
+    EXPECT_EQ(back->tool_format, record.tool_format);
+    EXPECT_EQ(back->preserve_thinking, record.preserve_thinking);
   }
 }
 
@@ -41,7 +44,8 @@ TEST(TrainingRecord, UnknownKeysAreLeft) {
 
 TEST(TrainingRecord, BrokenOnes) {
   const Folder folder;
-  for (const char* text : {"", "[]", "{", R"({"template": 3})", R"({"enable_thinking": "yes"})", R"({"base_fingerprint": {}})"}) {
+  for (const char* text : {"", "[]", "{", R"({"template": 3})", R"({"enable_thinking": "yes"})", R"({"base_fingerprint": {}})",
+                           R"({"tool_format": 3})", R"({"preserve_thinking": null})"}) {
     write_file(folder.path + "/loraine.json", text);
     EXPECT_THROW(read_training_record(folder.path), Error) << text;
   }

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import sys
 import unittest
 
@@ -88,6 +89,12 @@ class Data(tiny.Case):
         self.assertEqual(len(rows_of(self.work / "rows.jsonl")), 6)
         self.refused(self.shown(streaming="true"), 2, "streaming needs max_steps")
         self.refused(self.shown(stage="ppo"), 2, "ppo")
+
+    def test_arrow_files(self):
+        shutil.copy(pathlib.Path(__file__).resolve().parent.parent / "golden/arrow/pairs.arrow", self.work)
+        text = self.good(self.shown(dataset="pairs.arrow"))
+        self.assertRegex(text, r"pairs.arrow: questions and answers: `question` → `answer`; not read: n")
+        self.assertRegex(text, "⟦two")
 
     def test_what_is_missing_is_said(self):
         self.refused(tiny.run("data", "--model_name_or_path", str(self.model)), 2, "dataset is not given")

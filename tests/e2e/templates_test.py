@@ -65,6 +65,12 @@ class Templates(tiny.Case):
         strict = chat(*self.model_and("--adapter_name_or_path", self.out, "--template", "vicuna", "--strict", "true"))
         self.assertEqual(strict[0], 2)
 
+    def test_the_tool_format_is_kept_with_it(self):
+        self.train(self.out, template="alpaca", tool_format="llama3", preserve_thinking="true")
+        self.assertEqual([self.record(self.out)[key] for key in ("template", "tool_format", "preserve_thinking")], ["alpaca", "llama3", True])
+        self.refused(tiny.run(*self.arguments(out=self.work / "none", tool_format="llama3")), 2, "without a named template")
+        self.refused(tiny.run(*self.arguments(out=self.work / "none", template="alpaca", tool_format="klingon")), 2, "tool_format: `klingon` is not known", "minimax2")
+
     def test_eval_export_and_later_runs_take_it(self):
         self.train(self.out, template="alpaca")
         common = self.model_and("--adapter_name_or_path", self.out, "--eval_dataset", "rows", "--dataset_dir", self.data)

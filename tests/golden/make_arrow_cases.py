@@ -50,3 +50,4 @@ plain = datasets.Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * l
 packed = datasets.Dataset.from_dict({"input_ids": [[5, 6, 7, 8, 9, 0, 0, 0]], "attention_mask": [[1, 1, 1, 2, 2, 0, 0, 0]], "position_ids": [[0, 1, 2, 0, 1, 0, 0, 0]],
                                      "labels": [[-100, 6, 7, -100, 9, -100, -100, -100]]})
 datasets.DatasetDict(train=plain, validation_b=packed).save_to_disk(str(here / "prepared"))
+write("pairs.arrow", pa.table({"question": ["say one", "say two"], "answer": ["one", "two"], "n": [1, 2]}), pa.ipc.new_file)
