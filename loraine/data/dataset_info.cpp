@@ -204,11 +204,11 @@ DatasetInfo find_dataset(const std::string& folder, const std::string& name, con
     DatasetInfo info;
     info.name = name;
     info.from_hub = true;
+    info.recognise = true;
     info.file_name = find_repository ? find_repository({name, name}) : "";
     if (!info.file_name.empty()) return info;
-    throw Error(ErrorKind::unsupported,
-                fmt::format("dataset: the repository {} is not in a local cache, and sets of a hub are not fetched", name),
-                fmt::format("fetch it before: hf download --repo-type dataset {}", name));
+    throw Error(ErrorKind::usage, fmt::format("dataset: the data set {} of a hub is not on this machine", name),
+                fmt::format("unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset {}", name));
   }
   if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
   const Json all = read_all(folder);

@@ -165,8 +165,8 @@ class Downloads(HubCase):
         self.assertEqual(len(self.hub.log), asked)
         self.refused(train("none"), 3, "org/none: 127.0.0.1", "there is no such data set")
         self.refused(train("none", HF_HUB_OFFLINE="1"), 2, "the data set org/none of a hub is not on this machine", "unset HF_HUB_OFFLINE")
-        self.refused(train("subset"), 2, "`subset` of a repository is not read")
-        self.refused(train("script"), 2, "has neither file_name nor hf_hub_url nor ms_hub_url")
+        self.refused(train("subset"), 3, "no data file is of the subset en")
+        self.refused(train("script"), 2, "script_url x is no folder of data files")
 
     def test_cache_dir_and_copies(self):
         self.hub.add("org/tiny", self.files)

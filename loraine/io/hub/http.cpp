@@ -1,7 +1,6 @@
-// The only place that knows libcurl.
+// Requests over libcurl.
 #include "loraine/io/hub/http.h"
 
-#include <curl/curl.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/stopped.h"
+#include "loraine/io/hub/curl_library.h"
 
 namespace loraine {
 namespace {
@@ -80,7 +80,7 @@ size_t on_data(char* data, size_t one, size_t count, void* user) {
   auto& exchange = *static_cast<Exchange*>(user);
   const size_t bytes = one * count;
   try {
-    curl_easy_getinfo(exchange.curl, CURLINFO_RESPONSE_CODE, &exchange.answer.status);
+    curl_library().easy_getinfo(exchange.curl, CURLINFO_RESPONSE_CODE, &exchange.answer.status);
     exchange.received += bytes;
     if (exchange.goes_to_sink()) {
       exchange.begin_sink();
@@ -149,11 +149,6 @@ int64_t rate_limit_reset(const HttpAnswer& answer) {
   return std::max<int64_t>(seconds, 0);
 }
 
-void start_curl() {
-  static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
-  if (started != CURLE_OK) throw Error(ErrorKind::internal, "libcurl cannot be started");
-}
-
 struct File {
   int fd = -1;
   ~File() {
@@ -167,16 +162,15 @@ struct HttpClient::Curl {
   CURL* easy = nullptr;
   curl_slist* headers = nullptr;
   Curl() {
-    start_curl();
-    easy = curl_easy_init();
+    easy = curl_library().easy_init();
     if (!easy) throw Error(ErrorKind::out_of_memory, "libcurl: no memory for a connection");
   }
   ~Curl() {
-    curl_slist_free_all(headers);
-    curl_easy_cleanup(easy);
+    curl_library().slist_free_all(headers);
+    curl_library().easy_cleanup(easy);
   }
   void add_header(const std::string& line) {
-    curl_slist* longer = curl_slist_append(headers, line.c_str());
+    curl_slist* longer = curl_library().slist_append(headers, line.c_str());
     if (!longer) throw Error(ErrorKind::out_of_memory, "libcurl: no memory for a header");
     headers = longer;
   }
@@ -247,31 +241,31 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     exchange.file = file.fd;
     exchange.size = request.file ? request.file->size : request.body.size();
     CURL* curl = exchange.curl = curl_->easy;
-    curl_easy_reset(curl);
-    curl_slist_free_all(curl_->headers);
+    curl_library().easy_reset(curl);
+    curl_library().slist_free_all(curl_->headers);
     curl_->headers = nullptr;
     const bool waits = request.method == "POST" || request.method == "PUT";  // what is sent may take a while to be taken in
     char reason[CURL_ERROR_SIZE] = "";
-    curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(curl, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "loraine");
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(answer_timeout()));
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(std::max(download_timeout(), waits ? int64_t{60} : 0)));
-    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
-    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &exchange);
-    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_library().easy_setopt(curl, CURLOPT_URL, request.url.c_str());
+    curl_library().easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_library().easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_library().easy_setopt(curl, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+    curl_library().easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_library().easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+    curl_library().easy_setopt(curl, CURLOPT_USERAGENT, "loraine");
+    curl_library().easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(answer_timeout()));
+    curl_library().easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_library().easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(std::max(download_timeout(), waits ? int64_t{60} : 0)));
+    curl_library().easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_library().easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
+    curl_library().easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
+    curl_library().easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
+    curl_library().easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_library().easy_setopt(curl, CURLOPT_XFERINFODATA, &exchange);
+    curl_library().easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
     for (const char* name : {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"})  // of networks with certificates of their own
       if (const char* bundle = std::getenv(name); bundle && *bundle) {
-        curl_easy_setopt(curl, CURLOPT_CAINFO, bundle);
+        curl_library().easy_setopt(curl, CURLOPT_CAINFO, bundle);
         break;
       }
     for (const std::string& line : request.headers) curl_->add_header(line);
@@ -279,25 +273,25 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
       curl_->add_header("Authorization: Bearer " + token_.secret);
       if (hub_ == Hub::modelscope) curl_->add_header("Cookie: m_session_id=" + token_.secret);
     }
-    if (request.method == "HEAD") curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    if (request.method == "HEAD") curl_library().easy_setopt(curl, CURLOPT_NOBODY, 1L);
     if (request.method == "POST" || request.method == "PUT") {
       curl_->add_header("Expect:");  // no round trip before the body
-      curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_send);
-      curl_easy_setopt(curl, CURLOPT_READDATA, &exchange);
-      curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
-      curl_easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
+      curl_library().easy_setopt(curl, CURLOPT_READFUNCTION, on_send);
+      curl_library().easy_setopt(curl, CURLOPT_READDATA, &exchange);
+      curl_library().easy_setopt(curl, CURLOPT_SEEKFUNCTION, on_seek);
+      curl_library().easy_setopt(curl, CURLOPT_SEEKDATA, &exchange);
       if (request.method == "POST") {
-        curl_easy_setopt(curl, CURLOPT_POST, 1L);
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(exchange.size));
+        curl_library().easy_setopt(curl, CURLOPT_POST, 1L);
+        curl_library().easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(exchange.size));
       } else {
-        curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
-        curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(exchange.size));
+        curl_library().easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        curl_library().easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(exchange.size));
       }
     }
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, curl_->headers);
-    const CURLcode code = curl_easy_perform(curl);
+    curl_library().easy_setopt(curl, CURLOPT_HTTPHEADER, curl_->headers);
+    const CURLcode code = curl_library().easy_perform(curl);
     HttpAnswer& answer = exchange.answer;
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.status);
+    curl_library().easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer.status);
     if (exchange.thrown) std::rethrow_exception(exchange.thrown);
     if (code == CURLE_ABORTED_BY_CALLBACK && transfers_stopped()) throw Stopped();
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
@@ -306,13 +300,13 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
     if (code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_URL_MALFORMAT)
       throw Error(ErrorKind::io, fmt::format("{}: is no http address", url_host(request.url)));
     if (code != CURLE_OK) {
-      std::string text = *reason ? reason : curl_easy_strerror(code);
+      std::string text = *reason ? reason : curl_library().easy_strerror(code);
       if (code == CURLE_OPERATION_TIMEDOUT && answer.status == 0 && exchange.received == 0) text = "no answer came in time: " + text;
       throw ConnectionFailure{safe(text),
                               code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY};
     }
     curl_off_t wait = 0;
-    curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);
+    curl_library().easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait);
     answer.retry_after = wait > 0 ? static_cast<int64_t>(wait) : answer.status == 429 ? rate_limit_reset(answer) : 0;
     const bool redirected =
         answer.status == 301 || answer.status == 302 || answer.status == 303 || answer.status == 307 || answer.status == 308;

@@ -1,10 +1,11 @@
 #include "loraine/io/hub/url.h"
 
-#include <curl/curl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
+
+#include "loraine/io/hub/curl_library.h"
 
 namespace loraine {
 namespace {
@@ -15,17 +16,17 @@ std::string lower(std::string text) {
 }
 
 struct CurlUrl {
-  CURLU* handle = curl_url();
+  CURLU* handle = curl_library().url();
   CurlUrl() = default;
-  ~CurlUrl() { curl_url_cleanup(handle); }
+  ~CurlUrl() { curl_library().url_cleanup(handle); }
   CurlUrl(const CurlUrl&) = delete;
   CurlUrl& operator=(const CurlUrl&) = delete;
-  bool set(const std::string& url) { return curl_url_set(handle, CURLUPART_URL, url.c_str(), 0) == CURLUE_OK; }
+  bool set(const std::string& url) { return curl_library().url_set(handle, CURLUPART_URL, url.c_str(), 0) == CURLUE_OK; }
   std::string get(CURLUPart part, unsigned flags = 0) const {
     char* text = nullptr;
-    if (curl_url_get(handle, part, &text, flags) != CURLUE_OK) return {};
+    if (curl_library().url_get(handle, part, &text, flags) != CURLUE_OK) return {};
     std::string out = text;
-    curl_free(text);
+    curl_library().free(text);
     return out;
   }
 };
@@ -34,7 +35,7 @@ struct CurlUrl {
 
 std::string joined_url(const std::string& base, const std::string& location) {
   CurlUrl to;
-  if (location.empty() || !to.set(base) || curl_url_set(to.handle, CURLUPART_URL, location.c_str(), CURLU_URLENCODE) != CURLUE_OK)
+  if (location.empty() || !to.set(base) || curl_library().url_set(to.handle, CURLUPART_URL, location.c_str(), CURLU_URLENCODE) != CURLUE_OK)
     return {};
   return to.get(CURLUPART_URL);
 }
