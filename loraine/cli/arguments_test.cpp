@@ -175,8 +175,8 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"num_beams=2", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft",
-                           "rope_scaling=yarn", "fp8=true"}) {
+  for (const char* word :
+       {"num_beams=2", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft", "rope_scaling=yarn", "fp8=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
       FAIL() << word;
