@@ -157,6 +157,19 @@ class LlamaFactory(tiny.Case):
                 self.assertEqual(code, 2, said)
                 self.assertIn(word, said)
 
+    def test_packed_samples_train_as_unpacked_ones(self):
+        """With neat_packing four samples in one block are what four samples of a batch are; with packing they see each other, which a warning says."""
+        losses = {}
+        for name, changes in {"unpacked": ["per_device_train_batch_size=4"], "neat": ["per_device_train_batch_size=1", "neat_packing=true"], "plain": ["per_device_train_batch_size=1", "packing=true"]}.items():
+            code, text = tiny.run("train", self.yaml(name, dataset="more"), "cutoff_len=512", "preprocessing_num_workers=1", "disable_shuffling=true", "gradient_accumulation_steps=1", "num_train_epochs=3", *changes)
+            self.assertEqual(code, 0, text)
+            self.assertEqual("neat_packing" in text, name == "plain", text)
+            losses[name] = [entry["loss"] for entry in self.state(name) if "loss" in entry]
+            self.assertEqual(len(losses[name]), 3)
+        for packed, alone, seeing in zip(losses["neat"], losses["unpacked"], losses["plain"]):
+            self.assertAlmostEqual(packed, alone, delta=1e-6 * alone)
+            self.assertGreater(abs(seeing - alone), 1e-4)
+
     def test_streamed_runs_are_resumed(self):
         more = "streaming: true\nbuffer_size: 4\nmax_steps: 12\nsave_steps: 7\n"
         text = HABITS.replace("max_samples: 1000\n", "").replace("save_steps: 500\n", "").replace("overwrite_output_dir: true\n", "")
