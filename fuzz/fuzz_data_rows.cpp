@@ -51,7 +51,7 @@ void read(const InputFolder& folder, const std::string& set, const char* named, 
   options.cutoff_len = 64;
   options.today = "26 Jul 2024";
   options.vocab_size = 300;
-  options.pretraining = pretraining;
+  options.stage = pretraining ? DataStage::pretraining : DataStage::sft;
   options.skip_bad_rows = skip ? 1000000 : 0;
   expect_value_or_refusal([&] { data_fingerprint(open_data(options, &tokenizer, &chat, special).train.examples); });
 }
