@@ -175,6 +175,9 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   if (nothing_left && screen.message)
     screen.message(fmt::format("nothing left to do: {} is at update {} of {}; the results are written from it once more", resume_folder,
                                run.state.global_step, run.state.max_steps));
+  // It may have been killed between its last checkpoint and the removal of the oldest.
+  if (nothing_left)
+    remove_old_checkpoints(c.output_dir, c.save_total_limit, run.state.best_model_checkpoint.value_or(""), run.state.global_step);
   run.records_kept = nothing_left && take_over_records(run);
   if (!run.records_kept) begin_records(run);
   watch_loss(run);

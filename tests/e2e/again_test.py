@@ -24,6 +24,13 @@ class Again(tiny.Case):
     def adapter(self, out=None):
         return ((out or self.out) / "adapter_model.safetensors").read_bytes()
 
+    def test_the_oldest_checkpoint_goes_although_its_run_was_killed_before(self):
+        """Between the last checkpoint and the removal of the oldest: the run is whole, and one checkpoint is too many."""
+        arguments = tiny.train_arguments(self.model, self.data, self.work / "limited", max_steps=6, save_steps=2)
+        self.good(tiny.run(*arguments))
+        self.good(tiny.run(*arguments, "--save_total_limit", 2))
+        self.assertEqual(sorted(path.name for path in (self.work / "limited").glob("checkpoint-*")), ["checkpoint-4", "checkpoint-6"])
+
     def test_a_finished_run_with_other_settings_is_refused(self):
         self.good(self.train())
         before = self.adapter()
