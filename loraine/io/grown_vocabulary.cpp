@@ -29,7 +29,8 @@ class GrownVocabulary : public TensorSource {
                     "add the tokens to the model before it is quantised");
       if (info.shape[0] > rows_.rows)
         throw Error(ErrorKind::bad_data,
-                    fmt::format("{}: {} has {} rows, and config.json says that they are fewer", path, info.name, info.shape[0]));
+                    fmt::format("{}: {} has {} rows, and vocab_size of config.json is smaller", path, info.name, info.shape[0]),
+                    "set vocab_size to the number of rows");
       info.shape[0] = rows_.rows;
       if (is_embedding(info.name)) take_descriptions(info.name);
     }
