@@ -1,6 +1,6 @@
 // Bytes as a YAML and as a JSON settings file, and as one key=value word, applied to the settings of a run. See ./dev fuzz.
 #include "fuzz/input_folder.h"
-#include "loraine/cli/arguments.h"
+#include "loraine/cli/settings/arguments.h"
 
 using namespace loraine;
 

@@ -18,9 +18,9 @@
 #include <utility>
 
 #include "loraine/api/loaded_model.h"
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/cli/side_by_side.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"

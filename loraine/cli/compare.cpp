@@ -16,10 +16,10 @@
 #include <optional>
 #include <set>
 
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
-#include "loraine/cli/yaml_values.h"
+#include "loraine/cli/settings/arguments.h"
+#include "loraine/cli/settings/yaml_values.h"
 #include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"

@@ -6,12 +6,12 @@
 #include <cstdlib>
 
 #include "loraine/api/new_tokens.h"
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/data/report.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/language/language.h"
 #include "loraine/cli/print_line.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/cli/training_template.h"
 #include "loraine/data/stream.h"
 #include "loraine/io/files/durable_file.h"

@@ -6,10 +6,10 @@
 #include <optional>
 #include <set>
 
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/core/stopped.h"
 #include "loraine/eval/evaluate.h"
 #include "loraine/io/files/durable_file.h"

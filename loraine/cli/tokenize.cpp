@@ -2,9 +2,9 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/api/open_text.h"
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_lines.h"

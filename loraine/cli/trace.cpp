@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "loraine/adapters/peft_files.h"
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/files/mapped_file.h"

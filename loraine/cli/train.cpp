@@ -9,10 +9,10 @@
 
 #include "loraine/api/chat_format.h"
 #include "loraine/api/new_tokens.h"
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/cli/template_files.h"
 #include "loraine/cli/train_screen.h"
 #include "loraine/cli/training_template.h"

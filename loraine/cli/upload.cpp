@@ -3,9 +3,9 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/core/error.h"
 #include "loraine/train/push.h"
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "loraine/cli/arguments.h"
 #include "loraine/cli/bench/batch.h"
 #include "loraine/cli/bench/generate.h"
 #include "loraine/cli/bench/measure.h"
@@ -14,6 +13,7 @@
 #include "loraine/cli/bench/step.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"

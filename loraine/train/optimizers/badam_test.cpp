@@ -1,5 +1,5 @@
 // Shares of BAdam: of their size, one after the other, each element once in a round; drawn ones too.
-#include "loraine/train/optimizers/badam.h"
+#include "loraine/train/optimizers/rules/badam.h"
 
 #include <gtest/gtest.h>
 

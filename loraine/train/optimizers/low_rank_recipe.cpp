@@ -6,12 +6,12 @@
 
 #include "loraine/adapters/attach.h"
 #include "loraine/core/error.h"
-#include "loraine/train/optimizers/adafactor.h"
-#include "loraine/train/optimizers/adamw.h"
-#include "loraine/train/optimizers/apollo.h"
-#include "loraine/train/optimizers/galore.h"
 #include "loraine/train/optimizers/model_order.h"
 #include "loraine/train/optimizers/optim_args.h"
+#include "loraine/train/optimizers/rules/adafactor.h"
+#include "loraine/train/optimizers/rules/adamw.h"
+#include "loraine/train/optimizers/rules/apollo.h"
+#include "loraine/train/optimizers/rules/galore.h"
 #include "loraine/train/optimizers/switches.h"
 
 namespace loraine {

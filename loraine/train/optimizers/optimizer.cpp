@@ -7,7 +7,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/kernels/training/adamw.h"
-#include "loraine/train/optimizers/adamw.h"
+#include "loraine/train/optimizers/rules/adamw.h"
 
 namespace loraine {
 namespace {

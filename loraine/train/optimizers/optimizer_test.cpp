@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "loraine/train/optimizers/adamw.h"
+#include "loraine/train/optimizers/rules/adamw.h"
 
 namespace loraine {
 namespace {

@@ -7,11 +7,11 @@
 #include <algorithm>
 
 #include "loraine/core/error.h"
-#include "loraine/train/optimizers/adam_mini.h"
-#include "loraine/train/optimizers/adamw.h"
-#include "loraine/train/optimizers/badam.h"
 #include "loraine/train/optimizers/model_order.h"
-#include "loraine/train/optimizers/muon.h"
+#include "loraine/train/optimizers/rules/adam_mini.h"
+#include "loraine/train/optimizers/rules/adamw.h"
+#include "loraine/train/optimizers/rules/badam.h"
+#include "loraine/train/optimizers/rules/muon.h"
 
 namespace loraine {
 namespace {

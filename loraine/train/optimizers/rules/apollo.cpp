@@ -1,5 +1,5 @@
 // Sums in double, in a fixed order.
-#include "loraine/train/optimizers/apollo.h"
+#include "loraine/train/optimizers/rules/apollo.h"
 
 #include <algorithm>
 #include <cmath>

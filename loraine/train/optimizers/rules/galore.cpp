@@ -1,5 +1,5 @@
 // The update in the small space is computed from zeros, taken back, and added.
-#include "loraine/train/optimizers/galore.h"
+#include "loraine/train/optimizers/rules/galore.h"
 
 #include <cstring>
 

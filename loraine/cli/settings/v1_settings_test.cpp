@@ -1,12 +1,12 @@
 // Files as LLaMA-Factory's examples/v1 has them, and what they say in loraine's keys.
-#include "loraine/cli/v1_settings.h"
+#include "loraine/cli/settings/v1_settings.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 
-#include "loraine/cli/arguments.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 

@@ -1,5 +1,5 @@
 // The running mean of squares; centered, that of the gradient; with momentum, its buffer.
-#include "loraine/train/optimizers/rmsprop.h"
+#include "loraine/train/optimizers/rules/rmsprop.h"
 
 namespace loraine {
 

@@ -1,5 +1,5 @@
 // One state with momentum, none without.
-#include "loraine/train/optimizers/sgd.h"
+#include "loraine/train/optimizers/rules/sgd.h"
 
 namespace loraine {
 

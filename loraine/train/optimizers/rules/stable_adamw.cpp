@@ -1,5 +1,5 @@
 // Two moments per element.
-#include "loraine/train/optimizers/stable_adamw.h"
+#include "loraine/train/optimizers/rules/stable_adamw.h"
 
 namespace loraine {
 

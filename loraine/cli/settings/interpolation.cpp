@@ -1,5 +1,5 @@
 // Looking up what ${…} stands for.
-#include "loraine/cli/interpolation.h"
+#include "loraine/cli/settings/interpolation.h"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // The share moves on by its own length every 100 updates; then the moments begin anew.
-#include "loraine/train/optimizers/badam.h"
+#include "loraine/train/optimizers/rules/badam.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,5 +1,5 @@
 // z, for Adam the mean of squares, and two numbers: the sum of weights and the largest rate so far.
-#include "loraine/train/optimizers/schedule_free.h"
+#include "loraine/train/optimizers/rules/schedule_free.h"
 
 #include <algorithm>
 #include <cmath>

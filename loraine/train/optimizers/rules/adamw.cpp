@@ -1,5 +1,5 @@
 // Two moments per element.
-#include "loraine/train/optimizers/adamw.h"
+#include "loraine/train/optimizers/rules/adamw.h"
 
 #include "loraine/kernels/optimizers/adaptive.h"
 #include "loraine/kernels/training/adamw.h"

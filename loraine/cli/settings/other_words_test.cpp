@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "loraine/cli/arguments.h"
+#include "loraine/cli/settings/arguments.h"
 #include "loraine/core/error.h"
 #include "loraine/eval/evaluate.h"
 #include "loraine/train/config/other_keys.h"

@@ -1,5 +1,5 @@
 // Files, overrides and flags to settings, and the help of a command. Called by every command.
-#include "loraine/cli/arguments.h"
+#include "loraine/cli/settings/arguments.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -13,11 +13,11 @@
 
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
-#include "loraine/cli/interpolation.h"
 #include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
-#include "loraine/cli/v1_settings.h"
-#include "loraine/cli/yaml_values.h"
+#include "loraine/cli/settings/interpolation.h"
+#include "loraine/cli/settings/v1_settings.h"
+#include "loraine/cli/settings/yaml_values.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/train/config/other_words.h"

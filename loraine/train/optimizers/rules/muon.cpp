@@ -1,5 +1,5 @@
 // Momentum of 0.95 in Nesterov's form, five iterations, a rate times 0.2 √(larger side).
-#include "loraine/train/optimizers/muon.h"
+#include "loraine/train/optimizers/rules/muon.h"
 
 #include <algorithm>
 #include <cmath>

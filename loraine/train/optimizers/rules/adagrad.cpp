@@ -1,5 +1,5 @@
 // The sum of all squares.
-#include "loraine/train/optimizers/adagrad.h"
+#include "loraine/train/optimizers/rules/adagrad.h"
 
 namespace loraine {
 

@@ -1,5 +1,5 @@
 // YAML to values: yaml-cpp gives the structure and the marks, the types of plain words follow PyYAML as OmegaConf sets it up.
-#include "loraine/cli/yaml_values.h"
+#include "loraine/cli/settings/yaml_values.h"
 
 #include <fmt/format.h>
 #include <yaml-cpp/eventhandler.h>

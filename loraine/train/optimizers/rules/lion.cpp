@@ -1,5 +1,5 @@
 // One moment.
-#include "loraine/train/optimizers/lion.h"
+#include "loraine/train/optimizers/rules/lion.h"
 
 namespace loraine {
 

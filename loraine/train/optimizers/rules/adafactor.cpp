@@ -1,5 +1,5 @@
 // A matrix has means of its rows and columns, a vector its squares.
-#include "loraine/train/optimizers/adafactor.h"
+#include "loraine/train/optimizers/rules/adafactor.h"
 
 namespace loraine {
 

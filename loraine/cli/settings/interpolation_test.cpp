@@ -1,5 +1,5 @@
 // ${…} as OmegaConf 2.4 resolves it; the values here are its own, but for what is refused.
-#include "loraine/cli/interpolation.h"
+#include "loraine/cli/settings/interpolation.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Three moments per element.
-#include "loraine/train/optimizers/grokadamw.h"
+#include "loraine/train/optimizers/rules/grokadamw.h"
 
 #include <algorithm>
 #include <cmath>

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "loraine/cli/yaml_values.h"
+#include "loraine/cli/settings/yaml_values.h"
 
 namespace loraine {
 

@@ -1,5 +1,5 @@
 // Key by key. Facts: src/llamafactory/v1/config and the plugins that read its maps.
-#include "loraine/cli/v1_settings.h"
+#include "loraine/cli/settings/v1_settings.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

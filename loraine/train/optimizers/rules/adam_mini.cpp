@@ -1,5 +1,5 @@
 // Kinds of parameters by words in their names.
-#include "loraine/train/optimizers/adam_mini.h"
+#include "loraine/train/optimizers/rules/adam_mini.h"
 
 #include <fmt/format.h>
 

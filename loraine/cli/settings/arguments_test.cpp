@@ -1,5 +1,5 @@
 // How words become settings: YAML values as LLaMA-Factory reads them, overrides, flags, unknown keys, notes.
-#include "loraine/cli/arguments.h"
+#include "loraine/cli/settings/arguments.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@
 #include <fstream>
 
 #include "loraine/cli/commands.h"
-#include "loraine/cli/yaml_values.h"
+#include "loraine/cli/settings/yaml_values.h"
 #include "loraine/core/error.h"
 
 namespace loraine {

@@ -1,5 +1,5 @@
 // Three moments per element.
-#include "loraine/train/optimizers/ademamix.h"
+#include "loraine/train/optimizers/rules/ademamix.h"
 
 #include <algorithm>
 #include <cmath>

@@ -3,7 +3,7 @@
 #pragma once
 #include <vector>
 
-#include "loraine/cli/yaml_values.h"
+#include "loraine/cli/settings/yaml_values.h"
 
 namespace loraine {
 
