@@ -1,5 +1,5 @@
-// What is added at a linear site. A site is one fused weight of one layer (q,k,v · o · gate,up · down); an adapter holds what is trained
-// there.
+// What is added at a linear site. A site is one fused weight of one layer (q,k,v · o · gate,up · down, …); an adapter holds what is
+// trained there.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -70,8 +70,6 @@ class Adapter {
   virtual const Lora* as_lora() const { return nullptr; }
 };
 
-enum SiteKind { kQkv = 0, kOutput = 1, kGateUp = 2, kDown = 3, kSiteKinds = 4 };
-
 struct DenseSet;      // adapters/dense.h
 class EmbeddingLora;  // adapters/embedding_lora.h
 
@@ -86,13 +84,14 @@ struct TokenRows {
 // One named adapter over all its sites. Switching adapters is changing a pointer to a set.
 struct AdapterSet {
   std::string name = "default";
-  std::vector<std::unique_ptr<Adapter>> sites;  // [layers · kSiteKinds + 1], the last one the head; empty where nothing is adapted
+  std::vector<std::unique_ptr<Adapter>> sites;  // by the model's numbers of sites (Model::sites); empty where nothing is adapted
+  int64_t head_site = -1;                       // the number of the head, where it is among them
   std::shared_ptr<DenseSet> dense;              // trained tensors in the place of the base's, or nothing
   std::shared_ptr<EmbeddingLora> embedding;     // LoRA on the embedding, or nothing
   std::vector<TokenRows> token_rows;            // of an adapter that was read; `dense` has them in their place
   std::vector<Parameter> beside;                // written with the parameters, not trained: base tensors that PEFT stores too
-  Adapter* at(int64_t layer, SiteKind kind) const { return sites[static_cast<size_t>(layer) * kSiteKinds + kind].get(); }
-  Adapter* head() const { return sites.size() % kSiteKinds ? sites.back().get() : nullptr; }
+  Adapter* at(int64_t site) const { return sites[static_cast<size_t>(site)].get(); }
+  Adapter* head() const { return head_site >= 0 ? at(head_site) : nullptr; }
   std::vector<Parameter> parameters() const;  // sorted by name
   void refresh(Context& ctx) const;
   void finish_gradients(Context& ctx) const;

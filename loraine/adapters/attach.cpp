@@ -225,6 +225,8 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
   Targets targets(config);
   AdapterSet set;
   set.sites.resize(sites.size());
+  for (size_t s = 0; s < sites.size(); ++s)
+    if (sites[s]->is_head) set.head_site = static_cast<int64_t>(s);
   bool any = false;
   for (size_t s = 0; s < sites.size(); ++s) {
     std::vector<LoraPart> parts;
@@ -258,6 +260,7 @@ AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const st
                   "merge them one after the other with loraine export");
   AdapterSet out;
   out.sites.resize(sites.size());
+  out.head_site = sets.front()->head_site;
   for (size_t s = 0; s < sites.size(); ++s) {
     std::vector<const Lora*> adapters;
     std::vector<LoraPart> parts;

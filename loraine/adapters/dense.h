@@ -23,24 +23,23 @@ struct DenseSite {
   }
 };
 
-struct DenseBlock {
-  DenseSite sites[kSiteKinds];
-  DenseTensor input_norm, post_norm, q_norm, k_norm;
-};
-
 struct DenseSet {
-  DenseTensor embedding, final_norm;
-  DenseSite head;
-  std::vector<DenseBlock> blocks;
-  std::vector<Parameter> parameters;   // under the names of their file
-  std::vector<std::string> base_name;  // of parameters[i]: "model.layers.0.mlp.up_proj.weight"
+  DenseTensor embedding;
+  std::vector<DenseSite> sites;      // by the model's numbers of sites
+  std::vector<DenseTensor> vectors;  // by its numbers of vectors: weights of norms and the like
+  std::vector<Parameter> parameters;               // under the names of their file
+  std::vector<std::string> base_name, stored_name;  // of parameters[i]: "model.layers.0.mlp.up_proj.weight", as adapters and as files say
   Buffer memory;
   size_t replaced_bytes = 0;  // of mapped base tensors that are no longer read
 
-  // The tensor that takes the place of the base's `name`; data == nullptr when there is none.
-  Tensor find(const std::string& name) const {
-    for (size_t i = 0; i < base_name.size(); ++i)
-      if (base_name[i] == name) return parameters[i].value;
+  // The tensor that takes the place of the base's `name` (or of `stored` in its files); data == nullptr when there is none.
+  Tensor find(const std::string& name) const { return find_in(base_name, name); }
+  Tensor find_stored(const std::string& stored) const { return find_in(stored_name, stored); }
+
+ private:
+  Tensor find_in(const std::vector<std::string>& names, const std::string& name) const {
+    for (size_t i = 0; i < names.size(); ++i)
+      if (names[i] == name) return parameters[i].value;
     return {};
   }
 };

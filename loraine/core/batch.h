@@ -13,6 +13,7 @@ struct Sequence {
   int64_t length = 0;     // rows of this sequence in the batch
   int64_t kv_start = 0;   // first row of its keys and values (in the batch itself when training, in the KV cache when generating)
   int64_t kv_length = 0;  // keys and values visible, these rows included; causal, aligned at the end
+  int64_t slot = 0;       // of its state, where a mixer carries one from batch to batch
 };
 
 struct AdapterRows {  // rows [start, start + length) run with adapter set `set` of the Pass; rows in no range run the base alone

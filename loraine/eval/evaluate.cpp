@@ -190,9 +190,7 @@ std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& e
         "evaluate the base and the adapter in two runs");
   run("base", nullptr);
   for (const std::string& name : loaded.adapter_names) run(name, loaded.find(name));
-  std::vector<Weight*> sites;
-  for (BlockWeights& block : loaded.model.blocks)
-    for (Weight& weight : block.sites) sites.push_back(&weight);
+  const std::vector<Weight*> sites = loaded.model.layer_sites();
   check_merge_room(loaded, sites);
   for (const std::string& name : loaded.adapter_names) merge_into_weights(sites, *loaded.find(name));
   run("merged", nullptr);

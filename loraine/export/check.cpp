@@ -155,44 +155,32 @@ class MergedInF32 {
     const Model& model = merge.model;
     const std::vector<const Weight*> sites = model.sites();
     set_.sites.resize(sites.size());
+    set_.head_site = model.head.index;
     auto dense = std::make_shared<DenseSet>();
-    dense->blocks.resize(model.blocks.size());
+    dense->sites.resize(sites.size());
     const DenseSet* own = merge.adapter ? merge.adapter->dense.get() : nullptr;
-    if (own) {
-      dense->embedding = own->embedding;
-      dense->final_norm = own->final_norm;
-    }
-    if (const MergedTensor* table = find(std::string(kEmbeddingPath) + ".weight"); table && table->embedding)
+    if (own) dense->embedding = own->embedding;
+    if (own) dense->vectors = own->vectors;
+    else dense->vectors.resize(model.vectors().size());
+    if (const MergedTensor* table = find(model.config.names.in_files(model.config.names.embedding) + ".weight"); table && table->embedding)
       dense->embedding.value = whole(*table);
-    for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
-      DenseBlock& block = dense->blocks[layer];
-      const DenseBlock* from = own ? &own->blocks[layer] : nullptr;
-      if (from) {
-        block.input_norm = from->input_norm;
-        block.post_norm = from->post_norm;
-        block.q_norm = from->q_norm;
-        block.k_norm = from->k_norm;
-      }
-      for (size_t kind = 0; kind < kSiteKinds; ++kind)
-        view(block.sites[kind].weight, model.blocks[layer].sites[kind], from ? &from->sites[kind].weight : nullptr);
-    }
-    view(dense->head.weight, model.head, own ? &own->head.weight : nullptr);
-    for (WeightPart& part : dense->head.weight.parts)
-      if (const MergedTensor* head = find(part.name + ".weight"); head && head->adapter) part.weight = whole(*head);
+    for (size_t site = 0; site < sites.size(); ++site) view(dense->sites[site].weight, *sites[site], own ? &own->sites[site].weight : nullptr);
+    for (WeightPart& part : dense->sites.back().weight.parts)
+      if (const MergedTensor* head = find(part.stored + ".weight"); head && head->adapter) part.weight = whole(*head);
     set_.dense = std::move(dense);
   }
   const AdapterSet& set() const { return set_; }
 
   // Lays the sums of a site into its views.
-  void prepare(int64_t layer, SiteKind kind) {
-    std::vector<WeightPart>& parts = set_.dense->blocks[static_cast<size_t>(layer)].sites[kind].weight.parts;
+  void prepare(int64_t site) {
+    std::vector<WeightPart>& parts = set_.dense->sites[static_cast<size_t>(site)].weight.parts;
     size_t bytes = 0;
     for (const WeightPart& part : parts)
-      if (find(part.name + ".weight")) bytes += static_cast<size_t>(part.weight.numel()) * sizeof(float);
+      if (find(part.stored + ".weight")) bytes += static_cast<size_t>(part.weight.numel()) * sizeof(float);
     if (memory_.bytes() < bytes) memory_ = Buffer(bytes);
     float* next = static_cast<float*>(memory_.data());
     for (WeightPart& part : parts)
-      if (const MergedTensor* tensor = find(part.name + ".weight")) {
+      if (const MergedTensor* tensor = find(part.stored + ".weight")) {
         part.weight = Tensor(next, Dtype::F32, {part.weight.rows(), part.weight.cols()});
         next += part.weight.numel();
         merge_in_f32(*merge_.model.source, *tensor, part.weight);
@@ -208,6 +196,7 @@ class MergedInF32 {
     for (const WeightPart& part : own && !own->parts.empty() ? own->parts : base.parts) {
       WeightPart& to = weight.parts.emplace_back();
       to.name = part.name;
+      to.stored = part.stored;
       to.weight = part.weight;
       to.bias = part.bias;
     }
@@ -228,7 +217,7 @@ class MergedInF32 {
 // One of the models that are compared: its hidden states, then logits for a few of the rows.
 class Hidden {
  public:
-  Hidden(const Model& model, const AdapterSet* set, Batch batch, const std::function<void(int64_t, SiteKind)>& before_site = {})
+  Hidden(const Model& model, const AdapterSet* set, Batch batch, const std::function<void(int64_t)>& before_site = {})
       : model_(model), set_(set) {
     const int64_t rows = batch.rows();
     std::vector<const AdapterSet*> sets;
@@ -309,7 +298,7 @@ LogitsReport compare_logits(const Merge& merge, const std::string& folder, const
   const bool rounded = std::ranges::any_of(merge.computed, [](const auto& tensor) { return tensor.second.type != Dtype::F32; });
   if (rounded) {
     exact.emplace(merge);
-    models.emplace_back(model, &exact->set(), batch, [&](int64_t layer, SiteKind kind) { exact->prepare(layer, kind); });
+    models.emplace_back(model, &exact->set(), batch, [&](int64_t site) { exact->prepare(site); });
   }
   LogitsReport report;
   report.tokens = batch.rows();

@@ -23,11 +23,11 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
   const std::vector<const Weight*> sites = model.sites();
   for (const Weight* site : sites)
     for (const WeightPart& part : site->parts)
-      if (part.changed && !part.quant_state) all[part.name + ".weight"].dense = part.weight;
+      if (part.changed && !part.quant_state) all[part.stored + ".weight"].dense = part.weight;
   if (!adapter) return all;
   if (adapter->dense)
     for (size_t i = 0; i < adapter->dense->parameters.size(); ++i)
-      all[adapter->dense->base_name[i]].dense = adapter->dense->parameters[i].value;
+      all[adapter->dense->stored_name[i]].dense = adapter->dense->parameters[i].value;
   for (size_t s = 0; s < adapter->sites.size(); ++s)
     if (const Adapter* at = adapter->sites[s].get())
       for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
@@ -37,11 +37,11 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
               ErrorKind::usage,
               fmt::format("an adapter on {} cannot be merged into the codes that quantization_bit makes of it", sites[s]->parts[p].name),
               "export base and adapter without quantization_bit, and quantise the result");
-        MergedTensor& tensor = all[sites[s]->parts[p].name + ".weight"];
+        MergedTensor& tensor = all[sites[s]->parts[p].stored + ".weight"];
         tensor.adapter = at;
         tensor.part = static_cast<int>(p);
       }
-  if (adapter->embedding) all[adapter->embedding->name() + ".weight"].embedding = adapter->embedding.get();
+  if (adapter->embedding) all[model.config.names.in_files(adapter->embedding->name()) + ".weight"].embedding = adapter->embedding.get();
   return all;
 }
 
@@ -83,6 +83,7 @@ std::unique_ptr<Merge> plan_merge(const Model& model, const AdapterSet* adapter,
   const TensorSource& source = *model.source;
   const std::map<std::string, MergedTensor> merged = merged_tensors(model, adapter);
   const bool untied = adapter && unties(model, *adapter);
+  const ModelNames& names = model.config.names;
   auto merge = std::make_unique<Merge>(Merge{model, adapter});
   const auto add = [&](const TensorInfo& info, const std::string& name) {
     const auto found = merged.find(name);
@@ -100,13 +101,13 @@ std::unique_ptr<Merge> plan_merge(const Model& model, const AdapterSet* adapter,
   };
   if (untied)
     for (const TensorInfo& info : source.tensors())
-      if (name_to_save(model, info.name) == std::string(kEmbeddingPath) + ".weight") add(info, "lm_head.weight");
+      if (name_to_save(model, info.name) == names.in_files(names.embedding) + ".weight") add(info, names.in_files(names.head) + ".weight");
   for (const TensorInfo& info : source.tensors())
     if (const std::string name = name_to_save(model, info.name); !name.empty()) add(info, name);
   write_quantised(model, merge->weights);
   for (const Weight* site : model.sites())
     for (const WeightPart& part : site->parts)
-      if (part.quant_state) merge->computed.erase(part.name + ".weight");
+      if (part.quant_state) merge->computed.erase(part.stored + ".weight");
   return merge;
 }
 

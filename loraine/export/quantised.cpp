@@ -39,14 +39,14 @@ std::string state_text(const Tensor& weight) {
 std::vector<WeightToWrite> tensors_of(const WeightPart& part) {
   const Tensor& w = part.weight;
   const QuantState& q = *w.quant;
-  const std::string name = part.name + ".weight";
+  const std::string name = part.stored + ".weight";
   if (w.dtype == Dtype::INT8) {
     static const uint8_t kRowMajor = 0;
     WeightToWrite codes = tensor(name, Dtype::I8, w.numel(), w.data);
     codes.entry.shape = {w.rows(), w.cols()};
-    WeightToWrite format = tensor(part.name + ".weight_format", Dtype::U8, 1, &kRowMajor);
+    WeightToWrite format = tensor(part.stored + ".weight_format", Dtype::U8, 1, &kRowMajor);
     format.entry.shape = {};
-    return {codes, tensor(part.name + ".SCB", Dtype::F32, w.rows(), q.row_absmax), format};
+    return {codes, tensor(part.stored + ".SCB", Dtype::F32, w.rows(), q.row_absmax), format};
   }
   const int64_t blocks = block_count(w);
   std::vector<WeightToWrite> all = {tensor(name, Dtype::U8, w.numel() / 2, w.data, true),
@@ -71,7 +71,7 @@ void write_quantised(const Model& model, std::vector<WeightToWrite>& weights) {
   std::map<std::string, const WeightPart*> parts;
   for (const Weight* site : model.sites())
     for (const WeightPart& part : site->parts)
-      if (part.quant_state) parts[part.name + ".weight"] = &part;
+      if (part.quant_state) parts[part.stored + ".weight"] = &part;
   if (parts.empty()) return;
   std::vector<WeightToWrite> all;
   for (WeightToWrite& weight : weights) {

@@ -1,110 +1,198 @@
-// The memory of a pass: what blocks keep, scratch, the cache of keys and values.
+// The memory of a pass: what layers keep, scratch, what decoding carries.
 #include <algorithm>
+#include <functional>
 
 #include "loraine/adapters/embedding_lora.h"
-#include "loraine/kernels/attention/attention.h"
-#include "loraine/model/decoder.h"
+#include "loraine/model/layer.h"
 
 namespace loraine {
 namespace {
 
-int64_t saved_width(const std::vector<const AdapterSet*>& adapters, int64_t layer, int kind) {
+int64_t saved_width(const std::vector<const AdapterSet*>& adapters, int64_t site) {
   int64_t width = 0;
   for (const AdapterSet* set : adapters)
-    if (const Adapter* adapter = set->at(layer, static_cast<SiteKind>(kind))) width = std::max(width, adapter->saved_width());
+    if (const Adapter* adapter = set->at(site)) width = std::max(width, adapter->saved_width());
   return width;
 }
 
-int64_t scratch_width(const std::vector<const AdapterSet*>& adapters, int64_t layer, int kind) {
+// Columns per row that adapters take at the site at most, in the activations' type.
+int64_t adapter_width(const std::vector<const AdapterSet*>& adapters, int64_t site) {
   int64_t width = 0;
   for (const AdapterSet* set : adapters)
-    if (const Adapter* adapter = set->at(layer, static_cast<SiteKind>(kind)))
-      width = std::max(width, adapter->saved_width() + adapter->scratch_width());
+    if (const Adapter* adapter = set->at(site)) width = std::max(width, adapter->saved_width() + adapter->scratch_width());
   return width;
+}
+
+// Lays out one thing after the other at the same place, as large as the largest.
+void take_in_turn(Arena& arena, size_t things, const std::function<void(size_t)>& take) {
+  const size_t start = arena.mark();
+  size_t end = start;
+  for (size_t i = 0; i < things; ++i) {
+    arena.release(start);
+    take(i);
+    end = std::max(end, arena.used());
+  }
+  arena.release(start);
+  if (end > start) arena.take(Dtype::U8, {static_cast<int64_t>(end - start)});
+}
+
+// Lays out the activations of all layers; whatever a layer does not need to keep lies where that of the others lies.
+class Plan {
+ public:
+  Plan(const Model& model, int64_t rows, const std::vector<const AdapterSet*>& adapters, Arena& arena, Activations& all)
+      : model_(model), rows_(rows), width_(model.config.hidden_size), type_(model.activation_dtype()), adapters_(adapters), arena_(arena), all_(all) {}
+
+  void layers() {
+    size_t most = 0;
+    for (const auto& layer : model_.layers) {
+      all_.layers.emplace_back(layer->branches.size());
+      most = std::max(most, layer->branches.size());
+    }
+    all_.columns.resize(all_.training ? model_.sites().size() : 1);
+    if (!all_.training) {
+      int64_t widest = 0;
+      for (int64_t site = 0; site < static_cast<int64_t>(model_.sites().size()); ++site) widest = std::max(widest, saved_width(adapters_, site));
+      all_.columns[0] = arena_.take(type_, {rows_, widest});
+    }
+    for (size_t b = 0; b < most; ++b) {
+      streams(b);
+      const std::vector<size_t> with = layers_with(b);
+      std::vector<size_t> in_turn;
+      for (const size_t layer : with) {
+        if (!all_.training || runs_again(all_, branch(layer, b))) in_turn.push_back(layer);
+        else insides(layer, b);
+      }
+      take_in_turn(arena_, in_turn.size(), [&](size_t i) { insides(in_turn[i], b); });
+      for (const size_t layer : with) outputs(layer, b);
+    }
+  }
+
+ private:
+  Branch& branch(size_t layer, size_t b) const { return model_.layers[layer]->branches[b]; }
+  BranchActivations& saved(size_t layer, size_t b) const { return all_.layers[layer][b]; }
+  std::vector<size_t> layers_with(size_t b) const {
+    std::vector<size_t> with;
+    for (size_t layer = 0; layer < all_.layers.size(); ++layer)
+      if (b < all_.layers[layer].size()) with.push_back(layer);
+    return with;
+  }
+  Tensor rows_of_stream() const { return arena_.take(type_, {rows_, width_}); }
+
+  // What the branches read, and their norms' statistics.
+  void streams(size_t b) {
+    Tensor shared, statistics[2], given;
+    const bool block = all_.recompute == Recompute::block, rounded = type_ != Dtype::F32;
+    const auto one = [&](Tensor& of_all, bool own, const auto& take) {
+      if (own) return take();
+      if (!of_all.data && of_all.rank == 0) of_all = take();
+      return of_all;
+    };
+    for (const size_t layer : layers_with(b)) {
+      BranchActivations& a = saved(layer, b);
+      const Branch& here = branch(layer, b);
+      const bool own = all_.training && (b == 0 || rounded || !block) && !here.beside;
+      a.sum = one(shared, own, [&] { return rows_of_stream(); });
+      a.x = here.beside ? saved(layer, b - 1).x : a.sum;
+      const auto take_statistics = [&] { return arena_.take(Dtype::F32, {2, rows_}); };
+      if (here.before) a.before = one(statistics[0], all_.training, take_statistics);
+      if (!here.after) continue;
+      a.after = one(statistics[1], all_.training, take_statistics);
+      a.given = one(given, all_.training && !block, [&] { return rows_of_stream(); });
+    }
+  }
+  // What a recomputation gives once more.
+  void insides(size_t layer, size_t b) {
+    saved(layer, b).kept = branch(layer, b).mixer->plan_kept(arena_, rows_, type_);
+    if (!all_.training) return;
+    for (const Site* site : branch(layer, b).mixer->parts().sites)
+      if (!site->gives_output) take_columns(*site);
+  }
+  void outputs(size_t layer, size_t b) {
+    if (!all_.training) return;
+    for (const Site* site : branch(layer, b).mixer->parts().sites)
+      if (site->gives_output) take_columns(*site);
+  }
+  void take_columns(const Site& site) {
+    all_.columns[static_cast<size_t>(site.index)] = arena_.take(type_, {rows_, saved_width(adapters_, site.index)});
+  }
+
+  const Model& model_;
+  int64_t rows_, width_;
+  Dtype type_;
+  const std::vector<const AdapterSet*>& adapters_;
+  Arena& arena_;
+  Activations& all_;
+};
+
+std::vector<std::vector<std::vector<Tensor>>> plan_cache(const Model& model, Arena& arena, int64_t rows, int64_t sequences) {
+  std::vector<std::vector<std::vector<Tensor>>> layers;
+  for (const auto& layer : model.layers) {
+    std::vector<std::vector<Tensor>>& here = layers.emplace_back();
+    for (const Branch& branch : layer->branches) here.push_back(branch.mixer->plan_carried(arena, rows, sequences, model.activation_dtype()));
+  }
+  return layers;
 }
 
 }  // namespace
 
-size_t kv_cache_bytes(const Model& model, int64_t capacity) {
-  const ModelConfig& config = model.config;
-  return static_cast<size_t>(capacity * config.kv_size() * 2 * config.num_hidden_layers) * size_of(model.activation_dtype());
+size_t kv_cache_bytes(const Model& model, int64_t capacity, int64_t sequences) {
+  Arena dry;
+  plan_cache(model, dry, capacity, sequences);
+  return dry.peak();
 }
 
-KvCache::KvCache(const Model& model, int64_t rows) : capacity(rows) {
-  const ModelConfig& config = model.config;
-  const Dtype type = model.activation_dtype();
-  const size_t each = static_cast<size_t>(rows * config.kv_size()) * size_of(type);
-  memory = Buffer(kv_cache_bytes(model, rows));
-  char* next = static_cast<char*>(memory.data());
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer, next += 2 * each) {
-    k.emplace_back(next, type, std::initializer_list<int64_t>{rows, config.kv_size()});
-    v.emplace_back(next + each, type, std::initializer_list<int64_t>{rows, config.kv_size()});
-  }
+KvCache::KvCache(const Model& model, int64_t rows, int64_t most_sequences)
+    : capacity(rows), sequences(most_sequences), memory(kv_cache_bytes(model, rows, most_sequences)) {
+  layers = plan_cache(model, memory, rows, sequences);
 }
 
 Activations plan_activations(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena,
                              Recompute recompute) {
-  const ModelConfig& c = model.config;
+  const int64_t width = model.config.hidden_size;
   const Dtype type = model.activation_dtype();
   Activations all;
   all.training = training;
-  all.recompute = recompute;
-  all.blocks.resize(training ? static_cast<size_t>(c.num_hidden_layers) : 1);
-  for (size_t i = 0; i < all.blocks.size(); ++i) {
-    if (i > 0) all.blocks[i] = all.blocks[0];  // what is not kept is shared
-    BlockActivations& a = all.blocks[i];
-    a.x = arena.take(type, {rows, c.hidden_size});
-    const bool rounded = type != Dtype::F32;
-    if (rounded) a.x_mid = arena.take(type, {rows, c.hidden_size});
-    if (i == 0 || recompute != Recompute::block) {
-      a.rstd1 = arena.take(Dtype::F32, {rows});
-      a.qkv = arena.take(type, {rows, c.q_size() + 2 * c.kv_size()});
-      if (c.qk_norm) {
-        int64_t heads = c.num_attention_heads + c.num_key_value_heads;
-        a.qk_before_norm = arena.take(type, {rows, heads * c.head_dim});
-        a.qk_rstd = arena.take(Dtype::F32, {heads, rows});
-      }
-      a.o = arena.take(type, {rows, c.q_size()});
-      a.lse = arena.take(Dtype::F32, {rows, c.num_attention_heads});
-      if (!rounded) a.x_mid = arena.take(type, {rows, c.hidden_size});
-      a.rstd2 = arena.take(Dtype::F32, {rows});
-    }
-    if (i == 0 || recompute == Recompute::none) a.gate_up = arena.take(type, {rows, 2 * c.intermediate_size});
-    for (int kind = 0; kind < kSiteKinds; ++kind) {
-      const bool again = kind == kGateUp ? recompute != Recompute::none : kind != kDown && recompute == Recompute::block;
-      if (i > 0 && again) continue;  // written once more in the backward, like what the site gives
-      int64_t width = 0;
-      if (training && !again) width = saved_width(adapters, static_cast<int64_t>(i), kind);
-      else
-        for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) width = std::max(width, saved_width(adapters, layer, kind));
-      a.adapter[kind] = arena.take(type, {rows, width});
-    }
+  all.recompute = training ? recompute : Recompute::none;
+  if (type != Dtype::F32) all.stream = arena.take(Dtype::F32, {rows, width});
+  Plan(model, rows, adapters, arena, all).layers();
+  if (*model.embedding_norm) {
+    all.embedded = arena.take(Dtype::F32, {rows, width});
+    all.embedded_norm = arena.take(Dtype::F32, {2, rows});
   }
-  if (type != Dtype::F32) all.stream = arena.take(Dtype::F32, {rows, c.hidden_size});
-  all.x_last = arena.take(type, {rows, c.hidden_size});
-  all.rstd_last = arena.take(Dtype::F32, {rows});
-  all.hidden = arena.take(type, {rows, c.hidden_size});
+  all.x_last = arena.take(type, {rows, width});
+  all.last_norm = arena.take(Dtype::F32, {2, rows});
+  all.hidden = arena.take(type, {rows, width});
   return all;
 }
 
-// The widest moment of each step, in bytes of a row; adapters need their input once more (dropout) and the gradient of their columns.
+// The widest moment: a branch's input and output or their gradients, and what its mixer takes.
 size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters) {
-  const ModelConfig& c = model.config;
-  int64_t ranks = 0;
-  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer)
-    for (int kind = 0; kind < kSiteKinds; ++kind) ranks = std::max(ranks, scratch_width(adapters, layer, kind));
-  for (const AdapterSet* set : adapters)
-    if (set->embedding) ranks = std::max(ranks, 2 * set->embedding->r());  // F32 whatever the others are
-  const int64_t f32 = sizeof(float), type = static_cast<int64_t>(size_of(model.activation_dtype()));
-  const int64_t C = c.hidden_size, F = c.intermediate_size, Q = c.q_size(), adapter = (std::max({C, F, Q}) + ranks) * type;
-  int64_t row = C * (f32 + type) + F * type + adapter;
-  if (training) {
-    const int64_t narrow = type == f32 ? 0 : C * type;  // of the residual stream's gradient
-    const int64_t partial = attention_partial_columns({c.num_attention_heads, c.num_key_value_heads, c.head_dim}) * f32;
-    const int64_t mlp = 2 * F * type + narrow + adapter, attention = (2 * Q + 2 * c.kv_size()) * type + std::max(narrow + adapter, partial);
-    row = std::max(row, C * (f32 + type) + std::max(mlp, attention));
+  const size_t type = size_of(model.activation_dtype()), row = static_cast<size_t>(rows * model.config.hidden_size);
+  size_t most = 0;
+  for (const auto& layer : model.layers) {
+    size_t group = 0;  // the gradient of a sum that several branches read
+    for (Branch& branch : layer->branches) {
+      PassNeed need{rows, 0, model.activation_dtype(), training, 0};
+      for (const Site* site : branch.mixer->parts().sites) need.adapter_columns = std::max(need.adapter_columns, adapter_width(adapters, site->index));
+      size_t bytes = row * (sizeof(float) + type) + branch.mixer->scratch_bytes(need);
+      if (training && (branch.after || branch.scale != 1)) bytes += row * sizeof(float);
+      if (branch.beside) group = row * sizeof(float);
+      most = std::max(most, bytes);
+    }
+    most += group;
   }
-  return static_cast<size_t>(rows * row) + 64 * 24;
+  int64_t embedding = 0;
+  for (const AdapterSet* set : adapters)
+    if (set->embedding) embedding = std::max(embedding, 2 * set->embedding->r());
+  return std::max(most, static_cast<size_t>(rows * embedding) * sizeof(float)) + 64 * 32;
+}
+
+size_t thread_bytes(const Model& model, int64_t rows, int64_t longest) {
+  size_t most = 0;
+  for (const auto& layer : model.layers)
+    for (const Branch& branch : layer->branches)
+      most = std::max(most, branch.mixer->thread_bytes({rows, longest, model.activation_dtype(), true, 0}));
+  return most;
 }
 
 }  // namespace loraine

@@ -22,7 +22,7 @@ namespace {
 
 // One tensor of the base and how a copy takes its place.
 struct BaseTensor {
-  std::string name;
+  std::string name, stored;  // as adapters and as the model's files call it
   Tensor value;
   bool mapped = false;  // in a file, and read by nothing else
   std::function<void(DenseSet&, const DenseTensor&)> place;
@@ -34,6 +34,7 @@ DenseSite& site_with_views(DenseSite& site, const Weight& base) {
     for (const WeightPart& part : base.parts) {
       WeightPart view;
       view.name = part.name;
+      view.stored = part.stored;
       view.weight = part.weight;
       view.bias = part.bias;
       site.weight.parts.push_back(std::move(view));
@@ -42,57 +43,45 @@ DenseSite& site_with_views(DenseSite& site, const Weight& base) {
 }
 
 // shared: the weight is another tensor's too, which goes on being read.
-void add_site(std::vector<BaseTensor>& all, const Weight& base, bool shared, const std::function<DenseSite&(DenseSet&)>& site_of) {
+void add_site(std::vector<BaseTensor>& all, const Weight& base, size_t index, bool shared) {
   for (size_t p = 0; p < base.parts.size(); ++p) {
     const WeightPart& part = base.parts[p];
-    all.push_back(
-        {part.name + ".weight", part.weight, !shared && part.owned.bytes() == 0, [&base, site_of, p](DenseSet& set, const DenseTensor& t) {
-           DenseSite& site = site_with_views(site_of(set), base);
-           site.weight.parts[p].weight = t.value;
-           site.d_weight[p] = t.gradient;
-         }});
+    all.push_back({part.name + ".weight", part.stored + ".weight", part.weight, !shared && part.owned.bytes() == 0,
+                   [&base, index, p](DenseSet& set, const DenseTensor& t) {
+                     DenseSite& site = site_with_views(set.sites[index], base);
+                     site.weight.parts[p].weight = t.value;
+                     site.d_weight[p] = t.gradient;
+                   }});
     if (!part.bias) continue;
     const Tensor bias(const_cast<float*>(part.bias), Dtype::F32, {part.weight.rows()});
-    all.push_back({part.name + ".bias", bias, false, [&base, site_of, p](DenseSet& set, const DenseTensor& t) {
-                     DenseSite& site = site_with_views(site_of(set), base);
+    all.push_back({part.name + ".bias", part.stored + ".bias", bias, false, [&base, index, p](DenseSet& set, const DenseTensor& t) {
+                     DenseSite& site = site_with_views(set.sites[index], base);
                      site.weight.parts[p].bias = t.value.f32();
                      site.d_bias[p] = t.gradient;
                    }});
   }
 }
 
-void add_norm(std::vector<BaseTensor>& all, const std::string& name, const std::vector<float>& base,
-              const std::function<DenseTensor&(DenseSet&)>& norm_of) {
-  if (base.empty()) return;
-  const Tensor value(const_cast<float*>(base.data()), Dtype::F32, {static_cast<int64_t>(base.size())});
-  all.push_back({name, value, false, [norm_of](DenseSet& set, const DenseTensor& t) { norm_of(set) = t; }});
-}
-
 std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
   std::vector<BaseTensor> all;
   const bool tied = model.config.tie_word_embeddings, share = tied && share_tied;
-  all.push_back({std::string(kEmbeddingPath) + ".weight", model.embedding, (share || !tied) && model.embedding_memory.bytes() == 0,
-                 [&model, share](DenseSet& set, const DenseTensor& t) {
+  const ModelNames& names = model.config.names;
+  all.push_back({names.embedding + ".weight", names.in_files(names.embedding) + ".weight", model.embedding,
+                 (share || !tied) && model.embedding_memory.bytes() == 0, [&model, share](DenseSet& set, const DenseTensor& t) {
                    set.embedding = t;
                    if (!share) return;
-                   site_with_views(set.head, model.head).weight.parts[0].weight = t.value;
-                   set.head.d_weight[0] = t.gradient;
+                   DenseSite& head = site_with_views(set.sites.back(), model.head.weight);
+                   head.weight.parts[0].weight = t.value;
+                   head.d_weight[0] = t.gradient;
                  }});
-  for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
-    const BlockWeights& block = model.blocks[layer];
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
-    const auto norm = [layer](DenseTensor DenseBlock::*of) {
-      return [layer, of](DenseSet& set) -> DenseTensor& { return set.blocks[layer].*of; };
-    };
-    add_norm(all, prefix + "input_layernorm.weight", block.input_norm, norm(&DenseBlock::input_norm));
-    add_norm(all, prefix + "post_attention_layernorm.weight", block.post_norm, norm(&DenseBlock::post_norm));
-    add_norm(all, prefix + "self_attn.q_norm.weight", block.q_norm, norm(&DenseBlock::q_norm));
-    add_norm(all, prefix + "self_attn.k_norm.weight", block.k_norm, norm(&DenseBlock::k_norm));
-    for (size_t kind = 0; kind < kSiteKinds; ++kind)
-      add_site(all, block.sites[kind], false, [layer, kind](DenseSet& set) -> DenseSite& { return set.blocks[layer].sites[kind]; });
-  }
-  add_norm(all, "model.norm.weight", model.final_norm, [](DenseSet& set) -> DenseTensor& { return set.final_norm; });
-  if (!share) add_site(all, model.head, tied, [](DenseSet& set) -> DenseSite& { return set.head; });
+  const std::vector<const Vector*> vectors = model.vectors();
+  for (size_t i = 0; i < vectors.size(); ++i)
+    if (const Tensor value = vectors[i]->view(); value.data)
+      all.push_back({vectors[i]->name, vectors[i]->stored, value, false,
+                     [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; }});
+  const std::vector<const Weight*> sites = model.sites();
+  for (size_t site = 0; site < sites.size(); ++site)
+    if (!sites[site]->is_head || !share) add_site(all, *sites[site], site, sites[site]->is_head && tied);
   return all;
 }
 
@@ -201,7 +190,7 @@ void read_beside(AdapterSet& set, const Model& model, const std::string& folder,
   }
   for (const TokenRows& t : set.token_rows) {
     auto& [name, table] = differing[t.base_name];
-    const Tensor& base = t.base_name == head ? model.head.parts.at(0).weight : model.embedding;
+    const Tensor& base = t.base_name == head ? model.head.weight.parts.at(0).weight : model.embedding;
     if (name.empty()) {
       name = std::string(kPrefix) + t.base_name;
       table = Buffer(static_cast<size_t>(base.numel()) * sizeof(float));
@@ -270,7 +259,8 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
     }
   if (chosen.empty()) return;
   auto dense = std::make_shared<DenseSet>();
-  dense->blocks.resize(model.blocks.size());
+  dense->sites.resize(model.sites().size());
+  dense->vectors.resize(model.vectors().size());
   dense->memory = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained ? 2 : 1), true);
   float* next = static_cast<float*>(dense->memory.data());
   for (auto& [base, name] : chosen) {
@@ -288,10 +278,14 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
     base.place(*dense, t);
     dense->parameters.push_back({name, t.value, t.gradient});
     dense->base_name.push_back(base.name);
+    dense->stored_name.push_back(base.stored);
   }
   check_mapped_files();
   set.dense = std::move(dense);
-  if (set.sites.empty()) set.sites.resize(model.blocks.size() * kSiteKinds + 1);
+  if (set.sites.empty()) {
+    set.sites.resize(set.dense->sites.size());
+    set.head_site = model.head.index;
+  }
 }
 
 bool unties(const Model& model, const AdapterSet& set) {
@@ -299,7 +293,7 @@ bool unties(const Model& model, const AdapterSet& set) {
   if (set.embedding || set.head()) return true;
   if (!set.dense) return false;
   const Tensor embedding = set.dense->embedding.value;
-  const auto& head = set.dense->head.weight.parts;
+  const auto& head = set.dense->sites.back().weight.parts;
   return (head.empty() ? nullptr : head[0].weight.data) != embedding.data;
 }
 
@@ -324,7 +318,7 @@ void check_combination(const LoraConfig& config, const AdapterSet& set) {
 
 // A weight that is held in codes, as it was before: from the file, in the type that was quantised.
 void read_whole(const Model& model, const WeightPart& part, const Tensor& room) {
-  const TensorInfo* info = model.source->find(part.name + ".weight");
+  const TensorInfo* info = model.source->find(part.stored + ".weight");
   if (!info) throw Error(ErrorKind::internal, part.name + ": not in the file that it was read from");
   const Dtype type = part.quant_state->values;
   if (type == Dtype::F32) {
@@ -341,13 +335,13 @@ void read_whole(const Model& model, const WeightPart& part, const Tensor& room) 
 // Where biases are trained, a site holds views of the base's weights: they follow a base that has changed.
 void follow_base(const AdapterSet& set, const Model& model) {
   if (!set.dense) return;
-  for (size_t layer = 0; layer < model.blocks.size(); ++layer)
-    for (size_t kind = 0; kind < kSiteKinds; ++kind) {
-      const Weight& base = model.blocks[layer].sites[kind];
-      std::vector<WeightPart>& parts = set.dense->blocks[layer].sites[kind].weight.parts;
-      for (size_t p = 0; p < parts.size(); ++p)
-        if (!set.dense->find(base.parts[p].name + ".weight").data) parts[p].weight = base.parts[p].weight;
-    }
+  const std::vector<const Weight*> sites = model.layer_sites();
+  for (size_t site = 0; site < sites.size(); ++site) {
+    const Weight& base = *sites[site];
+    std::vector<WeightPart>& parts = set.dense->sites[site].weight.parts;
+    for (size_t p = 0; p < parts.size(); ++p)
+      if (!set.dense->find(base.parts[p].name + ".weight").data) parts[p].weight = base.parts[p].weight;
+  }
 }
 
 // Before the tensors of an adapter are read: its base as it was at its start.
@@ -397,7 +391,7 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool tra
         std::make_shared<EmbeddingLora>(kEmbeddingPath, model.config.vocab_size, model.config.hidden_size, rank->r, rank->scale, trained);
     beside(kEmbeddingPath, model.embedding);
   }
-  if (set.head()) beside(kHeadPath, model.head.parts.at(0).weight);
+  if (set.head()) beside(kHeadPath, model.head.weight.parts.at(0).weight);
   check_saved_modules(config, model);
   const bool tied = ties_saved(config, model);
   attach_dense(set, model, peft_names(config), trained, tied);

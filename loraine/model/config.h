@@ -1,27 +1,59 @@
-// One record of flags per model, made from Hugging Face's config.json by the families. Field names are Hugging Face's.
+// What a model is, made from Hugging Face's config.json by the families: sizes and names, and its layers as a list of branches.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace loraine {
 
+enum class NormKind { none, rms, layer };
+
+struct NormConfig {
+  NormKind kind = NormKind::none;
+  std::string name;  // within its layer, or the whole path for one outside: "input_layernorm"
+  float eps = 1e-6f;
+  float offset = 0;  // added to the weight: 1 in Gemma
+  bool has_weight = true, has_bias = false;
+};
+
+class MixerConfig;
+
+// x ← x + scale · after(mixer(before(x))), the one step that all decoders are made of.
+struct BranchConfig {
+  NormConfig before, after;
+  std::shared_ptr<const MixerConfig> mixer;
+  float scale = 1;
+  bool beside = false;  // reads the same x as the branch before it, whose sum it adds to (parallel attention and MLP)
+};
+
+struct LayerConfig {
+  std::vector<BranchConfig> branches;
+};
+
+// Module paths as transformers has them in memory, and how the files of the model call them where that differs.
+struct ModelNames {
+  std::string embedding = "model.embed_tokens", layers = "model.layers", final_norm = "model.norm", head = "lm_head";
+  // The beginning of a path → what stands there in the files; several forms in which files are found, the first one counts.
+  std::vector<std::vector<std::pair<std::string, std::string>>> stored;
+  std::string in_files(const std::string& path) const;
+  std::string layer(int64_t number) const { return layers + "." + std::to_string(number) + "."; }
+};
+
 struct ModelConfig {
   std::string model_type;
-  int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, num_hidden_layers = 0;
-  int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0, max_position_embeddings = 0;
-  float rms_norm_eps = 1e-6f;
+  int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, max_position_embeddings = 0;
   bool tie_word_embeddings = false;
-  bool qkv_bias = false, output_bias = false, mlp_bias = false;
-  bool qk_norm = false;                    // RMSNorm over each head of q and k before the rotation (Qwen 3)
-  std::vector<int64_t> window;             // [num_hidden_layers]; 0 = full attention
-  std::vector<float> inverse_frequencies;  // [head_dim / 2], rope scaling applied
-  std::vector<int32_t> eos_token_ids;      // config.json's eos_token_id, one or several
+  ModelNames names;
+  NormConfig embedding_norm, final_norm;  // of the embeddings (often none), and after the last layer
+  float embedding_scale = 1;
+  std::vector<LayerConfig> layers;  // [num_hidden_layers]
+  bool head_bias = false;
+  float logit_scale = 1, logit_softcap = 0;  // logits = softcap · tanh(logit_scale · head(x) / softcap); 0: no cap
+  std::vector<int32_t> eos_token_ids;        // config.json's eos_token_id, one or several
   int32_t bos_token_id = -1;
-
-  int64_t q_size() const { return num_attention_heads * head_dim; }
-  int64_t kv_size() const { return num_key_value_heads * head_dim; }
 };
 
 // Throws bad_data naming the key (a bad value, a head count that does not divide) or the model_type that no family knows.

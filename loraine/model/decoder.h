@@ -10,41 +10,42 @@
 
 namespace loraine {
 
-// What a block keeps from forward to backward. T rows. *: in Model::activation_dtype, the others F32. Everything else is rebuilt
+// What a branch of a layer keeps from forward to backward. T rows. *: in Model::activation_dtype, the others F32. Everything else is rebuilt
 // elementwise.
-struct BlockActivations {
-  Tensor x, rstd1;             // * [T, C] residual input, [T]
-  Tensor qkv;                  // * [T, (Hq + 2 Hkv) D] after norm and rotation
-  Tensor qk_before_norm;       // * [T, (Hq + Hkv) D] and
-  Tensor qk_rstd;              // [Hq + Hkv, T], with qk_norm only
-  Tensor o, lse;               // * [T, Hq D], [T, Hq]
-  Tensor x_mid, rstd2;         // * [T, C], [T]
-  Tensor gate_up;              // * [T, 2F]
-  Tensor adapter[kSiteKinds];  // * [T, saved_width] per site
+struct BranchActivations {
+  Tensor x;                  // * [T, C] what it reads
+  Tensor sum;                // * [T, C] the residual stream that it adds to: x itself but for a branch beside another
+  Tensor before;             // [1 or 2, T] statistics of the norm before the mixer
+  Tensor given, after;       // * [T, C] what the mixer gave, and the statistics of the norm after it, where there is one
+  std::vector<Tensor> kept;  // the mixer's own
 };
 
-// What the backward computes once more instead of keeping it (gradient checkpointing), fastest first. `mlp`: gate_up. `block`: everything
-// but x (and x_mid, where it is rounded) and the adapters' columns. The blocks then share one tensor of each kind that is not kept. All
-// three give the same bits.
+// What the backward computes once more instead of keeping it (gradient checkpointing), fastest first. `mlp`: the insides of mixers of
+// channels. `block`: those of all mixers, and the stream between the branches (but where it is rounded). The layers then share one room for
+// what is not kept. All three give the same bits.
 enum class Recompute { none, mlp, block };
 
 struct Activations {
-  std::vector<BlockActivations> blocks;  // one per layer when training; one shared by all layers otherwise
+  std::vector<std::vector<BranchActivations>> layers;  // in one room that all share when not training
+  std::vector<Tensor> columns;                         // * [T, saved_width] of the adapters, per site; one for all when not training
   Recompute recompute = Recompute::none;
-  Tensor x_last, rstd_last, hidden;  // * [T, C] residual after the last block, [T], * [T, C] after the final norm
-  Tensor stream;  // [T, C] F32, with BF16 activations only: the residual stream itself, of which x and x_mid are roundings
+  Tensor embedded, embedded_norm;   // [T, C] F32 the embeddings, and the statistics of the norm on them, where there is one
+  Tensor x_last, last_norm, hidden;  // * [T, C] residual after the last layer, statistics, * [T, C] after the final norm
+  Tensor stream;  // [T, C] F32, with BF16 activations only: the residual stream itself, of which the x are roundings
   bool training = false;
+  const Tensor& columns_of(int64_t site) const { return columns[columns.size() == 1 ? 0 : static_cast<size_t>(site)]; }
 };
 
-// Keys and values of all layers; rows are addressed by Sequence.kv_start.
+// What decoding carries from one batch to the next, per layer and branch: rows of keys and values, addressed by Sequence.kv_start, and
+// states, by Sequence.slot.
 struct KvCache {
   KvCache() = default;
-  KvCache(const Model& model, int64_t capacity);
-  int64_t capacity = 0;
-  std::vector<Tensor> k, v;  // * per layer [capacity, Hkv D]
-  Buffer memory;
+  KvCache(const Model& model, int64_t capacity, int64_t sequences = 1);
+  int64_t capacity = 0, sequences = 0;
+  std::vector<std::vector<std::vector<Tensor>>> layers;
+  Arena memory;
 };
-size_t kv_cache_bytes(const Model& model, int64_t capacity);
+size_t kv_cache_bytes(const Model& model, int64_t capacity, int64_t sequences = 1);
 
 // What a batch runs with: saved activations, KV cache (nullptr when training), adapter sets (Batch.adapter_rows say which rows), scratch.
 struct Pass {
@@ -53,7 +54,7 @@ struct Pass {
   std::vector<const AdapterSet*> adapters;
   Arena* scratch = nullptr;
   bool training = false;                                          // dropout on, activations kept
-  std::function<void(int64_t layer, SiteKind)> before_site = {};  // without training: called before the product of a site
+  std::function<void(int64_t site)> before_site = {};             // without training: called before the product of a site
   float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 
@@ -61,6 +62,8 @@ struct Pass {
 Activations plan_activations(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena,
                              Recompute recompute = Recompute::none);
 size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters);
+// What each thread of the backward keeps for itself, with sequences of at most `longest`.
+size_t thread_bytes(const Model& model, int64_t rows, int64_t longest);
 
 // Fills pass.activations->hidden [T, C] (first batch.rows() rows).
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass);
@@ -71,6 +74,9 @@ void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass
 // width] takes the columns of that adapter for its backward; without it (data == nullptr) they lie in scratch for the time of the call.
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden, const AdapterSet* set, Arena& scratch,
                  const Tensor& saved = {}, bool training = false);
+// d_logits [n, V], of the logits as head_logits gives them, becomes that of the head's product. capped: those logits, where the model caps
+// them (logit_softcap), else without data.
+void logits_backward(Context& ctx, const Model& model, const Tensor& d_logits, const Tensor& capped);
 // d_hidden [n, C] F32 = the gradient of `hidden`; gradients of the head, where it is trained, are accumulated.
 void head_backward(Context& ctx, const Model& model, const AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
                    const Tensor& hidden, const Tensor& saved, Arena& scratch);

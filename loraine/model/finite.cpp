@@ -64,24 +64,15 @@ bool finite(const float* x, int64_t n) {
 bool finite(const std::vector<float>& x) { return finite(x.data(), static_cast<int64_t>(x.size())); }
 
 std::string first_not_finite(const Model& model) {
-  if (!finite(model.embedding, model.read_once && model.embedding_memory.bytes() == 0)) return "model.embed_tokens.weight";
-  for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
-    const BlockWeights& block = model.blocks[layer];
-    const std::string prefix = fmt::format("model.layers.{}.", layer);
-    if (!finite(block.input_norm)) return prefix + "input_layernorm.weight";
-    if (!finite(block.post_norm)) return prefix + "post_attention_layernorm.weight";
-    if (!finite(block.q_norm)) return prefix + "self_attn.q_norm.weight";
-    if (!finite(block.k_norm)) return prefix + "self_attn.k_norm.weight";
-    for (const Weight& site : block.sites)
-      for (const WeightPart& part : site.parts) {
-        if (!finite(part.weight, model.read_once && part.owned.bytes() == 0)) return part.name + ".weight";
-        if (part.bias && !finite(part.bias, part.weight.rows())) return part.name + ".bias";
-      }
-  }
-  if (!finite(model.final_norm)) return "model.norm.weight";
-  for (const WeightPart& part : model.head.parts)
-    if (part.weight.data != model.embedding.data && !finite(part.weight, model.read_once && part.owned.bytes() == 0))
-      return "lm_head.weight";
+  if (!finite(model.embedding, model.read_once && model.embedding_memory.bytes() == 0)) return model.config.names.embedding + ".weight";
+  for (const Weight* site : model.sites())
+    for (const WeightPart& part : site->parts) {
+      if (part.weight.data == model.embedding.data) continue;
+      if (!finite(part.weight, model.read_once && part.owned.bytes() == 0)) return part.name + ".weight";
+      if (part.bias && !finite(part.bias, part.weight.rows())) return part.name + ".bias";
+    }
+  for (const Vector* vector : model.vectors())
+    if (!finite(vector->values)) return vector->name;
   return "";
 }
 

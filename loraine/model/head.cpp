@@ -3,19 +3,27 @@
 
 #include "loraine/kernels/products/low_rank_rows.h"
 #include "loraine/kernels/products/matmul.h"
-#include "loraine/model/block.h"
-#include "loraine/model/decoder.h"
+#include "loraine/kernels/rows/elementwise.h"
+#include "loraine/model/model.h"
+#include "loraine/model/step.h"
 
 namespace loraine {
 namespace {
 
+// The head that a set trains whole, or nullptr.
+const DenseSite* own_head(const AdapterSet* set) {
+  if (!set || !set->dense || set->dense->sites.back().weight.parts.empty()) return nullptr;
+  return &set->dense->sites.back();
+}
+
 const Weight& head_weight(const Model& model, const AdapterSet* set) {
-  return set && set->dense && !set->dense->head.weight.parts.empty() ? set->dense->head.weight : model.head;
+  const DenseSite* own = own_head(set);
+  return own ? own->weight : model.head.weight;
 }
 
 }  // namespace
 
-bool changes_head(const AdapterSet* set) { return set && (set->head() || (set->dense && !set->dense->head.weight.parts.empty())); }
+bool changes_head(const AdapterSet* set) { return set && (set->head() || own_head(set)); }
 
 size_t head_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) {
   if (!set || !set->head()) return 0;
@@ -26,33 +34,41 @@ size_t head_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* se
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden, const AdapterSet* set, Arena& scratch,
                  const Tensor& saved, bool training) {
   const Weight& weight = head_weight(model, set);
-  if (!model.read_once || &weight != &model.head) {
+  if (!model.read_once || &weight != &model.head.weight || model.config.head_bias) {
     multiply_weight(ctx, logits, weight, hidden);
   } else {  // The largest matrix of all, by pieces of its rows; the head has neither parts nor bias.
     constexpr int64_t kPieceRows = 16384;
-    const WeightPart& head = model.head.parts.at(0);
+    const WeightPart& head = weight.parts.at(0);
     for (int64_t first = 0; first < head.weight.rows(); first += kPieceRows) {
       const Tensor piece = head.weight.row_range(first, std::min(kPieceRows, head.weight.rows() - first));
       matmul_nt(ctx, logits.col_range(first, piece.rows()), hidden, piece);
       model.release(piece, head.owned);
     }
   }
-  if (!set || !set->head()) return;
-  const size_t mark = scratch.mark();
-  const Tensor columns = saved.data ? saved : scratch.take(hidden.dtype, {hidden.rows(), set->head()->saved_width()});
-  if (const auto low_rank = run_by_rows(*set->head(), training)) {
-    const LowRankRange all{*low_rank, 0, hidden.rows()};
-    low_rank_rows(ctx, logits, hidden, columns, std::span(&all, 1));
-  } else {
-    set->head()->forward(ctx, logits, hidden, columns, training, scratch);
+  if (set && set->head()) {
+    const size_t mark = scratch.mark();
+    const Tensor columns = saved.data ? saved : scratch.take(hidden.dtype, {hidden.rows(), set->head()->saved_width()});
+    if (const auto low_rank = run_by_rows(*set->head(), training)) {
+      const LowRankRange all{*low_rank, 0, hidden.rows()};
+      low_rank_rows(ctx, logits, hidden, columns, std::span(&all, 1));
+    } else {
+      set->head()->forward(ctx, logits, hidden, columns, training, scratch);
+    }
+    scratch.release(mark);
   }
-  scratch.release(mark);
+  if (model.config.logit_scale != 1) scale(ctx, logits, logits, model.config.logit_scale);
+  if (model.config.logit_softcap != 0) soft_cap(ctx, logits, logits, model.config.logit_softcap);
+}
+
+void logits_backward(Context& ctx, const Model& model, const Tensor& d_logits, const Tensor& capped) {
+  if (model.config.logit_softcap != 0) soft_cap_backward(ctx, d_logits, capped, model.config.logit_softcap);
+  if (model.config.logit_scale != 1) scale(ctx, d_logits, d_logits, model.config.logit_scale);
 }
 
 void head_backward(Context& ctx, const Model& model, const AdapterSet* trained, const Tensor& d_hidden, const Tensor& d_logits,
                    const Tensor& hidden, const Tensor& saved, Arena& scratch) {
   multiply_weight_backward(ctx, d_hidden, head_weight(model, trained), d_logits, false);
-  if (trained && trained->dense) dense_site_gradients(ctx, trained->dense->head, d_logits, hidden);
+  if (const DenseSite* own = own_head(trained)) dense_site_gradients(ctx, *own, d_logits, hidden);
   if (trained && trained->head()) trained->head()->backward(ctx, d_hidden, d_logits, hidden, saved, scratch);
 }
 

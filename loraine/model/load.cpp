@@ -1,171 +1,23 @@
-// Placing weights: Hugging Face names to sites, all mismatches gathered before failing.
+// A folder's configuration and tensors to a model.
 #include "loraine/model/load.h"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/model/layer.h"
+#include "loraine/model/placement.h"
 
 namespace loraine {
 namespace {
 
-constexpr const char *kEmbedding = "model.embed_tokens.weight", *kHead = "lm_head.weight";
-
-struct Placement {
-  const TensorSource& source;
-  LoadOptions options;
-  std::string problems = {};
-  int count = 0;
-
-  void problem(const std::string& text) {
-    if (++count <= 5) problems += "\n  " + text;
-  }
-  const TensorInfo* check(const std::string& name, std::vector<int64_t> shape, const char* meaning) {
-    const TensorInfo* info = source.find(name);
-    if (!info) {
-      problem(name + (name == kHead ? ": missing, and tie_word_embeddings is not true" : ": missing"));
-      return nullptr;
-    }
-    if (info->shape != shape) {
-      problem(fmt::format("{}: file has {}, config implies {} ({})", name, Tensor(nullptr, Dtype::F32, info->shape).shape_text(),
-                          Tensor(nullptr, Dtype::F32, shape).shape_text(), meaning));
-      return nullptr;
-    }
-    if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16) {
-      problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", name, info->stored_as));
-      return nullptr;
-    }
-    return info;
-  }
-  // Stays packed, whatever type products run in: where it lies, or copied when its rows lie in another order.
-  Tensor place_packed(const TensorInfo& info, Buffer& owned) {
-    Tensor mapped = source.map_packed(info);
-    if (mapped.data) return mapped;
-    owned = Buffer(static_cast<size_t>(bytes_of(*info.packed, info.shape[0] * info.shape[1])));
-    Tensor t(owned.data(), *info.packed, info.shape);
-    source.read(info, t);
-    return t;
-  }
-  Tensor place(const std::string& name, int64_t rows, int64_t cols, const char* meaning, Buffer& owned) {
-    const TensorInfo* info = check(name, {rows, cols}, meaning);
-    if (!info) return {};
-    if (info->packed) return place_packed(*info, owned);
-    Tensor mapped = source.map(*info);
-    Dtype dtype = options.bf16 ? Dtype::BF16 : info->dtype;
-    if (mapped.data && dtype == info->dtype && reinterpret_cast<uintptr_t>(mapped.data) % size_of(dtype) == 0) return mapped;
-    owned = Buffer(static_cast<size_t>(rows * cols) * size_of(dtype));
-    Tensor t(owned.data(), dtype, {rows, cols});
-    source.read(*info, t);
-    if (mapped.data) release_pages(mapped.data, mapped.bytes());  // copied
-    return t;
-  }
-  void vector(std::vector<float>& out, const std::string& name, int64_t size) {
-    const TensorInfo* info = check(name, {size}, "a vector of that size");
-    if (!info) return;
-    out.resize(static_cast<size_t>(size));
-    source.read(*info, Tensor(out.data(), Dtype::F32, {size}));
-  }
-  // A placed matrix becomes codes; what it was read from leaves memory.
-  void to_codes(WeightPart& part) {
-    if (!part.weight.data || is_packed(part.weight.dtype)) return;
-    const Tensor before = part.weight;
-    const bool mapped = part.owned.bytes() == 0;
-    quantise_part(part, *options.quantisation, before.dtype);
-    if (mapped) release_pages(before.data, before.bytes());
-  }
-  void part(Weight& weight, const std::string& name, int64_t out, int64_t in, bool bias, const char* meaning, bool in_block = true) {
-    WeightPart part;
-    part.name = name;
-    part.weight = place(name + ".weight", out, in, meaning, part.owned);
-    if (options.quantisation && in_block) to_codes(part);
-    if (bias) {
-      if (const TensorInfo* info = check(name + ".bias", {out}, "one bias per output")) {
-        part.owned_bias = Buffer(static_cast<size_t>(out) * sizeof(float));
-        source.read(*info, Tensor(part.owned_bias.data(), Dtype::F32, {out}));
-        part.bias = static_cast<const float*>(part.owned_bias.data());
-      }
-    }
-    weight.parts.push_back(std::move(part));
-  }
-};
-
-void place_block(Placement& p, BlockWeights& block, const ModelConfig& c, int64_t layer) {
-  std::string prefix = fmt::format("model.layers.{}.", layer), attention = prefix + "self_attn.", mlp = prefix + "mlp.";
-  p.vector(block.input_norm, prefix + "input_layernorm.weight", c.hidden_size);
-  p.vector(block.post_norm, prefix + "post_attention_layernorm.weight", c.hidden_size);
-  if (c.qk_norm) {
-    p.vector(block.q_norm, attention + "q_norm.weight", c.head_dim);
-    p.vector(block.k_norm, attention + "k_norm.weight", c.head_dim);
-  }
-  const char* heads = "num_attention_heads × head_dim, hidden_size";
-  const char* kv_heads = "num_key_value_heads × head_dim, hidden_size";
-  p.part(block.sites[kQkv], attention + "q_proj", c.q_size(), c.hidden_size, c.qkv_bias, heads);
-  p.part(block.sites[kQkv], attention + "k_proj", c.kv_size(), c.hidden_size, c.qkv_bias, kv_heads);
-  p.part(block.sites[kQkv], attention + "v_proj", c.kv_size(), c.hidden_size, c.qkv_bias, kv_heads);
-  p.part(block.sites[kOutput], attention + "o_proj", c.hidden_size, c.q_size(), c.output_bias,
-         "hidden_size, num_attention_heads × head_dim");
-  p.part(block.sites[kGateUp], mlp + "gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, "intermediate_size, hidden_size");
-  p.part(block.sites[kGateUp], mlp + "up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, "intermediate_size, hidden_size");
-  p.part(block.sites[kDown], mlp + "down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, "hidden_size, intermediate_size");
-}
-
-}  // namespace
-
-void Model::release(const Tensor& weight, const Buffer& owned) const {
-  if (!read_once || owned.bytes() > 0) return;
-  if (config.tie_word_embeddings && embedding_memory.bytes() > 0) {  // the head is the embedding, which was read into memory
-    const char *first = static_cast<const char*>(embedding_memory.data()), *data = static_cast<const char*>(weight.data);
-    if (data >= first && data < first + embedding_memory.bytes()) return;
-  }
-  release_pages(weight.data, weight.bytes());
-}
-
-std::vector<const Weight*> Model::sites() const {
-  std::vector<const Weight*> all;
-  for (const BlockWeights& block : blocks)
-    for (const Weight& weight : block.sites) all.push_back(&weight);
-  all.push_back(&head);
-  return all;
-}
-
-std::vector<Weight*> Model::sites_to_change() {
-  std::vector<Weight*> all;
-  for (BlockWeights& block : blocks)
-    for (Weight& weight : block.sites) all.push_back(&weight);
-  all.push_back(&head);
-  return all;
-}
-
-int64_t Model::parameter_count() const {
-  int64_t n = embedding.numel() + static_cast<int64_t>(final_norm.size());
-  if (!config.tie_word_embeddings) n += head.in() * head.out();
-  for (const BlockWeights& block : blocks) {
-    n += static_cast<int64_t>(block.input_norm.size() + block.post_norm.size() + block.q_norm.size() + block.k_norm.size());
-    for (const Weight& weight : block.sites)
-      for (const WeightPart& part : weight.parts) n += part.weight.numel() + (part.bias ? part.weight.rows() : 0);
-  }
-  return n;
-}
-
-size_t Model::weight_bytes() const {
-  size_t n = embedding.bytes();
-  if (!config.tie_word_embeddings)
-    for (const WeightPart& part : head.parts) n += part.weight.bytes();
-  for (const BlockWeights& block : blocks)
-    for (const Weight& weight : block.sites)
-      for (const WeightPart& part : weight.parts) n += part.quant_state ? part.owned.bytes() : part.weight.bytes();
-  return n;
-}
-
-namespace {
+std::string head_name(const ModelNames& names) { return names.in_files(names.head) + ".weight"; }
 
 // Where both are in the file, they are tied when they are equal: transformers' rule, whatever config.json says. (torch's files always hold
 // both, one storage under two names.)
-bool has_own_head(const TensorSource& source) {
-  const TensorInfo *embedding = source.find(kEmbedding), *head = source.find(kHead);
+bool has_own_head(const TensorSource& source, const ModelNames& names) {
+  const TensorInfo *embedding = source.find(names.in_files(names.embedding) + ".weight"), *head = source.find(head_name(names));
   if (!embedding || !head) return false;
   if (embedding->shape != head->shape) return true;
   if (embedding->dtype == head->dtype && !embedding->packed && !head->packed) {
@@ -191,16 +43,18 @@ bool has_own_head(const TensorSource& source) {
 }
 
 // A tied table may be stored under the head's name alone.
-const char* source_name(const Model& model, const char* name) {
-  const bool only_head = model.config.tie_word_embeddings && !model.source->find(kEmbedding) && model.source->find(kHead);
-  return only_head && std::string_view(name) == kEmbedding ? kHead : name;
+std::string embedding_name(const Model& model) {
+  const std::string embedding = model.config.names.in_files(model.config.names.embedding) + ".weight", head = head_name(model.config.names);
+  const bool only_head = model.config.tie_word_embeddings && !model.source->find(embedding) && model.source->find(head);
+  return only_head ? head : embedding;
 }
 
 }  // namespace
 
 std::string name_to_save(const Model& model, const std::string& stored) {
-  if (!model.config.tie_word_embeddings || stored != kHead) return stored;
-  return source_name(model, kEmbedding) == kHead ? kEmbedding : "";
+  const std::string head = head_name(model.config.names);
+  if (!model.config.tie_word_embeddings || stored != head) return stored;
+  return embedding_name(model) == head ? model.config.names.in_files(model.config.names.embedding) + ".weight" : "";
 }
 
 std::string untied_text(const Model& model) {
@@ -210,6 +64,25 @@ std::string untied_text(const Model& model) {
          "in the file is used, as transformers does";
 }
 
+namespace {
+
+// Every site and vector its place among all.
+void number(Model& model) {
+  int64_t sites = 0, vectors = 0;
+  const auto parts = [&](const Parts& all) {
+    for (Site* site : all.sites) site->index = sites++;
+    for (Vector* vector : all.vectors) vector->index = vectors++;
+  };
+  for (const auto& layer : model.layers) parts(layer->parts());
+  Parts last;
+  last.sites = {&model.head};
+  add_parts(last, *model.embedding_norm);
+  add_parts(last, *model.final_norm);
+  parts(last);
+}
+
+}  // namespace
+
 Model load_model(ModelFiles& files, const LoadOptions& options) {
   Model model;
   model.path = files.path;
@@ -217,27 +90,35 @@ Model load_model(ModelFiles& files, const LoadOptions& options) {
   model.use_bf16 = options.bf16;
   model.source = files.tensors;
   const ModelConfig& c = model.config;
-  Placement p{*model.source, options};
-  if (c.tie_word_embeddings && has_own_head(*model.source)) {
+  if (c.tie_word_embeddings && has_own_head(*model.source, c.names)) {
     model.config.tie_word_embeddings = false;
     model.untied_by_file = true;
     files.config["tie_word_embeddings"] = false;  // what is saved says what it is
   }
-  model.embedding = p.place(source_name(model, kEmbedding), c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
-  p.vector(model.final_norm, "model.norm.weight", c.hidden_size);
-  model.blocks.resize(static_cast<size_t>(c.num_hidden_layers));
-  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) place_block(p, model.blocks[static_cast<size_t>(layer)], c, layer);
+  Placement p(*model.source, options, model.config);
+  model.embedding = p.matrix(embedding_name(model), c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
+  *model.embedding_norm = place_norm(p, c.embedding_norm, c.names.embedding + "_norm", {c.hidden_size});
+  *model.final_norm = place_norm(p, c.final_norm, c.names.final_norm, {c.hidden_size});
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
+    const std::string prefix = c.names.layer(layer);
+    Layer& here = *model.layers.emplace_back(std::make_unique<Layer>());
+    for (const BranchConfig& branch : c.layers[static_cast<size_t>(layer)].branches)
+      here.branches.push_back({place_norm(p, branch.before, prefix + branch.before.name, {c.hidden_size}),
+                               place_norm(p, branch.after, prefix + branch.after.name, {c.hidden_size}), branch.mixer->place(p, prefix),
+                               branch.scale, branch.beside});
+  }
+  model.head.weight.is_head = true;
   if (c.tie_word_embeddings) {
     WeightPart part;
-    part.name = "lm_head";
+    part.name = c.names.head;
+    part.stored = c.names.in_files(part.name);
     part.weight = model.embedding;
-    model.head.parts.push_back(std::move(part));
+    model.head.weight.parts.push_back(std::move(part));
   } else {
-    p.part(model.head, "lm_head", c.vocab_size, c.hidden_size, false, "vocab_size, hidden_size", false);
+    p.part(model.head, c.names.head, c.vocab_size, c.hidden_size, c.head_bias, "vocab_size, hidden_size", true);
   }
-  if (p.count)
-    throw Error(ErrorKind::bad_data, fmt::format("{}: {} tensors disagree with config.json:{}", files.path, p.count, p.problems),
-                "is config.json from another model?");
+  p.finish(files.path);
+  number(model);
   check_mapped_files();
   return model;
 }

@@ -7,32 +7,38 @@
 #include "loraine/adapters/adapter.h"
 #include "loraine/io/tensors/tensor_source.h"
 #include "loraine/model/config.h"
+#include "loraine/model/parameters.h"
 #include "loraine/quant/weight.h"
 
 namespace loraine {
 
-struct BlockWeights {
-  std::vector<float> input_norm, post_norm;  // [C]
-  std::vector<float> q_norm, k_norm;         // [D], empty unless qk_norm
-  Weight sites[kSiteKinds];                  // qkv, output, gate_up, down
-};
+class Layer;
+struct Norm;
 
 struct Model {
+  Model();
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+
   ModelConfig config;
   std::string path;
-  Tensor embedding;               // [V, C] as stored
-  Buffer embedding_memory;        // empty when mapped
-  Weight head;                    // [V, C]; the embedding itself when tied
-  std::vector<float> final_norm;  // [C]
-  std::vector<BlockWeights> blocks;
+  Tensor embedding;         // [V, C] as stored
+  Buffer embedding_memory;  // empty when mapped
+  Site head;                // [V, C]; the embedding itself when tied
+  std::unique_ptr<Norm> embedding_norm, final_norm;
+  std::vector<std::unique_ptr<Layer>> layers;
   bool use_bf16 = false;
   bool untied_by_file = false;  // config.json ties embedding and head, the file has two different ones
-  // For a model that may be larger than memory and is read once or twice: each block's mapped weights leave memory when it is done.
+  // For a model that may be larger than memory and is read once or twice: each layer's mapped weights leave memory when it is done.
   bool read_once = false;
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive
 
-  std::vector<const Weight*> sites() const;  // [layers · kSiteKinds + 1], the last one the head; what attach_lora takes
-  std::vector<Weight*> sites_to_change();    // the same, for what changes the base before a run
+  std::vector<const Weight*> sites() const;        // by number, the head last; what attach_lora takes
+  std::vector<Weight*> sites_to_change();          // the same, for what changes the base before a run
+  std::vector<Weight*> layer_sites();              // the same without the head
+  std::vector<const Weight*> layer_sites() const;
+  std::vector<const Vector*> vectors() const;      // by number
   int64_t parameter_count() const;
   size_t weight_bytes() const;
   // With read_once: lets a weight (or rows of it) that is not in `owned` memory go; it can be used again, from the file.

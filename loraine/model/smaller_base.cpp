@@ -10,9 +10,8 @@ namespace {
 
 template <class Each>
 void each_block_part(const Model& model, const Each& each) {
-  for (const BlockWeights& block : model.blocks)
-    for (const Weight& site : block.sites)
-      for (const WeightPart& part : site.parts) each(part.weight);
+  for (const Weight* site : model.layer_sites())
+    for (const WeightPart& part : site->parts) each(part.weight);
 }
 
 size_t half_of_f32(const Tensor& weight) { return weight.data && weight.dtype == Dtype::F32 ? weight.bytes() / 2 : 0; }
@@ -31,7 +30,7 @@ size_t bytes_saved_by_four_bits(const Model& model) {
 
 size_t bytes_saved_by_bf16(const Model& model) {
   size_t saved = half_of_f32(model.embedding);
-  for (const WeightPart& part : model.head.parts)
+  for (const WeightPart& part : model.head.weight.parts)
     if (part.weight.data != model.embedding.data) saved += half_of_f32(part.weight);
   each_block_part(model, [&](const Tensor& weight) { saved += half_of_f32(weight); });
   return saved;

@@ -11,7 +11,8 @@
 namespace loraine {
 
 struct WeightPart {
-  std::string name;                         // Hugging Face module path, "model.layers.0.self_attn.q_proj"
+  std::string name;                         // module path of transformers, "model.layers.0.self_attn.q_proj": what adapters call it
+  std::string stored;                       // its name in the model's files, which may be another (nested models)
   Tensor weight;                            // [out, in], F32, F16, BF16 or packed, mapped or owned
   const float* bias = nullptr;              // [out] or nullptr
   Buffer owned, owned_bias;                 // empty when mapped in place
@@ -21,6 +22,7 @@ struct WeightPart {
 
 struct Weight {
   std::vector<WeightPart> parts;  // stacked along `out`
+  bool is_head = false;
   bool integer_products = false;  // all parts are INT8, and what they are multiplied with is rounded too (int8_weight.h)
   int64_t in() const { return parts.empty() ? 0 : parts[0].weight.shape[1]; }
   int64_t out() const;  // sum over parts

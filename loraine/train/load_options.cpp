@@ -31,8 +31,8 @@ Recompute least_recompute(const TrainConfig& c, const Model& model) {
   if (c.gradient_checkpointing == "true") return Recompute::block;
   if (c.gradient_checkpointing == "mlp") return Recompute::mlp;
   if (c.gradient_checkpointing == "false") return Recompute::none;
-  const Weight& gate_up = model.blocks.front().sites[kGateUp];
-  return has_quant_state(gate_up.parts.front().weight.dtype) && c.frozen_matmul != "int8" ? Recompute::mlp : Recompute::none;
+  const Weight& first = *model.sites().front();
+  return has_quant_state(first.parts.front().weight.dtype) && c.frozen_matmul != "int8" ? Recompute::mlp : Recompute::none;
 }
 
 std::vector<FoundPlace> adapter_places(const TrainConfig& c, const std::string& several) {

@@ -15,7 +15,7 @@ int64_t loss_chunk(const Model& model) { return model.activation_dtype() == Dtyp
 size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set, bool divergence) {
   const ModelConfig& c = model.config;
   int64_t chunk = std::min(rows, loss_chunk(model));
-  const int64_t logits = divergence ? 2 : 1;
+  const int64_t logits = 1 + (divergence ? 1 : 0) + (c.logit_softcap != 0 ? 1 : 0);
   return static_cast<size_t>(chunk * (logits * c.vocab_size + c.hidden_size) + rows * c.hidden_size) * sizeof(float) + 64 * 8 +
          head_scratch_bytes(model, chunk, set);
 }
@@ -53,12 +53,20 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     Tensor columns;  // of the head's adapter
     if (options.set && options.set->head()) columns = scratch.take(x.dtype, {count, options.set->head()->saved_width()});
     head_logits(ctx, model, logits, x, options.set, scratch, columns, options.training);
+    Tensor capped;
+    if (model.config.logit_softcap != 0 && grad_scale != 0) {
+      capped = scratch.take(Dtype::F32, {count, model.config.vocab_size});
+      convert_rows(ctx, capped, logits);
+    }
     // Where bf16 is not multiplied a narrow gradient would only be widened again.
     const Tensor d_logits = gradient_view(logits, has_bf16_products() ? model.activation_dtype() : Dtype::F32);
     if (both) cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(plain).subspan(f, c), {}, 0);
     cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
                   grad_scale, options.token, reference);
-    if (grad_scale != 0) head_backward(ctx, model, options.set, d_labelled.row_range(first, count), d_logits, x, columns, scratch);
+    if (grad_scale != 0) {
+      logits_backward(ctx, model, d_logits, capped);
+      head_backward(ctx, model, options.set, d_labelled.row_range(first, count), d_logits, x, columns, scratch);
+    }
     scratch.release(inner);
   }
   if (grad_scale != 0) scatter_rows(ctx, d_hidden, d_labelled.row_range(0, n), rows);

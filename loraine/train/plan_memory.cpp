@@ -120,13 +120,12 @@ Layout lay_out(Run& run, int64_t rows, int64_t longest, Recompute recompute) {
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come +=
       static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
-                                                          run.model.head.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
+                                                          run.model.head.weight.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
   int64_t widest = 0;
-  for (const Weight& site : run.model.blocks.front().sites) widest = std::max({widest, site.in(), site.out()});
+  for (const Weight* site : run.model.layer_sites()) widest = std::max({widest, site->in(), site->out()});
   to_come += widened_x_bytes(rows, widest, run.model.activation_dtype());
   if (run.config.frozen_matmul == "int8") to_come += int8_bytes(run.model, rows);
-  const AttentionShape shape{model.num_attention_heads, model.num_key_value_heads, model.head_dim};
-  to_come += static_cast<size_t>(thread_count()) * attention_backward_bytes(shape, run.model.activation_dtype(), longest);
+  to_come += static_cast<size_t>(thread_count()) * thread_bytes(run.model, rows, longest);
   return {dry.peak(), scratch, {resident_size() + to_come + kStepOverhead, planned}};
 }
 

@@ -91,7 +91,7 @@ void write_trained(const Run& run, const std::string& folder) {
   for (const TensorInfo& info : source.tensors()) {
     const std::string name = name_to_save(run.model, info.name);
     if (name.empty()) continue;
-    const Tensor trained = run.adapter.dense->find(name);
+    const Tensor trained = run.adapter.dense->find_stored(name);
     WeightToWrite weight = stored_weight(source, info);
     weight.entry.name = name;
     if (trained.data) {

@@ -6,6 +6,7 @@
 #include "loraine/cli/bench/measure.h"
 #include "loraine/cli/bench/random_model.h"
 #include "loraine/kernels/products/int8_products.h"
+#include "loraine/model/layer.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizers/optimizer.h"
 
@@ -23,19 +24,17 @@ struct Shape {
 std::map<Shape, int64_t> frozen_products(const Model& model, int64_t tokens) {
   std::map<Shape, int64_t> shapes;
   const Dtype exact = model.use_bf16 && has_bf16_products() ? Dtype::BF16 : Dtype::F32;
-  for (size_t layer = 0; layer < model.blocks.size(); ++layer) {
-    for (int kind = 0; kind < kSiteKinds; ++kind) {
-      const Weight& w = model.blocks[layer].sites[kind];
-      const Dtype type = w.integer_products && has_int8_products() ? Dtype::I8 : exact;
-      ++shapes[{tokens, w.out(), w.in(), false, type}];
-      if (layer > 0 || kind != kQkv) ++shapes[{tokens, w.in(), w.out(), true, type}];
-    }
+  const std::vector<const Weight*> sites = model.layer_sites();
+  for (const Weight* w : sites) {
+    const Dtype type = w->integer_products && has_int8_products() ? Dtype::I8 : exact;
+    ++shapes[{tokens, w->out(), w->in(), false, type}];
+    if (w != sites.front()) ++shapes[{tokens, w->in(), w->out(), true, type}];
   }
   const int64_t chunk = loss_chunk(model);
   for (int64_t rest = tokens; rest > 0; rest -= chunk) {
     int64_t rows = std::min(rest, chunk);
-    ++shapes[{rows, model.head.out(), model.head.in(), false, exact}];
-    ++shapes[{rows, model.head.in(), model.head.out(), true, exact}];
+    ++shapes[{rows, model.head.weight.out(), model.head.weight.in(), false, exact}];
+    ++shapes[{rows, model.head.weight.in(), model.head.weight.out(), true, exact}];
   }
   return shapes;
 }
@@ -50,11 +49,11 @@ double flops_of(const std::map<Shape, int64_t>& shapes) {
 // Floating point operations that a step needs: frozen products forward and back, causal attention (2 + 5 products of which half is seen),
 // adapters 2 + 4 per parameter and token. Nothing that is computed twice counts.
 double step_flops(const Model& model, const AdapterSet& adapter, int64_t tokens) {
-  const ModelConfig& c = model.config;
-  double parameters = 0, T = static_cast<double>(tokens);
+  double parameters = 0, mixing = 0;
   for (const Parameter& p : adapter.parameters()) parameters += static_cast<double>(p.value.numel());
-  double attention = 7.0 * static_cast<double>(c.num_hidden_layers * c.q_size()) * T * T;
-  return flops_of(frozen_products(model, tokens)) + attention + 6 * parameters * T;
+  for (const auto& layer : model.layers)
+    for (const Branch& branch : layer->branches) mixing += branch.mixer->flops(tokens);
+  return flops_of(frozen_products(model, tokens)) + 3.5 * mixing + 6 * parameters * static_cast<double>(tokens);
 }
 
 }  // namespace

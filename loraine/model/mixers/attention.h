@@ -1,0 +1,93 @@
+// Attention with grouped queries: q k v, norms of heads, rotation, softmax, output.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "loraine/kernels/attention/attention.h"
+#include "loraine/kernels/rows/deal_columns.h"
+#include "loraine/model/mixer.h"
+#include "loraine/model/norm.h"
+#include "loraine/model/rope.h"
+
+namespace loraine {
+
+// What a norm of q or k takes at once, and its weights: each head by itself, with one weight [head_dim] for all, with a row of a weight
+// [heads, head_dim], with a tensor of its own (`name`.0, `name`.1, …); or all heads as one row.
+enum class HeadNorms { shared, rows, tensors, whole };
+
+struct AttentionConfig final : MixerConfig {
+  int64_t hidden_size = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t window = 0, chunk = 0;  // kernels/attention/attention.h
+  float scale = 0, softcap = 0;
+  bool sinks = false;
+  std::shared_ptr<const Rope> rope;  // nothing: no rotation
+  NormConfig q_norm, k_norm, v_norm;
+  HeadNorms head_norms = HeadNorms::shared;
+  bool norm_after_rope = false;
+  bool q_bias = false, k_bias = false, v_bias = false, output_bias = false;
+  // Names of the modules within the layer. Without `v` the values are what k_proj gives. With `qkv` one matrix holds all three, [q | k | v], or per head [q | k | v] when `qkv_by_head`.
+  std::string folder = "self_attn.", q = "q_proj", k = "k_proj", v = "v_proj", output = "o_proj", qkv, sinks_name = "sinks";
+  bool qkv_by_head = false;
+  // What comes out of attention times sigmoid(gate): `gate` names a matrix of its own, or q_proj gives [q | gate] per head.
+  std::string gate;
+  bool gate_in_q = false;
+  // q · (1 + beta · ln(1 + floor((position + offset) / length))); 0: none.
+  float temperature_beta = 0, temperature_offset = 0;
+  int64_t temperature_length = 1;
+  float clip = 0;  // q, k and v are kept within ±clip; 0: they are not
+
+  int64_t q_size() const { return heads * head_dim; }
+  int64_t kv_size() const { return kv_heads * head_dim; }
+  bool gated() const { return gate_in_q || !gate.empty(); }
+  std::unique_ptr<Mixer> place(Placement& placement, const std::string& layer) const override;
+};
+
+class Attention final : public Mixer {
+ public:
+  Attention(const AttentionConfig& config, Placement& placement, const std::string& layer);
+  Parts parts() override;
+  bool mixes_channels() const override { return false; }
+  std::vector<Tensor> plan_kept(Arena& arena, int64_t rows, Dtype type) const override;
+  size_t scratch_bytes(const PassNeed& need) const override;
+  size_t thread_bytes(const PassNeed& need) const override;
+  std::vector<Tensor> plan_carried(Arena& arena, int64_t rows, int64_t sequences, Dtype type) const override;
+  double flops(int64_t tokens) const override;
+  void forward(const Step& s, const Tensor& y, const Tensor& x) const override;
+  void backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const override;
+
+ private:
+  enum Kept { kQkv, kO, kLse, kNormed, kStatistics };  // the last two: what the norms of heads read, and their statistics
+
+  // Columns of qkv after they were dealt: [q | k | v | gate].
+  Tensor q(const Tensor& t) const { return t.col_range(0, c_.q_size()); }
+  Tensor k(const Tensor& t) const { return t.col_range(c_.q_size(), c_.kv_size()); }
+  Tensor v(const Tensor& t) const { return t.col_range(c_.q_size() + c_.kv_size(), c_.kv_size()); }
+  Tensor gate(const Tensor& t) const { return t.col_range(c_.q_size() + 2 * c_.kv_size(), c_.q_size()); }
+  int64_t qkv_columns() const { return (c_.gated() ? 2 : 1) * c_.q_size() + 2 * c_.kv_size(); }
+  AttentionShape shape() const;
+  bool normed() const { return !slices_.empty(); }
+
+  void project(const Step& s, const Tensor& qkv, const Tensor& x) const;
+  void norm_heads(const Step& s, const Tensor& qkv) const;
+  void norm_heads_backward(const Step& s, const AdapterSet& trained, const Tensor& d_qkv) const;
+  void heat(const Step& s, const Tensor& q) const;  // temperature; its own backward
+  void prepare(const Step& s, const Tensor& qkv) const;  // norms, rotation, temperature
+  void prepare_backward(const Step& s, const AdapterSet& trained, const Tensor& d_qkv) const;
+  void attend(const Step& s, const Tensor& o, const Tensor& lse, const Tensor& qkv) const;
+
+  AttentionConfig c_;
+  Site qkv_, output_;
+  struct Slice {  // columns of qkv that are normalised as one
+    int64_t first, width;
+    size_t norm;
+    int64_t row;  // of the norm's weight
+  };
+  void add_slices(Placement& placement, const std::string& folder, const NormConfig& norm, int64_t first, int64_t heads);
+
+  std::vector<Norm> norms_;
+  std::vector<Slice> slices_;
+  Vector sinks_;
+  std::vector<ColumnBlock> deal_, deal_back_;  // how the product's columns become [q | k | v | gate]; empty: they are
+};
+
+}  // namespace loraine

@@ -1,0 +1,79 @@
+// Keeps what gate and up give; the activation is computed once more in the backward.
+#include "loraine/model/mixers/mlp.h"
+
+#include <algorithm>
+
+#include "loraine/model/model.h"
+#include "loraine/model/placement.h"
+
+namespace loraine {
+
+std::unique_ptr<Mixer> MlpConfig::place(Placement& placement, const std::string& layer) const {
+  return std::make_unique<Mlp>(*this, placement, layer);
+}
+
+Mlp::Mlp(const MlpConfig& config, Placement& p, const std::string& layer) : c_(config) {
+  const std::string folder = layer + c_.folder;
+  const int64_t C = c_.hidden_size, F = c_.intermediate_size;
+  if (!c_.gate_up.empty()) {
+    p.part(gate_up_, folder + c_.gate_up, 2 * F, C, c_.bias, "2 × intermediate_size, hidden_size");
+  } else {
+    if (c_.gated) p.part(gate_up_, folder + c_.gate, F, C, c_.bias, "intermediate_size, hidden_size");
+    p.part(gate_up_, folder + c_.up, F, C, c_.bias, "intermediate_size, hidden_size");
+  }
+  p.part(down_, folder + c_.down, C, F, c_.bias, "hidden_size, intermediate_size");
+  down_.gives_output = true;
+  if (c_.learned_activation) {
+    p.vector(alpha_p_, folder + "act_fn.alpha_p", 1);
+    p.vector(alpha_n_, folder + "act_fn.alpha_n", 1);
+  }
+}
+
+Parts Mlp::parts() {
+  Parts all{{&gate_up_, &down_}, {}};
+  if (c_.learned_activation) all.vectors = {&alpha_p_, &alpha_n_};
+  return all;
+}
+
+std::vector<Tensor> Mlp::plan_kept(Arena& arena, int64_t rows, Dtype type) const { return {arena.take(type, {rows, inner_columns()})}; }
+
+size_t Mlp::scratch_bytes(const PassNeed& need) const {
+  const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), F = static_cast<size_t>(c_.intermediate_size),
+               adapter = (std::max(C, F) + static_cast<size_t>(need.adapter_columns)) * type;
+  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type;
+  return static_cast<size_t>(need.rows) * (need.training ? 2 * F * type + narrow + adapter : F * type + adapter);
+}
+
+ActivationShape Mlp::shape() const {
+  if (!c_.learned_activation) return {c_.activation};
+  return {c_.activation, alpha_p_.values.at(0), alpha_n_.values.at(0)};
+}
+
+void Mlp::act(const Step& s, const Tensor& f, const Tensor& inner) const {
+  if (c_.gated) gated_activate(s.ctx, f, inner, shape());
+  else activate(s.ctx, f, inner, shape());
+}
+
+void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
+  const Tensor inner = s.kept(0);
+  linear_forward(s, inner, x, gate_up_);
+  if (!y.data) return;
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor f = s.scratch(s.type(), c_.intermediate_size);
+  act(s, f, inner);
+  linear_forward(s, y, f, down_);
+  s.pass.scratch->release(mark);
+}
+
+void Mlp::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor inner = s.kept(0), f = s.scratch(s.type(), c_.intermediate_size), d_f = s.scratch(s.type(), c_.intermediate_size);
+  act(s, f, inner);
+  linear_backward(s, trained, d_f, as_operand(s, d_y), f, down_);
+  if (c_.gated) gated_activate_backward(s.ctx, inner, d_f, inner, shape());
+  else activate_backward(s.ctx, inner, d_f, inner, shape());
+  linear_backward(s, trained, d_x, inner, x, gate_up_);
+  s.pass.scratch->release(mark);
+}
+
+}  // namespace loraine

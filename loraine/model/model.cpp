@@ -1,0 +1,76 @@
+// What a model consists of, counted and listed.
+#include "loraine/model/model.h"
+
+#include "loraine/io/files/mapped_file.h"
+#include "loraine/model/layer.h"
+
+namespace loraine {
+
+Model::Model() : embedding_norm(std::make_unique<Norm>()), final_norm(std::make_unique<Norm>()) {}
+Model::~Model() = default;
+Model::Model(Model&&) noexcept = default;
+Model& Model::operator=(Model&&) noexcept = default;
+
+void Model::release(const Tensor& weight, const Buffer& owned) const {
+  if (!read_once || owned.bytes() > 0) return;
+  if (config.tie_word_embeddings && embedding_memory.bytes() > 0) {  // the head is the embedding, which was read into memory
+    const char *first = static_cast<const char*>(embedding_memory.data()), *data = static_cast<const char*>(weight.data);
+    if (data >= first && data < first + embedding_memory.bytes()) return;
+  }
+  release_pages(weight.data, weight.bytes());
+}
+
+std::vector<const Weight*> Model::layer_sites() const {
+  std::vector<const Weight*> all;
+  for (const auto& layer : layers)
+    for (const Site* site : layer->parts().sites) all.push_back(&site->weight);
+  return all;
+}
+std::vector<Weight*> Model::layer_sites() {
+  std::vector<Weight*> all;
+  for (const auto& layer : layers)
+    for (Site* site : layer->parts().sites) all.push_back(&site->weight);
+  return all;
+}
+std::vector<const Weight*> Model::sites() const {
+  std::vector<const Weight*> all = layer_sites();
+  all.push_back(&head.weight);
+  return all;
+}
+std::vector<Weight*> Model::sites_to_change() {
+  std::vector<Weight*> all = layer_sites();
+  all.push_back(&head.weight);
+  return all;
+}
+
+std::vector<const Vector*> Model::vectors() const {
+  Parts parts;
+  for (const auto& layer : layers) {
+    const Parts more = layer->parts();
+    parts.vectors.insert(parts.vectors.end(), more.vectors.begin(), more.vectors.end());
+  }
+  add_parts(parts, *embedding_norm);
+  add_parts(parts, *final_norm);
+  return {parts.vectors.begin(), parts.vectors.end()};
+}
+
+int64_t Model::parameter_count() const {
+  int64_t n = embedding.numel();
+  if (!config.tie_word_embeddings) n += head.weight.in() * head.weight.out();
+  for (const WeightPart& part : head.weight.parts) n += part.bias ? part.weight.rows() : 0;
+  for (const Vector* vector : vectors()) n += static_cast<int64_t>(vector->values.size());
+  for (const Weight* weight : layer_sites())
+    for (const WeightPart& part : weight->parts) n += part.weight.numel() + (part.bias ? part.weight.rows() : 0);
+  return n;
+}
+
+size_t Model::weight_bytes() const {
+  size_t n = embedding.bytes();
+  if (!config.tie_word_embeddings)
+    for (const WeightPart& part : head.weight.parts) n += part.weight.bytes();
+  for (const Weight* weight : layer_sites())
+    for (const WeightPart& part : weight->parts) n += part.quant_state ? part.owned.bytes() : part.weight.bytes();
+  return n;
+}
+
+}  // namespace loraine

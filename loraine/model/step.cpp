@@ -1,0 +1,96 @@
+// Products at the sites of a layer, with what lies over them.
+#include "loraine/model/step.h"
+
+#include <cstring>
+
+#include "loraine/kernels/products/low_rank_rows.h"
+#include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/training/dense_gradients.h"
+
+namespace loraine {
+namespace {
+
+// Columns of an adapter up to which its products row by row are as fast as those of a library.
+constexpr int64_t kMostRowColumns = 256;
+
+const DenseSite* dense_site(const DenseSet* set, const Site& site) { return set ? &set->sites[static_cast<size_t>(site.index)] : nullptr; }
+
+const Weight& site_weight(const DenseSet* set, const Site& site) {
+  const DenseSite* dense = dense_site(set, site);
+  return dense && !dense->weight.parts.empty() ? dense->weight : site.weight;
+}
+
+Tensor adapter_columns(const Step& s, const Site& site) { return s.rows(s.pass.activations->columns_of(site.index)); }
+
+}  // namespace
+
+Tensor vector_of(const DenseSet* set, const Vector& base) {
+  const Tensor own = set && base.index >= 0 ? set->vectors[static_cast<size_t>(base.index)].value : Tensor();
+  return own.data ? own : base.view();
+}
+Tensor gradient_of(const DenseSet* set, const Vector& base) {
+  return set && base.index >= 0 ? set->vectors[static_cast<size_t>(base.index)].gradient : Tensor();
+}
+
+void copy_rows(const Tensor& to, const Tensor& from) {
+  for (int64_t i = 0; i < from.rows(); ++i)
+    std::memcpy(to.row_range(i, 1).data, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));
+}
+
+Tensor as_operand(const Step& s, const Tensor& d) {
+  if (d.dtype == s.type()) return d;
+  Tensor narrow = s.scratch(s.type(), d.cols());
+  convert_rows(s.ctx, narrow, d);
+  return narrow;
+}
+
+void dense_site_gradients(Context& ctx, const DenseSite& site, const Tensor& d_y, const Tensor& x) {
+  int64_t offset = 0;
+  for (size_t p = 0; p < site.weight.parts.size(); ++p) {
+    const Tensor d_part = d_y.col_range(offset, site.weight.parts[p].weight.rows());
+    if (site.d_weight[p].data) matmul_tn(ctx, site.d_weight[p], d_part, x, 1, 1);
+    if (site.d_bias[p].data) bias_gradient(ctx, site.d_bias[p], d_part);
+    offset += d_part.cols();
+  }
+}
+
+std::optional<LowRank> run_by_rows(const Adapter& adapter, bool training) {
+  return !training && adapter.saved_width() <= kMostRowColumns ? adapter.low_rank() : std::nullopt;
+}
+
+void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site& site) {
+  if (s.pass.before_site) s.pass.before_site(site.index);
+  for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
+    multiply_weight(s.ctx, y.row_range(first, count), site_weight(set, site), x.row_range(first, count));
+  });
+  std::vector<LowRankRange> by_rows;
+  for (const AdapterRows& range : s.batch.adapter_rows) {
+    const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(site.index);
+    if (!adapter) continue;
+    if (const auto low_rank = run_by_rows(*adapter, s.pass.training)) {
+      by_rows.push_back({*low_rank, range.start, range.length});
+      continue;
+    }
+    Tensor saved = s.pass.activations->columns_of(site.index);
+    saved.shape[1] = adapter->saved_width();
+    adapter->forward(s.ctx, y.row_range(range.start, range.length), x.row_range(range.start, range.length),
+                     saved.row_range(range.start, range.length), s.pass.training, *s.pass.scratch);
+  }
+  if (!by_rows.empty()) low_rank_rows(s.ctx, y, x, adapter_columns(s, site), by_rows);
+}
+
+void linear_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Site& site) {
+  const DenseSet* set = trained.dense.get();
+  if (set) dense_site_gradients(s.ctx, *dense_site(set, site), d_y, x);
+  const Weight& base = site_weight(set, site);
+  if (Adapter* adapter = trained.at(site.index)) {
+    Tensor saved = adapter_columns(s, site);
+    saved.shape[1] = adapter->saved_width();
+    adapter->site_backward(s.ctx, base, d_x, d_y, x, saved, *s.pass.scratch);
+  } else if (d_x.data) {
+    multiply_weight_backward(s.ctx, d_x, base, d_y, false);
+  }
+}
+
+}  // namespace loraine
