@@ -1,9 +1,9 @@
-// Rotary embedding on the CPU: one table of cos and sin per row, used by all its heads. With fewer frequencies than head_dim / 2 (partial
-// rotary) only the first 2 · size columns of a head turn.
+// Rotary embedding on the CPU: one table of cos and sin per row, used by all its heads.
 #include <cmath>
 #include <span>
 
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/attention/rope.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
@@ -23,10 +23,22 @@ LORAINE_CLONES void turn_row(float* x, int64_t heads, int64_t head_dim, int64_t 
   }
 }
 
+LORAINE_CLONES void turn_pairs(float* x, int64_t heads, int64_t head_dim, int64_t half, const float* cosine, const float* sine) {
+  for (int64_t h = 0; h < heads; ++h) {
+    float* pair = x + h * head_dim;
+#pragma omp simd
+    for (int64_t i = 0; i < half; ++i) {
+      float a = pair[2 * i], b = pair[2 * i + 1];
+      pair[2 * i] = a * cosine[i] - b * sine[i];
+      pair[2 * i + 1] = b * cosine[i] + a * sine[i];
+    }
+  }
+}
+
 }  // namespace
 
 void rope_cpu(const Tensor& x, int64_t head_dim, std::span<const int32_t> positions, std::span<const float> inverse_frequencies,
-              float scale, float direction) {
+              float scale, float direction, RopeLayout layout, int64_t first) {
   int64_t half = static_cast<int64_t>(inverse_frequencies.size()), heads = x.cols() / head_dim;
   parallel_for(
       x.rows(),
@@ -39,7 +51,8 @@ void rope_cpu(const Tensor& x, int64_t head_dim, std::span<const int32_t> positi
         }
         float* row = begin_row(x, t, room);
         read_row(x, t, row);
-        turn_row(row, heads, head_dim, half, cosine, sine);
+        if (layout == RopeLayout::half) turn_row(row + first, heads, head_dim, half, cosine, sine);
+        else turn_pairs(row + first, heads, head_dim, half, cosine, sine);
         finish_row(x, t, row);
       },
       row_chunk(x.cols()));

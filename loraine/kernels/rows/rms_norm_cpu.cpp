@@ -5,6 +5,7 @@
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
+#include "loraine/kernels/rows/norm_weight.h"
 
 namespace loraine {
 namespace {
@@ -39,8 +40,9 @@ LORAINE_CLONES void backward_row(float* d_x, const float* d_y, const float* x, c
 
 }  // namespace
 
-void rms_norm_cpu(const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& weight, float eps) {
+void rms_norm_cpu(const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& weight, float eps, float offset) {
   int64_t C = x.cols();
+  const float* w = norm_weight(weight, offset, C);
   parallel_for(
       x.rows(),
       [&](int64_t t) {
@@ -49,28 +51,30 @@ void rms_norm_cpu(const Tensor& y, const Tensor& rstd, const Tensor& x, const Te
         float* out = begin_row(y, t, room + C);
         float* r = rstd.f32() + t * rstd.row_stride;
         *r = 1.0f / std::sqrt(sum_of_squares_row(in, C) / static_cast<float>(C) + eps);
-        scale_row(out, in, weight.f32(), *r, C);
+        scale_row(out, in, w, *r, C);
         finish_row(y, t, out);
       },
       row_chunk(C));
 }
 
-void rms_norm_rebuild_cpu(const Tensor& y, const Tensor& x, const Tensor& rstd, const Tensor& weight) {
+void rms_norm_rebuild_cpu(const Tensor& y, const Tensor& x, const Tensor& rstd, const Tensor& weight, float offset) {
   int64_t C = x.cols();
+  const float* w = norm_weight(weight, offset, C);
   parallel_for(
       x.rows(),
       [&](int64_t t) {
         float* room = row_room(2 * C);
         float* out = begin_row(y, t, room + C);
-        scale_row(out, read_row(x, t, room), weight.f32(), rstd.f32()[t * rstd.row_stride], C);
+        scale_row(out, read_row(x, t, room), w, rstd.f32()[t * rstd.row_stride], C);
         finish_row(y, t, out);
       },
       row_chunk(C));
 }
 
-void rms_norm_backward_cpu(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& rstd, const Tensor& weight,
-                           bool accumulate) {
+void rms_norm_backward_cpu(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& rstd, const Tensor& weight, bool accumulate,
+                           float offset) {
   int64_t C = x.cols();
+  const float* w = norm_weight(weight, offset, C);
   parallel_for(
       x.rows(),
       [&](int64_t t) {
@@ -78,7 +82,7 @@ void rms_norm_backward_cpu(const Tensor& d_x, const Tensor& d_y, const Tensor& x
         const float *dy = read_row(d_y, t, room), *in = read_row(x, t, room + C);
         float* dx = begin_row(d_x, t, room + 2 * C);
         if (accumulate) read_row(d_x, t, dx);
-        backward_row(dx, dy, in, weight.f32(), rstd.f32()[t * rstd.row_stride], C, accumulate);
+        backward_row(dx, dy, in, w, rstd.f32()[t * rstd.row_stride], C, accumulate);
         finish_row(d_x, t, dx);
       },
       row_chunk(C));

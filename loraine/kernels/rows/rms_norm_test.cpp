@@ -1,6 +1,8 @@
 // RMSNorm against its formula in double, gradient by central differences.
 #include "loraine/kernels/rows/rms_norm.h"
 
+#include <omp.h>
+
 #include "tests/support/op_check.h"
 
 namespace loraine {
@@ -45,6 +47,38 @@ TEST(RmsNorm, ForwardRebuildAndBackward) {
     rms_norm_backward(ctx, matrix(in_place, T, C), matrix(in_place, T, C), matrix(x, T, C), tr, tw, false);
     EXPECT_EQ(in_place, d_x);
   }
+}
+
+TEST(RmsNorm, OffsetAndNoWeight) {
+  const int64_t T = 300, C = 70;
+  std::vector<float> x = random_floats(T * C, 1), weight = random_floats(C, 2), r = random_floats(T * C, 3), moved = weight, ones(C, 1.0f);
+  for (float& w : moved) w = 1 + w;
+  const int before = omp_get_max_threads();
+  for (int threads : {1, 2, 3}) {
+    omp_set_num_threads(threads);
+    for (bool absent : {false, true}) {
+      // What the effective weight gives as a plain one, to the bit.
+      std::vector<float>& plain = absent ? ones : moved;
+      const Tensor tp(plain.data(), Dtype::F32, {C}), tw = absent ? Tensor() : Tensor(weight.data(), Dtype::F32, {C});
+      std::vector<float> y(x.size()), want(x.size()), d_x = r, want_d = r, rstd(T), want_rstd(T);
+      const Tensor tr(rstd.data(), Dtype::F32, {T}), trw(want_rstd.data(), Dtype::F32, {T});
+      Context ctx;
+      rms_norm(ctx, matrix(y, T, C), tr, matrix(x, T, C), tw, kEps, 1);
+      rms_norm(ctx, matrix(want, T, C), trw, matrix(x, T, C), tp, kEps);
+      EXPECT_EQ(y, want);
+      EXPECT_EQ(rstd, want_rstd);
+      expect_near(y, reference(doubles(x), plain, T, C), 1e-6, "y");
+      std::fill(y.begin(), y.end(), 0.0f);
+      rms_norm_rebuild(ctx, matrix(y, T, C), matrix(x, T, C), tr, tw, 1);
+      EXPECT_EQ(y, want);
+      for (bool accumulate : {true, false}) {
+        rms_norm_backward(ctx, matrix(d_x, T, C), matrix(r, T, C), matrix(x, T, C), tr, tw, accumulate, 1);
+        rms_norm_backward(ctx, matrix(want_d, T, C), matrix(r, T, C), matrix(x, T, C), tr, tp, accumulate);
+        EXPECT_EQ(d_x, want_d);
+      }
+    }
+  }
+  omp_set_num_threads(before);
 }
 
 }  // namespace

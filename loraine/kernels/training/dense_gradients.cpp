@@ -6,6 +6,7 @@
 namespace loraine {
 
 void norm_weight_gradient_cpu(const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& rstd);
+void layer_norm_weight_gradient_cpu(const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& mean, const Tensor& rstd);
 void bias_gradient_cpu(const Tensor& d_bias, const Tensor& d_y);
 void embedding_gradient_cpu(const Tensor& d_table, const Tensor& d_y, std::span<const int32_t> tokens);
 void column_lookup_cpu(const Tensor& y, const Tensor& table, std::span<const int32_t> tokens);
@@ -28,6 +29,16 @@ void norm_weight_gradient(Context& ctx, const Tensor& d_weight, const Tensor& d_
   check_activation("norm_weight_gradient", "x", x, x.rows(), x.cols());
   check_f32("norm_weight_gradient", "rstd", rstd, x.rows(), 1);
   dispatch(ctx, "norm_weight_gradient", [&] { norm_weight_gradient_cpu(d_weight, d_y, x, rstd); });
+}
+
+void layer_norm_weight_gradient(Context& ctx, const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& mean,
+                                const Tensor& rstd) {
+  check_vector("layer_norm_weight_gradient", d_weight, x.cols());
+  check_activation("layer_norm_weight_gradient", "d_y", d_y, x.rows(), x.cols());
+  check_activation("layer_norm_weight_gradient", "x", x, x.rows(), x.cols());
+  check_f32("layer_norm_weight_gradient", "mean", mean, x.rows(), 1);
+  check_f32("layer_norm_weight_gradient", "rstd", rstd, x.rows(), 1);
+  dispatch(ctx, "layer_norm_weight_gradient", [&] { layer_norm_weight_gradient_cpu(d_weight, d_y, x, mean, rstd); });
 }
 
 void bias_gradient(Context& ctx, const Tensor& d_bias, const Tensor& d_y) {

@@ -11,6 +11,9 @@ namespace loraine {
 
 // d_weight [C] F32 += Σ_t d_y[t] · x[t] · rstd[t], the weight of rms_norm. d_y, x [T, C] F32 or BF16, rstd [T] F32.
 void norm_weight_gradient(Context& ctx, const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& rstd);
+// d_weight [C] F32 += Σ_t d_y[t] · (x[t] − mean[t]) · rstd[t], the weight of layer_norm. d_y, x as above, mean, rstd [T] F32.
+void layer_norm_weight_gradient(Context& ctx, const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& mean,
+                                const Tensor& rstd);
 // d_bias [C] F32 += Σ_t d_y[t]. d_y [T, C] F32 or BF16.
 void bias_gradient(Context& ctx, const Tensor& d_bias, const Tensor& d_y);
 // d_table [V, C] F32, contiguous: row tokens[t] += d_y[t]. d_y [T, C] F32. Ids are checked.

@@ -36,6 +36,13 @@ void norm_weight_gradient_cpu(const Tensor& d_weight, const Tensor& d_y, const T
            [&](int64_t t, float g, float v) { return static_cast<double>(g) * v * static_cast<double>(r[t * rstd.row_stride]); });
 }
 
+void layer_norm_weight_gradient_cpu(const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& mean, const Tensor& rstd) {
+  const float *m = mean.f32(), *r = rstd.f32();
+  sum_rows(d_weight.f32(), d_y, x, [&](int64_t t, float g, float v) {
+    return static_cast<double>(g) * (static_cast<double>(v) - m[t * mean.row_stride]) * static_cast<double>(r[t * rstd.row_stride]);
+  });
+}
+
 void bias_gradient_cpu(const Tensor& d_bias, const Tensor& d_y) {
   sum_rows(d_bias.f32(), d_y, d_y, [](int64_t, float g, float) { return static_cast<double>(g); });
 }

@@ -49,6 +49,30 @@ TEST(DenseGradients, Bias) {
   EXPECT_THROW(bias_gradient(ctx, Tensor(d_bias.data(), Dtype::F32, {C - 1}), d_y), Error);
 }
 
+TEST(DenseGradients, LayerNormWeight) {
+  const int64_t T = 40, C = 130;
+  std::vector<float> x = random_floats(T * C, 1), r = random_floats(T * C, 2), w = random_floats(C, 3), figures = random_floats(T * 2, 4);
+  std::vector<double> weight = doubles(w), want = central_differences(weight, [&] {
+                                             std::vector<double> y(x.size());
+                                             for (size_t i = 0; i < y.size(); ++i) {
+                                               const size_t t = i / C;
+                                               y[i] = (static_cast<double>(x[i]) - figures[2 * t]) * figures[2 * t + 1] * weight[i % C];
+                                             }
+                                             return inner(y, r);
+                                           });
+  for (double& v : want) v += 0.5;
+  std::vector<float> d_w(C, 0.5f), narrow(C), wide(C);
+  Context ctx;
+  const Tensor mean = matrix(figures, T, 2).col_range(0, 1), rstd = matrix(figures, T, 2).col_range(1, 1);  // they may be strided
+  layer_norm_weight_gradient(ctx, Tensor(d_w.data(), Dtype::F32, {C}), matrix(r, T, C), matrix(x, T, C), mean, rstd);
+  expect_near(d_w, want, 1e-5, "d_weight");
+  std::vector<bf16> x16 = to_bf16(x), r16 = to_bf16(r);
+  std::vector<float> xr = to_floats(x16), rr = to_floats(r16);
+  layer_norm_weight_gradient(ctx, Tensor(narrow.data(), Dtype::F32, {C}), matrix(r16, T, C), matrix(x16, T, C), mean, rstd);
+  layer_norm_weight_gradient(ctx, Tensor(wide.data(), Dtype::F32, {C}), matrix(rr, T, C), matrix(xr, T, C), mean, rstd);
+  EXPECT_EQ(narrow, wide);
+}
+
 TEST(DenseGradients, EmbeddingAddsRepeatedTokens) {
   const int64_t T = 9, C = 70, V = 5;
   const std::vector<int32_t> tokens = {0, 4, 4, 2, 0, 4, 1, 1, 4};
@@ -97,6 +121,8 @@ TEST(DenseGradients, NumberOfThreadsDoesNotMatter) {
     std::vector<float> d(C);
     norm_weight_gradient(ctx, Tensor(d.data(), Dtype::F32, {C}), matrix(g, T, C), matrix(x, T, C), Tensor(rstd.data(), Dtype::F32, {T}));
     bias_gradient(ctx, Tensor(d.data(), Dtype::F32, {C}), matrix(g, T, C));
+    const Tensor s(rstd.data(), Dtype::F32, {T});
+    layer_norm_weight_gradient(ctx, Tensor(d.data(), Dtype::F32, {C}), matrix(g, T, C), matrix(x, T, C), s, s);
     found.push_back(d);
   }
   omp_set_num_threads(before);
