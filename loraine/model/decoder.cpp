@@ -5,6 +5,7 @@
 
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/rows/scaled.h"
 #include "loraine/kernels/training/dense_gradients.h"
 #include "loraine/kernels/training/noise.h"
 #include "loraine/model/layer.h"

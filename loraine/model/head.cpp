@@ -4,6 +4,7 @@
 #include "loraine/kernels/products/low_rank_rows.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/rows/scaled.h"
 #include "loraine/model/model.h"
 #include "loraine/model/step.h"
 

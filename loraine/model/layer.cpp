@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/rows/scaled.h"
 #include "loraine/model/model.h"
 
 namespace loraine {

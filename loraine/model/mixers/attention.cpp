@@ -45,7 +45,6 @@ Attention::Attention(const AttentionConfig& config, Placement& p, const std::str
     }
     deal_.push_back({2 * c_.q_size(), c_.q_size(), 2 * c_.kv_size()});
   }
-  for (const ColumnBlock& block : deal_) deal_back_.push_back({block.to, block.from, block.count});
 }
 
 void Attention::add_slices(Placement& p, const std::string& folder, const NormConfig& norm, int64_t first, int64_t heads) {
@@ -157,11 +156,14 @@ void Attention::norm_heads_backward(const Step& s, const AdapterSet& trained, co
 
 void Attention::heat(const Step& s, const Tensor& q) const {
   if (c_.temperature_beta == 0) return;
-  const float length = static_cast<float>(c_.temperature_length);
-  scale_rows(s.ctx, q, [&](int64_t row) {
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor factors = s.scratch(Dtype::F32, 1);
+  for (int64_t row = 0; row < s.batch.rows(); ++row) {
     const float position = static_cast<float>(s.batch.positions[static_cast<size_t>(row)]) + c_.temperature_offset;
-    return 1 + c_.temperature_beta * std::log1p(std::floor(position / length));
-  });
+    factors.f32()[row] = 1 + c_.temperature_beta * std::log1p(std::floor(position / static_cast<float>(c_.temperature_length)));
+  }
+  scale_rows(s.ctx, q, std::span(factors.f32(), static_cast<size_t>(s.batch.rows())));
+  s.pass.scratch->release(mark);
 }
 
 void Attention::prepare(const Step& s, const Tensor& qkv) const {
@@ -231,7 +233,7 @@ void Attention::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, 
     d_product = d_qkv.col_range(0, c_.q_size() + c_.kv_size());
   } else if (!deal_.empty()) {
     d_product = s.scratch(s.type(), qkv_columns());
-    deal_columns(s.ctx, d_product, d_qkv, deal_back_);
+    deal_columns_back(s.ctx, d_product, d_qkv, deal_);
   }
   linear_backward(s, trained, d_x, d_product, x, qkv_);
   s.pass.scratch->release(mark);

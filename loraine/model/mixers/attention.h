@@ -87,7 +87,7 @@ class Attention final : public Mixer {
   std::vector<Norm> norms_;
   std::vector<Slice> slices_;
   Vector sinks_;
-  std::vector<ColumnBlock> deal_, deal_back_;  // how the product's columns become [q | k | v | gate]; empty: they are
+  std::vector<ColumnBlock> deal_;  // how the product's columns become [q | k | v | gate]; empty: they are
 };
 
 }  // namespace loraine
