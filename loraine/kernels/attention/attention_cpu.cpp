@@ -7,6 +7,7 @@
 
 #include "loraine/kernels/attention/attention_rows.h"
 #include "loraine/kernels/attention/attention_tiles.h"
+#include "loraine/kernels/attention/softcap.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/simd.h"
 #include "loraine/kernels/rows/exp_rows.h"
@@ -31,7 +32,7 @@ struct Item {
 
 // The running softmax of the stacked rows of a tile: row j is query row j % rows of head j / rows of the group.
 struct RunningSoftmax {
-  Tensor sums;             // [stack, D] F32: Σ e^(score − maximum) · v
+  Tensor sums;             // [stack, Dv] F32: Σ e^(score − maximum) · v
   float *maximum, *sum;    // [stack]
   Tensor scores, weights;  // [stack, kKeyTile] F32, and the same as an operand (in F32 in the same place)
 };
@@ -40,13 +41,14 @@ struct RunningSoftmax {
 void soften(const RunningSoftmax& r, const Item& t, const AttentionShape& shape, int64_t key, const Tensor& scores, const Tensor& weights) {
   const int64_t n = scores.cols();
   for (int64_t j = 0; j < scores.rows(); ++j) {
-    const Keys keys = keys_of(*t.sequence, t.row + j % t.rows, shape.window);
+    const Keys keys = keys_of(*t.sequence, t.row + j % t.rows, shape);
     const int64_t lo = std::clamp<int64_t>(keys.first - key, 0, n), hi = std::clamp<int64_t>(keys.last - key, lo, n);
     zero_outside(weights, j, lo, hi);
     if (lo == hi) continue;
-    const float* seen = scores.f32() + j * scores.row_stride + lo;
-    const float maximum = std::max(r.maximum[j], max_row(seen, hi - lo) * shape.scale), old = std::exp(r.maximum[j] - maximum);
-    r.sum[j] = r.sum[j] * old + exp_row(weights.row_range(j, 1).col_range(lo, 0).data, weights.dtype, seen, hi - lo, shape.scale, maximum);
+    float* seen = scores.f32() + j * scores.row_stride + lo;
+    const float scale = cap_scores(seen, hi - lo, shape);
+    const float maximum = std::max(r.maximum[j], max_row(seen, hi - lo) * scale), old = std::exp(r.maximum[j] - maximum);
+    r.sum[j] = r.sum[j] * old + exp_row(weights.row_range(j, 1).col_range(lo, 0).data, weights.dtype, seen, hi - lo, scale, maximum);
     if (old != 1.0f) scale_row(r.sums.f32() + j * r.sums.row_stride, r.sums.cols(), old);
     r.maximum[j] = maximum;
   }
@@ -54,28 +56,31 @@ void soften(const RunningSoftmax& r, const Item& t, const AttentionShape& shape,
 
 void forward_tile(const AttentionTensors& in, const Item& t) {
   const Sequence& s = *t.sequence;
-  const int64_t D = in.shape.head_dim, group = in.group(), stack = group * t.rows;
+  const int64_t D = in.shape.head_dim, V = in.shape.value_width(), group = in.group(), stack = group * t.rows;
   const Dtype type = operand_type(in.q);
-  TileMemory memory(stack * (2 * kKeyTile + 2 * D + 2) + 2 * kKeyTile * D + 16 * 8);
+  TileMemory memory(stack * (2 * kKeyTile + D + V + 2) + kKeyTile * (D + V) + 16 * 8);
   RunningSoftmax r;
-  r.sums = memory.take(Dtype::F32, stack, D);
+  r.sums = memory.take(Dtype::F32, stack, V);
   r.maximum = memory.floats(stack), r.sum = memory.floats(stack);
   r.scores = r.weights = memory.take(Dtype::F32, stack, kKeyTile);
   if (type != Dtype::F32) r.weights = memory.take(type, stack, kKeyTile);
   const Tensor q = memory.take(type, stack, D), k_room = memory.take(Dtype::F32, kKeyTile, D),
-               v_room = memory.take(Dtype::F32, kKeyTile, D);
-  for (int64_t h = 0; h < group; ++h)
-    copy_rows(q.row_range(h * t.rows, t.rows), head_rows(in.q, s.start + t.row, t.rows, t.head * group + h, D));
-  std::fill(r.sums.f32(), r.sums.f32() + stack * D, 0.0f);
-  std::fill(r.maximum, r.maximum + stack, -std::numeric_limits<float>::infinity());
-  std::fill(r.sum, r.sum + stack, 0.0f);
+               v_room = memory.take(Dtype::F32, kKeyTile, V);
+  const float* sinks = in.shape.sinks;  // a row with one begins as if it had seen it
+  for (int64_t h = 0; h < group; ++h) {
+    const int64_t head = t.head * group + h;
+    copy_rows(q.row_range(h * t.rows, t.rows), head_rows(in.q, s.start + t.row, t.rows, head, D));
+    std::fill_n(r.maximum + h * t.rows, t.rows, sinks ? sinks[head] : -std::numeric_limits<float>::infinity());
+  }
+  std::fill(r.sum, r.sum + stack, sinks ? 1.0f : 0.0f);
+  std::fill(r.sums.f32(), r.sums.f32() + stack * V, 0.0f);
   auto tile_of = [&](const Tensor& kv, int64_t key, int64_t n, const Tensor& room) {
-    const Tensor tile = head_rows(kv, s.kv_start + key, n, t.head, D);
+    const Tensor tile = head_rows(kv, s.kv_start + key, n, t.head, room.cols());
     if (tile.dtype == type) return tile;
     copy_rows(room, tile);
     return room.row_range(0, n);
   };
-  const Keys keys = tiles_of(s, t.row, t.rows, in.shape.window);
+  const Keys keys = tiles_of(s, t.row, t.rows, in.shape);
   for (int64_t key = keys.first; key < keys.last; key += kKeyTile) {
     const int64_t n = std::min(kKeyTile, keys.last - key);
     const Tensor scores = r.scores.col_range(0, n), weights = r.weights.col_range(0, n);
@@ -85,9 +90,9 @@ void forward_tile(const AttentionTensors& in, const Item& t) {
   }
   for (int64_t j = 0; j < stack; ++j) {
     const int64_t row = s.start + t.row + j % t.rows, head = t.head * group + j / t.rows;
-    float* sums = r.sums.f32() + j * D;
-    scale_row(sums, D, 1.0f / r.sum[j]);
-    write_row(head_rows(in.o, row, 1, head, D), 0, sums);
+    float* sums = r.sums.f32() + j * V;
+    scale_row(sums, V, 1.0f / r.sum[j]);
+    write_row(head_rows(in.o, row, 1, head, V), 0, sums);
     if (in.lse.data) in.lse.f32()[row * in.lse.row_stride + head] = r.maximum[j] + std::log(r.sum[j]);
   }
 }

@@ -29,18 +29,20 @@ inline int64_t query_tile(const AttentionShape& shape) { return std::clamp<int64
 struct Keys {
   int64_t first, last;
 };
-inline Keys keys_of(const Sequence& s, int64_t row, int64_t window) {
-  int64_t last = s.kv_length - s.length + row + 1;
-  return {window > 0 ? std::max<int64_t>(0, last - window) : 0, last};
+inline Keys keys_of(const Sequence& s, int64_t row, const AttentionShape& shape) {
+  const int64_t last = s.kv_length - s.length + row + 1;
+  int64_t first = shape.window > 0 ? std::max<int64_t>(0, last - shape.window) : 0;
+  if (shape.chunk > 0) first = std::max(first, (last - 1) / shape.chunk * shape.chunk);
+  return {first, last};
 }
 // Those that rows [row, row + rows) see, from the beginning of a key tile.
-inline Keys tiles_of(const Sequence& s, int64_t row, int64_t rows, int64_t window) {
-  return {keys_of(s, row, window).first / kKeyTile * kKeyTile, keys_of(s, row + rows - 1, window).last};
+inline Keys tiles_of(const Sequence& s, int64_t row, int64_t rows, const AttentionShape& shape) {
+  return {keys_of(s, row, shape).first / kKeyTile * kKeyTile, keys_of(s, row + rows - 1, shape).last};
 }
 
-// Rows [first, first + rows) of one head's columns.
-inline Tensor head_rows(const Tensor& t, int64_t first, int64_t rows, int64_t head, int64_t head_dim) {
-  return t.row_range(first, rows).col_range(head * head_dim, head_dim);
+// Rows [first, first + rows) of one head's columns, `width` of them.
+inline Tensor head_rows(const Tensor& t, int64_t first, int64_t rows, int64_t head, int64_t width) {
+  return t.row_range(first, rows).col_range(head * width, width);
 }
 
 // The type in which products of these activations run: BF16 where the machine multiplies it.
