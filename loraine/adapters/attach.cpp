@@ -154,7 +154,7 @@ bool is_saved_module(const LoraConfig& config, const std::string& path) {
 
 void set_targets(LoraConfig& config, const std::string& lora_target) {
   if (lora_target == "all" || lora_target == "all-linear") {
-    config.target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+    config.target_modules = {kAllLinear};
     config.target_regex.clear();
   } else {
     read_names(lora_target, config.target_modules, config.target_regex);
@@ -162,6 +162,16 @@ void set_targets(LoraConfig& config, const std::string& lora_target) {
 }
 
 void set_excluded(LoraConfig& config, const std::string& modules) { read_names(modules, config.exclude_modules, config.exclude_regex); }
+
+void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites, bool whole_paths) {
+  if (config.target_modules != std::vector<std::string>{kAllLinear}) return;
+  config.target_modules.clear();
+  for (const Weight* site : sites)
+    for (const WeightPart& part : site->parts) {
+      const std::string name = whole_paths ? part.name : part.name.substr(part.name.rfind('.') + 1);
+      if (!site->is_head && std::ranges::find(config.target_modules, name) == config.target_modules.end()) config.target_modules.push_back(name);
+    }
+}
 
 namespace {
 
@@ -219,7 +229,9 @@ std::vector<std::string> words_without_effect(const LoraConfig& config, const st
   return lines;
 }
 
-AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained) {
+AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& given, bool trained, const std::string& embedding) {
+  LoraConfig config = given;
+  name_all_linear(config, sites, false);
   if (config.r <= 0)
     throw Error(ErrorKind::usage, "lora_rank is " + std::to_string(config.r) + ", expected a number above 0", "set lora_rank: 8");
   Targets targets(config);
@@ -243,7 +255,7 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
     }
     if (!parts.empty()) set.sites[s] = make_adapter(config, {*sites[s], std::move(parts), s, trained});
   }
-  if (!any && !targets.contains(kEmbeddingPath)) {
+  if (!any && !targets.contains(embedding)) {
     std::string wanted = config.target_regex;
     for (const std::string& name : config.target_modules) wanted += (wanted.empty() ? "" : ",") + name;
     throw Error(ErrorKind::usage, "the target '" + wanted + "' (lora_target, target_modules) matches no linear layer of the model",

@@ -53,6 +53,12 @@ bool matches_whole(const std::string& pattern, const std::string& text);
 // LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
 void set_targets(LoraConfig& config, const std::string& lora_target);
 
+// The word that stands for every linear layer of a model until it is known which those are.
+inline constexpr const char* kAllLinear = "all-linear";
+// Writes their names in its place: the last words of their paths, as PEFT does, or the whole paths, as LLaMA-Factory does for models with a
+// vision tower. The head is none of them.
+void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites, bool whole_paths);
+
 // exclude_modules, written in the same way.
 void set_excluded(LoraConfig& config, const std::string& modules);
 
@@ -70,9 +76,10 @@ inline constexpr const char* kEmbeddingPath = "model.embed_tokens";
 // layer. Such words have no effect.
 std::vector<std::string> words_without_effect(const LoraConfig& config, const std::vector<std::string>& paths);
 
-// sites[layer · kSiteKinds + kind] gives the weights (their parts' names are the module paths), the last one may be the head. Throws usage
+// The weights by the model's numbers (their parts' names are the module paths), the last one may be the head. Throws usage
 // when nothing matches (the embedding counts; model/attach.h attaches it).
-AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained);
+AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained,
+                       const std::string& embedding = kEmbeddingPath);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
 // Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights in memory: what was mapped becomes owned,

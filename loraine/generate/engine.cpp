@@ -20,7 +20,7 @@ constexpr int64_t kPrefillRows = 512;
 // A stand-in of the widest adapter, so that memory is planned once whatever adapter runs later.
 size_t activation_bytes(const Model& model, int64_t rank_columns, Arena& arena, Activations& out, int64_t rows) {
   out = plan_activations(model, rows, false, {}, arena);
-  for (Tensor& t : out.blocks[0].adapter) t = arena.take(model.activation_dtype(), {rows, std::max<int64_t>(rank_columns, 1)});
+  out.columns[0] = arena.take(model.activation_dtype(), {rows, std::max<int64_t>(rank_columns, 1)});
   return arena.peak();
 }
 
@@ -51,7 +51,7 @@ size_t logits_of_step(const Model& model, int64_t sequences) {
 
 size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences) {
   const int64_t rows = rows_of_batches(capacity, sequences), columns = std::max<int64_t>(max_rank_columns, 1);
-  return measured(model, columns, rows) + engine_scratch_bytes(model, columns, rows) + kv_cache_bytes(model, capacity) +
+  return measured(model, columns, rows) + engine_scratch_bytes(model, columns, rows) + kv_cache_bytes(model, capacity, std::max<int64_t>(sequences, 1)) +
          logits_of_step(model, sequences) * sizeof(float);
 }
 
@@ -66,7 +66,7 @@ Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, i
     : model_(model),
       sequences_(std::max<int64_t>(sequences, 1)),
       rows_(rows_of_batches(capacity, sequences_)),
-      cache_(model, capacity),
+      cache_(model, capacity, sequences_),
       logits_(logits_of_step(model, sequences_)) {
   plan(max_rank_columns);
 }
@@ -116,8 +116,12 @@ std::vector<int32_t> Engine::take(int64_t request) {
 // Rows of the cache for the entry: the first gap between those of the others that is long enough.
 bool Engine::place(Entry& entry) {
   std::vector<std::pair<int64_t, int64_t>> taken;
+  std::vector<int64_t> slots;
   for (const auto& [number, other] : entries_)
-    if (!other.finished && other.kv_start >= 0) taken.emplace_back(other.kv_start, other.room());
+    if (!other.finished && other.kv_start >= 0) {
+      taken.emplace_back(other.kv_start, other.room());
+      slots.push_back(other.slot);
+    }
   if (static_cast<int64_t>(taken.size()) >= sequences_) return false;
   std::sort(taken.begin(), taken.end());
   int64_t start = 0;
@@ -127,6 +131,7 @@ bool Engine::place(Entry& entry) {
   }
   if (start + entry.room() > cache_.capacity) return false;
   entry.kv_start = start;
+  for (entry.slot = 0; std::ranges::find(slots, entry.slot) != slots.end();) ++entry.slot;
   return true;
 }
 
@@ -137,7 +142,7 @@ void Engine::run(Context& ctx, Batch& batch, std::span<Entry* const> entries, st
   for (size_t i = 0; i < entries.size(); row += lengths[i++]) {
     const Entry& entry = *entries[i];
     for (int64_t t = 0; t < lengths[i]; ++t) batch.positions.push_back(static_cast<int32_t>(entry.kv_length + t));
-    batch.sequences.push_back({row, lengths[i], entry.kv_start, entry.kv_length + lengths[i]});
+    batch.sequences.push_back({row, lengths[i], entry.kv_start, entry.kv_length + lengths[i], entry.slot});
     if (!entry.request.adapter) continue;
     if (pass.adapters.empty() || pass.adapters.back() != entry.request.adapter) {
       batch.adapter_rows.push_back({row, 0, static_cast<int>(pass.adapters.size())});

@@ -58,6 +58,7 @@ class Engine {
     std::vector<int32_t> seen;  // prompt and answer
     std::mt19937_64 random;
     int64_t kv_start = -1, kv_length = 0;  // its rows of the cache, -1: none yet; those filled
+    int64_t slot = 0;                      // of its states, where the model has any
     int64_t limit = 0;                     // most tokens of the answer
     bool finished = false;
     int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }

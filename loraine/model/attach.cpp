@@ -111,7 +111,6 @@ void check_saved_modules(const LoraConfig& config, const Model& model) {
 }
 
 constexpr std::string_view kPrefix = "base_model.model.", kBaseLayer = ".base_layer";
-constexpr const char* kHeadPath = "lm_head";
 
 // The base's name of a tensor that PEFT stores whole: "base_model.model.lm_head.base_layer.weight" → "lm_head.weight".
 std::string base_name(const std::string& in_file) {
@@ -139,11 +138,12 @@ void find_beside(AdapterSet& set, const Model& model, const LoraConfig& config, 
 // ids of its own.
 void attach_token_rows(AdapterSet& set, const Model& model, const LoraConfig& config) {
   const int64_t vocabulary = model.config.vocab_size, columns = model.config.hidden_size;
+  const ModelNames& names = model.config.names;
   for (const auto& [module, ids] : config.trainable_tokens) {
-    const bool embedding = std::string_view(kEmbeddingPath).ends_with(module), head = std::string_view(kHeadPath).ends_with(module);
+    const bool embedding = names.embedding.ends_with(module), head = names.head.ends_with(module);
     if (module.empty() || !(embedding || head))
       throw Error(ErrorKind::unsupported, "trainable_token_indices is not built for " + module, "merge the adapter with PEFT");
-    const std::string path = embedding ? kEmbeddingPath : kHeadPath;
+    const std::string path = embedding ? names.embedding : names.head;
     if (target_rank(config, path) || is_saved_module(config, path))
       throw Error(ErrorKind::unsupported, "trainable_token_indices beside LoRA on " + path + ", or beside training it whole, is not built",
                   "merge the adapter with PEFT");
@@ -166,7 +166,7 @@ void attach_token_rows(AdapterSet& set, const Model& model, const LoraConfig& co
 // tensor that differs from the model's is used.
 void read_beside(AdapterSet& set, const Model& model, const std::string& folder, bool trained) {
   if (set.beside.empty() && set.token_rows.empty()) return;
-  const std::string embedding = std::string(kEmbeddingPath) + ".weight", head = std::string(kHeadPath) + ".weight";
+  const std::string embedding = model.config.names.embedding + ".weight", head = model.config.names.head + ".weight";
   const auto source = open_tensor_source(adapter_file(folder));
   const auto own = [&](const std::string& name) { return set.dense && set.dense->find(name).data; };
   const bool rows_of_head = std::ranges::any_of(set.token_rows, [&](const TokenRows& t) { return t.base_name == head; });
@@ -231,20 +231,21 @@ void read_beside(AdapterSet& set, const Model& model, const std::string& folder,
 // ensure_weight_tying over a base whose embedding and head are one tensor: what is said of one of them holds for both.
 void tie_targets(LoraConfig& config, const Model& model) {
   if (!config.ensure_weight_tying || !model.config.tie_word_embeddings) return;
-  if (is_saved_module(config, kEmbeddingPath) || is_saved_module(config, kHeadPath)) {
-    for (const char* path : {kEmbeddingPath, kHeadPath})
+  const ModelNames& names = model.config.names;
+  if (is_saved_module(config, names.embedding) || is_saved_module(config, names.head)) {
+    for (const std::string& path : {names.embedding, names.head})
       if (!is_saved_module(config, path)) config.modules_to_save.push_back(path);
     return;
   }
-  const bool embedding = target_rank(config, kEmbeddingPath).has_value(), head = target_rank(config, kHeadPath).has_value();
+  const bool embedding = target_rank(config, names.embedding).has_value(), head = target_rank(config, names.head).has_value();
   if (embedding == head) return;
-  const char* other = embedding ? kHeadPath : kEmbeddingPath;
+  const std::string& other = embedding ? names.head : names.embedding;
   if (config.target_regex.empty()) config.target_modules.push_back(other);
-  else config.target_regex = fmt::format("(?:{})|{}", config.target_regex, embedding ? "lm_head" : "model\\.embed_tokens");
+  else config.target_regex = fmt::format("(?:{})|\\Q{}\\E", config.target_regex, other);
 }
 
 bool ties_saved(const LoraConfig& config, const Model& model) {
-  return config.ensure_weight_tying && model.config.tie_word_embeddings && is_saved_module(config, kEmbeddingPath);
+  return config.ensure_weight_tying && model.config.tie_word_embeddings && is_saved_module(config, model.config.names.embedding);
 }
 
 }  // namespace
@@ -308,7 +309,7 @@ void check_combination(const LoraConfig& config, const AdapterSet& set) {
   if (!method) return;
   const bool head = set.head() && !config.adalora;
   if (set.embedding || head)
-    throw Error(ErrorKind::unsupported, fmt::format("{} is not built for {}", method, set.embedding ? kEmbeddingPath : "lm_head"),
+    throw Error(ErrorKind::unsupported, fmt::format("{} is not built for {}", method, set.embedding ? set.embedding->name() : "the head"),
                 "leave it out of the targets, or train it whole (additional_target, modules_to_save)");
   if (!config.use_dora || !set.dense) return;
   for (const std::string& name : set.dense->base_name)
@@ -382,20 +383,21 @@ AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::s
 }  // namespace
 
 AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool trained) {
-  AdapterSet set = attach_lora(model.sites(), config, trained);
+  const ModelNames& names = model.config.names;
+  AdapterSet set = attach_lora(model.sites(), config, trained, names.embedding);
   const auto beside = [&](const std::string& path, const Tensor& value) {
     set.beside.push_back({"base_model.model." + path + ".base_layer.weight", value, {}});
   };
-  if (const auto rank = target_rank(config, kEmbeddingPath)) {
+  if (const auto rank = target_rank(config, names.embedding)) {
     set.embedding =
-        std::make_shared<EmbeddingLora>(kEmbeddingPath, model.config.vocab_size, model.config.hidden_size, rank->r, rank->scale, trained);
-    beside(kEmbeddingPath, model.embedding);
+        std::make_shared<EmbeddingLora>(names.embedding, model.config.vocab_size, model.config.hidden_size, rank->r, rank->scale, trained);
+    beside(names.embedding, model.embedding);
   }
-  if (set.head()) beside(kHeadPath, model.head.weight.parts.at(0).weight);
+  if (set.head()) beside(names.head, model.head.weight.parts.at(0).weight);
   check_saved_modules(config, model);
   const bool tied = ties_saved(config, model);
   attach_dense(set, model, peft_names(config), trained, tied);
-  if (tied) set.beside.push_back({std::string(kPrefix) + kHeadPath + ".weight", set.dense->embedding.value, {}});  // stored twice
+  if (tied) set.beside.push_back({std::string(kPrefix) + names.head + ".weight", set.dense->embedding.value, {}});  // stored twice
   check_combination(config, set);
   return set;
 }

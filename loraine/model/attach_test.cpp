@@ -14,6 +14,8 @@
 #include "loraine/core/error.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/load.h"
+#include "loraine/model/mixers/attention.h"
+#include "loraine/model/mixers/mlp.h"
 
 namespace loraine {
 namespace {
@@ -38,15 +40,18 @@ class RandomWeights : public TensorSource {
       const std::string p = "model.layers." + std::to_string(layer) + ".", attention = p + "self_attn.", mlp = p + "mlp.";
       add(p + "input_layernorm.weight", {c.hidden_size});
       add(p + "post_attention_layernorm.weight", {c.hidden_size});
-      if (c.qk_norm)
-        for (const char* name : {"q_norm.weight", "k_norm.weight"}) add(attention + name, {c.head_dim});
-      linear(attention + "q_proj", c.q_size(), c.hidden_size, c.qkv_bias);
-      linear(attention + "k_proj", c.kv_size(), c.hidden_size, c.qkv_bias);
-      linear(attention + "v_proj", c.kv_size(), c.hidden_size, c.qkv_bias);
-      linear(attention + "o_proj", c.hidden_size, c.q_size(), c.output_bias);
-      linear(mlp + "gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-      linear(mlp + "up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-      linear(mlp + "down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias);
+      const std::vector<BranchConfig>& branches = c.layers[static_cast<size_t>(layer)].branches;
+      const auto& a = dynamic_cast<const AttentionConfig&>(*branches[0].mixer);
+      const auto& m = dynamic_cast<const MlpConfig&>(*branches[1].mixer);
+      if (a.q_norm.kind != NormKind::none)
+        for (const char* name : {"q_norm.weight", "k_norm.weight"}) add(attention + name, {a.head_dim});
+      linear(attention + "q_proj", a.q_size(), c.hidden_size, a.q_bias);
+      linear(attention + "k_proj", a.kv_size(), c.hidden_size, a.k_bias);
+      linear(attention + "v_proj", a.kv_size(), c.hidden_size, a.v_bias);
+      linear(attention + "o_proj", c.hidden_size, a.q_size(), a.output_bias);
+      linear(mlp + "gate_proj", m.intermediate_size, c.hidden_size, m.bias);
+      linear(mlp + "up_proj", m.intermediate_size, c.hidden_size, m.bias);
+      linear(mlp + "down_proj", c.hidden_size, m.intermediate_size, m.bias);
     }
     std::ranges::sort(all_, {}, &TensorInfo::name);
   }

@@ -46,6 +46,7 @@ struct ModelConfig {
   std::string model_type;
   int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, max_position_embeddings = 0;
   bool tie_word_embeddings = false;
+  bool nested = false;  // the text part of a model with more parts
   ModelNames names;
   NormConfig embedding_norm, final_norm;  // of the embeddings (often none), and after the last layer
   float embedding_scale = 1;

@@ -136,7 +136,7 @@ TEST(Decoder, RecomputingTakesLessMemoryAndGivesTheSameBits) {
 
 TEST(Decoder, BfloatBaseIsNearTheFloatOne) {
   Model narrow = make_model(true, false);
-  EXPECT_EQ(narrow.blocks[0].sites[kQkv].parts[0].weight.dtype, Dtype::BF16);
+  EXPECT_EQ(narrow.sites()[0]->parts[0].weight.dtype, Dtype::BF16);
   EXPECT_EQ(narrow.embedding.dtype, Dtype::BF16);
   Result bf16 = run(narrow), f32 = run(make_model(false, false)), rounded = run(make_model(false, true));
   double size = 0;
@@ -157,9 +157,9 @@ TEST(Decoder, Int8BaseIsNearTheFloatOne) {
   for (bool bf16 : {false, true}) {
     Model model = make_model(bf16, false);
     const size_t before = model.weight_bytes(),
-                 kept = model.embedding.bytes() + (model.config.tie_word_embeddings ? 0 : model.head.parts[0].weight.bytes());
+                 kept = model.embedding.bytes() + (model.config.tie_word_embeddings ? 0 : model.head.weight.parts[0].weight.bytes());
     blocks_to_int8(model);
-    EXPECT_EQ(model.blocks[1].sites[kDown].parts[0].weight.dtype, Dtype::INT8);
+    EXPECT_EQ(model.layer_sites().back()->parts[0].weight.dtype, Dtype::INT8);
     const size_t codes = (before - kept) / (bf16 ? 2 : 4);
     EXPECT_GT(model.weight_bytes() - kept, codes);
     EXPECT_LT(model.weight_bytes() - kept, codes * 5 / 4);  // and a scale a row
@@ -176,7 +176,7 @@ TEST(Decoder, PackedBaseStaysPackedAndGivesTheBitsOfTheUnpackedOne) {
   for (bool bf16 : {false, true}) {
     const Model packed = make_model(std::make_unique<PackedWeights>(true), bf16),
                 wide = make_model(std::make_unique<PackedWeights>(false), bf16);
-    EXPECT_EQ(packed.blocks[0].sites[kQkv].parts[0].weight.dtype, Dtype::Q8_0);
+    EXPECT_EQ(packed.sites()[0]->parts[0].weight.dtype, Dtype::Q8_0);
     EXPECT_EQ(packed.embedding.dtype, Dtype::Q8_0);
     EXPECT_EQ(wide.embedding.dtype, bf16 ? Dtype::BF16 : Dtype::F32);
     EXPECT_LT(packed.weight_bytes() * (bf16 ? 1 : 3), wide.weight_bytes());

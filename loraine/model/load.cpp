@@ -66,6 +66,15 @@ std::string untied_text(const Model& model) {
 
 namespace {
 
+// Of the forms in which files of nested models are found, the one that these have.
+void choose_names(ModelNames& names, const TensorSource& source) {
+  const auto stored = names.stored;
+  for (const auto& form : stored) {
+    names.stored = {form};
+    if (source.find(names.in_files(names.embedding) + ".weight") || source.find(names.in_files(names.final_norm) + ".weight")) break;
+  }
+}
+
 // Every site and vector its place among all.
 void number(Model& model) {
   int64_t sites = 0, vectors = 0;
@@ -90,6 +99,7 @@ Model load_model(ModelFiles& files, const LoadOptions& options) {
   model.use_bf16 = options.bf16;
   model.source = files.tensors;
   const ModelConfig& c = model.config;
+  choose_names(model.config.names, *model.source);
   if (c.tie_word_embeddings && has_own_head(*model.source, c.names)) {
     model.config.tie_word_embeddings = false;
     model.untied_by_file = true;

@@ -34,7 +34,7 @@ bool inside(const std::string& path, const std::string& folder) {
 void warn_of_words(Run& run) {
   LoraConfig given = run.lora;
   if (run.config.lora_target == "all" || run.config.lora_target == "all-linear") given.target_modules.clear();
-  std::vector<std::string> paths = {kEmbeddingPath};
+  std::vector<std::string> paths = {run.model.config.names.embedding};
   for (const Weight* site : run.model.sites())
     for (const WeightPart& part : site->parts) paths.push_back(part.name);
   for (const std::string& line : words_without_effect(given, paths)) warn(run, ErrorKind::usage, line);
@@ -89,6 +89,7 @@ void attach(Run& run) {
   if (merged == folders.size()) {
     run.lora = method_config(c);
     if (c.use_llama_pro) run.lora.layers_to_transform = llama_pro_layers(run.model.config.num_hidden_layers, c.freeze_trainable_layers);
+    name_all_linear(run.lora, run.model.sites(), run.model.config.nested);
     warn_of_words(run);
     run.adapter = attach_adapter(run.model, run.lora, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));

@@ -128,6 +128,7 @@ ModelConfig Decoder::with_layers(const std::function<LayerConfig(int64_t layer)>
 }
 
 void name_nested(ModelConfig& config, const std::string& in_files) {
+  config.nested = true;
   ModelNames& names = config.names;
   const std::string memory = "model.language_model.";
   for (std::string* name : {&names.embedding, &names.layers, &names.final_norm})

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "loraine/core/error.h"
+#include "loraine/model/mixers/attention.h"
 
 namespace loraine {
 namespace {
@@ -45,25 +46,32 @@ TEST(Families, NullIsAValueOnlyWhereTransformersTakesIt) {
   }
 }
 
+std::vector<int64_t> windows_of(const nlohmann::json& hf) {
+  std::vector<int64_t> all;
+  for (const LayerConfig& layer : model_config(hf, "config.json").layers)
+    all.push_back(dynamic_cast<const AttentionConfig&>(*layer.branches[0].mixer).window);
+  return all;
+}
+
 TEST(Families, AnAbsentWindowIsTransformersOwn) {
   nlohmann::json hf = config("mistral");
-  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{4096, 4096, 4096}));
+  EXPECT_EQ(windows_of(hf), (std::vector<int64_t>{4096, 4096, 4096}));
   hf["sliding_window"] = nullptr;
-  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{0, 0, 0}));
+  EXPECT_EQ(windows_of(hf), (std::vector<int64_t>{0, 0, 0}));
   hf = config("qwen2");
-  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{0, 0, 0}));
+  EXPECT_EQ(windows_of(hf), (std::vector<int64_t>{0, 0, 0}));
   hf["use_sliding_window"] = true;
   hf["max_window_layers"] = 2;
-  EXPECT_EQ(model_config(hf, "config.json").window, (std::vector<int64_t>{0, 0, 4096}));
+  EXPECT_EQ(windows_of(hf), (std::vector<int64_t>{0, 0, 4096}));
 }
 
 TEST(Families, AnUnknownRopeIsNamed) {
   for (const char* key : {"rope_scaling", "rope_parameters"})
     for (const char* name : {"type", "rope_type"}) {
       nlohmann::json hf = config("llama");
-      hf[key] = {{name, "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
+      hf[key] = {{name, "spiral"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
       const std::string said = message_of(hf);
-      for (const std::string word : {std::string(key) + ": ", std::string(name) + " is \"yarn\"", std::string("\"linear\"")})
+      for (const std::string word : {std::string(key) + ": ", std::string(name) + " is \"spiral\"", std::string("linear")})
         EXPECT_NE(said.find(word), std::string::npos) << said;
       hf[key] = {{name, "linear"}};
       EXPECT_NE(message_of(hf).find("factor is absent"), std::string::npos) << message_of(hf);

@@ -70,6 +70,14 @@ Parts Attention::parts() {
   return all;
 }
 
+AttentionShape Attention::shape(const Step& s) const {
+  AttentionShape out = shape();
+  // A set whose sinks are trained runs alone.
+  const DenseSet* set = s.pass.adapters.size() == 1 && !s.batch.adapter_rows.empty() ? s.pass.adapters[0]->dense.get() : nullptr;
+  if (c_.sinks) out.sinks = vector_of(set, sinks_).f32();
+  return out;
+}
+
 AttentionShape Attention::shape() const {
   return {.heads = c_.heads,
           .kv_heads = c_.kv_heads,
@@ -182,14 +190,14 @@ void Attention::prepare_backward(const Step& s, const AdapterSet& trained, const
 }
 
 void Attention::attend(const Step& s, const Tensor& o, const Tensor& lse, const Tensor& qkv) const {
-  if (!s.decoding()) return attention(s.ctx, o, lse, q(qkv), k(qkv), v(qkv), s.batch.sequences, shape());
+  if (!s.decoding()) return attention(s.ctx, o, lse, q(qkv), k(qkv), v(qkv), s.batch.sequences, shape(s));
   const Tensor keys = s.carried[0], values = s.carried[1];
   for (const Sequence& sequence : s.batch.sequences) {
     const int64_t first = sequence.kv_start + sequence.kv_length - sequence.length;
     copy_rows(keys.row_range(first, sequence.length), k(qkv).row_range(sequence.start, sequence.length));
     copy_rows(values.row_range(first, sequence.length), v(qkv).row_range(sequence.start, sequence.length));
   }
-  attention(s.ctx, o, Tensor(), q(qkv), keys, values, s.batch.sequences, shape());
+  attention(s.ctx, o, Tensor(), q(qkv), keys, values, s.batch.sequences, shape(s));
 }
 
 void Attention::forward(const Step& s, const Tensor& y, const Tensor& x) const {
@@ -220,10 +228,10 @@ void Attention::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, 
     linear_backward(s, trained, d_o, as_operand(s, d_y), o, output_);
   }
   s.pass.scratch->release(mark);
-  AttentionShape shape = this->shape();
-  shape.d_sinks = gradient_of(trained.dense.get(), sinks_).data ? gradient_of(trained.dense.get(), sinks_).f32() : nullptr;
+  const AttentionShape shape = this->shape(s);
+  const Tensor d_sinks = gradient_of(trained.dense.get(), sinks_);
   attention_backward(s.ctx, q(d_qkv), k(d_qkv), v(d_qkv), d_o, o, s.kept(kLse), q(qkv), k(qkv), v(qkv), s.batch.sequences, shape,
-                     s.scratch(Dtype::F32, attention_partial_columns(shape)));
+                     s.scratch(Dtype::F32, attention_partial_columns(shape)), d_sinks.data ? d_sinks.f32() : nullptr);
   s.pass.scratch->release(mark);
   prepare_backward(s, trained, d_qkv);
   if (c_.clip != 0) clamp_backward(s.ctx, d_qkv, qkv, c_.clip);

@@ -65,6 +65,7 @@ class Attention final : public Mixer {
   Tensor gate(const Tensor& t) const { return t.col_range(c_.q_size() + 2 * c_.kv_size(), c_.q_size()); }
   int64_t qkv_columns() const { return (c_.gated() ? 2 : 1) * c_.q_size() + 2 * c_.kv_size(); }
   AttentionShape shape() const;
+  AttentionShape shape(const Step& s) const;
   bool normed() const { return !slices_.empty(); }
 
   void project(const Step& s, const Tensor& qkv, const Tensor& x) const;
