@@ -63,7 +63,10 @@ class Plan {
         else insides(layer, b);
       }
       take_in_turn(arena_, in_turn.size(), [&](size_t i) { insides(in_turn[i], b); });
-      for (const size_t layer : with) outputs(layer, b);
+      for (const size_t layer : with) {
+        saved(layer, b).lasting = branch(layer, b).mixer->plan_lasting(arena_, rows_, type_, all_.training);
+        outputs(layer, b);
+      }
     }
   }
 

@@ -44,7 +44,7 @@ struct ModelNames {
 
 struct ModelConfig {
   std::string model_type;
-  int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, max_position_embeddings = 0;
+  int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, num_attention_heads = 0, max_position_embeddings = 0;
   bool tie_word_embeddings = false;
   bool nested = false;  // the text part of a model with more parts
   ModelNames names;
@@ -53,6 +53,7 @@ struct ModelConfig {
   std::vector<LayerConfig> layers;  // [num_hidden_layers]
   bool head_bias = false;
   float logit_scale = 1, logit_softcap = 0;  // logits = softcap · tanh(logit_scale · head(x) / softcap); 0: no cap
+  double router_aux_loss_coef = 0;           // of the load-balancing loss of experts, where config.json asks for it
   std::vector<int32_t> eos_token_ids;        // config.json's eos_token_id, one or several
   int32_t bos_token_id = -1;
 };

@@ -17,7 +17,8 @@ struct BranchActivations {
   Tensor sum;                // * [T, C] the residual stream that it adds to: x itself but for a branch beside another
   Tensor before;             // [1 or 2, T] statistics of the norm before the mixer
   Tensor given, after;       // * [T, C] what the mixer gave, and the statistics of the norm after it, where there is one
-  std::vector<Tensor> kept;  // the mixer's own
+  std::vector<Tensor> kept;     // the mixer's own
+  std::vector<Tensor> lasting;  // what is never computed once more: later layers read it too
 };
 
 // What the backward computes once more instead of keeping it (gradient checkpointing), fastest first. `mlp`: the insides of mixers of

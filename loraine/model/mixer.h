@@ -28,6 +28,8 @@ class Mixer {
   virtual bool mixes_channels() const = 0;
   // Takes from the arena what the forward keeps for the backward, in an order of the mixer's own (Step::kept).
   virtual std::vector<Tensor> plan_kept(Arena& arena, int64_t rows, Dtype type) const = 0;
+  // The same for what later layers read too, which is kept whatever is computed once more (BranchActivations::lasting).
+  virtual std::vector<Tensor> plan_lasting(Arena&, int64_t /*rows*/, Dtype, bool /*training*/) const { return {}; }
   // Most scratch that forward (and backward, when training) take, beyond x, y and their gradients.
   virtual size_t scratch_bytes(const PassNeed& need) const = 0;
   // What each thread of the backward keeps for itself.

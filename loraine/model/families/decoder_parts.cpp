@@ -60,8 +60,9 @@ Decoder::Decoder(const ConfigReader& reader, const char* eps_key, double eps) : 
   c.tie_word_embeddings = hf.flag_or("tie_word_embeddings", false);
   read_token_ids(c, hf);
 
+  c.num_attention_heads = hf.positive("num_attention_heads");
   attention.hidden_size = c.hidden_size;
-  attention.heads = hf.positive("num_attention_heads");
+  attention.heads = c.num_attention_heads;
   attention.kv_heads = hf.get("num_key_value_heads") ? hf.positive("num_key_value_heads") : attention.heads;
   if (attention.heads % attention.kv_heads)
     hf.wrong("num_key_value_heads", fmt::format("a divisor of num_attention_heads {}", attention.heads));

@@ -71,7 +71,7 @@ TEST(Families, AnUnknownRopeIsNamed) {
       nlohmann::json hf = config("llama");
       hf[key] = {{name, "spiral"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
       const std::string said = message_of(hf);
-      for (const std::string word : {std::string(key) + ": ", std::string(name) + " is \"spiral\"", std::string("linear")})
+      for (const std::string& word : {std::string(key) + ": ", std::string(name) + " is \"spiral\"", std::string("linear")})
         EXPECT_NE(said.find(word), std::string::npos) << said;
       hf[key] = {{name, "linear"}};
       EXPECT_NE(message_of(hf).find("factor is absent"), std::string::npos) << message_of(hf);
