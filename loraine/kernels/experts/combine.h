@@ -17,6 +17,7 @@ void gather_tokens_backward(Context& ctx, const Tensor& d_x, const Tensor& d_wei
 // y[t] (+)= Σ_k weights[t, k] · rows[place(t, k)]; without weights each counts once.
 void combine_experts(Context& ctx, const Tensor& y, const Tensor& rows, const ExpertOrder& order, const Tensor* weights, bool accumulate);
 // d_rows[place(t, k)] = weights[t, k] · d_y[t] and d_weights[t, k] = d_y[t] · rows[place(t, k)]. d_rows may be rows.
+// (Without weights what comes back is gather_tokens of d_y.)
 void combine_experts_backward(Context& ctx, const Tensor& d_rows, const Tensor& d_weights, const Tensor& d_y, const Tensor& rows,
                               const ExpertOrder& order, const Tensor& weights);
 

@@ -9,8 +9,8 @@
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
+#include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/kernels/experts/indices.h"
-#include "loraine/kernels/experts/order.h"
 #include "loraine/kernels/products/dot_tiles.h"
 #include "loraine/kernels/products/library_product.h"
 #include "loraine/kernels/products/matmul.h"
@@ -22,9 +22,9 @@ namespace {
 
 int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
 
-bool multiplies_bf16(const Tensor& x) {
+bool multiplies_bf16(Dtype x) {
   static const bool has = has_bf16_products();
-  return has && x.dtype == Dtype::BF16;
+  return has && x == Dtype::BF16;
 }
 
 LORAINE_CLONES void add_row(float* y, const float* a, const float* b, int64_t C) {
@@ -110,7 +110,7 @@ constexpr int64_t kGatheredRows = 768, kLongRow = 1024;
 void many_rows(const Tensor& y, const Tensor& x, const Tensor& w, Operands t, float alpha, float beta) {
   if (!t.x_t && !t.w_t && x.cols() <= kMostRankColumns) return add_rows(y, x, w, alpha, beta);
   thread_local Room x_room, w_room, y_room;
-  if (multiplies_bf16(x) && (beta == 0 || beta == 1)) return bf16_tile(y, x, narrowed(w, w_room), t.x_t, t.w_t, alpha, beta == 1);
+  if (multiplies_bf16(x.dtype) && (beta == 0 || beta == 1)) return bf16_tile(y, x, narrowed(w, w_room), t.x_t, t.w_t, alpha, beta == 1);
   const Sums sums(y, beta != 0, y_room);
   const Tensor c = *sums, a = widened(x, x_room);
   const bool gather = !t.w_t && (w.dtype != Dtype::F32 || w.row_stride >= kLongRow);
@@ -172,7 +172,7 @@ constexpr int64_t kTileRows = 256, kFewColumns = 64;
 
 // An expert's few rows are summed up row by row in larger batches too: the library copies the matrix first, which is most of the work then.
 bool row_by_row(const ExpertOrder& order, const Tensor& x, int64_t rows) {
-  return order.places.rows() <= kFewRows || rows <= (multiplies_bf16(x) ? 4 : 8);
+  return order.places.rows() <= kFewRows || rows <= (multiplies_bf16(x.dtype) ? 4 : 8);
 }
 
 // Calls tile(group, first row, rows, first column, columns) for all tiles of [rows of the expert, N]; tile_columns(group) gives their
@@ -189,7 +189,7 @@ void for_tiles(const ExpertOrder& order, const Tensor& x, int64_t N, Columns&& t
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows == 0) continue;
     const int64_t columns = tile_columns(e, rows), tiles_m = pieces(rows, row_by_row(order, x, rows) ? kFewRows : kTileRows);
-    const int64_t share = pieces(rows, tiles_m), tile_rows = tiles_m > 1 && multiplies_bf16(x) ? quick_rows(share) : share;
+    const int64_t share = pieces(rows, tiles_m), tile_rows = tiles_m > 1 && multiplies_bf16(x.dtype) ? quick_rows(share) : share;
     groups.push_back({e, offsets[e], rows, tile_rows, columns, tiles_m, items});
     items += tiles_m * pieces(N, columns);
   }
@@ -206,19 +206,33 @@ void for_tiles(const ExpertOrder& order, const Tensor& x, int64_t N, Columns&& t
       std::max<int64_t>(1, kOneThread * items / std::max<int64_t>(1, order.rows() * N * x.cols())));
 }
 
+// Columns of a tile of the library: about kTileColumns, so that no narrow one is left over. Its bf16 products begin with copies of x and w:
+// the wider the tile the better, while there are tiles enough and w stays in the cache.
+int64_t library_columns(Dtype x, Dtype w, bool w_t, int64_t N, int64_t K, int64_t experts) {
+  constexpr int64_t kEnoughTiles = 16, kElements = 1 << 20;
+  if (multiplies_bf16(x))
+    for (int64_t wide : {1024, 512})
+      if (wide * K <= kElements && experts * pieces(N, wide) >= kEnoughTiles) return wide;
+  if (!w_t && is_packed(w)) return block_of(w).elements > 32 ? kBlockTileColumns : kTileColumns;
+  const int64_t tiles = std::max<int64_t>(1, (N + kTileColumns / 2) / kTileColumns);
+  return pieces(pieces(N, tiles), 16) * 16;
+}
+
 void product(const Tensor& y, const Tensor& x, std::span<const Tensor> experts, const ExpertOrder& order, bool w_t, float alpha,
              float beta) {
+  const int32_t* offsets = indices(order.offsets);
+  int64_t busy = 0;
+  for (int64_t e = 0; e < order.experts(); ++e) busy += offsets[e + 1] > offsets[e];
   auto columns = [&](int64_t e, int64_t rows) {
-    if (w_t) return row_by_row(order, x, rows) ? kFewColumns : kTileColumns;
-    const bool in_blocks = block_of(experts[static_cast<size_t>(e)].dtype).elements > 32;
-    return in_blocks || row_by_row(order, x, rows) ? kBlockTileColumns : kTileColumns;
+    if (row_by_row(order, x, rows)) return w_t ? kFewColumns : kBlockTileColumns;
+    return library_columns(x.dtype, experts[static_cast<size_t>(e)].dtype, w_t, y.cols(), x.cols(), busy);
   };
   for_tiles(order, x, y.cols(), columns, [&](const Group& group, int64_t m, int64_t rows, int64_t n, int64_t count) {
     const Tensor& w = experts[static_cast<size_t>(group.expert)];
     const Tensor columns_of_y = y.col_range(n, count), to = columns_of_y.row_range(m, rows), from = x.row_range(m, rows),
                  part = w_t ? w.row_range(n, count) : w.col_range(n, count);
     const bool few = row_by_row(order, x, group.rows);
-    if (!few && multiplies_bf16(x)) return bf16_rows(columns_of_y, x, part, m, rows, w_t, alpha, beta);
+    if (!few && multiplies_bf16(x.dtype)) return bf16_rows(columns_of_y, x, part, m, rows, w_t, alpha, beta);
     if (!few) return many_rows(to, from, part, {false, w_t}, alpha, beta);
     if (w_t) dot_rows(to, from, part, alpha, beta);
     else add_rows(to, from, part, alpha, beta);
@@ -233,6 +247,20 @@ void grouped_nt_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> ex
 
 void grouped_nn_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> experts, const ExpertOrder& order, float alpha, float beta) {
   product(y, x, experts, order, false, alpha, beta);
+}
+
+size_t grouped_scratch_bytes(int64_t N, int64_t K, bool w_t, Dtype w, Dtype x) {
+  const bool in_bf16 = multiplies_bf16(x);
+  int64_t columns = kBlockTileColumns;  // where experts' rows are few
+  for (int64_t experts : {1, 16}) columns = std::max(columns, library_columns(x, w, w_t, N, K, experts));
+  columns = std::min(columns, pieces(N, 16) * 16);
+  const int64_t rows_of_w = in_bf16 || w_t ? K : std::min(K, kGatheredRows);
+  int64_t bytes = in_bf16 || x == Dtype::BF16 ? kTileRows * columns * 4 : 0;  // sums
+  if (w != (in_bf16 ? Dtype::BF16 : Dtype::F32)) bytes += rows_of_w * columns * (in_bf16 ? 2 : 4);
+  else if (!in_bf16 && !w_t && N >= kLongRow) bytes += rows_of_w * columns * 4;
+  bytes += kMostRankColumns * (kBlockTileColumns + kTileRows) * 4;          // of sums row by row
+  if (x == Dtype::BF16) bytes += (in_bf16 ? kFewRows : kTileRows) * K * 4;  // x as f32
+  return static_cast<size_t>(bytes);
 }
 
 void grouped_tn_cpu(std::span<const Tensor> sums, const Tensor& x, const Tensor& z, const ExpertOrder& order, float alpha) {

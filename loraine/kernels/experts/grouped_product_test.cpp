@@ -189,6 +189,14 @@ TEST(GroupedProduct, BiasOfEachExpert) {
   EXPECT_EQ(y16, to_bf16(want));
 }
 
+TEST(GroupedProduct, ScratchGrowsWithWhatIsWidened) {
+  for (bool nt : {true, false}) {
+    EXPECT_GE(grouped_scratch_bytes(512, 640, nt, Dtype::BF16, Dtype::F32), 640 * 192 * sizeof(float));
+    EXPECT_LT(grouped_scratch_bytes(512, 640, nt, Dtype::F32, Dtype::F32), grouped_scratch_bytes(512, 640, nt, Dtype::Q8_0, Dtype::F32));
+    EXPECT_LT(grouped_scratch_bytes(4096, 16384, nt, Dtype::BF16, Dtype::BF16), size_t{64} << 20);
+  }
+}
+
 TEST(GroupedProduct, EmptyAndWrongShapes) {
   Context ctx;
   const ChosenRows none(0, kK, kE, 1), rows(2, kK, kE, 1);
