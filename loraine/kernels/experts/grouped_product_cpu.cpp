@@ -1,6 +1,7 @@
 // Each expert's product is cut into tiles fixed by its shape, its rows and the tokens of the batch; the tiles of all experts are the items
 // of one loop, so that threads have work whether the experts are many or large.
 #include <algorithm>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -154,11 +155,16 @@ void bf16_rows(const Tensor& y, const Tensor& x, const Tensor& w, int64_t first,
   const int64_t quick = quick_rows(rows), from = std::min(first, x.rows() - quick);
   if (quick == rows || from < 0) return many_rows(y.row_range(first, rows), x.row_range(first, rows), w, {false, w_t}, alpha, beta);
   thread_local Room y_room;
-  const Tensor all = y_room.take(Dtype::F32, quick, y.cols());
+  const Tensor all = y_room.take(beta == 0 ? y.dtype : Dtype::F32, quick, y.cols());
   many_rows(all, x.row_range(from, quick), w, {false, w_t}, alpha, 0);
+  const int64_t C = y.cols(), above = first - from;
   for (int64_t r = 0; r < rows; ++r) {
-    float* sum = all.f32() + (first - from + r) * y.cols();
-    if (beta != 0) add_multiple(sum, read_row(y, first + r, row_room(y.cols())), beta, y.cols());
+    if (beta == 0) {
+      std::memcpy(y.row_range(first + r, 1).data, all.row_range(above + r, 1).data, static_cast<size_t>(C) * size_of(y.dtype));
+      continue;
+    }
+    float* sum = all.f32() + (above + r) * C;
+    add_multiple(sum, read_row(y, first + r, row_room(C)), beta, C);
     write_row(y, first + r, sum);
   }
 }
