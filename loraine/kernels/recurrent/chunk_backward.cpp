@@ -1,0 +1,198 @@
+// The backward of a chunk: what the forward made of its rows is computed once more from the state before it.
+#include <algorithm>
+
+#include "loraine/kernels/base/simd.h"
+#include "loraine/kernels/products/sgemm.h"
+#include "loraine/kernels/recurrent/chunk.h"
+#include "loraine/kernels/recurrent/state_rows.h"
+#include "loraine/kernels/rows/exp_rows.h"
+
+namespace loraine {
+namespace {
+
+// A row of weights = between · products · factor and its gradient: sums += between · d · factor; what the logarithms get, d · weights, is
+// taken from the columns and returned for the row.
+LORAINE_CLONES float weights_backward_row(float* sums, float* columns, const float* between, const float* d, const float* weights,
+                                          float factor, int64_t n) {
+  float row = 0;
+#pragma omp simd reduction(+ : row)
+  for (int64_t j = 0; j < n; ++j) {
+    sums[j] += between[j] * d[j] * factor;
+    const float x = d[j] * weights[j];
+    columns[j] -= x;
+    row += x;
+  }
+  return row;
+}
+
+LORAINE_CLONES void add_row(float* y, const float* x, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
+LORAINE_CLONES void multiply(float* y, const float* a, const float* b, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] * b[i];
+}
+
+LORAINE_CLONES void add_product(float* y, const float* a, const float* b, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] += a[i] * b[i];
+}
+
+// sum += q · d_q + k · (as_later − as_earlier), d_g = sum, and d_k = as_later + as_earlier, which lies in the place of as_later.
+LORAINE_CLONES void channel_row(float* sum, float* d_g, float* d_k, const float* q, const float* d_q, const float* k,
+                                const float* as_earlier, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    sum[i] += q[i] * d_q[i] + k[i] * (d_k[i] - as_earlier[i]);
+    d_g[i] = sum[i];
+    d_k[i] += as_earlier[i];
+  }
+}
+
+// u, d_v and d_beta of a head, its share of the sums and d_g; d_o, d_u and u become what the products with states take.
+void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fresh, bool last) {
+  const int64_t n = t.n, V = s.value_dim, W = s.width(), at = h * V;
+  auto row = [&](float* tile, int64_t i) { return tile + i * W + at; };
+  const float total = chunk_head(s, t, h);
+  chunk_values(s, t, h, fresh, s.delta ? t.residual : nullptr);
+  for (int64_t j = 0; j < n; ++j) {
+    float* d_u = row(t.d_u, j);
+    if (last) std::fill(d_u, d_u + V, 0.0f);
+    else scale_to(d_u, row(t.of_end, j), t.to_end[j], V);
+    add_weighted_rows(d_u, t.p + j * n + j, n, row(t.d_o, j), W, n - j, V);
+  }
+  if (s.delta)  // (I + A)ᵀ d_b = d_u
+    for (int64_t j = n - 2; j >= 0; --j) add_weighted_rows(row(t.d_u, j), t.a + (j + 1) * n + j, n, row(t.d_u, j + 1), W, n - 1 - j, V);
+  sgemm_tile(false, true, s.stacked() * n, n, V, 1, t.d_o + at, W, t.u + at, W, 0, t.d_products, n);
+  double d_log[kRecurrentChunk] = {};
+  float columns[kRecurrentChunk] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    const float beta = s.delta ? t.beta[i * s.heads + h] : 0;
+    const float *d_p = t.d_products + i * n, *d_a = t.d_products + (n + i) * n, *a = t.a + i * n;
+    if (s.delta) {
+      // a = −beta · decayed products: the sum over a row, divided by beta, belongs to it; from the products, as beta may be 0.
+      float of_beta = dot_of(row(t.d_u, i), t.residual + i * V, V);
+      const float* k_k = t.products + (n + i) * n;
+      for (int64_t j = 0; j < i; ++j) of_beta -= d_a[j] * k_k[j] * (s.channel_decay ? 1.0f : t.between[i * n + j]);
+      t.d_beta[i * s.heads + h] = of_beta;
+    }
+    if (s.channel_decay) {
+      add_row(t.sums + i * n, d_p, i + 1);
+      if (s.delta) add_scaled(t.sums + (n + i) * n, d_a, -beta, i);
+    } else {
+      d_log[i] += static_cast<double>(weights_backward_row(t.sums + i * n, columns, t.between + i * n, d_p, t.p + i * n, 1, i + 1));
+      if (s.delta)
+        d_log[i] += static_cast<double>(weights_backward_row(t.sums + (n + i) * n, columns, t.between + i * n, d_a, a, -beta, i));
+    }
+    if (s.delta) {
+      scale_to(row(t.d_v, i), row(t.d_u, i), beta, V);
+      scale_to(row(t.d_u, i), row(t.d_v, i), -t.from_start[i], V);
+    } else {
+      std::copy(row(t.d_u, i), row(t.d_u, i) + V, row(t.d_v, i));
+    }
+    if (s.channel_decay) continue;
+    scale_row(row(t.d_o, i), V, t.from_start[i]);
+    scale_row(row(t.u, i), V, t.to_end[i]);
+    if (!fresh) {
+      d_log[i] += static_cast<double>(dot_of(row(t.d_o, i), row(t.answers, i), V));
+      if (s.delta) d_log[i] += static_cast<double>(dot_of(row(t.d_u, i), row(t.answers, n + i), V));
+    }
+    if (!last) {
+      const double x = static_cast<double>(dot_of(row(t.u, i), row(t.of_end, i), V));
+      d_log[i] -= x, d_log[n - 1] += x;
+    }
+  }
+  if (s.channel_decay) return;
+  if (!fresh && !last) {
+    t.total[h] = total;
+    for (int64_t c = 0; c < s.key_dim; ++c)
+      d_log[n - 1] += static_cast<double>(total) * static_cast<double>(dot_of(row(t.state, c), row(t.d_state, c), V));
+  }
+  double sum = 0;  // each decay is in the logarithms of its row and of all later ones
+  for (int64_t i = n - 1; i >= 0; --i) {
+    sum += d_log[i] + static_cast<double>(columns[i]);
+    t.d_g[i * s.heads + h] = static_cast<float>(sum);
+  }
+}
+
+// Gradients in q and k where decays belong to heads: of the products with states, and of q kᵀ and k kᵀ.
+void keys_backward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool last) {
+  const int64_t n = t.n, K = s.key_dim;
+  float *of_q = t.sums, *of_k = t.sums + n * n;
+  std::fill(t.d_k, t.d_k + n * K, 0.0f);
+  if (!fresh) std::copy(t.d_asking, t.d_asking + n * K, t.d_q);
+  if (!fresh && s.delta) add_row(t.d_k, t.d_asking + n * K, n * K);
+  if (!last) add_row(t.d_k, t.d_k_end, n * K);
+  sgemm_tile(false, false, n, K, n, 1, of_q, n, t.k, K, fresh ? 0.0f : 1.0f, t.d_q, K);
+  sgemm_tile(true, false, n, K, n, 1, of_q, n, t.q, K, 1, t.d_k, K);
+  if (!s.delta) return;
+  for (int64_t i = 0; i < n; ++i)  // k kᵀ has every key twice
+    for (int64_t j = 0; j < i; ++j) of_k[j * n + i] = of_k[i * n + j];
+  sgemm_tile(false, false, n, K, n, 1, of_k, n, t.k, K, 1, t.d_k, K);
+}
+
+// Gradients in q, k and g where decays belong to channels. What a key gets as the later and as the earlier of two rows is kept apart: the
+// decays of a row stand between it and all rows before it, so their logarithms get q · d_q + k · (d_k as later − d_k as earlier), and those
+// of all rows after it. d_total is what the decays of all rows together get.
+void channel_backward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool last) {
+  const int64_t n = t.n, K = s.key_dim;
+  const float *of_q = t.sums, *of_k = t.sums + n * n;
+  auto at = [&](float* tile, int64_t i) { return tile + i * K; };
+  float *running = t.total, *keys = t.k_end, *as_earlier = t.d_k_end;  // total has done its service
+  if (last) std::fill(as_earlier, as_earlier + n * K, 0.0f);
+  for (int64_t j = 0; j < n && !last; ++j) add_product(t.d_total, at(keys, j), at(as_earlier, j), K);
+  std::fill(running, running + K, 1.0f);
+  if (fresh) std::fill(t.d_asking, t.d_asking + 2 * n * K, 0.0f);
+  for (int64_t i = 0; i < n; ++i) {
+    float *d_q = at(t.d_q, i), *as_later = at(t.d_k, i);
+    multiply(running, running, at(t.decay, i), K);
+    multiply(d_q, at(t.d_asking, i), running, K);
+    multiply(as_later, at(t.d_asking, n + i), running, K);
+    decay_and_add(keys, i, K, at(t.decay, i), of_q + i * n, of_k + i * n, d_q, as_later);
+    std::copy(at(t.k, i), at(t.k, i) + K, at(keys, i));
+    add_scaled(d_q, at(t.k, i), of_q[i * n + i], K);
+  }
+  for (int64_t i = n - 1; i >= 0; --i) {
+    add_scaled(at(as_earlier, i), at(t.q, i), of_q[i * n + i], K);
+    add_and_decay(as_earlier, i, K, at(t.decay, i), of_q + i * n, of_k + i * n, at(t.q, i), at(t.k, i));
+  }
+  for (int64_t i = n - 1; i >= 0; --i)
+    channel_row(t.d_total, at(t.d_g, i), at(t.d_k, i), at(t.q, i), at(t.d_q, i), at(t.k, i), at(as_earlier, i), K);
+}
+
+// The decay of all rows together on d_state, and what it gets where it belongs to channels.
+void decay_backward(const ChunkShape& s, const ChunkTiles& t) {
+  const int64_t W = s.width(), V = s.value_dim;
+  for (int64_t c = 0; c < s.key_dim; ++c) {
+    float* row = t.d_state + c * W;
+    if (!s.channel_decay) {
+      for (int64_t h = 0; h < s.heads; ++h) scale_row(row + h * V, V, t.total[h]);
+      continue;
+    }
+    t.d_total[c] = t.total[c] * dot_of(t.state + c * W, row, W);
+    scale_row(row, W, t.total[c]);
+  }
+}
+
+}  // namespace
+
+void chunk_backward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool last) {
+  const int64_t n = t.n, K = s.key_dim, W = s.width(), rows = s.stacked() * n;
+  chunk_products(s, t);
+  if (!fresh) chunk_answers(s, t);
+  if (!last) sgemm_tile(false, false, n, W, K, 1, t.k_end, K, t.d_state, W, 0, t.of_end, W);
+  std::fill(t.sums, t.sums + 2 * n * n, 0.0f);
+  for (int64_t h = 0; h < s.heads; ++h) head_backward(s, t, h, fresh, last);
+  // d_o and d_u are now the gradients of the answers, u is what went into the state after.
+  if (!fresh) sgemm_tile(false, true, rows, K, W, 1, t.d_o, W, t.state, W, 0, t.d_asking, K);
+  if (!last) sgemm_tile(false, true, n, K, W, 1, t.u, W, t.d_state, W, 0, t.d_k_end, K);
+  if (s.channel_decay) std::fill(t.d_total, t.d_total + K, 0.0f);
+  if (!fresh && !last) decay_backward(s, t);
+  if (!fresh) sgemm_tile(true, false, K, W, rows, 1, t.asking, K, t.d_o, W, last ? 0.0f : 1.0f, t.d_state, W);
+  if (s.channel_decay) channel_backward(s, t, fresh, last);
+  else keys_backward(s, t, fresh, last);
+}
+
+}  // namespace loraine
