@@ -58,7 +58,6 @@ ChunkTiles lay_out(const ChunkShape& s, bool backward, int64_t n, Places& places
   t.v = places.take(C * W);
   t.g = places.take(C * s.decays()), t.beta = places.take(C * s.heads);
   t.o = places.take(backward ? 0 : C * W);
-  t.u = places.take(C * W);
   t.answers = places.take(s.stacked() * C * W);
   t.products = places.take(2 * C * C);
   t.asking = t.q, t.k_end = t.k, t.decay = nullptr, t.total = places.take(std::max(K, s.heads));
@@ -147,14 +146,13 @@ float chunk_head(const ChunkShape& s, const ChunkTiles& t, int64_t head) {
 
 void chunk_values(const ChunkShape& s, const ChunkTiles& t, int64_t head, bool fresh, float* residual) {
   const int64_t n = t.n, V = s.value_dim, W = s.width(), at = head * V;
+  if (!s.delta) return;
   for (int64_t i = 0; i < n; ++i) {
-    float* u = t.u + i * W + at;
-    std::copy(t.v + i * W + at, t.v + i * W + at + V, u);
-    if (!s.delta) continue;
+    float* u = t.v + i * W + at;
     if (!fresh) add_scaled(u, t.answers + (n + i) * W + at, -t.from_start[i], V);
     if (residual) std::copy(u, u + V, residual + i * V);
     scale_to(u, u, t.beta[i * s.heads + head], V);
-    add_weighted_rows(u, t.a + i * n, 1, t.u + at, W, i, V);
+    add_weighted_rows(u, t.a + i * n, 1, t.v + at, W, i, V);
   }
 }
 
@@ -169,11 +167,11 @@ void chunk_forward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool la
       float* o = t.o + i * W + h * V;
       if (fresh) std::fill(o, o + V, 0.0f);
       else scale_to(o, t.answers + i * W + h * V, t.from_start[i], V);
-      add_weighted_rows(o, t.p + i * n, 1, t.u + h * V, W, i + 1, V);
+      add_weighted_rows(o, t.p + i * n, 1, t.v + h * V, W, i + 1, V);
     }
     if (last) continue;
     if (!s.channel_decay) {
-      for (int64_t i = 0; i < n; ++i) scale_row(t.u + i * W + h * V, V, t.to_end[i]);
+      for (int64_t i = 0; i < n; ++i) scale_row(t.v + i * W + h * V, V, t.to_end[i]);
       if (!fresh)
         for (int64_t c = 0; c < K; ++c) scale_row(t.state + c * W + h * V, V, total);
     }
@@ -181,7 +179,7 @@ void chunk_forward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool la
   if (last) return;
   if (s.channel_decay && !fresh)
     for (int64_t c = 0; c < K; ++c) scale_row(t.state + c * W, W, t.total[c]);
-  sgemm_tile(true, false, K, W, n, 1, t.k_end, K, t.u, W, fresh ? 0.0f : 1.0f, t.state, W);
+  sgemm_tile(true, false, K, W, n, 1, t.k_end, K, t.v, W, fresh ? 0.0f : 1.0f, t.state, W);
 }
 
 void chunk_steps(const ChunkShape& s, const ChunkTiles& t) {

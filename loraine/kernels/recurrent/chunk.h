@@ -24,10 +24,9 @@ struct ChunkShape {
 struct ChunkTiles {
   int64_t n = 0;
   // The caller fills q, k [n, key_dim] (k behind q), v [n, width], g [n, decays] (logarithms of decays, at most 0), beta [n, heads] (delta
-  // rule) and state [key_dim, width].
+  // rule) and state [key_dim, width]; v becomes u.
   float *q, *k, *v, *g, *beta, *state;
   float* o;                              // [n, width]
-  float* u;                              // [n, width]
   float* answers;                        // [2n, width] what the state before the chunk answers to q and to k
   float* products;                       // [2n, n] q kᵀ and k kᵀ; decayed already where decays belong to channels
   float *asking, *k_end;                 // q and k decayed from the beginning [2n, key_dim], k to the end [n, key_dim]; q and k themselves
@@ -53,7 +52,7 @@ ChunkTiles chunk_tiles(const ChunkShape& shape, bool backward, int64_t n, float*
 // o, and the state after. fresh: the state before is zero, and was not filled in. last: the state after is not wanted.
 void chunk_forward(const ChunkShape& shape, const ChunkTiles& t, bool fresh, bool last);
 // All gradients; `state` is that before the chunk. fresh: it is zero, and its gradient is not wanted. last: d_state is zero, and was not
-// filled in. v is used up.
+// filled in.
 void chunk_backward(const ChunkShape& shape, const ChunkTiles& t, bool fresh, bool last);
 // The same o and state row by row, which is faster for few rows; shape.heads must be 1.
 void chunk_steps(const ChunkShape& shape, const ChunkTiles& t);
@@ -64,7 +63,7 @@ void chunk_products(const ChunkShape& shape, const ChunkTiles& t);
 void chunk_answers(const ChunkShape& shape, const ChunkTiles& t);
 // from_start, to_end, between, p and a of one head: returns the decay of all rows together (1 where decays belong to channels);
 float chunk_head(const ChunkShape& shape, const ChunkTiles& t, int64_t head);
-// u of one head; b / β to `residual` where there is one.
+// u of one head by the delta rule, in the place of v; b / β to `residual` where there is one.
 void chunk_values(const ChunkShape& shape, const ChunkTiles& t, int64_t head, bool fresh, float* residual);
 
 // y [n] = x · factor, y += x · factor, and Σ a·b

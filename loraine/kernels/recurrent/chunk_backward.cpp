@@ -65,7 +65,7 @@ void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fre
   }
   if (s.delta)  // (I + A)ᵀ d_b = d_u
     for (int64_t j = n - 2; j >= 0; --j) add_weighted_rows(row(t.d_u, j), t.a + (j + 1) * n + j, n, row(t.d_u, j + 1), W, n - 1 - j, V);
-  sgemm_tile(false, true, s.stacked() * n, n, V, 1, t.d_o + at, W, t.u + at, W, 0, t.d_products, n);
+  sgemm_tile(false, true, s.stacked() * n, n, V, 1, t.d_o + at, W, t.v + at, W, 0, t.d_products, n);
   double d_log[kRecurrentChunk] = {};
   float columns[kRecurrentChunk] = {};
   for (int64_t i = 0; i < n; ++i) {
@@ -94,13 +94,13 @@ void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fre
     }
     if (s.channel_decay) continue;
     scale_row(row(t.d_o, i), V, t.from_start[i]);
-    scale_row(row(t.u, i), V, t.to_end[i]);
+    scale_row(row(t.v, i), V, t.to_end[i]);
     if (!fresh) {
       d_log[i] += static_cast<double>(dot_of(row(t.d_o, i), row(t.answers, i), V));
       if (s.delta) d_log[i] += static_cast<double>(dot_of(row(t.d_u, i), row(t.answers, n + i), V));
     }
     if (!last) {
-      const double x = static_cast<double>(dot_of(row(t.u, i), row(t.of_end, i), V));
+      const double x = static_cast<double>(dot_of(row(t.v, i), row(t.of_end, i), V));
       d_log[i] -= x, d_log[n - 1] += x;
     }
   }
@@ -187,7 +187,7 @@ void chunk_backward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool l
   for (int64_t h = 0; h < s.heads; ++h) head_backward(s, t, h, fresh, last);
   // d_o and d_u are now the gradients of the answers, u is what went into the state after.
   if (!fresh) sgemm_tile(false, true, rows, K, W, 1, t.d_o, W, t.state, W, 0, t.d_asking, K);
-  if (!last) sgemm_tile(false, true, n, K, W, 1, t.u, W, t.d_state, W, 0, t.d_k_end, K);
+  if (!last) sgemm_tile(false, true, n, K, W, 1, t.v, W, t.d_state, W, 0, t.d_k_end, K);
   if (s.channel_decay) std::fill(t.d_total, t.d_total + K, 0.0f);
   if (!fresh && !last) decay_backward(s, t);
   if (!fresh) sgemm_tile(true, false, K, W, rows, 1, t.asking, K, t.d_o, W, last ? 0.0f : 1.0f, t.d_state, W);
