@@ -11,14 +11,14 @@ namespace loraine {
 namespace {
 
 // A row of weights = between · products · factor and its gradient: sums += between · d · factor; what the logarithms get, d · weights, is
-// taken from the columns and returned for the row.
-LORAINE_CLONES float weights_backward_row(float* sums, float* columns, const float* between, const float* d, const float* weights,
-                                          float factor, int64_t n) {
-  float row = 0;
+// taken from the columns and returned for the row. In double: most of it cancels when the logarithms' own sums are undone.
+LORAINE_CLONES double weights_backward_row(float* sums, double* columns, const float* between, const float* d, const float* weights,
+                                           float factor, int64_t n) {
+  double row = 0;
 #pragma omp simd reduction(+ : row)
   for (int64_t j = 0; j < n; ++j) {
     sums[j] += between[j] * d[j] * factor;
-    const float x = d[j] * weights[j];
+    const double x = static_cast<double>(d[j] * weights[j]);
     columns[j] -= x;
     row += x;
   }
@@ -66,8 +66,7 @@ void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fre
   if (s.delta)  // (I + A)ᵀ d_b = d_u
     for (int64_t j = n - 2; j >= 0; --j) add_weighted_rows(row(t.d_u, j), t.a + (j + 1) * n + j, n, row(t.d_u, j + 1), W, n - 1 - j, V);
   sgemm_tile(false, true, s.stacked() * n, n, V, 1, t.d_o + at, W, t.v + at, W, 0, t.d_products, n);
-  double d_log[kRecurrentChunk] = {};
-  float columns[kRecurrentChunk] = {};
+  double d_log[kRecurrentChunk] = {}, columns[kRecurrentChunk] = {};
   for (int64_t i = 0; i < n; ++i) {
     const float beta = s.delta ? t.beta[i * s.heads + h] : 0;
     const float *d_p = t.d_products + i * n, *d_a = t.d_products + (n + i) * n, *a = t.a + i * n;
@@ -82,9 +81,8 @@ void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fre
       add_row(t.sums + i * n, d_p, i + 1);
       if (s.delta) add_scaled(t.sums + (n + i) * n, d_a, -beta, i);
     } else {
-      d_log[i] += static_cast<double>(weights_backward_row(t.sums + i * n, columns, t.between + i * n, d_p, t.p + i * n, 1, i + 1));
-      if (s.delta)
-        d_log[i] += static_cast<double>(weights_backward_row(t.sums + (n + i) * n, columns, t.between + i * n, d_a, a, -beta, i));
+      d_log[i] += weights_backward_row(t.sums + i * n, columns, t.between + i * n, d_p, t.p + i * n, 1, i + 1);
+      if (s.delta) d_log[i] += weights_backward_row(t.sums + (n + i) * n, columns, t.between + i * n, d_a, a, -beta, i);
     }
     if (s.delta) {
       scale_to(row(t.d_v, i), row(t.d_u, i), beta, V);
@@ -112,7 +110,7 @@ void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fre
   }
   double sum = 0;  // each decay is in the logarithms of its row and of all later ones
   for (int64_t i = n - 1; i >= 0; --i) {
-    sum += d_log[i] + static_cast<double>(columns[i]);
+    sum += d_log[i] + columns[i];
     t.d_g[i * s.heads + h] = static_cast<float>(sum);
   }
 }
