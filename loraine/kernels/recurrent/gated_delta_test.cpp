@@ -30,10 +30,10 @@ std::vector<double> reference(const Inputs<double>& in, const std::vector<Sequen
       for (int64_t t = s.start; t < s.start + s.length; ++t) {
         const std::vector<double> q = normalised(&in.q[static_cast<size_t>(t * a.keys() + h / r * K)], K, a.normalise_eps, a.scale),
                                   k = normalised(&in.k[static_cast<size_t>(t * a.keys() + h / r * K)], K, a.normalise_eps, 1);
-        for (int64_t c = 0; c < K; ++c)
-          for (int64_t d = 0; d < V; ++d)
-            S[static_cast<size_t>(c * V + d)] *=
-                std::exp(in.g[static_cast<size_t>(a.channel_decay ? t * a.keys() + h / r * K + c : t * a.value_heads + h)]);
+        for (int64_t c = 0; c < K; ++c) {
+          const double decay = std::exp(in.g[static_cast<size_t>(a.channel_decay ? t * a.keys() + h / r * K + c : t * a.value_heads + h)]);
+          for (int64_t d = 0; d < V; ++d) S[static_cast<size_t>(c * V + d)] *= decay;
+        }
         for (int64_t d = 0; d < V; ++d) {
           double u = in.v[static_cast<size_t>(t * a.values() + h * V + d)], out = 0;
           for (int64_t c = 0; c < K; ++c) u -= S[static_cast<size_t>(c * V + d)] * k[static_cast<size_t>(c)];

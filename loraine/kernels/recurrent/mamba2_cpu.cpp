@@ -4,6 +4,7 @@
 
 #include "loraine/kernels/recurrent/chunk_frame.h"
 #include "loraine/kernels/recurrent/mamba2.h"
+#include "loraine/kernels/recurrent/recurrent_gates.h"
 
 namespace loraine {
 namespace {
@@ -40,7 +41,12 @@ Tensor of_keys(const Tensor& t, const RecurrentItem& item) { return t.col_range(
 Tensor of_values(const Tensor& t, const RecurrentItem& item) { return t.col_range(item.head * item.shape.value_dim, item.shape.width()); }
 Tensor of_heads(const Tensor& t, const RecurrentItem& item) { return t.col_range(item.head, item.shape.heads); }
 
-float softplus(float x) { return x > 20 ? x : std::log1p(std::exp(x)); }
+// dt [rows, heads of the item]: softplus(dt + dt_bias), not yet held between its limits; room as large.
+void softplus_of_biased(float* dt, const Inputs& in, const RecurrentItem& item, int64_t rows, float* room) {
+  const int64_t heads = item.shape.heads;
+  for (int64_t i = 0; i < rows; ++i) add_scaled(dt + i * heads, in.weights.dt_bias.f32() + item.head, 1, heads);
+  softplus_row(dt, dt, rows * heads, room);
+}
 
 // B and C as keys and queries, dt x as values; dt stays in the place of beta.
 void load(const Inputs& in, const RecurrentItem& item, const ChunkTiles& t, int64_t first) {
@@ -49,14 +55,12 @@ void load(const Inputs& in, const RecurrentItem& item, const ChunkTiles& t, int6
   read_tile(t.k, of_keys(in.B, item), first, t.n);
   read_tile(t.v, of_values(in.x, item), first, t.n);
   read_tile(t.beta, of_heads(in.dt_raw, item), first, t.n);
-  for (int64_t i = 0; i < t.n; ++i)
-    for (int64_t h = 0; h < heads; ++h) {
-      float& dt = t.beta[i * heads + h];
-      dt = std::clamp(softplus(dt + in.weights.dt_bias.f32()[item.head + h]), in.shape.dt_min, in.shape.dt_max);
-      t.g[i * heads + h] = -dt * std::exp(in.weights.A_log.f32()[item.head + h]);
-      float* v = t.v + (i * heads + h) * P;
-      scale_to(v, v, dt, P);
-    }
+  softplus_of_biased(t.beta, in, item, t.n, t.g);
+  for (int64_t i = 0; i < t.n * heads; ++i) {
+    t.beta[i] = std::clamp(t.beta[i], in.shape.dt_min, in.shape.dt_max);
+    t.g[i] = -t.beta[i] * std::exp(in.weights.A_log.f32()[item.head + i % heads]);
+    scale_to(t.v + i * P, t.v + i * P, t.beta[i], P);
+  }
 }
 
 struct Gradients {
@@ -72,21 +76,21 @@ void store_gradients(const Inputs& in, const Gradients& out, const RecurrentItem
   const Mamba2Shape& s = in.shape;
   const int64_t heads = item.shape.heads, P = s.head_dim, W = item.shape.width();
   // Tiles of the core whose content is no longer needed.
-  float *x = t.v, *d_y = t.d_o, *dt_raw = t.d_beta;
+  float *x = t.v, *d_y = t.d_o, *free = t.d_beta;
   read_tile(x, of_values(in.x, item), first, t.n);
   read_tile(d_y, of_values(out.d_y, item), first, t.n);
-  read_tile(dt_raw, of_heads(in.dt_raw, item), first, t.n);
+  read_tile(free, of_heads(in.dt_raw, item), first, t.n);
+  softplus_of_biased(free, in, item, t.n, t.answers);
   for (int64_t i = 0; i < t.n; ++i) {
     float* of_weights = out.of_weights(first + i, s) + item.head;
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t head = item.head + h, at = i * W + h * P, of_head = i * heads + h;
-      const float dt = t.beta[of_head], d_g = t.d_g[of_head], A = -std::exp(in.weights.A_log.f32()[head]),
-                  z = dt_raw[of_head] + in.weights.dt_bias.f32()[head], free = softplus(z);
-      const float d_dt = d_g * A + dot_of(t.d_v + at, x + at, P);
-      dt_raw[of_head] = free < s.dt_min || free > s.dt_max ? 0.0f : d_dt / (1 + std::exp(-z));
+      const float dt = t.beta[of_head], d_g = t.d_g[of_head], A = -std::exp(in.weights.A_log.f32()[head]);
+      const bool held = free[of_head] < s.dt_min || free[of_head] > s.dt_max;
+      const float d_dt = d_g * A + dot_of(t.d_v + at, x + at, P), d_raw = held ? 0 : -d_dt * std::expm1(-free[of_head]);
       of_weights[0 * s.heads + h] = d_g * dt * A;
       of_weights[1 * s.heads + h] = dot_of(d_y + at, x + at, P);
-      of_weights[2 * s.heads + h] = dt_raw[of_head];
+      of_weights[2 * s.heads + h] = free[of_head] = d_raw;
       scale_to(t.d_v + at, t.d_v + at, dt, P);
       add_scaled(t.d_v + at, d_y + at, in.weights.D.f32()[head], P);
     }
@@ -95,7 +99,7 @@ void store_gradients(const Inputs& in, const Gradients& out, const RecurrentItem
     std::copy_n(t.d_q + i * s.state, s.state, of_part + s.state);
   }
   write_tile(of_values(out.d_x, item), first, t.n, t.d_v);
-  write_tile(of_heads(out.d_dt_raw, item), first, t.n, dt_raw);
+  write_tile(of_heads(out.d_dt_raw, item), first, t.n, free);
 }
 
 // d (B or C, the `second` of a part) of one row and group: the sum of its parts.
