@@ -58,15 +58,19 @@ HWY_INLINE void for_panels(int64_t cols, Body&& body) {
 
 HWY_INLINE V all(float x) { return hn::Set(D(), x); }
 
+// Two sums, of the even and the odd rows: one would wait for itself.
 void AddWeightedRows(float* y, const float* weights, int64_t weight_stride, const float* x, int64_t x_stride, int64_t rows, int64_t cols) {
-  auto body = [&](int64_t c, auto panels) {
-    auto sum = panels.load(y + c);
-    for (int64_t j = 0; j < rows; ++j) sum.add(all(weights[j * weight_stride]), x + j * x_stride + c);
-    sum.store(y + c);
-  };
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  if (cols % (8 * lanes) == 0) for_panels<8>(cols, body);
-  else for_panels<4>(cols, body);
+  for_panels<4>(cols, [&](int64_t c, auto panels) {
+    auto even = panels.load(y + c), odd = panels.zero();
+    int64_t j = 0;
+    for (; j + 2 <= rows; j += 2) {
+      even.add(all(weights[j * weight_stride]), x + j * x_stride + c);
+      odd.add(all(weights[(j + 1) * weight_stride]), x + (j + 1) * x_stride + c);
+    }
+    if (j < rows) even.add(all(weights[j * weight_stride]), x + j * x_stride + c);
+    even.add(all(1.0f), odd);
+    even.store(y + c);
+  });
 }
 
 void StepState(float* state, int64_t rows, int64_t cols, const float* decay, int64_t decay_stride, const float* key, const float* value,
