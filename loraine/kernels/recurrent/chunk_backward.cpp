@@ -11,7 +11,7 @@ namespace loraine {
 namespace {
 
 // A row of weights = between · products · factor and its gradient: sums += between · d · factor; what the logarithms get, d · weights, is
-// taken from the columns and returned for the row. In double: most of it cancels when the logarithms' own sums are undone.
+// taken from the columns and returned for the row.
 LORAINE_CLONES double weights_backward_row(float* sums, double* columns, const float* between, const float* d, const float* weights,
                                            float factor, int64_t n) {
   double row = 0;
@@ -28,6 +28,13 @@ LORAINE_CLONES double weights_backward_row(float* sums, double* columns, const f
 LORAINE_CLONES void add_row(float* y, const float* x, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
+LORAINE_CLONES float dot_of_three(const float* a, const float* b, const float* c, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i] * c[i];
+  return sum;
 }
 
 LORAINE_CLONES void multiply(float* y, const float* a, const float* b, int64_t n) {
@@ -51,66 +58,82 @@ LORAINE_CLONES void channel_row(float* sum, float* d_g, float* d_k, const float*
   }
 }
 
-// u, d_v and d_beta of a head, its share of the sums and d_g; d_o, d_u and u become what the products with states take.
-void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fresh, bool last) {
+// What the logarithms of a head's decays get, by rows: of each row as the later of two, of the columns as the earlier. In double: most of
+// it cancels once the logarithms' own sums are undone.
+struct Logarithms {
+  double rows[kRecurrentChunk] = {}, columns[kRecurrentChunk] = {};
+};
+
+// u of a head, and d_u; by the delta rule that of b after it: (I + A)ᵀ d_b = d_u. Then d_products.
+void values_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fresh, bool last) {
   const int64_t n = t.n, V = s.value_dim, W = s.width(), at = h * V;
-  auto row = [&](float* tile, int64_t i) { return tile + i * W + at; };
-  const float total = chunk_head(s, t, h);
   chunk_values(s, t, h, fresh, s.delta ? t.residual : nullptr);
   for (int64_t j = 0; j < n; ++j) {
-    float* d_u = row(t.d_u, j);
+    float* d_u = t.d_u + j * W + at;
     if (last) std::fill(d_u, d_u + V, 0.0f);
-    else scale_to(d_u, row(t.of_end, j), t.to_end[j], V);
-    add_weighted_rows(d_u, t.p + j * n + j, n, row(t.d_o, j), W, n - j, V);
+    else scale_to(d_u, t.of_end + j * W + at, t.to_end[j], V);
+    add_weighted_rows(d_u, t.p + j * n + j, n, t.d_o + j * W + at, W, n - j, V);
   }
-  if (s.delta)  // (I + A)ᵀ d_b = d_u
-    for (int64_t j = n - 2; j >= 0; --j) add_weighted_rows(row(t.d_u, j), t.a + (j + 1) * n + j, n, row(t.d_u, j + 1), W, n - 1 - j, V);
+  for (int64_t j = n - 2; j >= 0 && s.delta; --j)
+    add_weighted_rows(t.d_u + j * W + at, t.a + (j + 1) * n + j, n, t.d_u + (j + 1) * W + at, W, n - 1 - j, V);
   sgemm_tile(false, true, s.stacked() * n, n, V, 1, t.d_o + at, W, t.v + at, W, 0, t.d_products, n);
-  double d_log[kRecurrentChunk] = {}, columns[kRecurrentChunk] = {};
+}
+
+// Row i of d_products: its share of the sums, of the logarithms and of d_beta.
+void weights_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, int64_t i, Logarithms& logs) {
+  const int64_t n = t.n, V = s.value_dim;
+  const float *d_p = t.d_products + i * n, *d_a = t.d_products + (n + i) * n, *between = t.between + i * n;
+  float *of_q = t.sums + i * n, *of_k = t.sums + (n + i) * n;
+  if (s.channel_decay) add_row(of_q, d_p, i + 1);
+  else logs.rows[i] += weights_backward_row(of_q, logs.columns, between, d_p, t.p + i * n, 1, i + 1);
+  if (!s.delta) return;
+  // a = −β · decayed products of keys; d_beta from these, as β may be 0.
+  const float beta = t.beta[i * s.heads + h], *k_k = t.products + (n + i) * n;
+  const float of_a = s.channel_decay ? dot_of(d_a, k_k, i) : dot_of_three(d_a, k_k, between, i);
+  t.d_beta[i * s.heads + h] = dot_of(t.d_u + i * s.width() + h * V, t.residual + i * V, V) - of_a;
+  if (s.channel_decay) add_scaled(of_k, d_a, -beta, i);
+  else logs.rows[i] += weights_backward_row(of_k, logs.columns, between, d_a, t.a + i * n, -beta, i);
+}
+
+// d_v of row i of a head; its d_o, d_u and u become what the products with states take.
+void answers_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, int64_t i, bool fresh, bool last, Logarithms& logs) {
+  const int64_t n = t.n, V = s.value_dim, at = i * s.width() + h * V;
+  float *d_o = t.d_o + at, *d_u = t.d_u + at, *u = t.v + at;
+  scale_to(t.d_v + at, d_u, s.delta ? t.beta[i * s.heads + h] : 1.0f, V);
+  if (s.delta) scale_to(d_u, t.d_v + at, -t.from_start[i], V);
+  if (s.channel_decay) return;
+  scale_row(d_o, V, t.from_start[i]);
+  scale_row(u, V, t.to_end[i]);
+  if (!fresh) {
+    logs.rows[i] += static_cast<double>(dot_of(d_o, t.answers + at, V));
+    if (s.delta) logs.rows[i] += static_cast<double>(dot_of(d_u, t.answers + n * s.width() + at, V));
+  }
+  if (!last) {
+    const double x = static_cast<double>(dot_of(u, t.of_end + at, V));
+    logs.rows[i] -= x, logs.rows[n - 1] += x;
+  }
+}
+
+// d_v, d_beta and d_g of a head, and its share of the sums.
+void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fresh, bool last) {
+  const int64_t n = t.n, V = s.value_dim, W = s.width();
+  const float total = chunk_head(s, t, h);
+  values_backward(s, t, h, fresh, last);
+  Logarithms logs;
   for (int64_t i = 0; i < n; ++i) {
-    const float beta = s.delta ? t.beta[i * s.heads + h] : 0;
-    const float *d_p = t.d_products + i * n, *d_a = t.d_products + (n + i) * n, *a = t.a + i * n;
-    if (s.delta) {
-      // a = −beta · decayed products: the sum over a row, divided by beta, belongs to it; from the products, as beta may be 0.
-      float of_beta = dot_of(row(t.d_u, i), t.residual + i * V, V);
-      const float* k_k = t.products + (n + i) * n;
-      for (int64_t j = 0; j < i; ++j) of_beta -= d_a[j] * k_k[j] * (s.channel_decay ? 1.0f : t.between[i * n + j]);
-      t.d_beta[i * s.heads + h] = of_beta;
-    }
-    if (s.channel_decay) {
-      add_row(t.sums + i * n, d_p, i + 1);
-      if (s.delta) add_scaled(t.sums + (n + i) * n, d_a, -beta, i);
-    } else {
-      d_log[i] += weights_backward_row(t.sums + i * n, columns, t.between + i * n, d_p, t.p + i * n, 1, i + 1);
-      if (s.delta) d_log[i] += weights_backward_row(t.sums + (n + i) * n, columns, t.between + i * n, d_a, a, -beta, i);
-    }
-    if (s.delta) {
-      scale_to(row(t.d_v, i), row(t.d_u, i), beta, V);
-      scale_to(row(t.d_u, i), row(t.d_v, i), -t.from_start[i], V);
-    } else {
-      std::copy(row(t.d_u, i), row(t.d_u, i) + V, row(t.d_v, i));
-    }
-    if (s.channel_decay) continue;
-    scale_row(row(t.d_o, i), V, t.from_start[i]);
-    scale_row(row(t.v, i), V, t.to_end[i]);
-    if (!fresh) {
-      d_log[i] += static_cast<double>(dot_of(row(t.d_o, i), row(t.answers, i), V));
-      if (s.delta) d_log[i] += static_cast<double>(dot_of(row(t.d_u, i), row(t.answers, n + i), V));
-    }
-    if (!last) {
-      const double x = static_cast<double>(dot_of(row(t.v, i), row(t.of_end, i), V));
-      d_log[i] -= x, d_log[n - 1] += x;
-    }
+    weights_backward(s, t, h, i, logs);
+    answers_backward(s, t, h, i, fresh, last, logs);
   }
   if (s.channel_decay) return;
   if (!fresh && !last) {
     t.total[h] = total;
-    for (int64_t c = 0; c < s.key_dim; ++c)
-      d_log[n - 1] += static_cast<double>(total) * static_cast<double>(dot_of(row(t.state, c), row(t.d_state, c), V));
+    double sum = 0;
+    for (int64_t c = 0; c < s.key_dim; ++c) sum += static_cast<double>(dot_of(t.state + c * W + h * V, t.d_state + c * W + h * V, V));
+    logs.rows[n - 1] += static_cast<double>(total) * sum;
   }
   double sum = 0;  // each decay is in the logarithms of its row and of all later ones
   for (int64_t i = n - 1; i >= 0; --i) {
-    sum += d_log[i] + columns[i];
+    sum += logs.rows[i] + logs.columns[i];
     t.d_g[i * s.heads + h] = static_cast<float>(sum);
   }
 }

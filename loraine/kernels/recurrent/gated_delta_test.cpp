@@ -82,30 +82,35 @@ Results run(Inputs<float> in, std::vector<float> d_o, const std::vector<Sequence
   return r;
 }
 
-const std::vector<GatedDeltaShape> kShapes{
-    {1, 2, 5, 3, 0.5f, 1e-6f, false}, {2, 2, 4, 6, 0.5f, 1e-6f, true}, {1, 2, 3, 4, 0.7f, 0, true}, {2, 6, 3, 2, 1, 0.1f, false}};
-
 TEST(GatedDelta, GradientIsThatOfTheRecurrence) {
-  for (const GatedDeltaShape& a : kShapes) {
-    const bool long_one = &a == kShapes.data();
-    for (float decay : {0.05f, 1.0f}) {
-      const std::vector<Sequence> s = long_one ? whole_sequences({1, 134}) : whole_sequences({3, 67, 9});
-      const int64_t T = rows_of(s);
-      Inputs<float> in = random_inputs(T, a, decay);
-      if (a.normalise_eps == 0)
-        for (std::vector<float>* x : {&in.q, &in.k})
-          for (float& e : *x) e *= 0.5f;
-      const std::vector<float> d_o = random_floats(T * a.values(), 6);
-      const Results got = run(in, d_o, s, a);
-      Inputs<double> d = doubles_of(in);
-      expect_near(got.o, reference(d, s, a), 3e-6, "o");
-      auto loss = [&] { return inner(reference(d, s, a), d_o); };
-      expect_near(got.d_q, central_differences(d.q, loss), 1e-5, "d_q");
-      expect_near(got.d_k, central_differences(d.k, loss), 1e-5, "d_k");
-      expect_near(got.d_v, central_differences(d.v, loss), 1e-5, "d_v");
-      expect_near(got.d_g, central_differences(d.g, loss), 1e-5, "d_g");
-      expect_near(got.d_beta, central_differences(d.beta, loss), 1e-5, "d_beta");
-    }
+  struct Case {
+    GatedDeltaShape shape;
+    float decay;
+    std::vector<Sequence> sequences;
+  };
+  for (const Case& c : {Case{{1, 2, 3, 2, 0.5f, 1e-6f, false}, 0.05f, whole_sequences({1, 130})},
+                        Case{{2, 2, 5, 3, 0.5f, 1e-6f, false}, 1, whole_sequences({3, 66})},
+                        Case{{1, 3, 3, 2, 1, 0.1f, false}, 0.05f, whole_sequences({66, 9})},
+                        Case{{1, 1, 3, 2, 0.5f, 1e-6f, true}, 0.05f, whole_sequences({130})},
+                        Case{{2, 2, 3, 4, 0.5f, 1e-6f, true}, 0.3f, whole_sequences({3, 66})},
+                        Case{{1, 2, 3, 4, 0.7f, 0, true}, 1, whole_sequences({66, 9})}}) {
+    const GatedDeltaShape& a = c.shape;
+    const std::vector<Sequence>& s = c.sequences;
+    const int64_t T = rows_of(s);
+    Inputs<float> in = random_inputs(T, a, c.decay);
+    if (a.normalise_eps == 0)
+      for (std::vector<float>* x : {&in.q, &in.k})
+        for (float& e : *x) e *= 0.5f;
+    const std::vector<float> d_o = random_floats(T * a.values(), 6);
+    const Results got = run(in, d_o, s, a);
+    Inputs<double> d = doubles_of(in);
+    expect_near(got.o, reference(d, s, a), 3e-6, "o");
+    auto loss = [&] { return inner(reference(d, s, a), d_o); };
+    expect_near(got.d_q, central_differences(d.q, loss), 1e-5, "d_q");
+    expect_near(got.d_k, central_differences(d.k, loss), 1e-5, "d_k");
+    expect_near(got.d_v, central_differences(d.v, loss), 1e-5, "d_v");
+    expect_near(got.d_g, central_differences(d.g, loss), 1e-5, "d_g");
+    expect_near(got.d_beta, central_differences(d.beta, loss), 1e-5, "d_beta");
   }
 }
 

@@ -70,7 +70,9 @@ struct Block {
 void begin_block(const Inputs& in, const Block& b, const Room& r) {
   const int64_t N = in.shape.state;
   for (int64_t c = 0; c < b.width; ++c)
-    for (int64_t n = 0; n < N; ++n) r.A[n * b.width + c] = -std::exp(in.A_log.f32()[(b.channel + c) * in.A_log.row_stride + n]);
+    for (int64_t n = 0; n < N; ++n) r.A[n * b.width + c] = in.A_log.f32()[(b.channel + c) * in.A_log.row_stride + n];
+  exp_row(r.A, N * b.width, 1, 0);
+  scale_row(r.A, N * b.width, -1);
 }
 
 void load_rows(const Inputs& in, const Block& b, const Room& r, int64_t first, int64_t rows) {
@@ -217,7 +219,12 @@ void selective_scan_cpu(const Tensor& y, const Tensor& borders, const Tensor& x,
                         const RecurrentState& state) {
   const Inputs in{x, B, C, dt_raw, A_log, D, shape};
   const std::vector<Item> items = items_of(sequences, state, shape);
-  parallel_for(static_cast<int64_t>(items.size()), [&](int64_t i) { forward(in, items[static_cast<size_t>(i)], y, borders); });
+  int64_t longest = 1;
+  for (const Sequence& s : sequences) longest = std::max(longest, s.length);
+  // A few steps of few channels are done sooner than a second thread wakes up.
+  const int64_t together = std::max<int64_t>(1, 65536 / (longest * shape.state_columns() / parts_of(shape)));
+  parallel_for(
+      static_cast<int64_t>(items.size()), [&](int64_t i) { forward(in, items[static_cast<size_t>(i)], y, borders); }, together);
 }
 
 void selective_scan_backward_cpu(const Tensor& d_x, const Tensor& d_B, const Tensor& d_C, const Tensor& d_dt_raw, const Tensor& d_y,
