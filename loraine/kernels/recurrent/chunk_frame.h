@@ -7,6 +7,7 @@
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/recurrent/chunk.h"
+#include "loraine/kernels/recurrent/flush_denormals.h"
 
 namespace loraine {
 
@@ -88,6 +89,7 @@ void recurrence_forward(const std::vector<RecurrentItem>& items, const Tensor& b
   parallel_for(
       static_cast<int64_t>(items.size()),
       [&](int64_t i) {
+        const FlushDenormals flush;
         const RecurrentItem& item = items[static_cast<size_t>(i)];
         if (item.rows.stepped()) stepped_forward(item, load, store);
         else chunked_forward(item, borders, load, store);
@@ -99,6 +101,7 @@ void recurrence_forward(const std::vector<RecurrentItem>& items, const Tensor& b
 template <class Load, class Store>
 void recurrence_backward(const std::vector<RecurrentItem>& items, const Tensor& borders, Load&& load, Store&& store) {
   parallel_for(static_cast<int64_t>(items.size()), [&](int64_t i) {
+    const FlushDenormals flush;
     const RecurrentItem& item = items[static_cast<size_t>(i)];
     const Sequence& s = *item.rows.sequence;
     float* memory = row_room(chunk_floats(item.shape, true));

@@ -124,6 +124,7 @@ LORAINE_CLONES void step_backward(float* d_state, float* d_u, float* d_dt, float
 }
 
 void forward(const Inputs& in, const Item& item, const Tensor& y, const Tensor& borders) {
+  const FlushDenormals flush;
   const int64_t N = in.shape.state;
   const Sequence& s = *item.rows.sequence;
   const Room r(row_room(Room::floats(N, false)), N, false);
@@ -170,6 +171,7 @@ void states_of_rows(const Block& b, const Room& r, int64_t rows, int64_t N) {
 }
 
 void backward(const Inputs& in, const Gradients& out, const Item& item, const Tensor& borders) {
+  const FlushDenormals flush;
   const int64_t N = in.shape.state;
   const Sequence& s = *item.rows.sequence;
   const Room r(row_room(Room::floats(N, true)), N, true);

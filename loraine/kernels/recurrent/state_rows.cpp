@@ -7,11 +7,20 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "loraine/kernels/base/elements-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
+
+// body(0), body(1) … body(n − 1), laid out one after the other whatever the optimiser thinks of loops: what they work on is in registers.
+template <class Body, int... kIndex>
+HWY_INLINE void unrolled(Body&& body, std::integer_sequence<int, kIndex...>) {
+  (body(kIndex), ...);
+}
 
 // kVectors vectors of a row, of which `access` reads and writes each.
 template <int kVectors, class Access>
@@ -19,23 +28,35 @@ struct Panel {
   Access access;
   V v[kVectors];
   static int64_t lanes() { return static_cast<int64_t>(hn::Lanes(D())); }
+  template <class Body>
+  static HWY_INLINE void each(Body&& body) {
+    unrolled(body, std::make_integer_sequence<int, kVectors>());
+  }
   HWY_INLINE Panel(Access a, const float* from) : access(a) {
-    for (int i = 0; i < kVectors; ++i) v[i] = from ? access.load(from + i * lanes()) : hn::Zero(D());
+    each([&](int i) HWY_ATTR { v[i] = from ? access.load(from + i * lanes()) : hn::Zero(D()); });
   }
   HWY_INLINE void store(float* to) const {
-    for (int i = 0; i < kVectors; ++i) access.store(v[i], to + i * lanes());
+    each([&](int i) HWY_ATTR { access.store(v[i], to + i * lanes()); });
   }
   HWY_INLINE void add(V weight, const Panel& x) {
-    for (int i = 0; i < kVectors; ++i) v[i] = hn::MulAdd(weight, x.v[i], v[i]);
+    each([&](int i) HWY_ATTR { v[i] = hn::MulAdd(weight, x.v[i], v[i]); });
   }
   HWY_INLINE void add(V weight, const float* x) {
-    for (int i = 0; i < kVectors; ++i) v[i] = hn::MulAdd(weight, access.load(x + i * lanes()), v[i]);
+    each([&](int i) HWY_ATTR { v[i] = hn::MulAdd(weight, access.load(x + i * lanes()), v[i]); });
+  }
+  HWY_INLINE void add_product(const Panel& x, const Panel& y) {
+    each([&](int i) HWY_ATTR { v[i] = hn::MulAdd(x.v[i], y.v[i], v[i]); });
   }
   HWY_INLINE void scale(V factor) {
-    for (int i = 0; i < kVectors; ++i) v[i] = hn::Mul(v[i], factor);
+    each([&](int i) HWY_ATTR { v[i] = hn::Mul(v[i], factor); });
   }
   HWY_INLINE void scale(const Panel& factors) {
-    for (int i = 0; i < kVectors; ++i) v[i] = hn::Mul(v[i], factors.v[i]);
+    each([&](int i) HWY_ATTR { v[i] = hn::Mul(v[i], factors.v[i]); });
+  }
+  HWY_INLINE float sum() const {
+    V all = v[0];
+    for (int i = 1; i < kVectors; ++i) all = hn::Add(all, v[i]);
+    return hn::GetLane(hn::SumOfLanes(D(), all));
   }
 };
 
@@ -91,18 +112,20 @@ void StepState(float* state, int64_t rows, int64_t cols, const float* decay, int
 
 void DecayAndDot(float* w, int64_t rows, int64_t n, const float* decay, const float* first, const float* second, float* of_first,
                  float* of_second) {
-  const D d;
-  for (int64_t j = 0; j < rows; ++j) {
-    V a = hn::Zero(d), b = hn::Zero(d);
-    for_vectors(n, [&](int64_t i, auto access) {
-      const V x = hn::Mul(access.load(w + j * n + i), access.load(decay + i));
-      access.store(x, w + j * n + i);
-      a = hn::MulAdd(x, access.load(first + i), a);
-      b = hn::MulAdd(x, access.load(second + i), b);
-    });
-    of_first[j] = hn::GetLane(hn::SumOfLanes(d, a));
-    of_second[j] = hn::GetLane(hn::SumOfLanes(d, b));
-  }
+  std::fill_n(of_first, rows, 0.0f);
+  std::fill_n(of_second, rows, 0.0f);
+  for_panels<4>(n, [&](int64_t c, auto panels) {
+    const auto by = panels.load(decay + c), p = panels.load(first + c), q = panels.load(second + c);
+    for (int64_t j = 0; j < rows; ++j) {
+      auto x = panels.load(w + j * n + c), a = panels.zero(), b = panels.zero();
+      x.scale(by);
+      x.store(w + j * n + c);
+      a.add_product(x, p);
+      b.add_product(x, q);
+      of_first[j] += a.sum();
+      of_second[j] += b.sum();
+    }
+  });
 }
 
 void DecayAndAdd(float* w, int64_t rows, int64_t n, const float* decay, const float* for_first, const float* for_second, float* first,
