@@ -11,15 +11,15 @@
 
 namespace loraine {
 
-LORAINE_CLONES void scale_to(float* y, const float* x, float factor, int64_t n) {
+LORAINE_CLONES void scaled_row(float* y, const float* x, float factor, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * factor;
 }
-LORAINE_CLONES void add_scaled(float* y, const float* x, float factor, int64_t n) {
+LORAINE_CLONES void add_scaled_row(float* y, const float* x, float factor, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i] += x[i] * factor;
 }
-LORAINE_CLONES float dot_of(const float* a, const float* b, int64_t n) {
+LORAINE_CLONES float dot_row(const float* a, const float* b, int64_t n) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
@@ -85,7 +85,7 @@ void channel_products(const ChunkShape& s, const ChunkTiles& t) {
     float *of_q = t.products + i * n, *of_k = t.products + (n + i) * n;
     decay_and_dot(t.k_end, i, K, decay, q, k, of_q, of_k);
     std::copy(k, k + K, t.k_end + i * K);
-    of_q[i] = dot_of(q, k, K);
+    of_q[i] = dot_row(q, k, K);
     multiply_to(t.total, t.total, decay, 1, K);
     multiply_to(t.asking + i * K, t.total, q, 1, K);
     multiply_to(t.asking + (n + i) * K, t.total, k, 1, K);
@@ -125,7 +125,7 @@ float chunk_head(const ChunkShape& s, const ChunkTiles& t, int64_t head) {
     std::fill(t.to_end, t.to_end + n, 1.0f);
     for (int64_t i = 0; i < n; ++i) {
       std::copy(t.products + i * n, t.products + i * n + i + 1, t.p + i * n);
-      if (s.delta) scale_to(t.a + i * n, t.products + (n + i) * n, -beta(i), i);
+      if (s.delta) scaled_row(t.a + i * n, t.products + (n + i) * n, -beta(i), i);
     }
     return 1;
   }
@@ -149,9 +149,9 @@ void chunk_values(const ChunkShape& s, const ChunkTiles& t, int64_t head, bool f
   if (!s.delta) return;
   for (int64_t i = 0; i < n; ++i) {
     float* u = t.v + i * W + at;
-    if (!fresh) add_scaled(u, t.answers + (n + i) * W + at, -t.from_start[i], V);
+    if (!fresh) add_scaled_row(u, t.answers + (n + i) * W + at, -t.from_start[i], V);
     if (residual) std::copy(u, u + V, residual + i * V);
-    scale_to(u, u, t.beta[i * s.heads + head], V);
+    scaled_row(u, u, t.beta[i * s.heads + head], V);
     add_weighted_rows(u, t.a + i * n, 1, t.v + at, W, i, V);
   }
 }
@@ -166,7 +166,7 @@ void chunk_forward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool la
     for (int64_t i = 0; i < n; ++i) {
       float* o = t.o + i * W + h * V;
       if (fresh) std::fill(o, o + V, 0.0f);
-      else scale_to(o, t.answers + i * W + h * V, t.from_start[i], V);
+      else scaled_row(o, t.answers + i * W + h * V, t.from_start[i], V);
       add_weighted_rows(o, t.p + i * n, 1, t.v + h * V, W, i + 1, V);
     }
     if (last) continue;
@@ -190,9 +190,9 @@ void chunk_steps(const ChunkShape& s, const ChunkTiles& t) {
     exp_row(decay, D, 1, 0);
     if (s.delta) {
       if (s.channel_decay) multiply_to(asking, k, decay, -1, K);
-      else scale_to(asking, k, -decay[0], K);
+      else scaled_row(asking, k, -decay[0], K);
       add_weighted_rows(u, asking, 1, t.state, V, K, V);
-      scale_to(u, u, t.beta[i], V);
+      scaled_row(u, u, t.beta[i], V);
     }
     step_state(t.state, K, V, decay, stride, k, u, t.o + i * V, q);
   }

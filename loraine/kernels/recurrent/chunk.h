@@ -67,8 +67,8 @@ float chunk_head(const ChunkShape& shape, const ChunkTiles& t, int64_t head);
 void chunk_values(const ChunkShape& shape, const ChunkTiles& t, int64_t head, bool fresh, float* residual);
 
 // y [n] = x · factor, y += x · factor, and Σ a·b
-void scale_to(float* y, const float* x, float factor, int64_t n);
-void add_scaled(float* y, const float* x, float factor, int64_t n);
-float dot_of(const float* a, const float* b, int64_t n);
+void scaled_row(float* y, const float* x, float factor, int64_t n);
+void add_scaled_row(float* y, const float* x, float factor, int64_t n);
+float dot_row(const float* a, const float* b, int64_t n);
 
 }  // namespace loraine

@@ -71,7 +71,7 @@ void values_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool f
   for (int64_t j = 0; j < n; ++j) {
     float* d_u = t.d_u + j * W + at;
     if (last) std::fill(d_u, d_u + V, 0.0f);
-    else scale_to(d_u, t.of_end + j * W + at, t.to_end[j], V);
+    else scaled_row(d_u, t.of_end + j * W + at, t.to_end[j], V);
     add_weighted_rows(d_u, t.p + j * n + j, n, t.d_o + j * W + at, W, n - j, V);
   }
   for (int64_t j = n - 2; j >= 0 && s.delta; --j)
@@ -89,9 +89,9 @@ void weights_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, int64
   if (!s.delta) return;
   // a = −β · decayed products of keys; d_beta from these, as β may be 0.
   const float beta = t.beta[i * s.heads + h], *k_k = t.products + (n + i) * n;
-  const float of_a = s.channel_decay ? dot_of(d_a, k_k, i) : dot_of_three(d_a, k_k, between, i);
-  t.d_beta[i * s.heads + h] = dot_of(t.d_u + i * s.width() + h * V, t.residual + i * V, V) - of_a;
-  if (s.channel_decay) add_scaled(of_k, d_a, -beta, i);
+  const float of_a = s.channel_decay ? dot_row(d_a, k_k, i) : dot_of_three(d_a, k_k, between, i);
+  t.d_beta[i * s.heads + h] = dot_row(t.d_u + i * s.width() + h * V, t.residual + i * V, V) - of_a;
+  if (s.channel_decay) add_scaled_row(of_k, d_a, -beta, i);
   else logs.rows[i] += weights_backward_row(of_k, logs.columns, between, d_a, t.a + i * n, -beta, i);
 }
 
@@ -99,17 +99,17 @@ void weights_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, int64
 void answers_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, int64_t i, bool fresh, bool last, Logarithms& logs) {
   const int64_t n = t.n, V = s.value_dim, at = i * s.width() + h * V;
   float *d_o = t.d_o + at, *d_u = t.d_u + at, *u = t.v + at;
-  scale_to(t.d_v + at, d_u, s.delta ? t.beta[i * s.heads + h] : 1.0f, V);
-  if (s.delta) scale_to(d_u, t.d_v + at, -t.from_start[i], V);
+  scaled_row(t.d_v + at, d_u, s.delta ? t.beta[i * s.heads + h] : 1.0f, V);
+  if (s.delta) scaled_row(d_u, t.d_v + at, -t.from_start[i], V);
   if (s.channel_decay) return;
   scale_row(d_o, V, t.from_start[i]);
   scale_row(u, V, t.to_end[i]);
   if (!fresh) {
-    logs.rows[i] += static_cast<double>(dot_of(d_o, t.answers + at, V));
-    if (s.delta) logs.rows[i] += static_cast<double>(dot_of(d_u, t.answers + n * s.width() + at, V));
+    logs.rows[i] += static_cast<double>(dot_row(d_o, t.answers + at, V));
+    if (s.delta) logs.rows[i] += static_cast<double>(dot_row(d_u, t.answers + n * s.width() + at, V));
   }
   if (!last) {
-    const double x = static_cast<double>(dot_of(u, t.of_end + at, V));
+    const double x = static_cast<double>(dot_row(u, t.of_end + at, V));
     logs.rows[i] -= x, logs.rows[n - 1] += x;
   }
 }
@@ -128,7 +128,7 @@ void head_backward(const ChunkShape& s, const ChunkTiles& t, int64_t h, bool fre
   if (!fresh && !last) {
     t.total[h] = total;
     double sum = 0;
-    for (int64_t c = 0; c < s.key_dim; ++c) sum += static_cast<double>(dot_of(t.state + c * W + h * V, t.d_state + c * W + h * V, V));
+    for (int64_t c = 0; c < s.key_dim; ++c) sum += static_cast<double>(dot_row(t.state + c * W + h * V, t.d_state + c * W + h * V, V));
     logs.rows[n - 1] += static_cast<double>(total) * sum;
   }
   double sum = 0;  // each decay is in the logarithms of its row and of all later ones
@@ -173,10 +173,10 @@ void channel_backward(const ChunkShape& s, const ChunkTiles& t, bool fresh, bool
     multiply(as_later, at(t.d_asking, n + i), running, K);
     decay_and_add(keys, i, K, at(t.decay, i), of_q + i * n, of_k + i * n, d_q, as_later);
     std::copy(at(t.k, i), at(t.k, i) + K, at(keys, i));
-    add_scaled(d_q, at(t.k, i), of_q[i * n + i], K);
+    add_scaled_row(d_q, at(t.k, i), of_q[i * n + i], K);
   }
   for (int64_t i = n - 1; i >= 0; --i) {
-    add_scaled(at(as_earlier, i), at(t.q, i), of_q[i * n + i], K);
+    add_scaled_row(at(as_earlier, i), at(t.q, i), of_q[i * n + i], K);
     add_and_decay(as_earlier, i, K, at(t.decay, i), of_q + i * n, of_k + i * n, at(t.q, i), at(t.k, i));
   }
   for (int64_t i = n - 1; i >= 0; --i)
@@ -192,7 +192,7 @@ void decay_backward(const ChunkShape& s, const ChunkTiles& t) {
       for (int64_t h = 0; h < s.heads; ++h) scale_row(row + h * V, V, t.total[h]);
       continue;
     }
-    t.d_total[c] = t.total[c] * dot_of(t.state + c * W, row, W);
+    t.d_total[c] = t.total[c] * dot_row(t.state + c * W, row, W);
     scale_row(row, W, t.total[c]);
   }
 }

@@ -11,7 +11,7 @@
 
 namespace loraine {
 
-inline constexpr int64_t kFewRows = 8;  // up to which rows are done one by one
+inline constexpr int64_t kSteppedRows = 8;  // up to which rows are done one by one
 
 void check_recurrence(const char* op, int64_t T, std::span<const Sequence> sequences, const Tensor& borders, const RecurrentState& state,
                       int64_t columns);
@@ -21,7 +21,7 @@ struct RecurrentRows {
   int64_t first_border;  // row of `borders`
   float* state;          // its slot, or nullptr
   bool continued;        // goes on from what is there
-  bool stepped() const { return sequence->length <= kFewRows; }
+  bool stepped() const { return sequence->length <= kSteppedRows; }
 };
 std::vector<RecurrentRows> recurrent_rows(std::span<const Sequence> sequences, const RecurrentState& state);
 

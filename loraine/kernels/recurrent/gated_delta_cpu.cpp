@@ -37,7 +37,7 @@ Tensor of_decays(const Tensor& t, const RecurrentItem& item) { return item.shape
 
 // x = x · scale / sqrt(Σ x² + eps), or x · scale without eps
 void normalise_row(float* x, int64_t n, float eps, float scale) {
-  const float factor = eps > 0 ? scale / std::sqrt(dot_of(x, x, n) + eps) : scale;
+  const float factor = eps > 0 ? scale / std::sqrt(dot_row(x, x, n) + eps) : scale;
   if (factor != 1) scale_row(x, n, factor);
 }
 
@@ -66,8 +66,8 @@ void normalise_backward(float* d, const Tensor& x, int64_t first, int64_t rows, 
     float* row = d + i * n;
     if (eps > 0) {
       const float* in = read_row(x.row_range(first + i, 1), 0, room);
-      const float rstd = 1 / std::sqrt(dot_of(in, in, n) + eps);
-      subtract_scaled(row, in, dot_of(row, in, n) * rstd * rstd, n);
+      const float rstd = 1 / std::sqrt(dot_row(in, in, n) + eps);
+      subtract_scaled(row, in, dot_row(row, in, n) * rstd * rstd, n);
       scale_row(row, n, rstd * scale);
     } else if (scale != 1) {
       scale_row(row, n, scale);

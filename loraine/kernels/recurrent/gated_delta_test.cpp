@@ -204,6 +204,39 @@ TEST(GatedDelta, LongSequencesStayFiniteForAllDecays) {
   }
 }
 
+// q, k and v as columns of one tensor, as a convolution leaves them, and their gradients likewise.
+TEST(GatedDelta, TakesColumnsOfWiderRows) {
+  const GatedDeltaShape a{2, 4, 16, 8, 0.25f, 1e-6f, false};
+  const std::vector<Sequence> s = whole_sequences({100, 5});
+  const int64_t T = 105, columns = 2 * a.keys() + a.values();
+  Inputs<float> in = random_inputs(T, a, 0.1f);
+  std::vector<float> d_o = random_floats(T * a.values(), 6), all, d_all(static_cast<size_t>(T * columns)), o(in.v.size()), d_g(in.g.size()),
+                     d_beta(in.beta.size()), borders(static_cast<size_t>(a.state_columns()));
+  for (int64_t t = 0; t < T; ++t) {
+    for (const std::vector<float>* x : {&in.q, &in.k, &in.v}) {
+      const int64_t n = static_cast<int64_t>(x->size()) / T;
+      all.insert(all.end(), x->begin() + t * n, x->begin() + (t + 1) * n);
+    }
+  }
+  const Results want = run(in, d_o, s, a);
+  auto q = [&](std::vector<float>& x) { return matrix(x, T, columns).col_range(0, a.keys()); };
+  auto k = [&](std::vector<float>& x) { return matrix(x, T, columns).col_range(a.keys(), a.keys()); };
+  auto v = [&](std::vector<float>& x) { return matrix(x, T, columns).col_range(2 * a.keys(), a.values()); };
+  Context ctx;
+  const Tensor g = matrix(in.g, T, a.decays()), beta = matrix(in.beta, T, a.value_heads), kept = matrix(borders, 1, a.state_columns());
+  gated_delta(ctx, matrix(o, T, a.values()), kept, q(all), k(all), v(all), g, beta, s, a);
+  gated_delta_backward(ctx, q(d_all), k(d_all), v(d_all), matrix(d_g, T, a.decays()), matrix(d_beta, T, a.value_heads),
+                       matrix(d_o, T, a.values()), kept, q(all), k(all), v(all), g, beta, s, a);
+  EXPECT_EQ(o, want.o);
+  EXPECT_EQ(d_g, want.d_g);
+  for (int64_t t = 0; t < T; ++t)
+    for (int64_t c = 0; c < a.keys(); ++c) {
+      ASSERT_EQ(d_all[static_cast<size_t>(t * columns + c)], want.d_q[static_cast<size_t>(t * a.keys() + c)]);
+      ASSERT_EQ(d_all[static_cast<size_t>(t * columns + a.keys() + c)], want.d_k[static_cast<size_t>(t * a.keys() + c)]);
+      ASSERT_EQ(d_all[static_cast<size_t>(t * columns + 2 * a.keys() + c)], want.d_v[static_cast<size_t>(t * a.values() + c)]);
+    }
+}
+
 TEST(GatedDelta, OfBfloatActivationsIsThatOfTheirValues) {
   const GatedDeltaShape a{2, 4, 16, 8, 0.25f, 1e-6f, false};
   const std::vector<Sequence> s = whole_sequences({100, 30});

@@ -44,7 +44,7 @@ Tensor of_heads(const Tensor& t, const RecurrentItem& item) { return t.col_range
 // dt [rows, heads of the item]: softplus(dt + dt_bias), not yet held between its limits; room as large.
 void softplus_of_biased(float* dt, const Inputs& in, const RecurrentItem& item, int64_t rows, float* room) {
   const int64_t heads = item.shape.heads;
-  for (int64_t i = 0; i < rows; ++i) add_scaled(dt + i * heads, in.weights.dt_bias.f32() + item.head, 1, heads);
+  for (int64_t i = 0; i < rows; ++i) add_scaled_row(dt + i * heads, in.weights.dt_bias.f32() + item.head, 1, heads);
   softplus_row(dt, dt, rows * heads, room);
 }
 
@@ -59,7 +59,7 @@ void load(const Inputs& in, const RecurrentItem& item, const ChunkTiles& t, int6
   for (int64_t i = 0; i < t.n * heads; ++i) {
     t.beta[i] = std::clamp(t.beta[i], in.shape.dt_min, in.shape.dt_max);
     t.g[i] = -t.beta[i] * std::exp(in.weights.A_log.f32()[item.head + i % heads]);
-    scale_to(t.v + i * P, t.v + i * P, t.beta[i], P);
+    scaled_row(t.v + i * P, t.v + i * P, t.beta[i], P);
   }
 }
 
@@ -87,12 +87,12 @@ void store_gradients(const Inputs& in, const Gradients& out, const RecurrentItem
       const int64_t head = item.head + h, at = i * W + h * P, of_head = i * heads + h;
       const float dt = t.beta[of_head], d_g = t.d_g[of_head], A = -std::exp(in.weights.A_log.f32()[head]);
       const bool held = free[of_head] < s.dt_min || free[of_head] > s.dt_max;
-      const float d_dt = d_g * A + dot_of(t.d_v + at, x + at, P), d_raw = held ? 0 : -d_dt * std::expm1(-free[of_head]);
+      const float d_dt = d_g * A + dot_row(t.d_v + at, x + at, P), d_raw = held ? 0 : -d_dt * std::expm1(-free[of_head]);
       of_weights[0 * s.heads + h] = d_g * dt * A;
-      of_weights[1 * s.heads + h] = dot_of(d_y + at, x + at, P);
+      of_weights[1 * s.heads + h] = dot_row(d_y + at, x + at, P);
       of_weights[2 * s.heads + h] = free[of_head] = d_raw;
-      scale_to(t.d_v + at, t.d_v + at, dt, P);
-      add_scaled(t.d_v + at, d_y + at, in.weights.D.f32()[head], P);
+      scaled_row(t.d_v + at, t.d_v + at, dt, P);
+      add_scaled_row(t.d_v + at, d_y + at, in.weights.D.f32()[head], P);
     }
     float* of_part = out.of_part(first + i, item.part, s);
     std::copy_n(t.d_k + i * s.state, s.state, of_part);
@@ -107,7 +107,7 @@ void add_up_parts(const Tensor& d, const Gradients& g, const Mamba2Shape& s, int
   const int64_t parts = group_parts(s);
   float* sum = row_room(s.state);
   std::fill_n(sum, s.state, 0.0f);
-  for (int64_t p = 0; p < parts; ++p) add_scaled(sum, g.of_part(row, group * parts + p, s) + second * s.state, 1, s.state);
+  for (int64_t p = 0; p < parts; ++p) add_scaled_row(sum, g.of_part(row, group * parts + p, s) + second * s.state, 1, s.state);
   write_row(d.col_range(group * s.state, s.state), row, sum);
 }
 
@@ -142,7 +142,7 @@ void mamba2_cpu(const Tensor& y, const Tensor& borders, const Tensor& x, const T
       [&](const RecurrentItem& item, const ChunkTiles& t, int64_t first) {
         const int64_t P = shape.head_dim, heads = item.shape.heads;
         read_tile(t.v, of_values(x, item), first, t.n);
-        for (int64_t i = 0; i < t.n * heads; ++i) add_scaled(t.o + i * P, t.v + i * P, weights.D.f32()[item.head + i % heads], P);
+        for (int64_t i = 0; i < t.n * heads; ++i) add_scaled_row(t.o + i * P, t.v + i * P, weights.D.f32()[item.head + i % heads], P);
         write_tile(of_values(y, item), first, t.n, t.o);
       });
 }

@@ -244,7 +244,7 @@ void selective_scan_backward_cpu(const Tensor& d_x, const Tensor& d_B, const Ten
         [&](int64_t i) {
           float* sum = row_room(2 * N);
           std::fill_n(sum, 2 * N, 0.0f);
-          for (int64_t p = 0; p < parts_of(shape); ++p) add_scaled(sum, out.of_part(s.start + i, p, N), 1, 2 * N);
+          for (int64_t p = 0; p < parts_of(shape); ++p) add_scaled_row(sum, out.of_part(s.start + i, p, N), 1, 2 * N);
           write_row(d_B, s.start + i, sum);
           write_row(d_C, s.start + i, sum + N);
         },
