@@ -39,7 +39,7 @@ void read_into(MixedRows& set, const DatasetInfo& info, std::optional<int64_t> l
   for (std::optional<Row> row = reader.next();; row = reader.next()) {
     if (row) rows.push_back(std::move(*row));
     if (row && rows.size() < kDigested) continue;
-    digest(std::exchange(rows, {}), set.made);
+    digest(std::exchange(rows, {}), set.made, info.num_samples.has_value());
     if (!row) return;
   }
 }

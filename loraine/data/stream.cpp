@@ -165,7 +165,7 @@ Dataset encode_batch(const Encoder& encoder, const DataOptions& options, std::ve
   rows.clear();
   batch.order.resize(batch.rows.size());
   std::iota(batch.order.begin(), batch.order.end(), int64_t{0});
-  return make_examples(encoder, options, batch, batch.order);
+  return make_examples(encoder, options, batch, batch.order, nullptr);
 }
 
 void check_dropped(const Dataset& counts, const DataOptions& options) {

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """`loraine data`: what training would see, of every recorded run of LLaMA-Factory and of small sets; encoded data that are kept (tokenized_path). Run by ctest (label e2e)."""
 import json
+import os
 import pathlib
 import re
 import shutil
 import sys
 import unittest
+import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import tiny_model as tiny
@@ -14,6 +16,11 @@ RUNS = pathlib.Path(__file__).resolve().parent.parent.parent.parent / "shared/go
 # Settings of a run that say what its data are.
 DATA_KEYS = {"model_name_or_path", "stage", "template", "dataset", "eval_dataset", "dataset_dir", "cutoff_len", "val_size", "seed", "packing", "neat_packing", "mask_history",
              "train_on_prompt", "preprocessing_batch_size"}
+
+
+def on_disk():
+    """Ids of examples go to a file from the first on."""
+    return unittest.mock.patch.dict(os.environ, LORAINE_IDS_IN_MEMORY="0")
 
 
 def rows_of(file):
@@ -32,6 +39,10 @@ class Data(tiny.Case):
     def shown(self, *words, **settings):
         settings = dict(model_name_or_path=self.model, dataset="pairs.jsonl", template="default", dataset_dir=self.work) | settings
         return tiny.run("data", *words, *(word for key, value in settings.items() for word in (f"--{key}", str(value))), cwd=self.work)
+
+    def test_every_recorded_run_with_ids_on_disk(self):
+        with on_disk():
+            self.test_every_recorded_run()
 
     def test_every_recorded_run(self):
         if not RUNS.exists():
@@ -104,6 +115,37 @@ class Data(tiny.Case):
 
 class Kept(tiny.Case):
     """tokenized_path: written by the first run, read by the next one, which then needs no data."""
+    def test_ids_on_disk_are_those_in_memory(self):
+        """Whole runs: the adapter, the log, the hash of the data in a checkpoint, and a resumed half."""
+        tiny.write_model(self.work / "whole", seed=1)
+        tiny.write_tokenizer(self.work / "whole")
+        (self.work / "texts.jsonl").write_text("".join(json.dumps(dict(text=f"a text of {word} and more " * n)) + "\n" for n, word in enumerate(("one", "two", "fog", "sea", "red"), 3)))
+        own = dict(dataset="pairs.jsonl", template="default", dataset_dir=self.work)
+        cases = {"rows": dict(val_size=0.2, eval_strategy="steps", eval_steps=3, group_by_length="true"), "packed": dict(own, packing="true", cutoff_len=64, val_size=2, eval_strategy="epoch"),
+                 "neat": dict(own, neat_packing="true", cutoff_len=64), "texts": dict(stage="pt", dataset="texts.jsonl", dataset_dir=self.work, cutoff_len=16),
+                 "apart": dict(stage="pt", dataset="texts.jsonl", dataset_dir=self.work, packing="false", cutoff_len=40), "kept": dict(own, tokenized_path=self.work / "kept")}
+        without_times = lambda line: {key: value for key, value in line.items() if "time" not in key and "per_second" not in key and key != "remaining_time"}
+        for name, settings in cases.items():
+            outs = [self.work / f"{name}_{place}" for place in ("memory", "disk")]
+            train = lambda out, **more: self.good(tiny.run(*self.arguments(out=out, model=self.work / "whole", **(dict(max_steps=6, save_steps=3) | settings | more)), cwd=self.work))
+            train(outs[0])
+            shutil.rmtree(self.work / "kept", ignore_errors=True)
+            with on_disk():
+                train(outs[1])
+                if name == "kept":
+                    train(self.work / "again")
+                    self.assertEqual((self.work / "again/adapter_model.safetensors").read_bytes(), (outs[0] / "adapter_model.safetensors").read_bytes())
+            for file in ("adapter_model.safetensors", "checkpoint-3/adapter_model.safetensors"):
+                self.assertEqual(*((out / file).read_bytes() for out in outs), (name, file))
+            logs = [[without_times(line) for line in rows_of(out / "trainer_log.jsonl")] for out in outs]
+            self.assertEqual(*logs, name)
+            # Half in memory, the other half on disk: the data are the same.
+            shutil.rmtree(outs[1] / "checkpoint-6")
+            with on_disk():
+                train(outs[1], resume_from_checkpoint=outs[1] / "checkpoint-3")
+            self.assertEqual(*((out / "adapter_model.safetensors").read_bytes() for out in outs), name)
+            self.assertEqual([path.name for path in self.work.rglob(".loraine-ids*")], [])
+
     def test_encoded_data_are_kept(self):
         tiny.write_tokenizer(self.model)
         (self.work / "pairs.jsonl").write_text("".join(json.dumps(dict(question=f"say {word}", answer=word)) + "\n" for word in ("one", "two", "tree", "red", "fog", "sea")))
