@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/count_text.h"
@@ -82,13 +81,6 @@ void check_options(const DataOptions& options) {
   if (encoding_cutoff(options) < 1)
     refuse(fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
   if (!(options.val_size >= 0)) refuse(fmt::format("val_size: {} is not a share or a number of rows", options.val_size), "");
-}
-
-ExampleStoreOptions store_options(const DataOptions& options) {
-  ExampleStoreOptions store;
-  store.folder = options.spill_folder;
-  if (const char* bytes = std::getenv("LORAINE_IDS_IN_MEMORY")) store.in_memory = std::strtoull(bytes, nullptr, 10);  // for tests
-  return store;
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kAround = size_t{64} << 10;  // bytes that the kernel maps around one that is read
+constexpr size_t kWindow = size_t{2} << 20;  // bytes that the kernel may map around one that is read
 
 // A file of this folder that no name leads to; -1 with errno.
 int open_nameless(const std::string& folder) {
@@ -82,13 +82,13 @@ class IdFile : public std::enable_shared_from_this<IdFile> {
 
   // So many bytes from `begin` on, in memory that is mapped, were read.
   void passed(const char* begin, size_t bytes) {
+    const auto first = reinterpret_cast<uintptr_t>(begin) / kWindow, last = (reinterpret_cast<uintptr_t>(begin) + bytes - 1) / kWindow;
     const std::lock_guard lock(mutex_);
-    const bool goes_on = begin >= last_ && begin < last_ + kAround;
-    touched_ += bytes + (goes_on ? 0 : kAround);
-    last_ = begin + bytes;
-    if (touched_ < resident_) return;
+    for (uintptr_t window = first; window <= last; ++window)
+      if (std::ranges::find(windows_, window) == windows_.end()) windows_.push_back(window);
+    if (windows_.size() * kWindow <= resident_) return;
     for (const auto& [data, size] : pieces_) release_pages(data, size);
-    touched_ = 0;
+    windows_.clear();
   }
 
   void forget(const void* data) {
@@ -107,9 +107,9 @@ class IdFile : public std::enable_shared_from_this<IdFile> {
 
   int fd_ = -1;
   std::string folder_;
-  size_t size_ = 0, resident_, touched_ = 0;
-  const char* last_ = nullptr;
+  size_t size_ = 0, resident_;
   std::mutex mutex_;
+  std::vector<uintptr_t> windows_;  // that were read since the pages were let go of
   std::vector<std::pair<const void*, size_t>> pieces_;
 };
 

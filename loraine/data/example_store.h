@@ -15,7 +15,7 @@ struct ExampleStoreOptions {
   std::string folder;
   size_t in_memory = size_t{64} << 20;  // bytes of ids; what is more goes to the file
   size_t piece = size_t{64} << 20;      // bytes that are mapped at a time
-  size_t resident = size_t{16} << 20;   // bytes of the file that may have been read since they were last let go of
+  size_t resident = size_t{16} << 20;   // bytes of the file that may be in memory before what was read is let go of
 };
 
 class IdFile;

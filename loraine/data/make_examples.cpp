@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <tuple>
@@ -330,6 +331,13 @@ void drop_row(Dataset& set, std::string_view where_and_why) {
 }
 
 std::string rows_text(int64_t n) { return count_text(n) + (n == 1 ? " row" : " rows"); }
+
+ExampleStoreOptions store_options(const DataOptions& options) {
+  ExampleStoreOptions store;
+  store.folder = options.spill_folder;
+  if (const char* bytes = std::getenv("LORAINE_IDS_IN_MEMORY")) store.in_memory = std::strtoull(bytes, nullptr, 10);
+  return store;
+}
 
 void encode_ahead(const Encoder& encoder, const DataOptions& options, std::vector<Row>&& rows, std::deque<Made>& made, ExampleStore& store,
                   int64_t whole) {

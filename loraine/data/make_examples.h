@@ -48,6 +48,9 @@ struct MixedRows {
   size_t size() const { return rows.size() + made.size(); }
 };
 
+// As options.spill_folder says; the variable LORAINE_IDS_IN_MEMORY (bytes) is for tests.
+ExampleStoreOptions store_options(const DataOptions& options);
+
 // Encodes rows one by one, for stages in which none needs another, lays their ids in the store, and lets go of the rows. Of the first
 // `whole`, what was cut is kept.
 void encode_ahead(const Encoder& encoder, const DataOptions& options, std::vector<Row>&& rows, std::deque<Made>& made, ExampleStore& store,

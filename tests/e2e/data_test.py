@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import unittest
 import unittest.mock
@@ -145,6 +146,29 @@ class Kept(tiny.Case):
                 train(outs[1], resume_from_checkpoint=outs[1] / "checkpoint-3")
             self.assertEqual(*((out / "adapter_model.safetensors").read_bytes() for out in outs), name)
             self.assertEqual([path.name for path in self.work.rglob(".loraine-ids*")], [])
+
+    def peak(self, *words):
+        """MiB. Through a small process: the peak counts from the one that forked."""
+        code = ("import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
+                "print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+        done = subprocess.run([sys.executable, "-c", code, tiny.program, *map(str, words)], capture_output=True, text=True, timeout=300, cwd=self.work)
+        self.assertEqual(done.stdout.split()[:1], ["0"], done.stderr)
+        return int(done.stdout.split()[1]) / 1024
+
+    def test_memory_does_not_grow_with_the_data(self):
+        """Ids and labels of 280 MB more, in every stage: what grows is what is kept of a row."""
+        for stage, settings in (("sft", {}), ("sft", dict(packing="true")), ("pt", {})):
+            peaks = []
+            for rows in (2000, 30000):
+                with open(self.work / "many.jsonl", "w") as file:
+                    for i in range(rows):
+                        words = f"number {i} " + "a tree on a hill " * 75
+                        file.write(json.dumps(dict(text=words) if stage == "pt" else dict(question=words[:600], answer=words[600:])) + "\n")
+                with unittest.mock.patch.dict(os.environ, LORAINE_IDS_IN_MEMORY="1000000"):
+                    peaks.append(self.peak("data", "--examples", 0, "--model_name_or_path", self.model, "--dataset", "many.jsonl", "--template", "default", "--dataset_dir", self.work,
+                                           "--stage", stage, *(word for key, value in settings.items() for word in (f"--{key}", value))))
+            print(f"peak of {stage} {settings}: {peaks[0]:.0f} and {peaks[1]:.0f} MiB")
+            self.assertLess(peaks[1] - peaks[0], 60, (stage, settings))
 
     def test_encoded_data_are_kept(self):
         tiny.write_tokenizer(self.model)
