@@ -113,9 +113,6 @@ class Data(tiny.Case):
         (self.model / "tokenizer.json").unlink()
         self.refused(self.shown(), 3, "tokenizer.json")
 
-
-class Kept(tiny.Case):
-    """tokenized_path: written by the first run, read by the next one, which then needs no data."""
     def test_ids_on_disk_are_those_in_memory(self):
         """Whole runs: the adapter, the log, the hash of the data in a checkpoint, and a resumed half."""
         tiny.write_model(self.work / "whole", seed=1)
@@ -170,6 +167,9 @@ class Kept(tiny.Case):
             print(f"peak of {stage} {settings}: {peaks[0]:.0f} and {peaks[1]:.0f} MiB")
             self.assertLess(peaks[1] - peaks[0], 60, (stage, settings))
 
+
+class Kept(tiny.Case):
+    """tokenized_path: written by the first run, read by the next one, which then needs no data."""
     def test_encoded_data_are_kept(self):
         tiny.write_tokenizer(self.model)
         (self.work / "pairs.jsonl").write_text("".join(json.dumps(dict(question=f"say {word}", answer=word)) + "\n" for word in ("one", "two", "tree", "red", "fog", "sea")))

@@ -132,7 +132,7 @@ class Downloads(HubCase):
         repository.branches["other"] = repository.branches["main"]
         self.good(self.open("org/tiny", "--model_revision", "other"))
         del repository.branches["other"]
-        self.refused(self.open("org/tiny", "--model_revision", "other"), 3, "org/tiny", "no such revision")
+        self.refused(self.open("org/tiny", "--model_revision", "other"), 3, "org/tiny", "has no revision other")
         # What moved and cannot be loaded is told, and goes on later.
         repository.commit({"generation_config.json": b'{"eos_token_id": [2, 1]}'})
         self.hub.fail("resolve.*generation_config.json", count=99, status=404)
