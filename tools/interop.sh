@@ -11,4 +11,5 @@ if [[ ! -f $venv/with_datasets ]]; then
 fi
 "$venv/bin/python" tools/interop_hub.py
 "$venv/bin/python" tools/interop_data.py
+"$venv/bin/python" tools/interop_families.py
 exec "$venv/bin/python" tools/interop.py "$@"
