@@ -68,6 +68,12 @@ class Regex {
 
 }  // namespace
 
+std::string without_wrapper(std::string path) {
+  constexpr std::string_view kWrapper = "language_model.";
+  if (const size_t at = path.find(kWrapper); at != path.npos && (at == 0 || path[at - 1] == '.')) path.erase(at, kWrapper.size());
+  return path;
+}
+
 bool matches_whole(const std::string& pattern, const std::string& text) { return Regex(pattern).matches(text); }
 
 namespace {
@@ -87,6 +93,10 @@ int64_t layer_index(const std::string& path) {
   return -1;
 }
 
+bool names_module(const std::string& path, const std::string& name) {
+  return ends_with_name(path, name) || ends_with_name(without_wrapper(path), without_wrapper(name));
+}
+
 struct Targets {
   explicit Targets(const LoraConfig& config) : config(config) {
     if (!config.target_regex.empty()) regex = std::make_unique<Regex>(config.target_regex);
@@ -96,13 +106,13 @@ struct Targets {
   bool contains(const std::string& path) const {
     if (exclude && exclude->matches(path)) return false;
     for (const std::string& name : config.exclude_modules)
-      if (ends_with_name(path, name)) return false;
+      if (names_module(path, name)) return false;
     const std::string dotted = "." + path + ".";  // a module that is trained whole, and what lies in it, has no adapter
     for (const std::string& name : config.modules_to_save)
       if (dotted.find("." + name + ".") != std::string::npos) return false;
-    if (regex) return regex->matches(path);
+    if (regex) return regex->matches(path) || regex->matches(without_wrapper(path));
     bool named = std::any_of(config.target_modules.begin(), config.target_modules.end(),
-                             [&](const std::string& name) { return ends_with_name(path, name); });
+                             [&](const std::string& name) { return names_module(path, name); });
     if (!named || config.layers_to_transform.empty()) return named;
     return std::ranges::find(config.layers_to_transform, layer_of(path)) != config.layers_to_transform.end();
   }

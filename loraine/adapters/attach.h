@@ -62,6 +62,10 @@ void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites
 // exclude_modules, written in the same way.
 void set_excluded(LoraConfig& config, const std::string& modules);
 
+// The path without the module that a model with a vision tower has around its language model, however a version of transformers calls it:
+// adapters name the layers with and without it.
+std::string without_wrapper(std::string path);
+
 // Whether the config gives the module at `path` an adapter, and of which rank (0: all ranks of AdaLoRA were cut) and scale.
 struct TargetRank {
   int64_t r;

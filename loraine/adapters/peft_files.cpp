@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <list>
 #include <nlohmann/json.hpp>
+#include <map>
 #include <set>
 
 #include "loraine/adapters/adalora_files.h"
@@ -260,8 +261,14 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   auto problem = [&](const std::string& text) {
     if (++count <= 5) problems += "\n  " + text;
   };
+  std::multimap<std::string, const TensorInfo*> unwrapped;
+  for (const TensorInfo& info : source->tensors()) unwrapped.emplace(without_wrapper(info.name), &info);
   for (const Parameter& p : set.parameters()) {
     const TensorInfo* info = source->find(p.name);
+    if (const std::string name = without_wrapper(p.name); !info && unwrapped.contains(name)) {
+      info = unwrapped.find(name)->second;
+      if (unwrapped.count(name) > 1) problem(fmt::format("{}: the file has it under two names, {} is one", p.name, info->name));
+    }
     if (!info && tensor_kind(p.name) == ".lora_magnitude_vector") info = source->find(p.name + ".weight");  // the name in PEFT's memory
     if (!info) {
       const std::string kind = tensor_kind(p.name), module = p.name.substr(0, p.name.size() - kind.size());

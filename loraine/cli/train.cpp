@@ -21,7 +21,9 @@
 #include "loraine/core/stopped.h"
 #include "loraine/eval/evaluate.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/fingerprint.h"
 #include "loraine/io/fresh_weights.h"
+#include "loraine/model/load.h"
 #include "loraine/train/data_options.h"
 #include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
@@ -91,6 +93,16 @@ void check_at_the_end(const TrainConfig& c, const AtTheEnd& end) {
   if (split_list(c.eval_dataset).empty()) refuse("do_predict answers the questions of eval_dataset, which is not given", "name a set");
 }
 
+// A model that starts at random: what its config.json implies, whatever weights lie there.
+ModelFiles open_to_start(const TrainConfig& c) {
+  ModelFiles files = open_text_files(c.model_name_or_path, hub_access(c));
+  if (files.config.empty())
+    throw Error(ErrorKind::bad_data, files.path + ": has no config.json, which says what model to start", "give a folder with config.json and a tokenizer");
+  files.tensors = fresh_weights(files, tensors_of(files.config, files.path + "/config.json"), static_cast<uint64_t>(c.seed));
+  files.fingerprint = weights_fingerprint(*files.tensors);
+  return files;
+}
+
 // `by_signal`: set by the first SIGTERM or SIGINT, where they are this command's own; the second one ends the program.
 int train_command(const std::vector<std::string>& args, const std::atomic<bool>& stop, std::atomic<bool>* by_signal) {
   TrainInput input;
@@ -99,13 +111,10 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   const TrainConfig& c = input.config;
   check_at_the_end(c, at_the_end);
   input.folder = open_run_folder(c);
-  input.files = open_model_files(c.model_name_or_path, hub_access(c));
+  input.files = c.train_from_scratch ? open_to_start(c) : open_model_files(c.model_name_or_path, hub_access(c));
   print_place(input.files.place_note);
   print_place(stretch_positions(input.files, c, true));
-  if (c.train_from_scratch) {
-    input.files.tensors = fresh_weights(input.files, static_cast<uint64_t>(c.seed));
-    print_place("train_from_scratch: all weights start at random");
-  }
+  if (c.train_from_scratch) print_place("train_from_scratch: all weights start at random");
   std::string adapter;                                                   // the last one, which training goes on with
   for (const FoundPlace& place : adapter_places(c, kSeveralAdapters)) {  // found before anything takes long
     print_place(place.note);

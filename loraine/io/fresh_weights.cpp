@@ -30,18 +30,12 @@ class FreshWeights : public TensorSource {
 
 }  // namespace
 
-std::shared_ptr<TensorSource> fresh_weights(const ModelFiles& files, uint64_t seed) {
-  std::vector<TensorInfo> all = files.tensors->tensors();
-  for (const TensorInfo& info : all)
-    if (info.packed)
-      throw Error(ErrorKind::bad_data,
-                  files.path + ": " + info.name + " is stored quantised, and a model is not trained from the start in that form",
-                  "give the folder of a model in float32 or bfloat16");
+std::shared_ptr<TensorSource> fresh_weights(const ModelFiles& files, std::vector<TensorInfo> tensors, uint64_t seed) {
   const auto range = files.config.find("initializer_range");
   const double deviation = range != files.config.end() && range->is_number() ? range->get<double>() : 0.02;
   if (!(deviation >= 0 && deviation <= 10))
     throw Error(ErrorKind::bad_data, files.path + ": config.json: initializer_range is out of range");
-  return std::make_shared<FreshWeights>(std::move(all), seed, deviation);
+  return std::make_shared<FreshWeights>(std::move(tensors), seed, deviation);
 }
 
 }  // namespace loraine

@@ -28,7 +28,7 @@ TEST(FreshWeights, AreWhatAModelStartsWith) {
   ModelFiles files;
   files.tensors = std::make_shared<Shapes>();
   files.config = {{"initializer_range", 0.05}};
-  const auto source = fresh_weights(files, 42);
+  const auto source = fresh_weights(files, files.tensors->tensors(), 42);
   EXPECT_EQ(values(*source, "a.bias"), std::vector<float>(8, 0.0f));
   EXPECT_EQ(values(*source, "norm.weight"), std::vector<float>(8, 1.0f));
   const std::vector<float> matrix = values(*source, "a.weight");
@@ -36,8 +36,8 @@ TEST(FreshWeights, AreWhatAModelStartsWith) {
   for (const float v : matrix) mean += v / 6400, square += static_cast<double>(v) * v / 6400;
   EXPECT_NEAR(mean, 0, 0.003);
   EXPECT_NEAR(std::sqrt(square), 0.05, 0.002);
-  EXPECT_EQ(matrix, values(*fresh_weights(files, 42), "a.weight"));
-  EXPECT_NE(matrix, values(*fresh_weights(files, 43), "a.weight"));
+  EXPECT_EQ(matrix, values(*fresh_weights(files, files.tensors->tensors(), 42), "a.weight"));
+  EXPECT_NE(matrix, values(*fresh_weights(files, files.tensors->tensors(), 43), "a.weight"));
 }
 
 }  // namespace

@@ -70,8 +70,8 @@ std::string stretch_positions(ModelFiles& files, const TrainConfig& c, bool trai
   const int64_t factor = training ? (c.cutoff_len + longest - 1) / longest : 2;
   rope["rope_type"] = *c.rope_scaling;
   rope["factor"] = static_cast<double>(factor);
+  if (*c.rope_scaling != "linear") rope["original_max_position_embeddings"] = longest;
   if (*c.rope_scaling == "llama3") {
-    rope["original_max_position_embeddings"] = longest;
     rope["low_freq_factor"] = 1.0;
     rope["high_freq_factor"] = 4.0;
   }

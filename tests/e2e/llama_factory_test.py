@@ -261,7 +261,12 @@ class LlamaFactory(tiny.Case):
         config = json.loads((self.work / "long/config.json").read_text())
         self.assertEqual(config["max_position_embeddings"], 3072)
         self.assertEqual(config["rope_scaling"]["factor"], 3)
-        code, text = tiny.run("train", path, "rope_scaling=yarn")
+        for kind in ("yarn", "dynamic"):
+            code, text = tiny.run("train", path, f"rope_scaling={kind}", f"output_dir={self.work / kind}")
+            self.assertEqual(code, 0, text)
+            config = json.loads((self.work / kind / "config.json").read_text())
+            self.assertEqual(config["rope_scaling"]["original_max_position_embeddings"], 1024)
+        code, text = tiny.run("train", path, "rope_scaling=spiral")
         self.assertEqual(code, 2, text)
 
     def test_a_batch_that_fits(self):

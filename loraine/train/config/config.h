@@ -31,7 +31,7 @@ struct TrainConfig {
   std::optional<std::string> add_tokens, add_special_tokens;  // comma lists; they grow it, too
   std::optional<std::string> new_special_tokens_config;       // file of token: description, in the place of add_special_tokens
   std::string init_special_tokens = "noise_init";             // noise_init, desc_init, desc_init_w_noise
-  std::optional<std::string> rope_scaling;                    // linear, llama3: longer positions than the model was made for
+  std::optional<std::string> rope_scaling;                    // linear, dynamic, yarn, llama3: longer positions than the model was made for
   bool strict = false;                                        // a warning about an input becomes an error
 
   // data

@@ -56,7 +56,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"train_from_scratch", "model", &c.train_from_scratch, "full: forget the model's weights and start at random ones"});
   visit({"rope_scaling", "model", &c.rope_scaling,
          "positions beyond the model's own: training where cutoff_len is longer, answers for twice the length",
-         one_of({"linear", "dynamic", "yarn", "llama3"}, {"linear", "llama3"})});
+         one_of({"linear", "dynamic", "yarn", "llama3"})});
   visit({"strict", "model", &c.strict, "what would be a warning about an input is an error"});
 
   visit({"dataset", "data", &c.dataset,
