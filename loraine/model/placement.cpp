@@ -140,7 +140,7 @@ void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, cons
   }
 }
 
-void Placement::experts(ExpertWeights& all, const std::vector<std::string>& pieces) {
+void Placement::experts(ExpertWeights& all, const std::vector<std::string>& pieces, bool asks_whole) {
   const auto stack = [&](const std::string& name, int64_t first, int64_t columns) -> ExpertStack& {
     ExpertStack& out = all.stacks.emplace_back();
     out.first = first;
@@ -162,6 +162,9 @@ void Placement::experts(ExpertWeights& all, const std::vector<std::string>& piec
   for (const std::string& stored : {fused, fused + ".weight"})
     if (const TensorInfo* info = source_.find(stored); info && info->shape.size() == 3)
       return whole(stored, stack(all.parameter, 0, all.out), all.out, all.transposed);
+  const bool in_pieces = source_.find(config_.names.in_files(all.module + ".0." + pieces[0]) + ".weight") ||
+                         source_.find(config_.names.in_files(all.module + "." + pieces[0]) + ".weight");
+  if (asks_whole && !in_pieces) return whole(fused, stack(all.parameter, 0, all.out), all.out, all.transposed);
   all.transposed = false;
   const int64_t columns = all.out / static_cast<int64_t>(pieces.size());
   int64_t first = 0;

@@ -53,6 +53,7 @@ ModelConfig granitemoe_config(const ConfigReader& hf) {
   ExpertsConfig experts = experts_config(hf, d);
   experts.router.scores = RouterScores::chosen_softmax;
   experts.router.normalise = false;
+  experts.whole_in_files = true;
   experts.folder = "block_sparse_moe.";
   experts.router_name = "router";
   d.config.names.stored = {{{".block_sparse_moe.router", ".block_sparse_moe.router.layer"},

@@ -128,7 +128,7 @@ ModelConfig llama4_config(const ConfigReader& hf) {
   experts.intermediate_size = hf.positive("intermediate_size");
   experts.router.scores = RouterScores::sigmoid;
   experts.router.normalise = false;
-  experts.weighs_input = experts.transposed = experts.a_gives_output = true;
+  experts.weighs_input = experts.transposed = experts.a_gives_output = experts.whole_in_files = true;
   experts.folder = "feed_forward.";
   experts.router_name = "router";
   d.config.router_aux_loss_coef = 0;  // the key is there, and transformers computes no such loss

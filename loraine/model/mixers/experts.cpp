@@ -49,7 +49,7 @@ Experts::Experts(const ExpertsConfig& config, Placement& p, const std::string& l
     to.transposed = c_.transposed;
     to.a_gives_output = c_.a_gives_output;
     to.older_differs = !c_.transposed || c_.a_gives_output;
-    p.experts(to, pieces);
+    p.experts(to, pieces, c_.whole_in_files);
   };
   std::vector<std::string> pieces = {c_.up_piece};
   if (c_.gated) pieces.insert(pieces.begin(), c_.gate_piece);

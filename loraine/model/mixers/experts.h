@@ -25,6 +25,7 @@ struct ExpertsConfig final : MixerConfig {
   bool gated = true, biases = false;
   // Whether the whole parameters are [E, in, out], and what A of PEFT's adapters on them gives then (ExpertWeights).
   bool transposed = false, a_gives_output = false;
+  bool whole_in_files = false;  // files have the whole parameters, as a rule
   // Names within the layer. `correction` is a vector of the router that counts in choosing alone, where there is one.
   std::string folder = "mlp.", router_name = "gate", correction, experts = "experts";
   bool correction_is_matrix = false;  // [1, E]
