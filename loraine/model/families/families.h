@@ -36,6 +36,20 @@ ModelConfig nemotron_config(const ConfigReader& hf);
 ModelConfig starcoder2_config(const ConfigReader& hf);
 ModelConfig stablelm_config(const ConfigReader& hf);
 ModelConfig gpt_neox_config(const ConfigReader& hf);
+ModelConfig qwen2_moe_config(const ConfigReader& hf);
+ModelConfig qwen3_moe_config(const ConfigReader& hf);
+ModelConfig mixtral_config(const ConfigReader& hf);
+ModelConfig olmoe_config(const ConfigReader& hf);
+ModelConfig phimoe_config(const ConfigReader& hf);
+ModelConfig minimax_m2_config(const ConfigReader& hf);
+ModelConfig gpt_oss_config(const ConfigReader& hf);
+ModelConfig granitemoe_config(const ConfigReader& hf);
+ModelConfig glm4_moe_config(const ConfigReader& hf);
+ModelConfig dots1_config(const ConfigReader& hf);
+ModelConfig ernie4_5_moe_config(const ConfigReader& hf);
+ModelConfig hunyuan_v1_moe_config(const ConfigReader& hf);
+ModelConfig hy_v3_config(const ConfigReader& hf);
+ModelConfig llama4_config(const ConfigReader& hf);
 ModelConfig muse_glimmer_config(const ConfigReader& hf);
 
 }  // namespace loraine
