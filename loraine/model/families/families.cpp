@@ -52,6 +52,8 @@ constexpr Family kFamilies[] = {
     {"stablelm", stablelm_config},
     {"gpt_neox", gpt_neox_config},
     {"muse_glimmer_text", muse_glimmer_config},
+    {"lfm2", lfm2_config},
+    {"qwen3_5_text", qwen3_5_config},
 };
 
 // Models with a text part under text_config: what their files call it.
@@ -66,6 +68,7 @@ constexpr Nested kNested[] = {
     {"qwen2_5_vl", "qwen2", "model."},
     {"qwen3_vl", "qwen3", "model.language_model."},
     {"muse_glimmer", "muse_glimmer_text", "model.language_model."},
+    {"qwen3_5", "qwen3_5_text", "model.language_model."},
 };
 
 // The text part's keys, with those that the whole model decides.

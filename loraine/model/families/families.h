@@ -37,5 +37,10 @@ ModelConfig starcoder2_config(const ConfigReader& hf);
 ModelConfig stablelm_config(const ConfigReader& hf);
 ModelConfig gpt_neox_config(const ConfigReader& hf);
 ModelConfig muse_glimmer_config(const ConfigReader& hf);
+ModelConfig lfm2_config(const ConfigReader& hf);
+ModelConfig qwen3_5_config(const ConfigReader& hf);
+ModelConfig bamba_config(const ConfigReader& hf);
+ModelConfig falcon_h1_config(const ConfigReader& hf);
+ModelConfig nemotron_h_config(const ConfigReader& hf);
 
 }  // namespace loraine
