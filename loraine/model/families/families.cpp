@@ -54,6 +54,9 @@ constexpr Family kFamilies[] = {
     {"muse_glimmer_text", muse_glimmer_config},
     {"lfm2", lfm2_config},
     {"qwen3_5_text", qwen3_5_config},
+    {"bamba", bamba_config},
+    {"falcon_h1", falcon_h1_config},
+    {"nemotron_h", nemotron_h_config},
 };
 
 // Models with a text part under text_config: what their files call it.

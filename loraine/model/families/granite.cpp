@@ -1,7 +1,9 @@
-// Granite 3: multipliers on embeddings, scores, branches and logits. Granite 4 without experts and Mamba: its MLP under other names. Granite
-// with windows: sinks, and a theta per layer.
-#include "loraine/model/families/decoder_parts.h"
+// Granite 3: multipliers on embeddings, scores, branches and logits. Granite 4: layers of attention and of Mamba-2, the MLP under other
+// names. Granite with windows: sinks, and a theta per layer.
+#include <algorithm>
+
 #include "loraine/model/families/families.h"
+#include "loraine/model/families/hybrid.h"
 
 namespace loraine {
 namespace {
@@ -34,15 +36,19 @@ ModelConfig granitemoehybrid_config(const ConfigReader& hf) {
   GraniteDecoder d(hf);
   if (hf.get("num_local_experts") && hf.number_or("num_local_experts", 0) != 0)
     hf.wrong("num_local_experts", "0: the experts of Granite 4 are not built");
-  if (const nlohmann::json* types = hf.get("layer_types"))
-    for (const auto& type : *types)
-      if (type != "full_attention" && type != "attention") hf.wrong("layer_types", "attention alone: the Mamba layers of Granite 4 are not built");
+  const std::vector<bool> recurrent = recurrent_layers(d, {"mamba", "linear_attention"}, [](int64_t) { return true; });
   d.mlp.folder = "shared_mlp.";
   d.mlp.gate_up = "input_linear";
   d.mlp.down = "output_linear";
   d.mlp.intermediate_size = hf.positive("shared_intermediate_size");
   if (hf.text_or("position_embedding_type", "") == "rope") d.rope();
-  return d.with_layers([&](int64_t) { return d.scaled(d.pre_norm()); });
+  const bool scans = std::ranges::find(recurrent, true) != recurrent.end();
+  const std::shared_ptr<const MixerConfig> mamba = scans ? share(read_mamba(d)) : nullptr;  // attention alone has no keys for it
+  return d.with_layers([&](int64_t layer) {
+    LayerConfig out = d.pre_norm();
+    if (recurrent[static_cast<size_t>(layer)]) out.branches[0].mixer = mamba;
+    return d.scaled(out);
+  });
 }
 
 ModelConfig granite_swa_config(const ConfigReader& hf) {

@@ -41,4 +41,26 @@ Limits limits_or(const ConfigReader& hf, const char* key, const Limits& otherwis
   return limits;
 }
 
+Mamba2Config read_mamba(const Decoder& d) {
+  const ConfigReader& hf = d.hf;
+  Mamba2Config out;
+  out.hidden_size = d.config.hidden_size;
+  out.heads = hf.positive_or("mamba_n_heads", 128);
+  const int64_t width = hf.get("mamba_d_ssm") ? hf.positive("mamba_d_ssm") : hf.positive_or("mamba_expand", 2) * out.hidden_size;
+  const nlohmann::json* head = hf.get("mamba_d_head");
+  out.head_dim = head && !head->is_string() ? hf.positive("mamba_d_head") : width / out.heads;  // or "auto"
+  if (out.width() != width) hf.wrong("mamba_n_heads", fmt::format("a number of heads of {} that makes {} channels", out.head_dim, width));
+  out.groups = hf.positive_or("mamba_n_groups", 1);
+  if (out.heads % out.groups) hf.wrong("mamba_n_groups", fmt::format("a divisor of mamba_n_heads {}", out.heads));
+  out.state = hf.positive_or("mamba_d_state", 256);
+  out.taps = hf.positive_or("mamba_d_conv", 4);
+  out.conv_bias = hf.flag_or("mamba_conv_bias", true);
+  out.in_bias = out.out_bias = hf.flag_or("mamba_proj_bias", false);
+  out.norm_eps = d.norm.eps;
+  const Limits dt = limits_or(hf, "time_step_limit", {0, std::numeric_limits<float>::infinity()});
+  out.dt_min = dt.low;
+  out.dt_max = dt.high;
+  return out;
+}
+
 }  // namespace loraine

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "loraine/model/families/decoder_parts.h"
+#include "loraine/model/mixers/mamba2.h"
 
 namespace loraine {
 
@@ -17,5 +18,8 @@ struct Limits {
   float low, high;
 };
 Limits limits_or(const ConfigReader& hf, const char* key, const Limits& otherwise);
+
+// A Mamba-2 mixer by the keys mamba_n_heads, mamba_d_head, mamba_d_state …, with norms as the decoder has them.
+Mamba2Config read_mamba(const Decoder& d);
 
 }  // namespace loraine
