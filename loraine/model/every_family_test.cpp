@@ -26,7 +26,20 @@ nlohmann::json family(const char* type, const nlohmann::json& own) {
   return config;
 }
 
+// Keys of Mamba-2, and a layer of attention in the middle.
+nlohmann::json mamba(const nlohmann::json& own) {
+  nlohmann::json config = {{"layer_types", {"mamba", "attention", "mamba"}}, {"mamba_n_heads", 8}, {"mamba_d_head", 8}, {"mamba_n_groups", 2}, {"mamba_d_state", 16}};
+  if (!own.is_null()) config.update(own);
+  return config;
+}
+
 std::vector<nlohmann::json> configurations() {
+  const nlohmann::json delta = {{"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
+                                {"linear_num_key_heads", 2},
+                                {"linear_num_value_heads", 4},
+                                {"linear_key_head_dim", 8},
+                                {"linear_value_head_dim", 16},
+                                {"partial_rotary_factor", 0.5}};
   const nlohmann::json slides = {"sliding_attention", "full_attention", "sliding_attention"};
   const nlohmann::json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"llama_4_scaling_beta", 0.1}};
   const nlohmann::json factors = {1.0, 1.5, 2.0, 2.5};
@@ -66,6 +79,23 @@ std::vector<nlohmann::json> configurations() {
       family("stablelm", {{"use_parallel_residual", true}, {"qk_layernorm", true}, {"partial_rotary_factor", 0.5}}),
       family("gpt_neox", {{"num_key_value_heads", 4}, {"rotary_pct", 0.5}}),
       family("muse_glimmer_text", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}}),
+      family("lfm2", {{"layer_types", {"conv", "full_attention", "conv"}}, {"block_multiple_of", 8}, {"conv_bias", true}}),
+      family("qwen3_5_text", delta),
+      family("granitemoehybrid", mamba({{"shared_intermediate_size", 24}, {"residual_multiplier", 0.7}})),
+      family("bamba", mamba({})),
+      family("falcon_h1", mamba({{"mamba_d_ssm", 48},
+                                 {"mamba_n_heads", 6},
+                                 {"mamba_rms_norm", true},
+                                 {"mamba_norm_before_gate", false},
+                                 {"ssm_in_multiplier", 1.2},
+                                 {"ssm_out_multiplier", 0.6},
+                                 {"ssm_multipliers", {0.9, 0.8, 1.1, 0.7, 1.2}},
+                                 {"attention_in_multiplier", 0.9},
+                                 {"attention_out_multiplier", 0.8},
+                                 {"key_multiplier", 0.7},
+                                 {"mlp_multipliers", {0.9, 0.7}}})),
+      family("falcon_h1", mamba({{"mamba_d_ssm", 64}})),
+      family("nemotron_h", {{"hybrid_override_pattern", "M*-"}, {"mamba_num_heads", 6}, {"mamba_head_dim", 8}, {"n_groups", 2}, {"ssm_state_size", 16}}),
   };
 }
 
