@@ -1,6 +1,7 @@
 // LFM2: short convolutions and attention in turn, norms over each head of q and k.
 #include <algorithm>
 
+#include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
 #include "loraine/model/families/hybrid.h"
 #include "loraine/model/mixers/short_conv.h"
@@ -53,6 +54,22 @@ ModelConfig lfm2_config(const ConfigReader& hf) {
   d.mlp.intermediate_size = mlp_width(hf);
   const std::vector<bool> convolutions = d.convolutions();
   return d.with_layers([&](int64_t layer) { return d.layer(convolutions[static_cast<size_t>(layer)], share(d.mlp)); });
+}
+
+ModelConfig lfm2_moe_config(const ConfigReader& hf) {
+  Lfm2Decoder d(hf);
+  ExpertsConfig experts = experts_config(hf, d);
+  route_by_sigmoid(hf, experts);
+  experts.router.normaliser_floor = 1e-6f;
+  experts.correction = hf.flag_or("use_expert_bias", true) ? "expert_bias" : "";
+  experts.folder = "feed_forward.";
+  experts.gate_piece = "w1";
+  experts.up_piece = "w3";
+  experts.down_piece = "w2";
+  const int64_t dense = static_cast<int64_t>(hf.number_or("num_dense_layers", 2));
+  const std::vector<bool> convolutions = d.convolutions();
+  const std::shared_ptr<const MixerConfig> mlp = share(d.mlp), sparse = share(experts);
+  return d.with_layers([&](int64_t layer) { return d.layer(convolutions[static_cast<size_t>(layer)], layer < dense ? mlp : sparse); });
 }
 
 }  // namespace loraine

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
+#include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
 #include "loraine/model/families/hybrid.h"
 
@@ -62,6 +64,19 @@ Mamba2Config nemotron_mamba(const Decoder& d) {
   const Limits dt = limits_or(hf, "time_step_limit", {0, std::numeric_limits<float>::infinity()});
   out.dt_min = dt.low;
   out.dt_max = dt.high;
+  return out;
+}
+
+ExpertsConfig nemotron_experts(Decoder& d) {
+  const ConfigReader& hf = d.hf;
+  if (hf.get("moe_latent_size")) hf.wrong("moe_latent_size", "null: experts behind a projection are not built");
+  ExpertsConfig out = experts_config(hf, d);
+  route_by_sigmoid(hf, out);
+  out.folder = "mixer.";
+  out.gated = false;
+  out.gate_up = "up_proj";
+  if (const double n = hf.number_or("n_shared_experts", 1); n > 0)
+    add_shared(out, d.mlp, "mixer.shared_experts.", hf.positive(hf.get("moe_shared_expert_intermediate_size") ? "moe_shared_expert_intermediate_size" : "moe_intermediate_size"));
   return out;
 }
 
@@ -134,13 +149,9 @@ ModelConfig nemotron_h_config(const ConfigReader& hf) {
   d.mlp.bias = hf.flag_or("mlp_bias", false);
   d.mlp.activation = activation(hf, "mlp_hidden_act", "relu2");
   const std::string kinds = kinds_of_layers(hf, d.config.num_hidden_layers);
-  if (kinds.find('E') != std::string::npos) hf.wrong(hf.get("layers_block_type") ? "layers_block_type" : "hybrid_override_pattern", "no experts");
-  const Mamba2Config mamba = nemotron_mamba(d);
-  return d.with_layers([&](int64_t layer) -> LayerConfig {
-    const char kind = kinds[static_cast<size_t>(layer)];
-    const NormConfig norm = named(d.norm, "norm");
-    return {{{norm, {}, kind == 'M' ? share(mamba) : kind == '*' ? share(d.attention) : share(d.mlp)}}};
-  });
+  std::map<char, std::shared_ptr<const MixerConfig>> mixers = {{'M', share(nemotron_mamba(d))}, {'*', share(d.attention)}, {'-', share(d.mlp)}};
+  if (kinds.find('E') != std::string::npos) mixers['E'] = share(nemotron_experts(d));
+  return d.with_layers([&](int64_t layer) -> LayerConfig { return {{{named(d.norm, "norm"), {}, mixers.at(kinds[static_cast<size_t>(layer)])}}}; });
 }
 
 }  // namespace loraine

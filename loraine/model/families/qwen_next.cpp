@@ -1,5 +1,6 @@
 // Qwen 3.5 and Qwen3-Next: three layers of gated delta nets to one of attention, whose output is gated by what q_proj gives beside q; norms
 // that add 1 to their weight, a quarter of each head turns.
+#include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
 #include "loraine/model/families/hybrid.h"
 #include "loraine/model/mixers/gated_delta_net.h"
@@ -35,6 +36,15 @@ struct QwenNextDecoder : Decoder {
     const bool recurrent = linear[static_cast<size_t>(number)];
     return {{{named(norm, "input_layernorm"), {}, recurrent ? share(delta) : share(attention)}, {named(norm, "post_attention_layernorm"), {}, channels}}};
   }
+  ModelConfig with_sparse_layers(bool normalise) {
+    ExpertsConfig experts = experts_config(hf, *this);
+    experts.router.normalise = normalise;
+    add_shared(experts, mlp, "mlp.shared_expert.", hf.positive("shared_expert_intermediate_size"));
+    experts.shared_gate = "shared_expert_gate";
+    const std::set<int64_t> dense = qwen_dense_layers(*this);
+    const std::shared_ptr<const MixerConfig> of_dense = share(mlp), sparse = share(experts);
+    return with_layers([&](int64_t number) { return layer(number, dense.contains(number) ? of_dense : sparse); });
+  }
   GatedDeltaNetConfig delta;
   std::vector<bool> linear;  // per layer, whether it is a gated delta net
 };
@@ -44,6 +54,12 @@ struct QwenNextDecoder : Decoder {
 ModelConfig qwen3_5_config(const ConfigReader& hf) {
   QwenNextDecoder d(hf, DeltaProjections::parts);
   return d.with_layers([&](int64_t layer) { return d.layer(layer, share(d.mlp)); });
+}
+
+ModelConfig qwen3_5_moe_config(const ConfigReader& hf) { return QwenNextDecoder(hf, DeltaProjections::parts).with_sparse_layers(true); }
+
+ModelConfig qwen3_next_config(const ConfigReader& hf) {
+  return QwenNextDecoder(hf, DeltaProjections::by_key).with_sparse_layers(hf.flag_or("norm_topk_prob", true));
 }
 
 }  // namespace loraine
