@@ -72,6 +72,8 @@ constexpr Family kFamilies[] = {
     {"qwen3_next", qwen3_next_config},
     {"qwen3_5_text", qwen3_5_config},
     {"qwen3_5_moe_text", qwen3_5_moe_config},
+    {"olmo_hybrid", olmo_hybrid_config},
+    {"jamba", jamba_config},
     {"bamba", bamba_config},
     {"falcon_h1", falcon_h1_config},
     {"nemotron_h", nemotron_h_config},

@@ -56,6 +56,8 @@ ModelConfig qwen3_5_config(const ConfigReader& hf);
 ModelConfig lfm2_moe_config(const ConfigReader& hf);
 ModelConfig qwen3_5_moe_config(const ConfigReader& hf);
 ModelConfig qwen3_next_config(const ConfigReader& hf);
+ModelConfig olmo_hybrid_config(const ConfigReader& hf);
+ModelConfig jamba_config(const ConfigReader& hf);
 ModelConfig bamba_config(const ConfigReader& hf);
 ModelConfig falcon_h1_config(const ConfigReader& hf);
 ModelConfig nemotron_h_config(const ConfigReader& hf);

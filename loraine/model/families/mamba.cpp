@@ -1,5 +1,5 @@
 // Families with Mamba-2. Bamba: Mamba or attention, then an MLP. Falcon-H1: both beside each other behind one norm, multipliers everywhere.
-// Nemotron-H: one mixer per layer.
+// Nemotron-H: one mixer per layer. Jamba: Mamba-1 or attention without rotation, then an MLP or experts.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
 #include "loraine/model/families/hybrid.h"
+#include "loraine/model/mixers/mamba1.h"
 
 namespace loraine {
 namespace {
@@ -152,6 +153,38 @@ ModelConfig nemotron_h_config(const ConfigReader& hf) {
   std::map<char, std::shared_ptr<const MixerConfig>> mixers = {{'M', share(nemotron_mamba(d))}, {'*', share(d.attention)}, {'-', share(d.mlp)}};
   if (kinds.find('E') != std::string::npos) mixers['E'] = share(nemotron_experts(d));
   return d.with_layers([&](int64_t layer) -> LayerConfig { return {{{named(d.norm, "norm"), {}, mixers.at(kinds[static_cast<size_t>(layer)])}}}; });
+}
+
+ModelConfig jamba_config(const ConfigReader& hf) {
+  Decoder d(hf);
+  name_parts(d);
+  Mamba1Config mamba;
+  mamba.hidden_size = d.config.hidden_size;
+  mamba.channels = hf.positive_or("mamba_expand", 2) * d.config.hidden_size;
+  mamba.state = hf.positive_or("mamba_d_state", 16);
+  const nlohmann::json* rank = hf.get("mamba_dt_rank");  // a number or "auto"
+  mamba.dt_rank = rank && !rank->is_string() ? hf.positive("mamba_dt_rank") : (d.config.hidden_size + 15) / 16;
+  mamba.taps = hf.positive_or("mamba_d_conv", 4);
+  mamba.bias = hf.flag_or("mamba_proj_bias", false);
+  mamba.conv_bias = hf.flag_or("mamba_conv_bias", true);
+  mamba.inner = d.norm;
+  const auto offset = [&](const char* key) { return static_cast<int64_t>(hf.number_or(key, key[0] == 'a' ? 4 : 1)); };
+  const int64_t attends = hf.positive_or("attn_layer_period", 8), first = offset("attn_layer_offset"), sparse = hf.positive_or("expert_layer_period", 2),
+                first_sparse = offset("expert_layer_offset");
+  const std::vector<bool> recurrent = recurrent_layers(d, {"mamba", "linear_attention"}, [&](int64_t layer) { return layer % attends != first; });
+  std::shared_ptr<const MixerConfig> experts = share(d.mlp);
+  const std::shared_ptr<const MixerConfig> mlp = experts;
+  if (hf.number_or("num_experts", 16) > 1) {
+    ExpertsConfig config = experts_config(hf, d);
+    config.folder = "feed_forward.";
+    config.router_name = "router";
+    experts = share(config);
+  }
+  return d.with_layers([&](int64_t layer) -> LayerConfig {
+    const bool scans = recurrent[static_cast<size_t>(layer)], routed = layer % sparse == first_sparse;
+    return {{{named(d.norm, "input_layernorm"), {}, scans ? share(mamba) : share(d.attention)},
+             {named(d.norm, "pre_ff_layernorm"), {}, routed ? experts : mlp}}};
+  });
 }
 
 }  // namespace loraine

@@ -16,7 +16,7 @@ namespace loraine {
 enum class DeltaProjections {
   parts,     // in_proj_qkv [q | k | v], in_proj_z, in_proj_b, in_proj_a: Qwen 3.5
   by_key,    // in_proj_qkvz, in_proj_ba: of each key head q, k, v, z and b, a of the value heads that it serves: Qwen3-Next
-  separate,  // q_proj, k_proj, v_proj, g_proj (the gate), b_proj, a_proj: OLMo Hybrid
+  separate,  // q_proj, k_proj, v_proj, g_proj (the gate), b_proj, a_proj, and a convolution each for q, k and v: OLMo Hybrid
 };
 
 struct GatedDeltaNetConfig final : MixerConfig {
@@ -45,22 +45,24 @@ class GatedDeltaNet final : public Mixer {
 
  private:
   enum Kept { kProjected, kO, kBorders };
-  enum Carried { kTaps, kState };
 
   // Columns of the projections after they were dealt: [q | k | v | z | b | a].
-  Tensor qkv(const Tensor& t) const { return t.col_range(0, conv_.channels); }
   Tensor q(const Tensor& t) const { return t.col_range(0, c_.keys()); }
   Tensor k(const Tensor& t) const { return t.col_range(c_.keys(), c_.keys()); }
   Tensor v(const Tensor& t) const { return t.col_range(2 * c_.keys(), c_.values()); }
-  Tensor z(const Tensor& t) const { return t.col_range(conv_.channels, c_.values()); }
-  Tensor b(const Tensor& t) const { return t.col_range(conv_.channels + c_.values(), c_.value_heads); }
-  Tensor a(const Tensor& t) const { return t.col_range(conv_.channels + c_.values() + c_.value_heads, c_.value_heads); }
-  int64_t columns() const { return conv_.channels + c_.values() + 2 * c_.value_heads; }
+  Tensor z(const Tensor& t) const { return t.col_range(mixed_columns(), c_.values()); }
+  Tensor b(const Tensor& t) const { return t.col_range(mixed_columns() + c_.values(), c_.value_heads); }
+  Tensor a(const Tensor& t) const { return t.col_range(mixed_columns() + c_.values() + c_.value_heads, c_.value_heads); }
+  int64_t mixed_columns() const { return 2 * c_.keys() + c_.values(); }
+  int64_t columns() const { return mixed_columns() + c_.values() + 2 * c_.value_heads; }
   GatedDeltaShape shape() const;
   GatedNormShape norm_shape() const { return {c_.value_dim, false, GateActivation::silu, c_.norm_eps}; }
 
   void place_projections(Placement& placement, const std::string& folder);
+  void add_convolution(Placement& placement, const std::string& path, int64_t channels);
   void project(const Step& s, const Tensor& projected, const Tensor& x) const;
+  void project_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_projected, const Tensor& x) const;
+  void convolve(const Step& s, const Tensor& mixed, const Tensor& projected, bool decoding) const;
   // What the recurrence reads beside qkv after the convolution.
   struct Gates {
     Tensor g, beta;  // [T, value_heads] F32
@@ -69,8 +71,8 @@ class GatedDeltaNet final : public Mixer {
   void gates_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Gates& d, const Gates& gates, const Tensor& projected) const;
 
   GatedDeltaNetConfig c_;
-  Site in_, out_;
-  ShortConvolution conv_;
+  Site in_, gates_, out_;                  // gates_: b and a, where they are matrices of their own (a site has few parts)
+  std::vector<ShortConvolution> convolutions_;  // over q, k and v, together or each by itself
   Vector A_log_, dt_bias_, norm_;
   std::vector<ColumnBlock> deal_;  // how the product's columns become [q | k | v | z | b | a]; empty: they are
 };

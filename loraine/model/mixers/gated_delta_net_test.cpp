@@ -15,9 +15,21 @@ nlohmann::json qwen3_5() {
                                     {"partial_rotary_factor", 0.5}});
 }
 
-TEST(GatedDeltaNet, Gradients) { expect_gradients_by_differences(qwen3_5(), "linear_attn."); }
+nlohmann::json olmo() {
+  return one_layer("olmo_hybrid", {{"layer_types", {"linear_attention"}},
+                                   {"linear_num_key_heads", 2},
+                                   {"linear_num_value_heads", 2},
+                                   {"linear_key_head_dim", 6},
+                                   {"linear_value_head_dim", 10}});
+}
 
-TEST(GatedDeltaNet, PiecesAreAsTheWhole) { expect_pieces_as_whole(qwen3_5()); }
+TEST(GatedDeltaNet, Gradients) {
+  for (const nlohmann::json& config : {qwen3_5(), olmo()}) expect_gradients_by_differences(config, "linear_attn.");
+}
+
+TEST(GatedDeltaNet, PiecesAreAsTheWhole) {
+  for (const nlohmann::json& config : {qwen3_5(), olmo()}) expect_pieces_as_whole(config);
+}
 
 }  // namespace
 }  // namespace loraine
