@@ -427,6 +427,23 @@ std::vector<std::string> expert_parameters(const Model& model) {
   return names;
 }
 
+std::vector<std::string> name_targets(LoraConfig& config, const Model& model) {
+  static constexpr std::string_view kRefusing[] = {"falcon_h1", "nemotron_h"}, kRefused = "out_proj";
+  const bool all = config.target_modules == std::vector<std::string>{kAllLinear};
+  name_all_linear(config, model.sites(), model.config.nested);
+  if (std::ranges::find(kRefusing, model.config.model_type) == std::end(kRefusing)) return {};
+  if (all) {
+    const auto removed = std::erase(config.target_modules, kRefused);
+    return removed ? std::vector<std::string>{std::string(kRefused)} : std::vector<std::string>{};
+  }
+  for (const Weight* site : model.sites())
+    for (const WeightPart& part : site->parts)
+      if (part.name.ends_with("." + std::string(kRefused)) && target_rank(config, part.name))
+        throw Error(ErrorKind::usage, fmt::format("lora_target names {}, which PEFT refuses in {} models", part.name, model.config.model_type),
+                    "leave out_proj out, or use all, which does");
+  return {};
+}
+
 AdapterSet attach_adapter(const Model& model, const LoraConfig& given, bool trained) {
   const ModelNames& names = model.config.names;
   LoraConfig config = given;

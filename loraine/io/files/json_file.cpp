@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "loraine/core/error.h"
 #include "loraine/core/text_position.h"
@@ -101,6 +103,26 @@ struct CountingIterator {
   bool operator!=(const CountingIterator& other) const { return at != other.at; }
 };
 
+// Python writes infinite numbers as bare words, which JSON has not; transformers 5 as {"__float__": "Infinity"}. The former become the latter.
+std::string with_named_floats(const std::string& text) {
+  static constexpr std::string_view kWords[] = {"-Infinity", "Infinity", "NaN"};
+  std::string out;
+  bool quoted = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    const std::string_view rest = std::string_view(text).substr(at);
+    const auto word = quoted ? std::end(kWords) : std::ranges::find_if(kWords, [&](std::string_view one) { return rest.starts_with(one); });
+    if (word != std::end(kWords)) {
+      out += fmt::format(R"({{"__float__": "{}"}})", *word);
+      at += word->size() - 1;
+      continue;
+    }
+    if (quoted && text[at] == '\\' && at + 1 < text.size()) out += text[at++];
+    else if (text[at] == '"') quoted = !quoted;
+    out += text[at];
+  }
+  return out;
+}
+
 std::string checked_text(const std::string& path) {
   std::string text = read_file(path, kMaxJsonFile);
   if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
@@ -109,6 +131,7 @@ std::string checked_text(const std::string& path) {
     throw Error(ErrorKind::bad_data, path + ": the text is UTF-16, and UTF-8 is expected", "save it as UTF-8");
   size_t nul = text.find('\0');
   if (nul != std::string::npos) throw Error(ErrorKind::bad_data, fmt::format("{}: {}: a NUL byte", path, position(text, nul)));
+  if (text.find("Infinity") != std::string::npos || text.find("NaN") != std::string::npos) text = with_named_floats(text);
   size_t consumed = 0;
   Strict strict(path, text, consumed);
   Json::sax_parse(CountingIterator{text.data(), &consumed}, CountingIterator{text.data() + text.size(), &consumed}, &strict);

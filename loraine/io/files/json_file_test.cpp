@@ -32,6 +32,8 @@ TEST(JsonFile, PositionsDuplicatesAndDepth) {
     }
   };
   EXPECT_EQ(parse("{\"a\": [1, {\"a\": 2.5}]}\n"), R"({"a":[1,{"a":2.5}]})");
+  EXPECT_EQ(parse(R"({"a": [0.0, Infinity], "b \" NaN": "-Infinity", "c": NaN})"),
+            R"({"a":[0.0,{"__float__":"Infinity"}],"b \" NaN":"-Infinity","c":{"__float__":"NaN"}})");
   EXPECT_NE(parse("{\n  \"a\": x\n}").find("line 2, column 8"), std::string::npos) << parse("{\n  \"a\": x\n}");
   EXPECT_NE(parse("{\"a\": 1,\n \"a\": 2}").find("line 2"), std::string::npos);
   EXPECT_NE(parse("{\"a\": 1,\n \"a\": 2}").find("twice"), std::string::npos);

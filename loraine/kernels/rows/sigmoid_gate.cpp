@@ -9,6 +9,7 @@ void sigmoid_gate_cpu(const Tensor& y, const Tensor& x, const Tensor& gate);
 void sigmoid_gate_backward_cpu(const Tensor& d_x, const Tensor& d_gate, const Tensor& d_y, const Tensor& x, const Tensor& gate);
 void silu_gate_cpu(const Tensor& y, const Tensor& x, const Tensor& gate);
 void silu_gate_backward_cpu(const Tensor& d_x, const Tensor& d_gate, const Tensor& d_y, const Tensor& x, const Tensor& gate);
+void multiply_rows_cpu(const Tensor& y, const Tensor& x, const Tensor& gate);
 
 namespace {
 void check(const char* op, const Tensor& y, const Tensor& x, const Tensor& gate, int64_t gate_cols) {
@@ -43,6 +44,11 @@ void silu_gate(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& gat
 void silu_gate_backward(Context& ctx, const Tensor& d_x, const Tensor& d_gate, const Tensor& d_y, const Tensor& x, const Tensor& gate) {
   check_backward("silu_gate_backward", d_x, d_gate, d_y, x, gate, x.cols());
   dispatch(ctx, "silu_gate_backward", [&] { silu_gate_backward_cpu(d_x, d_gate, d_y, x, gate); });
+}
+
+void multiply_rows(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& gate) {
+  check("multiply_rows", y, x, gate, x.cols());
+  dispatch(ctx, "multiply_rows", [&] { multiply_rows_cpu(y, x, gate); });
 }
 
 }  // namespace loraine

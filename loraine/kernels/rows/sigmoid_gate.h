@@ -1,5 +1,5 @@
-// Gates: y = x · sigmoid(gate), of single elements or of whole rows, and y = x · silu(gate). Called by attention with gated outputs, by
-// shared experts and by recurrent blocks.
+// Gates: y = x · sigmoid(gate), of single elements or of whole rows, y = x · silu(gate), and y = x · gate. Called by attention with gated
+// outputs, by shared experts, by recurrent blocks and by short convolutions.
 #pragma once
 #include "loraine/core/context.h"
 
@@ -14,5 +14,7 @@ void sigmoid_gate_backward(Context& ctx, const Tensor& d_x, const Tensor& d_gate
 // The same with silu, gate [T, C].
 void silu_gate(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& gate);
 void silu_gate_backward(Context& ctx, const Tensor& d_x, const Tensor& d_gate, const Tensor& d_y, const Tensor& x, const Tensor& gate);
+// y = x · gate, gate [T, C]; y may be either. Its backward is the same call twice: d_x = d_y · gate, d_gate = d_y · x.
+void multiply_rows(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& gate);
 
 }  // namespace loraine

@@ -14,6 +14,11 @@ LORAINE_CLONES void times_row(float* y, const float* x, float factor, int64_t C)
   for (int64_t c = 0; c < C; ++c) y[c] = x[c] * factor;
 }
 
+LORAINE_CLONES void product_row(float* y, const float* x, const float* gate, int64_t C) {
+#pragma omp simd
+  for (int64_t c = 0; c < C; ++c) y[c] = x[c] * gate[c];
+}
+
 LORAINE_CLONES float dot_row(const float* a, const float* b, int64_t C) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -102,5 +107,7 @@ void silu_gate_backward_cpu(const Tensor& d_x, const Tensor& d_gate, const Tenso
     swiglu_backward_row(dg, dx, dy, g, in, Dtype::F32, C);
   });
 }
+
+void multiply_rows_cpu(const Tensor& y, const Tensor& x, const Tensor& gate) { gate_rows(y, x, gate, product_row); }
 
 }  // namespace loraine

@@ -86,5 +86,29 @@ TEST(SigmoidGate, BfloatIsTheRoundedF32AndThreadsDoNotMatter) {
   }
 }
 
+TEST(SigmoidGate, MultipliesRows) {
+  const int64_t T = 40, C = 75;
+  const int before = omp_get_max_threads();
+  std::vector<float> x = random_floats(T * C, 1), gate = random_floats(T * C, 2), y(x.size()), want;
+  for (size_t i = 0; i < x.size(); ++i) want.push_back(x[i] * gate[i]);
+  Context ctx;
+  for (int threads : {1, 2, 3}) {
+    omp_set_num_threads(threads);
+    multiply_rows(ctx, matrix(y, T, C), matrix(x, T, C), matrix(gate, T, C));
+    EXPECT_EQ(y, want);
+  }
+  omp_set_num_threads(before);
+  std::vector<float> same = x, over = gate;
+  multiply_rows(ctx, matrix(same, T, C), matrix(same, T, C), matrix(gate, T, C));
+  EXPECT_EQ(same, want);
+  multiply_rows(ctx, matrix(over, T, C), matrix(x, T, C), matrix(over, T, C));
+  EXPECT_EQ(over, want);
+  std::vector<bf16> narrow = to_bf16(x), product(x.size());
+  std::vector<float> wide = to_floats(narrow);
+  multiply_rows(ctx, matrix(product, T, C), matrix(narrow, T, C), matrix(gate, T, C));
+  multiply_rows(ctx, matrix(y, T, C), matrix(wide, T, C), matrix(gate, T, C));
+  EXPECT_EQ(product, to_bf16(y));
+}
+
 }  // namespace
 }  // namespace loraine

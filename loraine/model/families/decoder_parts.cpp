@@ -54,7 +54,9 @@ Decoder::Decoder(const ConfigReader& reader, const char* eps_key, double eps) : 
   ModelConfig& c = config;
   c.vocab_size = hf.positive("vocab_size");
   c.hidden_size = hf.positive("hidden_size");
-  c.num_hidden_layers = hf.positive("num_hidden_layers");
+  const nlohmann::json* listed = hf.get("layers_block_type");  // Nemotron-H of transformers 5 names its layers and has no number of them
+  const bool counted = !hf.get("num_hidden_layers") && listed && listed->is_array() && !listed->empty();
+  c.num_hidden_layers = counted ? static_cast<int64_t>(listed->size()) : hf.positive("num_hidden_layers");
   if (c.num_hidden_layers > 10000) hf.wrong("num_hidden_layers", "at most 10000");
   c.max_position_embeddings = hf.positive_or("max_position_embeddings", 2048);
   c.tie_word_embeddings = hf.flag_or("tie_word_embeddings", false);
@@ -73,7 +75,7 @@ Decoder::Decoder(const ConfigReader& reader, const char* eps_key, double eps) : 
   attention.scale = 1.0f / std::sqrt(static_cast<float>(attention.head_dim));
 
   mlp.hidden_size = c.hidden_size;
-  mlp.intermediate_size = hf.positive("intermediate_size");
+  mlp.intermediate_size = hf.positive(hf.get("intermediate_size") ? "intermediate_size" : hf.get("moe_intermediate_size") ? "moe_intermediate_size" : "intermediate_size");
 
   norm = rms("", hf.number_or(eps_key, eps));
   c.final_norm = named(norm, "norm");

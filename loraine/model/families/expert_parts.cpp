@@ -73,6 +73,16 @@ std::set<int64_t> dense_layers(const ConfigReader& hf, const Decoder& d) {
   return dense;
 }
 
+std::set<int64_t> qwen_dense_layers(const Decoder& d) {
+  std::set<int64_t> dense;
+  if (d.hf.get("mlp_only_layers"))
+    for (const double layer : d.hf.numbers("mlp_only_layers")) dense.insert(static_cast<int64_t>(layer));
+  const int64_t step = d.hf.positive_or("decoder_sparse_step", 1);
+  for (int64_t layer = 0; layer < d.config.num_hidden_layers; ++layer)
+    if ((layer + 1) % step != 0) dense.insert(layer);
+  return dense;
+}
+
 ModelConfig with_experts(Decoder& d, const ExpertsConfig& experts, const std::set<int64_t>& dense) {
   const auto mlp = share(d.mlp);
   const auto sparse = share(experts);

@@ -17,6 +17,8 @@ void route_by_sigmoid(const ConfigReader& hf, ExpertsConfig& experts);
 void add_shared(ExpertsConfig& experts, const MlpConfig& like, const std::string& folder, int64_t columns);
 // Layers with a dense MLP instead: below first_k_dense_replace, or where mlp_layer_types says so.
 std::set<int64_t> dense_layers(const ConfigReader& hf, const Decoder& d);
+// Qwen: those that mlp_only_layers names, and all but every decoder_sparse_step-th.
+std::set<int64_t> qwen_dense_layers(const Decoder& d);
 // Attention and, by layer, the dense MLP or the experts.
 ModelConfig with_experts(Decoder& d, const ExpertsConfig& experts, const std::set<int64_t>& dense);
 // Files that have what transformers calls `mlp` under block_sparse_moe.

@@ -67,6 +67,16 @@ constexpr Family kFamilies[] = {
     {"hy_v3", hy_v3_config},
     {"llama4_text", llama4_config},
     {"muse_glimmer_text", muse_glimmer_config},
+    {"lfm2", lfm2_config},
+    {"lfm2_moe", lfm2_moe_config},
+    {"qwen3_next", qwen3_next_config},
+    {"qwen3_5_text", qwen3_5_config},
+    {"qwen3_5_moe_text", qwen3_5_moe_config},
+    {"olmo_hybrid", olmo_hybrid_config},
+    {"jamba", jamba_config},
+    {"bamba", bamba_config},
+    {"falcon_h1", falcon_h1_config},
+    {"nemotron_h", nemotron_h_config},
 };
 
 // Models with a text part under text_config: what their files call it.
@@ -81,6 +91,8 @@ constexpr Nested kNested[] = {
     {"qwen2_5_vl", "qwen2", "model."},
     {"qwen3_vl", "qwen3", "model.language_model."},
     {"muse_glimmer", "muse_glimmer_text", "model.language_model."},
+    {"qwen3_5", "qwen3_5_text", "model.language_model."},
+    {"qwen3_5_moe", "qwen3_5_moe_text", "model.language_model."},
     {"llama4", "llama4_text", "language_model.model."},
 };
 

@@ -51,5 +51,15 @@ ModelConfig hunyuan_v1_moe_config(const ConfigReader& hf);
 ModelConfig hy_v3_config(const ConfigReader& hf);
 ModelConfig llama4_config(const ConfigReader& hf);
 ModelConfig muse_glimmer_config(const ConfigReader& hf);
+ModelConfig lfm2_config(const ConfigReader& hf);
+ModelConfig qwen3_5_config(const ConfigReader& hf);
+ModelConfig lfm2_moe_config(const ConfigReader& hf);
+ModelConfig qwen3_5_moe_config(const ConfigReader& hf);
+ModelConfig qwen3_next_config(const ConfigReader& hf);
+ModelConfig olmo_hybrid_config(const ConfigReader& hf);
+ModelConfig jamba_config(const ConfigReader& hf);
+ModelConfig bamba_config(const ConfigReader& hf);
+ModelConfig falcon_h1_config(const ConfigReader& hf);
+ModelConfig nemotron_h_config(const ConfigReader& hf);
 
 }  // namespace loraine

@@ -1,8 +1,10 @@
-// Granite 3: multipliers on embeddings, scores, branches and logits. Granite 4 without experts and Mamba: its MLP under other names. Granite
-// with windows: sinks, and a theta per layer.
-#include "loraine/model/families/decoder_parts.h"
+// Granite 3: multipliers on embeddings, scores, branches and logits. Granite 4: layers of attention and of Mamba-2, the MLP under other
+// names. Granite with windows: sinks, and a theta per layer.
+#include <algorithm>
+
 #include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
+#include "loraine/model/families/hybrid.h"
 
 namespace loraine {
 namespace {
@@ -16,6 +18,23 @@ struct GraniteDecoder : Decoder {
     attention_biases(bias, bias);
     mlp.activation = activation(hf, "hidden_act", "silu");
     mlp.bias = hf.flag_or("mlp_bias", false);
+  }
+  ExpertsConfig experts() {
+    ExpertsConfig out = experts_config(hf, *this);
+    out.router.scores = RouterScores::chosen_softmax;
+    out.router.normalise = false;
+    out.whole_in_files = true;
+    out.folder = "block_sparse_moe.";
+    out.router_name = "router";
+    config.names.stored = {{{".block_sparse_moe.router", ".block_sparse_moe.router.layer"},
+                            {".block_sparse_moe.experts.gate_up_proj", ".block_sparse_moe.input_linear"},
+                            {".block_sparse_moe.experts.down_proj", ".block_sparse_moe.output_linear"}}};
+    if (const int64_t columns = static_cast<int64_t>(hf.number_or("shared_intermediate_size", 0)); columns > 0) {
+      add_shared(out, mlp, "shared_mlp.", columns);
+      out.shared->gate_up = "input_linear";
+      out.shared->down = "output_linear";
+    }
+    return out;
   }
   LayerConfig scaled(LayerConfig layer) const {
     for (BranchConfig& branch : layer.branches) branch.scale = static_cast<float>(hf.number_or("residual_multiplier", 1));
@@ -33,38 +52,28 @@ ModelConfig granite_config(const ConfigReader& hf) {
 
 ModelConfig granitemoehybrid_config(const ConfigReader& hf) {
   GraniteDecoder d(hf);
-  if (hf.get("num_local_experts") && hf.number_or("num_local_experts", 0) != 0)
-    hf.wrong("num_local_experts", "0: the experts of Granite 4 are not built");
-  if (const nlohmann::json* types = hf.get("layer_types"))
-    for (const auto& type : *types)
-      if (type != "full_attention" && type != "attention") hf.wrong("layer_types", "attention alone: the Mamba layers of Granite 4 are not built");
+  const std::vector<bool> recurrent = recurrent_layers(d, {"mamba", "linear_attention"}, [](int64_t) { return true; });
+  const bool sparse = hf.get("num_local_experts") && hf.number_or("num_local_experts", 0) != 0;
   d.mlp.folder = "shared_mlp.";
   d.mlp.gate_up = "input_linear";
   d.mlp.down = "output_linear";
-  d.mlp.intermediate_size = hf.positive("shared_intermediate_size");
+  if (!sparse) d.mlp.intermediate_size = hf.positive("shared_intermediate_size");
   if (hf.text_or("position_embedding_type", "") == "rope") d.rope();
-  return d.with_layers([&](int64_t) { return d.scaled(d.pre_norm()); });
+  const bool scans = std::ranges::find(recurrent, true) != recurrent.end();
+  const std::shared_ptr<const MixerConfig> mamba = scans ? share(read_mamba(d)) : nullptr,  // attention alone has no keys for it
+      channels = sparse ? share(d.experts()) : share(d.mlp);
+  return d.with_layers([&](int64_t layer) {
+    LayerConfig out = d.pre_norm(d.attention, channels);
+    if (recurrent[static_cast<size_t>(layer)]) out.branches[0].mixer = mamba;
+    return d.scaled(out);
+  });
 }
 
 // The experts of Granite 3, with a shared MLP or without.
 ModelConfig granitemoe_config(const ConfigReader& hf) {
   GraniteDecoder d(hf);
   d.rope();
-  ExpertsConfig experts = experts_config(hf, d);
-  experts.router.scores = RouterScores::chosen_softmax;
-  experts.router.normalise = false;
-  experts.whole_in_files = true;
-  experts.folder = "block_sparse_moe.";
-  experts.router_name = "router";
-  d.config.names.stored = {{{".block_sparse_moe.router", ".block_sparse_moe.router.layer"},
-                            {".block_sparse_moe.experts.gate_up_proj", ".block_sparse_moe.input_linear"},
-                            {".block_sparse_moe.experts.down_proj", ".block_sparse_moe.output_linear"}}};
-  if (const int64_t columns = static_cast<int64_t>(hf.number_or("shared_intermediate_size", 0)); columns > 0) {
-    add_shared(experts, d.mlp, "shared_mlp.", columns);
-    experts.shared->gate_up = "input_linear";
-    experts.shared->down = "output_linear";
-  }
-  const auto mixer = share(experts);
+  const auto mixer = share(d.experts());
   return d.with_layers([&](int64_t) { return d.scaled(d.pre_norm(d.attention, mixer)); });
 }
 

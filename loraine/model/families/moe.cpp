@@ -5,17 +5,6 @@
 namespace loraine {
 namespace {
 
-// Qwen: layers that are named as dense, and all but every decoder_sparse_step-th.
-std::set<int64_t> qwen_dense_layers(const Decoder& d) {
-  std::set<int64_t> dense;
-  if (d.hf.get("mlp_only_layers"))
-    for (const double layer : d.hf.numbers("mlp_only_layers")) dense.insert(static_cast<int64_t>(layer));
-  const int64_t step = d.hf.positive_or("decoder_sparse_step", 1);
-  for (int64_t layer = 0; layer < d.config.num_hidden_layers; ++layer)
-    if ((layer + 1) % step != 0) dense.insert(layer);
-  return dense;
-}
-
 ModelConfig qwen_layers(Decoder& d, const ExpertsConfig& experts) {
   d.rope();
   std::vector<int64_t> windows(static_cast<size_t>(d.config.num_hidden_layers), 0);

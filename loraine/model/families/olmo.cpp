@@ -1,6 +1,8 @@
 // OLMo 1: LayerNorms without weights, clipped projections. OLMo 2 and 3, EXAONE 4: norms only after each mixer, and over q and k.
-#include "loraine/model/families/decoder_parts.h"
+// OLMo Hybrid: such layers, and gated delta nets between norms before.
 #include "loraine/model/families/families.h"
+#include "loraine/model/families/hybrid.h"
+#include "loraine/model/mixers/gated_delta_net.h"
 
 namespace loraine {
 namespace {
@@ -47,6 +49,35 @@ ModelConfig olmo2_config(const ConfigReader& hf) {
     d.attention.window = slides ? window : 0;
     d.attention.rope = slides ? local : full;
     return post_norm(d, d.attention);
+  });
+}
+
+ModelConfig olmo_hybrid_config(const ConfigReader& hf) {
+  Decoder d(hf);
+  d.mlp.activation = activation(hf, "hidden_act", "silu");
+  const bool bias = hf.flag_or("attention_bias", false);
+  d.attention_biases(bias, bias);
+  d.attention.head_norms = HeadNorms::whole;
+  d.attention.q_norm = named(d.norm, "q_norm");
+  d.attention.k_norm = named(d.norm, "k_norm");
+  if (hf.get("rope_parameters") || hf.get("rope_theta")) d.rope();
+  GatedDeltaNetConfig delta;
+  delta.hidden_size = d.config.hidden_size;
+  delta.projections = DeltaProjections::separate;
+  delta.key_heads = hf.positive("linear_num_key_heads");
+  delta.value_heads = hf.positive("linear_num_value_heads");
+  if (delta.value_heads % delta.key_heads) hf.wrong("linear_num_value_heads", "a multiple of linear_num_key_heads");
+  delta.key_dim = hf.positive("linear_key_head_dim");
+  delta.value_dim = hf.positive("linear_value_head_dim");
+  delta.taps = hf.positive_or("linear_conv_kernel_dim", 4);
+  delta.largest_beta = hf.flag_or("linear_allow_neg_eigval", true) ? 2 : 1;
+  delta.norm_eps = 1e-5f;  // whatever the other norms have
+  delta.norm = "o_norm";
+  delta.output = "o_proj";
+  const std::vector<bool> linear = recurrent_layers(d, {"linear_attention"}, [](int64_t layer) { return (layer + 1) % 4 != 0; });
+  return d.with_layers([&](int64_t layer) -> LayerConfig {
+    if (!linear[static_cast<size_t>(layer)]) return post_norm(d, d.attention);
+    return {{{named(d.norm, "attention_layer_norm"), {}, share(delta)}, {named(d.norm, "feedforward_layer_norm"), {}, share(d.mlp)}}};
   });
 }
 

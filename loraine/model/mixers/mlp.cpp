@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "loraine/kernels/rows/scaled.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 
@@ -54,9 +55,15 @@ void Mlp::act(const Step& s, const Tensor& f, const Tensor& inner) const {
   else activate(s.ctx, f, inner, shape());
 }
 
+void Mlp::scale_gate(const Step& s, const Tensor& inner) const {
+  const Tensor gate = inner.col_range(0, c_.intermediate_size);
+  if (c_.gate_scale != 1) scale(s.ctx, gate, gate, c_.gate_scale);
+}
+
 void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
   const Tensor inner = s.kept(0);
   linear_forward(s, inner, x, gate_up_);
+  scale_gate(s, inner);
   if (!y.data) return;
   const size_t mark = s.pass.scratch->mark();
   const Tensor f = s.scratch(s.type(), c_.intermediate_size);
@@ -72,6 +79,7 @@ void Mlp::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const 
   linear_backward(s, trained, d_f, as_operand(s, d_y), f, down_);
   if (c_.gated) gated_activate_backward(s.ctx, inner, d_f, inner, shape());
   else activate_backward(s.ctx, inner, d_f, inner, shape());
+  scale_gate(s, inner);
   linear_backward(s, trained, d_x, inner, x, gate_up_);
   s.pass.scratch->release(mark);
 }
