@@ -96,7 +96,7 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"phi3", "phi3", "Phi3ForCausalLM", {kPhi3}, phi3_keys},
       {"phi2", "phi", "PhiForCausalLM", {kPhi2}, phi2_keys, {.layer_norm = "layer_norm_eps", .top = kPhi2Top}},
       {"granite", "granite", "GraniteForCausalLM", {}, granite_keys, {.pairs = true}},
-      {"granite_swa", "granite_swa", "GraniteSwaForCausalLM", {}, granite_swa_keys},
+      {"granite_swa", "granite_swa", "GraniteSwaForCausalLM", {}, granite_swa_keys, {.pairs = true}},
       {"olmo", "olmo", "OlmoForCausalLM", {}, olmo_keys, {.pairs = true, .layer_norm = "layer_norm_eps"}},
       {"olmo2", "olmo2", "Olmo2ForCausalLM", {kSandwich}, olmo2_keys},  // OLMo 3 by its windows
       {"smollm3", "smollm3", "SmolLM3ForCausalLM", {}, smollm3_keys, {.pairs = true}},
@@ -111,7 +111,7 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"starcoder2", "starcoder2", "Starcoder2ForCausalLM", {kStarcoder2}, starcoder2_keys, {.layer_norm = "norm_epsilon"}},
       {"stablelm", "stablelm", "StableLmForCausalLM", {kStableLm}, stablelm_keys, {.layer_norm = "layer_norm_eps"}},
       {"nemotron", "nemotron", "NemotronForCausalLM", {}, nemotron_keys, {.norms_plus_one = true, .layer_norm = "norm_eps"}},
-      {"apertus", "apertus", "ApertusForCausalLM", {kApertus}, apertus_keys, {.pairs = true}},
+      {"apertus", "apertus", "ApertusForCausalLM", {kApertus}, apertus_keys},
       {"arcee", "arcee", "ArceeForCausalLM", {}, arcee_keys, {.pairs = true}},
       {"gptneox", "gpt_neox", "GPTNeoXForCausalLM", {kGptNeox}, gptneox_keys, {.layer_norm = "layer_norm_eps", .top = kGptNeoxTop, .layers = "gpt_neox.layers"}},
       {"muse-glimmer", "muse_glimmer_text", "MuseGlimmerForCausalLM", {kMuseGlimmer, kSandwich}, muse_glimmer_keys, {.pairs = true, .norms_plus_one = true}},

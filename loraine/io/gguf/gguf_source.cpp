@@ -282,10 +282,12 @@ class GgufSource : public TensorSource {
   // Apertus keeps what its activation learned in the metadata.
   void add_made() {
     if (architecture_.name != "apertus") return;
-    for (const char* which : {"alpha_p", "alpha_n"}) {
+    for (const char* which : {"alpha_p", "alpha_n", "beta", "eps"}) {
       const std::vector<float> values = file_->floats(std::string("xielu.") + which);
       for (size_t layer = 0; layer < values.size(); ++layer) {
-        Placed placed{{fmt::format("model.layers.{}.mlp.act_fn.{}", layer, which), Dtype::F32, {1}, "F32", file_->path}, {}};
+        const bool learned = std::string_view(which).starts_with("alpha");
+        Placed placed{{fmt::format("model.layers.{}.mlp.act_fn.{}", layer, which), Dtype::F32, {}, "F32", file_->path}, {}};
+        if (learned) placed.first.shape = {1};
         placed.second.made = {values[layer]};
         all_.push_back(std::move(placed));
       }
