@@ -100,7 +100,7 @@ def data_sizes(report):
     style(time, "rows of the data set", "µs of processor time")
     style(memory, "rows of the data set", "MiB")
     memory.set_yscale("log")
-    memory.set_ylim(1, 3 * max(s["peak_bytes"] for s in sizes) / 2**20)
+    memory.set_ylim(1, 3 * max(max(s["peak_bytes"], 8 * s["tokens"]) for s in sizes) / 2**20)
     for axes in (time, memory):
         axes.legend(frameon=False, fontsize=8)
     save(figure, "data_size.png")

@@ -149,6 +149,8 @@ void add_chat_model(nb::module_& m) {
       .def_rw("temperature", &ChatOptions::temperature)
       .def_rw("top_p", &ChatOptions::top_p)
       .def_rw("repetition_penalty", &ChatOptions::repetition_penalty)
+      .def_rw("num_beams", &ChatOptions::num_beams)
+      .def_rw("length_penalty", &ChatOptions::length_penalty)
       .def_rw("num_return_sequences", &ChatOptions::num_return_sequences);
   nb::class_<ChatModel>(m, "ChatModel")
       .def(

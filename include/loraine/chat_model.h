@@ -40,9 +40,9 @@ struct Response {
 struct ChatOptions {
   std::optional<std::string> adapter;        // a name, or `base`; absent: the one that is on
   std::optional<std::string> system, tools;  // tools: a JSON list
-  std::optional<int64_t> max_new_tokens, top_k, seed;
+  std::optional<int64_t> max_new_tokens, top_k, seed, num_beams;
   std::optional<bool> do_sample;
-  std::optional<double> temperature, top_p, repetition_penalty;
+  std::optional<double> temperature, top_p, repetition_penalty, length_penalty;
   int64_t num_return_sequences = 1;  // the nth answer is sampled with seed + n
   std::function<bool()> keep_going;  // asked after every token; false ends the call, whose last answer is `cancelled`
 };

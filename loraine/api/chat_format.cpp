@@ -167,16 +167,16 @@ Example ChatFormat::answered(const Tokenizer& tokenizer, const Conversation& con
     const auto messages = template_messages(whole, choice.default_system.value_or(""), kwargs);
     turns = chat_template_turns(*own, tokenizer, messages, kwargs, options);
   }
-  Example example;
+  std::vector<int32_t> ids, labels;
   for (size_t i = 0; i < turns.size(); ++i) {
     const bool last = i + 1 == turns.size();
     for (const auto* part : {&turns[i].source, &turns[i].target}) {
-      example.input_ids.insert(example.input_ids.end(), part->begin(), part->end());
-      if (last && part == &turns[i].target) example.labels.insert(example.labels.end(), part->begin(), part->end());
-      else example.labels.insert(example.labels.end(), part->size(), kIgnoreLabel);
+      ids.insert(ids.end(), part->begin(), part->end());
+      if (last && part == &turns[i].target) labels.insert(labels.end(), part->begin(), part->end());
+      else labels.insert(labels.end(), part->size(), kIgnoreLabel);
     }
   }
-  return example;
+  return {std::move(ids), std::move(labels)};
 }
 
 }  // namespace loraine

@@ -98,7 +98,8 @@ struct ChatModel::State {
     const int64_t columns = loaded->widest_adapter();
     if (engine && columns <= engine_columns) return;
     engine.reset();
-    engine = std::make_unique<Engine>(loaded->model, std::min(loaded->model.config.max_position_embeddings, kMostTokens), columns);
+    const int64_t rows = std::min(loaded->model.config.max_position_embeddings, kMostTokens) * loaded->config.num_beams;
+    engine = std::make_unique<Engine>(loaded->model, rows, columns);
     engine_columns = columns;
   }
 
@@ -113,6 +114,8 @@ struct ChatModel::State {
     take(asked.top_p, given.top_p);
     take(asked.top_k, given.top_k);
     take(asked.repetition_penalty, given.repetition_penalty);
+    take(asked.num_beams, given.num_beams);
+    take(asked.length_penalty, given.length_penalty);
     take(asked.seed, given.seed);
     for (const Option& option : loraine::options_of(asked)) check_option(option, "options");
     return generate_options(*loaded, adapter, asked);
@@ -128,12 +131,15 @@ struct ChatModel::State {
       response.response_text += piece;
       if (!piece.empty() && on_text && !cancelled) cancelled = !on_text(piece);
     };
-    const std::vector<int32_t> ids = engine->generate(ctx, prompt, adapter, options, [&](int32_t id) {
-      stopped = std::ranges::find(options.stop_ids, id) != options.stop_ids.end();
-      if (!stopped) put(text.push(id));
-      if (!stopped && keep_going && !keep_going()) cancelled = true;
-      return !cancelled;
-    });
+    const std::vector<int32_t> ids = engine->generate(
+        ctx, prompt, adapter, options,
+        [&](int32_t id) {
+          stopped = std::ranges::find(options.stop_ids, id) != options.stop_ids.end();
+          if (!stopped) put(text.push(id));
+          if (!stopped && keep_going && !keep_going()) cancelled = true;
+          return !cancelled;
+        },
+        keep_going);
     put(text.finish());
     check_mapped_files();
     response.response_length = static_cast<int64_t>(ids.size());

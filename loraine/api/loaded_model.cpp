@@ -177,7 +177,16 @@ GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* se
   std::vector<int32_t> stop_ids = loaded.eos_ids;
   const std::vector<int32_t>& own = loaded.format_of(set).stop_ids;
   stop_ids.insert(stop_ids.end(), own.begin(), own.end());
-  return {c.max_new_tokens, c.do_sample, c.temperature, c.top_p, c.repetition_penalty, c.top_k, stop_ids, static_cast<uint64_t>(c.seed)};
+  return {.max_new_tokens = c.max_new_tokens,
+          .do_sample = c.do_sample,
+          .temperature = c.temperature,
+          .top_p = c.top_p,
+          .repetition_penalty = c.repetition_penalty,
+          .top_k = c.top_k,
+          .stop_ids = std::move(stop_ids),
+          .seed = static_cast<uint64_t>(c.seed),
+          .num_beams = c.num_beams,
+          .length_penalty = c.length_penalty};
 }
 
 }  // namespace loraine

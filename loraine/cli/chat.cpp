@@ -164,10 +164,13 @@ void answer(Chat& chat, const std::string& question) {
   std::fputs("Assistant: ", stdout);
   std::fflush(stdout);
   auto start = std::chrono::steady_clock::now();
-  std::vector<int32_t> ids = chat.engine->generate(chat.ctx, prompt, adapter, options, [&](int32_t id) {
-    if (!is_stop(options, id)) put(out.push(id));
-    return !interrupted;
-  });
+  std::vector<int32_t> ids = chat.engine->generate(
+      chat.ctx, prompt, adapter, options,
+      [&](int32_t id) {
+        if (!is_stop(options, id)) put(out.push(id));
+        return !interrupted;
+      },
+      [] { return !interrupted; });
   put(out.finish());
   check_mapped_files();
   const std::string cut = cut_text(ids, options);
@@ -227,7 +230,8 @@ void ask(Chat& chat, const std::vector<const AdapterSet*>& asked, const std::str
   size_t count = 0;
   try {
     for (size_t i = 0; i < asked.size(); ++i)
-      requests.push_back(chat.engine->submit({prompts[i], asked[i], options[i], [](int32_t) { return !interrupted; }}));
+      requests.push_back(
+          chat.engine->submit({prompts[i], asked[i], options[i], [](int32_t) { return !interrupted; }, [] { return !interrupted; }}));
     while (chat.engine->step(chat.ctx)) {}
   } catch (...) {
     for (int64_t request : requests) chat.engine->take(request);
@@ -365,8 +369,8 @@ int run_chat(const std::vector<std::string>& args) {
   print_warnings(*chat.loaded, 0);
   constexpr int64_t kAskedAtOnce = 8;
   const Model& model = chat.loaded->model;
-  chat.engine = std::make_unique<Engine>(model, std::min<int64_t>(model.config.max_position_embeddings, 8192),
-                                         chat.loaded->widest_adapter(), kAskedAtOnce);
+  const int64_t rows = std::min<int64_t>(model.config.max_position_embeddings, 8192) * chat.loaded->config.num_beams;
+  chat.engine = std::make_unique<Engine>(model, rows, chat.loaded->widest_adapter(), kAskedAtOnce);
   std::optional<SignalWatch> watch;  // who asks through a pipe ends the program with Ctrl-C
   if (isatty(0)) watch.emplace(std::initializer_list<int>{SIGINT}, [](int) { interrupted = true; });
   if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.loaded->adapter)));

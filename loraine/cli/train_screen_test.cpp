@@ -26,13 +26,13 @@ class ByteTokenizer : public Tokenizer {
 
 // Parts in turn not trained and trained.
 Example example_of(const std::vector<std::string>& parts) {
-  Example example;
+  std::vector<int32_t> ids, labels;
   for (size_t i = 0; i < parts.size(); ++i)
     for (const char c : parts[i]) {
-      example.input_ids.push_back(static_cast<unsigned char>(c));
-      example.labels.push_back(i % 2 ? static_cast<unsigned char>(c) : -100);
+      ids.push_back(static_cast<unsigned char>(c));
+      labels.push_back(i % 2 ? static_cast<unsigned char>(c) : -100);
     }
-  return example;
+  return {std::move(ids), std::move(labels)};
 }
 
 TEST(TrainScreen, TrainedTokensAreMarked) {

@@ -109,6 +109,7 @@ uint64_t data_fingerprint(std::span<const Example> examples) {
       mix(static_cast<uint64_t>(static_cast<uint32_t>(example.input_ids[i])) << 32 | label);
     }
     for (int32_t start : example.starts) mix(static_cast<uint64_t>(static_cast<uint32_t>(start)) << 1 | example.sees_all);
+    example.let_go();
   }
   hash = (hash ^ (hash >> 32)) * 0x94d049bb133111ebull;
   return hash ^ (hash >> 31);
@@ -131,37 +132,41 @@ DataSplit open_data(const DataOptions& options, Tokenizer* tokenizer, const Chat
   check_options(options);
   const Encoder encoder = make_encoder(options, tokenizer, chat_template, special);
   LegacySampler sampler(static_cast<uint32_t>(options.seed));
+  ExampleStore store(store_options(options));
   DataSplit result;
   if (options.tokenized_path && is_prepared(*options.tokenized_path)) {
-    result = read_prepared(*options.tokenized_path, options.stage, encoder);
+    result = read_prepared(*options.tokenized_path, options.stage, encoder, store);
     result.recognised.push_back(
         fmt::format("{}: encoded data, as they are; what else is set of data has no effect", *options.tokenized_path));
     if (!options.accept_untrained) check_trained(result.train, "dataset", options);
     return result;
   }
-  const bool alone = options.stage == DataStage::sft || options.stage == DataStage::pairs;  // a row needs no other to be encoded
-  const Digest digest = [&](std::vector<Row>&& rows, std::deque<Made>& made) { encode_ahead(encoder, options, std::move(rows), made); };
-  const auto read = [&](const std::vector<std::string>& names) {
-    return read_sets(options, names, sampler, result.recognised, alone && options.keep_whole == 0 ? digest : Digest());
+  const bool in_order = options.val_size == 0 && options.mixing == Mixing::concat;
+  const Digest digest = [&](std::vector<Row>&& rows, std::deque<Made>& made, bool drawn) {
+    const int64_t whole = options.keep_whole == 0 || (in_order && !drawn) ? options.keep_whole : INT64_MAX;
+    encode_ahead(encoder, options, std::move(rows), made, store, whole);
+  };
+  const auto read = [&](const std::vector<std::string>& names) {  // of feedback a row needs another to be encoded
+    return read_sets(options, names, sampler, result.recognised, options.stage == DataStage::feedback ? Digest() : digest);
   };
   MixedRows rows = read(options.datasets);
   if (options.val_size > 0) {
     Split split = split_rows(static_cast<int64_t>(rows.order.size()), options.val_size, options.seed);
     for (auto* side : {&split.train, &split.eval})
       for (int64_t& place : *side) place = rows.order[static_cast<size_t>(place)];
-    result.eval = make_examples(encoder, options, rows, split.eval);
-    result.train = make_examples(encoder, options, rows, split.train);
+    result.eval = make_examples(encoder, options, rows, split.eval, &store);
+    result.train = make_examples(encoder, options, rows, split.train, &store);
   } else {
-    result.train = make_examples(encoder, options, rows, rows.order);
+    result.train = make_examples(encoder, options, rows, rows.order, &store);
   }
   if (options.eval_on_each_dataset) {
     for (const std::string& name : options.eval_datasets) {
       MixedRows one = read({name});
-      result.evals.push_back({name, make_examples(encoder, options, one, one.order)});
+      result.evals.push_back({name, make_examples(encoder, options, one, one.order, &store)});
     }
   } else if (!options.eval_datasets.empty()) {
     MixedRows all = read(options.eval_datasets);
-    result.eval = make_examples(encoder, options, all, all.order);
+    result.eval = make_examples(encoder, options, all, all.order, &store);
   }
   check_sets(options, result);
   if (options.tokenized_path) {

@@ -44,6 +44,7 @@ struct DataOptions {
   int64_t preprocessing_batch_size = 1000;
   int64_t preprocessing_num_workers = 1;                // they share the rows: batches begin anew at each share
   int64_t skip_bad_rows = 0;                            // up to so many rows that cannot be used are dropped and counted
+  std::string spill_folder;                             // where ids lie that are too many for memory (ExampleStoreOptions::folder)
   int64_t keep_whole = 0;                               // of so many samples of a set, what they were before they were cut
   bool accept_untrained = false;                        // as LLaMA-Factory: sets without one trained label are no errors
   std::optional<Error> no_tokenizer, no_chat_template;  // what is thrown where a row needs one and there is none
@@ -68,7 +69,7 @@ struct Dataset {
   int64_t num_tokens = 0, num_trained = 0;  // trained: labels that count, before the shift
   int64_t longest = 0;
   std::vector<int32_t> whole_lengths;      // tokens of each sample before it was cut; empty where texts of stage pt are packed
-  std::vector<WholeSample> whole_samples;  // keep_whole: of the first examples, where they are samples that were cut from something longer
+  std::vector<WholeSample> whole_samples;  // keep_whole: of the first examples, where they are samples; empty of those that were not cut
   std::vector<std::string> dropped_rows;   // the first few: where and why
   size_t size() const { return examples.size() + pairs.size() + feedback.size(); }
 };

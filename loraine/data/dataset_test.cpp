@@ -278,7 +278,7 @@ TEST(Dataset, EmptyAnswersTrainTheEndToken) {
   std::vector<int32_t> trained;
   for (const int32_t label : first.labels)
     if (label != -100) trained.push_back(label);
-  const std::vector<int32_t> whole = data.train.examples[1].labels;
+  const TokenIds whole = data.train.examples[1].labels;
   ASSERT_FALSE(trained.empty());
   EXPECT_EQ(trained, std::vector<int32_t>(whole.end() - static_cast<std::ptrdiff_t>(trained.size()), whole.end()));
   EXPECT_EQ(std::count_if(whole.begin(), whole.end(), [](int32_t label) { return label != -100; }),
@@ -363,7 +363,7 @@ TEST(Dataset, Fingerprint) {
   EXPECT_EQ(hash, data_fingerprint(data));
   EXPECT_EQ(hash, 0x420230b59d6d1bd4ull);  // kept in checkpoints: must never change
   auto other = data;
-  other[0].labels[1] = -100;
+  other[0].labels = {-100, -100, 3};
   EXPECT_NE(hash, data_fingerprint(other));
   std::swap(data[0], data[1]);
   EXPECT_NE(hash, data_fingerprint(data));

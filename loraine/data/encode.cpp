@@ -84,8 +84,7 @@ std::pair<int64_t, int64_t> kept_lengths(int64_t source, int64_t target, int64_t
 
 Encoded assemble_turns(std::span<const Turn> turns, const EncodeOptions& options, std::optional<int32_t> efficient_eos) {
   Encoded result;
-  auto& ids = result.example.input_ids;
-  auto& labels = result.example.labels;
+  std::vector<int32_t> ids, labels;
   int64_t used = efficient_eos ? 1 : 0;
   std::vector<std::pair<int64_t, int64_t>> kept(turns.size(), {0, 0});  // in the order of the conversation
   for (size_t i = 0; i < turns.size(); ++i) {
@@ -126,6 +125,8 @@ Encoded assemble_turns(std::span<const Turn> turns, const EncodeOptions& options
     note_whole({*efficient_eos}, 1);
     ++result.whole;
   }
+  result.example.input_ids = std::move(ids);
+  result.example.labels = std::move(labels);
   return result;
 }
 

@@ -2,7 +2,6 @@
 #include "loraine/data/inspect.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "loraine/core/batch.h"
 
@@ -19,6 +18,7 @@ void take_example(const Example& example, const std::function<void(std::span<con
     const size_t last = sample + 1 < example.starts.size() ? static_cast<size_t>(example.starts[sample + 1]) : end;
     take(ids.subspan(first, last - first), labels.subspan(first, last - first));
   }
+  example.let_go();
 }
 
 uint64_t hash_of(std::span<const int32_t> ids, std::span<const int32_t> labels) {
@@ -54,10 +54,10 @@ void for_each_sample(const Dataset& set, const std::function<void(std::span<cons
 Inspection inspect(const Dataset& set, const SpecialTokens& special) {
   Inspection found;
   std::vector<int64_t> lengths;
-  std::unordered_set<uint64_t> seen;
+  std::vector<uint64_t> hashes;
   for_each_sample(set, [&](std::span<const int32_t> ids, std::span<const int32_t> labels) {
     lengths.push_back(static_cast<int64_t>(ids.size()));
-    found.repeated += !seen.insert(hash_of(ids, labels)).second;
+    hashes.push_back(hash_of(ids, labels));
     found.doubled_bos += special.bos && ids.size() > 1 && ids[0] == *special.bos && ids[1] == *special.bos;
     const bool trained = std::any_of(labels.begin(), labels.end(), [](int32_t label) { return label != kIgnoreLabel; });
     const bool ended = trained && ends_answer(labels, special.stop);
@@ -66,6 +66,8 @@ Inspection inspect(const Dataset& set, const SpecialTokens& special) {
   });
   found.samples = static_cast<int64_t>(lengths.size());
   if (lengths.empty()) return found;
+  std::sort(hashes.begin(), hashes.end());
+  found.repeated = hashes.end() - std::unique(hashes.begin(), hashes.end());
   std::sort(lengths.begin(), lengths.end());
   found.shortest = lengths.front();
   found.median = lengths[lengths.size() / 2];

@@ -23,7 +23,7 @@ void check_stage(const DatasetInfo& info, DataStage stage) {
                     : "set stage: dpo or rm, or choose another set");
 }
 
-constexpr size_t kDigested = 4096;  // rows at a time
+constexpr size_t kDigested = 4096, kDigestedBytes = size_t{4} << 20;  // rows at a time, and their text
 
 void read_into(MixedRows& set, const DatasetInfo& info, std::optional<int64_t> limit, std::string& layout, const Digest& digest) {
   if (!digest) {
@@ -36,10 +36,15 @@ void read_into(MixedRows& set, const DatasetInfo& info, std::optional<int64_t> l
   RowReader reader(info);
   reader.start(0, limit.value_or(-1));
   std::vector<Row> rows;
+  size_t bytes = 0;
   for (std::optional<Row> row = reader.next();; row = reader.next()) {
-    if (row) rows.push_back(std::move(*row));
-    if (row && rows.size() < kDigested) continue;
-    digest(std::exchange(rows, {}), set.made);
+    if (row) {
+      bytes += row->bytes();
+      rows.push_back(std::move(*row));
+      if (rows.size() < kDigested && bytes < kDigestedBytes) continue;
+    }
+    bytes = 0;
+    digest(std::exchange(rows, {}), set.made, info.num_samples.has_value());
     if (!row) return;
   }
 }

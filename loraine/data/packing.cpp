@@ -36,20 +36,24 @@ std::vector<std::vector<int64_t>> fill_blocks(std::span<const int64_t> lengths, 
 }
 
 Example pack_block(std::span<const Example* const> samples, int64_t length, int32_t pad, bool sees_all) {
+  std::vector<int32_t> ids, labels, starts;
+  ids.reserve(static_cast<size_t>(length));
+  labels.reserve(static_cast<size_t>(length));
+  for (const Example* sample : samples) {
+    starts.push_back(static_cast<int32_t>(ids.size()));
+    ids.insert(ids.end(), sample->input_ids.begin(), sample->input_ids.end());
+    labels.insert(labels.end(), sample->labels.begin(), sample->labels.end());
+  }
+  if (static_cast<int64_t>(ids.size()) > length)
+    throw Error(ErrorKind::internal, fmt::format("packing: {} ids for a block of {}", ids.size(), length));
   Example block;
   block.sees_all = sees_all;
-  block.input_ids.reserve(static_cast<size_t>(length));
-  block.labels.reserve(static_cast<size_t>(length));
-  for (const Example* sample : samples) {
-    block.starts.push_back(static_cast<int32_t>(block.input_ids.size()));
-    block.input_ids.insert(block.input_ids.end(), sample->input_ids.begin(), sample->input_ids.end());
-    block.labels.insert(block.labels.end(), sample->labels.begin(), sample->labels.end());
-  }
-  if (static_cast<int64_t>(block.input_ids.size()) > length)
-    throw Error(ErrorKind::internal, fmt::format("packing: {} ids for a block of {}", block.input_ids.size(), length));
-  block.padding = static_cast<int32_t>(length - static_cast<int64_t>(block.input_ids.size()));
-  block.input_ids.resize(static_cast<size_t>(length), pad);
-  block.labels.resize(static_cast<size_t>(length), kIgnoreLabel);
+  block.padding = static_cast<int32_t>(length - static_cast<int64_t>(ids.size()));
+  ids.resize(static_cast<size_t>(length), pad);
+  labels.resize(static_cast<size_t>(length), kIgnoreLabel);
+  block.input_ids = std::move(ids);
+  block.labels = std::move(labels);
+  block.starts = std::move(starts);
   return block;
 }
 

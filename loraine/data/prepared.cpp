@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -43,7 +44,16 @@ std::vector<std::string> set_files(const std::string& folder) {
   return files;
 }
 
-Dataset read_set(const std::string& folder, DataStage stage, const Encoder& encoder) {
+// Ids of the examples from `first` on, of whichever kind there are, into the store.
+void keep_from(Dataset& set, size_t first, ExampleStore& store) {
+  std::vector<Example*> examples;
+  for (size_t i = first; i < set.examples.size(); ++i) examples.push_back(&set.examples[i]);
+  for (size_t i = first; i < set.pairs.size(); ++i) examples.insert(examples.end(), {&set.pairs[i].chosen, &set.pairs[i].rejected});
+  for (size_t i = first; i < set.feedback.size(); ++i) examples.insert(examples.end(), {&set.feedback[i].example, &set.feedback[i].kl});
+  store.keep(examples);
+}
+
+Dataset read_set(const std::string& folder, DataStage stage, const Encoder& encoder, ExampleStore& store) {
   Dataset set;
   for (const std::string& file : set_files(folder)) {
     const MappedFile mapped(file);
@@ -51,11 +61,15 @@ Dataset read_set(const std::string& folder, DataStage stage, const Encoder& enco
       ArrowReader reader({reinterpret_cast<const char*>(mapped.data()), mapped.size()});
       PreparedColumns columns(reader.fields(), stage, encoder);
       ArrowBatch batch;
-      while (reader.next(batch))
+      while (reader.next(batch)) {
+        const size_t first = set.size();
         for (int64_t row = 0; row < batch.length; ++row) {
           ++set.num_rows;
           columns.add_row(batch, row, set);
         }
+        keep_from(set, first, store);
+        release_pages(mapped.data(), mapped.size());
+      }
     } catch (const Error& e) { throw with_context(e, file); }
     check_mapped_files();
   }
@@ -72,9 +86,18 @@ void write_set(const std::string& folder, DataStage stage, const Dataset& set, c
   DurableFile file(folder + "/" + name);
   ArrowWriter writer(columns, OrderedJson{{"info", {{"features", features}}}}.dump(),
                      [&](std::string_view bytes) { file.write(bytes.data(), bytes.size()); });
-  for (const Example& example : set.examples) write_example(writer, stage, example, packed, apart);
-  for (const PairExample& pair : set.pairs) write_pair(writer, pair);
-  for (const FeedbackExample& feedback : set.feedback) write_feedback(writer, feedback);
+  for (const Example& example : set.examples) {
+    write_example(writer, stage, example, packed, apart);
+    example.let_go();
+  }
+  for (const PairExample& pair : set.pairs) {
+    write_pair(writer, pair);
+    pair.let_go();
+  }
+  for (const FeedbackExample& feedback : set.feedback) {
+    write_feedback(writer, feedback);
+    feedback.let_go();
+  }
   writer.finish();
   file.commit();
   const OrderedJson state = {{"_data_files", OrderedJson::array({{{"filename", name}}})},
@@ -103,11 +126,11 @@ bool is_prepared(const std::string& folder) {
               "name a folder that prepared data are in, or a new one for them");
 }
 
-DataSplit read_prepared(const std::string& folder, DataStage stage, const Encoder& encoder) {
+DataSplit read_prepared(const std::string& folder, DataStage stage, const Encoder& encoder, ExampleStore& store) {
   DataSplit data;
   std::error_code failed;
   if (!fs::exists(folder + "/dataset_dict.json", failed)) {
-    data.train = read_set(folder, stage, encoder);  // one set alone
+    data.train = read_set(folder, stage, encoder, store);  // one set alone
     return data;
   }
   const std::string file = folder + "/dataset_dict.json";
@@ -118,10 +141,10 @@ DataSplit read_prepared(const std::string& folder, DataStage stage, const Encode
     const std::string name = split.is_string() ? split.get<std::string>() : "";
     if (name.empty() || name.find('/') != std::string::npos || name.front() == '.')
       throw Error(ErrorKind::bad_data, fmt::format("{}: the split `{}` lies elsewhere", file, name), "prepare the data anew");
-    if (name == "train") data.train = read_set(folder + "/" + name, stage, encoder);
-    else if (name == "validation") data.eval = read_set(folder + "/" + name, stage, encoder);
+    if (name == "train") data.train = read_set(folder + "/" + name, stage, encoder, store);
+    else if (name == "validation") data.eval = read_set(folder + "/" + name, stage, encoder, store);
     else if (name.starts_with(kEachSet))
-      data.evals.push_back({name.substr(std::string(kEachSet).size()), read_set(folder + "/" + name, stage, encoder)});
+      data.evals.push_back({name.substr(std::string(kEachSet).size()), read_set(folder + "/" + name, stage, encoder, store)});
   }
   if (data.eval.size() > 0) data.evals.clear();  // as LLaMA-Factory chooses
   return data;

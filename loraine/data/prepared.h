@@ -4,6 +4,7 @@
 #include <string>
 
 #include "loraine/data/dataset.h"
+#include "loraine/data/example_store.h"
 #include "loraine/data/row_encoder.h"
 
 namespace loraine {
@@ -13,7 +14,7 @@ bool is_prepared(const std::string& folder);
 
 // Its sets: train, validation, or validation_NAME each. They are taken as they are, whoever wrote them; columns of images are passed over.
 // Throws bad_data about files that are damaged and ids beyond encoder.vocab_size, usage where the sets are of another stage.
-DataSplit read_prepared(const std::string& folder, DataStage stage, const Encoder& encoder);
+DataSplit read_prepared(const std::string& folder, DataStage stage, const Encoder& encoder, ExampleStore& store);
 
 // All files appear together. Packed examples keep their samples by positions and masks.
 void write_prepared(const std::string& folder, DataStage stage, const DataSplit& data);

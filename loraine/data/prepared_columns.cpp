@@ -7,6 +7,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/data/make_examples.h"
+#include "loraine/data/pretrain.h"
 
 namespace loraine {
 namespace {
@@ -155,8 +156,10 @@ void PreparedColumns::restore_samples(const ArrowBatch& batch, int64_t row, Exam
     while (end > 1 && positions[end - 1] == 0 && example.labels[end - 1] == kIgnoreLabel) --end;
   example.padding = static_cast<int32_t>(example.input_ids.size() - end);
   example.sees_all = !apart;
+  std::vector<int32_t> starts;
   for (size_t i = 0; i < end; ++i)
-    if (positions[i] == 0) example.starts.push_back(static_cast<int32_t>(i));
+    if (positions[i] == 0) starts.push_back(static_cast<int32_t>(i));
+  example.starts = std::move(starts);
   if (example.starts.empty() || example.starts[0] != 0)
     throw Error(ErrorKind::bad_data, fmt::format("row {}: position_ids do not begin with 0", row), "prepare the data anew");
 }
@@ -165,8 +168,7 @@ Example PreparedColumns::sample(const ArrowBatch& batch, int64_t row, const std:
   Example example;
   example.input_ids = list(batch, row, prefix + "input_ids");
   if (stage_ == DataStage::pretraining) {
-    example.labels = example.input_ids;
-    if (encoder_.special->pad) std::replace(example.labels.begin(), example.labels.end(), *encoder_.special->pad, kIgnoreLabel);
+    example = trained_example(example.input_ids, encoder_.special->pad);
   } else {
     example.labels = list(batch, row, prefix + "labels");
   }
@@ -189,13 +191,13 @@ Example PreparedColumns::sample(const ArrowBatch& batch, int64_t row, const std:
 void PreparedColumns::add_row(const ArrowBatch& batch, int64_t row, Dataset& set) const {
   if (stage_ == DataStage::pairs) {
     set.pairs.push_back({sample(batch, row, "chosen_"), sample(batch, row, "rejected_")});
-    count_sample(set, set.pairs.back().chosen, 0);
-    count_tokens(set, set.pairs.back().rejected);
+    count_sample(set, count_of(set.pairs.back().chosen), 0);
+    count_tokens(set, count_of(set.pairs.back().rejected));
     return;
   }
   Example example = sample(batch, row, "");
   if (example.input_ids.empty()) return;
-  count_sample(set, example, 0);
+  count_sample(set, count_of(example), 0);
   if (!example.starts.empty()) set.num_samples += static_cast<int64_t>(example.starts.size()) - 1;
   if (stage_ == DataStage::feedback) {
     const size_t tag = find("kto_tags");

@@ -29,6 +29,11 @@ Encoder encoder_of(int64_t vocab_size = 0) {
   return encoder;
 }
 
+ExampleStore& store() {
+  static ExampleStore store{{}};
+  return store;
+}
+
 bool same(const Example& a, const Example& b) {
   return a.input_ids == b.input_ids && a.labels == b.labels && a.starts == b.starts && a.padding == b.padding && a.sees_all == b.sees_all;
 }
@@ -36,7 +41,7 @@ bool same(const Example& a, const Example& b) {
 TEST(Prepared, FoldersOfDatasets) {
   const std::string folder = (fs::path(LORAINE_SOURCE_DIR) / "tests/golden/arrow/prepared").string();
   ASSERT_TRUE(is_prepared(folder));
-  const DataSplit data = read_prepared(folder, DataStage::sft, encoder_of());
+  const DataSplit data = read_prepared(folder, DataStage::sft, encoder_of(), store());
   ASSERT_EQ(data.train.examples.size(), 2u);
   EXPECT_TRUE(same(data.train.examples[0], {{5, 6, 7}, {-100, 6, 7}}));
   EXPECT_TRUE(same(data.train.examples[1], {{8, 9}, {-100, 9}}));
@@ -46,9 +51,9 @@ TEST(Prepared, FoldersOfDatasets) {
   ASSERT_EQ(data.evals[0].set.examples.size(), 1u);
   EXPECT_TRUE(same(data.evals[0].set.examples[0], {{5, 6, 7, 8, 9, 0, 0, 0}, {-100, 6, 7, -100, 9, -100, -100, -100}, {0, 3}, 3, false}));
   EXPECT_EQ(data.evals[0].set.num_samples, 2);
-  EXPECT_THROW(read_prepared(folder, DataStage::pairs, encoder_of()), Error);
-  EXPECT_THROW(read_prepared(folder, DataStage::sft, encoder_of(9)), Error);  // id 9 has no row
-  EXPECT_NO_THROW(read_prepared(folder, DataStage::sft, encoder_of(10)));
+  EXPECT_THROW(read_prepared(folder, DataStage::pairs, encoder_of(), store()), Error);
+  EXPECT_THROW(read_prepared(folder, DataStage::sft, encoder_of(9), store()), Error);  // id 9 has no row
+  EXPECT_NO_THROW(read_prepared(folder, DataStage::sft, encoder_of(10), store()));
 }
 
 DataSplit back(DataStage stage, const DataSplit& data) {
@@ -57,7 +62,7 @@ DataSplit back(DataStage stage, const DataSplit& data) {
   EXPECT_FALSE(is_prepared(folder));
   write_prepared(folder, stage, data);
   EXPECT_TRUE(is_prepared(folder));
-  return read_prepared(folder, stage, encoder_of());
+  return read_prepared(folder, stage, encoder_of(), store());
 }
 
 TEST(Prepared, EveryStageComesBack) {
@@ -102,12 +107,12 @@ TEST(Prepared, FoldersThatAreNone) {
   std::ofstream(place.path / "notes.txt") << "mine";
   EXPECT_THROW(is_prepared(place.path.string()), Error);
   std::ofstream(place.path / "dataset_dict.json") << R"({"splits": ["../train"]})";
-  EXPECT_THROW(read_prepared(place.path.string(), DataStage::sft, encoder_of()), Error);
+  EXPECT_THROW(read_prepared(place.path.string(), DataStage::sft, encoder_of(), store()), Error);
   std::ofstream(place.path / "dataset_dict.json") << R"({"splits": ["train"]})";
-  EXPECT_THROW(read_prepared(place.path.string(), DataStage::sft, encoder_of()), Error);
+  EXPECT_THROW(read_prepared(place.path.string(), DataStage::sft, encoder_of(), store()), Error);
   fs::create_directories(place.path / "train");
   std::ofstream(place.path / "train/state.json") << R"({"_data_files": [{"filename": "../../x.arrow"}]})";
-  EXPECT_THROW(read_prepared(place.path.string(), DataStage::sft, encoder_of()), Error);
+  EXPECT_THROW(read_prepared(place.path.string(), DataStage::sft, encoder_of(), store()), Error);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Texts to token ids in parallel, then blocks.
+// Texts to token ids, and blocks.
 #include "loraine/data/pretrain.h"
 
 #include <algorithm>
@@ -7,41 +7,42 @@
 #include "loraine/data/packing.h"
 
 namespace loraine {
-namespace {
 
-Example trained_example(std::span<const int32_t> ids, const std::optional<int32_t>& pad) {
-  Example example{{ids.begin(), ids.end()}, {ids.begin(), ids.end()}};
-  if (pad) std::replace(example.labels.begin(), example.labels.end(), *pad, kIgnoreLabel);
+std::vector<int32_t> text_ids(const std::string& text, const Tokenizer& tokenizer, const PretrainOptions& options) {
+  return tokenizer.encode(text + options.end, false, options.split_special_tokens);
+}
+
+Example trained_example(TokenIds ids, const std::optional<int32_t>& pad) {
+  Example example;
+  example.labels = ids;
+  if (pad && std::find(ids.begin(), ids.end(), *pad) != ids.end()) {
+    std::vector<int32_t> labels(ids.begin(), ids.end());
+    std::replace(labels.begin(), labels.end(), *pad, kIgnoreLabel);
+    example.labels = std::move(labels);
+  }
+  example.input_ids = std::move(ids);
   return example;
 }
 
-}  // namespace
-
-Pretrained pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer, const PretrainOptions& options) {
-  const int64_t n = static_cast<int64_t>(texts.size());
-  std::vector<std::vector<int32_t>> ids(texts.size());
-#pragma omp parallel for schedule(dynamic, 8)
-  for (int64_t i = 0; i < n; ++i)
-    ids[static_cast<size_t>(i)] = tokenizer.encode(*texts[static_cast<size_t>(i)] + options.end, false, options.split_special_tokens);
-  Pretrained made;
-  const size_t most = static_cast<size_t>(options.cutoff_len);
-  if (!options.packing) {
-    for (const auto& text : ids) {
-      made.truncated += text.size() > most;
-      made.lengths.push_back(static_cast<int64_t>(text.size()));
-      made.examples.push_back(trained_example(std::span(text).first(std::min(text.size(), most)), options.pad));
-    }
-    return made;
-  }
-  const std::vector<int64_t> starts = batch_starts(n, options.texts_at_a_time, options.workers);
+TextBlocks text_blocks(std::span<const Example* const> texts, const PretrainOptions& options, ExampleStore* store) {
+  TextBlocks made;
+  const auto most = static_cast<size_t>(options.cutoff_len);
+  const std::vector<int64_t> starts = batch_starts(static_cast<int64_t>(texts.size()), options.texts_at_a_time, options.workers);
   for (size_t batch = 0; batch + 1 < starts.size(); ++batch) {
     std::vector<int32_t> all;
-    for (auto i = static_cast<size_t>(starts[batch]); i < static_cast<size_t>(starts[batch + 1]); ++i)
-      all.insert(all.end(), ids[i].begin(), ids[i].end());
+    for (auto i = static_cast<size_t>(starts[batch]); i < static_cast<size_t>(starts[batch + 1]); ++i) {
+      all.insert(all.end(), texts[i]->input_ids.begin(), texts[i]->input_ids.end());
+      texts[i]->let_go();
+    }
     made.longest = std::max(made.longest, static_cast<int64_t>(all.size()));
-    for (size_t at = 0; at + most <= all.size(); at += most)
-      made.examples.push_back(trained_example(std::span(all).subspan(at, most), options.pad));
     made.truncated += all.size() % most != 0;
+    const size_t first = made.examples.size(), length = all.size();
+    const TokenIds laid(std::move(all));
+    for (size_t at = 0; at + most <= length; at += most) {
+      made.examples.push_back(trained_example(laid.part(at, most), options.pad));
+      made.counts.push_back(count_of(made.examples.back()));
+    }
+    if (store) store->keep(std::span(made.examples).subspan(first));
   }
   return made;
 }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "loraine/data/example.h"
+#include "loraine/data/make_examples.h"
 #include "loraine/data/templates.h"
 
 namespace loraine {
@@ -20,12 +20,19 @@ struct PretrainOptions {
   bool split_special_tokens = false;
 };
 
-struct Pretrained {
+// A text with its end.
+std::vector<int32_t> text_ids(const std::string& text, const Tokenizer& tokenizer, const PretrainOptions& options);
+
+// All of it is trained but the pad. Ids of which none is that share their memory with the labels.
+Example trained_example(TokenIds ids, const std::optional<int32_t>& pad);
+
+struct TextBlocks {
   std::vector<Example> examples;
-  int64_t truncated = 0;         // texts that are cut (without packing), or last pieces that fill no block (with it)
-  int64_t longest = 0;           // with packing: the most tokens that were laid end to end
-  std::vector<int64_t> lengths;  // without packing: tokens of each text before it was cut
+  std::vector<SampleCount> counts;
+  int64_t truncated = 0;  // last pieces that fill no block
+  int64_t longest = 0;    // the most tokens that were laid end to end
 };
-Pretrained pretrain_examples(std::span<const std::string* const> texts, const Tokenizer& tokenizer, const PretrainOptions& options);
+// The ids of texts end to end, in blocks of cutoff_len; laid in the store where there is one, while the texts are let go of.
+TextBlocks text_blocks(std::span<const Example* const> texts, const PretrainOptions& options, ExampleStore* store);
 
 }  // namespace loraine

@@ -130,6 +130,12 @@ std::string Row::place() const {
                      number > 0 ? fmt::format(" (row {})", number) : "");
 }
 
+size_t Row::bytes() const {
+  size_t sum = conversation.system.size() + conversation.tools.size() + (rejected ? rejected->content.size() : 0);
+  for (const Message& message : conversation.messages) sum += message.content.size();
+  return tokens ? sum + (tokens->input_ids.size() + tokens->labels.size()) * sizeof(int32_t) : sum;
+}
+
 void each_row(DatasetInfo info, std::optional<int64_t> limit, const std::function<bool(Row&&)>& take, std::string* layout) {
   const std::vector<std::string> files = files_of(info);
   RowCollector collector{[&](simdjson::dom::element element, Row& row) { fill_row(info, element, row); }, take, limit};

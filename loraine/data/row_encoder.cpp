@@ -36,8 +36,8 @@ Encoded Encoder::cut_tokens(const Example& whole) const {
   const auto most = static_cast<size_t>(std::max<int64_t>(options.cutoff_len, 0));
   result.truncated = whole.input_ids.size() > most;
   if (result.truncated) {
-    result.example.input_ids.resize(most);
-    result.example.labels.resize(most);
+    result.example.input_ids = whole.input_ids.first(most);
+    result.example.labels = whole.labels.first(most);
   }
   return result;
 }
@@ -71,11 +71,12 @@ Encoded answered(const Prompt& prompt, const std::vector<int32_t>& answer, int64
   Encoded made;
   made.whole = static_cast<int64_t>(prompt.input_ids.size() + answer.size());
   made.truncated = source + kept < made.whole;
-  auto& [ids, labels, starts, padding, sees_all] = made.example;
-  ids.assign(prompt.input_ids.begin(), prompt.input_ids.begin() + source);
+  std::vector<int32_t> ids(prompt.input_ids.begin(), prompt.input_ids.begin() + source);
   ids.insert(ids.end(), answer.begin(), answer.begin() + kept);
-  labels.assign(static_cast<size_t>(source), kIgnoreLabel);
+  std::vector<int32_t> labels(static_cast<size_t>(source), kIgnoreLabel);
   labels.insert(labels.end(), answer.begin(), answer.begin() + kept);
+  made.example.input_ids = std::move(ids);
+  made.example.labels = std::move(labels);
   return made;
 }
 

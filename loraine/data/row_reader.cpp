@@ -8,7 +8,7 @@
 namespace loraine {
 namespace {
 
-constexpr size_t kRowsAtATime = 256, kPiecesAhead = 4;
+constexpr size_t kRowsAtATime = 256, kBytesAtATime = size_t{1} << 20, kPiecesAhead = 4;
 
 }  // namespace
 
@@ -38,7 +38,9 @@ void RowReader::start(int64_t first, int64_t last) {
 void RowReader::read(int64_t first, int64_t last) {
   have_signal_stack();  // the file is mapped, and may be cut while it is read
   std::vector<Row> piece;
+  size_t bytes = 0;
   const auto hand_over = [&] {
+    bytes = 0;
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return stopping_ || ready_.size() < kPiecesAhead; });
     if (!stopping_) ready_.push_back(std::exchange(piece, {}));
@@ -50,8 +52,9 @@ void RowReader::read(int64_t first, int64_t last) {
     int64_t row_number = 0;
     each_row(info_, last < 0 ? std::nullopt : std::optional<int64_t>(last), [&](Row&& row) {
       if (row_number++ < first) return true;
+      bytes += row.bytes();
       piece.push_back(std::move(row));
-      return piece.size() < kRowsAtATime || hand_over();
+      return (piece.size() < kRowsAtATime && bytes < kBytesAtATime) || hand_over();
     });
     if (!piece.empty()) hand_over();
   } catch (...) { failed = std::current_exception(); }

@@ -51,6 +51,7 @@ struct Row {
   std::optional<Message> rejected;  // stage pairs: beside the conversation's last answer, which is the chosen one
   bool desirable = false;           // stage feedback
   std::string place() const;        // "data/a.json, line 12 (row 3)"
+  size_t bytes() const;             // of its texts and ids
 };
 
 // All rows in the order of the file(s); at most `limit`, at least one. A bad row is among them, with `dropped` set, so that the rows'

@@ -159,13 +159,13 @@ void add_counts(Dataset& all, const Dataset& part) {
     if (all.dropped_rows.size() < 5) all.dropped_rows.push_back(row);
 }
 
-Dataset encode_batch(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows) {
+Dataset encode_batch(const Encoder& encoder, const DataOptions& options, std::vector<Row>& rows, ExampleStore* store) {
   MixedRows batch;
   batch.rows = std::move(rows);
   rows.clear();
   batch.order.resize(batch.rows.size());
   std::iota(batch.order.begin(), batch.order.end(), int64_t{0});
-  return make_examples(encoder, options, batch, batch.order);
+  return make_examples(encoder, options, batch, batch.order, store);
 }
 
 void check_dropped(const Dataset& counts, const DataOptions& options) {
@@ -175,13 +175,13 @@ void check_dropped(const Dataset& counts, const DataOptions& options) {
               fmt::format("correct the data, or set skip_bad_rows: at most so many are passed over, now {}", options.skip_bad_rows));
 }
 
-// Rows at the beginning of the first epoch, at most `most` (-1: all), in memory.
-Dataset read_ahead(const Encoder& encoder, const DataOptions& options, StreamedRows& rows, int64_t most) {
+// Rows at the beginning of the first epoch, at most `most` (-1: all), all of them kept.
+Dataset read_ahead(const Encoder& encoder, const DataOptions& options, StreamedRows& rows, int64_t most, ExampleStore& store) {
   rows.start_epoch(0);
   Dataset set;
   std::vector<Row> batch;
   const auto encode = [&] {
-    Dataset part = encode_batch(encoder, options, batch);
+    Dataset part = encode_batch(encoder, options, batch, &store);
     add_counts(set, part);
     std::move(part.examples.begin(), part.examples.end(), std::back_inserter(set.examples));
     batch.clear();
@@ -222,7 +222,7 @@ bool ExampleStream::encode_more() {
     batch.push_back(std::move(*row));
   }
   if (batch.empty()) return false;
-  Dataset part = encode_batch(*encoder_, options_, batch);
+  Dataset part = encode_batch(*encoder_, options_, batch, nullptr);
   add_counts(counts_, part);
   check_dropped(counts_, options_);
   std::move(part.examples.begin(), part.examples.end(), std::back_inserter(ready_));
@@ -247,9 +247,10 @@ StreamedData open_stream(const DataOptions& options, Tokenizer* tokenizer, const
   check_streaming(options);
   StreamedData data;
   auto encoder = std::make_unique<Encoder>(make_encoder(options, tokenizer, chat_template, special));
+  ExampleStore store(store_options(options));
   const auto evaluate = [&](const std::vector<std::string>& names, const DataOptions& how) {
     StreamedRows rows(how, names, data.rest.recognised);
-    return read_ahead(*encoder, how, rows, -1);
+    return read_ahead(*encoder, how, rows, -1, store);
   };
   if (options.eval_on_each_dataset) {
     DataOptions as_they_are = options;  // such sets are not shuffled
@@ -262,7 +263,7 @@ StreamedData open_stream(const DataOptions& options, Tokenizer* tokenizer, const
   const auto kept = static_cast<int64_t>(options.val_size);
   if (kept > 0) {
     StreamedRows rows(options, options.datasets, data.rest.recognised);
-    data.rest.eval = read_ahead(*encoder, options, rows, kept);
+    data.rest.eval = read_ahead(*encoder, options, rows, kept, store);
   }
   auto rows = std::make_unique<StreamedRows>(options, options.datasets, data.rest.recognised);
   data.train.reset(new ExampleStream(std::move(encoder), options, std::move(rows), kept));

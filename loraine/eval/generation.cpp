@@ -23,14 +23,14 @@ struct EngineSize {
 
 // For per_device_eval_batch_size prompts at once, the longest of all together, or as many fewer as memory allows: answers do not depend on
 // it.
-EngineSize engine_size(const Subject& subject, const std::vector<std::vector<int32_t>>& prompts, int64_t max_new_tokens) {
+EngineSize engine_size(const Subject& subject, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options) {
   const LoadedModel& loaded = subject.loaded;
   std::vector<int64_t> lengths;
   for (const auto& prompt : prompts) lengths.push_back(static_cast<int64_t>(prompt.size()));
   std::ranges::sort(lengths, std::greater<>());
   const auto of = [&](int64_t sequences) {
     const int64_t prompt_rows = std::accumulate(lengths.begin(), lengths.begin() + sequences, int64_t{0});
-    return EngineSize{sequences, prompt_rows + sequences * max_new_tokens};
+    return EngineSize{sequences, (prompt_rows + sequences * options.max_new_tokens) * std::max<int64_t>(options.num_beams, 1)};
   };
   const auto bytes = [&](const EngineSize& size) {
     return engine_bytes(loaded.model, size.capacity, loaded.widest_adapter(), size.sequences);
@@ -47,7 +47,7 @@ std::vector<std::string> generate_answers(const Subject& subject, const std::vec
                                           const GenerateOptions& options, const std::string& what, EvalResult& result) {
   const LoadedModel& loaded = subject.loaded;
   if (prompts.empty()) return {};
-  const EngineSize size = engine_size(subject, prompts, options.max_new_tokens);
+  const EngineSize size = engine_size(subject, prompts, options);
   Engine engine(loaded.model, size.capacity, loaded.widest_adapter(), size.sequences);
   Context ctx;
   std::vector<std::string> answers(prompts.size());

@@ -31,11 +31,9 @@ std::vector<Example> sliding_windows(const std::vector<Text>& texts, int64_t win
     int64_t counted = 1;  // tokens whose loss is taken, or that have none
     for (int64_t begin = 0; counted < n; begin += stride) {
       const int64_t end = std::min(begin + window, n);
-      Example one;
-      one.input_ids.assign(text.ids.begin() + begin, text.ids.begin() + end);
-      one.labels.assign(one.input_ids.begin(), one.input_ids.end());
-      std::fill(one.labels.begin(), one.labels.begin() + (counted - begin), kIgnoreLabel);
-      windows.push_back(std::move(one));
+      std::vector<int32_t> ids(text.ids.begin() + begin, text.ids.begin() + end), labels = ids;
+      std::fill(labels.begin(), labels.begin() + (counted - begin), kIgnoreLabel);
+      windows.push_back({std::move(ids), std::move(labels)});
       counted = end;
     }
   }

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <numeric>
 
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/core/error.h"
+#include "loraine/generate/beam_search.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/matmul.h"
 
@@ -86,19 +88,29 @@ void Engine::reserve_rank_columns(int64_t columns) {
 }
 
 int64_t Engine::submit(Request request) {
-  const int64_t n = static_cast<int64_t>(request.prompt.size());
+  const int64_t n = static_cast<int64_t>(request.prompt.size()), beams = std::max<int64_t>(request.options.num_beams, 1);
   if (n == 0) throw Error(ErrorKind::usage, "the prompt is empty");
-  if (n >= cache_.capacity)
-    throw Error(ErrorKind::usage,
-                "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(cache_.capacity), "type clear");
+  if (beams > kDecodeRows)
+    throw Error(ErrorKind::usage, "num_beams is " + std::to_string(beams) + ", at most " + std::to_string(kDecodeRows) + " run at once");
+  if (beams > 1 && cache_.has_states())
+    throw Error(ErrorKind::unsupported, "num_beams is not built for models with recurrent layers, whose state each beam would need", "leave num_beams out");
+  const int64_t most = cache_.capacity / beams;
+  if (n >= most)
+    throw Error(ErrorKind::usage, "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(most),
+                "type clear");
   if (request.adapter && rank_columns(*request.adapter) > rank_columns_)
     throw Error(ErrorKind::internal, "adapter '" + request.adapter->name + "' has " + std::to_string(rank_columns(*request.adapter)) +
                                          " rank columns, the engine is planned for " + std::to_string(rank_columns_));
   Entry entry;
   entry.seen = request.prompt;
   entry.random.seed(request.options.seed);
-  entry.limit = std::min(request.options.max_new_tokens, cache_.capacity - n);
+  entry.limit = std::min(request.options.max_new_tokens, most - n);
   entry.finished = entry.limit <= 0;
+  entry.beams = beams;
+  if (beams > 1) {
+    entry.search = std::make_shared<BeamSearch>(request.prompt, request.options, entry.limit);
+    logits_.resize(std::max(logits_.size(), static_cast<size_t>(beams * model_.config.vocab_size)));
+  }
   entry.request = std::move(request);
   entries_.emplace(next_, std::move(entry));
   return next_++;
@@ -119,17 +131,17 @@ bool Engine::place(Entry& entry) {
   std::vector<int64_t> slots;
   for (const auto& [number, other] : entries_)
     if (!other.finished && other.kv_start >= 0) {
-      taken.emplace_back(other.kv_start, other.room());
+      taken.emplace_back(other.kv_start, other.rows());
       slots.push_back(other.slot);
     }
   if (static_cast<int64_t>(taken.size()) >= sequences_) return false;
   std::sort(taken.begin(), taken.end());
   int64_t start = 0;
   for (const auto& [first, count] : taken) {
-    if (start + entry.room() <= first) break;
+    if (start + entry.rows() <= first) break;
     start = first + count;
   }
-  if (start + entry.room() > cache_.capacity) return false;
+  if (start + entry.rows() > cache_.capacity) return false;
   entry.kv_start = start;
   for (entry.slot = 0; std::ranges::find(slots, entry.slot) != slots.end();) ++entry.slot;
   return true;
@@ -205,7 +217,9 @@ void Engine::read_prompts(Context& ctx) {
     batch.tokens.assign(first, first + count);
     Entry* one = &entry;
     run(ctx, batch, std::span(&one, 1), std::span(&count, 1));
-    if (!entry.reading()) add_tokens(ctx, std::span(&one, 1), count - 1);
+    if (entry.reading()) return;
+    if (entry.search) advance_beams(ctx, entry, count - 1, 1);
+    else add_tokens(ctx, std::span(&one, 1), count - 1);
     return;
   }
 }
@@ -218,21 +232,79 @@ void Engine::decode(Context& ctx, std::span<Entry*> group) {
   add_tokens(ctx, group, 0);
 }
 
+// A row of each beam; all of them are as long.
+void Engine::decode_beams(Context& ctx, Entry& entry) {
+  Pass pass{&activations_, &cache_, {}, &scratch_, false};
+  Batch batch;
+  batch.tokens = entry.search->last_tokens();
+  for (int64_t beam = 0; beam < entry.beams; ++beam) {
+    batch.positions.push_back(static_cast<int32_t>(entry.kv_length));
+    batch.sequences.push_back({beam, 1, entry.kv_start + beam * entry.room(), entry.kv_length + 1});
+  }
+  if (entry.request.adapter) {
+    batch.adapter_rows = {{0, entry.beams, 0}};
+    pass.adapters = {entry.request.adapter};
+  }
+  decoder_forward(ctx, model_, batch, pass);
+  ++entry.kv_length;
+  advance_beams(ctx, entry, 0, entry.beams);
+}
+
+// A step of the search from these rows of the last batch; its answer, once it is found.
+void Engine::advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_t rows) {
+  const int64_t V = model_.config.vocab_size, before = rows == 1 ? 0 : entry.prompt_length();
+  const AdapterSet* set = entry.request.adapter;
+  entry.finished = true;  // should memory run out here
+  head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {rows, V}), activations_.hidden.row_range(first_row, rows),
+              changes_head(set) ? set : nullptr, scratch_);
+  const std::vector<int64_t> parents = entry.search->advance(std::span(logits_).first(static_cast<size_t>(rows * V)), entry.random);
+  const bool goes_on = !entry.request.keep_going || entry.request.keep_going();
+  if (!entry.search->finished() && goes_on) {
+    follow_parents(entry, parents, before);
+    entry.finished = false;
+    return;
+  }
+  for (const int32_t id : entry.search->answer()) {
+    entry.seen.push_back(id);
+    if (entry.request.on_token && !entry.request.on_token(id)) break;
+  }
+}
+
+// Rows of the cache from first_row on: each beam gets those of the one that it goes on from. Before that all have the same.
+void Engine::follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row) {
+  const int64_t count = entry.kv_length - first_row;
+  const auto rows_of = [&](const Tensor& all, int64_t beam) {
+    return all.row_range(entry.kv_start + beam * entry.room() + first_row, count);
+  };
+  std::vector<char> copies;
+  for (const Tensor& all : cache_.rows()) {
+    const size_t bytes = rows_of(all, 0).bytes();
+    copies.resize(bytes * parents.size());
+    for (size_t beam = 0; beam < parents.size(); ++beam)
+      if (parents[beam] != static_cast<int64_t>(beam)) std::memcpy(copies.data() + beam * bytes, rows_of(all, parents[beam]).data, bytes);
+    for (size_t beam = 0; beam < parents.size(); ++beam)
+      if (parents[beam] != static_cast<int64_t>(beam))
+        std::memcpy(rows_of(all, static_cast<int64_t>(beam)).data, copies.data() + beam * bytes, bytes);
+  }
+}
+
 bool Engine::step(Context& ctx) {
-  std::vector<Entry*> running;  // before a prompt is read, which gives that sequence its token of this step
+  std::vector<Entry*> running, searching;  // before a prompt is read, which gives that sequence its token of this step
   for (auto& [number, entry] : entries_)
-    if (!entry.finished && !entry.reading()) running.push_back(&entry);
+    if (!entry.finished && !entry.reading()) (entry.search ? searching : running).push_back(&entry);
   std::stable_sort(running.begin(), running.end(),
                    [](const Entry* a, const Entry* b) { return std::less<>()(a->request.adapter, b->request.adapter); });
   read_prompts(ctx);
   for (size_t first = 0; first < running.size(); first += kDecodeRows)
     decode(ctx, std::span(running).subspan(first, std::min<size_t>(kDecodeRows, running.size() - first)));
+  for (Entry* entry : searching) decode_beams(ctx, *entry);
   return std::any_of(entries_.begin(), entries_.end(), [](const auto& e) { return !e.second.finished; });
 }
 
 std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter,
-                                      const GenerateOptions& options, const std::function<bool(int32_t)>& on_token) {
-  const int64_t request = submit({{prompt.begin(), prompt.end()}, adapter, options, on_token});
+                                      const GenerateOptions& options, const std::function<bool(int32_t)>& on_token,
+                                      const std::function<bool()>& keep_going) {
+  const int64_t request = submit({{prompt.begin(), prompt.end()}, adapter, options, on_token, keep_going});
   try {
     while (!done(request)) step(ctx);
   } catch (...) {
@@ -242,16 +314,19 @@ std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> pro
   return take(request);
 }
 
-int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& o, std::mt19937_64& random) {
-  if (o.repetition_penalty != 1.0) {
-    std::vector<int32_t> ids(seen.begin(), seen.end());
-    std::sort(ids.begin(), ids.end());
-    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    for (int32_t id : ids) {
-      float& x = logits[static_cast<size_t>(id)];
-      x = static_cast<float>(x < 0 ? x * o.repetition_penalty : x / o.repetition_penalty);
-    }
+void penalise_repetition(std::span<float> logits, std::span<const int32_t> seen, double penalty) {
+  if (penalty == 1.0) return;
+  std::vector<int32_t> ids(seen.begin(), seen.end());
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  for (int32_t id : ids) {
+    float& x = logits[static_cast<size_t>(id)];
+    x = static_cast<float>(x < 0 ? x * penalty : x / penalty);
   }
+}
+
+int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& o, std::mt19937_64& random) {
+  penalise_repetition(logits, seen, o.repetition_penalty);
   if (!o.do_sample || o.temperature <= 0) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <random>
 #include <span>
 #include <vector>
@@ -19,14 +20,20 @@ struct GenerateOptions {
   int64_t top_k = 50;
   std::vector<int32_t> stop_ids;
   uint64_t seed = 42;
+  int64_t num_beams = 1;  // above 1: beam search (beam_search.h)
+  double length_penalty = 1.0;
 };
+
+class BeamSearch;
 
 struct Request {
   std::vector<int32_t> prompt;
   const AdapterSet* adapter = nullptr;  // nullptr: the base; it must stay until the request is taken
   GenerateOptions options;
-  // Gets each new id (stop ids included) and returns false to stop; may be empty. It must not call the engine.
+  // Gets each new id (stop ids included) and returns false to stop; may be empty. It must not call the engine. Of a beam search it gets the
+  // ids of the answer once that is found.
   std::function<bool(int32_t)> on_token;
+  std::function<bool()> keep_going = {};  // asked at every step of a beam search; false ends it with what there is
 };
 
 // Requests join with `submit` and run with every `step`, in one batch whose rows are ordered by adapter. What a request answers is what it
@@ -41,7 +48,8 @@ class Engine {
 
   // The number of the request. Throws usage when the prompt is empty, or fills the cache, or the adapter is wider than planned.
   int64_t submit(Request request);
-  // Reads a chunk of the first prompt that waits, then adds a token to every sequence that runs. False: nothing is left to do. What an
+  // Reads a chunk of the first prompt that waits, then adds a token to every sequence that runs; a beam search has num_beams of them, each
+  // with rows of the cache of its own. False: nothing is left to do. What an
   // on_token throws comes out of here, and ends its request.
   bool step(Context& ctx);
   bool done(int64_t request) const;
@@ -50,7 +58,7 @@ class Engine {
 
   // One sequence from beginning to end: submit, step, take. on_token as in Request.
   std::vector<int32_t> generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter, const GenerateOptions& options,
-                                const std::function<bool(int32_t)>& on_token = {});
+                                const std::function<bool(int32_t)>& on_token = {}, const std::function<bool()>& keep_going = {});
 
  private:
   struct Entry {
@@ -61,14 +69,20 @@ class Engine {
     int64_t slot = 0;                      // of its states, where the model has any
     int64_t limit = 0;                     // most tokens of the answer
     bool finished = false;
+    std::shared_ptr<BeamSearch> search;  // with several beams
+    int64_t beams = 1;
     int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }
-    int64_t room() const { return prompt_length() + limit; }
+    int64_t room() const { return prompt_length() + limit; }  // rows of the cache, for each beam
+    int64_t rows() const { return room() * beams; }
     bool reading() const { return kv_length < prompt_length(); }
   };
   void plan(int64_t rank_columns);  // memory of batches of rows_ rows
   bool place(Entry& entry);
   void read_prompts(Context& ctx);
   void decode(Context& ctx, std::span<Entry*> group);
+  void decode_beams(Context& ctx, Entry& entry);
+  void advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_t rows);
+  void follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row);
   void run(Context& ctx, Batch& batch, std::span<Entry* const> entries, std::span<const int64_t> lengths);
   void add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row);
   void deliver(Entry& entry, int32_t id);
@@ -87,6 +101,9 @@ size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_colum
 
 // Most columns that a set keeps per row at any site: what an Engine is planned for.
 int64_t rank_columns(const AdapterSet& set);
+
+// transformers' repetition penalty on logits or log-probabilities [V] of what comes after `seen`; 1: none.
+void penalise_repetition(std::span<float> logits, std::span<const int32_t> seen, double penalty);
 
 // Next id from logits [V] (changed in place): repetition penalty over `seen`, then greedy or temperature → top_k → top_p, in transformers'
 // order.

@@ -149,6 +149,22 @@ KvCache::KvCache(const Model& model, int64_t rows, int64_t most_sequences)
   layers = plan_cache(model, memory, rows, sequences);
 }
 
+std::vector<Tensor> KvCache::rows() const {
+  std::vector<Tensor> all;
+  for (const auto& layer : layers)
+    for (const auto& branch : layer)
+      for (const Tensor& t : branch)
+        if (t.rows() == capacity) all.push_back(t);
+  return all;
+}
+
+bool KvCache::has_states() const {
+  size_t tensors = 0;
+  for (const auto& layer : layers)
+    for (const auto& branch : layer) tensors += branch.size();
+  return rows().size() < tensors;
+}
+
 Activations plan_activations(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena,
                              Recompute recompute) {
   const int64_t width = model.config.hidden_size;

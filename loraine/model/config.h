@@ -54,6 +54,8 @@ struct ModelConfig {
   bool head_bias = false;
   float logit_scale = 1, logit_softcap = 0;  // logits = softcap · tanh(logit_scale · head(x) / softcap); 0: no cap
   double router_aux_loss_coef = 0;           // of the load-balancing loss of experts, where config.json asks for it
+  std::vector<int32_t> placeholder_ids;      // tokens that stand for images and sounds; `placeholder_as` is embedded in their place
+  int32_t placeholder_as = 0;
   std::vector<int32_t> eos_token_ids;        // config.json's eos_token_id, one or several
   int32_t bos_token_id = -1;
 };

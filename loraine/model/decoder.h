@@ -44,6 +44,8 @@ struct KvCache {
   KvCache(const Model& model, int64_t capacity, int64_t sequences = 1);
   int64_t capacity = 0, sequences = 0;
   std::vector<std::vector<std::vector<Tensor>>> layers;
+  std::vector<Tensor> rows() const;  // those with a row per token: keys and values
+  bool has_states() const;           // whether any has a row per sequence
   Arena memory;
 };
 size_t kv_cache_bytes(const Model& model, int64_t capacity, int64_t sequences = 1);

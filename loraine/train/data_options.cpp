@@ -93,6 +93,7 @@ DataOptions data_options(const TrainConfig& c) {
   d.preprocessing_batch_size = c.preprocessing_batch_size;
   d.seed = static_cast<uint64_t>(c.seed);
   d.skip_bad_rows = c.skip_bad_rows;
+  d.spill_folder = c.output_dir;
   return d;
 }
 

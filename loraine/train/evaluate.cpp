@@ -47,6 +47,7 @@ EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Exa
     if (!batch_means(loss))
       for (const Example* example : picked) labels += count_labels(*example);
     sums.batch_losses.push_back(labels ? one.loss / static_cast<double>(labels) : 0.0);
+    for (const Example* example : picked) example->let_go();
     sums.loss += sums.batch_losses.back();
     add_examples(sums, picked, one.by_sequence);
     if (on_batch) on_batch(std::min(first + batch_size, n));

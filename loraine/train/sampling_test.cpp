@@ -21,7 +21,7 @@ TEST(Sampling, GroupsByLength) {
 
 TEST(Sampling, OrderOfAnEpoch) {
   std::vector<Example> examples(10);
-  for (size_t i = 0; i < examples.size(); ++i) examples[i].input_ids.resize(i + 1);
+  for (size_t i = 0; i < examples.size(); ++i) examples[i].input_ids = std::vector<int32_t>(i + 1);
   TrainConfig c;
   EXPECT_EQ(epoch_order(c, examples, 1), torch_randperm(10, 43));
   c.data_seed = 7;

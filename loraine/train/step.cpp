@@ -159,6 +159,7 @@ double step(Run& run, std::span<const Example* const> examples) {
     if (run.counts_tokens())
       run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? micro.present_tokens : micro.padded_tokens;
   }
+  for (const Example* example : examples) example->let_go();
   run.adapter.finish_gradients(run.ctx);
   if (run.ranks) loss += run.ranks->add_orthogonality(run.ctx);
   return loss;

@@ -119,7 +119,7 @@ class ChatModel:
 
     def chat(self, messages, system=None, tools=None, **options):
         """A list of Responses. messages: [{"role": ..., "content": ...}, ...], the last one a question. tools: a JSON list.
-        options: adapter (a name, or "base"), max_new_tokens, do_sample, temperature, top_p, top_k, repetition_penalty, seed,
+        options: adapter (a name, or "base"), max_new_tokens, do_sample, temperature, top_p, top_k, repetition_penalty, num_beams, length_penalty, seed,
         num_return_sequences (the nth answer is sampled with seed + n). Ctrl-C raises KeyboardInterrupt."""
         return self._model.answer(_pairs(messages), _options(dict(options, system=system, tools=tools)), None)
 

@@ -211,6 +211,21 @@ class Crash(tiny.Case):
             print(f"calls of a run: {counts}")
 
     @unittest.skipUnless(shim, "the preloaded library is not built (LORAINE_FAILING_IO)")
+    def test_a_disk_that_has_no_room_for_ids(self):
+        """Ids of examples that are too many for memory go to a file, which cannot grow or be written."""
+        self.finish(self.work / "whole", max_steps=2)
+        said = ""
+        for place in range(1, 6):
+            done = self.with_shim(self.arguments(self.work / "out", max_steps=2), FAIL_CALL=f"write:{place}+:28", LORAINE_IDS_IN_MEMORY="0")
+            self.assertEqual(done.returncode, io_failed, done.stderr)
+            said += done.stderr
+        for words in ("the file for ids of examples cannot grow, 0 MB so far: No space left on device", "the ids of examples cannot be written, ", "TMPDIR"):
+            self.assertIn(words, said)
+        done = self.with_shim(self.arguments(self.work / "out", max_steps=2), LORAINE_IDS_IN_MEMORY="0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(*((self.work / name / adapter_file).read_bytes() for name in ("whole", "out")))
+
+    @unittest.skipUnless(shim, "the preloaded library is not built (LORAINE_FAILING_IO)")
     def test_a_disk_that_fills_leaves_nothing(self):
         """Commands that write several files: none is left, and the next try succeeds."""
         tiny.write_tokenizer(self.model)

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """`loraine data`: what training would see, of every recorded run of LLaMA-Factory and of small sets; encoded data that are kept (tokenized_path). Run by ctest (label e2e)."""
 import json
+import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import unittest
+import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import tiny_model as tiny
@@ -14,6 +17,11 @@ RUNS = pathlib.Path(__file__).resolve().parent.parent.parent.parent / "shared/go
 # Settings of a run that say what its data are.
 DATA_KEYS = {"model_name_or_path", "stage", "template", "dataset", "eval_dataset", "dataset_dir", "cutoff_len", "val_size", "seed", "packing", "neat_packing", "mask_history",
              "train_on_prompt", "preprocessing_batch_size"}
+
+
+def on_disk():
+    """Ids of examples go to a file from the first on."""
+    return unittest.mock.patch.dict(os.environ, LORAINE_IDS_IN_MEMORY="0")
 
 
 def rows_of(file):
@@ -32,6 +40,10 @@ class Data(tiny.Case):
     def shown(self, *words, **settings):
         settings = dict(model_name_or_path=self.model, dataset="pairs.jsonl", template="default", dataset_dir=self.work) | settings
         return tiny.run("data", *words, *(word for key, value in settings.items() for word in (f"--{key}", str(value))), cwd=self.work)
+
+    def test_every_recorded_run_with_ids_on_disk(self):
+        with on_disk():
+            self.test_every_recorded_run()
 
     def test_every_recorded_run(self):
         if not RUNS.exists():
@@ -100,6 +112,60 @@ class Data(tiny.Case):
         self.refused(tiny.run("data", "--model_name_or_path", str(self.model)), 2, "dataset is not given")
         (self.model / "tokenizer.json").unlink()
         self.refused(self.shown(), 3, "tokenizer.json")
+
+    def test_ids_on_disk_are_those_in_memory(self):
+        """Whole runs: the adapter, the log, the hash of the data in a checkpoint, and a resumed half."""
+        tiny.write_model(self.work / "whole", seed=1)
+        tiny.write_tokenizer(self.work / "whole")
+        (self.work / "texts.jsonl").write_text("".join(json.dumps(dict(text=f"a text of {word} and more " * n)) + "\n" for n, word in enumerate(("one", "two", "fog", "sea", "red"), 3)))
+        own = dict(dataset="pairs.jsonl", template="default", dataset_dir=self.work)
+        cases = {"rows": dict(val_size=0.2, eval_strategy="steps", eval_steps=3, group_by_length="true"), "packed": dict(own, packing="true", cutoff_len=64, val_size=2, eval_strategy="epoch"),
+                 "neat": dict(own, neat_packing="true", cutoff_len=64), "texts": dict(stage="pt", dataset="texts.jsonl", dataset_dir=self.work, cutoff_len=16),
+                 "apart": dict(stage="pt", dataset="texts.jsonl", dataset_dir=self.work, packing="false", cutoff_len=40), "kept": dict(own, tokenized_path=self.work / "kept")}
+        without_times = lambda line: {key: value for key, value in line.items() if "time" not in key and "per_second" not in key and key != "remaining_time"}
+        for name, settings in cases.items():
+            outs = [self.work / f"{name}_{place}" for place in ("memory", "disk")]
+            train = lambda out, **more: self.good(tiny.run(*self.arguments(out=out, model=self.work / "whole", **(dict(max_steps=6, save_steps=3) | settings | more)), cwd=self.work))
+            train(outs[0])
+            shutil.rmtree(self.work / "kept", ignore_errors=True)
+            with on_disk():
+                train(outs[1])
+                if name == "kept":
+                    train(self.work / "again")
+                    self.assertEqual((self.work / "again/adapter_model.safetensors").read_bytes(), (outs[0] / "adapter_model.safetensors").read_bytes())
+            for file in ("adapter_model.safetensors", "checkpoint-3/adapter_model.safetensors"):
+                self.assertEqual(*((out / file).read_bytes() for out in outs), (name, file))
+            logs = [[without_times(line) for line in rows_of(out / "trainer_log.jsonl")] for out in outs]
+            self.assertEqual(*logs, name)
+            # Half in memory, the other half on disk: the data are the same.
+            shutil.rmtree(outs[1] / "checkpoint-6")
+            with on_disk():
+                train(outs[1], resume_from_checkpoint=outs[1] / "checkpoint-3")
+            self.assertEqual(*((out / "adapter_model.safetensors").read_bytes() for out in outs), name)
+            self.assertEqual([path.name for path in self.work.rglob(".loraine-ids*")], [])
+
+    def peak(self, *words):
+        """MiB. Through a small process: the peak counts from the one that forked."""
+        code = ("import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
+                "print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+        done = subprocess.run([sys.executable, "-c", code, tiny.program, *map(str, words)], capture_output=True, text=True, timeout=300, cwd=self.work)
+        self.assertEqual(done.stdout.split()[:1], ["0"], done.stderr)
+        return int(done.stdout.split()[1]) / 1024
+
+    def test_memory_does_not_grow_with_the_data(self):
+        """Ids and labels of 280 MB more, in every stage: what grows is what is kept of a row."""
+        for stage, settings in (("sft", {}), ("sft", dict(packing="true")), ("pt", {})):
+            peaks = []
+            for rows in (2000, 30000):
+                with open(self.work / "many.jsonl", "w") as file:
+                    for i in range(rows):
+                        words = f"number {i} " + "a tree on a hill " * 75
+                        file.write(json.dumps(dict(text=words) if stage == "pt" else dict(question=words[:600], answer=words[600:])) + "\n")
+                with unittest.mock.patch.dict(os.environ, LORAINE_IDS_IN_MEMORY="1000000"):
+                    peaks.append(self.peak("data", "--examples", 0, "--model_name_or_path", self.model, "--dataset", "many.jsonl", "--template", "default", "--dataset_dir", self.work,
+                                           "--stage", stage, *(word for key, value in settings.items() for word in (f"--{key}", value))))
+            print(f"peak of {stage} {settings}: {peaks[0]:.0f} and {peaks[1]:.0f} MiB")
+            self.assertLess(peaks[1] - peaks[0], 60, (stage, settings))
 
 
 class Kept(tiny.Case):

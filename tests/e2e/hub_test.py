@@ -82,15 +82,63 @@ class Downloads(HubCase):
         absent = self.repository() / ".no_exist" / commit
         self.assertIn("merges.txt", [path.name for path in absent.iterdir()])
         self.assertEqual(len(list((self.work / "home/hub/.locks/models--org--tiny").iterdir())), 7)
-        # What is whole is used without a look at the network.
+        # Of what is whole the hub is asked for the branch's commit alone; offline, and for a commit, nothing.
         asked = len(self.hub.log)
         self.assertNotIn("downloading", self.good(self.open()))
+        self.assertEqual([(entry[1], entry[2]) for entry in self.hub.log[asked:]], [("GET", "/api/models/org/tiny/revision/main")])
+        asked = len(self.hub.log)
         self.good(self.open(HF_HUB_OFFLINE="1"))
+        self.good(self.open("org/tiny", "--model_revision", commit))
         self.assertEqual(len(self.hub.log), asked)
         # A newer commit in a cache of its own; what did not change is there by its hash already.
         repository.commit({"generation_config.json": b'{"eos_token_id": [2, 1]}'})
         self.good(self.open("org/tiny", "--model_revision", repository.branches["main"]))
         self.assertEqual(len(self.hub.asked("model.safetensors")), 1)
+
+    def test_a_branch_that_moves(self):
+        repository = self.hub.add("org/tiny", self.files)
+        self.good(self.open())
+        first = repository.branches["main"]
+        repository.commit({"generation_config.json": b'{"eos_token_id": [2, 1]}'})
+        second = repository.branches["main"]
+        self.assertIn(f"revision {first}", self.good(self.open(HF_HUB_OFFLINE="1")))
+        text = self.good(self.open())
+        self.assertRegex(text, f"downloading org/tiny, revision {second}: \\d+ files?, 24 bytes")
+        self.assertIn(f"org/tiny: {self.snapshot()} in the local cache, revision {second}", text)
+        self.check_snapshot(self.files | {"generation_config.json": b'{"eos_token_id": [2, 1]}'})
+        self.assertEqual((self.repository() / "refs/main").read_text(), second)
+        self.assertEqual(len(self.hub.asked("resolve.*model.safetensors")), 1)
+        self.assertNotIn("downloading", self.good(self.open()))
+        self.assertIn(f"revision {first}", self.good(self.open("org/tiny", "--model_revision", first)))
+        # Data sets and adapters follow theirs, too.
+        rows = (self.data / "rows.jsonl").read_bytes()
+        data = self.hub.add("org/rows", {"rows.jsonl": rows}, "datasets")
+        train = lambda out: self.good(self.run_with(*self.arguments(out=self.work / out, dataset="org/rows", max_steps=1)))
+        before = re.search(r"examples +(\d+)\n", train("a"))[1]
+        data.commit({"more.jsonl": rows})
+        self.assertEqual(int(re.search(r"examples +(\d+)\n", train("b"))[1]), 2 * int(before))
+
+    def test_a_hub_that_does_not_say_whether_a_branch_moved(self):
+        repository = self.hub.add("org/tiny", self.files)
+        self.good(self.open())
+        start = time.monotonic()
+        for fault in (dict(status=503), dict(status=401), dict(status=404), dict(status=429, headers={"Retry-After": "300"}), dict(close=True)):
+            self.hub.log.clear()
+            self.hub.fail("/revision/", **fault)
+            self.assertRegex(self.good(self.open()), r"in the local cache, revision \w+; whether main has a newer one is not known: 127.0.0.1:\d+")
+            self.assertEqual(len(self.hub.log), 1, fault)
+        self.assertIn("whether main has a newer one is not known: 127.0.0.1:9: ", self.good(self.open(HF_ENDPOINT="http://127.0.0.1:9")))
+        self.assertLess(time.monotonic() - start, 30)
+        repository.branches["other"] = repository.branches["main"]
+        self.good(self.open("org/tiny", "--model_revision", "other"))
+        del repository.branches["other"]
+        self.refused(self.open("org/tiny", "--model_revision", "other"), 3, "org/tiny", "has no revision other")
+        # What moved and cannot be loaded is told, and goes on later.
+        repository.commit({"generation_config.json": b'{"eos_token_id": [2, 1]}'})
+        self.hub.fail("resolve.*generation_config.json", count=99, status=404)
+        self.refused(self.open(), 3, "org/tiny, generation_config.json")
+        self.hub.faults.clear()
+        self.assertIn(repository.branches["main"], self.good(self.open()))
 
     def test_shards_by_the_index(self):
         weights = tiny.llama_tensors()

@@ -114,6 +114,7 @@ TRAIN = {
 }
 GENERATION = {
     "do_sample": ("false", {}), "temperature": (0.01, {}), "top_p": (0.01, {}), "top_k": (1, {"top_p": 1}), "max_new_tokens": (3, {}), "repetition_penalty": (20, {}),
+    "num_beams": (3, {"do_sample": "false"}), "length_penalty": (-9, {"do_sample": "false", "num_beams": 8, "max_new_tokens": 40}),
     "skip_special_tokens": ("false", {"max_new_tokens": 80}), "seed": (7, {}),
 }
 EVAL = {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records what transformers + PEFT compute for tiny random models, for tools/golden.py. Run by hand: needs torch, transformers, peft.
 
-usage: make_cases.py OUT_DIR [SEED]        float32, CPU, one thread, eager attention
+usage: make_cases.py OUT_DIR [SEED [NAME...]]        float32, CPU, one thread, eager attention
 Per family: model/, base.safetensors, batches.safetensors, lora/, lora_out.safetensors, generate.json, merged.safetensors,
 train_init/, train.json, train_final/ (30 steps; step s uses batch s mod 3).
 """
@@ -35,12 +35,48 @@ def families():
     }
 
 
-def draw_batch(lengths=(16, 13, 9), width=16):
+# One per part that families vary, as small as they get.
+tiny = dict(
+    vocab_size=48, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+    max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.2,
+)
+
+
+def further_families():
+    windows = dict(layer_types=["sliding_attention", "full_attention"], sliding_window=6)
+    yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=8, llama_4_scaling_beta=0.1)
+    long = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1], long_factor=[1.5, 2.5], original_max_position_embeddings=8)
+    kinds = {
+        "gemma2": dict(query_pre_attn_scalar=12, attn_logit_softcapping=5.0, final_logit_softcapping=3.0, **windows),
+        "gemma3_text": dict(query_pre_attn_scalar=12, **windows),
+        "phi3": dict(num_attention_heads=4, rope_parameters=long, original_max_position_embeddings=8),
+        "phi": dict(num_key_value_heads=4, hidden_act="gelu_new"),
+        "granite": dict(embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.7, logits_scaling=2.0),
+        "ministral3": dict(rope_parameters=yarn),
+        "smollm3": dict(no_rope_layers=[1, 0]),
+        "olmo": dict(clip_qkv=0.5),
+        "olmo2": {},
+        "cohere": dict(use_qk_norm=True, logit_scale=0.25),
+        "glm4": dict(partial_rotary_factor=0.5),
+        "hunyuan_v1_dense": {},
+        "apertus": {},
+        "nemotron": dict(hidden_act="relu2"),
+        "stablelm": dict(use_parallel_residual=True, qk_layernorm=True, partial_rotary_factor=0.5),
+        "gpt_neox": dict(num_key_value_heads=4, rotary_pct=0.5),
+    }
+    no_head_dim = ("phi3", "phi", "granite", "olmo", "olmo2", "cohere", "smollm3", "apertus", "stablelm", "gpt_neox")
+    return {
+        kind: transformers.AutoConfig.for_model(kind, **{k: v for k, v in {**tiny, **own}.items() if k != "head_dim" or kind not in no_head_dim})
+        for kind, own in kinds.items()
+    }
+
+
+def draw_batch(vocabulary, lengths=(16, 13, 9), width=16):
     """Right-padded ids; the first tokens of each row are a prompt, without labels."""
     ids = torch.zeros(len(lengths), width, dtype=torch.long)
     labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
     for row, length in enumerate(lengths):
-        ids[row, :length] = torch.randint(3, small["vocab_size"], (length,))
+        ids[row, :length] = torch.randint(3, vocabulary, (length,))
         labels[row, 3 + row : length] = ids[row, 3 + row : length]
         mask[row, :length] = 1
     return dict(input_ids=ids, labels=labels, attention_mask=mask)
@@ -63,7 +99,7 @@ def record(folder, config, seed):
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     model.save_pretrained(folder / "model")
-    batches = [draw_batch() for _ in range(3)]
+    batches = [draw_batch(config.vocab_size) for _ in range(3)]
     model = open_model(folder / "model").eval()
     with torch.no_grad():
         save_file({**batches[0], **results(model(**batches[0]))}, folder / "base.safetensors")
@@ -85,7 +121,7 @@ def record(folder, config, seed):
         generated = adapted.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=24, do_sample=False)
     (folder / "generate.json").write_text(json.dumps({"prompt": prompt[0].tolist(), "output": generated[0].tolist()}))
     merged = adapted.merge_and_unload()
-    save_file({n: t.detach().clone().contiguous() for n, t in merged.state_dict().items() if "_proj.weight" in n}, folder / "merged.safetensors")
+    save_file({n: t.detach().clone().contiguous() for n, t in merged.state_dict().items() if ".layers." in n and t.dim() == 2}, folder / "merged.safetensors")
 
     torch.manual_seed(seed + 1)
     model = peft.get_peft_model(open_model(folder / "model").train(), settings)
@@ -98,7 +134,9 @@ def record(folder, config, seed):
 def main():
     out, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 11
     torch.set_num_threads(1)
-    for number, (name, config) in enumerate(families().items()):
+    for number, (name, config) in enumerate({**families(), **further_families()}.items()):
+        if sys.argv[3:] and name not in sys.argv[3:]:
+            continue
         record(out / name, config, seed + 10 * number)
         for card in (out / name).rglob("README.md"):
             card.unlink()

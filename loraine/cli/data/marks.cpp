@@ -20,7 +20,8 @@ std::vector<Stretch> stretches_of(std::span<const int32_t> labels, const Example
 }
 
 MarkedTokens marked_tokens(const Example& example, const WholeSample* whole, const Tokenizer* tokenizer) {
-  if (!whole || whole->ids.size() <= example.input_ids.size()) return {example.input_ids, stretches_of(example.labels, example, tokenizer)};
+  if (!whole || whole->ids.size() <= example.input_ids.size())
+    return {{example.input_ids.begin(), example.input_ids.end()}, stretches_of(example.labels, example, tokenizer)};
   MarkedTokens made{whole->ids, {}};
   size_t at = 0;  // in the example
   for (size_t i = 0; i < whole->ids.size(); ++i) {

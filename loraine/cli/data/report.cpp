@@ -159,12 +159,17 @@ void DataReport::write_json(const std::string& file) const {
       Json line = sample_json(example, "", head);
       if (!example.starts.empty()) line["starts"] = example.starts;
       write(line);
+      example.let_go();
     }
-    for (const PairExample& pair : set->pairs) write(sample_json(pair.rejected, "rejected_", sample_json(pair.chosen, "chosen_", head)));
+    for (const PairExample& pair : set->pairs) {
+      write(sample_json(pair.rejected, "rejected_", sample_json(pair.chosen, "chosen_", head)));
+      pair.let_go();
+    }
     for (const FeedbackExample& feedback : set->feedback) {
       Json line = sample_json(feedback.kl, "kl_", sample_json(feedback.example, "", head));
       line["kto_tag"] = feedback.desirable;
       write(line);
+      feedback.let_go();
     }
   }
   out.commit();

@@ -175,8 +175,8 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word :
-       {"num_beams=2", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft", "rope_scaling=yarn", "fp8=true"}) {
+  for (const char* word : {"export_quantization_bit=4", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft",
+                           "rope_scaling=yarn", "fp8=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
       FAIL() << word;
@@ -185,7 +185,7 @@ TEST(Arguments, KeysThatAreNotBuilt) {
       EXPECT_NE(std::string(error.what()).find(std::string(word, std::string(word).find('='))), std::string::npos) << error.what();
     }
   }
-  for (const char* word : {"num_beams=1", "packing=false", "quantization_bit=null", "stage=sft", "mix_strategy=concat"})
+  for (const char* word : {"export_quantization_bit=null", "packing=false", "quantization_bit=null", "stage=sft", "mix_strategy=concat"})
     EXPECT_TRUE(apply_settings(config, read_arguments({word})).empty()) << word;
   EXPECT_TRUE(apply_settings(config, read_arguments({"--shift_attn", "False", "--packing", "no"})).empty());
   EXPECT_THROW(apply_settings(config, read_arguments({"--shift_attn"})), Error);

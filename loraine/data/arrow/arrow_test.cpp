@@ -77,8 +77,8 @@ std::string written(int rows) {
                      "{}", [&](std::string_view bytes) { out += bytes; });
   for (int i = 0; i < rows; ++i) {
     writer.add(0, std::vector<int32_t>(static_cast<size_t>(i % 7), i));
-    writer.add(1, {1, 1});
-    writer.add(2, {-100, i});
+    writer.add(1, std::vector<int32_t>{1, 1});
+    writer.add(2, std::vector<int32_t>{-100, i});
     writer.add(3, i % 3 == 0);
     writer.end_row();
   }

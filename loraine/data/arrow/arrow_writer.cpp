@@ -77,7 +77,7 @@ ArrowWriter::ArrowWriter(std::vector<ArrowWriteColumn> columns, const std::strin
   write_(schema_message(columns_, metadata));
 }
 
-void ArrowWriter::add(size_t i, const std::vector<int32_t>& list) {
+void ArrowWriter::add(size_t i, std::span<const int32_t> list) {
   Values& values = values_[i];
   for (const int32_t item : list) {
     const int64_t wide = item;

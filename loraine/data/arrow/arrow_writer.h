@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,7 @@ class ArrowWriter {
   // metadata: what the schema says under the key `huggingface`; JSON text.
   ArrowWriter(std::vector<ArrowWriteColumn> columns, const std::string& metadata, std::function<void(std::string_view)> write);
   // The next row of column `i`; each row gives one value to each column that is not null.
-  void add(size_t i, const std::vector<int32_t>& list);
+  void add(size_t i, std::span<const int32_t> list);
   void add(size_t i, bool value);
   void end_row();
   void finish();  // the last batch and the mark of the end

@@ -71,9 +71,20 @@ std::string within(const std::string& folder, const HubAccess& access, HubKind k
   return kind == HubKind::adapter && !access.subfolder.empty() ? folder + "/" + access.subfolder : folder;
 }
 
-FoundPlace found(const std::string& id, const Snapshot& snapshot, const HubAccess& access, HubKind kind) {
+FoundPlace found(const std::string& id, const Snapshot& snapshot, const HubAccess& access, HubKind kind, const std::string& note = "") {
   const std::string path = within(place_in(snapshot, id, kind), access, kind);
-  return {path, fmt::format("{}: {} in the local cache, revision {}", id, path, snapshot.revision)};
+  return {path, fmt::format("{}: {} in the local cache, revision {}{}", id, path, snapshot.revision, note)};
+}
+
+// A whole snapshot of the cache, or where its branch or tag has another commit by now, that one. A hub that does not say is passed over.
+FoundPlace found_up_to_date(const std::string& id, const Snapshot& snapshot, const HubAccess& access, HubKind kind) {
+  if (offline() || access.revision == snapshot.revision) return found(id, snapshot, access, kind);
+  HttpClient client(Hub::hugging_face, access);
+  std::string why;
+  const std::optional<std::string> commit = ask_for_commit(client, id, kind, why);
+  if (!commit) return found(id, snapshot, access, kind, fmt::format("; whether {} has a newer one is not known: {}", access.revision, why));
+  if (*commit == snapshot.revision) return found(id, snapshot, access, kind);
+  return found(id, fetch_snapshot(Hub::hugging_face, id, access, kind), access, kind);
 }
 
 std::atomic<const std::atomic<bool>*>& stop_flag() {
@@ -120,6 +131,7 @@ std::optional<FoundPlace> find_repository(const std::string& id, const HubAccess
     if (access.hub.value_or(hub) != hub) continue;
     if (const auto snapshot = find_snapshot(hub, id, access, kind)) {
       std::vector<std::string> lacking = missing_files(*snapshot, kind, kind == HubKind::adapter ? access.subfolder : "", !offline());
+      if (lacking.empty() && hub == first && hub == Hub::hugging_face) return found_up_to_date(id, *snapshot, access, kind);
       if (lacking.empty()) return found(id, *snapshot, access, kind);
       if (!partial) partial = snapshot, missing = std::move(lacking);
     }

@@ -28,8 +28,9 @@ struct FoundPlace {
   std::string note;  // "org/name: PATH in the local cache, revision abc123"; empty where `name` was a path
 };
 
-// `name` as a path where something lies there, else as an id. A whole snapshot in a cache is taken as it is; else what is missing is
-// downloaded from Hugging Face, or from ModelScope with USE_MODELSCOPE_HUB, unless HF_HUB_OFFLINE forbids it. Throws bad_data: what was
+// `name` as a path where something lies there, else as an id. A whole snapshot in a cache is taken as it is, unless Hugging Face's hub says
+// that its branch moved on; else what is missing is downloaded from Hugging Face, or from ModelScope with USE_MODELSCOPE_HUB. With
+// HF_HUB_OFFLINE no hub is asked. Throws bad_data: what was
 // looked for and where, an id that the hub does not have or does not give, a file whose bytes are not those that the hub lists; io: a hub
 // that cannot be reached or fails, a disk that is full.
 FoundPlace find_place(const std::string& name, const HubAccess& access, HubKind kind);

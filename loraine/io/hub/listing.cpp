@@ -47,10 +47,12 @@ void add_file(Listing& listing, ListedFile file, const std::string& source) {
   listing.files.push_back(std::move(file));
 }
 
+std::string revision_url(const HttpClient& client, const std::string& id, HubKind kind) {
+  return fmt::format("{}/api/{}/{}/revision/{}", client.endpoint(), kinds(kind), url_path(id), url_part(client.access().revision));
+}
+
 Listing ask_hugging_face(HttpClient& client, const std::string& id, HubKind kind) {
-  const std::string& revision = client.access().revision;
-  const std::string url =
-      fmt::format("{}/api/{}/{}/revision/{}?blobs=true", client.endpoint(), kinds(kind), url_path(id), url_part(revision));
+  const std::string url = revision_url(client, id, kind) + "?blobs=true";
   const HttpAnswer answer = client.send({.url = url});
   if (answer.status != 200) throw failed_request(client, answer, id, id, kind);
   return parse_listing(parse_answer(client, answer), url_host(url) + ", the listing of " + id);
@@ -81,6 +83,27 @@ std::string normal_etag(std::string etag) {
 }
 
 }  // namespace
+
+std::optional<std::string> ask_for_commit(HttpClient& client, const std::string& id, HubKind kind, std::string& why) {
+  const std::string url = revision_url(client, id, kind);
+  try {
+    const HttpAnswer answer = client.attempt({.url = url});
+    if (answer.status == 404 && answer.header("x-error-code") == "RevisionNotFound") throw failed_request(client, answer, id, id, kind);
+    if (answer.status != 200) {
+      why = fmt::format("{} answers {}", url_host(url), answer.status);
+      return std::nullopt;
+    }
+    const std::string commit = text_of(parse_answer(client, answer), "sha");
+    if (is_hash(commit)) return commit;
+    why = url_host(url) + " names no commit";
+  } catch (const ConnectionFailure& failure) { why = fmt::format("{}: {}", url_host(url), failure.reason); } catch (const HubRefusal&) {
+    throw;
+  } catch (const Error& error) {
+    if (error.kind != ErrorKind::io && error.kind != ErrorKind::bad_data) throw;
+    why = error.what();
+  }
+  return std::nullopt;
+}
 
 std::string text_of(const Json& object, const char* key) {
   const auto found = object.find(key);

@@ -28,6 +28,10 @@ struct Listing {
 // Asks the hub. Throws what failed_request says.
 Listing ask_for_listing(HttpClient& client, const std::string& id, HubKind kind);
 
+// The commit that access().revision stands for at Hugging Face's hub now, asked once, without new attempts. None where the hub is out of
+// reach or refuses, with the reason in `why`; throws what failed_request says where it has no such revision any more.
+std::optional<std::string> ask_for_commit(HttpClient& client, const std::string& id, HubKind kind, std::string& why);
+
 // Size and hash of a file that a mirror's listing does not have: from a request of its own.
 void complete_entry(HttpClient& client, const std::string& id, HubKind kind, const Listing& listing, ListedFile& file);
 

@@ -76,6 +76,8 @@ nlohmann::json text_keys(const nlohmann::json& hf, const ConfigReader& reader, c
   const auto tied = [](const nlohmann::json& from) { return from.contains("tie_word_embeddings") && from["tie_word_embeddings"] == true; };
   if (hf.contains("tie_word_embeddings") || keys.contains("tie_word_embeddings"))
     keys["tie_word_embeddings"] = hf.contains("tie_word_embeddings") && !std::string_view(outer.model_type).starts_with("qwen2") ? tied(hf) : tied(hf) || tied(keys);
+  for (const char* key : {"image_token_id", "video_token_id"})
+    if (hf.contains(key)) keys[key] = hf[key];
   for (const char* key : {"bos_token_id", "eos_token_id"})
     if ((!keys.contains(key) || keys[key].is_null()) && hf.contains(key)) keys[key] = hf[key];
   return keys;

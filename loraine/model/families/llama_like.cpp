@@ -119,6 +119,9 @@ ModelConfig muse_glimmer_config(const ConfigReader& hf) {
   d.attention.scale *= static_cast<float>(hf.number_or("qk_scale_factor", 1));
   d.config.logit_scale = static_cast<float>(hf.number_or("output_multiplier", 1));
   if (hf.get("final_logit_softcapping")) d.config.logit_softcap = static_cast<float>(hf.number_or("final_logit_softcapping", 0));
+  for (const char* key : {"image_token_id", "video_token_id"})
+    if (hf.get(key)) d.config.placeholder_ids.push_back(static_cast<int32_t>(hf.number_or(key, 0)));
+  if (hf.get("pad_token_id")) d.config.placeholder_as = static_cast<int32_t>(hf.number_or("pad_token_id", 0));
   const std::vector<double> thetas = hf.numbers("layer_rope_theta");
   if (static_cast<int64_t>(thetas.size()) != d.config.num_hidden_layers)
     hf.wrong("layer_rope_theta", std::to_string(d.config.num_hidden_layers) + " numbers, one per layer");

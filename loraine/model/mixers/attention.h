@@ -56,7 +56,8 @@ class Attention final : public Mixer {
   void backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const override;
 
  private:
-  enum Kept { kQkv, kO, kLse, kNormed, kStatistics };  // the last two: what the norms of heads read, and their statistics
+  // The last two, where something needs them: q, k and v before their norms, or as they were clipped; the norms' statistics.
+  enum Kept { kQkv, kO, kLse, kBefore, kStatistics };
 
   // Columns of qkv after they were dealt: [q | k | v | gate].
   Tensor q(const Tensor& t) const { return t.col_range(0, c_.q_size()); }

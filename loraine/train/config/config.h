@@ -188,6 +188,8 @@ struct TrainConfig {
   int64_t top_k = 50;
   int64_t max_new_tokens = 1024;
   double repetition_penalty = 1.0;
+  int64_t num_beams = 1;
+  double length_penalty = 1.0;
   bool skip_special_tokens = true;
 
   // export

@@ -342,6 +342,10 @@ void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) 
   visit({"max_new_tokens", "generation", &c.max_new_tokens, "longest answer in tokens", between(1, kMost)});
   visit({"repetition_penalty", "generation", &c.repetition_penalty, "divides the logits of tokens that are there already; 1: off",
          between(1e-3, 1e3)});
+  visit({"num_beams", "generation", &c.num_beams, "answers that are followed at once, of which the likeliest is given; 1: no beam search",
+         between(1, 32)});
+  visit({"length_penalty", "generation", &c.length_penalty,
+         "beam search: an answer's log-probability is divided by its length to this power; above 0 favours long ones", between(-100, 100)});
   visit({"skip_special_tokens", "generation", &c.skip_special_tokens, "special tokens are not shown"});
 
   visit({"export_dir", "export", &c.export_dir, "folder that the merged model is written to"});

@@ -6,8 +6,8 @@ import loraine
 
 from .base_engine import Response
 
-_OPTIONS = {"do_sample", "temperature", "top_p", "top_k", "num_return_sequences", "repetition_penalty", "max_new_tokens"}
-_FIXED = {"length_penalty": 1.0, "skip_special_tokens": True}  # taken with the value that loraine has
+_OPTIONS = {"do_sample", "temperature", "top_p", "top_k", "num_return_sequences", "repetition_penalty", "length_penalty", "max_new_tokens"}
+_FIXED = {"skip_special_tokens": True}  # taken with the value that loraine has
 
 
 def _options(given):
