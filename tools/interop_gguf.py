@@ -68,7 +68,7 @@ def plain(config, text):
     if kind == "granite_swa":
         text["layer_rope_theta"] = [rope["rope_theta"]] * layers
     if kind == "granitemoehybrid":
-        text["layer_types"] = ["attention" if one == "full_attention" else one for one in text["layer_types"]]
+        text["layer_types"] = [{"full_attention": "attention", "linear_attention": "mamba"}.get(one, one) for one in text["layer_types"]]
         text["num_experts_per_tok"] = text["num_experts_per_tok"] if text.get("num_local_experts") else 0
     if kind == "falcon_h1":
         text["head_dim"] = head_dim
@@ -79,6 +79,8 @@ def plain(config, text):
         text["moe_topk"] = [text["moe_topk"]] * layers if isinstance(text["moe_topk"], int) else text["moe_topk"]
     if kind.startswith("hunyuan"):
         text["max_position_embeddings"], rope["rope_theta"] = 32768, 10000.0
+    if kind in ("gemma4_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next") and "vocab_size" in text:
+        text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
     if kind in ("qwen3_moe", "qwen2_moe"):
         text["norm_topk_prob"] = kind == "qwen3_moe"
 
@@ -164,6 +166,10 @@ def tensor_difference(case, folder):
     here, there = {re.sub(r"^language_model\.(model\.|(?=lm_head))", lambda m: m[1], name).replace("model.language_model.", "model."): value
                    for name, value in weights(case).items()}, weights(folder)
     here = {name: value for name, value in here.items() if not re.search("vision|multi_modal|visual", name)}
+    for name in [name for name in here if name.endswith("shared_mlp.input_linear.weight") and name not in there]:  # Granite 4 without experts is Granite
+        layer = name.split("shared_mlp")[0] + "mlp."
+        here[layer + "gate_proj.weight"], here[layer + "up_proj.weight"] = numpy.split(here.pop(name), 2)
+        here[layer + "down_proj.weight"] = here.pop(name.replace("input_linear", "output_linear"))
     lacking = sorted(set(here) ^ set(there))
     shapes = [name for name in set(here) & set(there) if here[name].shape != there[name].shape]
     worst = max((float(numpy.abs(here[name] - there[name]).max()) for name in set(here) & set(there) if name not in shapes), default=0)

@@ -31,6 +31,7 @@ constexpr GgufName kGptNeox[] = {{"attn_qkv", "attention.query_key_value", by_he
                                  {"attn_output", "attention.dense"},
                                  {"ffn_up", "mlp.dense_h_to_4h"},
                                  {"ffn_down", "mlp.dense_4h_to_h"}};
+constexpr GgufName kMuseGlimmerTop[] = {{"output_norm", "model.norm", unshifted}};
 constexpr GgufName kMuseGlimmer[] = {{"attn_gate", "self_attn.gate_proj"},
                                      {"attn_q_norm.weight", "", left_out},
                                      {"attn_k_norm.weight", "", left_out}};
@@ -79,6 +80,126 @@ constexpr GgufName kNextToken[] = {{"nextn.eh_proj", "eh_proj"},
                                    {"nextn.shared_head_head", "shared_head.head"},
                                    {"nextn.shared_head_norm", "shared_head.norm"}};
 
+constexpr GgufName kNextTokenLeft[] = {{"nextn.eh_proj.weight", "", left_out},
+                                       {"nextn.embed_tokens.weight", "", left_out},
+                                       {"nextn.enorm.weight", "", left_out},
+                                       {"nextn.hnorm.weight", "", left_out},
+                                       {"nextn.shared_head_head.weight", "", left_out},
+                                       {"nextn.shared_head_norm.weight", "", left_out}};
+constexpr GgufName kHyV3[] = {{"ffn_gate_inp", "mlp.router.gate"}, {"exp_probs_b", "mlp.expert_bias"}, {"exp_probs_b.bias", "mlp.expert_bias"}};
+constexpr GgufName kGptOss[] = {{"post_attention_norm", "post_attention_layernorm"},
+                                {"ffn_gate_inp", "mlp.router"},
+                                {"ffn_gate_exps.weight", "mlp.experts.gate_up_proj", even_columns},
+                                {"ffn_up_exps.weight", "mlp.experts.gate_up_proj", odd_columns},
+                                {"ffn_gate_exps.bias", "mlp.experts.gate_up_proj_bias", even_columns},
+                                {"ffn_up_exps.bias", "mlp.experts.gate_up_proj_bias", odd_columns},
+                                {"ffn_down_exps.weight", "mlp.experts.down_proj", transposed},
+                                {"ffn_down_exps.bias", "mlp.experts.down_proj_bias"}};
+
+// Latent attention.
+constexpr GgufName kLatent[] = {{"attn_q_a", "self_attn.q_a_proj"},
+                                {"attn_q_a_norm", "self_attn.q_a_layernorm"},
+                                {"attn_q_b", "self_attn.q_b_proj"},
+                                {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"},
+                                {"attn_kv_a_norm", "self_attn.kv_a_layernorm"},
+                                {"attn_kv_b", "self_attn.kv_b_proj"},
+                                {"attn_k_b", "self_attn.kv_b_proj", keys_of_heads},
+                                {"attn_v_b", "self_attn.kv_b_proj", values_of_heads}};
+
+constexpr GgufName kGemma4[] = {{"layer_output_scale.weight", "layer_scalar"},
+                                {"inp_gate", "per_layer_input_gate"},
+                                {"proj", "per_layer_projection"},
+                                {"post_norm", "post_per_layer_input_norm"},
+                                {"pre_ffw_norm_2", "pre_feedforward_layernorm_2"},
+                                {"post_ffw_norm_1", "post_feedforward_layernorm_1"},
+                                {"post_ffw_norm_2", "post_feedforward_layernorm_2"},
+                                {"ffn_gate_inp.scale", "router.scale"},
+                                {"ffn_gate_inp", "router.proj"},
+                                {"ffn_down_exps.scale", "router.per_expert_scale"},
+                                {"ffn_gate_up_exps.weight", "experts.gate_up_proj"},
+                                {"ffn_gate_exps.weight", "experts.gate_up_proj", first_half},
+                                {"ffn_up_exps.weight", "experts.gate_up_proj", second_half},
+                                {"ffn_down_exps.weight", "experts.down_proj"}};
+constexpr GgufName kGemma4Top[] = {{"per_layer_token_embd", "model.embed_tokens_per_layer"},
+                                   {"per_layer_model_proj", "model.per_layer_model_projection"},
+                                   {"per_layer_proj_norm", "model.per_layer_projection_norm"}};
+
+// Short convolutions.
+constexpr GgufName kLfm2[] = {{"shortconv.conv", "conv.conv", channel},
+                              {"shortconv.in_proj", "conv.in_proj"},
+                              {"shortconv.out_proj", "conv.out_proj"},
+                              {"attn_norm", "operator_norm"},
+                              {"ffn_norm", "ffn_norm"},
+                              {"attn_output", "self_attn.out_proj"},
+                              {"attn_q_norm", "self_attn.q_layernorm"},
+                              {"attn_k_norm", "self_attn.k_layernorm"},
+                              {"ffn_gate", "feed_forward.w1"},
+                              {"ffn_up", "feed_forward.w3"},
+                              {"ffn_down", "feed_forward.w2"},
+                              {"ffn_gate_inp", "feed_forward.gate"},
+                              {"exp_probs_b.bias", "feed_forward.expert_bias"},
+                              {"ffn_gate_exps", "feed_forward.experts.{}.w1"},
+                              {"ffn_up_exps", "feed_forward.experts.{}.w3"},
+                              {"ffn_down_exps", "feed_forward.experts.{}.w2"}};
+constexpr GgufName kLfm2Top[] = {{"token_embd_norm", "model.embedding_norm"}, {"output_norm", "model.embedding_norm"}};
+
+// The gated delta rule.
+constexpr GgufName kDeltaRule[] = {{"post_attention_norm", "post_attention_layernorm"},
+                                   {"ssm_a", "linear_attn.A_log", log_negative},
+                                   {"ssm_dt.bias", "linear_attn.dt_bias", value_heads},
+                                   {"ssm_norm", "linear_attn.norm", unshifted},
+                                   {"ssm_out", "linear_attn.out_proj", value_head_columns}};
+constexpr GgufName kQwen35[] = {{"attn_qkv", "linear_attn.in_proj_qkv", keys_value_heads},
+                                {"attn_gate", "linear_attn.in_proj_z", value_heads},
+                                {"ssm_beta", "linear_attn.in_proj_b", value_heads},
+                                {"ssm_alpha", "linear_attn.in_proj_a", value_heads},
+                                {"ssm_conv1d.weight", "linear_attn.conv1d.weight", channel_value_heads}};
+constexpr GgufName kQwen3Next[] = {{"attn_qkv", "linear_attn.in_proj_qkvz", grouped_qkv},
+                                   {"attn_gate", "linear_attn.in_proj_qkvz", grouped_z},
+                                   {"ssm_ba", "linear_attn.in_proj_ba"},
+                                   {"ssm_conv1d", "linear_attn.conv1d", channel}};
+
+// Mamba-2.
+constexpr GgufName kMamba[] = {{"ssm_a", "mamba.A_log", log_negative},
+                               {"ssm_d", "mamba.D", flat},
+                               {"ssm_dt.bias", "mamba.dt_bias"},
+                               {"ssm_conv1d.weight", "mamba.conv1d.weight", channel},
+                               {"ssm_conv1d.bias", "mamba.conv1d.bias"},
+                               {"ssm_norm", "mamba.norm", flat},
+                               {"ssm_in", "mamba.in_proj"},
+                               {"ssm_out", "mamba.out_proj"}};
+constexpr GgufName kGraniteHybrid[] = {{"ffn_gate", "shared_mlp.input_linear", first_half},
+                                       {"ffn_up", "shared_mlp.input_linear", second_half},
+                                       {"ffn_down", "shared_mlp.output_linear"}};
+constexpr GgufName kFalconH1[] = {{"ffn_norm", "pre_ff_layernorm.weight"},  // its name has no ".weight"
+                                  {"ffn_norm.weight", "pre_ff_layernorm.weight"},
+                                  {"ffn_gate", "feed_forward.gate_proj"},
+                                  {"ffn_up", "feed_forward.up_proj"},
+                                  {"ffn_down", "feed_forward.down_proj"}};
+constexpr GgufName kFalconH1Top[] = {{"output_norm", "model.final_layernorm"}};
+constexpr GgufName kNemotronH[] = {{"attn_norm", "norm"},
+                                   {"attn_q", "mixer.q_proj"},
+                                   {"attn_k", "mixer.k_proj"},
+                                   {"attn_v", "mixer.v_proj"},
+                                   {"attn_output", "mixer.o_proj"},
+                                   {"ffn_up", "mixer.up_proj"},
+                                   {"ffn_down", "mixer.down_proj"},
+                                   {"ffn_gate_inp", "mixer.gate"},
+                                   {"exp_probs_b.bias", "mixer.gate.e_score_correction_bias"},
+                                   {"ffn_up_exps", "mixer.experts.{}.up_proj"},
+                                   {"ffn_down_exps", "mixer.experts.{}.down_proj"},
+                                   {"ffn_up_shexp", "mixer.shared_experts.up_proj"},
+                                   {"ffn_down_shexp", "mixer.shared_experts.down_proj"},
+                                   {"ssm_a", "mixer.A_log", log_negative},
+                                   {"ssm_d", "mixer.D", flat},
+                                   {"ssm_dt.bias", "mixer.dt_bias"},
+                                   {"ssm_conv1d.weight", "mixer.conv1d.weight", channel},
+                                   {"ssm_conv1d.bias", "mixer.conv1d.bias"},
+                                   {"ssm_norm", "mixer.norm", flat},
+                                   {"ssm_in", "mixer.in_proj"},
+                                   {"ssm_out", "mixer.out_proj"}};
+constexpr GgufName kNemotronHTop[] = {{"token_embd", "backbone.embeddings"}, {"output_norm", "backbone.norm_f"}};
+
 }  // namespace
 
 std::span<const GgufArchitecture> gguf_architectures() {
@@ -114,7 +235,7 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"apertus", "apertus", "ApertusForCausalLM", {kApertus}, apertus_keys},
       {"arcee", "arcee", "ArceeForCausalLM", {}, arcee_keys, {.pairs = true}},
       {"gptneox", "gpt_neox", "GPTNeoXForCausalLM", {kGptNeox}, gptneox_keys, {.layer_norm = "layer_norm_eps", .top = kGptNeoxTop, .layers = "gpt_neox.layers"}},
-      {"muse-glimmer", "muse_glimmer_text", "MuseGlimmerForCausalLM", {kMuseGlimmer, kSandwich}, muse_glimmer_keys, {.pairs = true, .norms_plus_one = true}},
+      {"muse-glimmer", "muse_glimmer_text", "MuseGlimmerForCausalLM", {kMuseGlimmer, kSandwich}, muse_glimmer_keys, {.pairs = true, .norms_plus_one = true, .top = kMuseGlimmerTop}},
 
       {"qwen2moe", "qwen2_moe", "Qwen2MoeForCausalLM", {kExperts, kSharedExpert}, qwen2moe_keys},
       {"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", {kExperts}, qwen3moe_keys},
@@ -126,6 +247,20 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"ernie4_5-moe", "ernie4_5_moe", "Ernie4_5_MoeForCausalLM", {kExperts, kSharedExperts, kErnieMoe}, ernie4_5_moe_keys},
       {"hunyuan-moe", "hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", {kHunyuanMoe, kHunyuan, kExperts, kSharedMlp}, hunyuan_moe_keys},
       {"minimax-m2", "minimax_m2", "MiniMaxM2ForCausalLM", {kMixtral}, minimax_m2_keys},
+      {"hy_v3", "hy_v3", "HYV3ForCausalLM", {kHyV3, kExperts, kSharedMlp}, hy_v3_keys},
+      {"gpt-oss", "gpt_oss", "GptOssForCausalLM", {kGptOss}, gpt_oss_keys},
+      {"deepseek2", "deepseek_v3", "DeepseekV3ForCausalLM", {kLatent, kExperts, kSharedExperts, kCorrection, kNextToken}, deepseek2_keys, {.latent = true}},
+      {"gemma4", "gemma4_text", "Gemma4ForCausalLM", {kGemma4, kSandwich}, gemma4_keys, {.layers_differ = true, .top = kGemma4Top}},
+
+      {"lfm2", "lfm2", "Lfm2ForCausalLM", {kLfm2}, lfm2_keys, {.top = kLfm2Top, .rms_norm = "norm_eps"}},
+      {"lfm2moe", "lfm2_moe", "Lfm2MoeForCausalLM", {kLfm2}, lfm2moe_keys, {.top = kLfm2Top, .rms_norm = "norm_eps"}},
+      {"qwen35", "qwen3_5_text", "Qwen3_5ForCausalLM", {kQwen35, kDeltaRule, kNextTokenLeft}, qwen35_keys, {.norms_plus_one = true, .tiled_value_heads = true}},
+      {"qwen35moe", "qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", {kQwen35, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft}, qwen35moe_keys, {.norms_plus_one = true, .tiled_value_heads = true}},
+      {"qwen3next", "qwen3_next", "Qwen3NextForCausalLM", {kQwen3Next, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft}, qwen3next_keys, {.norms_plus_one = true}},
+      {"granitehybrid", "granitemoehybrid", "GraniteMoeHybridForCausalLM", {kMamba, kGraniteMoe, kGraniteHybrid}, granitehybrid_keys, {.pairs = true}},
+      {"falcon-h1", "falcon_h1", "FalconH1ForCausalLM", {kMamba, kFalconH1}, falcon_h1_keys, {.top = kFalconH1Top}},
+      {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
+      {"nemotron_h_moe", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
   };
   return kAll;
 }

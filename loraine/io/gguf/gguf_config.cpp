@@ -36,7 +36,15 @@ void read_sizes(GgufKeys& keys) {
   if (keys.layers > 100000) keys.refuse(fmt::format("block_count is {}, which cannot be", keys.layers));
   keys.hidden = required_gguf_size(file, "embedding_length");
   keys.heads = required_gguf_size(file, "attention.head_count");
-  keys.kv_heads = gguf_size(file, "attention.head_count_kv").value_or(keys.heads);
+  keys.kv_heads = keys.heads;
+  if (keys.architecture.traits.layers_differ) {
+    for (const uint64_t size : gguf_layer_sizes(file, "attention.head_count_kv", keys.layers)) {
+      keys.kv_heads = size;
+      if (size != 0) break;
+    }
+  } else {
+    keys.kv_heads = gguf_size(file, "attention.head_count_kv").value_or(keys.heads);
+  }
   if (keys.kv_heads == 0 || keys.heads % keys.kv_heads != 0)
     keys.refuse(fmt::format("{} heads and {} key-value heads do not divide", keys.heads, keys.kv_heads));
   keys.head_dim = keys.hidden / keys.heads;
@@ -44,7 +52,8 @@ void read_sizes(GgufKeys& keys) {
   if (auto length = keys.size("attention.key_length")) keys.head_dim = *length;
   if (keys.head_dim == 0) keys.refuse("has heads of no width");
   const auto value_length = keys.size("attention.value_length");
-  if (value_length && *value_length != keys.head_dim) keys.refuse("keys and values of different length are not supported");
+  if (!keys.architecture.traits.latent && value_length && *value_length != keys.head_dim)
+    keys.refuse("keys and values of different length are not supported");
   keys.theta = keys.number("rope.freq_base").value_or(10000.0);
   if (keys.theta <= 0) keys.refuse("rope.freq_base is not positive");
 }
@@ -52,7 +61,8 @@ void read_sizes(GgufKeys& keys) {
 void read_rope(GgufKeys& keys) {
   keys.config["rope_theta"] = keys.theta;
   if (const auto rotated = keys.size("rope.dimension_count"); rotated && *rotated != keys.head_dim) {
-    if (*rotated == 0 || *rotated > keys.head_dim) keys.refuse(fmt::format("{} of the {} columns of a head turn", *rotated, keys.head_dim));
+    if (*rotated == 0 || *rotated > keys.head_dim)
+      keys.refuse(fmt::format("{} of the {} columns of a head turn", *rotated, keys.head_dim));
     keys.config["partial_rotary_factor"] = static_cast<double>(*rotated) / static_cast<double>(keys.head_dim);
   }
   if (Json scaling = gguf_rope_scaling(keys); !scaling.is_null()) keys.config["rope_scaling"] = scaling;
@@ -113,13 +123,12 @@ Json gguf_config(const GgufFile& file, const TensorSource& tensors) {
   config = {{"architectures", {architecture.model_class}},
             {"model_type", architecture.model_type},
             {"hidden_size", keys.hidden},
-            {"intermediate_size", inner ? *inner : required_gguf_size(file, "feed_forward_length")},
             {"num_hidden_layers", keys.layers},
             {"num_attention_heads", keys.heads},
             {"num_key_value_heads", keys.kv_heads},
             {"head_dim", keys.head_dim},
             {"hidden_act", "silu"},
-            {architecture.traits.layer_norm.empty() ? std::string("rms_norm_eps") : std::string(architecture.traits.layer_norm), *eps},
+            {architecture.traits.layer_norm.empty() ? std::string(architecture.traits.rms_norm) : std::string(architecture.traits.layer_norm), *eps},
             {"max_position_embeddings", required_gguf_size(file, "context_length")},
             {"vocab_size", embeddings->shape[0]},
             {"tie_word_embeddings", tensors.find(gguf_target(architecture, "output.weight")->name) == nullptr},
@@ -127,6 +136,8 @@ Json gguf_config(const GgufFile& file, const TensorSource& tensors) {
             {"initializer_range", 0.02},
             {"use_cache", true},
             {"torch_dtype", matrix_dtype(tensors)}};
+  const bool experts_alone = keys.size("expert_count").value_or(0) > 0 && !keys.size("feed_forward_length");
+  if (!experts_alone) config["intermediate_size"] = inner ? *inner : required_gguf_size(file, "feed_forward_length");
   read_rope(keys);
   for (auto [key, name] :
        {std::pair{"bos_token_id", "bos_token_id"}, {"eos_token_id", "eos_token_id"}, {"padding_token_id", "pad_token_id"}}) {

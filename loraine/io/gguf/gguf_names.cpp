@@ -54,9 +54,8 @@ std::optional<GgufTarget> look_up(const std::vector<GgufNames>& lists, GgufNames
   return look_up(common, whole, stem, parameter);
 }
 
-// Weights of norms that are stored + 1; those of recurrent mixers never are.
-bool plus_one(const GgufArchitecture& architecture, std::string_view stem, std::string_view parameter) {
-  return architecture.traits.norms_plus_one && stem.ends_with("norm") && stem != "ssm_norm" && parameter != ".bias";
+bool is_shifted_norm(const GgufArchitecture& architecture, std::string_view stem, std::string_view parameter, GgufForm form) {
+  return architecture.traits.norms_plus_one && stem.ends_with("norm") && parameter != ".bias" && form != GgufForm::unshifted;
 }
 
 }  // namespace
@@ -108,7 +107,7 @@ std::optional<GgufTarget> gguf_target(const GgufArchitecture& architecture, std:
   if (!whole.starts_with("blk.")) {
     const std::string_view stem = whole.substr(0, whole.size() - parameter.size());
     auto target = look_up({architecture.traits.top}, kTop, whole, stem, parameter);
-    if (target) target->minus_one = plus_one(architecture, stem, parameter);
+    if (target) target->minus_one = is_shifted_norm(architecture, stem, parameter, target->form);
     return target;
   }
   whole.remove_prefix(4);
@@ -127,7 +126,7 @@ std::optional<GgufTarget> gguf_target(const GgufArchitecture& architecture, std:
     if (c == '|') full += layer;
   }
   target->name = full;
-  target->minus_one = plus_one(architecture, stem, parameter);
+  target->minus_one = is_shifted_norm(architecture, stem, parameter, target->form);
   target->pairs = architecture.traits.pairs && (stem == "attn_q" || stem == "attn_k" || stem == "attn_qkv");
   return target;
 }

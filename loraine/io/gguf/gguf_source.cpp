@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <map>
 
 #include "loraine/core/error.h"
@@ -32,12 +33,27 @@ struct Place {
   float added = 0;
   bool log_negative = false;
   std::vector<float> made = {};  // values that the metadata holds; then there are no runs
+  // Or each of so many matrices is put together from the file's bytes as F32.
+  std::function<void(const unsigned char* file, int64_t index, float* matrix)> make = {};
+  int64_t matrices = 0;
 
   bool one_type() const {
     return std::all_of(runs.begin(), runs.end(), [&](const Run& run) { return run.stored == runs[0].stored; });
   }
   bool changed() const { return added != 0 || log_negative; }
 };
+
+// source: of any alignment.
+void unpack_to_f32(float* out, const unsigned char* source, Dtype stored, int64_t count) {
+  if (is_packed(stored)) return unpack(out, source, stored, count);
+  constexpr int64_t kPiece = 1024;
+  alignas(8) unsigned char staged[kPiece * 4];
+  for (int64_t done = 0; done < count; done += kPiece) {
+    const int64_t n = std::min(kPiece, count - done);
+    std::memcpy(staged, source + bytes_of(stored, done), static_cast<size_t>(bytes_of(stored, n)));
+    convert(out + done, Dtype::F32, staged, stored, n);
+  }
+}
 
 std::string replaced(const std::string& text, std::string_view what, const std::string& with) {
   const size_t at = text.find(what);
@@ -68,9 +84,9 @@ class GgufSource : public TensorSource {
   explicit GgufSource(std::shared_ptr<const GgufFile> file) : file_(std::move(file)), architecture_(gguf_architecture(*file_)) {
     for (const GgufTensor& tensor : file_->tensors) add(tensor);
     for (auto& [name, halves] : joined_) {
-      if (halves.size() != 2 || halves[0].second.runs.empty() || halves[1].second.runs.empty())
-        problems_.push_back("tensor " + in_quotes(name) + " is there by half");
-      else join(name, halves);
+      try {
+        join(name, halves);
+      } catch (const Error& error) { problems_.push_back(error.what()); }
     }
     add_made();
     if (!problems_.empty()) {
@@ -103,6 +119,17 @@ class GgufSource : public TensorSource {
     if (!place.made.empty()) return read_plain(info, reinterpret_cast<const unsigned char*>(place.made.data()), out);
     if (out.dtype > Dtype::BF16 && out.dtype != info.packed)
       throw Error(ErrorKind::internal, info.name + ": read into " + name_of(out.dtype));
+    if (place.make) {
+      const int64_t size = element_count(info) / place.matrices;
+#pragma omp parallel for schedule(static) if (place.matrices > 1)
+      for (int64_t index = 0; index < place.matrices; ++index) {
+        have_signal_stack();
+        std::vector<float> matrix(static_cast<size_t>(size));
+        place.make(file_->file.data(), index, matrix.data());
+        store_f32(out, index * size, matrix.data(), size);
+      }
+      return;
+    }
     const Run& first = place.runs[0];
     if (place.runs.size() == 1 && !is_packed(first.stored) && place.order.empty() && !place.changed())
       return read_plain(info, file_->file.data() + first.offset, out);
@@ -143,19 +170,29 @@ class GgufSource : public TensorSource {
     place.added = target->minus_one ? -1 : 0;
     place.log_negative = target->form == GgufForm::log_negative;
     try {
-      if (target->form == GgufForm::first_half || target->form == GgufForm::second_half) return hold_half(std::move(placed), target->form);
+      switch (target->form) {
+        case GgufForm::first_half:
+        case GgufForm::even_columns:
+        case GgufForm::keys_of_heads:
+        case GgufForm::grouped_qkv: return hold(std::move(placed), target->form, 0);
+        case GgufForm::second_half:
+        case GgufForm::odd_columns:
+        case GgufForm::values_of_heads:
+        case GgufForm::grouped_z: return hold(std::move(placed), target->form, 1);
+        default: break;
+      }
       for (Placed& part : parts_of(std::move(placed), *target, tensor)) finish(std::move(part));
     } catch (const Error& error) { problems_.push_back(error.what()); }
   }
 
   static std::vector<int64_t> shape_of(const GgufTensor& tensor, GgufForm form) {
     std::vector<int64_t> shape = tensor.shape;
-    if (form == GgufForm::channel && shape.size() == 2) shape.insert(shape.begin() + 1, 1);
+    if ((form == GgufForm::channel || form == GgufForm::channel_value_heads) && shape.size() == 2) shape.insert(shape.begin() + 1, 1);
     if (form == GgufForm::one_row && shape.size() == 1) shape.insert(shape.begin(), 1);
     if (form == GgufForm::flat || form == GgufForm::log_negative) {
       int64_t count = 1;
       for (const int64_t size : shape) count *= size;
-      if (form == GgufForm::flat || shape.back() == 1) shape = {count};
+      shape = {count};
     }
     return shape;
   }
@@ -183,6 +220,16 @@ class GgufSource : public TensorSource {
     const int64_t rows = place.runs[0].rows;
     if (info.name.find("{}") != std::string::npos) return by_index(placed, target.form, tensor);
     if (target.form == GgufForm::thirds) return queries_keys_values(placed, target.pairs, tensor);
+    if (target.form == GgufForm::transposed) transpose(placed, tensor);
+    if (target.form == GgufForm::value_heads || target.form == GgufForm::log_negative) order_value_heads(place.order, 0, rows, tensor);
+    if (target.form == GgufForm::keys_value_heads || target.form == GgufForm::channel_value_heads) {
+      const DeltaSizes sizes = delta_sizes(tensor);
+      const int64_t keys = 2 * sizes.key_heads * sizes.key_dim;
+      if (rows <= keys) refuse(tensor, fmt::format("has {} rows, expected more than the {} of queries and keys", rows, keys));
+      for (int64_t row = 0; row < keys; ++row) place.order.push_back(row);
+      order_value_heads(place.order, keys, rows - keys, tensor);
+    }
+    if (target.form == GgufForm::value_head_columns) value_columns(placed, tensor);
     if (target.form == GgufForm::by_head) {
       const int64_t count = heads(false), head_rows = rows / 3 / count;
       check_heads(tensor, rows / 3, count);
@@ -252,31 +299,164 @@ class GgufSource : public TensorSource {
     return all;
   }
 
-  void hold_half(Placed placed, GgufForm form) {
-    auto& halves = joined_[placed.first.name];
-    halves.resize(2);
-    halves[form == GgufForm::first_half ? 0 : 1] = std::move(placed);
+  // Sizes of the gated delta rule.
+  struct DeltaSizes {
+    int64_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0;
+  };
+  DeltaSizes delta_sizes(const GgufTensor& tensor) const {
+    const auto size = [&](const char* key) { return static_cast<int64_t>(required_gguf_size(*file_, key)); };
+    DeltaSizes sizes{size("ssm.group_count"), size("ssm.time_step_rank"), size("ssm.state_size"), 0};
+    if (sizes.value_heads % sizes.key_heads != 0 || size("ssm.inner_size") % sizes.value_heads != 0)
+      refuse(tensor, fmt::format("is of {} value heads over {} key heads", sizes.value_heads, sizes.key_heads));
+    sizes.value_dim = size("ssm.inner_size") / sizes.value_heads;
+    return sizes;
   }
 
-  // Two matrices (or stacks of them) above each other.
-  void join(const std::string& name, std::vector<Placed>& halves) {
-    auto& [info, place] = halves[0];
-    const auto& [other, below] = halves[1];
-    if (info.shape != other.shape || info.shape.size() < 2)
-      return problems_.push_back("the two halves of " + in_quotes(name) + " have other shapes");
-    const int64_t stack = info.shape.size() == 2 ? 1 : info.shape[0], rows = place.runs[0].rows / stack;
-    std::vector<Run> runs;
-    if (stack > 100000) return problems_.push_back(fmt::format("{} is a stack of {}", in_quotes(name), stack));
+  // Value head r of key head k is stored as r · key heads + k. Architectures without key heads keep their order.
+  void order_value_heads(std::vector<int64_t>& order, int64_t first, int64_t rows, const GgufTensor& tensor) const {
+    if (!architecture_.traits.tiled_value_heads) return;
+    const DeltaSizes sizes = delta_sizes(tensor);
+    if (rows % sizes.value_heads != 0) refuse(tensor, fmt::format("has {} rows, expected a multiple of {} heads", rows, sizes.value_heads));
+    const int64_t unit = rows / sizes.value_heads, each = sizes.value_heads / sizes.key_heads;
+    for (int64_t head = 0; head < sizes.value_heads; ++head)
+      for (int64_t row = 0; row < unit; ++row)
+        order.push_back(first + (head % each * sizes.key_heads + head / each) * unit + row);
+  }
+
+  void value_columns(Placed& placed, const GgufTensor& tensor) const {
+    auto& [info, place] = placed;
+    std::vector<int64_t> order;
+    order_value_heads(order, 0, place.cols, tensor);
+    if (tensor.shape.size() != 2 || std::is_sorted(order.begin(), order.end())) return;
+    place.matrices = place.runs[0].rows;
+    place.make = [run = place.runs[0], cols = place.cols, order](const unsigned char* file, int64_t row, float* out) {
+      std::vector<float> stored(static_cast<size_t>(cols));
+      unpack_to_f32(stored.data(), file + run.offset + bytes_of(run.stored, row * cols), run.stored, cols);
+      for (size_t i = 0; i < order.size(); ++i) out[i] = stored[static_cast<size_t>(order[i])];
+    };
+  }
+
+  static void transpose(Placed& placed, const GgufTensor& tensor) {
+    auto& [info, place] = placed;
+    if (tensor.shape.size() == 2) return;  // the bias of a stack
+    if (tensor.shape.size() != 3) refuse(tensor, "is no stack of matrices");
+    const int64_t rows = tensor.shape[1], cols = tensor.shape[2];
+    info.shape = {tensor.shape[0], cols, rows};
+    place.matrices = tensor.shape[0];
+    place.make = [run = place.runs[0], rows, cols](const unsigned char* file, int64_t index, float* out) {
+      put_columns(out, 1, 0, file, run, index, rows, cols);
+    };
+  }
+
+  // Matrix `index` [rows, cols] of a stack, transposed: its rows become columns first, first + step, ….
+  static void put_columns(float* out, int64_t step, int64_t first, const unsigned char* file, const Run& run, int64_t index, int64_t rows,
+                          int64_t cols) {
+    std::vector<float> row(static_cast<size_t>(cols));
+    for (int64_t r = 0; r < rows; ++r) {
+      unpack_to_f32(row.data(), file + run.offset + bytes_of(run.stored, (index * rows + r) * cols), run.stored, cols);
+      for (int64_t c = 0; c < cols; ++c) out[c * rows * step + r * step + first] = row[static_cast<size_t>(c)];
+    }
+  }
+
+  void hold(Placed placed, GgufForm form, size_t which) {
+    auto& halves = joined_[placed.first.name];
+    halves.form = form;
+    halves.parts[which] = std::move(placed);
+  }
+
+  // One tensor of two of the file.
+  struct Halves {
+    GgufForm form = GgufForm::as_stored;
+    Placed parts[2];
+  };
+  void join(const std::string& name, Halves& halves) {
+    auto& [upper, lower] = halves.parts;
+    const auto fail = [&](const std::string& what) { throw Error(ErrorKind::bad_data, "tensor " + in_quotes(name) + " " + what); };
+    if (upper.second.runs.empty() || lower.second.runs.empty()) fail("is there by half");
+    if (lower.first.stored_as != upper.first.stored_as) upper.first.stored_as += " and " + lower.first.stored_as;
+    const std::vector<int64_t>&shape = upper.first.shape, &below = lower.first.shape;
+    if (shape.size() < 2 || shape.size() != below.size() || shape[0] > 100000) fail("has a shape of which it cannot be put together");
+    switch (halves.form) {
+      case GgufForm::first_half:
+      case GgufForm::second_half:
+        if (shape != below) fail("has two halves of other shapes");
+        join_rows(upper, lower.second.runs[0]);
+        break;
+      case GgufForm::even_columns:
+      case GgufForm::odd_columns:
+        if (shape != below) fail("has two halves of other shapes");
+        join_columns(upper, lower.second.runs[0]);
+        break;
+      case GgufForm::keys_of_heads:
+      case GgufForm::values_of_heads:
+        if (shape.size() != 3 || shape[0] != below[0] || shape[1] != below[2]) fail("has keys and values of other shapes");
+        join_heads(upper, lower);
+        break;
+      default:
+        if (shape.size() != 2 || shape[1] != below[1]) fail("has rows of other lengths");
+        join_groups(upper, lower);
+    }
+    finish(std::move(upper));
+  }
+
+  // Two matrices, or two stacks of them, above each other.
+  static void join_rows(Placed& upper, const Run& below) {
+    auto& [info, place] = upper;
+    const Run above = place.runs[0];
+    const int64_t stack = info.shape.size() == 2 ? 1 : info.shape[0], rows = above.rows / stack;
+    place.runs.clear();
     for (int64_t index = 0; index < stack; ++index)
-      for (Run run : {place.runs[0], below.runs[0]}) {
+      for (Run run : {above, below}) {
         run.offset += static_cast<uint64_t>(bytes_of(run.stored, index * rows * place.cols));
         run.rows = rows;
-        runs.push_back(run);
+        place.runs.push_back(run);
       }
     info.shape[info.shape.size() - 2] *= 2;
-    if (other.stored_as != info.stored_as) info.stored_as += " and " + other.stored_as;
-    place.runs = std::move(runs);
-    finish(std::move(halves[0]));
+  }
+
+  static void join_columns(Placed& upper, const Run& below) {
+    auto& [info, place] = upper;
+    const bool lists = info.shape.size() == 2;  // [E, n]: as a stack of columns
+    const int64_t rows = info.shape[1], cols = lists ? 1 : info.shape[2];
+    info.shape = lists ? std::vector<int64_t>{info.shape[0], 2 * rows} : std::vector<int64_t>{info.shape[0], cols, 2 * rows};
+    if (lists && (is_packed(place.runs[0].stored) || is_packed(below.stored)))
+      throw Error(ErrorKind::bad_data, "tensor " + in_quotes(info.name) + " is a quantised bias, which is not read");
+    place.matrices = info.shape[0];
+    place.make = [even = place.runs[0], odd = below, rows, cols](const unsigned char* file, int64_t index, float* out) {
+      put_columns(out, 2, 0, file, even, index, rows, cols);
+      put_columns(out, 2, 1, file, odd, index, rows, cols);
+    };
+  }
+
+  static void join_heads(Placed& upper, const Placed& lower) {
+    auto& [info, place] = upper;
+    const int64_t rank = info.shape[1], keys = info.shape[2], values = lower.first.shape[1];
+    place.matrices = info.shape[0];
+    info.shape = {place.matrices * (keys + values), rank};
+    place.make = [above = place.runs[0], below = lower.second.runs[0], rank, keys, values](const unsigned char* file, int64_t head, float* out) {
+      put_columns(out, 1, 0, file, above, head, rank, keys);
+      unpack_to_f32(out + keys * rank, file + below.offset + bytes_of(below.stored, head * values * rank), below.stored, values * rank);
+    };
+  }
+
+  void join_groups(Placed& upper, const Placed& lower) const {
+    auto& [info, place] = upper;
+    const GgufTensor named{info.name, 0, info.shape, 0, 0};
+    const DeltaSizes sizes = delta_sizes(named);
+    const int64_t keys = sizes.key_heads * sizes.key_dim, values = sizes.value_heads * sizes.value_dim, each = values / sizes.key_heads;
+    if (info.shape[0] != 2 * keys + values || lower.first.shape[0] != values)
+      refuse(named, fmt::format("has {} and {} rows, expected {} and {}", info.shape[0], lower.first.shape[0], 2 * keys + values, values));
+    const auto rows = [&](int64_t first, int64_t count) {
+      for (int64_t row = 0; row < count; ++row) place.order.push_back(first + row);
+    };
+    for (int64_t head = 0; head < sizes.key_heads; ++head) {
+      rows(head * sizes.key_dim, sizes.key_dim);
+      rows(keys + head * sizes.key_dim, sizes.key_dim);
+      rows(2 * keys + head * each, each);
+      rows(2 * keys + values + head * each, each);
+    }
+    place.runs.push_back(lower.second.runs[0]);
+    info.shape[0] += values;
   }
 
   // Apertus keeps what its activation learned in the metadata.
@@ -298,7 +478,7 @@ class GgufSource : public TensorSource {
     auto& [info, place] = placed;
     const Dtype stored = place.runs[0].stored;
     if (place.one_type() && !is_packed(stored) && !place.log_negative) info.dtype = stored;
-    else if (place.one_type() && is_packed(stored) && !place.changed()) info.packed = stored;
+    else if (place.one_type() && is_packed(stored) && !place.changed() && !place.make) info.packed = stored;
     all_.push_back(std::move(placed));
   }
 
@@ -307,7 +487,7 @@ class GgufSource : public TensorSource {
     const Place& place = place_of(info);
     const Run& run = place.runs[0];
     const unsigned char* at = file_->file.data() + run.offset;
-    const bool usable = place.runs.size() == 1 && place.order.empty() && !place.changed() &&
+    const bool usable = place.runs.size() == 1 && !place.make && place.order.empty() && !place.changed() &&
                         (is_packed(run.stored) || reinterpret_cast<uintptr_t>(at) % size_of(run.stored) == 0);
     return Tensor(usable ? const_cast<unsigned char*>(at) : nullptr, run.stored, std::span<const int64_t>(info.shape));
   }
@@ -318,13 +498,7 @@ class GgufSource : public TensorSource {
     for (int64_t done = 0; done < place.cols; done += kPiece) {
       const int64_t n = std::min(kPiece, place.cols - done);
       const unsigned char* from = source + bytes_of(stored, done);
-      if (is_packed(stored)) {
-        unpack(values, from, stored, n);
-      } else {
-        alignas(8) unsigned char staged[kPiece * 4];
-        std::memcpy(staged, from, static_cast<size_t>(bytes_of(stored, n)));
-        convert(values, Dtype::F32, staged, stored, n);
-      }
+      unpack_to_f32(values, from, stored, n);
       for (int64_t i = 0; i < n; ++i) {
         values[i] += place.added;
         if (place.log_negative) values[i] = std::log(-values[i]);
@@ -343,7 +517,7 @@ class GgufSource : public TensorSource {
   std::vector<Place> places_;
   // While the source is made.
   std::vector<Placed> all_;
-  std::map<std::string, std::vector<Placed>> joined_;  // upper and lower half
+  std::map<std::string, Halves> joined_;
   std::vector<std::string> problems_;
 };
 
