@@ -284,9 +284,9 @@ TEST(Gguf, NamesRowOrderAndConfig) {
   EXPECT_EQ(files.config["head_dim"], 4);
   EXPECT_EQ(files.config["num_key_value_heads"], 1);
   EXPECT_EQ(files.config["tie_word_embeddings"], true);
-  EXPECT_FALSE(hugging_face_name("blk.01.attn_q.weight"));
-  EXPECT_FALSE(hugging_face_name("blk.0.attn_q.scale"));
-  EXPECT_FALSE(hugging_face_name("blk.0"));
+  EXPECT_FALSE(gguf_target(gguf_architectures()[0], "blk.01.attn_q.weight"));
+  EXPECT_FALSE(gguf_target(gguf_architectures()[0], "blk.0.attn_q.scale"));
+  EXPECT_FALSE(gguf_target(gguf_architectures()[0], "blk.0"));
   auto refused = [&](TestFile file) {
     write_file(path, file.bytes());
     try {

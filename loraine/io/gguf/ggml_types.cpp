@@ -25,6 +25,7 @@ constexpr GgmlType kTypes[] = {
     {27, "I64", 1, 8, {}},
     {28, "F64", 1, 8, {}},
     {30, "BF16", 1, 2, Dtype::BF16},
+    {39, "MXFP4", 32, 17, {}},
 };
 
 }  // namespace

@@ -269,7 +269,8 @@ std::vector<int64_t> GgufFile::integers(std::string_view key) const {
   if (value->type != GgufType::Array || value->element == GgufType::String) wrong_type(*this, key, "an array of integers");
   result.reserve(value->count);
   for (uint64_t i = 0; i < value->count; ++i) {
-    auto integer = integer_at(value->element, value->bytes + i * scalar_bytes(value->element));
+    const unsigned char* at = value->bytes + i * scalar_bytes(value->element);
+    auto integer = value->element == GgufType::Bool ? std::optional<int64_t>(*at != 0) : integer_at(value->element, at);
     if (!integer) wrong_type(*this, key, "an array of integers");
     result.push_back(*integer);
   }

@@ -45,7 +45,7 @@ struct GgufFile {
   std::optional<double> number(std::string_view key) const;  // an F32 gives its shortest decimal
   std::optional<bool> boolean(std::string_view key) const;
   std::optional<std::string> text(std::string_view key) const;
-  std::vector<int64_t> integers(std::string_view key) const;  // array of integers; empty when absent
+  std::vector<int64_t> integers(std::string_view key) const;  // array of integers or of booleans (0, 1); empty when absent
   std::vector<float> floats(std::string_view key) const;      // array of F32; empty when absent
 };
 

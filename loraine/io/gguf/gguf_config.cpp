@@ -1,63 +1,16 @@
-// config.json from the metadata of a GGUF file.
+// config.json from the metadata of a GGUF file: the keys that all architectures share.
 #include "loraine/io/gguf/gguf_config.h"
 
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstring>
-#include <numbers>
 
 #include "loraine/core/error.h"
+#include "loraine/io/gguf/gguf_keys.h"
 #include "loraine/io/gguf/gguf_names.h"
 
 namespace loraine {
 namespace {
-
-[[noreturn]] void refuse(const GgufFile& file, const std::string& what) {
-  throw Error(ErrorKind::bad_data, file.path + ": " + what, "give the model as a Hugging Face folder");
-}
-
-// Llama 3 keeps its frequency factors as the tensor rope_freqs; config.json names the rule that made them. The rule is found again by
-// trying the published settings: wavelengths beyond 8192 / 1 are slowed by `factor`, below 8192 / 4 kept, a line between.
-Json llama3_scaling(const GgufFile& file, const GgufTensor& tensor, double theta, uint64_t head_dim) {
-  if (tensor.type != 0 || tensor.shape.size() != 1 || static_cast<uint64_t>(tensor.shape[0]) * 2 != head_dim)
-    refuse(file, "rope_freqs.weight is not an F32 list of half the head dimension");
-  std::vector<float> factors(static_cast<size_t>(tensor.shape[0]));
-  std::memcpy(factors.data(), file.file.data() + tensor.offset, factors.size() * 4);
-  const double original = 8192, low = 1, high = 4, factor = std::round(factors.back());
-  for (size_t i = 0; i < factors.size(); ++i) {
-    double wavelength = 2 * std::numbers::pi * std::pow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-    double expected = factor;
-    if (wavelength < original / high) {
-      expected = 1;
-    } else if (wavelength <= original / low) {
-      double smooth = (original / wavelength - low) / (high - low);
-      expected = 1 / ((1 - smooth) / factor + smooth);
-    }
-    if (!(std::fabs(factors[i] - expected) <= 1e-3 * expected))
-      refuse(file, fmt::format("rope_freqs.weight is not the Llama 3 rule with factor {}: entry {} is {}, expected {}", factor, i,
-                               factors[i], expected));
-  }
-  return {{"rope_type", "llama3"},
-          {"factor", factor},
-          {"low_freq_factor", low},
-          {"high_freq_factor", high},
-          {"original_max_position_embeddings", 8192}};
-}
-
-Json rope_scaling(const GgufFile& file, const std::string& architecture, double theta, uint64_t head_dim) {
-  for (const GgufTensor& tensor : file.tensors)
-    if (tensor.name == "rope_freqs.weight") return llama3_scaling(file, tensor, theta, head_dim);
-  std::string prefix = architecture + ".rope.scaling.";
-  std::string type = file.text(prefix + "type").value_or("none");
-  if (type == "none") return nullptr;
-  if (type != "linear" && type != "yarn") refuse(file, "the rope scaling \"" + type + "\" is not supported");
-  auto factor = file.number(prefix + "factor");
-  if (!factor || *factor <= 0) refuse(file, "rope scaling has no factor");
-  Json scaling = {{"rope_type", type}, {"factor", *factor}};
-  if (auto original = file.unsigned_integer(prefix + "original_context_length")) scaling["original_max_position_embeddings"] = *original;
-  return scaling;
-}
 
 // The type all matrices share, else F32.
 const char* matrix_dtype(const TensorSource& tensors) {
@@ -70,61 +23,128 @@ const char* matrix_dtype(const TensorSource& tensors) {
   return f16 ? "float16" : bf16 ? "bfloat16" : "float32";
 }
 
+// From a tensor of the first layer that has it: sizes that the keys do not always say.
+std::optional<uint64_t> rows_of(const GgufFile& file, std::string_view tensor) {
+  for (const GgufTensor& each : file.tensors)
+    if (each.name.starts_with("blk.") && each.name.ends_with(tensor) && each.shape.size() == 2) return static_cast<uint64_t>(each.shape[0]);
+  return std::nullopt;
+}
+
+void read_sizes(GgufKeys& keys) {
+  const GgufFile& file = keys.file;
+  keys.layers = required_gguf_size(file, "block_count");
+  if (keys.layers > 100000) keys.refuse(fmt::format("block_count is {}, which cannot be", keys.layers));
+  keys.hidden = required_gguf_size(file, "embedding_length");
+  keys.heads = required_gguf_size(file, "attention.head_count");
+  keys.kv_heads = keys.heads;
+  if (keys.architecture.traits.layers_differ) {
+    for (const uint64_t size : gguf_layer_sizes(file, "attention.head_count_kv", keys.layers)) {
+      keys.kv_heads = size;
+      if (size != 0) break;
+    }
+  } else {
+    keys.kv_heads = gguf_size(file, "attention.head_count_kv").value_or(keys.heads);
+  }
+  if (keys.kv_heads == 0 || keys.heads % keys.kv_heads != 0)
+    keys.refuse(fmt::format("{} heads and {} key-value heads do not divide", keys.heads, keys.kv_heads));
+  keys.head_dim = keys.hidden / keys.heads;
+  if (auto rows = rows_of(file, ".attn_q.weight"); rows && *rows % keys.heads == 0) keys.head_dim = *rows / keys.heads;
+  if (auto length = keys.size("attention.key_length")) keys.head_dim = *length;
+  if (keys.head_dim == 0) keys.refuse("has heads of no width");
+  const auto value_length = keys.size("attention.value_length");
+  if (!keys.architecture.traits.latent && value_length && *value_length != keys.head_dim)
+    keys.refuse("keys and values of different length are not supported");
+  keys.theta = keys.number("rope.freq_base").value_or(10000.0);
+  if (keys.theta <= 0) keys.refuse("rope.freq_base is not positive");
+}
+
+void read_rope(GgufKeys& keys) {
+  keys.config["rope_theta"] = keys.theta;
+  if (const auto rotated = keys.size("rope.dimension_count"); rotated && *rotated != keys.head_dim) {
+    if (*rotated == 0 || *rotated > keys.head_dim)
+      keys.refuse(fmt::format("{} of the {} columns of a head turn", *rotated, keys.head_dim));
+    keys.config["partial_rotary_factor"] = static_cast<double>(*rotated) / static_cast<double>(keys.head_dim);
+  }
+  if (Json scaling = gguf_rope_scaling(keys); !scaling.is_null()) keys.config["rope_scaling"] = scaling;
+}
+
 }  // namespace
 
-Json gguf_config(const GgufFile& file, const TensorSource& tensors) {
-  const std::string architecture = gguf_architecture(file);
-  const uint64_t hidden = required_gguf_size(file, "embedding_length"), heads = required_gguf_size(file, "attention.head_count");
-  const uint64_t kv_heads = gguf_size(file, "attention.head_count_kv").value_or(heads);
-  uint64_t head_dim = hidden / heads;
-  if (auto rotated = gguf_size(file, "rope.dimension_count")) head_dim = *rotated;
-  if (auto length = gguf_size(file, "attention.key_length")) head_dim = *length;
-  auto value_length = gguf_size(file, "attention.value_length");
-  if (value_length && *value_length != head_dim) refuse(file, "keys and values of different length are not supported");
-  auto rotated = gguf_size(file, "rope.dimension_count");
-  if (rotated && *rotated != head_dim) refuse(file, "partial rotary embeddings are not supported");
-  if (kv_heads == 0 || heads % kv_heads != 0) refuse(file, fmt::format("{} heads and {} key-value heads do not divide", heads, kv_heads));
-  auto eps = file.number(architecture + ".attention.layer_norm_rms_epsilon");
-  if (!eps || *eps <= 0) refuse(file, architecture + ".attention.layer_norm_rms_epsilon is missing or not positive");
-  const double theta = file.number(architecture + ".rope.freq_base").value_or(10000.0);
-  if (theta <= 0) refuse(file, architecture + ".rope.freq_base is not positive");
-  const TensorInfo* embeddings = tensors.find("model.embed_tokens.weight");
-  if (!embeddings || embeddings->shape.size() != 2) refuse(file, "has no matrix token_embd.weight");
+void GgufKeys::refuse(const std::string& what) const {
+  throw Error(ErrorKind::bad_data, file.path + ": " + what, "give the model as a Hugging Face folder");
+}
+std::optional<double> GgufKeys::number(const std::string& key) const { return file.number(std::string(architecture.name) + "." + key); }
+std::optional<uint64_t> GgufKeys::size(const std::string& key) const { return gguf_size(file, key); }
+std::optional<bool> GgufKeys::flag(const std::string& key) const { return file.boolean(std::string(architecture.name) + "." + key); }
+const TensorInfo* GgufKeys::first(const std::string& tensor) const {
+  for (uint64_t layer = 0; layer < layers; ++layer)
+    if (const TensorInfo* info = tensors.find(fmt::format("{}.{}.{}", architecture.traits.layers, layer, tensor))) return info;
+  return nullptr;
+}
+void GgufKeys::set_type(const char* model_type, const char* model_class) {
+  config["model_type"] = model_type;
+  config["architectures"] = {model_class};
+}
+void GgufKeys::copy_number(const std::string& key, const char* name) {
+  if (auto value = number(key)) config[name] = *value;
+}
+void GgufKeys::copy_size(const std::string& key, const char* name) {
+  if (auto value = size(key)) config[name] = *value;
+}
+bool GgufKeys::windows(uint64_t pattern) {
+  const uint64_t window = size("attention.sliding_window").value_or(0);
+  if (window == 0) return false;
+  const std::string key = std::string(architecture.name) + ".attention.sliding_window_pattern";
+  std::vector<int64_t> slides;
+  if (const GgufValue* given = file.find(key); given && given->type == GgufType::Array) slides = file.integers(key);
+  else if (given) pattern = *file.unsigned_integer(key);
+  if (!slides.empty() && slides.size() < layers) refuse(fmt::format("{} has {} entries for {} layers", key, slides.size(), layers));
+  config["sliding_window"] = window;
+  config["layer_types"] = Json::array();
+  for (uint64_t layer = 0; layer < layers; ++layer)
+    config["layer_types"].push_back((slides.empty() ? pattern > 0 && (layer + 1) % pattern != 0 : slides[layer] != 0) ? "sliding_attention"
+                                                                                                                   : "full_attention");
+  return true;
+}
 
-  uint64_t window = architecture == "llama" ? gguf_size(file, "attention.sliding_window").value_or(0) : 0;
-  const std::string model_type = architecture == "qwen2" || architecture == "qwen3" ? architecture : window > 0 ? "mistral" : "llama";
-  const char* classes = model_type == "qwen2"     ? "Qwen2ForCausalLM"
-                        : model_type == "qwen3"   ? "Qwen3ForCausalLM"
-                        : model_type == "mistral" ? "MistralForCausalLM"
-                                                  : "LlamaForCausalLM";
-  Json config = {{"architectures", {classes}},
-                 {"model_type", model_type},
-                 {"hidden_size", hidden},
-                 {"intermediate_size", required_gguf_size(file, "feed_forward_length")},
-                 {"num_hidden_layers", required_gguf_size(file, "block_count")},
-                 {"num_attention_heads", heads},
-                 {"num_key_value_heads", kv_heads},
-                 {"head_dim", head_dim},
-                 {"hidden_act", "silu"},
-                 {"rms_norm_eps", *eps},
-                 {"rope_theta", theta},
-                 {"max_position_embeddings", required_gguf_size(file, "context_length")},
-                 {"vocab_size", embeddings->shape[0]},
-                 {"tie_word_embeddings", tensors.find("lm_head.weight") == nullptr},
-                 {"attention_dropout", 0.0},
-                 {"initializer_range", 0.02},
-                 {"use_cache", true},
-                 {"torch_dtype", matrix_dtype(tensors)}};
-  if (window > 0) config["sliding_window"] = window;
-  if (model_type == "llama" || model_type == "qwen3")
-    config["attention_bias"] = tensors.find("model.layers.0.self_attn.q_proj.bias") != nullptr;
-  if (model_type == "llama") config["mlp_bias"] = tensors.find("model.layers.0.mlp.gate_proj.bias") != nullptr;
-  if (Json scaling = rope_scaling(file, architecture, theta, head_dim); !scaling.is_null()) config["rope_scaling"] = scaling;
+Json gguf_config(const GgufFile& file, const TensorSource& tensors) {
+  GgufKeys keys{file, tensors, gguf_architecture(file)};
+  const GgufArchitecture& architecture = keys.architecture;
+  read_sizes(keys);
+  const std::string eps_key = architecture.traits.layer_norm.empty() ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+  const auto eps = keys.number(eps_key);
+  if (!eps || *eps <= 0) keys.refuse(fmt::format("{}.{} is missing or not positive", architecture.name, eps_key));
+  const auto target = gguf_target(architecture, "token_embd.weight");
+  const TensorInfo* embeddings = tensors.find(target->name);
+  if (!embeddings || embeddings->shape.size() != 2) keys.refuse("has no matrix token_embd.weight");
+
+  Json& config = keys.config;
+  const auto inner = rows_of(file, ".ffn_gate.weight");
+  config = {{"architectures", {architecture.model_class}},
+            {"model_type", architecture.model_type},
+            {"hidden_size", keys.hidden},
+            {"num_hidden_layers", keys.layers},
+            {"num_attention_heads", keys.heads},
+            {"num_key_value_heads", keys.kv_heads},
+            {"head_dim", keys.head_dim},
+            {"hidden_act", "silu"},
+            {architecture.traits.layer_norm.empty() ? std::string(architecture.traits.rms_norm) : std::string(architecture.traits.layer_norm), *eps},
+            {"max_position_embeddings", required_gguf_size(file, "context_length")},
+            {"vocab_size", embeddings->shape[0]},
+            {"tie_word_embeddings", tensors.find(gguf_target(architecture, "output.weight")->name) == nullptr},
+            {"attention_dropout", 0.0},
+            {"initializer_range", 0.02},
+            {"use_cache", true},
+            {"torch_dtype", matrix_dtype(tensors)}};
+  const bool experts_alone = keys.size("expert_count").value_or(0) > 0 && !keys.size("feed_forward_length");
+  if (!experts_alone) config["intermediate_size"] = inner ? *inner : required_gguf_size(file, "feed_forward_length");
+  read_rope(keys);
   for (auto [key, name] :
        {std::pair{"bos_token_id", "bos_token_id"}, {"eos_token_id", "eos_token_id"}, {"padding_token_id", "pad_token_id"}}) {
     auto id = file.unsigned_integer(std::string("tokenizer.ggml.") + key);
     if (id && *id < static_cast<uint64_t>(embeddings->shape[0])) config[name] = *id;
   }
+  if (architecture.keys) architecture.keys(keys);
   return config;
 }
 

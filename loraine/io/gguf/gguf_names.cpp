@@ -1,4 +1,4 @@
-// Names and row orders of GGUF models.
+// Names are looked up in the architecture's lists, then in those that most have.
 #include "loraine/io/gguf/gguf_names.h"
 
 #include <fmt/format.h>
@@ -6,54 +6,91 @@
 #include <algorithm>
 
 #include "loraine/core/error.h"
-#include "loraine/io/files/json_text.h"
 
 namespace loraine {
 namespace {
 
-struct Pair {
-  std::string_view gguf, hugging_face;
-};
-constexpr Pair kTop[] = {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
-constexpr Pair kBlock[] = {{"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
-                           {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
-                           {"attn_v", "self_attn.v_proj"},      {"attn_output", "self_attn.o_proj"},
-                           {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-                           {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-                           {"ffn_down", "mlp.down_proj"}};
+constexpr GgufName kTop[] = {{"token_embd", "model.embed_tokens"},
+                             {"output_norm", "model.norm"},
+                             {"output", "lm_head"},
+                             {"rope_freqs.weight", "", GgufForm::left_out},
+                             {"rope_factors_long.weight", "", GgufForm::left_out},
+                             {"rope_factors_short.weight", "", GgufForm::left_out}};
+constexpr GgufName kBlock[] = {{"attn_norm", "input_layernorm"},
+                               {"ffn_norm", "post_attention_layernorm"},
+                               {"attn_q", "self_attn.q_proj"},
+                               {"attn_k", "self_attn.k_proj"},
+                               {"attn_v", "self_attn.v_proj"},
+                               {"attn_qkv", "self_attn.q_proj|self_attn.k_proj|self_attn.v_proj", GgufForm::thirds},
+                               {"attn_output", "self_attn.o_proj"},
+                               {"attn_q_norm", "self_attn.q_norm"},
+                               {"attn_k_norm", "self_attn.k_norm"},
+                               {"attn_sinks.weight", "self_attn.sinks"},
+                               {"ffn_gate", "mlp.gate_proj"},
+                               {"ffn_up", "mlp.up_proj"},
+                               {"ffn_down", "mlp.down_proj"}};
 
-bool ends_as_parameter(std::string_view name) { return name.ends_with(".weight") || name.ends_with(".bias"); }
+// The name and its parameter (".weight" or ".bias"), or the whole name, in one list.
+std::optional<GgufTarget> look_up(GgufNames names, std::string_view whole, std::string_view stem, std::string_view parameter) {
+  for (const GgufName& name : names)
+    if (whole == name.gguf) return GgufTarget{std::string(name.hugging_face), name.form};
+  if (parameter.empty()) return std::nullopt;
+  for (const GgufName& name : names) {
+    if (stem != name.gguf) continue;
+    std::string all;
+    for (const char c : name.hugging_face) {
+      if (c == '|') all += parameter;
+      all += c;
+    }
+    return GgufTarget{all + std::string(parameter), name.form};
+  }
+  return std::nullopt;
+}
+
+std::optional<GgufTarget> look_up(const std::vector<GgufNames>& lists, GgufNames common, std::string_view whole, std::string_view stem,
+                                  std::string_view parameter) {
+  for (const GgufNames& list : lists)
+    if (auto found = look_up(list, whole, stem, parameter)) return found;
+  return look_up(common, whole, stem, parameter);
+}
+
+bool is_shifted_norm(const GgufArchitecture& architecture, std::string_view stem, std::string_view parameter, GgufForm form) {
+  return architecture.traits.norms_plus_one && stem.ends_with("norm") && parameter != ".bias" && form != GgufForm::unshifted;
+}
 
 }  // namespace
 
-std::string gguf_architecture(const GgufFile& file) {
-  auto name = file.text("general.architecture");
-  if (!name) throw Error(ErrorKind::bad_data, file.path + ": has no general.architecture");
-  if (*name != "llama" && *name != "qwen2" && *name != "qwen3")
-    throw Error(ErrorKind::bad_data,
-                fmt::format("{}: is of the architecture {}, expected llama (also Mistral), qwen2 or qwen3", file.path, in_quotes(*name)),
-                "give the model as a Hugging Face folder");
-  if (file.find(*name + ".expert_count") && *file.unsigned_integer(*name + ".expert_count") > 0)
-    throw Error(ErrorKind::bad_data, file.path + ": is a mixture of experts, which is not read from GGUF",
-                "give the model as a Hugging Face folder");
-  return *name;
+std::vector<uint64_t> gguf_layer_sizes(const GgufFile& file, std::string_view key, uint64_t layers) {
+  const std::string full = file.text("general.architecture").value_or("") + "." + std::string(key);
+  const GgufValue* value = file.find(full);
+  if (!value) return {};
+  std::vector<uint64_t> sizes;
+  if (value->type == GgufType::Array) {
+    for (const int64_t size : file.integers(full)) {
+      if (size < 0) throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds {}, which cannot be", file.path, full, size));
+      sizes.push_back(static_cast<uint64_t>(size));
+    }
+    if (sizes.size() < layers)
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} has {} entries for {} layers", file.path, full, sizes.size(), layers));
+  } else {
+    sizes.assign(std::max<uint64_t>(layers, 1), *file.unsigned_integer(full));
+  }
+  for (const uint64_t size : sizes)
+    if (size > (1ull << 31)) throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, which cannot be", file.path, full, size));
+  return sizes;
 }
 
 std::optional<uint64_t> gguf_size(const GgufFile& file, std::string_view key) {
-  std::string full = file.text("general.architecture").value_or("") + "." + std::string(key);
-  const GgufValue* value = file.find(full);
-  if (!value) return std::nullopt;
-  uint64_t size = 0;
-  if (value->type == GgufType::Array) {
-    auto sizes = file.integers(full);
-    if (sizes.empty() || std::any_of(sizes.begin(), sizes.end(), [&](int64_t s) { return s != sizes[0]; }) || sizes[0] < 0)
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} differs between layers, which is not supported", file.path, full));
-    size = static_cast<uint64_t>(sizes[0]);
-  } else {
-    size = *file.unsigned_integer(full);
+  const std::vector<uint64_t> sizes = gguf_layer_sizes(file, key, 0);
+  if (sizes.empty()) return std::nullopt;
+  uint64_t one = 0;
+  for (const uint64_t size : sizes) {
+    if (size != 0 && one != 0 && size != one)
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {}.{} differs between layers, which is not supported", file.path,
+                                                   file.text("general.architecture").value_or(""), key));
+    if (size != 0) one = size;
   }
-  if (size > (1ull << 31)) throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, which cannot be", file.path, full, size));
-  return size;
+  return one;
 }
 
 uint64_t required_gguf_size(const GgufFile& file, std::string_view key) {
@@ -64,33 +101,34 @@ uint64_t required_gguf_size(const GgufFile& file, std::string_view key) {
   return *size;
 }
 
-std::optional<std::string> hugging_face_name(std::string_view name) {
-  if (name == "rope_freqs.weight") return "";
-  if (!ends_as_parameter(name)) return std::nullopt;
-  std::string_view stem = name.substr(0, name.rfind('.')), parameter = name.substr(name.rfind('.'));
-  for (const Pair& pair : kTop)
-    if (stem == pair.gguf) return std::string(pair.hugging_face) + std::string(parameter);
-  if (!stem.starts_with("blk.")) return std::nullopt;
-  stem.remove_prefix(4);
+std::optional<GgufTarget> gguf_target(const GgufArchitecture& architecture, std::string_view name) {
+  const bool ends = name.ends_with(".weight") || name.ends_with(".bias");
+  std::string_view whole = name, parameter = ends ? name.substr(name.rfind('.')) : "";
+  if (!whole.starts_with("blk.")) {
+    const std::string_view stem = whole.substr(0, whole.size() - parameter.size());
+    auto target = look_up({architecture.traits.top}, kTop, whole, stem, parameter);
+    if (target) target->minus_one = is_shifted_norm(architecture, stem, parameter, target->form);
+    return target;
+  }
+  whole.remove_prefix(4);
   size_t digits = 0;
-  while (digits < stem.size() && stem[digits] >= '0' && stem[digits] <= '9') ++digits;
+  while (digits < whole.size() && whole[digits] >= '0' && whole[digits] <= '9') ++digits;
   // No leading zeros: "blk.01" and "blk.1" would become one name.
-  if (digits == 0 || digits > 6 || (digits > 1 && stem[0] == '0') || digits + 1 >= stem.size() || stem[digits] != '.') return std::nullopt;
-  for (const Pair& pair : kBlock)
-    if (stem.substr(digits + 1) == pair.gguf)
-      return fmt::format("model.layers.{}.{}{}", stem.substr(0, digits), pair.hugging_face, parameter);
-  return std::nullopt;
-}
-
-uint64_t permuted_heads(const GgufFile& file, std::string_view architecture, std::string_view name) {
-  if (architecture != "llama") return 0;
-  bool query = name.ends_with(".attn_q.weight") || name.ends_with(".attn_q.bias");
-  bool key = name.ends_with(".attn_k.weight") || name.ends_with(".attn_k.bias");
-  if (!query && !key) return 0;
-  uint64_t heads = required_gguf_size(file, "attention.head_count");
-  if (key) heads = gguf_size(file, "attention.head_count_kv").value_or(heads);
-  if (heads == 0) throw Error(ErrorKind::bad_data, file.path + ": llama.attention.head_count_kv is 0");
-  return heads;
+  if (digits == 0 || digits > 6 || (digits > 1 && whole[0] == '0') || digits + 1 >= whole.size() || whole[digits] != '.') return std::nullopt;
+  const std::string layer = fmt::format("{}.{}.", architecture.traits.layers, whole.substr(0, digits));
+  whole.remove_prefix(digits + 1);
+  const std::string_view stem = whole.substr(0, whole.size() - std::min(parameter.size(), whole.size()));
+  auto target = look_up(architecture.block, kBlock, whole, stem, parameter);
+  if (!target || target->form == GgufForm::left_out) return target;
+  std::string full = layer;
+  for (const char c : target->name) {
+    full += c;
+    if (c == '|') full += layer;
+  }
+  target->name = full;
+  target->minus_one = is_shifted_norm(architecture, stem, parameter, target->form);
+  target->pairs = architecture.traits.pairs && (stem == "attn_q" || stem == "attn_k" || stem == "attn_qkv");
+  return target;
 }
 
 }  // namespace loraine

@@ -1,26 +1,27 @@
-// What a GGUF architecture is called at Hugging Face: tensor names, and which rows llama.cpp's converter reordered.
+// What the tensors of a GGUF are called at Hugging Face, and sizes in its metadata.
 #pragma once
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "loraine/io/gguf/gguf.h"
+#include "loraine/io/gguf/gguf_architecture.h"
 
 namespace loraine {
 
-// general.architecture; bad_data unless llama, qwen2 or qwen3.
-std::string gguf_architecture(const GgufFile& file);
-
-// "<architecture>.<key>", the same for all layers: an array with equal entries counts as one number. nullopt when absent.
+// "<architecture>.<key>", the same for all layers: an array whose entries are equal, or 0 (in layers without), counts as one number. nullopt
+// when absent.
 std::optional<uint64_t> gguf_size(const GgufFile& file, std::string_view key);
 uint64_t required_gguf_size(const GgufFile& file, std::string_view key);
+// The same layer by layer; empty when absent.
+std::vector<uint64_t> gguf_layer_sizes(const GgufFile& file, std::string_view key, uint64_t layers);
 
-// "blk.3.attn_q.weight" → "model.layers.3.self_attn.q_proj.weight"; "" for a tensor that Hugging Face keeps elsewhere (rope_freqs);
-// nullopt when the name is unknown.
-std::optional<std::string> hugging_face_name(std::string_view name);
-
-// Heads whose rows are interleaved in the file ("llama": rows of q and k of each head are ordered 0, d/2, 1, d/2+1, …); 0 = as at Hugging
-// Face.
-uint64_t permuted_heads(const GgufFile& file, std::string_view architecture, std::string_view name);
+struct GgufTarget {
+  std::string name;  // may hold {} and |, as GgufName's
+  GgufForm form = GgufForm::as_stored;
+  bool pairs = false;      // its rows are stored in pairs
+  bool minus_one = false;  // 1 is taken off its values
+};
+// "blk.3.attn_q.weight" → "model.layers.3.self_attn.q_proj.weight"; nullopt when the architecture has no such name.
+std::optional<GgufTarget> gguf_target(const GgufArchitecture& architecture, std::string_view name);
 
 }  // namespace loraine

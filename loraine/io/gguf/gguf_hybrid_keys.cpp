@@ -1,0 +1,208 @@
+// What config.json says of layers of several kinds: short convolutions, the gated delta rule, Mamba-2; and of Gemma 4.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "loraine/io/gguf/gguf_keys.h"
+#include "loraine/io/gguf/gguf_names.h"
+
+namespace loraine {
+namespace {
+
+// Layers whose number of key-value heads is 0 have `other` instead of attention.
+std::vector<bool> attention_layers(const GgufKeys& keys) {
+  const std::vector<uint64_t> kv_heads = gguf_layer_sizes(keys.file, "attention.head_count_kv", keys.layers);
+  std::vector<bool> all;
+  for (uint64_t layer = 0; layer < keys.layers; ++layer) all.push_back(layer >= kv_heads.size() || kv_heads[layer] != 0);
+  return all;
+}
+
+void name_layers(GgufKeys& keys, const std::vector<bool>& attention, const char* full, const char* other) {
+  keys.config["layer_types"] = Json::array();
+  for (const bool attends : attention) keys.config["layer_types"].push_back(attends ? full : other);
+}
+
+uint64_t required(const GgufKeys& keys, const char* key) { return required_gguf_size(keys.file, key); }
+
+void delta_rule(GgufKeys& keys) {
+  keys.config["linear_num_key_heads"] = required(keys, "ssm.group_count");
+  keys.config["linear_num_value_heads"] = required(keys, "ssm.time_step_rank");
+  keys.config["linear_key_head_dim"] = required(keys, "ssm.state_size");
+  keys.config["linear_value_head_dim"] = required(keys, "ssm.inner_size") / required(keys, "ssm.time_step_rank");
+  keys.config["linear_conv_kernel_dim"] = required(keys, "ssm.conv_kernel");
+  keys.config["attention_bias"] = keys.has_in_layers("self_attn.q_proj.bias");
+  const std::vector<int64_t> recurrent = keys.file.integers(std::string(keys.architecture.name) + ".attention.recurrent_layers");
+  const uint64_t interval = keys.size("full_attention_interval").value_or(4), extra = keys.size("nextn_predict_layers").value_or(0);
+  if (interval == 0 || extra >= keys.layers) keys.refuse("has no layers of full attention, or none of its own");
+  if (!recurrent.empty() && recurrent.size() < keys.layers)
+    keys.refuse(fmt::format("attention.recurrent_layers has {} entries for {} layers", recurrent.size(), keys.layers));
+  keys.layers -= extra;
+  keys.config["num_hidden_layers"] = keys.layers;
+  std::vector<bool> attention;
+  for (uint64_t layer = 0; layer < keys.layers; ++layer)
+    attention.push_back(recurrent.empty() ? (layer + 1) % interval == 0 : recurrent[layer] == 0);
+  name_layers(keys, attention, "full_attention", "linear_attention");
+}
+
+void mamba(GgufKeys& keys, const char* heads, const char* head_dim, const char* groups, const char* state, const char* kernel) {
+  const uint64_t count = required(keys, "ssm.time_step_rank"), inner = required(keys, "ssm.inner_size");
+  if (inner % count != 0) keys.refuse(fmt::format("ssm.inner_size {} is no multiple of its {} heads", inner, count));
+  keys.config[heads] = count;
+  keys.config[head_dim] = inner / count;
+  keys.config[groups] = required(keys, "ssm.group_count");
+  keys.config[state] = required(keys, "ssm.state_size");
+  keys.config[kernel] = required(keys, "ssm.conv_kernel");
+}
+
+}  // namespace
+
+void lfm2_keys(GgufKeys& keys) {
+  keys.config["conv_L_cache"] = required(keys, "shortconv.l_cache");
+  keys.config["conv_bias"] = keys.has_in_layers("conv.conv.bias");
+  keys.config["block_auto_adjust_ff_dim"] = false;
+  name_layers(keys, attention_layers(keys), "full_attention", "conv");
+}
+
+void lfm2moe_keys(GgufKeys& keys) {
+  lfm2_keys(keys);
+  gguf_expert_sizes(keys, "num_experts", "moe_intermediate_size");
+  keys.config["num_dense_layers"] = keys.size("leading_dense_block_count").value_or(0);
+  keys.config["norm_topk_prob"] = keys.flag("expert_weights_norm").value_or(true);
+  keys.config["routed_scaling_factor"] = keys.number("expert_weights_scale").value_or(1.0);
+  keys.config["use_expert_bias"] = keys.has_in_layers("feed_forward.expert_bias");
+}
+
+void qwen35_keys(GgufKeys& keys) {
+  delta_rule(keys);
+  keys.config["attn_output_gate"] = true;
+}
+
+void qwen35moe_keys(GgufKeys& keys) {
+  qwen35_keys(keys);
+  gguf_expert_sizes(keys, "num_experts", "moe_intermediate_size");
+  keys.copy_size("expert_shared_feed_forward_length", "shared_expert_intermediate_size");
+  keys.config["norm_topk_prob"] = true;
+}
+
+void qwen3next_keys(GgufKeys& keys) {
+  delta_rule(keys);
+  gguf_expert_sizes(keys, "num_experts", "moe_intermediate_size");
+  keys.copy_size("expert_shared_feed_forward_length", "shared_expert_intermediate_size");
+  keys.config["norm_topk_prob"] = keys.flag("expert_weights_norm").value_or(true);
+  keys.config["decoder_sparse_step"] = 1;
+  keys.config["mlp_only_layers"] = Json::array();
+}
+
+// Bamba is stored so too: without scales, and only a part of each head turns.
+void granitehybrid_keys(GgufKeys& keys) {
+  granite_keys(keys);
+  if (!keys.config.contains("attention_multiplier")) keys.config["attention_multiplier"] = 1 / std::sqrt(static_cast<double>(keys.head_dim));
+  keys.config["position_embedding_type"] = keys.flag("rope.scaling.finetuned").value_or(true) ? "rope" : "nope";
+  name_layers(keys, attention_layers(keys), "attention", "mamba");
+  mamba(keys, "mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv");
+  keys.config["mamba_expand"] = static_cast<double>(required(keys, "ssm.inner_size")) / static_cast<double>(keys.hidden);
+  if (required(keys, "ssm.inner_size") % keys.hidden == 0) keys.config["mamba_expand"] = required(keys, "ssm.inner_size") / keys.hidden;
+  keys.config["mamba_conv_bias"] = keys.has_in_layers("mamba.conv1d.bias");
+  keys.config["mamba_proj_bias"] = keys.has_in_layers("mamba.in_proj.bias");
+  keys.config["num_local_experts"] = 0;
+  if (keys.size("expert_count").value_or(0) > 0) gguf_expert_sizes(keys, "num_local_experts", "intermediate_size");
+  if (const TensorInfo* experts = keys.first("block_sparse_moe.input_linear.weight")) keys.config["intermediate_size"] = experts->shape[1] / 2;
+  if (const TensorInfo* shared = keys.first("shared_mlp.input_linear.weight"))
+    keys.config["shared_intermediate_size"] = shared->shape[0] / 2;
+}
+
+// llama.cpp folds all multipliers into the weights.
+void falcon_h1_keys(GgufKeys& keys) {
+  mamba(keys, "mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv");
+  keys.config["mamba_d_ssm"] = required(keys, "ssm.inner_size");
+  keys.config["mamba_rms_norm"] = keys.has_in_layers("mamba.norm.weight");
+  keys.config["mamba_norm_before_gate"] = false;
+  keys.config["mamba_conv_bias"] = keys.has_in_layers("mamba.conv1d.bias");
+  keys.config["mamba_proj_bias"] = keys.has_in_layers("mamba.in_proj.bias");
+  keys.config["attention_bias"] = keys.has_in_layers("self_attn.q_proj.bias");
+  keys.config["mlp_bias"] = keys.has_in_layers("feed_forward.down_proj.bias");
+  for (const char* one : {"attention_in_multiplier", "attention_out_multiplier", "embedding_multiplier", "key_multiplier",
+                          "lm_head_multiplier", "ssm_in_multiplier", "ssm_out_multiplier"})
+    keys.config[one] = 1.0;
+  keys.config["ssm_multipliers"] = {1.0, 1.0, 1.0, 1.0, 1.0};
+  keys.config["mlp_multipliers"] = {1.0, 1.0};
+}
+
+void nemotron_h_keys(GgufKeys& keys) {
+  const std::vector<uint64_t> inner = gguf_layer_sizes(keys.file, "feed_forward_length", keys.layers);
+  const std::vector<bool> attention = attention_layers(keys);
+  std::string pattern;
+  for (uint64_t layer = 0; layer < keys.layers; ++layer) {
+    const std::string name = fmt::format("{}.{}.mixer.", keys.architecture.traits.layers, layer);
+    pattern += attention[layer] ? '*' : keys.has(name + "A_log") ? 'M' : keys.has(name + "gate.weight") ? 'E' : '-';
+  }
+  keys.config["hybrid_override_pattern"] = pattern;
+  keys.config["mlp_hidden_act"] = "relu2";
+  mamba(keys, "mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel");
+  keys.config["expand"] = 2;
+  keys.config["use_conv_bias"] = keys.has_in_layers("mixer.conv1d.bias");
+  keys.config["use_bias"] = keys.config["mamba_proj_bias"] = keys.has_in_layers("mixer.in_proj.bias");
+  keys.config["attention_bias"] = keys.has_in_layers("mixer.q_proj.bias");
+  keys.config["mlp_bias"] = keys.has_in_layers("mixer.down_proj.bias");
+  if (keys.size("expert_count").value_or(0) == 0) return;
+  gguf_expert_sizes(keys, "n_routed_experts", "moe_intermediate_size");
+  keys.config["n_shared_experts"] = keys.size("expert_shared_count").value_or(1);
+  keys.copy_size("expert_shared_feed_forward_length", "moe_shared_expert_intermediate_size");
+  keys.config["n_group"] = keys.size("expert_group_count").value_or(1);
+  keys.config["topk_group"] = keys.size("expert_group_used_count").value_or(1);
+  keys.config["routed_scaling_factor"] = keys.number("expert_weights_scale").value_or(1.0);
+  keys.config["norm_topk_prob"] = keys.flag("expert_weights_norm").value_or(true);
+}
+
+// Full layers have heads of their own width and number, and turn a part of them (rope_freqs: 1, and for those that stand still a huge number).
+void gemma4_keys(GgufKeys& keys) {
+  keys.config["hidden_activation"] = "gelu_pytorch_tanh";
+  keys.config.erase("hidden_act");
+  keys.copy_number("final_logit_softcapping", "final_logit_softcapping");
+  if (!keys.windows(6)) keys.refuse("has no attention.sliding_window");
+  const auto local = keys.size("attention.key_length_swa");
+  keys.config["global_head_dim"] = keys.head_dim;
+  keys.config["head_dim"] = local.value_or(keys.head_dim);
+  const std::vector<uint64_t> kv_heads = gguf_layer_sizes(keys.file, "attention.head_count_kv", keys.layers);
+  keys.config["attention_k_eq_v"] = false;
+  for (uint64_t layer = 0; layer < keys.layers; ++layer) {
+    const bool full = keys.config["layer_types"][layer] == "full_attention";
+    if (layer < kv_heads.size()) keys.config[full ? "num_global_key_value_heads" : "num_key_value_heads"] = kv_heads[layer];
+    const std::string name = fmt::format("model.layers.{}.self_attn.", layer);
+    if (full && keys.has(name + "k_proj.weight") && !keys.has(name + "v_proj.weight")) keys.config["attention_k_eq_v"] = true;
+  }
+  keys.config["num_kv_shared_layers"] = keys.size("attention.shared_kv_layers").value_or(0);
+  keys.config["hidden_size_per_layer_input"] = keys.size("embedding_length_per_layer_input").value_or(0);
+  if (const TensorInfo* table = keys.tensors.find("model.embed_tokens_per_layer.weight"))
+    keys.config["vocab_size_per_layer_input"] = table->shape[0];
+  const std::vector<uint64_t> inner = gguf_layer_sizes(keys.file, "feed_forward_length", keys.layers);
+  if (!inner.empty()) {
+    keys.config["intermediate_size"] = inner[0];
+    keys.config["use_double_wide_mlp"] = inner.back() == 2 * inner[0];
+  }
+  keys.config.erase("rope_scaling");
+  keys.config.erase("rope_theta");
+  double part = 0.25;
+  for (const GgufTensor& tensor : keys.file.tensors) {
+    if (tensor.name != "rope_freqs.weight") continue;
+    int64_t turning = 0;
+    for (int64_t i = 0; i < tensor.shape[0]; ++i) {
+      float factor = 0;
+      std::memcpy(&factor, keys.file.file.data() + tensor.offset + static_cast<size_t>(i) * 4, 4);
+      turning += factor == 1;
+    }
+    part = static_cast<double>(turning) / static_cast<double>(tensor.shape[0]);
+  }
+  keys.config["rope_parameters"] = {
+      {"full_attention", {{"rope_type", "proportional"}, {"partial_rotary_factor", part}, {"rope_theta", keys.theta}}},
+      {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", keys.number("rope.freq_base_swa").value_or(10000.0)}}}};
+  keys.config.erase("partial_rotary_factor");
+  keys.config["enable_moe_block"] = keys.size("expert_count").value_or(0) > 0;
+  if (keys.config["enable_moe_block"] == false) return;
+  gguf_expert_sizes(keys, "num_experts", "moe_intermediate_size");
+  keys.config["top_k_experts"] = keys.config["num_experts_per_tok"];
+  keys.config.erase("num_experts_per_tok");
+}
+
+}  // namespace loraine

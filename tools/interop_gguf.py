@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""Compares how build/loraine reads GGUF files with llama.cpp's own converters, on the small models of the recorded cases. Called by
+tools/interop.sh; needs torch and transformers, and LLAMA_CPP: a folder with llama.cpp's conversion/ and gguf-py/ (else they are taken from
+the source package of llama-cpp-python).
+
+    interop_gguf.py [--golden DIR] [CASE ...]
+
+Of every case: tensors (what `loraine convert` writes from the F32 file, against the folder: 0, norms that are stored + 1: 1e-6), logits of the
+F32 file against the folder (1e-5), logits of the Q8_0 file against its own unpacked weights (1e-4)."""
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+root = pathlib.Path(__file__).resolve().parent.parent
+program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
+
+
+def converters():
+    """The folder with llama.cpp's converters, or None after a line that says why."""
+    given = os.environ.get("LLAMA_CPP")
+    folder = pathlib.Path(given) if given else pathlib.Path(sys.prefix) / "llama_cpp"
+    if not given and not (folder / "conversion").is_dir():
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        with tempfile.TemporaryDirectory() as place:
+            done = subprocess.run(pip + ["install", "scikit-build-core"], capture_output=True)
+            done = done.returncode or subprocess.run(
+                pip + ["download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", "--dest", place, "llama-cpp-python"], capture_output=True).returncode
+            for package in pathlib.Path(place).glob("*.tar.gz"):
+                with tarfile.open(package) as source:
+                    for member in source:
+                        path = member.name.split("/vendor/llama.cpp/")[-1]
+                        if member.isfile() and re.match(r"(conversion|gguf-py)/", path):
+                            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                            (folder / path).write_bytes(source.extractfile(member).read())
+    if not (folder / "conversion").is_dir():
+        return print(f"skip  interop_gguf: no llama.cpp converters in {folder} and the package llama-cpp-python is not there")
+    sys.path[:0] = [str(folder), str(folder / "gguf-py")]
+    return folder
+
+
+# What config.json can say and a GGUF cannot, in llama.cpp's rule; and keys of published files that transformers 5 writes no more.
+def plain(config, text):
+    kind, rope, layers = text["model_type"], text.get("rope_parameters") or {}, text.get("num_hidden_layers", 0)
+    head_dim = text.get("head_dim") or text.get("hidden_size", 0) // text.get("num_attention_heads", 1)
+    pattern = lambda n: ["full_attention" if (layer + 1) % n == 0 else "sliding_attention" for layer in range(layers)]
+    if kind in ("gemma2", "gemma3_text"):
+        text["query_pre_attn_scalar"] = head_dim
+    if kind in ("gemma3_text", "cohere2"):
+        text["layer_types"] = pattern({"gemma3_text": 6, "cohere2": 4}[kind])
+    if kind == "cohere2":
+        text["rotary_pct"] = 1.0
+    if kind == "smollm3":
+        text["no_rope_layers"] = [int((layer + 1) % 4 != 0) for layer in range(layers)]
+    if kind in ("starcoder2", "mistral", "mixtral", "phi3", "ministral3") and text.get("sliding_window"):
+        text["sliding_window"] = None
+    if kind == "gpt_neox":
+        text["rotary_pct"] = rope["partial_rotary_factor"]
+    if kind == "granite_swa":
+        text["layer_rope_theta"] = [rope["rope_theta"]] * layers
+    if kind == "granitemoehybrid":
+        text["layer_types"] = [{"full_attention": "attention", "linear_attention": "mamba"}.get(one, one) for one in text["layer_types"]]
+        text["num_experts_per_tok"] = text["num_experts_per_tok"] if text.get("num_local_experts") else 0
+    if kind == "falcon_h1":
+        text["head_dim"] = head_dim
+    if kind == "hunyuan_v1_moe":
+        text["moe_intermediate_size"] = [text["intermediate_size"]] * layers
+        text["num_shared_expert"] = [1] * layers
+        text["num_shared_expert"] = [1] * layers
+        text["moe_topk"] = [text["moe_topk"]] * layers if isinstance(text["moe_topk"], int) else text["moe_topk"]
+    if kind.startswith("hunyuan"):
+        text["max_position_embeddings"], rope["rope_theta"] = 32768, 10000.0
+    if kind in ("gemma4_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next") and "vocab_size" in text:
+        text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
+    if kind in ("qwen3_moe", "qwen2_moe"):
+        text["norm_topk_prob"] = kind == "qwen3_moe"
+
+
+def as_converted(text):
+    """The converters take the rotated part of hidden_size / heads, whatever head_dim is."""
+    if text["model_type"] in ("glm", "nemotron"):
+        text["rope_parameters"]["partial_rotary_factor"] *= text["hidden_size"] / text["num_attention_heads"] / text["head_dim"]
+
+
+def as_converted(text):
+    """The converters take the rotated part of hidden_size / heads, whatever head_dim is."""
+    if text["model_type"] in ("glm", "nemotron"):
+        text["rope_parameters"]["partial_rotary_factor"] *= text["hidden_size"] / text["num_attention_heads"] / text["head_dim"]
+
+
+def prepared(model, folder):
+    """The case's model with the config of `plain` and a vocabulary of names, which some converters look at."""
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).symlink_to(file)
+    config = json.loads((model / "config.json").read_text())
+    text = config.get("text_config", config)
+    plain(config, text)
+    tokens = {f"t{i}": i for i in range(text["vocab_size"])}
+    for name, value in {"config.json": config, "tokenizer.json": {"added_tokens": [], "model": {"type": "BPE", "vocab": tokens, "merges": []}}, "tokenizer_config.json": {}}.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_text(json.dumps(value))
+    return folder
+
+
+def convert(folder, to, kind):
+    """By llama.cpp's converter, without a tokenizer."""
+    import gguf
+    import torch
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+
+    types = {"f32": gguf.LlamaFileType.ALL_F32, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+    read, load = json.loads((folder / "config.json").read_text()), ModelBase.load_hparams
+    def complete(known, also):
+        inner = {key: complete(known[key], also[key]) for key in known if isinstance(known[key], dict) and isinstance(also.get(key), dict)}
+        return {**also, **known, **inner}
+
+    ModelBase.load_hparams = staticmethod(lambda *given, **named: complete(load(*given, **named), read))  # AutoConfig leaves out keys it does not know
+    try:
+        found = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT), mmproj=False)
+        for base in found.__mro__:
+            if "set_vocab" in vars(base):
+                base.set_vocab = lambda self: self.gguf_writer.add_tokenizer_model("no_vocab")
+        with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):
+            found(folder, types[kind], to, eager=True).write()
+    finally:
+        ModelBase.load_hparams = staticmethod(load)
+
+
+class Refused(Exception):
+    pass
+
+
+def loraine(*arguments):
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise Refused((done.stderr or done.stdout).strip().splitlines()[0])
+
+
+def logits(model, batch, place):
+    from safetensors.numpy import load_file
+
+    loraine("trace", "--model_name_or_path", model, "--batch", batch, "--output", place / "out.safetensors")
+    return load_file(place / "out.safetensors")["logits"]
+
+
+def weights(folder):
+    from safetensors.numpy import load_file
+
+    return {name: value for file in sorted(folder.glob("*.safetensors")) for name, value in load_file(file).items()}
+
+
+def tensor_difference(case, folder):
+    """The largest difference, and a line on names that are not on both sides (towers are left out)."""
+    import numpy
+
+    here, there = {re.sub(r"^language_model\.(model\.|(?=lm_head))", lambda m: m[1], name).replace("model.language_model.", "model."): value
+                   for name, value in weights(case).items()}, weights(folder)
+    here = {name: value for name, value in here.items() if not re.search("vision|multi_modal|visual", name)}
+    for name in [name for name in here if name.endswith("shared_mlp.input_linear.weight") and name not in there]:  # Granite 4 without experts is Granite
+        layer = name.split("shared_mlp")[0] + "mlp."
+        here[layer + "gate_proj.weight"], here[layer + "up_proj.weight"] = numpy.split(here.pop(name), 2)
+        here[layer + "down_proj.weight"] = here.pop(name.replace("input_linear", "output_linear"))
+    lacking = sorted(set(here) ^ set(there))
+    shapes = [name for name in set(here) & set(there) if here[name].shape != there[name].shape]
+    worst = max((float(numpy.abs(here[name] - there[name]).max()) for name in set(here) & set(there) if name not in shapes), default=0)
+    note = f" names on one side: {', '.join(lacking[:3])} ({len(lacking)})" if lacking else ""
+    return worst, note + (f" shapes differ: {shapes[0]} ({len(shapes)})" if shapes else "")
+
+
+def one(case, place):
+    """The case's line and whether all is well."""
+    import numpy
+
+    folder, batch = prepared(case / "model", place / "model"), case / "base.safetensors"
+    try:
+        for kind in ("f32", "q8_0"):
+            convert(folder, place / f"{kind}.gguf", kind)
+    except (NotImplementedError, KeyError, ValueError, AssertionError, TypeError) as error:
+        return f"llama.cpp's converter does not take it: {type(error).__name__} {str(error)[:80]}", None
+    try:
+        loraine("convert", place / "f32.gguf", place / "f32")
+    except Refused as refusal:
+        return f"not read: {str(refusal)[:200]}", None
+    config = json.loads((folder / "config.json").read_text())
+    as_converted(config.get("text_config", config))
+    (folder / "config.json").write_text(json.dumps(config))
+    config = json.loads((folder / "config.json").read_text())
+    as_converted(config.get("text_config", config))
+    (folder / "config.json").write_text(json.dumps(config))
+    worst, note = tensor_difference(folder, place / "f32")
+    good, line = worst <= 1e-6 and not note, f"tensors {worst:.1e}{note}"
+    try:
+        whole = logits(folder, batch, place)
+    except Refused as refusal:
+        return f"{line}, the folder itself: {str(refusal)[:120]}", good
+    try:
+        f32 = float(numpy.abs(logits(place / "f32.gguf", batch, place) - whole).max())
+        loraine("convert", place / "q8_0.gguf", place / "q8_0")
+        halves = json.loads((place / "q8_0/config.json").read_text())["torch_dtype"] != "float32"  # no row divides by 32
+        q8_0 = 0 if halves else float(numpy.abs(logits(place / "q8_0.gguf", batch, place) - logits(place / "q8_0", batch, place)).max())
+    except Refused as refusal:
+        return f"{line}, {refusal}", False
+    return f"{line}, logits F32 {f32:.1e}, Q8_0 {'-' if halves else format(q8_0, '.1e')}", good and f32 <= 1e-5 and q8_0 <= 1e-4
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--golden", type=pathlib.Path, default=root.parent / "shared/golden/peft")
+    parser.add_argument("cases", nargs="*")
+    arguments = parser.parse_args()
+    if not arguments.golden.is_dir():
+        return print(f"skip  interop_gguf: no recorded cases in {arguments.golden}")
+    if not converters():
+        return None
+    logging.disable(logging.WARNING)
+    names = arguments.cases or sorted(model.parent.name for model in arguments.golden.glob("*/model"))
+    counts = {True: 0, False: 0, None: 0}
+    for name in names:
+        if not arguments.cases and re.search(r"_(experts|all_linear|aux)$", name):
+            continue  # the same models
+        with tempfile.TemporaryDirectory() as place:
+            line, good = one(arguments.golden / name, pathlib.Path(place))
+        counts[good] += 1
+        print(f"{ {True: 'ok', False: 'FAIL', None: '-'}[good]:4} {name}: {line}", flush=True)
+    print(f"{counts[True]} agree, {counts[False]} do not, {counts[None]} are not read")
+    return counts[False]
+
+
+sys.exit(main())
