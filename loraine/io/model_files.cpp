@@ -24,7 +24,8 @@ namespace loraine {
 namespace {
 
 constexpr uint64_t kMaxTokenizer = 512u << 20, kMaxLicence = 16u << 20;
-constexpr const char* kTokenizerFiles[] = {"tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"};
+constexpr const char* kTokenizerFiles[] = {"tokenizer.model",   "vocab.json",    "merges.txt",     "special_tokens_map.json",
+                                           "added_tokens.json", "qwen.tiktoken", "tiktoken.model", "tekken.json"};
 constexpr const char* kLicences[] = {"license", "licence", "notice", "copying", "use_policy"};  // in lower case; LICENSE.txt and so on
 
 bool exists(const std::string& path) {

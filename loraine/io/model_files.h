@@ -24,9 +24,9 @@ struct ModelFiles {
   Json config;              // config.json (made from the metadata of a GGUF)
   std::optional<Json> generation_config;
   std::optional<std::string>
-      tokenizer_json;                    // bytes of tokenizer.json (made from the metadata of a GGUF, or from vocab.json and merges.txt)
-  std::string tokenizer_note;            // what was assumed to make it; or, without one, what the folder has instead
-  std::optional<Json> tokenizer_config;  // includes chat_template when the folder has chat_template.jinja
+      tokenizer_json;          // bytes of tokenizer.json (made from the metadata of a GGUF, or from the files of vocabulary_files.h)
+  std::string tokenizer_note;  // what was assumed to make it; or, without one, what the folder has instead
+  std::optional<Json> tokenizer_config;      // includes chat_template when the folder has chat_template.jinja
   std::optional<std::string> chat_template;  // chat_template.jinja, else tokenizer_config's chat_template; of several the "default"
   std::vector<NamedText> chat_templates;     // all of several named ones, whether or not one is called "default"
   std::vector<NamedText> tokenizer_files;    // what else belongs to the tokenizer (tokenizer.model, …), byte for byte

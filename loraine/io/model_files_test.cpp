@@ -178,7 +178,7 @@ TEST(ModelFiles, ATokenizerOfVocabularyAndMerges) {
   const std::string model = model_folder("vocabulary");
   EXPECT_EQ(open_model_files(model).tokenizer_note, "");
   write_file(model + "/tokenizer.model", "spm");
-  EXPECT_NE(open_model_files(model).tokenizer_note.find("tokenizer.model"), std::string::npos);
+  EXPECT_THROW(open_model_files(model), Error);  // no SentencePiece file; what follows comes before it
   write_file(model + "/vocab.json", R"({"a":0,"b":1,"ab":2,"</s>":3})");
   write_file(model + "/merges.txt", "#version: 0.2\r\na b\r\n\r\n");
   write_file(model + "/added_tokens.json", R"({"<x>":4})");

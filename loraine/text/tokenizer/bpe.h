@@ -11,22 +11,23 @@
 #include "loraine/text/tokenizer/bpe_crossings.h"
 #include "loraine/text/tokenizer/bpe_merges.h"
 #include "loraine/text/tokenizer/bpe_vocabulary.h"
+#include "loraine/text/tokenizer/word_model.h"
 
 namespace loraine::tokens {
 
 class WordCache;
 
-class Bpe {
+class Bpe final : public WordModel {
  public:
   // over_bytes: words will come as raw bytes, which the vocabulary spells with GPT-2's stand-ins (see bytes_as_words).
   Bpe(const Json& model, const Place& place, bool over_bytes = false);
 
   // True if encode_word takes raw bytes: they were asked for, and each byte is a token. Otherwise it takes the vocabulary's spelling.
-  bool takes_bytes() const { return bytes_; }
-  void encode_word(std::string_view word, std::vector<int32_t>& ids) const;  // appends
-  std::optional<int32_t> id_of(std::string_view token) const { return vocabulary_.id_of(token); }
-  std::optional<std::string_view> token_of(int32_t id) const { return vocabulary_.token_of(id); }
-  int32_t size() const { return vocabulary_.size(); }  // one more than the largest id
+  bool takes_bytes() const override { return bytes_; }
+  void encode_word(std::string_view word, std::vector<int32_t>& ids) const override;  // appends
+  std::optional<int32_t> id_of(std::string_view token) const override { return vocabulary_.id_of(token); }
+  std::optional<std::string_view> token_of(int32_t id) const override { return vocabulary_.token_of(id); }
+  int32_t size() const override { return vocabulary_.size(); }  // one more than the largest id
 
  private:
   struct Pending;

@@ -36,6 +36,11 @@ Normalizer parse_normalizer(const Json& value, const Place& place) {
     out.kind = Kind::strip;
     out.left = get_bool_or(object, "strip_left", true, place);
     out.right = get_bool_or(object, "strip_right", true, place);
+  } else if (type == "Precompiled") {
+    check_keys(object, {"type", "precompiled_charsmap"}, place);
+    out.kind = Kind::character_map;
+    const Place at = place.in("precompiled_charsmap");
+    out.map = std::make_shared<const CharacterMap>(CharacterMap::from_base64(get_string(object, "precompiled_charsmap", place), at));
   } else {
     fail_unknown(place, "normalizer", type);
   }
@@ -105,6 +110,7 @@ std::string normalize(const Normalizer& normalizer, std::string text) {
       for (char c : text) out += byte_to_printable(static_cast<unsigned char>(c));
       return out;
     }
+    case Normalizer::Kind::character_map: return normalizer.map->apply(text);
   }
   return text;
 }

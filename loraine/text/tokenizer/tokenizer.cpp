@@ -1,4 +1,5 @@
-// See tokenizer.h. The order of work is the library's: added tokens, normalizer, added tokens of normalized text, words, BPE, template.
+// See tokenizer.h. The order of work is the library's: added tokens, normalizer, added tokens of normalized text, words, the model,
+// template.
 #include "loraine/text/tokenizer/tokenizer.h"
 
 #include <fmt/format.h>
@@ -11,6 +12,7 @@
 #include "loraine/text/tokenizer/normalizer.h"
 #include "loraine/text/tokenizer/pre_tokenizer.h"
 #include "loraine/text/tokenizer/token_decoder.h"
+#include "loraine/text/tokenizer/unigram.h"
 
 namespace loraine {
 
@@ -22,9 +24,9 @@ struct SpecialTokensAround {  // the post_processor: ids before and after the se
   std::vector<int32_t> before, after;
 };
 
-class BpeTokenizer final : public Tokenizer {
+class FileTokenizer final : public Tokenizer {
  public:
-  BpeTokenizer(const JsonObject& root, const Place& place);
+  FileTokenizer(const JsonObject& root, const Place& place);
 
   std::vector<int32_t> encode(std::string_view text, bool add_special_tokens, bool split_special_tokens) const override;
   std::string guard(std::string_view part) const override;
@@ -44,7 +46,7 @@ class BpeTokenizer final : public Tokenizer {
 
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
-  Bpe bpe_;
+  std::unique_ptr<const WordModel> model_;
   TokenDecoder decoder_;
   SpecialTokensAround around_;
   std::vector<AddedToken> added_;
@@ -114,6 +116,11 @@ void parse_post_processor(const Json& value, const Place& place, SpecialTokensAr
   }
 }
 
+std::unique_ptr<const WordModel> read_model(const Json& model, const Place& place, bool over_bytes) {
+  if (get_string_or(as_object(model, place), "type", "BPE", place) == "Unigram") return std::make_unique<Unigram>(model, place);
+  return std::make_unique<Bpe>(model, place, over_bytes);
+}
+
 Json part_or_null(const JsonObject& root, std::string_view key) {
   static simdjson::dom::parser parser;
   static const Json null = parser.parse(std::string_view("null"));
@@ -121,24 +128,24 @@ Json part_or_null(const JsonObject& root, std::string_view key) {
   return root.at_key(key).get(value) ? null : value;
 }
 
-BpeTokenizer::BpeTokenizer(const JsonObject& root, const Place& place)
+FileTokenizer::FileTokenizer(const JsonObject& root, const Place& place)
     : normalizer_(parse_normalizer(part_or_null(root, "normalizer"), place.in("normalizer"))),
       pre_tokenizer_(parse_pre_tokenizer(part_or_null(root, "pre_tokenizer"), place.in("pre_tokenizer"))),
-      bpe_(get(root, "model", place), place.in("model"), ends_with_byte_level(pre_tokenizer_)),
+      model_(read_model(get(root, "model", place), place.in("model"), ends_with_byte_level(pre_tokenizer_))),
       decoder_(parse_decoder(part_or_null(root, "decoder"), place.in("decoder"))) {
   check_keys(root,
              {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"},
              place);
-  if (bpe_.takes_bytes()) leave_bytes(pre_tokenizer_);
+  if (model_->takes_bytes()) leave_bytes(pre_tokenizer_);
   parse_post_processor(part_or_null(root, "post_processor"), place.in("post_processor"), around_);
-  size_ = bpe_.size();
+  size_ = model_->size();
   if (has(root, "added_tokens")) read_added_tokens(root, place.in("added_tokens"));
   for (const auto* ids : {&around_.before, &around_.after})
     for (int32_t id : *ids)
       if (id >= size_) fail(place.in("post_processor"), fmt::format("id {} is not below the vocabulary's {}", id, size_));
 }
 
-void BpeTokenizer::read_added_tokens(const JsonObject& root, const Place& place) {
+void FileTokenizer::read_added_tokens(const JsonObject& root, const Place& place) {
   auto list = get_array(root, "added_tokens", place);
   int64_t limit = size_ * 2 + 1'000'000;
   for (Json item : list) {
@@ -154,7 +161,7 @@ void BpeTokenizer::read_added_tokens(const JsonObject& root, const Place& place)
     token.rstrip = get_bool_or(object, "rstrip", false, place);
     if (token.content.empty()) continue;  // as the library: it matches nothing
     if (added_by_content_.contains(token.content)) fail(place, fmt::format("\"{}\" is listed twice", token.content));
-    if (auto id = bpe_.id_of(token.content)) {
+    if (auto id = model_->id_of(token.content)) {
       token.id = *id;  // the library keeps the vocabulary's id too
     } else if (auto other = id_to_token(token.id)) {
       fail(place, fmt::format("\"{}\" has id {}, which is already \"{}\"", token.content, token.id, *other));
@@ -163,7 +170,7 @@ void BpeTokenizer::read_added_tokens(const JsonObject& root, const Place& place)
   }
 }
 
-void BpeTokenizer::insert(AddedToken token) {
+void FileTokenizer::insert(AddedToken token) {
   size_t index = added_.size();
   if (token.normalized) normalized_.insert(normalize(normalizer_, token.content), index);
   else raw_.insert(token.content, index);
@@ -173,7 +180,7 @@ void BpeTokenizer::insert(AddedToken token) {
   added_.push_back(std::move(token));
 }
 
-int32_t BpeTokenizer::add_token(const std::string& content, bool special) {
+int32_t FileTokenizer::add_token(const std::string& content, bool special) {
   if (content.empty() || !valid_utf8(content))
     throw Error(ErrorKind::usage, fmt::format("a token to add must be UTF-8 text and not empty, found {} bytes", content.size()));
   if (auto known = added_by_content_.find(content); known != added_by_content_.end()) {
@@ -182,7 +189,7 @@ int32_t BpeTokenizer::add_token(const std::string& content, bool special) {
     token.special |= special;
     return token.id;
   }
-  int32_t id = bpe_.id_of(content).value_or(static_cast<int32_t>(size_));
+  int32_t id = model_->id_of(content).value_or(static_cast<int32_t>(size_));
   new_tokens_.push_back({content, id, special});
   insert({.content = content, .id = id, .special = special, .normalized = !special});
   return id;
@@ -200,7 +207,7 @@ std::string without_guards(std::string_view text) {
   return out;
 }
 
-std::string BpeTokenizer::guard(std::string_view part) const {
+std::string FileTokenizer::guard(std::string_view part) const {
   std::string plain = without_guards(part), out;
   if (!valid_utf8(plain)) plain = repair_utf8(plain);
   for (size_t at = 0; at < plain.size();) {
@@ -217,7 +224,7 @@ std::string BpeTokenizer::guard(std::string_view part) const {
   return out;
 }
 
-std::vector<int32_t> BpeTokenizer::encode(std::string_view text, bool add_special_tokens, bool split_special_tokens) const {
+std::vector<int32_t> FileTokenizer::encode(std::string_view text, bool add_special_tokens, bool split_special_tokens) const {
   std::vector<int32_t> ids;
   ids.reserve(text.size() / 3 + 8);
   if (add_special_tokens) ids = around_.before;
@@ -226,13 +233,13 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, bool add_specia
   return ids;
 }
 
-std::vector<int32_t> BpeTokenizer::encode_guarded(std::string_view text) const {
+std::vector<int32_t> FileTokenizer::encode_guarded(std::string_view text) const {
   std::vector<int32_t> ids;
   encode_into(ids, text, false, true);
   return ids;
 }
 
-void BpeTokenizer::encode_into(std::vector<int32_t>& ids, std::string_view text, bool split_special_tokens, bool guarded) const {
+void FileTokenizer::encode_into(std::vector<int32_t>& ids, std::string_view text, bool split_special_tokens, bool guarded) const {
   std::string repaired;
   if (!valid_utf8(text)) text = repaired = repair_utf8(text);
   each_piece(raw_, added_, text, split_special_tokens, [&](const AddedToken* token, size_t begin, size_t end) {
@@ -248,16 +255,16 @@ void BpeTokenizer::encode_into(std::vector<int32_t>& ids, std::string_view text,
   });
 }
 
-void BpeTokenizer::encode_text(std::string text, bool at_start, std::vector<int32_t>& ids) const {
+void FileTokenizer::encode_text(std::string text, bool at_start, std::vector<int32_t>& ids) const {
   if (text.empty()) return;
   Words words;
   words.ranges.emplace_back(0, text.size());
   words.text = std::move(text);
   pre_tokenize(pre_tokenizer_, words, at_start);
-  for (auto [begin, end] : words.ranges) bpe_.encode_word(std::string_view(words.text).substr(begin, end - begin), ids);
+  for (auto [begin, end] : words.ranges) model_->encode_word(std::string_view(words.text).substr(begin, end - begin), ids);
 }
 
-std::string BpeTokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
+std::string FileTokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
   std::vector<std::string> pieces;
   pieces.reserve(ids.size());
   for (int32_t id : ids)
@@ -266,18 +273,18 @@ std::string BpeTokenizer::decode(std::span<const int32_t> ids, bool skip_special
   return decode_tokens(decoder_, std::move(pieces));
 }
 
-std::optional<int32_t> BpeTokenizer::token_to_id(std::string_view token) const {
+std::optional<int32_t> FileTokenizer::token_to_id(std::string_view token) const {
   if (auto found = added_by_content_.find(std::string(token)); found != added_by_content_.end()) return added_[found->second].id;
-  return bpe_.id_of(token);
+  return model_->id_of(token);
 }
 
-std::optional<std::string> BpeTokenizer::id_to_token(int32_t id) const {
+std::optional<std::string> FileTokenizer::id_to_token(int32_t id) const {
   if (auto found = added_by_id_.find(id); found != added_by_id_.end()) return added_[found->second].content;
-  if (auto token = bpe_.token_of(id)) return std::string(*token);
+  if (auto token = model_->token_of(id)) return std::string(*token);
   return std::nullopt;
 }
 
-bool BpeTokenizer::is_special(int32_t id) const {
+bool FileTokenizer::is_special(int32_t id) const {
   auto found = added_by_id_.find(id);
   return found != added_by_id_.end() && added_[found->second].special;
 }
@@ -291,7 +298,7 @@ std::unique_ptr<Tokenizer> Tokenizer::from_json(std::string_view bytes, const st
   if (auto error = parser.parse(bytes.data(), bytes.size(), true).get(root))
     throw Error(ErrorKind::bad_data, fmt::format("{}: is not JSON: {} ({} bytes)", file, simdjson::error_message(error), bytes.size()),
                 "Download the file again; a file of a few hundred bytes may be a Git LFS pointer.");
-  return std::make_unique<BpeTokenizer>(as_object(root, place), place);
+  return std::make_unique<FileTokenizer>(as_object(root, place), place);
 }
 
 }  // namespace loraine

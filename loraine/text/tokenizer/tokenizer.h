@@ -1,4 +1,4 @@
-// tokenizer.json (byte-level BPE and SentencePiece-style BPE): text to ids and back, equal to the `tokenizers` library.
+// tokenizer.json (byte-level BPE, SentencePiece's BPE and Unigram): text to ids and back, equal to the `tokenizers` library.
 #pragma once
 #include <cstdint>
 #include <memory>

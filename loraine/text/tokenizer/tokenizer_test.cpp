@@ -206,7 +206,7 @@ TEST(Tokenizer, MalformedFilesAreErrorsThatNameThePlace) {
     change(p);
     return error_of(file_of(p));
   };
-  EXPECT_NE(with([](Parts& p) { p.normalizer = R"({"type":"Precompiled"})"; }).find("Precompiled"), std::string::npos);
+  EXPECT_NE(with([](Parts& p) { p.normalizer = R"({"type":"Nmt"})"; }).find("Nmt"), std::string::npos);
   EXPECT_NE(with([](Parts& p) { p.pre_tokenizer = R"({"type":"Nonesuch"})"; }).find("Nonesuch"), std::string::npos);
   EXPECT_NE(with([](Parts& p) { p.decoder = R"({"type":"Fuse","speed":1})"; }).find("speed"), std::string::npos);
   EXPECT_NE(with([](Parts& p) { p.model = R"(,"odd":1)"; }).find("odd"), std::string::npos);
