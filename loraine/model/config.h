@@ -31,6 +31,7 @@ struct BranchConfig {
 
 struct LayerConfig {
   std::vector<BranchConfig> branches;
+  std::string scalar;  // a tensor [1] that x is multiplied with at the layer's end; empty: none
 };
 
 // Module paths as transformers has them in memory, and how the files of the model call them where that differs.

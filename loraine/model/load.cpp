@@ -116,6 +116,11 @@ Model load_model(ModelFiles& files, const LoadOptions& options) {
       here.branches.push_back({place_norm(p, branch.before, prefix + branch.before.name, {c.hidden_size}),
                                place_norm(p, branch.after, prefix + branch.after.name, {c.hidden_size}), branch.mixer->place(p, prefix),
                                branch.scale, branch.beside});
+    if (const std::string& name = c.layers[static_cast<size_t>(layer)].scalar; !name.empty()) {
+      Vector scalar;  // not trained: to transformers it is no parameter
+      p.vector(scalar, prefix + name, 1);
+      if (!scalar.values.empty()) here.scale = scalar.values[0];
+    }
   }
   model.head.weight.is_head = true;
   if (c.tie_word_embeddings) {

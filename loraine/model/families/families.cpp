@@ -34,6 +34,7 @@ constexpr Family kFamilies[] = {
     {"gemma", gemma_config},
     {"gemma2", gemma2_config},
     {"gemma3_text", gemma3_config},
+    {"gemma4_text", gemma4_config},
     {"granite", granite_config},
     {"granite_swa", granite_swa_config},
     {"granitemoehybrid", granitemoehybrid_config},
@@ -52,6 +53,8 @@ constexpr Family kFamilies[] = {
     {"stablelm", stablelm_config},
     {"gpt_neox", gpt_neox_config},
     {"muse_glimmer_text", muse_glimmer_config},
+    {"youtu", youtu_config},
+    {"minicpm3", minicpm3_config},
 };
 
 // Models with a text part under text_config: what their files call it.
@@ -60,6 +63,7 @@ struct Nested {
 };
 constexpr Nested kNested[] = {
     {"gemma3", "gemma3_text", "language_model.model."},
+    {"gemma4", "gemma4_text", "model.language_model."},
     {"mistral3", "mistral", "language_model.model."},
     {"llava", "llama", "language_model.model."},
     {"qwen2_vl", "qwen2", "model."},

@@ -20,6 +20,7 @@ ModelConfig phi_config(const ConfigReader& hf);
 ModelConfig gemma_config(const ConfigReader& hf);
 ModelConfig gemma2_config(const ConfigReader& hf);
 ModelConfig gemma3_config(const ConfigReader& hf);
+ModelConfig gemma4_config(const ConfigReader& hf);
 ModelConfig granite_config(const ConfigReader& hf);
 ModelConfig granite_swa_config(const ConfigReader& hf);
 ModelConfig granitemoehybrid_config(const ConfigReader& hf);
@@ -37,5 +38,7 @@ ModelConfig starcoder2_config(const ConfigReader& hf);
 ModelConfig stablelm_config(const ConfigReader& hf);
 ModelConfig gpt_neox_config(const ConfigReader& hf);
 ModelConfig muse_glimmer_config(const ConfigReader& hf);
+ModelConfig youtu_config(const ConfigReader& hf);
+ModelConfig minicpm3_config(const ConfigReader& hf);
 
 }  // namespace loraine
