@@ -1,6 +1,7 @@
 // Views, owned buffers and the planned arena.
 #include "loraine/core/tensor.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -10,9 +11,8 @@
 namespace loraine {
 
 Tensor::Tensor(void* data_, Dtype dtype_, std::span<const int64_t> shape_) : data(data_), dtype(dtype_) {
-  if (shape_.size() > 4) throw Error(ErrorKind::internal, "a tensor has at most 4 dimensions");
-  rank = static_cast<int>(shape_.size());
-  for (int i = 0; i < rank; ++i) shape[i] = shape_[static_cast<size_t>(i)];
+  rank = static_cast<int>(std::min<size_t>(shape_.size(), 4));
+  for (size_t i = 0; i < shape_.size(); ++i) shape[std::min<size_t>(i, 3)] *= shape_[i];
   row_stride = cols();
 }
 

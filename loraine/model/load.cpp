@@ -90,22 +90,9 @@ void number(Model& model) {
   parts(last);
 }
 
-}  // namespace
-
-Model load_model(ModelFiles& files, const LoadOptions& options) {
-  Model model;
-  model.path = files.path;
-  model.config = model_config(files.config, files.path + "/config.json");
-  model.use_bf16 = options.bf16;
-  model.source = files.tensors;
+// All weights of a model whose config and source are set.
+void place_all(Placement& p, Model& model) {
   const ModelConfig& c = model.config;
-  choose_names(model.config.names, *model.source);
-  if (c.tie_word_embeddings && has_own_head(*model.source, c.names)) {
-    model.config.tie_word_embeddings = false;
-    model.untied_by_file = true;
-    files.config["tie_word_embeddings"] = false;  // what is saved says what it is
-  }
-  Placement p(*model.source, options, model.config);
   model.embedding = p.matrix(embedding_name(model), c.vocab_size, c.hidden_size, "vocab_size, hidden_size", model.embedding_memory);
   *model.embedding_norm = place_norm(p, c.embedding_norm, c.names.embedding + "_norm", {c.hidden_size});
   *model.final_norm = place_norm(p, c.final_norm, c.names.final_norm, {c.hidden_size});
@@ -132,10 +119,50 @@ Model load_model(ModelFiles& files, const LoadOptions& options) {
   } else {
     p.part(model.head, c.names.head, c.vocab_size, c.hidden_size, c.head_bias, "vocab_size, hidden_size", true);
   }
+}
+
+}  // namespace
+
+Model load_model(ModelFiles& files, const LoadOptions& options) {
+  Model model;
+  model.path = files.path;
+  model.config = model_config(files.config, files.path + "/config.json");
+  model.use_bf16 = options.bf16;
+  model.source = files.tensors;
+  const ModelConfig& c = model.config;
+  choose_names(model.config.names, *model.source);
+  if (c.tie_word_embeddings && has_own_head(*model.source, c.names)) {
+    model.config.tie_word_embeddings = false;
+    model.untied_by_file = true;
+    files.config["tie_word_embeddings"] = false;  // what is saved says what it is
+  }
+  Placement p(*model.source, options, model.config);
+  place_all(p, model);
   p.finish(files.path);
   number(model);
   check_mapped_files();
   return model;
+}
+
+std::vector<TensorInfo> tensors_of(const nlohmann::json& config, const std::string& file) {
+  class Nothing : public TensorSource {
+   public:
+    const std::vector<TensorInfo>& tensors() const override { return none_; }
+    Tensor map(const TensorInfo&) const override { return {}; }
+    void read(const TensorInfo&, const Tensor&) const override {}
+
+   private:
+    std::vector<TensorInfo> none_;
+  };
+  Model model;
+  model.config = model_config(config, file);
+  model.source = std::make_shared<Nothing>();
+  std::vector<TensorInfo> wanted;
+  const LoadOptions options;
+  Placement p(*model.source, options, model.config, &wanted);
+  place_all(p, model);
+  std::ranges::sort(wanted, {}, &TensorInfo::name);
+  return wanted;
 }
 
 std::vector<int32_t> eos_token_ids(const ModelFiles& files, const ModelConfig& config) {

@@ -17,6 +17,9 @@ struct LoadOptions {
 // Takes over files.tensors. Packed matrices (of a GGUF or of bitsandbytes) stay packed.
 Model load_model(ModelFiles& files, const LoadOptions& options = {});
 
+// The tensors that a model of this config.json has, as F32, sorted by name.
+std::vector<TensorInfo> tensors_of(const nlohmann::json& config, const std::string& file);
+
 // A line that says so where config.json ties embedding and head, and the file has two different ones, which then count; empty otherwise.
 std::string untied_text(const Model& model);
 // The name under which a tensor of the model's file is saved again: its own, or empty for the copy of a tied head.

@@ -19,6 +19,10 @@ void Placement::finish(const std::string& path) const {
 }
 
 const TensorInfo* Placement::check(const std::string& stored, const std::vector<int64_t>& shape, const char* meaning) {
+  if (wanted_) {
+    wanted_->push_back({stored, Dtype::F32, shape, "F32", ""});
+    return nullptr;
+  }
   const TensorInfo* info = source_.find(stored);
   if (!info) {
     const bool head = stored == config_.names.in_files(config_.names.head) + ".weight";

@@ -16,6 +16,9 @@ class Placement {
  public:
   Placement(const TensorSource& source, const LoadOptions& options, const ModelConfig& config)
       : source_(source), options_(options), config_(config) {}
+  // Asks for nothing, and lists what would be asked for.
+  Placement(const TensorSource& source, const LoadOptions& options, const ModelConfig& config, std::vector<TensorInfo>* wanted)
+      : source_(source), options_(options), config_(config), wanted_(wanted) {}
   const ModelConfig& config() const { return config_; }
 
   // The module `path` becomes the next part of the site: [out, in] and, when `bias`, [out]. meaning says what the shape follows from.
@@ -38,6 +41,7 @@ class Placement {
   const TensorSource& source_;
   const LoadOptions& options_;
   const ModelConfig& config_;
+  std::vector<TensorInfo>* wanted_ = nullptr;
   std::string problems_;
   int count_ = 0;
 };

@@ -38,7 +38,6 @@ class SafetensorsSource : public TensorSource {
 
   Tensor map(const TensorInfo& info) const override {
     const Place& place = place_of(info);
-    if (info.shape.size() > 4) throw Error(ErrorKind::unsupported, info.file + ": " + info.name + " has more than 4 dimensions");
     // A file whose header length is no multiple of 8 can leave the data unaligned: then read() is the way.
     const unsigned char* at = file_.data() + place.offset;
     bool usable = place.plain && reinterpret_cast<uintptr_t>(at) % size_of(info.dtype) == 0;

@@ -65,7 +65,6 @@ class TorchSource : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
 
   Tensor map(const TensorInfo& info) const override {
-    if (info.shape.size() > 4) throw Error(ErrorKind::unsupported, info.file + ": " + info.name + " has more than 4 dimensions");
     const Place& place = place_of(info);
     const unsigned char* at = bytes_of(info, place);
     const bool usable = row_major(info, place) && reinterpret_cast<uintptr_t>(at) % size_of(info.dtype) == 0;

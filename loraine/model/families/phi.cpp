@@ -18,6 +18,7 @@ ModelConfig phi3_config(const ConfigReader& hf) {
 ModelConfig phi_config(const ConfigReader& hf) {
   Decoder d(hf, "layer_norm_eps", 1e-5);
   d.norm = layer_norm_config("", d.norm.eps, true);
+  d.config.names.final_norm = "model.final_layernorm";
   d.config.final_norm = named(d.norm, "final_layernorm");
   d.config.head_bias = true;
   d.mlp.gated = false;

@@ -96,8 +96,8 @@ AttentionShape Attention::shape() const {
 std::vector<Tensor> Attention::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
   std::vector<Tensor> kept = {arena.take(type, {rows, qkv_columns()}), arena.take(type, {rows, c_.q_size()}),
                               arena.take(Dtype::F32, {rows, c_.heads})};
-  if (!normed()) return kept;
-  int64_t columns = 0, statistics = 0;
+  if (!normed() && c_.clip == 0) return kept;
+  int64_t columns = c_.clip == 0 ? 0 : c_.q_size() + 2 * c_.kv_size(), statistics = 1;
   for (const Slice& slice : slices_) {
     columns = std::max(columns, slice.first + slice.width);
     statistics += norms_[slice.norm].statistics();
@@ -151,12 +151,14 @@ void Attention::project(const Step& s, const Tensor& qkv, const Tensor& x) const
     s.pass.scratch->release(mark);
   }
   if (v_is_k) copy_rows(v(qkv), k(qkv));
-  if (c_.clip != 0) clamp(s.ctx, qkv, qkv, c_.clip);
+  if (c_.clip == 0) return;
+  clamp(s.ctx, qkv, qkv, c_.clip);
+  copy_rows(s.kept(kBefore), qkv);
 }
 
 void Attention::norm_heads(const Step& s, const Tensor& qkv) const {
   if (!normed()) return;
-  const Tensor before = s.kept(kNormed), &statistics = s.kept_tensors[kStatistics];
+  const Tensor before = s.kept(kBefore), &statistics = s.kept_tensors[kStatistics];
   copy_rows(before, qkv.col_range(0, before.cols()));
   int64_t at = 0;
   for (const Slice& slice : slices_) {
@@ -168,7 +170,7 @@ void Attention::norm_heads(const Step& s, const Tensor& qkv) const {
 }
 void Attention::norm_heads_backward(const Step& s, const AdapterSet& trained, const Tensor& d_qkv) const {
   if (!normed()) return;
-  const Tensor before = s.kept(kNormed), &statistics = s.kept_tensors[kStatistics];
+  const Tensor before = s.kept(kBefore), &statistics = s.kept_tensors[kStatistics];
   int64_t at = 0;
   for (const Slice& slice : slices_) {
     const Norm& norm = norms_[slice.norm];
@@ -270,7 +272,7 @@ void Attention::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, 
   s.pass.scratch->release(mark);
   attend_backward(s, trained, d_qkv, d_o);
   prepare_backward(s, trained, d_qkv);
-  if (c_.clip != 0) clamp_backward(s.ctx, d_qkv, qkv, c_.clip);
+  if (c_.clip != 0) clamp_backward(s.ctx, d_qkv, s.kept(kBefore), c_.clip);
   Tensor d_product = d_qkv;
   if (values_are_keys()) {
     add(s.ctx, k(d_qkv), k(d_qkv), v(d_qkv));

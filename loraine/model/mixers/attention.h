@@ -67,7 +67,8 @@ class Attention final : public Mixer {
   void backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const override;
 
  private:
-  enum Kept { kQkv, kO, kLse, kNormed, kStatistics };  // the last two: what the norms of heads read, and their statistics
+  // The last two, where something needs them: q, k and v before their norms, or as they were clipped; the norms' statistics.
+  enum Kept { kQkv, kO, kLse, kBefore, kStatistics };
 
   enum Lasting { kShared, kSharedGradient };  // [T, k | v] for later layers, and the F32 sum of what they give it
 

@@ -1,0 +1,239 @@
+// What holds for every family: packed sequences are as those alone, decoding is as the whole forward, recomputing and any number of threads
+// change no bit, bf16 and 4-bit bases are near. Each configuration is small and has all that its family varies.
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "loraine/adapters/attach.h"
+#include "loraine/kernels/rows/elementwise.h"
+#include "loraine/model/decoder.h"
+#include "tests/support/any_model.h"
+#include "tests/support/formula_model.h"
+
+namespace loraine {
+namespace {
+
+constexpr int64_t kWidth = 32, kVocabulary = 61;
+constexpr int64_t kLengths[] = {23, 14};
+
+nlohmann::json family(const char* type, const nlohmann::json& own) {
+  nlohmann::json config = {{"model_type", type},      {"vocab_size", kVocabulary},    {"hidden_size", kWidth},
+                           {"intermediate_size", 40}, {"num_hidden_layers", 3},       {"num_attention_heads", 4},
+                           {"head_dim", 8},           {"num_key_value_heads", 2},     {"max_position_embeddings", 64}};
+  if (!own.is_null()) config.update(own);
+  return config;
+}
+
+std::vector<nlohmann::json> configurations() {
+  const nlohmann::json slides = {"sliding_attention", "full_attention", "sliding_attention"};
+  const nlohmann::json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"llama_4_scaling_beta", 0.1}};
+  const nlohmann::json factors = {1.0, 1.5, 2.0, 2.5};
+  return {
+      family("llama", {{"attention_bias", true}, {"mlp_bias", true}}),
+      family("mistral", {{"sliding_window", 5}}),
+      family("ministral3", {{"rope_parameters", yarn}}),
+      family("qwen2", {}),
+      family("qwen3", {}),
+      family("smollm3", {{"no_rope_layers", {1, 0, 1}}}),
+      family("arcee", {}),
+      family("apertus", {}),
+      family("seed_oss", {}),
+      family("helium", {}),
+      family("ernie4_5", {}),
+      family("hunyuan_v1_dense", {{"rope_scaling", {{"type", "dynamic"}, {"alpha", 1000.0}}}}),
+      family("phi3", {{"sliding_window", 7}}),
+      family("phi3", {{"original_max_position_embeddings", 16},
+                      {"rope_scaling", {{"type", "longrope"}, {"long_factor", factors}, {"short_factor", factors}}}}),
+      family("phi", {{"num_key_value_heads", 4}}),
+      family("gemma", {}),
+      family("gemma2", {{"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
+      family("gemma3_text", {{"layer_types", slides}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
+      family("granite", {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
+      family("granite_swa", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}, {"residual_multiplier", 0.7}}),
+      family("olmo", {{"clip_qkv", 0.5}}),
+      family("olmo2", {}),
+      family("olmo3", {{"layer_types", slides}, {"sliding_window", 6}}),
+      family("exaone4", {{"layer_types", slides}, {"sliding_window", 6}}),
+      family("cohere", {{"use_qk_norm", true}}),
+      family("cohere2", {{"layer_types", slides}, {"sliding_window", 6}}),
+      family("glm", {{"attention_bias", true}}),
+      family("glm4", {}),
+      family("nemotron", {}),
+      family("starcoder2", {{"sliding_window", 7}}),
+      family("stablelm", {{"use_qkv_bias", true}, {"partial_rotary_factor", 0.5}}),
+      family("stablelm", {{"use_parallel_residual", true}, {"qk_layernorm", true}, {"partial_rotary_factor", 0.5}}),
+      family("gpt_neox", {{"num_key_value_heads", 4}, {"rotary_pct", 0.5}}),
+      family("muse_glimmer_text", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}}),
+  };
+}
+
+std::string text_of(const nlohmann::json& config) { return config.dump(); }
+
+AdapterSet random_adapter(const Model& model) {
+  LoraConfig lora;
+  lora.r = 4;
+  lora.lora_alpha = 8;
+  set_targets(lora, "all");
+  AdapterSet adapter = attach_lora(model.sites(), lora, true, model.config.names.embedding);
+  for (const Parameter& p : adapter.parameters())
+    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = noise(static_cast<size_t>(i), p.name.size());
+  return adapter;
+}
+
+int32_t token(int64_t sequence, int64_t t) { return static_cast<int32_t>((t * 7 + sequence * 13 + 5) % kVocabulary); }
+
+Batch batch_of(std::initializer_list<int64_t> sequences) {
+  Batch batch;
+  for (const int64_t which : sequences) {
+    const int64_t start = batch.rows(), length = kLengths[which];
+    for (int64_t t = 0; t < length; ++t) {
+      batch.tokens.push_back(token(which, t));
+      batch.positions.push_back(static_cast<int32_t>(t));
+    }
+    batch.sequences.push_back({start, length, start, length});
+  }
+  batch.adapter_rows = {{0, batch.rows(), 0}};
+  return batch;
+}
+
+struct Result {
+  std::vector<float> hidden, gradients;
+};
+
+std::vector<float> floats(const Tensor& t) {
+  Context ctx;
+  std::vector<float> out(static_cast<size_t>(t.numel()));
+  convert_rows(ctx, Tensor(out.data(), Dtype::F32, {t.rows(), t.cols()}), t);
+  return out;
+}
+
+Result train(const Model& model, const Batch& batch, Recompute recompute = Recompute::none) {
+  AdapterSet adapter = random_adapter(model);
+  const int64_t rows = batch.rows();
+  const std::vector<const AdapterSet*> sets = {&adapter};
+  Arena dry;
+  plan_activations(model, rows, true, sets, dry, recompute);
+  Arena memory(dry.peak()), scratch(scratch_bytes(model, rows, true, sets));
+  Activations activations = plan_activations(model, rows, true, sets, memory, recompute);
+  Pass pass{&activations, nullptr, sets, &scratch, true};
+  Context ctx;
+  decoder_forward(ctx, model, batch, pass);
+  Result result;
+  result.hidden = floats(activations.hidden);
+  std::vector<float> d(static_cast<size_t>(rows * kWidth));
+  for (size_t i = 0; i < d.size(); ++i) d[i] = noise(i, 5);
+  decoder_backward(ctx, model, batch, pass, adapter, Tensor(d.data(), Dtype::F32, {rows, kWidth}));
+  for (const Parameter& p : adapter.parameters())
+    result.gradients.insert(result.gradients.end(), p.gradient.f32(), p.gradient.f32() + p.gradient.numel());
+  return result;
+}
+
+// The hidden states of both sequences side by side through a cache: the first rows in pieces, then one by one.
+std::vector<std::vector<float>> decode(const Model& model) {
+  const AdapterSet adapter = random_adapter(model);
+  const int64_t room = 32;
+  const std::vector<const AdapterSet*> sets = {&adapter};
+  Arena dry;
+  plan_activations(model, room, false, sets, dry);
+  Arena memory(dry.peak()), scratch(scratch_bytes(model, room, false, sets));
+  Activations activations = plan_activations(model, room, false, sets, memory);
+  KvCache cache(model, 2 * room, 2);
+  Pass pass{&activations, &cache, sets, &scratch, false};
+  Context ctx;
+  std::vector<std::vector<float>> hidden(2);
+  int64_t done[2] = {0, 0};
+  for (const int64_t piece : {7, 1, 4, 1, 1, 1, 8}) {
+    Batch batch;
+    for (int64_t which = 0; which < 2; ++which) {
+      const int64_t count = std::min(piece, kLengths[which] - done[which]), start = batch.rows();
+      if (count == 0) continue;
+      for (int64_t t = done[which]; t < done[which] + count; ++t) {
+        batch.tokens.push_back(token(which, t));
+        batch.positions.push_back(static_cast<int32_t>(t));
+      }
+      batch.sequences.push_back({start, count, which * room, done[which] + count, 1 - which});
+    }
+    batch.adapter_rows = {{0, batch.rows(), 0}};
+    decoder_forward(ctx, model, batch, pass);
+    for (const Sequence& sequence : batch.sequences) {
+      const size_t which = static_cast<size_t>(1 - sequence.slot);
+      const std::vector<float> rows = floats(activations.hidden.row_range(sequence.start, sequence.length));
+      hidden[which].insert(hidden[which].end(), rows.begin(), rows.end());
+      done[which] += sequence.length;
+    }
+  }
+  return hidden;
+}
+
+double apart(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double difference = 0, size = 1e-30;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+    size += static_cast<double>(b[i]) * b[i];
+  }
+  return std::sqrt(difference / size);
+}
+
+std::vector<float> sequence_of(const std::vector<float>& hidden, int64_t which) {
+  const auto first = hidden.begin() + (which == 0 ? 0 : kLengths[0] * kWidth);
+  return {first, first + kLengths[which] * kWidth};
+}
+
+TEST(EveryFamily, PackedSequencesAreAsAlone) {
+  for (const nlohmann::json& config : configurations()) {
+    const Model model = any_model(config);
+    const Result both = train(model, batch_of({0, 1}));
+    for (const int64_t which : {0, 1})
+      EXPECT_LT(apart(sequence_of(both.hidden, which), train(model, batch_of({which})).hidden), 1e-5) << text_of(config);
+  }
+}
+
+TEST(EveryFamily, DecodingIsAsTheWholeForward) {
+  for (const nlohmann::json& config : configurations()) {
+    if (config.contains("rope_scaling") && config["rope_scaling"].value("type", "") == "longrope") continue;  // keys keep their angles
+    const Model model = any_model(config);
+    const Result whole = train(model, batch_of({0, 1}));
+    const std::vector<std::vector<float>> pieces = decode(model);
+    for (const int64_t which : {0, 1}) EXPECT_LT(apart(pieces[static_cast<size_t>(which)], sequence_of(whole.hidden, which)), 1e-5) << text_of(config);
+  }
+}
+
+TEST(EveryFamily, RecomputingAndThreadsChangeNoBit) {
+  const int threads = omp_get_max_threads();
+  for (const nlohmann::json& config : configurations())
+    for (const bool bf16 : {false, true}) {
+      const Model model = any_model(config, {bf16});
+      const Batch batch = batch_of({0, 1});
+      const Result kept = train(model, batch);
+      for (const Recompute recompute : {Recompute::mlp, Recompute::block}) {
+        const Result again = train(model, batch, recompute);
+        EXPECT_EQ(kept.hidden, again.hidden) << text_of(config);
+        EXPECT_EQ(kept.gradients, again.gradients) << text_of(config) << " bf16 " << bf16 << " level " << static_cast<int>(recompute);
+      }
+      omp_set_num_threads(1);
+      const Result one = train(model, batch);
+      omp_set_num_threads(threads);
+      EXPECT_EQ(kept.hidden, one.hidden) << text_of(config);
+      EXPECT_EQ(kept.gradients, one.gradients) << text_of(config);
+    }
+}
+
+TEST(EveryFamily, NarrowBasesAreNear) {
+  for (const nlohmann::json& config : configurations()) {
+    const Batch batch = batch_of({0, 1});
+    const Result f32 = train(any_model(config), batch), bf16 = train(any_model(config, {true}), batch);
+    EXPECT_LT(apart(bf16.hidden, f32.hidden), 0.05) << text_of(config);
+    EXPECT_LT(apart(bf16.gradients, f32.gradients), 0.25) << text_of(config);
+    LoadOptions four_bits;
+    four_bits.quantisation = {Dtype::NF4, true};
+    const double quantised = apart(train(any_model(config, four_bits), batch).hidden, f32.hidden);
+    EXPECT_GT(quantised, 1e-4) << text_of(config);
+    EXPECT_LT(quantised, 0.6) << text_of(config);
+  }
+}
+
+}  // namespace
+}  // namespace loraine
