@@ -19,16 +19,23 @@ constexpr int64_t kWidth = 32, kVocabulary = 61;
 constexpr int64_t kLengths[] = {23, 14};
 
 nlohmann::json family(const char* type, const nlohmann::json& own) {
-  nlohmann::json config = {{"model_type", type},      {"vocab_size", kVocabulary},    {"hidden_size", kWidth},
-                           {"intermediate_size", 40}, {"num_hidden_layers", 3},       {"num_attention_heads", 4},
-                           {"head_dim", 8},           {"num_key_value_heads", 2},     {"max_position_embeddings", 64}};
+  nlohmann::json config = {{"model_type", type},      {"vocab_size", kVocabulary}, {"hidden_size", kWidth},
+                           {"intermediate_size", 40}, {"num_hidden_layers", 3},    {"num_attention_heads", 4},
+                           {"head_dim", 8},           {"num_key_value_heads", 2},  {"max_position_embeddings", 64}};
   if (!own.is_null()) config.update(own);
   return config;
 }
 
 std::vector<nlohmann::json> configurations() {
   const nlohmann::json slides = {"sliding_attention", "full_attention", "sliding_attention"};
-  const nlohmann::json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"llama_4_scaling_beta", 0.1}};
+  const nlohmann::json yarn = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"llama_4_scaling_beta", 0.1}};
+  const nlohmann::json proportional = {{"full_attention", {{"rope_type", "proportional"}, {"partial_rotary_factor", 0.25}}},
+                                       {"sliding_attention", {{"rope_theta", 10000.0}}}};
+  const nlohmann::json latent = {
+      {"kv_lora_rank", 12}, {"qk_nope_head_dim", 8}, {"qk_rope_head_dim", 4}, {"v_head_dim", 6}, {"q_lora_rank", 20}};
+  nlohmann::json scaled = latent;
+  scaled.update({{"q_lora_rank", nullptr}, {"scale_emb", 6}, {"scale_depth", 1.4}, {"dim_model_base", 16}});
   const nlohmann::json factors = {1.0, 1.5, 2.0, 2.5};
   return {
       family("llama", {{"attention_bias", true}, {"mlp_bias", true}}),
@@ -48,10 +55,29 @@ std::vector<nlohmann::json> configurations() {
                       {"rope_scaling", {{"type", "longrope"}, {"long_factor", factors}, {"short_factor", factors}}}}),
       family("phi", {{"num_key_value_heads", 4}}),
       family("gemma", {}),
-      family("gemma2", {{"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
+      family("gemma2",
+             {{"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
       family("gemma3_text", {{"layer_types", slides}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
-      family("granite", {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
-      family("granite_swa", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}, {"residual_multiplier", 0.7}}),
+      family("gemma4_text", {{"layer_types", slides},
+                             {"sliding_window", 6},
+                             {"global_head_dim", 16},
+                             {"attention_k_eq_v", true},
+                             {"num_global_key_value_heads", 1},
+                             {"final_logit_softcapping", 30.0},
+                             {"rope_parameters", proportional}}),
+      family("gemma4_text",
+             {{"layer_types", {"sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"}},
+              {"num_hidden_layers", 5},
+              {"sliding_window", 6},
+              {"per_layer_config", {{"01", {{"head_dim", 16}}}, {"04", {{"head_dim", 16}}}}},
+              {"num_kv_shared_layers", 3},
+              {"use_double_wide_mlp", true},
+              {"hidden_size_per_layer_input", 8},
+              {"rope_parameters", proportional}}),
+      family("granite",
+             {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
+      family("granite_swa",
+             {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}, {"residual_multiplier", 0.7}}),
       family("olmo", {{"clip_qkv", 0.5}}),
       family("olmo2", {}),
       family("olmo3", {{"layer_types", slides}, {"sliding_window", 6}}),
@@ -66,6 +92,8 @@ std::vector<nlohmann::json> configurations() {
       family("stablelm", {{"use_parallel_residual", true}, {"qk_layernorm", true}, {"partial_rotary_factor", 0.5}}),
       family("gpt_neox", {{"num_key_value_heads", 4}, {"rotary_pct", 0.5}}),
       family("muse_glimmer_text", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}}),
+      family("youtu", latent),
+      family("minicpm3", scaled),
   };
 }
 
@@ -197,7 +225,8 @@ TEST(EveryFamily, DecodingIsAsTheWholeForward) {
     const Model model = any_model(config);
     const Result whole = train(model, batch_of({0, 1}));
     const std::vector<std::vector<float>> pieces = decode(model);
-    for (const int64_t which : {0, 1}) EXPECT_LT(apart(pieces[static_cast<size_t>(which)], sequence_of(whole.hidden, which)), 1e-5) << text_of(config);
+    for (const int64_t which : {0, 1})
+      EXPECT_LT(apart(pieces[static_cast<size_t>(which)], sequence_of(whole.hidden, which)), 1e-5) << text_of(config);
   }
 }
 
