@@ -72,6 +72,7 @@ class Adapter {
 
 struct DenseSet;      // adapters/dense.h
 class EmbeddingLora;  // adapters/embedding_lora.h
+class ExpertLora;     // adapters/expert_lora.h
 
 // Rows of embedding or head in the place of the base's (PEFT's trainable_token_indices).
 struct TokenRows {
@@ -88,9 +89,11 @@ struct AdapterSet {
   int64_t head_site = -1;                       // the number of the head, where it is among them
   std::shared_ptr<DenseSet> dense;              // trained tensors in the place of the base's, or nothing
   std::shared_ptr<EmbeddingLora> embedding;     // LoRA on the embedding, or nothing
+  std::vector<std::shared_ptr<ExpertLora>> experts;  // LoRA on experts, by the model's numbers; empty where nothing is adapted
   std::vector<TokenRows> token_rows;            // of an adapter that was read; `dense` has them in their place
   std::vector<Parameter> beside;                // written with the parameters, not trained: base tensors that PEFT stores too
   Adapter* at(int64_t site) const { return sites[static_cast<size_t>(site)].get(); }
+  ExpertLora* expert(int64_t number) const { return experts.empty() ? nullptr : experts[static_cast<size_t>(number)].get(); }
   Adapter* head() const { return head_site >= 0 ? at(head_site) : nullptr; }
   std::vector<Parameter> parameters() const;  // sorted by name
   void refresh(Context& ctx) const;

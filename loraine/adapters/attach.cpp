@@ -10,6 +10,7 @@
 #include <memory>
 #include <sstream>
 
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/methods.h"
 #include "loraine/core/describe.h"
@@ -153,11 +154,26 @@ bool is_saved_module(const LoraConfig& config, const std::string& path) {
 }
 
 void set_targets(LoraConfig& config, const std::string& lora_target) {
-  if (lora_target == "all" || lora_target == "all-linear") {
+  read_names(lora_target, config.target_modules, config.target_regex);
+  config.target_parameters.clear();
+  std::erase_if(config.target_modules, [&](const std::string& name) {
+    const bool of_experts = name == kExperts || name.starts_with("experts.") || name.find(".experts.") != name.npos;
+    if (of_experts) config.target_parameters.push_back(name);
+    return of_experts;
+  });
+  if (config.target_modules.size() == 1 && (config.target_modules[0] == "all" || config.target_modules[0] == "all-linear"))
     config.target_modules = {kAllLinear};
-    config.target_regex.clear();
-  } else {
-    read_names(lora_target, config.target_modules, config.target_regex);
+}
+
+void name_experts(LoraConfig& config, const std::vector<std::string>& parameters) {
+  const auto word = std::ranges::find(config.target_parameters, kExperts);
+  if (word == config.target_parameters.end()) return;
+  config.target_parameters.erase(word);
+  if (parameters.empty()) throw Error(ErrorKind::usage, "lora_target names experts, and the model has none", "leave experts out of it");
+  for (const std::string& path : parameters) {
+    const size_t last = path.rfind('.');
+    const std::string name = path.substr(path.rfind('.', last - 1) + 1);
+    if (std::ranges::find(config.target_parameters, name) == config.target_parameters.end()) config.target_parameters.push_back(name);
   }
 }
 
@@ -168,6 +184,7 @@ void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites
   config.target_modules.clear();
   for (const Weight* site : sites)
     for (const WeightPart& part : site->parts) {
+      if (site->bare) continue;
       const std::string name = whole_paths ? part.name : part.name.substr(part.name.rfind('.') + 1);
       if (!site->is_head && std::ranges::find(config.target_modules, name) == config.target_modules.end()) config.target_modules.push_back(name);
     }
@@ -199,6 +216,23 @@ std::optional<TargetRank> target_rank(const LoraConfig& config, const std::strin
   if (!Targets(config).contains(path)) return {};
   return rank_and_scale(config, path);
 }
+
+std::optional<TargetRank> parameter_rank(const LoraConfig& config, const std::string& name) {
+  if (std::ranges::none_of(config.target_parameters, [&](const std::string& target) { return ends_with_name(name, target); })) return {};
+  return rank_and_scale(config, name);
+}
+
+namespace {
+
+// Of a part of a weight: as a layer, or as a parameter of a module that is none.
+std::optional<TargetRank> part_rank(const LoraConfig& config, const Targets& targets, const Weight& weight, const std::string& path) {
+  if (const auto rank = parameter_rank(config, path + ".weight")) return rank;
+  if (weight.bare && !config.target_regex.empty()) return {};
+  if (!targets.contains(path)) return {};
+  return rank_and_scale(config, path);
+}
+
+}  // namespace
 
 std::vector<std::string> words_without_effect(const LoraConfig& config, const std::vector<std::string>& paths) {
   std::vector<std::string> lines, known;
@@ -246,16 +280,15 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
     for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
       const WeightPart& weight = sites[s]->parts[p];
       int64_t out = weight.weight.rows();
-      if (targets.contains(weight.name)) {
-        const auto [r, scale] = rank_and_scale(config, weight.name);
-        if (r > 0) parts.push_back({static_cast<int>(p), offset, out, r, scale, weight.name});
+      if (const auto rank = part_rank(config, targets, *sites[s], weight.name)) {
+        if (rank->r > 0) parts.push_back({static_cast<int>(p), offset, out, rank->r, rank->scale, weight.name});
         any = true;
       }
       offset += out;
     }
     if (!parts.empty()) set.sites[s] = make_adapter(config, {*sites[s], std::move(parts), s, trained});
   }
-  if (!any && !targets.contains(embedding)) {
+  if (!any && !targets.contains(embedding) && config.target_parameters.empty()) {
     std::string wanted = config.target_regex;
     for (const std::string& name : config.target_modules) wanted += (wanted.empty() ? "" : ",") + name;
     throw Error(ErrorKind::usage, "the target '" + wanted + "' (lora_target, target_modules) matches no linear layer of the model",
@@ -295,6 +328,13 @@ AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const st
         std::copy_n(lora->b(i).f32(), lora->b(i).numel(), joined->b(next).f32());
       }
     out.sites[s] = std::move(joined);
+  }
+  for (const AdapterSet* set : sets) out.experts.resize(std::max(out.experts.size(), set->experts.size()));
+  for (size_t i = 0; i < out.experts.size(); ++i) {
+    std::vector<const ExpertLora*> adapters;
+    for (const AdapterSet* set : sets)
+      if (const ExpertLora* lora = set->expert(static_cast<int64_t>(i))) adapters.push_back(lora);
+    if (!adapters.empty()) out.experts[i] = join(adapters);
   }
   return out;
 }

@@ -32,6 +32,7 @@ struct LoraConfig {
   int64_t loftq_bits = 4, loftq_iter = 1;   // PEFT's loftq_config; for init_lora_weights loftq alone
   std::vector<std::string> target_modules;  // names matched as suffixes of module paths
   std::string target_regex;                 // instead of names: full match of the whole path
+  std::vector<std::string> target_parameters;  // names of parameters, matched as suffixes: experts' matrices, a router's weight
   std::vector<std::string> exclude_modules;
   std::string exclude_regex;
   std::vector<int64_t> layers_to_transform;
@@ -50,7 +51,8 @@ struct LoraConfig {
 // Whether a regular expression matches the whole text. usage for one that is none, or that searches without end.
 bool matches_whole(const std::string& pattern, const std::string& text);
 
-// LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {).
+// LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {). In a list,
+// `experts` stands for all matrices of experts and names like experts.down_proj for one of them: they become target_parameters.
 void set_targets(LoraConfig& config, const std::string& lora_target);
 
 // The word that stands for every linear layer of a model until it is known which those are.
@@ -58,6 +60,11 @@ inline constexpr const char* kAllLinear = "all-linear";
 // Writes their names in its place: the last words of their paths, as PEFT does, or the whole paths, as LLaMA-Factory does for models with a
 // vision tower. The head is none of them.
 void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites, bool whole_paths);
+
+// The word for all matrices of experts, until it is known which a model has.
+inline constexpr const char* kExperts = "experts";
+// Writes their names in its place, of `parameters` ("model.layers.0.mlp.experts.gate_up_proj", …) the last two words. usage where there are none.
+void name_experts(LoraConfig& config, const std::vector<std::string>& parameters);
 
 // exclude_modules, written in the same way.
 void set_excluded(LoraConfig& config, const std::string& modules);
@@ -68,6 +75,8 @@ struct TargetRank {
   float scale;
 };
 std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path);
+// The same for a parameter that target_parameters names.
+std::optional<TargetRank> parameter_rank(const LoraConfig& config, const std::string& name);
 bool is_saved_module(const LoraConfig& config, const std::string& path);  // modules_to_save names it, or a module around it
 
 inline constexpr const char* kEmbeddingPath = "model.embed_tokens";
@@ -77,7 +86,7 @@ inline constexpr const char* kEmbeddingPath = "model.embed_tokens";
 std::vector<std::string> words_without_effect(const LoraConfig& config, const std::vector<std::string>& paths);
 
 // The weights by the model's numbers (their parts' names are the module paths), the last one may be the head. Throws usage
-// when nothing matches (the embedding counts; model/attach.h attaches it).
+// when nothing matches (the embedding and target_parameters count; model/attach.h attaches what they name beside weights).
 AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig& config, bool trained,
                        const std::string& embedding = kEmbeddingPath);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).

@@ -5,6 +5,7 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/methods.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/rows/elementwise.h"
@@ -20,6 +21,9 @@ std::vector<Parameter> AdapterSet::parameters() const {
   if (dense) all.insert(all.end(), dense->parameters.begin(), dense->parameters.end());
   if (embedding)
     for (Parameter& p : embedding->parameters()) all.push_back(std::move(p));
+  for (const auto& one : experts)
+    if (one)
+      for (Parameter& p : one->parameters()) all.push_back(std::move(p));
   for (const TokenRows& t : token_rows) all.push_back(t.rows);
   std::sort(all.begin(), all.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
   return all;
@@ -28,11 +32,15 @@ std::vector<Parameter> AdapterSet::parameters() const {
 void AdapterSet::refresh(Context& ctx) const {
   for (const auto& site : sites)
     if (site) site->refresh(ctx);
+  for (const auto& one : experts)
+    if (one) one->refresh();
 }
 
 void AdapterSet::finish_gradients(Context& ctx) const {
   for (const auto& site : sites)
     if (site) site->finish_gradients(ctx);
+  for (const auto& one : experts)
+    if (one) one->finish_gradients();
 }
 
 void Adapter::site_backward(Context& ctx, const Weight& base, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved,

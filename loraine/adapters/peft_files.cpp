@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <list>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 
 #include "loraine/adapters/adalora_files.h"
 #include "loraine/adapters/base_match.h"
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
@@ -27,8 +29,8 @@ using Ordered = nlohmann::ordered_json;  // the first pattern that matches count
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
 constexpr const char* kNotBuilt[] = {
-    "lora_bias",    "target_parameters", "layer_replication", "use_qalora",        "alora_invocation_tokens",
-    "arrow_config", "use_bdlora",        "velora_config",     "monteclora_config", "kasa_config"};
+    "lora_bias",  "layer_replication", "use_qalora",        "alora_invocation_tokens", "arrow_config",
+    "use_bdlora", "velora_config",     "monteclora_config", "kasa_config"};
 
 // Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
 // layers, which are all that loraine has, PEFT switches it off.
@@ -46,6 +48,7 @@ constexpr const char* kRead[] = {"peft_type",
                                  "loftq_config",
                                  "modules_to_save",
                                  "target_modules",
+                                 "target_parameters",
                                  "exclude_modules",
                                  "layers_to_transform",
                                  "layers_pattern",
@@ -204,12 +207,16 @@ LoraConfig read_lora_config(const std::string& folder) {
             "yet");
   }
   if (quantises_base(config)) read_loftq_config(json, file, config);
+  if (const Ordered parameters = json.value("target_parameters", Ordered()); !parameters.is_null()) {
+    if (!parameters.is_array()) wrong(file, "target_parameters", parameters, "a list of names of parameters");
+    config.target_parameters = names(parameters, file, "target_parameters");
+  }
   const Ordered targets = json.value("target_modules", Ordered());
   if (targets.is_string() && targets != "all-linear") config.target_regex = targets.get<std::string>();
   else if (targets.is_string()) set_targets(config, "all");
   else if (targets.is_array()) config.target_modules = names(targets, file, "target_modules");
-  else if (targets.is_null()) config.target_modules = {"q_proj", "v_proj"};
-  else wrong(file, "target_modules", targets, "a list of names, a pattern or null");
+  else if (targets.is_null() && config.target_parameters.empty()) config.target_modules = {"q_proj", "v_proj"};
+  else if (!targets.is_null()) wrong(file, "target_modules", targets, "a list of names, a pattern or null");
   const Ordered exclude = json.value("exclude_modules", Ordered());
   if (exclude.is_string()) config.exclude_regex = exclude.get<std::string>();
   else if (exclude.is_array()) config.exclude_modules = names(exclude, file, "exclude_modules");
@@ -250,6 +257,58 @@ std::string adapter_file(const std::string& folder) {
   return !std::filesystem::exists(file) && std::filesystem::exists(older) ? older : file;
 }
 
+namespace {
+
+// Whether PEFT of 0.19 or later wrote the folder; the key is there since 0.18.
+bool is_newer_peft(const std::string& folder) {
+  const Ordered json = parse_json_file_in_order(folder + "/adapter_config.json");
+  const Ordered version = json.value("peft_version", Ordered());
+  int major = 0, minor = 0;
+  if (!version.is_string() || std::sscanf(version.get<std::string>().c_str(), "%d.%d", &major, &minor) != 2) return false;
+  return major > 0 || minor >= 19;
+}
+
+// A and B of experts, in whichever of PEFT's two orders their shapes say they are. Gives what is wrong; the tensors' names leave `left`.
+std::string read_experts(ExpertLora& lora, const TensorSource& source, const std::string& folder, std::set<std::string>& left) {
+  const ExpertLoraShape& shape = lora.shape();
+  const std::vector<Parameter> own = lora.parameters();
+  const TensorInfo* infos[2];
+  for (size_t i = 0; i < 2; ++i) {
+    infos[i] = source.find(own[i].name);
+    if (!infos[i]) return own[i].name + ": missing, and the config targets these experts";
+    left.erase(own[i].name);
+    if (infos[i]->dtype != Dtype::F32 && infos[i]->dtype != Dtype::F16 && infos[i]->dtype != Dtype::BF16)
+      return fmt::format("{}: stored as {}, expected F32, F16 or BF16", own[i].name, infos[i]->stored_as);
+  }
+  const int64_t ranks = shape.r * shape.experts;
+  using Sizes = std::vector<int64_t>;
+  const auto lies = [&](bool a_gives_output) {
+    return infos[0]->shape == Sizes{ranks, a_gives_output ? shape.out : shape.in} &&
+           infos[1]->shape == Sizes{a_gives_output ? shape.in : shape.out, ranks};
+  };
+  const bool same = lies(shape.a_gives_output), other = lies(!shape.a_gives_output);
+  if (!same && !other)
+    return fmt::format("{}: file has {} and B {}, model and config imply {} and {}", own[0].name,
+                       Tensor(nullptr, Dtype::F32, infos[0]->shape).shape_text(), Tensor(nullptr, Dtype::F32, infos[1]->shape).shape_text(),
+                       own[0].value.shape_text(), own[1].value.shape_text());
+  if (same && !(other && shape.older_differs && !is_newer_peft(folder))) {
+    source.read(*infos[0], own[0].value);
+    source.read(*infos[1], own[1].value);
+  } else {
+    const Buffer a_memory(static_cast<size_t>(own[0].value.numel() / own[0].value.cols() * infos[0]->shape[1]) * sizeof(float)),
+        b_memory(static_cast<size_t>(infos[1]->shape[0] * ranks) * sizeof(float));
+    const Tensor a(a_memory.data(), Dtype::F32, infos[0]->shape), b(b_memory.data(), Dtype::F32, infos[1]->shape);
+    source.read(*infos[0], a);
+    source.read(*infos[1], b);
+    lora.take_other_order(a, b);
+  }
+  for (const Parameter& p : own)
+    if (!finite(p.value)) return p.name + ": holds values that are not finite numbers";
+  return "";
+}
+
+}  // namespace
+
 void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   const std::string file = adapter_file(folder);
   auto source = open_tensor_source(file);
@@ -260,7 +319,14 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   auto problem = [&](const std::string& text) {
     if (++count <= 5) problems += "\n  " + text;
   };
+  std::set<std::string> of_experts;
+  for (const auto& experts : set.experts) {
+    if (!experts) continue;
+    for (const Parameter& p : experts->parameters()) of_experts.insert(p.name);
+    if (const std::string text = read_experts(*experts, *source, folder, left); !text.empty()) problem(text);
+  }
   for (const Parameter& p : set.parameters()) {
+    if (of_experts.contains(p.name)) continue;
     const TensorInfo* info = source->find(p.name);
     if (!info && tensor_kind(p.name) == ".lora_magnitude_vector") info = source->find(p.name + ".weight");  // the name in PEFT's memory
     if (!info) {
@@ -372,13 +438,13 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
                                  {"megatron_core", "megatron.core"},
                                  {"modules_to_save", list_or_null(config.modules_to_save)},
                                  {"peft_type", "LORA"},
-                                 {"peft_version", "0.18.1"},
+                                 {"peft_version", config.target_parameters.empty() ? "0.18.1" : "0.19.0"},
                                  {"qalora_group_size", 16},
                                  {"r", config.r},
                                  {"rank_pattern", ranks},
                                  {"revision", none},
                                  {"target_modules", targets},
-                                 {"target_parameters", none},
+                                 {"target_parameters", list_or_null(config.target_parameters)},
                                  {"task_type", "CAUSAL_LM"},
                                  {"trainable_token_indices", none},
                                  {"use_dora", config.use_dora},

@@ -23,7 +23,7 @@ std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig
                                                                 const ModelFiles& base);
 // For a tensor of embedding or head whose stored shape differs in the vocabulary alone: ": " and both sizes; empty otherwise.
 std::string vocabulary_text(const std::string& name, const std::vector<int64_t>& stored, const Tensor& model);
-// Writes both files as PEFT 0.18 writes them, durably.
+// Writes both files as PEFT 0.18 writes them, those with LoRA on experts as 0.19, durably.
 void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder);
 
 }  // namespace loraine

@@ -217,6 +217,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   const std::string modelfile = apply_template(config, choice, files);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   LoadOptions options = load_options(config);
+  options.whole_experts = true;  // no file of quantised experts is known
   options.bf16 = false;  // what is merged is what is stored
   Model model = load_model(files, options);
   model.read_once = true;

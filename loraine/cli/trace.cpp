@@ -236,6 +236,11 @@ int run_trace(const std::vector<std::string>& args) {
   for (const AdapterSet* set : sets) scratch_size = std::max(scratch_size, loss_scratch_bytes(model, batch.rows(), set));
   Arena scratch(scratch_size);
   Pass pass{&activations, nullptr, sets, &scratch, false};
+  std::optional<RouterBalance> balance;
+  if (model.config.router_aux_loss_coef != 0) {
+    balance.emplace(RouterBalance{BalanceSums(model.config.num_experts), model.config.router_aux_loss_coef});
+    pass.balance = &*balance;
+  }
   decoder_forward(ctx, model, batch, pass);
 
   Buffer logits_memory(static_cast<size_t>(in.rows * in.columns * vocab) * sizeof(float), true);
@@ -254,7 +259,7 @@ int run_trace(const std::vector<std::string>& args) {
     double sum = 0;
     if (rows_text) sum = loss_by_row(ctx, model, batch, adapters, from, in.columns, activations.hidden, scratch);
     else sum = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, grad_scale, {adapters.at(0)}, scratch).loss;
-    loss = static_cast<float>(sum / divisor);
+    loss = static_cast<float>(sum / divisor + (balance ? balance->factor * balance_loss(balance->sums) : 0));
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
     if (gradients && !adapters.sets.empty()) {
       decoder_backward(ctx, model, batch, pass, adapters.sets[0], d);

@@ -12,6 +12,7 @@
 #include "loraine/adapters/attach.h"
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/core/error.h"
 #include "loraine/core/stopped.h"
 #include "loraine/io/files/mapped_file.h"
@@ -68,13 +69,15 @@ struct Found {
 // A computed tensor against the sums in double.
 void check_computed(const TensorSource& base, const MergedTensor& tensor, const std::string& name, const Tensor& written) {
   const Tensor shape(nullptr, Dtype::F32, tensor.info->shape);
-  const bool matrix = shape.rank == 2;  // else a vector: one row
-  const int64_t rows = matrix ? shape.rows() : 1, cols = shape.numel() / std::max<int64_t>(1, rows);
+  const int64_t rows = shape.rank == 3 ? shape.shape[0] * shape.shape[1] : shape.rank == 2 ? shape.rows() : 1,  // a vector: one
+                cols = shape.numel() / std::max<int64_t>(1, rows);
   const Buffer memory(shape.bytes());
   const Tensor f32(memory.data(), Dtype::F32, {rows, cols});
   read_base(base, tensor, Tensor(memory.data(), Dtype::F32, tensor.info->shape));
   const MergeRow add = tensor.adapter ? tensor.adapter->exact_merge(tensor.part) : nullptr;
   const MergeRow add_embedding = tensor.embedding ? tensor.embedding->exact_merge() : nullptr;
+  const MergeRow add_experts =
+      tensor.experts ? tensor.experts->exact_merge(tensor.expert, tensor.first, tensor.columns, tensor.transposed) : nullptr;
   const HalfStep half(tensor.type);
   const size_t row_bytes = static_cast<size_t>(cols) * size_of(tensor.type);
   Found found;
@@ -90,6 +93,7 @@ void check_computed(const TensorSource& base, const MergedTensor& tensor, const 
       double error = 0;
       if (add) error += add(exact, row);
       if (add_embedding) error += add_embedding(exact, row);
+      if (add_experts) error += add_experts(exact, row);
       const int64_t wrong = count_wrong(exact, stored, half, error);
       if (wrong == 0) continue;
       const std::string large = too_large(tensor, exact, stored);
@@ -156,6 +160,7 @@ class MergedInF32 {
     const std::vector<const Weight*> sites = model.sites();
     set_.sites.resize(sites.size());
     set_.head_site = model.head.index;
+    if (merge.adapter) set_.experts = merge.adapter->experts;  // as they are: their sums would be as large as the model
     auto dense = std::make_shared<DenseSet>();
     dense->sites.resize(sites.size());
     const DenseSet* own = merge.adapter ? merge.adapter->dense.get() : nullptr;

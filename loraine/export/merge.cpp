@@ -7,10 +7,12 @@
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/core/error.h"
 #include "loraine/core/stopped.h"
 #include "loraine/export/quantised.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/load.h"
 
@@ -41,6 +43,23 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
         tensor.adapter = at;
         tensor.part = static_cast<int>(p);
       }
+  for (const ExpertWeights* weights : model.experts()) {
+    const ExpertLora* lora = adapter->expert(weights->index);
+    if (!lora) continue;
+    const auto add = [&](const std::string& stored, const ExpertStack& stack, int64_t expert) {
+      MergedTensor& tensor = all[stored];
+      tensor.experts = lora;
+      tensor.expert = expert;
+      tensor.first = stack.first;
+      tensor.columns = stack.columns;
+      tensor.transposed = weights->transposed;
+    };
+    for (const ExpertStack& stack : weights->stacks) {
+      if (!stack.stored.empty()) add(stack.stored, stack, -1);
+      for (size_t e = 0; stack.stored.empty() && e < stack.parts.size(); ++e)
+        add(stack.parts[e].stored + ".weight", stack, static_cast<int64_t>(e));
+    }
+  }
   if (adapter->embedding) all[model.config.names.in_files(adapter->embedding->name()) + ".weight"].embedding = adapter->embedding.get();
   return all;
 }
@@ -77,6 +96,9 @@ void merge_in_f32(const TensorSource& source, const MergedTensor& tensor, const 
   Context ctx;
   if (tensor.adapter) tensor.adapter->merge_into(ctx, f32, tensor.part);
   if (tensor.embedding) tensor.embedding->merge_into(ctx, f32);
+  if (!tensor.experts) return;
+  if (tensor.expert >= 0) return tensor.experts->merge_into(ctx, f32, tensor.expert, tensor.first, tensor.transposed);
+  for (int64_t e = 0; e < f32.rows(); ++e) tensor.experts->merge_into(ctx, expert_matrix(f32, e), e, tensor.first, tensor.transposed);
 }
 
 std::unique_ptr<Merge> plan_merge(const Model& model, const AdapterSet* adapter, std::optional<Dtype> written_as) {

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/core/error.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/matmul.h"
@@ -40,7 +41,7 @@ int64_t rows_of_batches(int64_t capacity, int64_t sequences) {
 // What LoRA on embedding and head takes of it, the layers do not hold at that time.
 size_t engine_scratch_bytes(const Model& model, int64_t rank_columns, int64_t rows) {
   const size_t columns_bytes = static_cast<size_t>(rows * rank_columns) * sizeof(float) + 64 * 4;
-  return std::max(scratch_bytes(model, rows, false, {}), columns_bytes);
+  return std::max(scratch_bytes(model, rows, false, {}, rank_columns), columns_bytes);
 }
 
 size_t logits_of_step(const Model& model, int64_t sequences) {
@@ -59,6 +60,8 @@ int64_t rank_columns(const AdapterSet& set) {
   int64_t widest = 1;
   for (const auto& site : set.sites)
     if (site) widest = std::max(widest, site->saved_width());
+  for (const auto& experts : set.experts)
+    if (experts) widest = std::max(widest, experts->shape().r);
   return set.embedding ? std::max(widest, set.embedding->r()) : widest;
 }
 

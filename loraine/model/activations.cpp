@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/model/layer.h"
 
 namespace loraine {
@@ -21,6 +22,13 @@ int64_t adapter_width(const std::vector<const AdapterSet*>& adapters, int64_t si
   for (const AdapterSet* set : adapters)
     if (const Adapter* adapter = set->at(site)) width = std::max(width, adapter->saved_width() + adapter->scratch_width());
   return width;
+}
+
+int64_t expert_rank(const std::vector<const AdapterSet*>& adapters, int64_t number) {
+  int64_t rank = 0;
+  for (const AdapterSet* set : adapters)
+    if (const ExpertLora* lora = set->expert(number)) rank = std::max(rank, lora->shape().r);
+  return rank;
 }
 
 // Lays out one thing after the other at the same place, as large as the largest.
@@ -49,6 +57,7 @@ class Plan {
       most = std::max(most, layer->branches.size());
     }
     all_.columns.resize(all_.training ? model_.sites().size() : 1);
+    if (all_.training) all_.expert_columns.resize(model_.experts().size());
     if (!all_.training) {
       int64_t widest = 0;
       for (int64_t site = 0; site < static_cast<int64_t>(model_.sites().size()); ++site) widest = std::max(widest, saved_width(adapters_, site));
@@ -106,17 +115,20 @@ class Plan {
   // What a recomputation gives once more.
   void insides(size_t layer, size_t b) {
     saved(layer, b).kept = branch(layer, b).mixer->plan_kept(arena_, rows_, type_);
-    if (!all_.training) return;
-    for (const Site* site : branch(layer, b).mixer->parts().sites)
-      if (!site->gives_output) take_columns(*site);
+    if (all_.training) columns(layer, b, false);
   }
   void outputs(size_t layer, size_t b) {
-    if (!all_.training) return;
-    for (const Site* site : branch(layer, b).mixer->parts().sites)
-      if (site->gives_output) take_columns(*site);
+    if (all_.training) columns(layer, b, true);
   }
-  void take_columns(const Site& site) {
-    all_.columns[static_cast<size_t>(site.index)] = arena_.take(type_, {rows_, saved_width(adapters_, site.index)});
+  void columns(size_t layer, size_t b, bool of_output) {
+    const Mixer& mixer = *branch(layer, b).mixer;
+    const Parts parts = branch(layer, b).mixer->parts();
+    for (const Site* site : parts.sites)
+      if (site->gives_output == of_output)
+        all_.columns[static_cast<size_t>(site->index)] = arena_.take(type_, {rows_, saved_width(adapters_, site->index)});
+    for (const ExpertWeights* experts : parts.experts)
+      if (const int64_t rank = expert_rank(adapters_, experts->index); rank > 0 && experts->gives_output == of_output)
+        all_.expert_columns[static_cast<size_t>(experts->index)] = arena_.take(type_, {rows_ * mixer.experts_per_row(), rank});
   }
 
   const Model& model_;
@@ -169,14 +181,18 @@ Activations plan_activations(const Model& model, int64_t rows, bool training, co
 }
 
 // The widest moment: a branch's input and output or their gradients, and what its mixer takes.
-size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters) {
+size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
+                     int64_t expert_columns) {
   const size_t type = size_of(model.activation_dtype()), row = static_cast<size_t>(rows * model.config.hidden_size);
   size_t most = 0;
   for (const auto& layer : model.layers) {
     size_t group = 0;  // the gradient of a sum that several branches read
     for (Branch& branch : layer->branches) {
-      PassNeed need{rows, 0, model.activation_dtype(), training, 0};
-      for (const Site* site : branch.mixer->parts().sites) need.adapter_columns = std::max(need.adapter_columns, adapter_width(adapters, site->index));
+      PassNeed need{rows, 0, model.activation_dtype(), training, 0, expert_columns};
+      const Parts parts = branch.mixer->parts();
+      for (const ExpertWeights* experts : parts.experts)
+        need.expert_columns = std::max(need.expert_columns, expert_rank(adapters, experts->index));
+      for (const Site* site : parts.sites) need.adapter_columns = std::max(need.adapter_columns, adapter_width(adapters, site->index));
       size_t bytes = row * (sizeof(float) + type) + branch.mixer->scratch_bytes(need);
       if (training && (branch.after || branch.scale != 1)) bytes += row * sizeof(float);
       if (branch.beside) group = row * sizeof(float);

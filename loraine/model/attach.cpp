@@ -7,9 +7,11 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <random>
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/embedding_lora.h"
+#include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
@@ -317,6 +319,43 @@ void check_combination(const LoraConfig& config, const AdapterSet& set) {
       throw Error(ErrorKind::unsupported, fmt::format("use_dora is not built beside a trained bias ({})", name), "set bias: none");
 }
 
+// LoRA on the experts' parameters that target_parameters names.
+void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& config, bool trained) {
+  if (config.target_parameters.empty()) return;
+  const std::vector<const ExpertWeights*> all = model.experts();
+  const auto wanted = [&](const ExpertWeights& w) { return parameter_rank(config, w.name()); };
+  const auto refuse = [](const std::string& what, const char* hint) {
+    throw Error(ErrorKind::unsupported, "LoRA on experts (target_parameters) is not built with " + what + ", as in PEFT", hint);
+  };
+  if (trained && config.lora_dropout > 0) refuse(fmt::format("lora_dropout {}", config.lora_dropout), "set lora_dropout: 0");
+  if (config.use_dora) refuse("use_dora", "leave it out");
+  if (config.adalora) refuse("AdaLoRA", "use LoRA");
+  if (changes_base(config) || quantises_base(config)) refuse("init_lora_weights " + config.init_lora_weights, "use true, false or gaussian");
+  set.experts.resize(all.size());
+  bool any = std::ranges::any_of(set.sites, [](const auto& site) { return site != nullptr; });
+  for (size_t i = 0; i < all.size(); ++i) {
+    const ExpertWeights& w = *all[i];
+    const auto rank = wanted(w);
+    if (!rank) continue;
+    if (w.interleaved && w.stacks.size() > 1)
+      throw Error(ErrorKind::unsupported, w.name() + ": its rows lie in another order than those of adapters on it in this file",
+                  "give the model as safetensors");
+    const bool inside = w.nested && std::ranges::any_of(all, [&](const ExpertWeights* other) {
+                          return other != &w && other->module == w.module && wanted(*other);
+                        });
+    set.experts[i] = std::make_shared<ExpertLora>(
+        ExpertLoraShape{std::string(kPrefix) + w.module + (inside ? std::string(kBaseLayer) : ""), w.experts, w.in, w.out, rank->r, rank->scale,
+                        w.a_gives_output, w.older_differs},
+        trained);
+    any = true;
+  }
+  if (any) return;
+  std::string names;
+  for (const std::string& name : config.target_parameters) names += (names.empty() ? "" : ", ") + name;
+  throw Error(ErrorKind::usage, "target_parameters (" + names + ") names no experts and no router of the model",
+              all.empty() ? "the model has no experts" : "use names like " + all.front()->name().substr(all.front()->name().find("experts")));
+}
+
 // A weight that is held in codes, as it was before: from the file, in the type that was quantised.
 void read_whole(const Model& model, const WeightPart& part, const Tensor& room) {
   const TensorInfo* info = model.source->find(part.stored + ".weight");
@@ -382,8 +421,16 @@ AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::s
 
 }  // namespace
 
-AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool trained) {
+std::vector<std::string> expert_parameters(const Model& model) {
+  std::vector<std::string> names;
+  for (const ExpertWeights* experts : model.experts()) names.push_back(experts->name());
+  return names;
+}
+
+AdapterSet attach_adapter(const Model& model, const LoraConfig& given, bool trained) {
   const ModelNames& names = model.config.names;
+  LoraConfig config = given;
+  name_experts(config, expert_parameters(model));
   AdapterSet set = attach_lora(model.sites(), config, trained, names.embedding);
   const auto beside = [&](const std::string& path, const Tensor& value) {
     set.beside.push_back({"base_model.model." + path + ".base_layer.weight", value, {}});
@@ -395,6 +442,7 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool tra
   }
   if (set.head()) beside(names.head, model.head.weight.parts.at(0).weight);
   check_saved_modules(config, model);
+  attach_experts(set, model, config, trained);
   const bool tied = ties_saved(config, model);
   attach_dense(set, model, peft_names(config), trained, tied);
   if (tied) set.beside.push_back({std::string(kPrefix) + names.head + ".weight", set.dense->embedding.value, {}});  // stored twice
@@ -408,6 +456,9 @@ void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint
   check_mapped_files();
   follow_base(set, model);
   if (set.embedding) set.embedding->initialize(seed);
+  std::mt19937_64 random(seed + 1);
+  for (const auto& experts : set.experts)
+    if (experts) experts->initialise(config.init_lora_weights, random);
 }
 
 void check_side_by_side(const std::vector<std::string>& folders) {

@@ -13,6 +13,8 @@ namespace loraine {
 // What the config asks for, LoRA at zero (start_adapter starts it) and whole tensors with the base's values. unsupported for DoRA, AdaLoRA,
 // PiSSA, OLoRA and LoftQ where they are not built: on embedding and head, DoRA also beside trained biases.
 AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool trained);
+// The names of the experts' parameters, which target_parameters may name.
+std::vector<std::string> expert_parameters(const Model& model);
 // All first values, and the base changed where the start asks for it.
 void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed);
 // The adapter in a folder of PEFT's, to run with; bad_data where config, tensors and model do not fit. One that was trained over a changed

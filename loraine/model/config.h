@@ -37,7 +37,8 @@ struct LayerConfig {
 // Module paths as transformers has them in memory, and how the files of the model call them where that differs.
 struct ModelNames {
   std::string embedding = "model.embed_tokens", layers = "model.layers", final_norm = "model.norm", head = "lm_head";
-  // The beginning of a path → what stands there in the files; several forms in which files are found, the first one counts.
+  // The beginning of a path → what stands there in the files, or, with a dot before it (".mlp"), whole words within a path. Several forms in
+  // which files are found, the first one counts.
   std::vector<std::vector<std::pair<std::string, std::string>>> stored;
   std::string in_files(const std::string& path) const;
   std::string layer(int64_t number) const { return layers + "." + std::to_string(number) + "."; }
@@ -54,6 +55,7 @@ struct ModelConfig {
   std::vector<LayerConfig> layers;  // [num_hidden_layers]
   bool head_bias = false;
   float logit_scale = 1, logit_softcap = 0;  // logits = softcap · tanh(logit_scale · head(x) / softcap); 0: no cap
+  int64_t num_experts = 0;
   double router_aux_loss_coef = 0;           // of the load-balancing loss of experts, where config.json asks for it
   std::vector<int32_t> eos_token_ids;        // config.json's eos_token_id, one or several
   int32_t bos_token_id = -1;

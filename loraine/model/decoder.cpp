@@ -56,6 +56,10 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
   Activations& all = *pass.activations;
   const Step s{ctx, model, batch, pass};
   const Tensor x = s.rows(all.layers[0][0].x), stream = all.stream.data ? s.rows(all.stream) : x;
+  if (pass.balance) {
+    pass.balance->sums.clear();
+    pass.balance->adding = true;
+  }
   embed(s, stream);
   if (pass.training && pass.embedding_noise > 0) add_noise(ctx, stream, pass.embedding_noise, kEmbeddingNoise);
   if (x.dtype != stream.dtype) convert_rows(ctx, x, stream);
@@ -63,9 +67,14 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
     const bool last = layer + 1 == model.layers.size();
     layer_forward(ctx, model, batch, pass, static_cast<int64_t>(layer), s.rows(last ? all.x_last : all.layers[layer + 1][0].x));
     if (!model.read_once) continue;
-    for (const Site* site : model.layers[layer]->parts().sites)
+    const Parts parts = model.layers[layer]->parts();
+    for (const Site* site : parts.sites)
       for (const WeightPart& part : site->weight.parts) model.release(part.weight, part.owned);
+    for (const ExpertWeights* experts : parts.experts)
+      for (const ExpertStack& stack : experts->stacks)
+        for (const WeightPart& part : stack.parts) model.release(part.weight, part.owned);
   }
+  if (pass.balance) pass.balance->adding = false;
   norm_forward(s, *model.final_norm, s.rows(all.hidden), all.last_norm, s.rows(all.x_last));
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "loraine/core/batch.h"
+#include "loraine/kernels/experts/balance.h"
 #include "loraine/model/model.h"
 
 namespace loraine {
@@ -29,6 +30,7 @@ enum class Recompute { none, mlp, block };
 struct Activations {
   std::vector<std::vector<BranchActivations>> layers;  // in one room that all share when not training
   std::vector<Tensor> columns;                         // * [T, saved_width] of the adapters, per site; one for all when not training
+  std::vector<Tensor> expert_columns;                  // * [T · K, rank] of those on experts; empty when not training
   Recompute recompute = Recompute::none;
   Tensor embedded, embedded_norm;   // [T, C] F32 the embeddings, and the statistics of the norm on them, where there is one
   Tensor x_last, last_norm, hidden;  // * [T, C] residual after the last layer, statistics, * [T, C] after the final norm
@@ -48,6 +50,13 @@ struct KvCache {
 };
 size_t kv_cache_bytes(const Model& model, int64_t capacity, int64_t sequences = 1);
 
+// The load-balancing loss of experts over one batch: a forward adds up its sums, a backward adds the gradient of factor · loss.
+struct RouterBalance {
+  BalanceSums sums;
+  double factor = 0;
+  bool adding = false;  // while the forward runs, and not where parts of it are computed once more
+};
+
 // What a batch runs with: saved activations, KV cache (nullptr when training), adapter sets (Batch.adapter_rows say which rows), scratch.
 struct Pass {
   Activations* activations = nullptr;
@@ -56,13 +65,16 @@ struct Pass {
   Arena* scratch = nullptr;
   bool training = false;                                          // dropout on, activations kept
   std::function<void(int64_t site)> before_site = {};             // without training: called before the product of a site
+  RouterBalance* balance = nullptr;  // where the loss has it
   float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.
 Activations plan_activations(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters, Arena& arena,
                              Recompute recompute = Recompute::none);
-size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters);
+// expert_columns: of adapters on experts that may come later, the largest rank.
+size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
+                     int64_t expert_columns = 0);
 // What each thread of the backward keeps for itself, with sequences of at most `longest`.
 size_t thread_bytes(const Model& model, int64_t rows, int64_t longest);
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "loraine/adapters/attach.h"
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/model/attach.h"
 #include "loraine/model/decoder.h"
 #include "tests/support/any_model.h"
 #include "tests/support/formula_model.h"
@@ -91,6 +91,25 @@ std::vector<nlohmann::json> configurations() {
       family("stablelm", {{"use_qkv_bias", true}, {"partial_rotary_factor", 0.5}}),
       family("stablelm", {{"use_parallel_residual", true}, {"qk_layernorm", true}, {"partial_rotary_factor", 0.5}}),
       family("gpt_neox", {{"num_key_value_heads", 4}, {"rotary_pct", 0.5}}),
+      family("qwen2_moe", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"shared_expert_intermediate_size", 16},
+                           {"mlp_only_layers", {1}}}),
+      family("qwen3_moe", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"norm_topk_prob", true}}),
+      family("mixtral", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}}),
+      family("olmoe", {{"num_experts", 4}, {"num_experts_per_tok", 3}}),
+      family("phimoe", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"attention_bias", true}, {"lm_head_bias", true}}),
+      family("minimax_m2", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"rotary_dim", 4}}),
+      family("gpt_oss", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 6}, {"intermediate_size", 12}}),
+      family("granitemoe", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"residual_multiplier", 0.7}}),
+      family("granitemoeshared", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"shared_intermediate_size", 16}}),
+      family("glm4_moe", {{"n_routed_experts", 8}, {"num_experts_per_tok", 3}, {"moe_intermediate_size", 12}, {"n_group", 4}, {"topk_group", 2},
+                          {"first_k_dense_replace", 1}, {"routed_scaling_factor", 1.5}, {"use_qk_norm", true}}),
+      family("dots1", {{"n_routed_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"n_shared_experts", 2}}),
+      family("ernie4_5_moe", {{"moe_num_experts", 4}, {"moe_k", 2}, {"moe_intermediate_size", 12}}),
+      family("hunyuan_v1_moe", {{"num_experts", 4}, {"moe_topk", {2, 2, 2}}}),
+      family("hy_v3", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"mlp_layer_types", {"dense", "sparse", "sparse"}}}),
+      family("llama4_text", {{"num_local_experts", 4}, {"num_experts_per_tok", 1}, {"intermediate_size", 12}, {"intermediate_size_mlp", 40},
+                             {"interleave_moe_layer_step", 2}, {"attention_chunk_size", 7}, {"no_rope_layers", {1, 1, 0}},
+                             {"attn_temperature_tuning", true}, {"floor_scale", 4}}),
       family("muse_glimmer_text", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}}),
       family("youtu", latent),
       family("minicpm3", scaled),
@@ -103,10 +122,12 @@ AdapterSet random_adapter(const Model& model) {
   LoraConfig lora;
   lora.r = 4;
   lora.lora_alpha = 8;
-  set_targets(lora, "all");
-  AdapterSet adapter = attach_lora(model.sites(), lora, true, model.config.names.embedding);
+  set_targets(lora, model.experts().empty() ? "all" : "all,experts");
+  AdapterSet adapter = attach_adapter(model, lora, true);
   for (const Parameter& p : adapter.parameters())
     for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = noise(static_cast<size_t>(i), p.name.size());
+  Context ctx;
+  adapter.refresh(ctx);
   return adapter;
 }
 
@@ -153,6 +174,7 @@ Result train(const Model& model, const Batch& batch, Recompute recompute = Recom
   std::vector<float> d(static_cast<size_t>(rows * kWidth));
   for (size_t i = 0; i < d.size(); ++i) d[i] = noise(i, 5);
   decoder_backward(ctx, model, batch, pass, adapter, Tensor(d.data(), Dtype::F32, {rows, kWidth}));
+  adapter.finish_gradients(ctx);
   for (const Parameter& p : adapter.parameters())
     result.gradients.insert(result.gradients.end(), p.gradient.f32(), p.gradient.f32() + p.gradient.numel());
   return result;

@@ -71,6 +71,10 @@ std::string first_not_finite(const Model& model) {
       if (!finite(part.weight, model.read_once && part.owned.bytes() == 0)) return part.name + ".weight";
       if (part.bias && !finite(part.bias, part.weight.rows())) return part.name + ".bias";
     }
+  for (const ExpertWeights* experts : model.experts())
+    for (const ExpertStack& stack : experts->stacks)
+      for (const WeightPart& part : stack.parts)
+        if (!finite(part.weight, model.read_once && part.owned.bytes() == 0)) return part.name;
   for (const Vector* vector : model.vectors())
     if (!finite(vector->values)) return vector->name;
   return "";

@@ -4,20 +4,29 @@
 #include <algorithm>
 
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/model/layer.h"
 #include "loraine/quant/int8_weight.h"
 
 namespace loraine {
 
 void blocks_to_int8(Model& model) {
-  for (Weight* weight : model.layer_sites()) {
-    for (WeightPart& part : weight->parts) {
-      const Tensor before = part.weight;
-      const bool mapped = part.owned.bytes() == 0;
-      if (before.dtype == Dtype::INT8) continue;
-      quantise_part(part, {.type = Dtype::INT8, .as_f16 = false}, Dtype::F32);
-      if (mapped) release_if_mapped(before.data, before.bytes());
+  const auto to_codes = [](WeightPart& part) {
+    const Tensor before = part.weight;
+    const bool mapped = part.owned.bytes() == 0;
+    if (before.dtype == Dtype::INT8) return;
+    quantise_part(part, {.type = Dtype::INT8, .as_f16 = false}, Dtype::F32);
+    if (mapped) release_if_mapped(before.data, before.bytes());
+  };
+  for (const auto& layer : model.layers) {
+    const Parts parts = layer->parts();
+    for (Site* site : parts.sites) {
+      if (site->weight.whole) continue;
+      for (WeightPart& part : site->weight.parts) to_codes(part);
+      site->weight.integer_products = true;
     }
-    weight->integer_products = true;
+    for (ExpertWeights* experts : parts.experts)  // whose products take the codes as weights
+      for (ExpertStack& stack : experts->stacks)
+        for (WeightPart& part : stack.parts) to_codes(part);
   }
   check_mapped_files();
 }

@@ -70,6 +70,7 @@ Parts Branch::parts() {
   add_parts(all, before);
   Parts mixed = mixer->parts();
   all.sites = std::move(mixed.sites);
+  all.experts = std::move(mixed.experts);
   all.vectors.insert(all.vectors.end(), mixed.vectors.begin(), mixed.vectors.end());
   add_parts(all, after);
   return all;
@@ -81,6 +82,7 @@ Parts Layer::parts() {
     const Parts more = branch.parts();
     all.sites.insert(all.sites.end(), more.sites.begin(), more.sites.end());
     all.vectors.insert(all.vectors.end(), more.vectors.begin(), more.vectors.end());
+    all.experts.insert(all.experts.end(), more.experts.begin(), more.experts.end());
   }
   return all;
 }
@@ -176,6 +178,7 @@ bool trains(const AdapterSet& set, Layer& layer) {
                              [&](const Site* site) {
                                return set.at(site->index) || (set.dense && set.dense->sites[static_cast<size_t>(site->index)].trains());
                              }) ||
+         std::ranges::any_of(parts.experts, [&](const ExpertWeights* w) { return set.expert(w->index) != nullptr; }) ||
          std::ranges::any_of(parts.vectors, [&](const Vector* v) { return gradient_of(set.dense.get(), *v).data != nullptr; });
 }
 

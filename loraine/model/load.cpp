@@ -75,12 +75,13 @@ void choose_names(ModelNames& names, const TensorSource& source) {
   }
 }
 
-// Every site and vector its place among all.
+// Every site, vector and parameter of experts its place among all.
 void number(Model& model) {
-  int64_t sites = 0, vectors = 0;
+  int64_t sites = 0, vectors = 0, experts = 0;
   const auto parts = [&](const Parts& all) {
     for (Site* site : all.sites) site->index = sites++;
     for (Vector* vector : all.vectors) vector->index = vectors++;
+    for (ExpertWeights* weights : all.experts) weights->index = experts++;
   };
   for (const auto& layer : model.layers) parts(layer->parts());
   Parts last;

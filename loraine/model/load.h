@@ -12,6 +12,7 @@ struct LoadOptions {
   // The linear layers of the blocks become codes while they are read, one after the other; head and embedding stay as they are. Not for
   // what is packed already, which stays so.
   std::optional<Quantisation> quantisation = {};
+  bool whole_experts = false;  // experts stay as they are then too, as with transformers and bitsandbytes
 };
 
 // Takes over files.tensors. Packed matrices (of a GGUF or of bitsandbytes) stay packed.

@@ -18,6 +18,7 @@ struct PassNeed {
   Dtype type = Dtype::F32;        // of activations
   bool training = false;
   int64_t adapter_columns = 0;  // most that an adapter takes per row at any site, scratch included
+  int64_t expert_columns = 0;   // largest rank of an adapter on experts
 };
 
 class Mixer {
@@ -32,6 +33,7 @@ class Mixer {
   virtual std::vector<Tensor> plan_lasting(Arena&, int64_t /*rows*/, Dtype, bool /*training*/) const { return {}; }
   // Most scratch that forward (and backward, when training) take, beyond x, y and their gradients.
   virtual size_t scratch_bytes(const PassNeed& need) const = 0;
+  virtual int64_t experts_per_row() const { return 0; }
   // What each thread of the backward keeps for itself.
   virtual size_t thread_bytes(const PassNeed&) const { return 0; }
   // Takes what decoding carries from one batch to the next: rows of keys and values, states of `sequences` sequences (Step::carried).

@@ -43,6 +43,40 @@ std::vector<Weight*> Model::sites_to_change() {
   return all;
 }
 
+namespace {
+
+template <class Model, class Part>
+void list_block_parts(Model& model, std::vector<Part*>& all) {
+  for (const auto& layer : model.layers) {
+    const Parts parts = layer->parts();
+    for (Site* site : parts.sites)
+      for (WeightPart& part : site->weight.parts) all.push_back(&part);
+    for (ExpertWeights* experts : parts.experts)
+      for (ExpertStack& stack : experts->stacks)
+        for (WeightPart& part : stack.parts) all.push_back(&part);
+  }
+}
+
+}  // namespace
+
+std::vector<WeightPart*> Model::block_parts() {
+  std::vector<WeightPart*> all;
+  list_block_parts(*this, all);
+  return all;
+}
+std::vector<const WeightPart*> Model::block_parts() const {
+  std::vector<const WeightPart*> all;
+  list_block_parts(*this, all);
+  return all;
+}
+
+std::vector<const ExpertWeights*> Model::experts() const {
+  std::vector<const ExpertWeights*> all;
+  for (const auto& layer : layers)
+    for (const ExpertWeights* experts : layer->parts().experts) all.push_back(experts);
+  return all;
+}
+
 std::vector<const Vector*> Model::vectors() const {
   Parts parts;
   for (const auto& layer : layers) {
@@ -59,8 +93,7 @@ int64_t Model::parameter_count() const {
   if (!config.tie_word_embeddings) n += head.weight.in() * head.weight.out();
   for (const WeightPart& part : head.weight.parts) n += part.bias ? part.weight.rows() : 0;
   for (const Vector* vector : vectors()) n += static_cast<int64_t>(vector->values.size());
-  for (const Weight* weight : layer_sites())
-    for (const WeightPart& part : weight->parts) n += part.weight.numel() + (part.bias ? part.weight.rows() : 0);
+  for (const WeightPart* part : block_parts()) n += part->weight.numel() + (part->bias ? part->weight.rows() : 0);
   return n;
 }
 
@@ -68,8 +101,7 @@ size_t Model::weight_bytes() const {
   size_t n = embedding.bytes();
   if (!config.tie_word_embeddings)
     for (const WeightPart& part : head.weight.parts) n += part.weight.bytes();
-  for (const Weight* weight : layer_sites())
-    for (const WeightPart& part : weight->parts) n += part.quant_state ? part.owned.bytes() : part.weight.bytes();
+  for (const WeightPart* part : block_parts()) n += part->quant_state ? part->owned.bytes() : part->weight.bytes();
   return n;
 }
 

@@ -39,6 +39,9 @@ struct Model {
   std::vector<Weight*> layer_sites();              // the same without the head
   std::vector<const Weight*> layer_sites() const;
   std::vector<const Vector*> vectors() const;      // by number
+  std::vector<const ExpertWeights*> experts() const;      // by number
+  std::vector<WeightPart*> block_parts();                 // all matrices of the layers, those of experts too
+  std::vector<const WeightPart*> block_parts() const;
   int64_t parameter_count() const;
   size_t weight_bytes() const;
   // With read_once: lets a weight (or rows of it) that is not in `owned` memory go; it can be used again, from the file.

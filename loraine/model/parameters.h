@@ -15,6 +15,29 @@ struct Site {
   bool gives_output = false;  // the last product of its mixer, which a recomputation can leave out
 };
 
+// One matrix of every expert, and the columns of their product that it gives.
+struct ExpertStack {
+  std::string stored;  // the tensor [E, …] of all in the model's files; empty: that of expert e is parts[e].stored + ".weight"
+  int64_t first = 0, columns = 0;
+  std::vector<WeightPart> parts;  // by expert
+};
+
+// The matrices of all experts that are one parameter to transformers and adapters: [E, out, in], or [E, in, out] when transposed. Files may
+// hold it in pieces.
+struct ExpertWeights {
+  std::string module, parameter;  // "model.layers.0.mlp.experts", "gate_up_proj"
+  int64_t experts = 0, out = 0, in = 0;
+  bool transposed = false;
+  bool a_gives_output = false;  // PEFT's A has out columns, as of Llama 4
+  bool older_differs = true;    // A of PEFT before 0.19 has the other columns
+  bool interleaved = false;     // rows of gate and up take turns
+  bool nested = false;          // PEFT keeps its adapter inside that of the module's other parameter
+  std::vector<ExpertStack> stacks;
+  int64_t index = -1;
+  bool gives_output = false;
+  std::string name() const { return module + "." + parameter; }
+};
+
 struct Vector {
   std::string name, stored;  // the tensor as adapters call it, and in the model's files
   std::vector<float> values;
@@ -29,6 +52,7 @@ struct Vector {
 struct Parts {
   std::vector<Site*> sites;
   std::vector<Vector*> vectors;
+  std::vector<ExpertWeights*> experts = {};
 };
 
 }  // namespace loraine

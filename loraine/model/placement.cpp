@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
 
@@ -90,6 +92,7 @@ void Placement::part(Site& site, const std::string& path, int64_t out, int64_t i
   part.stored = config_.names.in_files(path);
   part.weight = matrix(part.stored + ".weight", out, in, meaning, part.owned);
   if (options_.quantisation && !whole) to_codes(part);
+  site.weight.whole = whole;
   if (bias) {
     if (const TensorInfo* info = check(part.stored + ".bias", {out}, "one bias per output")) {
       part.owned_bias = Buffer(static_cast<size_t>(out) * sizeof(float));
@@ -98,6 +101,88 @@ void Placement::part(Site& site, const std::string& path, int64_t out, int64_t i
     }
   }
   site.weight.parts.push_back(std::move(part));
+}
+
+// The matrices of one tensor [E, …], where they lie or each in memory of its own.
+void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, const ExpertWeights& all) {
+  const int64_t rows = info.shape[1], cols = info.shape[2];
+  const auto cut = [&](const Tensor& whole, int64_t e) {
+    Tensor one = whole.row_range(e, 1);
+    one.rank = 2;
+    one.shape[0] = rows, one.shape[1] = cols, one.shape[2] = 1;
+    one.row_stride = cols;
+    return one;
+  };
+  const Dtype dtype = info.packed ? *info.packed : options_.bf16 ? Dtype::BF16 : info.dtype;
+  const Tensor mapped = info.packed ? source_.map_packed(info) : source_.map(info);
+  const bool in_place = mapped.data && mapped.dtype == dtype &&
+                        (info.packed || reinterpret_cast<uintptr_t>(mapped.data) % size_of(dtype) == 0);
+  Buffer memory;
+  Tensor whole = mapped;
+  if (!in_place) {
+    memory = Buffer(static_cast<size_t>(bytes_of(dtype, all.experts * rows * cols)));
+    whole = Tensor(memory.data(), dtype, info.shape);
+    source_.read(info, whole);
+    if (mapped.data) release_pages(mapped.data, mapped.bytes());
+  }
+  for (int64_t e = 0; e < all.experts; ++e) {
+    WeightPart& part = stack.parts[static_cast<size_t>(e)];
+    part.weight = cut(whole, e);
+    if (options_.quantisation && !options_.whole_experts && !is_packed(dtype)) {
+      const Tensor before = part.weight;
+      quantise_part(part, *options_.quantisation, dtype);
+      if (in_place) release_pages(before.data, before.bytes());
+    } else if (!in_place) {
+      part.owned = Buffer(part.weight.bytes());
+      std::memcpy(part.owned.data(), part.weight.data, part.weight.bytes());
+      part.weight.data = part.owned.data();
+    }
+  }
+}
+
+void Placement::experts(ExpertWeights& all, const std::vector<std::string>& pieces, bool asks_whole) {
+  const auto stack = [&](const std::string& name, int64_t first, int64_t columns) -> ExpertStack& {
+    ExpertStack& out = all.stacks.emplace_back();
+    out.first = first;
+    out.columns = columns;
+    for (int64_t e = 0; e < all.experts; ++e) {
+      WeightPart& part = out.parts.emplace_back();
+      part.name = fmt::format("{}.{}.{}", all.module, e, name);
+      part.transposed = all.transposed;
+    }
+    return out;
+  };
+  const auto whole = [&](const std::string& stored, ExpertStack& to, int64_t columns, bool transposed) {
+    const std::vector<int64_t> shape = transposed ? std::vector<int64_t>{all.experts, all.in, columns}
+                                                  : std::vector<int64_t>{all.experts, columns, all.in};
+    to.stored = stored;
+    if (const TensorInfo* info = check(stored, shape, "experts, and their sizes")) expert_matrices(to, *info, all);
+  };
+  const std::string fused = config_.names.in_files(all.name());
+  for (const std::string& stored : {fused, fused + ".weight"})
+    if (const TensorInfo* info = source_.find(stored); info && info->shape.size() == 3)
+      return whole(stored, stack(all.parameter, 0, all.out), all.out, all.transposed);
+  const bool in_pieces = source_.find(config_.names.in_files(all.module + ".0." + pieces[0]) + ".weight") ||
+                         source_.find(config_.names.in_files(all.module + "." + pieces[0]) + ".weight");
+  if (asks_whole && !in_pieces) return whole(fused, stack(all.parameter, 0, all.out), all.out, all.transposed);
+  all.transposed = false;
+  const int64_t columns = all.out / static_cast<int64_t>(pieces.size());
+  int64_t first = 0;
+  for (const std::string& piece : pieces) {
+    ExpertStack& to = stack(piece, first, columns);
+    first += columns;
+    const std::string together = config_.names.in_files(all.module + "." + piece) + ".weight";
+    if (const TensorInfo* info = source_.find(together); info && info->shape.size() == 3) {
+      whole(together, to, columns, false);
+      continue;
+    }
+    for (int64_t e = 0; e < all.experts; ++e) {
+      WeightPart& part = to.parts[static_cast<size_t>(e)];
+      part.stored = config_.names.in_files(part.name);
+      part.weight = matrix(part.stored + ".weight", columns, all.in, "width of an expert, hidden_size", part.owned);
+      if (options_.quantisation && !options_.whole_experts) to_codes(part);
+    }
+  }
 }
 
 }  // namespace loraine

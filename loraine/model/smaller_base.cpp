@@ -10,8 +10,7 @@ namespace {
 
 template <class Each>
 void each_block_part(const Model& model, const Each& each) {
-  for (const Weight* site : model.layer_sites())
-    for (const WeightPart& part : site->parts) each(part.weight);
+  for (const WeightPart* part : model.block_parts()) each(part->weight);
 }
 
 size_t half_of_f32(const Tensor& weight) { return weight.data && weight.dtype == Dtype::F32 ? weight.bytes() / 2 : 0; }

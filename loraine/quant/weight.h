@@ -24,6 +24,8 @@ struct WeightPart {
 struct Weight {
   std::vector<WeightPart> parts;  // stacked along `out`
   bool is_head = false;
+  bool whole = false;             // left as it is where layers are quantised (head, routers)
+  bool bare = false;              // a parameter of its module and no layer of its own: only its name reaches it, `all` does not
   bool integer_products = false;  // all parts are INT8, and what they are multiplied with is rounded too (int8_weight.h)
   int64_t in() const { return parts.empty() ? 0 : parts[0].weight.shape[1]; }
   int64_t out() const;  // sum over parts

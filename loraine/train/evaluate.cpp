@@ -2,6 +2,7 @@
 #include "loraine/train/evaluate.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "loraine/data/batcher.h"
@@ -33,6 +34,10 @@ EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Exa
   EvalSums sums;
   const int64_t n = static_cast<int64_t>(examples.size());
   const bool was_training = std::exchange(pass.training, false);
+  std::optional<RouterBalance> balance;
+  if (model.config.router_aux_loss_coef != 0)
+    balance.emplace(RouterBalance{BalanceSums(model.config.num_experts), model.config.router_aux_loss_coef});
+  RouterBalance* const before = std::exchange(pass.balance, balance ? &*balance : nullptr);
   for (int64_t first = 0; first < n; first += batch_size) {
     std::vector<const Example*> picked;
     for (int64_t i = first; i < std::min(first + batch_size, n); ++i) picked.push_back(&examples[static_cast<size_t>(i)]);
@@ -47,11 +52,13 @@ EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Exa
     if (!batch_means(loss))
       for (const Example* example : picked) labels += count_labels(*example);
     sums.batch_losses.push_back(labels ? one.loss / static_cast<double>(labels) : 0.0);
+    if (balance) sums.batch_losses.back() += balance->factor * balance_loss(balance->sums);
     sums.loss += sums.batch_losses.back();
     add_examples(sums, picked, one.by_sequence);
     if (on_batch) on_batch(std::min(first + batch_size, n));
   }
   pass.training = was_training;
+  pass.balance = before;
   sums.loss /= static_cast<double>(sums.batch_losses.size());
   for (const SequenceLoss& one : sums.examples)
     if (one.labels) sums.accuracy += static_cast<double>(one.right) / static_cast<double>(one.labels);

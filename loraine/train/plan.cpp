@@ -37,6 +37,7 @@ void warn_of_words(Run& run) {
   std::vector<std::string> paths = {run.model.config.names.embedding};
   for (const Weight* site : run.model.sites())
     for (const WeightPart& part : site->parts) paths.push_back(part.name);
+  for (const std::string& name : expert_parameters(run.model)) paths.push_back(name);
   for (const std::string& line : words_without_effect(given, paths)) warn(run, ErrorKind::usage, line);
 }
 
@@ -78,9 +79,9 @@ void attach(Run& run) {
       run.adapter = std::move(set);
       run.lora = config;
     } else {
-      if (set.dense || set.embedding || set.head())
+      if (set.dense || set.embedding || set.head() || !set.experts.empty())
         throw Error(ErrorKind::unsupported,
-                    folders[i] + ": an adapter that trains whole tensors, the embedding or the head is not merged while training",
+                    folders[i] + ": an adapter that trains whole tensors, the embedding, the head or experts is not merged while training",
                     "merge it first with loraine export, and train on the result");
       merge_into_weights(run.model.sites_to_change(), set);
       if (run.screen.message) run.screen.message("merged " + folders[i] + " into the base");
@@ -90,6 +91,7 @@ void attach(Run& run) {
     run.lora = method_config(c);
     if (c.use_llama_pro) run.lora.layers_to_transform = llama_pro_layers(run.model.config.num_hidden_layers, c.freeze_trainable_layers);
     name_all_linear(run.lora, run.model.sites(), run.model.config.nested);
+    name_experts(run.lora, expert_parameters(run.model));
     warn_of_words(run);
     run.adapter = attach_adapter(run.model, run.lora, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));

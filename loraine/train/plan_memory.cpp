@@ -247,6 +247,10 @@ void plan_memory(Run& run) {
   if (run.evaluates_in_bf16()) run.bf16_evaluation = std::make_unique<Bf16Evaluation>(run.model, rows, sets);
   if (run.token.divergence != 0) run.reference = std::make_unique<ReferencePass>(run.model, rows);
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
+  if (run.model.config.router_aux_loss_coef != 0) {
+    run.balance.emplace(RouterBalance{BalanceSums(run.model.config.num_experts), run.model.config.router_aux_loss_coef});
+    run.pass.balance = &*run.balance;
+  }
 }
 
 }  // namespace loraine

@@ -38,6 +38,7 @@ struct Run {
   Activations activations;
   Tensor d_hidden;
   Pass pass;
+  std::optional<RouterBalance> balance;  // where the loss has that of experts
   TokenLoss token;
   std::unique_ptr<ReferencePass> reference;         // where the loss compares with the base
   std::unique_ptr<Bf16Evaluation> bf16_evaluation;  // where evaluations compute in another type than training

@@ -154,6 +154,7 @@ double step(Run& run, std::span<const Example* const> examples) {
                                            static_cast<float>(1 / divisor), options, *run.scratch);
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
     loss += sums.loss / divisor;
+    if (run.balance) loss += run.balance->factor * balance_loss(run.balance->sums);  // of every micro-batch, as transformers adds it
     run.padded_tokens += micro.padded_tokens;
     run.tokens_since_log += static_cast<double>(batch.rows());
     if (run.counts_tokens())

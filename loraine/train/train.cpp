@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <set>
 
 #include "loraine/io/files/durable_file.h"
 #include "loraine/model/finite.h"
@@ -145,6 +146,17 @@ void round_frozen(Run& run) {
   blocks_to_int8(run.model);
 }
 
+// moe_aux_loss_coef, for the families that LLaMA-Factory sets it for.
+void balance_experts(Run& run) {
+  static const std::set<std::string> kHaveIt = {"ernie4_5_moe", "granitemoe", "jamba", "mixtral", "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"};
+  const std::optional<double> coefficient = run.config.moe_aux_loss_coef;
+  if (!coefficient) return;
+  if (kHaveIt.contains(run.model.config.model_type)) run.model.config.router_aux_loss_coef = *coefficient;
+  else
+    warn(run, ErrorKind::usage, "moe_aux_loss_coef has no effect: neither LLaMA-Factory nor transformers balances the experts of " +
+                                    run.model.config.model_type);
+}
+
 }  // namespace
 
 TrainEnd train(TrainInput& input, const TrainScreen& screen) {
@@ -156,6 +168,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   run.record = run_record(c, base_fingerprint(input.files));
   if (!resume_folder.empty()) check_base(run);
   run.model = load_model(input.files, load_options(c));
+  balance_experts(run);
   if (const std::string text = untied_text(run.model); !text.empty()) warn(run, ErrorKind::bad_data, text);
   run.model.read_once = c.frozen_matmul == "int8";  // the layers are read here, and once more to be rounded
   if (const std::string text = not_finite_text(run.model); !text.empty()) warn(run, ErrorKind::numeric, text);

@@ -67,6 +67,11 @@ Json trained_config(const Run& run) {
 
 void attach_whole(Run& run) {
   const TrainConfig& c = run.config;
+  const bool mlp = c.finetuning_type == "full" || c.freeze_trainable_modules.find("all") != std::string::npos ||
+                   c.freeze_trainable_modules.find("mlp") != std::string::npos;
+  if (mlp && !run.model.experts().empty())
+    throw Error(ErrorKind::unsupported, "finetuning_type " + c.finetuning_type + ": experts are not trained whole",
+                "use finetuning_type: lora, with lora_target: all,experts for the experts too, or freeze_trainable_modules: self_attn");
   if (c.finetuning_type == "full") {
     attach_dense(
         run.adapter, run.model, [](const std::string& name) { return name; }, true, true);

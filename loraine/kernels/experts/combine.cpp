@@ -127,4 +127,92 @@ void combine_experts_backward(Context& ctx, const Tensor& d_rows, const Tensor& 
   });
 }
 
+void weigh_rows(Context& ctx, const Tensor& out, const Tensor& rows, const ExpertOrder& order, const Tensor& weights) {
+  const char* op = "weigh_rows";
+  check_activation(op, "rows", rows, order.rows(), rows.cols());
+  check_activation(op, "out", out, order.rows(), rows.cols());
+  check_weights(op, weights, order);
+  dispatch(ctx, op, [&] {
+    const int64_t F = rows.cols();
+    for_tokens(order, F, [&](int64_t t) {
+      float* room = row_room(2 * F);
+      for (int64_t k = 0; k < order.places.cols(); ++k) {
+        const int64_t place = places_of(order, t)[k];
+        float* to = begin_row(out, place, room);
+        multiply_row(to, read_row(rows, place, room + F), row_of(weights, t)[k], F);
+        finish_row(out, place, to);
+      }
+    });
+  });
+}
+
+void weigh_rows_backward(Context& ctx, const Tensor& d_rows, const Tensor& d_weights, const Tensor& d_out, const Tensor& rows,
+                         const ExpertOrder& order, const Tensor& weights) {
+  const char* op = "weigh_rows_backward";
+  for (const Tensor& t : {d_rows, d_out, rows}) check_activation(op, "a tensor of experts' rows", t, order.rows(), rows.cols());
+  check_weights(op, weights, order);
+  check_weights(op, d_weights, order);
+  dispatch(ctx, op, [&] {
+    const int64_t F = rows.cols();
+    for_tokens(order, F, [&](int64_t t) {
+      float* room = row_room(2 * F);
+      for (int64_t k = 0; k < order.places.cols(); ++k) {
+        const int64_t place = places_of(order, t)[k];
+        const float* d = read_row(d_out, place, room);
+        row_dots(row_of(d_weights, t) + k, rows.row_range(place, 1), d);
+        float* to = begin_row(d_rows, place, room + F);
+        multiply_row(to, d, row_of(weights, t)[k], F);
+        finish_row(d_rows, place, to);
+      }
+    });
+  });
+}
+
+namespace {
+
+void check_biases(const char* op, const Tensor& y, const Tensor& biases, const Tensor& chosen, const Tensor& weights) {
+  check_activation(op, "the tensor of tokens", y, chosen.rows(), y.cols());
+  check_f32(op, "biases", biases, biases.rows(), y.cols());
+  check_indices(op, "chosen", chosen, chosen.rows(), chosen.cols());
+  check_f32(op, "the tensor of weights", weights, chosen.rows(), chosen.cols());
+}
+
+}  // namespace
+
+void add_weighted_biases(Context& ctx, const Tensor& y, const Tensor& biases, const Tensor& chosen, const Tensor& weights) {
+  const char* op = "add_weighted_biases";
+  check_biases(op, y, biases, chosen, weights);
+  const int64_t C = y.cols(), K = chosen.cols();
+  dispatch(ctx, op, [&] {
+    parallel_for(
+        y.rows(),
+        [&](int64_t t) {
+          float *room = row_room(C), *out = begin_row(y, t, room);
+          read_row(y, t, out);
+          for (int64_t k = 0; k < K; ++k) add_multiple(out, row_of(biases, indices(chosen)[t * K + k]), row_of(weights, t)[k], C);
+          finish_row(y, t, out);
+        },
+        row_chunk(C * K));
+  });
+}
+
+void add_weighted_biases_backward(Context& ctx, const Tensor& d_weights, const Tensor& d_y, const Tensor& biases, const Tensor& chosen) {
+  const char* op = "add_weighted_biases_backward";
+  check_biases(op, d_y, biases, chosen, d_weights);
+  const int64_t C = d_y.cols(), K = chosen.cols();
+  dispatch(ctx, op, [&] {
+    parallel_for(
+        d_y.rows(),
+        [&](int64_t t) {
+          const float* d = read_row(d_y, t, row_room(C));
+          for (int64_t k = 0; k < K; ++k) {
+            float sum = 0;
+            row_dots(&sum, biases.row_range(indices(chosen)[t * K + k], 1), d);
+            row_of(d_weights, t)[k] += sum;
+          }
+        },
+        row_chunk(C * K));
+  });
+}
+
 }  // namespace loraine

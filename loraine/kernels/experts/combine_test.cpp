@@ -111,6 +111,89 @@ TEST(CombineExperts, BfloatIsOneRoundingAndThreadsChangeNothing) {
   omp_set_num_threads(threads);
 }
 
+std::vector<double> weighed(const ChosenRows& rows, const std::vector<double>& r, const std::vector<double>& weights) {
+  std::vector<double> out(r.size());
+  for (int64_t i = 0; i < kRows; ++i)
+    for (int64_t c = 0; c < kC; ++c) {
+      const size_t at = static_cast<size_t>(rows.places()[i] * kC + c);
+      out[at] = weights[static_cast<size_t>(i)] * r[at];
+    }
+  return out;
+}
+
+TEST(WeighRows, ForwardAndBackward) {
+  const ChosenRows rows(kT, kK, kE, 1);
+  std::vector<float> r = random_floats(kRows * kC, 2), w = random_floats(kRows, 3), d_out = random_floats(kRows * kC, 4), out(r.size()),
+                     d_w(w.size());
+  std::vector<double> rd = doubles(r), wd = doubles(w);
+  const Tensor tr = matrix(r, kRows, kC), tw = matrix(w, kT, kK), td = matrix(d_out, kRows, kC);
+  Context ctx;
+  weigh_rows(ctx, matrix(out, kRows, kC), tr, rows.order, tw);
+  expect_near(out, weighed(rows, rd, wd), 1e-7, "rows");
+  auto loss = [&] { return inner(weighed(rows, rd, wd), d_out); };
+  const std::vector<double> want_rows = central_differences(rd, loss, 1e-3), want_w = central_differences(wd, loss, 1e-3);
+  weigh_rows_backward(ctx, td, matrix(d_w, kT, kK), td, tr, rows.order, tw);  // in place
+  expect_near(d_out, want_rows, 1e-6, "d_rows");
+  expect_near(d_w, want_w, 1e-6, "d_weights");
+  weigh_rows(ctx, tr, tr, rows.order, tw);
+  EXPECT_EQ(r, out);
+}
+
+TEST(WeighRows, BfloatIsOneRoundingAndThreadsChangeNothing) {
+  const ChosenRows rows(kT, kK, kE, 1);
+  std::vector<float> w = random_floats(kRows, 3);
+  const std::vector<bf16> r16 = to_bf16(random_floats(kRows * kC, 2)), d16 = to_bf16(random_floats(kRows * kC, 4));
+  std::vector<bf16> in16 = r16;
+  std::vector<float> r = to_floats(r16);
+  const Tensor tw = matrix(w, kT, kK);
+  Context ctx;
+  const int threads = omp_get_max_threads();
+  std::vector<float> first;
+  for (int n : {1, 2, 3}) {
+    omp_set_num_threads(n);
+    std::vector<bf16> out16(r.size()), d_out16 = d16;
+    std::vector<float> out(r.size()), d_out = to_floats(d16), d_w(w.size()), d_w16(w.size());
+    weigh_rows(ctx, matrix(out16, kRows, kC), matrix(in16, kRows, kC), rows.order, tw);
+    weigh_rows(ctx, matrix(out, kRows, kC), matrix(r, kRows, kC), rows.order, tw);
+    EXPECT_EQ(out16, to_bf16(out));
+    weigh_rows_backward(ctx, matrix(d_out16, kRows, kC), matrix(d_w16, kT, kK), matrix(d_out16, kRows, kC), matrix(in16, kRows, kC),
+                        rows.order, tw);
+    weigh_rows_backward(ctx, matrix(d_out, kRows, kC), matrix(d_w, kT, kK), matrix(d_out, kRows, kC), matrix(r, kRows, kC), rows.order, tw);
+    EXPECT_EQ(d_out16, to_bf16(d_out));
+    expect_near(d_w16, d_w, 1e-6, "d_weights");
+    std::vector<float> all = out;
+    for (const auto* part : {&d_out, &d_w, &d_w16}) all.insert(all.end(), part->begin(), part->end());
+    if (n == 1) first = all;
+    EXPECT_EQ(all, first);
+  }
+  omp_set_num_threads(threads);
+}
+
+TEST(WeightedBiases, ForwardAndBackward) {
+  ChosenRows rows(kT, kK, kE, 1);
+  std::vector<float> w = random_floats(kRows, 3), biases = random_floats(kE * kC, 5), d_y = random_floats(kT * kC, 4), y(d_y.size(), 1),
+                     d_w(w.size(), 1);
+  std::vector<double> wd = doubles(w);
+  const Tensor tw = matrix(w, kT, kK), tb = matrix(biases, kE, kC), chosen(rows.chosen.data(), Dtype::I32, {kT, kK});
+  auto reference = [&] {
+    std::vector<double> out(y.size());
+    for (int64_t i = 0; i < kRows; ++i)
+      for (int64_t c = 0; c < kC; ++c)
+        out[static_cast<size_t>(i / kK * kC + c)] +=
+            wd[static_cast<size_t>(i)] * static_cast<double>(biases[static_cast<size_t>(rows.chosen[static_cast<size_t>(i)] * kC + c)]);
+    return out;
+  };
+  Context ctx;
+  add_weighted_biases(ctx, matrix(y, kT, kC), tb, chosen, tw);
+  std::vector<double> want = reference();
+  for (double& v : want) v += 1;
+  expect_near(y, want, 1e-6, "y");
+  std::vector<double> want_w = central_differences(wd, [&] { return inner(reference(), d_y); }, 1e-3);
+  for (double& v : want_w) v += 1;  // gradients are added
+  add_weighted_biases_backward(ctx, matrix(d_w, kT, kK), matrix(d_y, kT, kC), tb, chosen);
+  expect_near(d_w, want_w, 1e-6, "d_weights");
+}
+
 TEST(CombineExperts, WrongShapesAreNamed) {
   const ChosenRows rows(kT, kK, kE, 1);
   std::vector<float> y(kT * kC), r(kRows * kC), w(kRows);

@@ -1,6 +1,7 @@
 // The forward is the kernel of many adapters, each expert one of them; the backward is grouped products.
 #include "loraine/kernels/experts/expert_adapter.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "loraine/kernels/experts/grouped_product.h"
@@ -48,19 +49,35 @@ void for_pairs(const Tensor& a, const Tensor& b, const ExpertFactors& factors, b
 
 void expert_adapter(Context& ctx, const Tensor& y, const Tensor& saved, const Tensor& x, const ExpertFactors& factors,
                     const ExpertOrder& order) {
-  const int64_t E = order.experts();
-  check_factors("expert_adapter", factors, y.cols(), saved.cols(), x.cols(), E);
+  const ExpertAdapterTokens all{&factors, 0, order.places.rows()};
+  expert_adapters(ctx, y, saved, x, std::span(&all, 1), order);
+}
+
+void expert_adapters(Context& ctx, const Tensor& y, const Tensor& saved, const Tensor& x, std::span<const ExpertAdapterTokens> adapters,
+                     const ExpertOrder& order) {
+  const char* op = "expert_adapters";
+  const size_t E = static_cast<size_t>(order.experts());
   thread_local std::vector<LowRankPart> parts;
   thread_local std::vector<LowRankRange> ranges;
-  parts.resize(static_cast<size_t>(E));
+  parts.resize(adapters.size() * E);
   ranges.clear();
-  const int32_t* offsets = indices(order.offsets);
-  for (int64_t e = 0; e < E; ++e) {
-    LowRankPart& part = parts[static_cast<size_t>(e)];
-    part = {expert_matrix(factors.up, e), 0, factors.scale};
-    if (offsets[e + 1] > offsets[e])
-      ranges.push_back({{expert_matrix(factors.down, e), std::span(&part, 1)}, offsets[e], offsets[e + 1] - offsets[e]});
-  }
+  const int32_t *offsets = indices(order.offsets), *tokens = indices(order.tokens);
+  for (size_t e = 0; e < E; ++e)
+    for (size_t a = 0; a < adapters.size(); ++a) {
+      const ExpertAdapterTokens& one = adapters[a];
+      const ExpertFactors& factors = *one.factors;
+      if (e == 0) {
+        check_factors(op, factors, y.cols(), factors.rank(), x.cols(), order.experts());
+        check_op(factors.rank() <= saved.cols(), op, "saved has too few columns");
+      }
+      LowRankPart& part = parts[a * E + e];
+      part = {expert_matrix(factors.up, static_cast<int64_t>(e)), 0, factors.scale};
+      // Tokens ascend within an expert.
+      const int32_t *begin = tokens + offsets[e], *end = tokens + offsets[e + 1];
+      const int32_t* first = std::lower_bound(begin, end, static_cast<int32_t>(one.first));
+      const int64_t count = std::lower_bound(first, end, static_cast<int32_t>(one.first + one.count)) - first;
+      if (count > 0) ranges.push_back({{expert_matrix(factors.down, static_cast<int64_t>(e)), std::span(&part, 1)}, first - tokens, count});
+    }
   low_rank_rows(ctx, y, x, saved, ranges);
 }
 

@@ -1,5 +1,7 @@
 // LoRA on the matrices of experts, as PEFT's target_parameters makes it: every expert has low-rank factors of its own.
 #pragma once
+#include <span>
+
 #include "loraine/kernels/experts/order.h"
 
 namespace loraine {
@@ -18,6 +20,15 @@ struct ExpertFactors {
 // saved of one type. A row's bits depend on its own x and its expert's factors alone.
 void expert_adapter(Context& ctx, const Tensor& y, const Tensor& saved, const Tensor& x, const ExpertFactors& factors,
                     const ExpertOrder& order);
+
+// The adapter of some tokens, which lie one after the other.
+struct ExpertAdapterTokens {
+  const ExpertFactors* factors = nullptr;
+  int64_t first = 0, count = 0;
+};
+// The same for several adapters, each over tokens of its own; tokens without one get nothing. saved [rows, largest r].
+void expert_adapters(Context& ctx, const Tensor& y, const Tensor& saved, const Tensor& x, std::span<const ExpertAdapterTokens> adapters,
+                     const ExpertOrder& order);
 // d_x [rows, in] += what comes back through the factors, unless its data is nullptr; the gradients of the factors (shapes of ExpertFactors,
 // its scale is not read) are added to. d_saved [rows, r], F32 or of x's type, is scratch.
 void expert_adapter_backward(Context& ctx, const Tensor& d_x, const ExpertFactors& gradients, const Tensor& d_saved, const Tensor& d_y,

@@ -93,6 +93,31 @@ TEST(ExpertAdapter, ThreadsChangeNothingAndBfloatIsNear) {
   omp_set_num_threads(threads);
 }
 
+TEST(ExpertAdapter, EveryTokenHasItsOwn) {
+  const int64_t T = 40, M = T * kK;
+  const ChosenRows rows(T, kK, kE, 1);
+  std::vector<float> x = random_floats(M * kIn, 2), y(static_cast<size_t>(M * kOut)), saved(static_cast<size_t>(M * kR));
+  std::vector<float> down[2] = {random_floats(kE * kR * kIn, 3), random_floats(kE * kR * kIn, 6)},
+                     up[2] = {random_floats(kE * kOut * kR, 4), random_floats(kE * kOut * kR, 7)};
+  const ExpertFactors lora[2] = {factors(down[0], up[0], 0.5f), factors(down[1], up[1], 2)};
+  const ExpertAdapterTokens of[] = {{&lora[1], 0, 7}, {&lora[0], 11, 20}};
+  Context ctx;
+  expert_adapters(ctx, matrix(y, M, kOut), matrix(saved, M, kR), matrix(x, M, kIn), of, rows.order);
+  std::vector<float> alone[2];
+  for (size_t a = 0; a < 2; ++a) {
+    alone[a].resize(y.size());
+    expert_adapter(ctx, matrix(alone[a], M, kOut), matrix(saved, M, kR), matrix(x, M, kIn), lora[a], rows.order);
+  }
+  for (int64_t m = 0; m < M; ++m) {
+    const int64_t t = rows.tokens()[m];
+    const int which = t < 7 ? 1 : t >= 11 && t < 31 ? 0 : -1;
+    for (int64_t o = 0; o < kOut; ++o) {
+      const size_t at = static_cast<size_t>(m * kOut + o);
+      EXPECT_EQ(y[at], which < 0 ? 0 : alone[which][at]);
+    }
+  }
+}
+
 TEST(ExpertAdapter, PeftsLayouts) {
   for (bool swapped : {false, true}) {
     const int64_t a_columns = swapped ? kOut : kIn, b_rows = swapped ? kIn : kOut;

@@ -135,10 +135,18 @@ void name_nested(ModelConfig& config, const std::string& in_files) {
   const std::string memory = "model.language_model.";
   for (std::string* name : {&names.embedding, &names.layers, &names.final_norm})
     if (name->starts_with("model.")) *name = memory + name->substr(6);
+  const auto inside = names.stored.empty() ? decltype(names.stored)::value_type() : names.stored[0];  // the family's own words within paths
   names.stored = {{{memory, in_files}}};
   if (in_files.starts_with("language_model.")) names.stored[0].push_back({names.head, "language_model." + names.head});
   for (const char* other : {"model.language_model.", "language_model.model.", "model."})  // as other versions write them
     if (in_files != other) names.stored.push_back({{memory, other}});
+  for (auto& form : names.stored) form.insert(form.end(), inside.begin(), inside.end());
+}
+
+void name_inside(ModelConfig& config, const std::string& module) {
+  config.nested = true;
+  ModelNames& names = config.names;
+  for (std::string* name : {&names.embedding, &names.layers, &names.final_norm, &names.head}) *name = module + *name;
 }
 
 }  // namespace loraine

@@ -59,5 +59,7 @@ struct Decoder {
 
 // Where a nested model keeps its language model, in memory and in its files.
 void name_nested(ModelConfig& config, const std::string& in_files);
+// The same where all of it, the head too, is called by one module in memory as in files.
+void name_inside(ModelConfig& config, const std::string& module);
 
 }  // namespace loraine

@@ -52,7 +52,27 @@ constexpr Family kFamilies[] = {
     {"starcoder2", starcoder2_config},
     {"stablelm", stablelm_config},
     {"gpt_neox", gpt_neox_config},
+    {"qwen2_moe", qwen2_moe_config},
+    {"qwen3_moe", qwen3_moe_config},
+    {"mixtral", mixtral_config},
+    {"olmoe", olmoe_config},
+    {"phimoe", phimoe_config},
+    {"minimax_m2", minimax_m2_config},
+    {"gpt_oss", gpt_oss_config},
+    {"granitemoe", granitemoe_config},
+    {"granitemoeshared", granitemoe_config},
+    {"glm4_moe", glm4_moe_config},
+    {"dots1", dots1_config},
+    {"ernie4_5_moe", ernie4_5_moe_config},
+    {"hunyuan_v1_moe", hunyuan_v1_moe_config},
+    {"hy_v3", hy_v3_config},
+    {"llama4_text", llama4_config},
     {"muse_glimmer_text", muse_glimmer_config},
+    {"deepseek_v2", deepseek_v2_config},
+    {"deepseek_v3", deepseek_v3_config},
+    {"kimi_k2", deepseek_v3_config},
+    {"glm4_moe_lite", deepseek_v3_config},
+    {"mistral4", mistral4_config},
     {"youtu", youtu_config},
     {"minicpm3", minicpm3_config},
 };
@@ -70,6 +90,7 @@ constexpr Nested kNested[] = {
     {"qwen2_5_vl", "qwen2", "model."},
     {"qwen3_vl", "qwen3", "model.language_model."},
     {"muse_glimmer", "muse_glimmer_text", "model.language_model."},
+    {"llama4", "llama4_text", "language_model.model."},
 };
 
 // The text part's keys, with those that the whole model decides.
@@ -104,10 +125,19 @@ const Family* family_of(const std::string& model_type) {
 }  // namespace
 
 std::string ModelNames::in_files(const std::string& path) const {
-  if (!stored.empty())
-    for (const auto& [memory, files] : stored.front())
-      if (path.starts_with(memory)) return files + path.substr(memory.size());
-  return path;
+  if (stored.empty()) return path;
+  std::string name = path;
+  for (const auto& [memory, files] : stored.front())
+    if (!memory.starts_with('.') && path.starts_with(memory)) {
+      name = files + path.substr(memory.size());
+      break;
+    }
+  for (const auto& [memory, files] : stored.front()) {
+    if (!memory.starts_with('.')) continue;
+    const size_t at = name.find(memory), end = at + memory.size();
+    if (at != name.npos && (end == name.size() || name[end] == '.')) name.replace(at, memory.size(), files);
+  }
+  return name;
 }
 
 ModelConfig model_config(const nlohmann::json& hf, const std::string& file) {
@@ -122,7 +152,8 @@ ModelConfig model_config(const nlohmann::json& hf, const std::string& file) {
     if (!family) unknown(text, text.text_or("model_type", ""));
     ModelConfig config = family->config(text);
     config.model_type = nested.model_type;
-    name_nested(config, nested.in_files);
+    if (*type == "llama4") name_inside(config, "language_model.");
+    else name_nested(config, nested.in_files);
     return config;
   }
   const Family* family = family_of(*type);

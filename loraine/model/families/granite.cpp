@@ -1,6 +1,7 @@
 // Granite 3: multipliers on embeddings, scores, branches and logits. Granite 4 without experts and Mamba: its MLP under other names. Granite
 // with windows: sinks, and a theta per layer.
 #include "loraine/model/families/decoder_parts.h"
+#include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
 
 namespace loraine {
@@ -43,6 +44,28 @@ ModelConfig granitemoehybrid_config(const ConfigReader& hf) {
   d.mlp.intermediate_size = hf.positive("shared_intermediate_size");
   if (hf.text_or("position_embedding_type", "") == "rope") d.rope();
   return d.with_layers([&](int64_t) { return d.scaled(d.pre_norm()); });
+}
+
+// The experts of Granite 3, with a shared MLP or without.
+ModelConfig granitemoe_config(const ConfigReader& hf) {
+  GraniteDecoder d(hf);
+  d.rope();
+  ExpertsConfig experts = experts_config(hf, d);
+  experts.router.scores = RouterScores::chosen_softmax;
+  experts.router.normalise = false;
+  experts.whole_in_files = true;
+  experts.folder = "block_sparse_moe.";
+  experts.router_name = "router";
+  d.config.names.stored = {{{".block_sparse_moe.router", ".block_sparse_moe.router.layer"},
+                            {".block_sparse_moe.experts.gate_up_proj", ".block_sparse_moe.input_linear"},
+                            {".block_sparse_moe.experts.down_proj", ".block_sparse_moe.output_linear"}}};
+  if (const int64_t columns = static_cast<int64_t>(hf.number_or("shared_intermediate_size", 0)); columns > 0) {
+    add_shared(experts, d.mlp, "shared_mlp.", columns);
+    experts.shared->gate_up = "input_linear";
+    experts.shared->down = "output_linear";
+  }
+  const auto mixer = share(experts);
+  return d.with_layers([&](int64_t) { return d.scaled(d.pre_norm(d.attention, mixer)); });
 }
 
 ModelConfig granite_swa_config(const ConfigReader& hf) {

@@ -1,7 +1,7 @@
-// Families with latent attention: Youtu, MiniCPM 3.
+// Families with latent attention: DeepSeek V2 and V3 (Kimi K2, Moonlight), GLM-4.7-Flash, Mistral Small 4, Youtu, MiniCPM 3.
 #include <cmath>
 
-#include "loraine/model/families/decoder_parts.h"
+#include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
 #include "loraine/model/mixers/latent_attention.h"
 
@@ -31,12 +31,68 @@ struct LatentDecoder : Decoder {
     return {{{named(norm, "input_layernorm"), {}, share(latent)}, {named(norm, "post_attention_layernorm"), {}, channels}}};
   }
 
+  // Beside a shared MLP, which is as wide as n_shared_experts of them.
+  ModelConfig with_latent_experts(ExpertsConfig experts) {
+    const int64_t beside = hf.get("n_shared_experts") ? hf.positive("n_shared_experts") : 0;
+    if (beside > 0) add_shared(experts, mlp, "mlp.shared_experts.", beside * experts.intermediate_size);
+    const std::set<int64_t> dense = dense_layers(hf, *this);
+    const std::shared_ptr<const MixerConfig> alone = share(mlp), sparse = share(experts);
+    return with_layers([&](int64_t layer) { return latent_layer(dense.contains(layer) ? alone : sparse); });
+  }
+
   LatentAttentionConfig latent;
 };
 
 RopeLayout interleaved(const ConfigReader& hf) { return hf.flag_or("rope_interleave", true) ? RopeLayout::pairs : RopeLayout::half; }
 
+// Softmax over all experts; of groups those with the best expert are chosen from.
+void route_by_softmax(const ConfigReader& hf, ExpertsConfig& experts, bool grouped) {
+  RouterShape& r = experts.router;
+  r.scale = static_cast<float>(hf.number_or("routed_scaling_factor", 1));
+  r.group_value = GroupValue::best;
+  if (!grouped || !hf.get("n_group")) return;
+  r.groups = hf.positive("n_group");
+  r.kept_groups = hf.get("topk_group") ? hf.positive("topk_group") : r.groups;
+  if (r.experts % r.groups) hf.wrong("n_group", "a divisor of the number of experts, " + std::to_string(r.experts));
+  if (r.kept_groups > r.groups || r.kept_groups * (r.experts / r.groups) < r.per_token)
+    hf.wrong("topk_group", "groups enough for the experts of a token, and at most n_group");
+}
+
 }  // namespace
+
+// Weights are never divided by their sum, whatever norm_topk_prob says.
+ModelConfig deepseek_v2_config(const ConfigReader& hf) {
+  LatentDecoder d(hf, RopeLayout::pairs);
+  d.mlp.bias = hf.flag_or("mlp_bias", false);
+  ExpertsConfig experts = experts_config(hf, d);
+  experts.router.normalise = false;
+  const std::string method = hf.text_or("topk_method", "greedy");
+  if (method != "greedy" && method != "group_limited_greedy") hf.wrong("topk_method", "greedy or group_limited_greedy");
+  route_by_softmax(hf, experts, method == "group_limited_greedy");
+  return d.with_latent_experts(experts);
+}
+
+ModelConfig deepseek_v3_config(const ConfigReader& hf) {
+  LatentDecoder d(hf, interleaved(hf));
+  ExpertsConfig experts = experts_config(hf, d);
+  route_by_sigmoid(hf, experts);
+  return d.with_latent_experts(experts);
+}
+
+// Queries grow with their position; experts are stored as one tensor.
+ModelConfig mistral4_config(const ConfigReader& hf) {
+  LatentDecoder d(hf, interleaved(hf));
+  const ConfigReader rope = rope_object(hf);
+  if (rope.get("llama_4_scaling_beta")) {
+    d.latent.temperature.beta = static_cast<float>(rope.number_or("llama_4_scaling_beta", 0));
+    d.latent.temperature.length = rope.positive("original_max_position_embeddings");
+  }
+  ExpertsConfig experts = experts_config(hf, d);
+  experts.router.normalise = hf.flag_or("norm_topk_prob", true);
+  experts.whole_in_files = true;
+  route_by_softmax(hf, experts, true);
+  return d.with_latent_experts(experts);
+}
 
 ModelConfig youtu_config(const ConfigReader& hf) {
   LatentDecoder d(hf, interleaved(hf));

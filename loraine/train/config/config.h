@@ -92,6 +92,7 @@ struct TrainConfig {
   int64_t init_r = 12, target_r = 8, tinit = 0, tfinal = 0, deltaT = 1;
   double beta1 = 0.85, beta2 = 0.85, orth_reg_weight = 0.5;
   std::optional<double> neftune_noise_alpha;
+  std::optional<double> moe_aux_loss_coef;
   std::optional<double> loraplus_lr_ratio;  // null: B learns as fast as A
   double loraplus_lr_embedding = 1e-6;
   bool create_new_adapter = false;

@@ -17,7 +17,6 @@ const std::vector<OtherKey>& other_keys() {
       {"use_unsloth", no_effect, "false"},
       {"use_unsloth_gc", no_effect, "false"},
       {"enable_liger_kernel", no_effect, "false"},
-      {"moe_aux_loss_coef", not_built, "null"},
       {"disable_gradient_checkpointing", no_effect, "false"},
       {"use_reentrant_gc", no_effect, "true"},
       {"upcast_layernorm", no_effect, "false"},

@@ -1,0 +1,102 @@
+// Facts: OCP Microscaling Formats 1.0 (E2M1 elements, E8M0 scales); transformers' integrations/mxfp4.py for the order: the low half of a byte
+// comes first.
+#include "loraine/io/quantised/mxfp4_source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "loraine/core/error.h"
+#include "loraine/core/signals.h"
+#include "loraine/io/tensors/read_elements.h"
+
+namespace loraine {
+namespace {
+
+constexpr std::string_view kBlocks = "_blocks", kScales = "_scales";
+constexpr int64_t kBlock = 32;
+constexpr float kValues[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+
+class Mxfp4Source : public TensorSource {
+ public:
+  explicit Mxfp4Source(std::unique_ptr<TensorSource> source) : source_(std::move(source)) {
+    std::set<std::string> hidden;
+    for (const TensorInfo& info : source_->tensors())
+      if (info.name.ends_with(kBlocks) && info.shape.size() == 4) add(info, hidden);
+    for (const TensorInfo& info : source_->tensors())
+      if (!hidden.contains(info.name)) infos_.push_back(info);
+    std::ranges::sort(infos_, {}, &TensorInfo::name);
+  }
+  bool any() const { return !weights_.empty(); }
+  std::unique_ptr<TensorSource> give_back() { return std::move(source_); }
+
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+  Tensor map(const TensorInfo& info) const override { return weights_.contains(info.name) ? Tensor() : source_->map(plain(info)); }
+  Tensor map_packed(const TensorInfo& info) const override {
+    return weights_.contains(info.name) ? Tensor() : source_->map_packed(plain(info));
+  }
+  void read(const TensorInfo& info, const Tensor& out) const override {
+    const auto found = weights_.find(info.name);
+    if (found == weights_.end()) return source_->read(plain(info), out);
+    check_destination(info, out);
+    const auto& [blocks, scales] = found->second;
+    const int64_t experts = info.shape[0], in = info.shape[1], columns = info.shape[2], groups = in / kBlock;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < experts * groups; ++i) {
+      have_signal_stack();
+      const int64_t e = i / groups, group = i % groups;
+      std::vector<float> rows(static_cast<size_t>(kBlock * columns));
+      for (int64_t o = 0; o < columns; ++o) {
+        const int64_t at = (e * columns + o) * groups + group;
+        const float scale = std::ldexp(1.0f, static_cast<int>(scales[at]) - 127);
+        for (int64_t b = 0; b < kBlock / 2; ++b) {
+          const uint8_t two = blocks[at * (kBlock / 2) + b];
+          rows[static_cast<size_t>(2 * b * columns + o)] = kValues[two & 15] * scale;
+          rows[static_cast<size_t>((2 * b + 1) * columns + o)] = kValues[two >> 4] * scale;
+        }
+      }
+      store_f32(out, (e * in + group * kBlock) * columns, rows.data(), kBlock * columns);
+    }
+  }
+
+ private:
+  const TensorInfo& plain(const TensorInfo& info) const { return *source_->find(info.name); }
+
+  const uint8_t* bytes(const TensorInfo& info) const {
+    const Tensor view = info.dtype == Dtype::U8 ? source_->map(info) : Tensor();
+    if (!view.data)
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, expected U8 in a safetensors file", info.file, info.name, info.stored_as));
+    return static_cast<const uint8_t*>(view.data);
+  }
+  void add(const TensorInfo& blocks, std::set<std::string>& hidden) {
+    const std::string name = blocks.name.substr(0, blocks.name.size() - kBlocks.size());
+    const TensorInfo* scales = source_->find(name + std::string(kScales));
+    const std::vector<int64_t>& shape = blocks.shape;
+    if (!scales || scales->shape != std::vector<int64_t>{shape[0], shape[1], shape[2]} || shape[3] != kBlock / 2)
+      throw Error(ErrorKind::bad_data,
+                  fmt::format("{}: {} has shape {}, expected [experts, out, in / 32, 16] and beside it {}{} of [experts, out, in / 32]",
+                              blocks.file, blocks.name, Tensor(nullptr, Dtype::U8, shape).shape_text(), name, kScales),
+                  "download the model again");
+    weights_[name] = {bytes(blocks), bytes(*scales)};
+    infos_.push_back({name, Dtype::BF16, {shape[0], shape[2] * kBlock, shape[1]}, "MXFP4", blocks.file});
+    hidden.insert({blocks.name, scales->name});
+  }
+
+  std::unique_ptr<TensorSource> source_;
+  std::vector<TensorInfo> infos_;
+  std::map<std::string, std::pair<const uint8_t*, const uint8_t*>> weights_;
+};
+
+}  // namespace
+
+std::unique_ptr<TensorSource> with_mxfp4(std::unique_ptr<TensorSource> source) {
+  auto unpacked = std::make_unique<Mxfp4Source>(std::move(source));
+  if (!unpacked->any()) return unpacked->give_back();
+  return unpacked;
+}
+
+}  // namespace loraine
