@@ -40,6 +40,7 @@ struct ModelNames {
   // The beginning of a path → what stands there in the files, or, with a dot before it (".mlp"), whole words within a path. Several forms in
   // which files are found, the first one counts.
   std::vector<std::vector<std::pair<std::string, std::string>>> stored;
+  std::vector<std::string> turned;  // ends of the modules' paths whose weights the files hold as [in, out]
   std::string in_files(const std::string& path) const;
   std::string layer(int64_t number) const { return layers + "." + std::to_string(number) + "."; }
 };

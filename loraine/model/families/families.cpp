@@ -52,6 +52,7 @@ constexpr Family kFamilies[] = {
     {"starcoder2", starcoder2_config},
     {"stablelm", stablelm_config},
     {"gpt_neox", gpt_neox_config},
+    {"gpt2", gpt2_config},
     {"qwen2_moe", qwen2_moe_config},
     {"qwen3_moe", qwen3_moe_config},
     {"mixtral", mixtral_config},

@@ -51,6 +51,7 @@ ModelConfig ernie4_5_moe_config(const ConfigReader& hf);
 ModelConfig hunyuan_v1_moe_config(const ConfigReader& hf);
 ModelConfig hy_v3_config(const ConfigReader& hf);
 ModelConfig llama4_config(const ConfigReader& hf);
+ModelConfig gpt2_config(const ConfigReader& hf);
 ModelConfig muse_glimmer_config(const ConfigReader& hf);
 ModelConfig deepseek_v2_config(const ConfigReader& hf);
 ModelConfig deepseek_v3_config(const ConfigReader& hf);

@@ -23,7 +23,11 @@ struct LatentDecoder : Decoder {
     latent.latent_norm = rms("", 1e-6);
     latent.bias = hf.flag_or("attention_bias", false);
     latent.scale = static_cast<float>(yarn_softmax_factor(hf)) / std::sqrt(static_cast<float>(latent.key_dim()));
-    rope_keys.head_dim = latent.rope_dim;
+    // qk_rope_head_dim columns turn, whatever part of which head config.json says they are.
+    const ConfigReader rope = rope_object(hf), &with = rope.get("partial_rotary_factor") ? rope : hf;
+    const double part = with.get("partial_rotary_factor") ? with.number_or("partial_rotary_factor", 1) : 1;
+    if (!(part > 0 && part <= 1)) with.wrong("partial_rotary_factor", "a number above 0, at most 1");
+    rope_keys.head_dim = std::llround(static_cast<double>(latent.rope_dim) / part);
     rope_keys.layout = layout;
     latent.rope = read_rope(hf, rope_keys);
   }
