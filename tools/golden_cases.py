@@ -1,5 +1,6 @@
 """Cases of transformers + PEFT: base logits and loss; logits, loss, gradients with lora/; greedy tokens; merged weights; a run of 30 steps and
 its final adapter. Called by golden.py. Every folder that holds model/, lora/ and base.safetensors is a case."""
+import array
 import json
 
 from golden_files import apart, logits_apart, loraine, read_tensors, rows_of, write_ids
@@ -7,6 +8,24 @@ from golden_files import apart, logits_apart, loraine, read_tensors, rows_of, wr
 
 def cases(top):
     return sorted(path.parent for path in top.rglob("base.safetensors") if (path.parent / "model").is_dir() and (path.parent / "lora").is_dir())
+
+
+def merged_tensor(merged, name):
+    """A tensor of ours by the name that the case has it under: the oldest cases have experts as transformers holds them in memory, [E, …]."""
+    if name in merged:
+        return merged[name]
+    module, parameter = name.rsplit(".", 1)
+    pieces = {"gate_up_proj": [("gate_proj", "up_proj"), ("w1", "w3")], "down_proj": [("down_proj",), ("w2",)]}[parameter]
+    module = module if f"{module}.0.{pieces[0][0]}.weight" in merged else module.replace(".mlp.", ".block_sparse_moe.")
+    names = next(own for own in pieces if f"{module}.0.{own[0]}.weight" in merged)
+    shape, values, expert = [0, 0, 0], array.array("f"), 0
+    while f"{module}.{expert}.{names[0]}.weight" in merged:
+        parts = [merged[f"{module}.{expert}.{own}.weight"] for own in names]
+        shape = [expert + 1, sum(part[0][0] for part in parts), parts[0][0][1]]
+        for part in parts:
+            values.extend(part[1])
+        expert += 1
+    return shape, values
 
 
 def run_case(case, work):
@@ -48,7 +67,7 @@ def run_case(case, work):
     for file in (work / "merged").glob("*.safetensors"):
         merged.update(read_tensors(file))
     for name, tensor in recorded.items():
-        yield "merged weights", apart(merged[name], tensor, False)
+        yield "merged weights", apart(merged_tensor(merged, name), tensor, False)
 
     batches = read_tensors(case / "batches.safetensors")
     data = work / "data"

@@ -85,13 +85,13 @@ struct TokenRows {
 // One named adapter over all its sites. Switching adapters is changing a pointer to a set.
 struct AdapterSet {
   std::string name = "default";
-  std::vector<std::unique_ptr<Adapter>> sites;  // by the model's numbers of sites (Model::sites); empty where nothing is adapted
-  int64_t head_site = -1;                       // the number of the head, where it is among them
-  std::shared_ptr<DenseSet> dense;              // trained tensors in the place of the base's, or nothing
-  std::shared_ptr<EmbeddingLora> embedding;     // LoRA on the embedding, or nothing
+  std::vector<std::unique_ptr<Adapter>> sites;       // by the model's numbers of sites (Model::sites); empty where nothing is adapted
+  int64_t head_site = -1;                            // the number of the head, where it is among them
+  std::shared_ptr<DenseSet> dense;                   // trained tensors in the place of the base's, or nothing
+  std::shared_ptr<EmbeddingLora> embedding;          // LoRA on the embedding, or nothing
   std::vector<std::shared_ptr<ExpertLora>> experts;  // LoRA on experts, by the model's numbers; empty where nothing is adapted
-  std::vector<TokenRows> token_rows;            // of an adapter that was read; `dense` has them in their place
-  std::vector<Parameter> beside;                // written with the parameters, not trained: base tensors that PEFT stores too
+  std::vector<TokenRows> token_rows;                 // of an adapter that was read; `dense` has them in their place
+  std::vector<Parameter> beside;                     // written with the parameters, not trained: base tensors that PEFT stores too
   Adapter* at(int64_t site) const { return sites[static_cast<size_t>(site)].get(); }
   ExpertLora* expert(int64_t number) const { return experts.empty() ? nullptr : experts[static_cast<size_t>(number)].get(); }
   Adapter* head() const { return head_site >= 0 ? at(head_site) : nullptr; }

@@ -28,10 +28,10 @@ struct LoraConfig {
   double lora_dropout = 0;
   bool use_rslora = false;
   bool use_dora = false;
-  std::string init_lora_weights = "true";   // see start.h
-  int64_t loftq_bits = 4, loftq_iter = 1;   // PEFT's loftq_config; for init_lora_weights loftq alone
-  std::vector<std::string> target_modules;  // names matched as suffixes of module paths
-  std::string target_regex;                 // instead of names: full match of the whole path
+  std::string init_lora_weights = "true";      // see start.h
+  int64_t loftq_bits = 4, loftq_iter = 1;      // PEFT's loftq_config; for init_lora_weights loftq alone
+  std::vector<std::string> target_modules;     // names matched as suffixes of module paths
+  std::string target_regex;                    // instead of names: full match of the whole path
   std::vector<std::string> target_parameters;  // names of parameters, matched as suffixes: experts' matrices, a router's weight
   std::vector<std::string> exclude_modules;
   std::string exclude_regex;
@@ -51,8 +51,8 @@ struct LoraConfig {
 // Whether a regular expression matches the whole text. usage for one that is none, or that searches without end.
 bool matches_whole(const std::string& pattern, const std::string& text);
 
-// LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {). In a list,
-// `experts` stands for all matrices of experts and names like experts.down_proj for one of them: they become target_parameters.
+// LLaMA-Factory's lora_target: "all", a comma list of names, or a regular expression (anything holding one of \ * + ? ( [ | ^ $ or {). In a
+// list, `experts` stands for all matrices of experts and names like experts.down_proj for one of them: they become target_parameters.
 void set_targets(LoraConfig& config, const std::string& lora_target);
 
 // The word that stands for every linear layer of a model until it is known which those are.
@@ -63,7 +63,8 @@ void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites
 
 // The word for all matrices of experts, until it is known which a model has.
 inline constexpr const char* kExperts = "experts";
-// Writes their names in its place, of `parameters` ("model.layers.0.mlp.experts.gate_up_proj", …) the last two words. usage where there are none.
+// Writes their names in its place, of `parameters` ("model.layers.0.mlp.experts.gate_up_proj", …) the last two words. usage where there are
+// none.
 void name_experts(LoraConfig& config, const std::vector<std::string>& parameters);
 
 // exclude_modules, written in the same way.

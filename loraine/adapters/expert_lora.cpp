@@ -53,8 +53,10 @@ void ExpertLora::take_factors(const ExpertFactors& factors) {
 
 void ExpertLora::take_other_order(const Tensor& a, const Tensor& b) {
   const ExpertLoraShape& s = shape_;
-  const Buffer down(static_cast<size_t>(s.experts * s.r * s.in) * sizeof(float)), up(static_cast<size_t>(s.experts * s.out * s.r) * sizeof(float));
-  const ExpertFactors factors{Tensor(down.data(), Dtype::F32, {s.experts, s.r, s.in}), Tensor(up.data(), Dtype::F32, {s.experts, s.out, s.r}), 1};
+  const Buffer down(static_cast<size_t>(s.experts * s.r * s.in) * sizeof(float)),
+      up(static_cast<size_t>(s.experts * s.out * s.r) * sizeof(float));
+  const ExpertFactors factors{Tensor(down.data(), Dtype::F32, {s.experts, s.r, s.in}),
+                              Tensor(up.data(), Dtype::F32, {s.experts, s.out, s.r}), 1};
   expert_factors_from_peft(factors, a, b, !s.a_gives_output);
   take_factors(factors);
 }

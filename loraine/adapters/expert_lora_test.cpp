@@ -94,7 +94,8 @@ TEST(ExpertLora, WordsOfTargets) {
   LoraConfig config;
   set_targets(config, "all,experts");
   EXPECT_EQ(config.target_modules, std::vector<std::string>{kAllLinear});
-  name_experts(config, {"model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.mlp.experts.down_proj", "model.layers.1.mlp.experts.down_proj"});
+  name_experts(config,
+               {"model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.mlp.experts.down_proj", "model.layers.1.mlp.experts.down_proj"});
   EXPECT_EQ(config.target_parameters, (std::vector<std::string>{"experts.gate_up_proj", "experts.down_proj"}));
   EXPECT_TRUE(parameter_rank(config, "model.layers.1.mlp.experts.down_proj"));
   EXPECT_FALSE(parameter_rank(config, "model.layers.1.mlp.down_proj"));

@@ -360,7 +360,10 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   for (const std::string& name : left) {
     const TensorInfo* info = source->find(name);
     const bool empty = std::ranges::find(info->shape, 0) != info->shape.end();  // of a module whose ranks were all cut
-    if (!empty) problem(name + ": belongs to no module that the config targets in this model");
+    const bool as_layers = name.find("_projs.") != std::string::npos;  // Unsloth's gpt-oss in 4 bits
+    if (!empty)
+      problem(name + (as_layers ? ": is of experts that were layers of their own, which is not built"
+                                : ": belongs to no module that the config targets in this model"));
   }
   if (count)
     throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),

@@ -218,7 +218,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   LoadOptions options = load_options(config);
   options.whole_experts = true;  // no file of quantised experts is known
-  options.bf16 = false;  // what is merged is what is stored
+  options.bf16 = false;          // what is merged is what is stored
   Model model = load_model(files, options);
   model.read_once = true;
   input_warning(untied_text(model), config.strict, ErrorKind::bad_data);

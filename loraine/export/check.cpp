@@ -70,7 +70,7 @@ struct Found {
 // A computed tensor against the sums in double.
 void check_computed(const TensorSource& base, const MergedTensor& tensor, const std::string& name, const Tensor& written) {
   const Tensor shape(nullptr, Dtype::F32, tensor.info->shape);
-  const int64_t rows = shape.rank == 3 ? shape.shape[0] * shape.shape[1] : shape.rank == 2 ? shape.rows() : 1,  // a vector: one
+  const int64_t rows = shape.rank < 2 ? 1 : shape.numel() / std::max<int64_t>(1, tensor.info->shape.back()),  // a vector: one
                 cols = shape.numel() / std::max<int64_t>(1, rows);
   const Buffer memory(shape.bytes());
   const Tensor f32(memory.data(), Dtype::F32, {rows, cols});

@@ -23,7 +23,7 @@ struct MergedTensor {
   const Adapter* adapter = nullptr;
   int part = 0;
   const EmbeddingLora* embedding = nullptr;
-  const ExpertLora* experts = nullptr;  // of one expert's matrix, or of those of all [E, …]
+  const ExpertLora* experts = nullptr;          // of one expert's matrix, or of those of all [E, …]
   int64_t expert = -1, first = 0, columns = 0;  // which expert, or −1; of its product, the columns that the matrix gives
   bool transposed = false;                      // as the file holds it
   bool merged() const { return dense.data || adapter || embedding || experts; }  // otherwise only the type is another

@@ -45,8 +45,8 @@ std::vector<Weight*> Model::sites_to_change() {
 
 namespace {
 
-template <class Model, class Part>
-void list_block_parts(Model& model, std::vector<Part*>& all) {
+template <class AnyModel, class Part>
+void list_block_parts(AnyModel& model, std::vector<Part*>& all) {
   for (const auto& layer : model.layers) {
     const Parts parts = layer->parts();
     for (Site* site : parts.sites)

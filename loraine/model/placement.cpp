@@ -115,8 +115,8 @@ void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, cons
   };
   const Dtype dtype = info.packed ? *info.packed : options_.bf16 ? Dtype::BF16 : info.dtype;
   const Tensor mapped = info.packed ? source_.map_packed(info) : source_.map(info);
-  const bool in_place = mapped.data && mapped.dtype == dtype &&
-                        (info.packed || reinterpret_cast<uintptr_t>(mapped.data) % size_of(dtype) == 0);
+  const bool in_place =
+      mapped.data && mapped.dtype == dtype && (info.packed || reinterpret_cast<uintptr_t>(mapped.data) % size_of(dtype) == 0);
   Buffer memory;
   Tensor whole = mapped;
   if (!in_place) {
@@ -153,8 +153,8 @@ void Placement::experts(ExpertWeights& all, const std::vector<std::string>& piec
     return out;
   };
   const auto whole = [&](const std::string& stored, ExpertStack& to, int64_t columns, bool transposed) {
-    const std::vector<int64_t> shape = transposed ? std::vector<int64_t>{all.experts, all.in, columns}
-                                                  : std::vector<int64_t>{all.experts, columns, all.in};
+    const std::vector<int64_t> shape =
+        transposed ? std::vector<int64_t>{all.experts, all.in, columns} : std::vector<int64_t>{all.experts, columns, all.in};
     to.stored = stored;
     if (const TensorInfo* info = check(stored, shape, "experts, and their sizes")) expert_matrices(to, *info, all);
   };

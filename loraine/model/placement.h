@@ -24,8 +24,9 @@ class Placement {
   // The module `path` becomes the next part of the site: [out, in] and, when `bias`, [out]. meaning says what the shape follows from.
   // whole: it is left as it is where layers are quantised.
   void part(Site& site, const std::string& path, int64_t out, int64_t in, bool bias, const char* meaning, bool whole = false);
-  // One parameter of experts, whose module, name and sizes are set. Files have it whole, or in pieces of equal height called `pieces` ("gate_proj",
-  // "up_proj"): a tensor [E, out, in] each, or a matrix of every expert. whole: which of the two is asked for where neither is there.
+  // One parameter of experts, whose module, name and sizes are set. Files have it whole, or in pieces of equal height called `pieces`
+  // ("gate_proj", "up_proj"): a tensor [E, out, in] each, or a matrix of every expert. whole: which of the two is asked for where neither
+  // is there.
   void experts(ExpertWeights& all, const std::vector<std::string>& pieces, bool whole);
   // A tensor of any shape as F32 values.
   void vector(Vector& out, const std::string& name, const std::vector<int64_t>& shape);

@@ -148,13 +148,16 @@ void round_frozen(Run& run) {
 
 // moe_aux_loss_coef, for the families that LLaMA-Factory sets it for.
 void balance_experts(Run& run) {
-  static const std::set<std::string> kHaveIt = {"ernie4_5_moe", "granitemoe", "jamba", "mixtral", "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"};
+  static const std::set<std::string> kHaveIt = {"ernie4_5_moe", "granitemoe", "jamba",     "mixtral",
+                                                "olmoe",        "phimoe",     "qwen2_moe", "qwen3_moe"};
   const std::optional<double> coefficient = run.config.moe_aux_loss_coef;
   if (!coefficient) return;
   if (kHaveIt.contains(run.model.config.model_type)) run.model.config.router_aux_loss_coef = *coefficient;
   else
-    warn(run, ErrorKind::usage, "moe_aux_loss_coef has no effect: neither LLaMA-Factory nor transformers balances the experts of " +
-                                    run.model.config.model_type);
+    warn(run, ErrorKind::usage,
+         fmt::format("moe_aux_loss_coef has no effect on {}, as in LLaMA-Factory; output_router_logits and "
+                     "router_aux_loss_coef in config.json have one, where transformers computes that loss",
+                     run.model.config.model_type));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Facts: OCP Microscaling Formats 1.0 (E2M1 elements, E8M0 scales); transformers' integrations/mxfp4.py for the order: the low half of a byte
-// comes first.
+// Facts: OCP Microscaling Formats 1.0 (E2M1 elements, E8M0 scales); transformers' integrations/mxfp4.py for the order: the low half of a
+// byte comes first.
 #include "loraine/io/quantised/mxfp4_source.h"
 
 #include <fmt/format.h>
@@ -69,7 +69,8 @@ class Mxfp4Source : public TensorSource {
   const uint8_t* bytes(const TensorInfo& info) const {
     const Tensor view = info.dtype == Dtype::U8 ? source_->map(info) : Tensor();
     if (!view.data)
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, expected U8 in a safetensors file", info.file, info.name, info.stored_as));
+      throw Error(ErrorKind::bad_data,
+                  fmt::format("{}: {} is {}, expected U8 in a safetensors file", info.file, info.name, info.stored_as));
     return static_cast<const uint8_t*>(view.data);
   }
   void add(const TensorInfo& blocks, std::set<std::string>& hidden) {

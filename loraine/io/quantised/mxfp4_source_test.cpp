@@ -52,7 +52,8 @@ TEST(Mxfp4Source, ValuesAreExactAndTransposed) {
       for (int64_t o = 0; o < kOut; ++o) {
         const int64_t block = (e * kOut + o) * kGroups + i / 32;
         const uint8_t two = checkpoint.blocks[static_cast<size_t>(block * 16 + i % 32 / 2)], code = i % 2 ? two >> 4 : two & 15;
-        const double value = magnitudes[code & 7] * (code & 8 ? -1 : 1) * std::pow(2.0, checkpoint.scales[static_cast<size_t>(block)] - 127);
+        const double value =
+            magnitudes[code & 7] * (code & 8 ? -1 : 1) * std::pow(2.0, checkpoint.scales[static_cast<size_t>(block)] - 127);
         const size_t at = static_cast<size_t>((e * kIn + i) * kOut + o);
         EXPECT_EQ(static_cast<double>(values[at]), value);
         float widened = 0;

@@ -21,14 +21,14 @@ void combine_experts(Context& ctx, const Tensor& y, const Tensor& rows, const Ex
 void combine_experts_backward(Context& ctx, const Tensor& d_rows, const Tensor& d_weights, const Tensor& d_y, const Tensor& rows,
                               const ExpertOrder& order, const Tensor& weights);
 
-// out[place(t, k)] = weights[t, k] · rows[place(t, k)], row by row [T · K, F]; out may be rows. Before the last product of an expert it does
-// what weights in combine_experts do after it, and its backward needs nothing of what that product gave.
+// out[place(t, k)] = weights[t, k] · rows[place(t, k)], row by row [T · K, F]; out may be rows. Before the last product of an expert it
+// does what weights in combine_experts do after it, and its backward needs nothing of what that product gave.
 void weigh_rows(Context& ctx, const Tensor& out, const Tensor& rows, const ExpertOrder& order, const Tensor& weights);
 // d_weights[t, k] = d_out[place(t, k)] · rows[place(t, k)]; d_rows (may be d_out) = weights[t, k] · d_out.
 void weigh_rows_backward(Context& ctx, const Tensor& d_rows, const Tensor& d_weights, const Tensor& d_out, const Tensor& rows,
                          const ExpertOrder& order, const Tensor& weights);
-// The biases of that product: y[t] += Σ_k weights[t, k] · biases[chosen[t, k]], biases [E, C] F32, chosen I32 [T, K]; and d_weights[t, k] +=
-// d_y[t] · biases[chosen[t, k]].
+// The biases of that product: y[t] += Σ_k weights[t, k] · biases[chosen[t, k]], biases [E, C] F32, chosen I32 [T, K]; and d_weights[t, k]
+// += d_y[t] · biases[chosen[t, k]].
 void add_weighted_biases(Context& ctx, const Tensor& y, const Tensor& biases, const Tensor& chosen, const Tensor& weights);
 void add_weighted_biases_backward(Context& ctx, const Tensor& d_weights, const Tensor& d_y, const Tensor& biases, const Tensor& chosen);
 

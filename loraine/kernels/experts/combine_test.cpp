@@ -188,7 +188,8 @@ TEST(WeightedBiases, ForwardAndBackward) {
   std::vector<double> want = reference();
   for (double& v : want) v += 1;
   expect_near(y, want, 1e-6, "y");
-  std::vector<double> want_w = central_differences(wd, [&] { return inner(reference(), d_y); }, 1e-3);
+  std::vector<double> want_w = central_differences(
+      wd, [&] { return inner(reference(), d_y); }, 1e-3);
   for (double& v : want_w) v += 1;  // gradients are added
   add_weighted_biases_backward(ctx, matrix(d_w, kT, kK), matrix(d_y, kT, kC), tb, chosen);
   expect_near(d_w, want_w, 1e-6, "d_weights");

@@ -8,8 +8,8 @@
 
 namespace loraine {
 
-// Router and experts as config.json has their numbers and widths; softmax over all, weights by norm_topk_prob. Throws bad_data where a token
-// has more experts than there are.
+// Router and experts as config.json has their numbers and widths; softmax over all, weights by norm_topk_prob. Throws bad_data where a
+// token has more experts than there are.
 ExpertsConfig experts_config(const ConfigReader& hf, Decoder& d);
 // Sigmoid scores, a correction that counts in choosing, groups: the router of DeepSeek V3.
 void route_by_sigmoid(const ConfigReader& hf, ExpertsConfig& experts);

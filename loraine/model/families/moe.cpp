@@ -137,7 +137,8 @@ ModelConfig gpt_oss_config(const ConfigReader& hf) {
   experts.router.normalise = false;
   experts.router_name = "router";
   experts.router_bias = experts.biases = experts.transposed = experts.whole_in_files = true;
-  experts.clamped = ClampedSwiglu{static_cast<float>(hf.number_or("swiglu_limit", 7)), static_cast<float>(hf.number_or("swiglu_alpha", 1.702)), true};
+  experts.clamped =
+      ClampedSwiglu{static_cast<float>(hf.number_or("swiglu_limit", 7)), static_cast<float>(hf.number_or("swiglu_alpha", 1.702)), true};
   const std::vector<bool> sliding = d.sliding(2);
   const int64_t window = hf.positive_or("sliding_window", 128);
   const auto mixer = share(experts);

@@ -38,7 +38,8 @@ ModelConfig dots1_config(const ConfigReader& hf) {
   d.rope();
   ExpertsConfig experts = experts_config(hf, d);
   route_by_sigmoid(hf, experts);
-  if (const int64_t n = count_or(hf, "n_shared_experts", 0); n > 0) add_shared(experts, d.mlp, "mlp.shared_experts.", n * experts.intermediate_size);
+  if (const int64_t n = count_or(hf, "n_shared_experts", 0); n > 0)
+    add_shared(experts, d.mlp, "mlp.shared_experts.", n * experts.intermediate_size);
   const std::vector<bool> sliding = d.sliding(0);
   const int64_t window = hf.get("sliding_window") ? hf.positive("sliding_window") : 0;
   const std::set<int64_t> dense = dense_layers(hf, d);
@@ -69,9 +70,11 @@ ModelConfig ernie4_5_moe_config(const ConfigReader& hf) {
   experts.correction = "moe_statics.e_score_correction_bias";
   experts.correction_is_matrix = true;
   if (bias) hf.wrong("use_bias", "false: experts with biases of ERNIE 4.5 are not built");
-  if (const int64_t n = count_or(hf, "moe_num_shared_experts", 2); n > 0) add_shared(experts, d.mlp, "mlp.shared_experts.", n * experts.intermediate_size);
-  const int64_t layers = d.config.num_hidden_layers, start = count_or(hf, "moe_layer_start_index", 1), interval = hf.positive_or("moe_layer_interval", 1),
-                end = count_or(hf, "moe_layer_end_index", -1), last = end < 0 ? layers - 1 : end;
+  if (const int64_t n = count_or(hf, "moe_num_shared_experts", 2); n > 0)
+    add_shared(experts, d.mlp, "mlp.shared_experts.", n * experts.intermediate_size);
+  const int64_t layers = d.config.num_hidden_layers, start = count_or(hf, "moe_layer_start_index", 1),
+                interval = hf.positive_or("moe_layer_interval", 1), end = count_or(hf, "moe_layer_end_index", -1),
+                last = end < 0 ? layers - 1 : end;
   std::set<int64_t> dense;
   for (int64_t layer = 0; layer < layers; ++layer)
     if ((layer + 1) % interval != 0 || layer < start || layer > last) dense.insert(layer);
@@ -113,8 +116,8 @@ ModelConfig hy_v3_config(const ConfigReader& hf) {
   return with_experts(d, experts, dense_layers(hf, d));
 }
 
-// Llama 4: layers that rotate see chunks and normalise q and k; the others see all and heat their queries. A token's one expert reads it times
-// its weight.
+// Llama 4: layers that rotate see chunks and normalise q and k; the others see all and heat their queries. A token's one expert reads it
+// times its weight.
 ModelConfig llama4_config(const ConfigReader& hf) {
   Decoder d(hf, "rms_norm_eps", 1e-5);
   const int64_t layers = d.config.num_hidden_layers;

@@ -1,5 +1,5 @@
-// Rows are sorted by their experts and multiplied in groups. A choice's weight multiplies what goes into the last product (or the first, where
-// it weighs the input), so that its gradient needs nothing of what the experts gave. Kept: the choices, and what gate and up give.
+// Rows are sorted by their experts and multiplied in groups. A choice's weight multiplies what goes into the last product (or the first,
+// where it weighs the input), so that its gradient needs nothing of what the experts gave. Kept: the choices, and what gate and up give.
 #include "loraine/model/mixers/experts.h"
 
 #include <algorithm>

@@ -56,8 +56,8 @@ class Experts final : public Mixer {
   size_t first_of_shared() const { return shared_gated() ? kShared + 1 : kSharedGate; }
   bool shared_gated() const { return !c_.shared_gate.empty(); }
   ExpertOrder order(const Step& s) const;
-  Tensor rows(const Step& s, const Tensor& t) const;                    // the first T · K of them
-  Tensor row_scratch(const Step& s, int64_t columns) const;             // [T · K, columns]
+  Tensor rows(const Step& s, const Tensor& t) const;         // the first T · K of them
+  Tensor row_scratch(const Step& s, int64_t columns) const;  // [T · K, columns]
   RouterVectors router_vectors() const { return {correction_.values.empty() ? nullptr : correction_.values.data(), nullptr}; }
   Step of_shared(const Step& s) const;
   void find_experts(const Step& s, const Tensor& x) const;

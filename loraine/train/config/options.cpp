@@ -117,7 +117,8 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"lora_alpha", "method", &c.lora_alpha, "the update is scaled by alpha / r; null: twice the rank", between(1, kMost)});
   visit({"lora_dropout", "method", &c.lora_dropout, "share of inputs of A set to zero while training", from_to_below(0, 1)});
   visit({"lora_target", "method", &c.lora_target,
-         "linear layers that get an adapter: names, comma separated, `all`, or a regular expression; beside names `experts`, the matrices of experts",
+         "linear layers that get an adapter: names, comma separated, `all`, or a regular expression; beside names `experts`, the matrices "
+         "of experts",
          kCommaList});
   visit({"additional_target", "method", &c.additional_target,
          "modules trained whole beside LoRA and saved with it (PEFT's modules_to_save), comma separated", kCommaList});
@@ -157,7 +158,8 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"neftune_noise_alpha", "method", &c.neftune_noise_alpha, "NEFTune: uniform noise on the embeddings while training",
          between(0, 1e6)});
   visit({"moe_aux_loss_coef", "method", &c.moe_aux_loss_coef,
-         "weight of the load-balancing loss of experts; null: as config.json says (output_router_logits, router_aux_loss_coef)", between(0, 1e6)});
+         "weight of the load-balancing loss of experts; null: as config.json says (output_router_logits, router_aux_loss_coef)",
+         between(0, 1e6)});
   visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same",
          between(0, 1e6)});
   visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
