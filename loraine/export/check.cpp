@@ -17,6 +17,7 @@
 #include "loraine/core/stopped.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/open_tensors.h"
+#include "loraine/io/tensors/turned_source.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/model/decoder.h"
 #include "loraine/model/finite.h"
@@ -143,8 +144,16 @@ void check_written(const Merge& merge, const std::string& folder, const std::fun
     const Tensor mapped = source->map(*info);
     if (!mapped.data && mapped.numel() > 0) throw Error(ErrorKind::internal, weight.entry.name + ": cannot be mapped");
     const auto computed = merge.computed.find(weight.entry.name);
-    if (computed == merge.computed.end()) check_stored(weight, mapped);
-    else check_computed(*merge.model.source, computed->second, weight.entry.name, mapped);
+    if (computed == merge.computed.end()) {
+      check_stored(weight, mapped);
+    } else if (is_turned(merge.model.config.names.turned, info->name)) {
+      const Buffer memory(mapped.bytes());
+      const Tensor as_summed(memory.data(), mapped.dtype, {mapped.cols(), mapped.rows()});
+      turn(as_summed, mapped);
+      check_computed(*merge.model.source, computed->second, weight.entry.name, as_summed);
+    } else {
+      check_computed(*merge.model.source, computed->second, weight.entry.name, mapped);
+    }
     release_pages(mapped.data, mapped.bytes());
     check_mapped_files();
   }

@@ -12,6 +12,7 @@
 #include "loraine/core/stopped.h"
 #include "loraine/export/quantised.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/io/tensors/turned_source.h"
 #include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/load.h"
@@ -119,7 +120,7 @@ std::unique_ptr<Merge> plan_merge(const Model& model, const AdapterSet* adapter,
       weight.entry.dtype = tensor.type;
       weight.write = [&source, &kept](const WriteBytes& write) { write_computed(source, kept, write); };
     }
-    merge->weights.push_back(std::move(weight));
+    merge->weights.push_back(is_turned(names.turned, info.name) ? turned(std::move(weight)) : std::move(weight));
   };
   if (untied)
     for (const TensorInfo& info : source.tensors())

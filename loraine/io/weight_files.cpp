@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/io/tensors/turned_source.h"
 #include "loraine/io/torch/torch_file.h"
 
 namespace loraine {
@@ -30,6 +32,23 @@ WeightToWrite stored_weight(const TensorSource& source, const TensorInfo& info) 
               release_pages(data + at, bytes);
             }
           }};
+}
+
+WeightToWrite turned(WeightToWrite weight) {
+  std::vector<int64_t> shape = {weight.entry.shape.at(1), weight.entry.shape.at(0)};
+  std::swap(shape, weight.entry.shape);
+  weight.write = [shape, type = weight.entry.dtype, inner = std::move(weight.write)](const WriteBytes& write) {
+    const Tensor size(nullptr, type, shape);
+    const Buffer before(size.bytes()), after(size.bytes());
+    size_t at = 0;
+    inner([&](const void* bytes, size_t count) {
+      std::memcpy(static_cast<char*>(before.data()) + at, bytes, count);
+      at += count;
+    });
+    turn(Tensor(after.data(), type, {shape[1], shape[0]}), Tensor(before.data(), type, shape));
+    write(after.data(), after.bytes());
+  };
+  return weight;
 }
 
 int64_t write_weight_files(const std::vector<WeightToWrite>& weights, const std::string& folder, const WeightFormat& format) {

@@ -18,6 +18,8 @@ struct WeightToWrite {
   std::function<void(const WriteBytes&)> write;  // the bytes of the entry
 };
 
+// The matrix transposed; its bytes pass through memory at once.
+WeightToWrite turned(WeightToWrite weight);
 // A tensor of a source as it is stored there; one that is mapped goes by in pieces and leaves memory.
 WeightToWrite stored_weight(const TensorSource& source, const TensorInfo& info);
 

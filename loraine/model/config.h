@@ -31,6 +31,7 @@ struct BranchConfig {
 
 struct LayerConfig {
   std::vector<BranchConfig> branches;
+  std::string scalar;  // a tensor [1] that x is multiplied with at the layer's end; empty: none
 };
 
 // Module paths as transformers has them in memory, and how the files of the model call them where that differs.
@@ -39,6 +40,7 @@ struct ModelNames {
   // The beginning of a path → what stands there in the files, or, with a dot before it (".mlp"), whole words within a path. Several forms in
   // which files are found, the first one counts.
   std::vector<std::vector<std::pair<std::string, std::string>>> stored;
+  std::vector<std::string> turned;  // ends of the modules' paths whose weights the files hold as [in, out]
   std::string in_files(const std::string& path) const;
   std::string layer(int64_t number) const { return layers + "." + std::to_string(number) + "."; }
 };

@@ -19,9 +19,9 @@ constexpr int64_t kWidth = 32, kVocabulary = 61;
 constexpr int64_t kLengths[] = {23, 14};
 
 nlohmann::json family(const char* type, const nlohmann::json& own) {
-  nlohmann::json config = {{"model_type", type},      {"vocab_size", kVocabulary},    {"hidden_size", kWidth},
-                           {"intermediate_size", 40}, {"num_hidden_layers", 3},       {"num_attention_heads", 4},
-                           {"head_dim", 8},           {"num_key_value_heads", 2},     {"max_position_embeddings", 64}};
+  nlohmann::json config = {{"model_type", type},      {"vocab_size", kVocabulary}, {"hidden_size", kWidth},
+                           {"intermediate_size", 40}, {"num_hidden_layers", 3},    {"num_attention_heads", 4},
+                           {"head_dim", 8},           {"num_key_value_heads", 2},  {"max_position_embeddings", 64}};
   if (!own.is_null()) config.update(own);
   return config;
 }
@@ -39,6 +39,11 @@ nlohmann::json experts_of(nlohmann::json config) {
   return config;
 }
 
+nlohmann::json with(nlohmann::json config, const nlohmann::json& more) {
+  config.update(more);
+  return config;
+}
+
 std::vector<nlohmann::json> configurations() {
   const nlohmann::json delta = {{"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
                                 {"linear_num_key_heads", 2},
@@ -47,7 +52,17 @@ std::vector<nlohmann::json> configurations() {
                                 {"linear_value_head_dim", 16},
                                 {"partial_rotary_factor", 0.5}};
   const nlohmann::json slides = {"sliding_attention", "full_attention", "sliding_attention"};
-  const nlohmann::json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"llama_4_scaling_beta", 0.1}};
+  const nlohmann::json yarn = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"llama_4_scaling_beta", 0.1}};
+  const nlohmann::json proportional = {{"full_attention", {{"rope_type", "proportional"}, {"partial_rotary_factor", 0.25}}},
+                                       {"sliding_attention", {{"rope_theta", 10000.0}}}};
+  const nlohmann::json latent = {
+      {"kv_lora_rank", 12}, {"qk_nope_head_dim", 8}, {"qk_rope_head_dim", 4}, {"v_head_dim", 6}, {"q_lora_rank", 20}};
+  const nlohmann::json deep_yarn = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 8}, {"mscale", 1.0}, {"mscale_all_dim", 0.7}};
+  const nlohmann::json sparse = {
+      {"n_routed_experts", 8}, {"num_experts_per_tok", 3},   {"moe_intermediate_size", 12}, {"n_group", 4},
+      {"topk_group", 2},       {"first_k_dense_replace", 1}, {"n_shared_experts", 2},       {"routed_scaling_factor", 1.5}};
   const nlohmann::json factors = {1.0, 1.5, 2.0, 2.5};
   return {
       family("llama", {{"attention_bias", true}, {"mlp_bias", true}}),
@@ -67,10 +82,29 @@ std::vector<nlohmann::json> configurations() {
                       {"rope_scaling", {{"type", "longrope"}, {"long_factor", factors}, {"short_factor", factors}}}}),
       family("phi", {{"num_key_value_heads", 4}}),
       family("gemma", {}),
-      family("gemma2", {{"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
+      family("gemma2",
+             {{"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
       family("gemma3_text", {{"layer_types", slides}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}}),
-      family("granite", {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
-      family("granite_swa", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}, {"residual_multiplier", 0.7}}),
+      family("gemma4_text", {{"layer_types", slides},
+                             {"sliding_window", 6},
+                             {"global_head_dim", 16},
+                             {"attention_k_eq_v", true},
+                             {"num_global_key_value_heads", 1},
+                             {"final_logit_softcapping", 30.0},
+                             {"rope_parameters", proportional}}),
+      family("gemma4_text",
+             {{"layer_types", {"sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"}},
+              {"num_hidden_layers", 5},
+              {"sliding_window", 6},
+              {"per_layer_config", {{"01", {{"head_dim", 16}}}, {"04", {{"head_dim", 16}}}}},
+              {"num_kv_shared_layers", 3},
+              {"use_double_wide_mlp", true},
+              {"hidden_size_per_layer_input", 8},
+              {"rope_parameters", proportional}}),
+      family("granite",
+             {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
+      family("granite_swa",
+             {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}, {"residual_multiplier", 0.7}}),
       family("olmo", {{"clip_qkv", 0.5}}),
       family("olmo2", {}),
       family("olmo3", {{"layer_types", slides}, {"sliding_window", 6}}),
@@ -84,7 +118,11 @@ std::vector<nlohmann::json> configurations() {
       family("stablelm", {{"use_qkv_bias", true}, {"partial_rotary_factor", 0.5}}),
       family("stablelm", {{"use_parallel_residual", true}, {"qk_layernorm", true}, {"partial_rotary_factor", 0.5}}),
       family("gpt_neox", {{"num_key_value_heads", 4}, {"rotary_pct", 0.5}}),
-      family("qwen2_moe", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"shared_expert_intermediate_size", 16},
+      family("gpt2", {{"n_embd", kWidth}, {"n_head", 4}, {"n_layer", 3}, {"n_positions", 32}, {"scale_attn_by_inverse_layer_idx", true}}),
+      family("qwen2_moe", {{"num_experts", 4},
+                           {"num_experts_per_tok", 2},
+                           {"moe_intermediate_size", 12},
+                           {"shared_expert_intermediate_size", 16},
                            {"mlp_only_layers", {1}}}),
       family("qwen3_moe", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"norm_topk_prob", true}}),
       family("mixtral", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}}),
@@ -94,15 +132,30 @@ std::vector<nlohmann::json> configurations() {
       family("gpt_oss", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 6}, {"intermediate_size", 12}}),
       family("granitemoe", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"residual_multiplier", 0.7}}),
       family("granitemoeshared", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"shared_intermediate_size", 16}}),
-      family("glm4_moe", {{"n_routed_experts", 8}, {"num_experts_per_tok", 3}, {"moe_intermediate_size", 12}, {"n_group", 4}, {"topk_group", 2},
-                          {"first_k_dense_replace", 1}, {"routed_scaling_factor", 1.5}, {"use_qk_norm", true}}),
+      family("glm4_moe", {{"n_routed_experts", 8},
+                          {"num_experts_per_tok", 3},
+                          {"moe_intermediate_size", 12},
+                          {"n_group", 4},
+                          {"topk_group", 2},
+                          {"first_k_dense_replace", 1},
+                          {"routed_scaling_factor", 1.5},
+                          {"use_qk_norm", true}}),
       family("dots1", {{"n_routed_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"n_shared_experts", 2}}),
       family("ernie4_5_moe", {{"moe_num_experts", 4}, {"moe_k", 2}, {"moe_intermediate_size", 12}}),
       family("hunyuan_v1_moe", {{"num_experts", 4}, {"moe_topk", {2, 2, 2}}}),
-      family("hy_v3", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"mlp_layer_types", {"dense", "sparse", "sparse"}}}),
-      family("llama4_text", {{"num_local_experts", 4}, {"num_experts_per_tok", 1}, {"intermediate_size", 12}, {"intermediate_size_mlp", 40},
-                             {"interleave_moe_layer_step", 2}, {"attention_chunk_size", 7}, {"no_rope_layers", {1, 1, 0}},
-                             {"attn_temperature_tuning", true}, {"floor_scale", 4}}),
+      family("hy_v3", {{"num_experts", 4},
+                       {"num_experts_per_tok", 2},
+                       {"moe_intermediate_size", 12},
+                       {"mlp_layer_types", {"dense", "sparse", "sparse"}}}),
+      family("llama4_text", {{"num_local_experts", 4},
+                             {"num_experts_per_tok", 1},
+                             {"intermediate_size", 12},
+                             {"intermediate_size_mlp", 40},
+                             {"interleave_moe_layer_step", 2},
+                             {"attention_chunk_size", 7},
+                             {"no_rope_layers", {1, 1, 0}},
+                             {"attn_temperature_tuning", true},
+                             {"floor_scale", 4}}),
       family("muse_glimmer_text", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}}),
       family("lfm2", {{"layer_types", {"conv", "full_attention", "conv"}}, {"block_multiple_of", 8}, {"conv_bias", true}}),
       family("olmo_hybrid", delta),
@@ -139,6 +192,11 @@ std::vector<nlohmann::json> configurations() {
                             {"n_routed_experts", 4},
                             {"num_experts_per_tok", 2},
                             {"moe_intermediate_size", 12}}),
+      family("youtu", latent),
+      family("deepseek_v2", with(with(latent, sparse), {{"q_lora_rank", nullptr}, {"topk_method", "group_limited_greedy"}})),
+      family("deepseek_v3", with(with(latent, sparse), {{"rope_parameters", deep_yarn}})),
+      family("mistral4", with(with(latent, sparse), {{"rope_parameters", yarn}, {"first_k_dense_replace", 0}})),
+      family("minicpm3", with(latent, {{"q_lora_rank", nullptr}, {"scale_emb", 6}, {"scale_depth", 1.4}, {"dim_model_base", 16}})),
   };
 }
 
@@ -313,13 +371,15 @@ TEST(EveryFamily, NarrowBasesAreNear) {
     const Batch batch = batch_of({0, 1});
     const Result f32 = train(any_model(config), batch), bf16 = train(any_model(config, {true}), batch);
     const bool routed = !any_model(config).experts().empty();
-    EXPECT_LT(routed ? median_apart(bf16.hidden, f32.hidden) : apart(bf16.hidden, f32.hidden), 0.05) << text_of(config);
-    EXPECT_LT(apart(bf16.gradients, f32.gradients), routed ? 0.5 : 0.25) << text_of(config);
+    // Scores that nothing divides and norms over a few numbers carry a rounding far.
+    const double far = config.contains("hidden_size_per_layer_input") ? 4 : 1;
+    EXPECT_LT(routed ? median_apart(bf16.hidden, f32.hidden) : apart(bf16.hidden, f32.hidden), 0.05 * far) << text_of(config);
+    EXPECT_LT(apart(bf16.gradients, f32.gradients), (routed ? 0.5 : 0.25) * far) << text_of(config);
     LoadOptions four_bits;
     four_bits.quantisation = {Dtype::NF4, true};
     const double quantised = apart(train(any_model(config, four_bits), batch).hidden, f32.hidden);
     EXPECT_GT(quantised, 1e-4) << text_of(config);
-    EXPECT_LT(quantised, 0.8) << text_of(config);
+    EXPECT_LT(quantised, 0.8 * far) << text_of(config);
   }
 }
 

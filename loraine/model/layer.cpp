@@ -25,13 +25,20 @@ At at(Context& ctx, const Model& model, const Batch& batch, Pass& pass, int64_t 
 
 int64_t width(const Step& s) { return s.model.config.hidden_size; }
 
-// to [T, C] = from + scale · y, the residual stream one step on. With BF16 activations `from` and `to` are roundings of the stream, which is
-// kept in F32 for the forward alone: what layers compute depends on the roundings, so it can be computed again.
+// to [T, C] = from + scale · y, the residual stream one step on. With BF16 activations `from` and `to` are roundings of the stream, which
+// is kept in F32 for the forward alone: what layers compute depends on the roundings, so it can be computed again.
 void add_to_stream(const Step& s, const Tensor& to, const Tensor& from, const Tensor& y, float scale) {
   if (to.dtype == Dtype::F32) return scale == 1 ? add(s.ctx, to, from, y) : add_scaled(s.ctx, to, from, y, scale);
   const Tensor stream = s.rows(s.pass.activations->stream);
   if (scale == 1) add_rounded(s.ctx, stream, to, y);
   else add_rounded_scaled(s.ctx, stream, to, y, scale);
+}
+
+void scale_stream(const Step& s, const Tensor& x, float factor) {
+  if (x.dtype == Dtype::F32) return scale(s.ctx, x, x, factor);
+  const Tensor stream = s.rows(s.pass.activations->stream);
+  scale(s.ctx, stream, stream, factor);
+  convert_rows(s.ctx, x, stream);
 }
 
 // The input of the mixer: x itself, or in scratch its norm.
@@ -103,6 +110,7 @@ void layer_forward(Context& ctx, const Model& model, const Batch& batch, Pass& p
     const bool last = b + 1 == here.branches.size();
     std::vector<BranchActivations>& saved = pass.activations->layers[static_cast<size_t>(layer)];
     add_to_stream(a.s, last ? x_next : a.s.rows(saved[b + 1].sum), a.s.rows(saved[b].sum), y, a.branch.scale);
+    if (last && here.scale != 1) scale_stream(a.s, x_next, here.scale);
     pass.scratch->release(mark);
   }
 }
@@ -129,6 +137,7 @@ void layer_backward(Context& ctx, const Model& model, const Batch& batch, Pass& 
                     bool first) {
   const Layer& here = *model.layers[static_cast<size_t>(layer)];
   const size_t outer = pass.scratch->mark();
+  if (here.scale != 1) scale(ctx, d_x, d_x, here.scale);
   Tensor d_sum = d_x;  // of the sum after a group of branches that read the same x
   for (size_t b = here.branches.size(); b-- > 0;) {
     const At a = at(ctx, model, batch, pass, layer, b);
@@ -148,7 +157,8 @@ void layer_backward(Context& ctx, const Model& model, const Batch& batch, Pass& 
     if (branch.after || branch.scale != 1) {
       d_y = s.scratch(Dtype::F32, width(s));
       if (branch.scale != 1) scale(ctx, d_y, d_sum, branch.scale);
-      if (branch.after) norm_backward(s, branch.after, trained, d_y, branch.scale != 1 ? d_y : d_sum, s.rows(a.saved.given), a.saved.after, false);
+      if (branch.after)
+        norm_backward(s, branch.after, trained, d_y, branch.scale != 1 ? d_y : d_sum, s.rows(a.saved.given), a.saved.after, false);
     }
     const Tensor x = s.rows(a.saved.x), h = normed(a, true);
     const bool reads_input = a.saved.x.data == pass.activations->layers[static_cast<size_t>(layer)][0].x.data;

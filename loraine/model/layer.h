@@ -19,6 +19,7 @@ struct Branch {
 class Layer {
  public:
   std::vector<Branch> branches;
+  float scale = 1;  // on the stream at its end
   Parts parts();
 };
 

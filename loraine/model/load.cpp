@@ -6,6 +6,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/io/tensors/turned_source.h"
 #include "loraine/model/layer.h"
 #include "loraine/model/placement.h"
 
@@ -104,6 +105,11 @@ void place_all(Placement& p, Model& model) {
       here.branches.push_back({place_norm(p, branch.before, prefix + branch.before.name, {c.hidden_size}),
                                place_norm(p, branch.after, prefix + branch.after.name, {c.hidden_size}), branch.mixer->place(p, prefix),
                                branch.scale, branch.beside});
+    if (const std::string& name = c.layers[static_cast<size_t>(layer)].scalar; !name.empty()) {
+      Vector scalar;  // not trained: to transformers it is no parameter
+      p.vector(scalar, prefix + name, 1);
+      if (!scalar.values.empty()) here.scale = scalar.values[0];
+    }
   }
   model.head.weight.is_head = true;
   if (c.tie_word_embeddings) {
@@ -127,6 +133,7 @@ Model load_model(ModelFiles& files, const LoadOptions& options) {
   model.source = files.tensors;
   const ModelConfig& c = model.config;
   choose_names(model.config.names, *model.source);
+  if (!c.names.turned.empty()) model.source = turned_source(model.source, c.names.turned);
   if (c.tie_word_embeddings && has_own_head(*model.source, c.names)) {
     model.config.tie_word_embeddings = false;
     model.untied_by_file = true;
@@ -157,6 +164,8 @@ std::vector<TensorInfo> tensors_of(const nlohmann::json& config, const std::stri
   const LoadOptions options;
   Placement p(*model.source, options, model.config, &wanted);
   place_all(p, model);
+  for (TensorInfo& info : wanted)
+    if (info.shape.size() == 2 && is_turned(model.config.names.turned, info.name)) std::swap(info.shape[0], info.shape[1]);
   std::ranges::sort(wanted, {}, &TensorInfo::name);
   return wanted;
 }

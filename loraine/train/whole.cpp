@@ -9,6 +9,7 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/open_tensors.h"
+#include "loraine/io/tensors/turned_source.h"
 #include "loraine/io/weight_files.h"
 #include "loraine/io/write_text_files.h"
 #include "loraine/model/attach.h"
@@ -103,7 +104,7 @@ void write_trained(const Run& run, const std::string& folder) {
       weight.entry.dtype = Dtype::F32;
       weight.write = [trained](const WriteBytes& write) { write(trained.data, trained.bytes()); };
     }
-    weights.push_back(std::move(weight));
+    weights.push_back(is_turned(run.model.config.names.turned, info.name) ? turned(std::move(weight)) : std::move(weight));
   }
   write_weight_files(weights, folder, {kShardBytes, false});
   write_config_files(run.input.files, trained_config(run), folder);
@@ -115,10 +116,12 @@ void read_trained(Run& run, const std::string& folder) {
     return run.adapter.refresh(run.ctx);
   }
   if (run.config.finetuning_type == "lora") return read_lora_tensors(run.adapter, folder);
-  const auto source = open_tensor_source(folder);
+  const std::shared_ptr<TensorSource> source = turned_source(open_tensor_source(folder), run.model.config.names.turned);
   for (const Parameter& p : run.adapter.dense->parameters) {
     const TensorInfo* info = source->find(p.name);
-    if (!info || info->shape != std::vector<int64_t>(p.value.shape, p.value.shape + p.value.rank))
+    const bool of_one_shape = info && info->shape == std::vector<int64_t>(p.value.shape, p.value.shape + p.value.rank);
+    const bool flat = info && p.value.rank == 1 && Tensor(nullptr, Dtype::F32, info->shape).numel() == p.value.numel();  // Vector
+    if (!of_one_shape && !flat)
       throw Error(ErrorKind::bad_data,
                   fmt::format("{}: {} is {}, this run needs {}", folder, p.name,
                               info ? Tensor(nullptr, Dtype::F32, info->shape).shape_text() : "missing", p.value.shape_text()),

@@ -22,8 +22,9 @@ class AnyWeights : public TensorSource {
     std::mt19937 random(seed);
     const float width = info.shape.size() >= 2 ? 1 / std::sqrt(static_cast<float>(info.shape.back())) : 0.2f;
     std::normal_distribution<float> normal(0, width);
+    const bool of_ones = (info.name.find("norm") != std::string::npos && info.name.ends_with("weight")) || info.name.ends_with("scalar");
     for (int64_t i = 0; i < out.numel(); ++i) {
-      const float value = normal(random) + (info.name.find("norm") != std::string::npos && info.name.ends_with("weight") ? 1.0f : 0.0f);
+      const float value = normal(random) + (of_ones ? 1.0f : 0.0f);
       convert(static_cast<char*>(out.data) + static_cast<size_t>(i) * size_of(out.dtype), out.dtype, &value, Dtype::F32, 1);
     }
   }

@@ -39,7 +39,7 @@ void soft_cap(Context& ctx, const Tensor& y, const Tensor& x, float cap) {
 }
 
 void soft_cap_backward(Context& ctx, const Tensor& d, const Tensor& y, float cap) {
-  check_f32("soft_cap_backward", "d", d, y.rows(), y.cols());
+  check_activation("soft_cap_backward", "d", d, y.rows(), y.cols());
   check_f32("soft_cap_backward", "y", y, y.rows(), y.cols());
   check_op(cap > 0, "soft_cap_backward", "cap must be positive");
   dispatch(ctx, "soft_cap_backward", [&] { soft_cap_backward_cpu(d, y, cap); });

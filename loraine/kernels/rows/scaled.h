@@ -13,7 +13,7 @@ void add_rounded_scaled(Context& ctx, const Tensor& sum, const Tensor& rounded, 
 
 // F32. y = cap · tanh(x / cap), cap > 0; y may be x.
 void soft_cap(Context& ctx, const Tensor& y, const Tensor& x, float cap);
-// d *= 1 − (y / cap)², with the y that soft_cap gave.
+// d *= 1 − (y / cap)², with the y that soft_cap gave; d F32 or BF16.
 void soft_cap_backward(Context& ctx, const Tensor& d, const Tensor& y, float cap);
 
 }  // namespace loraine

@@ -72,7 +72,14 @@ void soft_cap_cpu(const Tensor& y, const Tensor& x, float cap) {
 void soft_cap_backward_cpu(const Tensor& d, const Tensor& y, float cap) {
   const int64_t C = d.cols();
   parallel_for(
-      d.rows(), [&](int64_t t) { soft_cap_backward_row(d.row_range(t, 1).f32(), y.row_range(t, 1).f32(), cap, C); }, row_chunk(C));
+      d.rows(),
+      [&](int64_t t) {
+        float* out = begin_row(d, t, row_room(C));
+        read_row(d, t, out);
+        soft_cap_backward_row(out, y.row_range(t, 1).f32(), cap, C);
+        finish_row(d, t, out);
+      },
+      row_chunk(C));
 }
 
 }  // namespace loraine

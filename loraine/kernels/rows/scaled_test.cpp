@@ -85,6 +85,11 @@ TEST(Scaled, SoftCapAndItsBackward) {
     ASSERT_NEAR(y[i], cap * std::tanh(x[i] / static_cast<double>(cap)), 3e-7 * std::abs(y[i])) << x[i];
     ASSERT_NEAR(first[x.size() + i], r[i] * slope, 1e-6 * std::abs(r[i])) << x[i];
   }
+  std::vector<bf16> narrow = to_bf16(r);
+  std::vector<float> wide = to_floats(narrow);
+  soft_cap_backward(ctx, matrix(narrow, T, C), matrix(y, T, C), cap);
+  soft_cap_backward(ctx, matrix(wide, T, C), matrix(y, T, C), cap);
+  EXPECT_EQ(narrow, to_bf16(wide));
   EXPECT_THROW(soft_cap(ctx, matrix(y, T, C), matrix(x, T, C), 0), Error);
 }
 

@@ -68,10 +68,11 @@ Decoder::Decoder(const ConfigReader& reader, const char* eps_key, double eps) : 
   attention.kv_heads = hf.get("num_key_value_heads") ? hf.positive("num_key_value_heads") : attention.heads;
   if (attention.heads % attention.kv_heads)
     hf.wrong("num_key_value_heads", fmt::format("a divisor of num_attention_heads {}", attention.heads));
-  if (!hf.get("head_dim") && c.hidden_size % attention.heads)
+  const char* dim_key = hf.get("head_dim") || !hf.get("qk_rope_head_dim") ? "head_dim" : "qk_rope_head_dim";  // of latent attention
+  if (!hf.get(dim_key) && c.hidden_size % attention.heads)
     hf.wrong("hidden_size", fmt::format("a multiple of num_attention_heads {}, or an explicit head_dim", attention.heads));
-  attention.head_dim = hf.get("head_dim") ? hf.positive("head_dim") : c.hidden_size / attention.heads;
-  if (attention.head_dim % 2) hf.wrong("head_dim", "an even number");
+  attention.head_dim = hf.get(dim_key) ? hf.positive(dim_key) : c.hidden_size / attention.heads;
+  if (attention.head_dim % 2) hf.wrong(dim_key, "an even number");
   attention.scale = 1.0f / std::sqrt(static_cast<float>(attention.head_dim));
 
   mlp.hidden_size = c.hidden_size;

@@ -34,6 +34,7 @@ constexpr Family kFamilies[] = {
     {"gemma", gemma_config},
     {"gemma2", gemma2_config},
     {"gemma3_text", gemma3_config},
+    {"gemma4_text", gemma4_config},
     {"granite", granite_config},
     {"granite_swa", granite_swa_config},
     {"granitemoehybrid", granitemoehybrid_config},
@@ -51,6 +52,7 @@ constexpr Family kFamilies[] = {
     {"starcoder2", starcoder2_config},
     {"stablelm", stablelm_config},
     {"gpt_neox", gpt_neox_config},
+    {"gpt2", gpt2_config},
     {"qwen2_moe", qwen2_moe_config},
     {"qwen3_moe", qwen3_moe_config},
     {"mixtral", mixtral_config},
@@ -77,6 +79,13 @@ constexpr Family kFamilies[] = {
     {"bamba", bamba_config},
     {"falcon_h1", falcon_h1_config},
     {"nemotron_h", nemotron_h_config},
+    {"deepseek_v2", deepseek_v2_config},
+    {"deepseek_v3", deepseek_v3_config},
+    {"kimi_k2", deepseek_v3_config},
+    {"glm4_moe_lite", deepseek_v3_config},
+    {"mistral4", mistral4_config},
+    {"youtu", youtu_config},
+    {"minicpm3", minicpm3_config},
 };
 
 // Models with a text part under text_config: what their files call it.
@@ -85,6 +94,7 @@ struct Nested {
 };
 constexpr Nested kNested[] = {
     {"gemma3", "gemma3_text", "language_model.model."},
+    {"gemma4", "gemma4_text", "model.language_model."},
     {"mistral3", "mistral", "language_model.model."},
     {"llava", "llama", "language_model.model."},
     {"qwen2_vl", "qwen2", "model."},

@@ -20,6 +20,7 @@ ModelConfig phi_config(const ConfigReader& hf);
 ModelConfig gemma_config(const ConfigReader& hf);
 ModelConfig gemma2_config(const ConfigReader& hf);
 ModelConfig gemma3_config(const ConfigReader& hf);
+ModelConfig gemma4_config(const ConfigReader& hf);
 ModelConfig granite_config(const ConfigReader& hf);
 ModelConfig granite_swa_config(const ConfigReader& hf);
 ModelConfig granitemoehybrid_config(const ConfigReader& hf);
@@ -50,6 +51,7 @@ ModelConfig ernie4_5_moe_config(const ConfigReader& hf);
 ModelConfig hunyuan_v1_moe_config(const ConfigReader& hf);
 ModelConfig hy_v3_config(const ConfigReader& hf);
 ModelConfig llama4_config(const ConfigReader& hf);
+ModelConfig gpt2_config(const ConfigReader& hf);
 ModelConfig muse_glimmer_config(const ConfigReader& hf);
 ModelConfig lfm2_config(const ConfigReader& hf);
 ModelConfig qwen3_5_config(const ConfigReader& hf);
@@ -61,5 +63,10 @@ ModelConfig jamba_config(const ConfigReader& hf);
 ModelConfig bamba_config(const ConfigReader& hf);
 ModelConfig falcon_h1_config(const ConfigReader& hf);
 ModelConfig nemotron_h_config(const ConfigReader& hf);
+ModelConfig deepseek_v2_config(const ConfigReader& hf);
+ModelConfig deepseek_v3_config(const ConfigReader& hf);
+ModelConfig mistral4_config(const ConfigReader& hf);
+ModelConfig youtu_config(const ConfigReader& hf);
+ModelConfig minicpm3_config(const ConfigReader& hf);
 
 }  // namespace loraine

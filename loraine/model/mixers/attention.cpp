@@ -2,11 +2,11 @@
 #include "loraine/model/mixers/attention.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/rows/row_factors.h"
 #include "loraine/kernels/rows/sigmoid_gate.h"
+#include "loraine/model/mixers/temperature.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 
@@ -22,18 +22,21 @@ Attention::Attention(const AttentionConfig& config, Placement& p, const std::str
   const char* heads = "num_attention_heads × head_dim, hidden_size";
   const char* kv_heads = "num_key_value_heads × head_dim, hidden_size";
   if (!c_.qkv.empty()) {
-    p.part(qkv_, folder + c_.qkv, c_.q_size() + 2 * c_.kv_size(), C, c_.q_bias, "(num_attention_heads + 2 num_key_value_heads) × head_dim, hidden_size");
+    p.part(qkv_, folder + c_.qkv, c_.q_size() + 2 * c_.kv_size(), C, c_.q_bias,
+           "(num_attention_heads + 2 num_key_value_heads) × head_dim, hidden_size");
   } else {
     p.part(qkv_, folder + c_.q, (c_.gate_in_q ? 2 : 1) * c_.q_size(), C, c_.q_bias, heads);
-    p.part(qkv_, folder + c_.k, c_.kv_size(), C, c_.k_bias, kv_heads);
-    if (!c_.v.empty()) p.part(qkv_, folder + c_.v, c_.kv_size(), C, c_.v_bias, kv_heads);
+    if (!c_.reads_kv()) p.part(qkv_, folder + c_.k, c_.kv_size(), C, c_.k_bias, kv_heads);
+    if (!c_.reads_kv() && !c_.v.empty()) p.part(qkv_, folder + c_.v, c_.kv_size(), C, c_.v_bias, kv_heads);
     if (!c_.gate.empty()) p.part(qkv_, folder + c_.gate, c_.q_size(), C, false, heads);
   }
   p.part(output_, folder + c_.output, C, c_.q_size(), c_.output_bias, "hidden_size, num_attention_heads × head_dim");
   output_.gives_output = true;
   add_slices(p, folder, c_.q_norm, 0, c_.heads);
-  add_slices(p, folder, c_.k_norm, c_.q_size(), c_.kv_heads);
-  add_slices(p, folder, c_.v_norm, c_.q_size() + c_.kv_size(), c_.kv_heads);
+  if (!c_.reads_kv()) {
+    add_slices(p, folder, c_.k_norm, c_.q_size(), c_.kv_heads);
+    add_slices(p, folder, c_.v_norm, c_.q_size() + c_.kv_size(), c_.kv_heads);
+  }
   if (c_.sinks) p.vector(sinks_, folder + c_.sinks_name, c_.heads);
   if (c_.qkv_by_head) {
     for (int64_t h = 0; h < c_.heads; ++h)
@@ -50,7 +53,9 @@ Attention::Attention(const AttentionConfig& config, Placement& p, const std::str
 void Attention::add_slices(Placement& p, const std::string& folder, const NormConfig& norm, int64_t first, int64_t heads) {
   if (norm.kind == NormKind::none) return;
   const int64_t D = c_.head_dim;
-  const auto place = [&](const std::string& name, const std::vector<int64_t>& shape) { norms_.push_back(place_norm(p, norm, folder + name, shape)); };
+  const auto place = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    norms_.push_back(place_norm(p, norm, folder + name, shape));
+  };
   if (c_.head_norms == HeadNorms::whole) {
     slices_.push_back({first, heads * D, norms_.size(), 0});
     return place(norm.name, {heads * D});
@@ -103,28 +108,40 @@ std::vector<Tensor> Attention::plan_kept(Arena& arena, int64_t rows, Dtype type)
   return kept;
 }
 
+std::vector<Tensor> Attention::plan_lasting(Arena& arena, int64_t rows, Dtype type, bool training) const {
+  if (c_.shared_kv != SharedKv::gives) return {};
+  std::vector<Tensor> lasting = {arena.take(type, {rows, 2 * c_.kv_size()})};
+  if (training) lasting.push_back(arena.take(Dtype::F32, {rows, 2 * c_.kv_size()}));
+  return lasting;
+}
+
 size_t Attention::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), rows = static_cast<size_t>(need.rows);
   const size_t C = static_cast<size_t>(c_.hidden_size), Q = static_cast<size_t>(c_.q_size()), all = static_cast<size_t>(qkv_columns()),
-               adapter = (std::max(C, Q) + static_cast<size_t>(need.adapter_columns)) * type;
+               adapter = (std::max(C, Q) + static_cast<size_t>(need.adapter_columns)) * type,
+               read = c_.reads_kv() ? 2 * static_cast<size_t>(c_.kv_size()) * type : 0;
   const size_t dealt = deal_.empty() ? 0 : all * type, gated = c_.gated() ? Q * type : 0;
   if (!need.training) return rows * (std::max(dealt, gated) + adapter);
-  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type, partial = static_cast<size_t>(attention_partial_columns(shape())) * sizeof(float);
-  return rows * (Q * type + all * type + std::max({2 * gated + narrow + adapter, partial, dealt + adapter}));
+  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type,
+               partial = static_cast<size_t>(attention_partial_columns(shape())) * sizeof(float);
+  return rows * (Q * type + all * type + std::max({2 * gated + narrow + adapter, read + partial, dealt + adapter}));
 }
 
 size_t Attention::thread_bytes(const PassNeed& need) const { return attention_backward_bytes(shape(), need.type, need.longest); }
 
 std::vector<Tensor> Attention::plan_carried(Arena& arena, int64_t rows, int64_t, Dtype type) const {
+  if (c_.reads_kv()) return {};
   return {arena.take(type, {rows, c_.kv_size()}), arena.take(type, {rows, c_.kv_size()})};
 }
 
 // Two products of which half is seen.
-double Attention::flops(int64_t tokens) const { return 2.0 * static_cast<double>(c_.q_size()) * static_cast<double>(tokens) * static_cast<double>(tokens); }
+double Attention::flops(int64_t tokens) const {
+  return 2.0 * static_cast<double>(c_.q_size()) * static_cast<double>(tokens) * static_cast<double>(tokens);
+}
 
 // qkv [T, …] = the product with x, its columns dealt to [q | k | v | gate]
 void Attention::project(const Step& s, const Tensor& qkv, const Tensor& x) const {
-  const bool v_is_k = c_.qkv.empty() && c_.v.empty();
+  const bool v_is_k = values_are_keys();
   if (deal_.empty()) {
     linear_forward(s, v_is_k ? qkv.col_range(0, c_.q_size() + c_.kv_size()) : qkv, x, qkv_);
   } else {
@@ -159,40 +176,46 @@ void Attention::norm_heads_backward(const Step& s, const AdapterSet& trained, co
   for (const Slice& slice : slices_) {
     const Norm& norm = norms_[slice.norm];
     const Tensor d = d_qkv.col_range(slice.first, slice.width);
-    norm_backward(s, norm, trained, d, d, before.col_range(slice.first, slice.width), statistics.row_range(at, norm.statistics()), false, slice.row);
+    norm_backward(s, norm, trained, d, d, before.col_range(slice.first, slice.width), statistics.row_range(at, norm.statistics()), false,
+                  slice.row);
     at += norm.statistics();
   }
 }
 
 void Attention::heat(const Step& s, const Tensor& q) const {
-  if (c_.temperature_beta == 0) return;
-  const size_t mark = s.pass.scratch->mark();
-  const Tensor factors = s.scratch(Dtype::F32, 1);
-  for (int64_t row = 0; row < s.batch.rows(); ++row) {
-    const float position = static_cast<float>(s.batch.positions[static_cast<size_t>(row)]) + c_.temperature_offset;
-    factors.f32()[row] = 1 + c_.temperature_beta * std::log1p(std::floor(position / static_cast<float>(c_.temperature_length)));
-  }
-  scale_rows(s.ctx, q, std::span(factors.f32(), static_cast<size_t>(s.batch.rows())));
-  s.pass.scratch->release(mark);
+  loraine::heat(s, q, {c_.temperature_beta, c_.temperature_offset, c_.temperature_length});
 }
 
 void Attention::prepare(const Step& s, const Tensor& qkv) const {
-  const Tensor qk = qkv.col_range(0, c_.q_size() + c_.kv_size());
+  const Tensor qk = qkv.col_range(0, c_.q_size() + c_.own_kv_size());
   if (!c_.norm_after_rope) norm_heads(s, qkv);
   if (c_.rope) rotate(s, *c_.rope, qk, c_.head_dim);
   if (c_.norm_after_rope) norm_heads(s, qkv);
   heat(s, q(qkv));
 }
 void Attention::prepare_backward(const Step& s, const AdapterSet& trained, const Tensor& d_qkv) const {
-  const Tensor d_qk = d_qkv.col_range(0, c_.q_size() + c_.kv_size());
+  const Tensor d_qk = d_qkv.col_range(0, c_.q_size() + c_.own_kv_size());
   heat(s, q(d_qkv));
   if (c_.norm_after_rope) norm_heads_backward(s, trained, d_qkv);
   if (c_.rope) rotate_backward(s, *c_.rope, d_qk, c_.head_dim);
   if (!c_.norm_after_rope) norm_heads_backward(s, trained, d_qkv);
 }
 
+Tensor Attention::shared(const Step& s, Lasting which) const {
+  return s.rows(s.pass.activations->layers[static_cast<size_t>(c_.kv_layer)][c_.kv_branch].lasting[which]);
+}
+
 void Attention::attend(const Step& s, const Tensor& o, const Tensor& lse, const Tensor& qkv) const {
-  if (!s.decoding()) return attention(s.ctx, o, lse, q(qkv), k(qkv), v(qkv), s.batch.sequences, shape(s));
+  if (!s.decoding()) {
+    if (c_.shared_kv == SharedKv::gives) copy_rows(shared(s, kShared), kv(qkv));
+    const Tensor of_keys = c_.reads_kv() ? shared(s, kShared) : kv(qkv);
+    return attention(s.ctx, o, lse, q(qkv), of_keys.col_range(0, c_.kv_size()), of_keys.col_range(c_.kv_size(), c_.kv_size()),
+                     s.batch.sequences, shape(s));
+  }
+  if (c_.reads_kv()) {  // the layer that gives them has put this batch's there
+    const std::vector<Tensor>& given = s.pass.cache->layers[static_cast<size_t>(c_.kv_layer)][c_.kv_branch];
+    return attention(s.ctx, o, Tensor(), q(qkv), given[0], given[1], s.batch.sequences, shape(s));
+  }
   const Tensor keys = s.carried[0], values = s.carried[1];
   for (const Sequence& sequence : s.batch.sequences) {
     const int64_t first = sequence.kv_start + sequence.kv_length - sequence.length;
@@ -200,6 +223,24 @@ void Attention::attend(const Step& s, const Tensor& o, const Tensor& lse, const 
     copy_rows(values.row_range(first, sequence.length), v(qkv).row_range(sequence.start, sequence.length));
   }
   attention(s.ctx, o, Tensor(), q(qkv), keys, values, s.batch.sequences, shape(s));
+}
+
+// What later layers gave the gradient of k and v that they share joins that of this one.
+void Attention::attend_backward(const Step& s, AdapterSet& trained, const Tensor& d_qkv, const Tensor& d_o) const {
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor qkv = s.kept(kQkv), of_keys = c_.reads_kv() ? shared(s, kShared) : kv(qkv),
+               d_of_keys = c_.reads_kv() ? s.scratch(s.type(), 2 * c_.kv_size()) : kv(d_qkv);
+  const auto keys = [&](const Tensor& t) { return t.col_range(0, c_.kv_size()); };
+  const auto values = [&](const Tensor& t) { return t.col_range(c_.kv_size(), c_.kv_size()); };
+  const AttentionShape shape = this->shape(s);
+  const Tensor d_sinks = gradient_of(trained.dense.get(), sinks_);
+  attention_backward(s.ctx, q(d_qkv), keys(d_of_keys), values(d_of_keys), d_o, s.kept(kO), s.kept(kLse), q(qkv), keys(of_keys),
+                     values(of_keys), s.batch.sequences, shape, s.scratch(Dtype::F32, attention_partial_columns(shape)),
+                     d_sinks.data ? d_sinks.f32() : nullptr);
+  if (c_.shared_kv == SharedKv::gives) add(s.ctx, d_of_keys, d_of_keys, shared(s, kSharedGradient));
+  if (c_.shared_kv == SharedKv::reads) add(s.ctx, shared(s, kSharedGradient), shared(s, kSharedGradient), d_of_keys);
+  if (c_.shared_kv == SharedKv::reads_last) convert_rows(s.ctx, shared(s, kSharedGradient), d_of_keys);
+  s.pass.scratch->release(mark);
 }
 
 void Attention::forward(const Step& s, const Tensor& y, const Tensor& x) const {
@@ -230,15 +271,11 @@ void Attention::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, 
     linear_backward(s, trained, d_o, as_operand(s, d_y), o, output_);
   }
   s.pass.scratch->release(mark);
-  const AttentionShape shape = this->shape(s);
-  const Tensor d_sinks = gradient_of(trained.dense.get(), sinks_);
-  attention_backward(s.ctx, q(d_qkv), k(d_qkv), v(d_qkv), d_o, o, s.kept(kLse), q(qkv), k(qkv), v(qkv), s.batch.sequences, shape,
-                     s.scratch(Dtype::F32, attention_partial_columns(shape)), d_sinks.data ? d_sinks.f32() : nullptr);
-  s.pass.scratch->release(mark);
+  attend_backward(s, trained, d_qkv, d_o);
   prepare_backward(s, trained, d_qkv);
   if (c_.clip != 0) clamp_backward(s.ctx, d_qkv, s.kept(kBefore), c_.clip);
   Tensor d_product = d_qkv;
-  if (c_.qkv.empty() && c_.v.empty()) {
+  if (values_are_keys()) {
     add(s.ctx, k(d_qkv), k(d_qkv), v(d_qkv));
     d_product = d_qkv.col_range(0, c_.q_size() + c_.kv_size());
   } else if (!deal_.empty()) {
