@@ -428,20 +428,28 @@ std::vector<std::string> expert_parameters(const Model& model) {
 }
 
 std::vector<std::string> name_targets(LoraConfig& config, const Model& model) {
-  static constexpr std::string_view kRefusing[] = {"falcon_h1", "nemotron_h"}, kRefused = "out_proj";
+  struct Unfit {
+    const char *model_type, *module, *why;
+  };
+  static constexpr Unfit kUnfit[] = {{"falcon_h1", "out_proj", "PEFT refuses it"},
+                                     {"nemotron_h", "out_proj", "PEFT refuses it"},
+                                     {"jamba", "dt_proj", "transformers passes by what lies over it"}};
   const bool all = config.target_modules == std::vector<std::string>{kAllLinear};
   name_all_linear(config, model.sites(), model.config.nested);
-  if (std::ranges::find(kRefusing, model.config.model_type) == std::end(kRefusing)) return {};
-  if (all) {
-    const auto removed = std::erase(config.target_modules, kRefused);
-    return removed ? std::vector<std::string>{std::string(kRefused)} : std::vector<std::string>{};
+  std::vector<std::string> left_out;
+  for (const Unfit& unfit : kUnfit) {
+    if (model.config.model_type != unfit.model_type) continue;
+    if (all) {
+      if (std::erase(config.target_modules, unfit.module)) left_out.push_back(fmt::format("lora_target all leaves out {}: {}", unfit.module, unfit.why));
+      continue;
+    }
+    for (const Weight* site : model.sites())
+      for (const WeightPart& part : site->parts)
+        if (part.name.ends_with(std::string(".") + unfit.module) && target_rank(config, part.name))
+          throw Error(ErrorKind::usage, fmt::format("lora_target names {} of a {} model: {}", part.name, unfit.model_type, unfit.why),
+                      fmt::format("leave {} out, or use all, which does", unfit.module));
   }
-  for (const Weight* site : model.sites())
-    for (const WeightPart& part : site->parts)
-      if (part.name.ends_with("." + std::string(kRefused)) && target_rank(config, part.name))
-        throw Error(ErrorKind::usage, fmt::format("lora_target names {}, which PEFT refuses in {} models", part.name, model.config.model_type),
-                    "leave out_proj out, or use all, which does");
-  return {};
+  return left_out;
 }
 
 AdapterSet attach_adapter(const Model& model, const LoraConfig& given, bool trained) {

@@ -159,7 +159,7 @@ std::vector<nlohmann::json> configurations() {
       family("muse_glimmer_text", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}}),
       family("lfm2", {{"layer_types", {"conv", "full_attention", "conv"}}, {"block_multiple_of", 8}, {"conv_bias", true}}),
       family("olmo_hybrid", delta),
-      family("jamba", {{"attn_layer_period", 3}, {"attn_layer_offset", 1}, {"num_experts", 4}, {"num_experts_per_tok", 2}, {"mamba_d_state", 6}, {"mamba_dt_rank", 5}}),
+      family("jamba", {{"attn_layer_period", 3}, {"attn_layer_offset", 1}, {"num_experts", 4}, {"num_experts_per_tok", 2}, {"mamba_d_state", 6}, {"mamba_dt_rank", 6}}),
       family("lfm2_moe", {{"layer_types", {"conv", "full_attention", "conv"}},
                           {"num_dense_layers", 1},
                           {"num_experts", 4},

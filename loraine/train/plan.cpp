@@ -90,8 +90,8 @@ void attach(Run& run) {
   if (merged == folders.size()) {
     run.lora = method_config(c);
     if (c.use_llama_pro) run.lora.layers_to_transform = llama_pro_layers(run.model.config.num_hidden_layers, c.freeze_trainable_layers);
-    for (const std::string& name : name_targets(run.lora, run.model))
-      if (run.screen.message) run.screen.message("lora_target all leaves out " + name + ", which PEFT refuses in " + run.model.config.model_type + " models");
+    for (const std::string& line : name_targets(run.lora, run.model))
+      if (run.screen.message) run.screen.message(line);
     name_experts(run.lora, expert_parameters(run.model));
     warn_of_words(run);
     run.adapter = attach_adapter(run.model, run.lora, true);

@@ -25,14 +25,15 @@ inline nlohmann::json one_layer(const char* model_type, const nlohmann::json& ow
 }
 
 struct Piece {
-  int64_t sequence = 0, first = 0, count = 0, length = 0;  // rows [first, first + count) of a sequence of `length` so far
-  int64_t kv_start = 0, slot = 0;
+  int64_t sequence = 0, first = 0, count = 0;  // rows [first, first + count) of a sequence
+  int64_t kv_start = -1, slot = 0;             // -1: its own rows in the batch
 };
 
 inline Batch batch_of(const std::vector<Piece>& pieces) {
   Batch batch;
   for (const Piece& piece : pieces) {
-    batch.sequences.push_back({batch.rows(), piece.count, piece.kv_start, piece.first + piece.count, piece.slot});
+    batch.sequences.push_back(
+        {batch.rows(), piece.count, piece.kv_start < 0 ? batch.rows() : piece.kv_start, piece.first + piece.count, piece.slot});
     for (int64_t t = piece.first; t < piece.first + piece.count; ++t) {
       batch.tokens.push_back(static_cast<int32_t>((t * 7 + piece.sequence * 13 + 5) % 61));
       batch.positions.push_back(static_cast<int32_t>(t));
@@ -80,7 +81,8 @@ inline void expect_gradients_by_differences(const nlohmann::json& config, const 
   const Model model = any_model(config);
   AdapterSet set;
   set.sites.resize(model.sites().size());
-  attach_dense(set, model, [&](const std::string& name) { return name.find(".0." + folder) != std::string::npos ? name : ""; }, true, true);
+  attach_dense(
+      set, model, [&](const std::string& name) { return name.find(".0." + folder) != std::string::npos ? name : ""; }, true, true);
   const Batch batch = batch_of({{0, 0, 70}, {1, 0, 5}, {2, 0, 33}});
   MixerPasses passes(model, set, batch.rows(), true);
   const std::vector<float> r = random_floats(batch.rows() * model.config.hidden_size, 5);
@@ -94,7 +96,7 @@ inline void expect_gradients_by_differences(const nlohmann::json& config, const 
       along += static_cast<double>(p.gradient.f32()[i]) * direction[i];
       size += static_cast<double>(p.gradient.f32()[i]) * p.gradient.f32()[i];
     }
-    const float h = 3e-3f;
+    const float h = 3e-4f;
     std::vector<float> at[2];
     for (const int side : {0, 1}) {
       for (size_t i = 0; i < kept.size(); ++i) p.value.f32()[i] = kept[i] + (side ? h : -h) * direction[i];
@@ -120,7 +122,7 @@ inline void expect_pieces_as_whole(const nlohmann::json& config) {
   int64_t done[3] = {};
   const auto run = [&](const std::vector<std::pair<int64_t, int64_t>>& next) {  // sequence, rows
     std::vector<Piece> batch;
-    for (const auto& [which, count] : next) batch.push_back({which, done[which], count, 0, which % 2 * 150, which % 2});
+    for (const auto& [which, count] : next) batch.push_back({which, done[which], count, which % 2 * 150, which % 2});
     const std::vector<float> hidden = pieces.forward(batch_of(batch), &cache);
     auto at = hidden.begin();
     for (const auto& [which, count] : next) {
@@ -137,7 +139,7 @@ inline void expect_pieces_as_whole(const nlohmann::json& config) {
   run({{2, 12}});
   run({{2, 8}});
   for (size_t which = 0; which < 3; ++which) {
-    Batch batch = batch_of({{static_cast<int64_t>(which), 0, lengths[which]}});
+    Batch batch = batch_of({{static_cast<int64_t>(which), 0, lengths[which], 0, 0}});
     KvCache fresh(model, 150, 1);
     expect_near(got[which], whole.forward(batch, &fresh), 2e-5, "pieces");
   }

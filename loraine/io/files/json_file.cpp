@@ -103,7 +103,8 @@ struct CountingIterator {
   bool operator!=(const CountingIterator& other) const { return at != other.at; }
 };
 
-// Python writes infinite numbers as bare words, which JSON has not; transformers 5 as {"__float__": "Infinity"}. The former become the latter.
+// Python writes infinite numbers as bare words, which JSON has not; transformers 5 as {"__float__": "Infinity"}. The former become the
+// latter.
 std::string with_named_floats(const std::string& text) {
   static constexpr std::string_view kWords[] = {"-Infinity", "Infinity", "NaN"};
   std::string out;

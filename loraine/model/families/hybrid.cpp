@@ -12,7 +12,8 @@ std::vector<bool> recurrent_layers(const Decoder& d, const std::vector<std::stri
                                    const std::function<bool(int64_t layer)>& otherwise) {
   std::vector<bool> all(static_cast<size_t>(d.config.num_hidden_layers));
   const nlohmann::json* types = d.hf.get("layer_types");
-  if (types && (!types->is_array() || types->size() != all.size())) d.hf.wrong("layer_types", fmt::format("a list of {} types", all.size()));
+  if (types && (!types->is_array() || types->size() != all.size()))
+    d.hf.wrong("layer_types", fmt::format("a list of {} types", all.size()));
   for (size_t layer = 0; layer < all.size(); ++layer) {
     if (!types) {
       all[layer] = otherwise(static_cast<int64_t>(layer));

@@ -9,9 +9,10 @@
 
 namespace loraine {
 
-// Per layer, whether it has a recurrent mixer: layer_types names it `recurrent` (one of several words), or else attention ("full_attention",
-// "attention"). Without layer_types, `otherwise` says.
-std::vector<bool> recurrent_layers(const Decoder& d, const std::vector<std::string>& recurrent, const std::function<bool(int64_t layer)>& otherwise);
+// Per layer, whether it has a recurrent mixer: layer_types names it `recurrent` (one of several words), or else attention
+// ("full_attention", "attention"). Without layer_types, `otherwise` says.
+std::vector<bool> recurrent_layers(const Decoder& d, const std::vector<std::string>& recurrent,
+                                   const std::function<bool(int64_t layer)>& otherwise);
 
 // [low, high] of a list of two numbers, of which the second may be infinite ("Infinity", or transformers' {"__float__": "Infinity"}).
 struct Limits {

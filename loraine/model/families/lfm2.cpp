@@ -14,7 +14,8 @@ int64_t mlp_width(const ConfigReader& hf) {
   int64_t width = hf.get("block_ff_dim") ? hf.positive("block_ff_dim") : hf.positive("intermediate_size");
   if (!hf.flag_or("block_auto_adjust_ff_dim", true)) return width;
   width = 2 * width / 3;
-  if (hf.get("block_ffn_dim_multiplier")) width = static_cast<int64_t>(hf.number_or("block_ffn_dim_multiplier", 1) * static_cast<double>(width));
+  if (hf.get("block_ffn_dim_multiplier"))
+    width = static_cast<int64_t>(hf.number_or("block_ffn_dim_multiplier", 1) * static_cast<double>(width));
   const int64_t multiple = hf.positive_or("block_multiple_of", 256);
   return (width + multiple - 1) / multiple * multiple;
 }
@@ -39,7 +40,8 @@ struct Lfm2Decoder : Decoder {
   // Per layer, whether it is a convolution.
   std::vector<bool> convolutions() const {
     const nlohmann::json* full = hf.get("full_attn_idxs");
-    return recurrent_layers(*this, {"conv"}, [&](int64_t layer) { return full && std::find(full->begin(), full->end(), layer) == full->end(); });
+    return recurrent_layers(*this, {"conv"},
+                            [&](int64_t layer) { return full && std::find(full->begin(), full->end(), layer) == full->end(); });
   }
   LayerConfig layer(bool convolution, const std::shared_ptr<const MixerConfig>& channels) const {
     return {{{named(norm, "operator_norm"), {}, convolution ? share(conv) : share(attention)}, {named(norm, "ffn_norm"), {}, channels}}};

@@ -35,16 +35,19 @@ void name_parts(Decoder& d) {
 std::string kinds_of_layers(const ConfigReader& hf, int64_t layers) {
   std::string kinds;
   if (const nlohmann::json* types = hf.get("layers_block_type")) {
-    static const std::pair<const char*, char> kWords[] = {{"mamba", 'M'}, {"linear_attention", 'M'}, {"attention", '*'}, {"full_attention", '*'}, {"mlp", '-'}, {"moe", 'E'}};
+    static const std::pair<const char*, char> kWords[] = {
+        {"mamba", 'M'}, {"linear_attention", 'M'}, {"attention", '*'}, {"full_attention", '*'}, {"mlp", '-'}, {"moe", 'E'}};
     for (const auto& type : *types)
       for (const auto& [word, letter] : kWords)
         if (type == word) kinds += letter;
-    if (static_cast<int64_t>(kinds.size()) != layers) hf.wrong("layers_block_type", fmt::format("{} words among mamba, attention, mlp and moe", layers));
+    if (static_cast<int64_t>(kinds.size()) != layers)
+      hf.wrong("layers_block_type", fmt::format("{} words among mamba, attention, mlp and moe", layers));
     return kinds;
   }
   kinds = hf.text_or("hybrid_override_pattern", "");
   if (static_cast<int64_t>(kinds.size()) != layers || kinds.find_first_not_of("M*-E") != std::string::npos)
-    hf.wrong("hybrid_override_pattern", fmt::format("{} letters, one for each layer: M (Mamba), * (attention), - (MLP) or E (experts)", layers));
+    hf.wrong("hybrid_override_pattern",
+             fmt::format("{} letters, one for each layer: M (Mamba), * (attention), - (MLP) or E (experts)", layers));
   return kinds;
 }
 
@@ -77,7 +80,9 @@ ExpertsConfig nemotron_experts(Decoder& d) {
   out.gated = false;
   out.gate_up = "up_proj";
   if (const double n = hf.number_or("n_shared_experts", 1); n > 0)
-    add_shared(out, d.mlp, "mixer.shared_experts.", hf.positive(hf.get("moe_shared_expert_intermediate_size") ? "moe_shared_expert_intermediate_size" : "moe_intermediate_size"));
+    add_shared(
+        out, d.mlp, "mixer.shared_experts.",
+        hf.positive(hf.get("moe_shared_expert_intermediate_size") ? "moe_shared_expert_intermediate_size" : "moe_intermediate_size"));
   return out;
 }
 
@@ -97,7 +102,8 @@ ModelConfig bamba_config(const ConfigReader& hf) {
   });
   return d.with_layers([&](int64_t layer) -> LayerConfig {
     const bool scans = recurrent[static_cast<size_t>(layer)];
-    return {{{named(d.norm, "input_layernorm"), {}, scans ? share(mamba) : share(d.attention)}, {named(d.norm, "pre_ff_layernorm"), {}, share(d.mlp)}}};
+    return {{{named(d.norm, "input_layernorm"), {}, scans ? share(mamba) : share(d.attention)},
+             {named(d.norm, "pre_ff_layernorm"), {}, share(d.mlp)}}};
   });
 }
 
@@ -150,9 +156,12 @@ ModelConfig nemotron_h_config(const ConfigReader& hf) {
   d.mlp.bias = hf.flag_or("mlp_bias", false);
   d.mlp.activation = activation(hf, "mlp_hidden_act", "relu2");
   const std::string kinds = kinds_of_layers(hf, d.config.num_hidden_layers);
-  std::map<char, std::shared_ptr<const MixerConfig>> mixers = {{'M', share(nemotron_mamba(d))}, {'*', share(d.attention)}, {'-', share(d.mlp)}};
+  std::map<char, std::shared_ptr<const MixerConfig>> mixers = {
+      {'M', share(nemotron_mamba(d))}, {'*', share(d.attention)}, {'-', share(d.mlp)}};
   if (kinds.find('E') != std::string::npos) mixers['E'] = share(nemotron_experts(d));
-  return d.with_layers([&](int64_t layer) -> LayerConfig { return {{{named(d.norm, "norm"), {}, mixers.at(kinds[static_cast<size_t>(layer)])}}}; });
+  return d.with_layers([&](int64_t layer) -> LayerConfig {
+    return {{{named(d.norm, "norm"), {}, mixers.at(kinds[static_cast<size_t>(layer)])}}};
+  });
 }
 
 ModelConfig jamba_config(const ConfigReader& hf) {
@@ -169,9 +178,10 @@ ModelConfig jamba_config(const ConfigReader& hf) {
   mamba.conv_bias = hf.flag_or("mamba_conv_bias", true);
   mamba.inner = d.norm;
   const auto offset = [&](const char* key) { return static_cast<int64_t>(hf.number_or(key, key[0] == 'a' ? 4 : 1)); };
-  const int64_t attends = hf.positive_or("attn_layer_period", 8), first = offset("attn_layer_offset"), sparse = hf.positive_or("expert_layer_period", 2),
-                first_sparse = offset("expert_layer_offset");
-  const std::vector<bool> recurrent = recurrent_layers(d, {"mamba", "linear_attention"}, [&](int64_t layer) { return layer % attends != first; });
+  const int64_t attends = hf.positive_or("attn_layer_period", 8), first = offset("attn_layer_offset"),
+                sparse = hf.positive_or("expert_layer_period", 2), first_sparse = offset("expert_layer_offset");
+  const std::vector<bool> recurrent =
+      recurrent_layers(d, {"mamba", "linear_attention"}, [&](int64_t layer) { return layer % attends != first; });
   std::shared_ptr<const MixerConfig> experts = share(d.mlp);
   const std::shared_ptr<const MixerConfig> mlp = experts;
   if (hf.number_or("num_experts", 16) > 1) {

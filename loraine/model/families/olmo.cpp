@@ -8,7 +8,8 @@ namespace loraine {
 namespace {
 
 LayerConfig post_norm(const Decoder& d, const AttentionConfig& attention) {
-  return {{{{}, named(d.norm, "post_attention_layernorm"), share(attention)}, {{}, named(d.norm, "post_feedforward_layernorm"), share(d.mlp)}}};
+  return {
+      {{{}, named(d.norm, "post_attention_layernorm"), share(attention)}, {{}, named(d.norm, "post_feedforward_layernorm"), share(d.mlp)}}};
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ struct QwenNextDecoder : Decoder {
   }
   LayerConfig layer(int64_t number, const std::shared_ptr<const MixerConfig>& channels) const {
     const bool recurrent = linear[static_cast<size_t>(number)];
-    return {{{named(norm, "input_layernorm"), {}, recurrent ? share(delta) : share(attention)}, {named(norm, "post_attention_layernorm"), {}, channels}}};
+    return {{{named(norm, "input_layernorm"), {}, recurrent ? share(delta) : share(attention)},
+             {named(norm, "post_attention_layernorm"), {}, channels}}};
   }
   ModelConfig with_sparse_layers(bool normalise) {
     ExpertsConfig experts = experts_config(hf, *this);

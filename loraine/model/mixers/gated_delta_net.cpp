@@ -100,22 +100,28 @@ size_t GatedDeltaNet::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), V = static_cast<size_t>(c_.values()),
                all = static_cast<size_t>(columns()), qkv = static_cast<size_t>(mixed_columns()),
                gates = 2 * sizeof(float) * static_cast<size_t>(c_.value_heads),
-               adapter = (std::max(C, V) + static_cast<size_t>(need.adapter_columns)) * type, dealt = deal_.empty() ? 0 : all * type, second = gates_.weight.parts.empty() ? 0 : C * sizeof(float);
+               adapter = (std::max(C, V) + static_cast<size_t>(need.adapter_columns)) * type, dealt = deal_.empty() ? 0 : all * type,
+               second = gates_.weight.parts.empty() ? 0 : C * sizeof(float);
   if (!need.training) return static_cast<size_t>(need.rows) * std::max({dealt + adapter, qkv * type + gates, V * type + adapter});
   const size_t narrow = need.type == Dtype::F32 ? 0 : C * type, ones = sizeof(float) * std::max(V, qkv);
-  return static_cast<size_t>(need.rows) * (all * type + V * type + std::max({3 * V * type + narrow + adapter, 2 * qkv * type + 2 * gates, dealt + second + adapter})) + ones;
+  return static_cast<size_t>(need.rows) *
+             (all * type + V * type + std::max({3 * V * type + narrow + adapter, 2 * qkv * type + 2 * gates, dealt + second + adapter})) +
+         ones;
 }
 
 size_t GatedDeltaNet::thread_bytes(const PassNeed&) const { return gated_delta_bytes(shape()); }
 
 std::vector<Tensor> GatedDeltaNet::plan_carried(Arena& arena, int64_t, int64_t sequences, Dtype) const {
   std::vector<Tensor> carried = {arena.take(Dtype::F32, {sequences, shape().state_columns()})};
-  for (const ShortConvolution& convolution : convolutions_) carried.push_back(arena.take(Dtype::F32, {sequences, convolution.state_columns()}));
+  for (const ShortConvolution& convolution : convolutions_)
+    carried.push_back(arena.take(Dtype::F32, {sequences, convolution.state_columns()}));
   return carried;
 }
 
 // Three products with the state for each token.
-double GatedDeltaNet::flops(int64_t tokens) const { return 6.0 * static_cast<double>(shape().state_columns()) * static_cast<double>(tokens); }
+double GatedDeltaNet::flops(int64_t tokens) const {
+  return 6.0 * static_cast<double>(shape().state_columns()) * static_cast<double>(tokens);
+}
 
 void GatedDeltaNet::project(const Step& s, const Tensor& projected, const Tensor& x) const {
   const bool two = !gates_.weight.parts.empty();
@@ -129,7 +135,8 @@ void GatedDeltaNet::project(const Step& s, const Tensor& projected, const Tensor
   s.pass.scratch->release(mark);
 }
 
-void GatedDeltaNet::project_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_projected, const Tensor& x) const {
+void GatedDeltaNet::project_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_projected,
+                                     const Tensor& x) const {
   if (!gates_.weight.parts.empty()) {
     const int64_t first = mixed_columns() + c_.values();
     const Tensor d_second = d_x.data ? s.scratch(Dtype::F32, c_.hidden_size) : Tensor();
@@ -180,8 +187,8 @@ void GatedDeltaNet::forward(const Step& s, const Tensor& y, const Tensor& x) con
   convolve(s, mixed, projected, s.decoding());
   const Gates with = gates(s, set, projected);
   const std::vector<int64_t> slots = slots_of(s);
-  gated_delta(s.ctx, o, s.decoding() ? Tensor() : s.kept_tensors[kBorders], q(mixed), k(mixed), v(mixed), with.g, with.beta, s.batch.sequences, shape(),
-              s.decoding() ? RecurrentState{s.carried[0], slots} : RecurrentState{});
+  gated_delta(s.ctx, o, s.decoding() ? Tensor() : s.kept_tensors[kBorders], q(mixed), k(mixed), v(mixed), with.g, with.beta,
+              s.batch.sequences, shape(), s.decoding() ? RecurrentState{s.carried[0], slots} : RecurrentState{});
   s.pass.scratch->release(mark);
   if (!y.data) return;
   const Tensor out = s.scratch(s.type(), c_.values());
@@ -193,19 +200,21 @@ void GatedDeltaNet::forward(const Step& s, const Tensor& y, const Tensor& x) con
 void GatedDeltaNet::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
   const DenseSet* set = trained.dense.get();
   const size_t start = s.pass.scratch->mark();
-  const Tensor projected = s.kept(kProjected), o = s.kept(kO), d_projected = s.scratch(s.type(), columns()), d_o = s.scratch(s.type(), c_.values());
+  const Tensor projected = s.kept(kProjected), o = s.kept(kO), d_projected = s.scratch(s.type(), columns()),
+               d_o = s.scratch(s.type(), c_.values());
   const size_t mark = s.pass.scratch->mark();
   const Tensor weight = vector_of(set, norm_), out = s.scratch(s.type(), c_.values());
   gated_norm(s.ctx, out, o, z(projected), weight, norm_shape());
   linear_backward(s, trained, d_o, as_operand(s, d_y), out, out_);
-  if (const Tensor d_weight = gradient_of(set, norm_); d_weight.data) gated_norm_weight_gradient(s, d_weight, d_o, o, z(projected), norm_shape());
+  if (const Tensor d_weight = gradient_of(set, norm_); d_weight.data)
+    gated_norm_weight_gradient(s, d_weight, d_o, o, z(projected), norm_shape());
   gated_norm_backward(s.ctx, d_o, z(d_projected), d_o, o, z(projected), weight, norm_shape());
   s.pass.scratch->release(mark);
   const Tensor mixed = s.scratch(s.type(), mixed_columns()), d_mixed = s.scratch(s.type(), mixed_columns());
   convolve(s, mixed, projected, false);
   const Gates with = gates(s, set, projected), d{s.scratch(Dtype::F32, c_.value_heads), s.scratch(Dtype::F32, c_.value_heads)};
-  gated_delta_backward(s.ctx, q(d_mixed), k(d_mixed), v(d_mixed), d.g, d.beta, d_o, s.kept_tensors[kBorders], q(mixed), k(mixed), v(mixed), with.g, with.beta,
-                       s.batch.sequences, shape());
+  gated_delta_backward(s.ctx, q(d_mixed), k(d_mixed), v(d_mixed), d.g, d.beta, d_o, s.kept_tensors[kBorders], q(mixed), k(mixed), v(mixed),
+                       with.g, with.beta, s.batch.sequences, shape());
   gates_backward(s, trained, d_projected, d, with, projected);
   int64_t first = 0;
   for (const ShortConvolution& one : convolutions_) {

@@ -68,10 +68,11 @@ class GatedDeltaNet final : public Mixer {
     Tensor g, beta;  // [T, value_heads] F32
   };
   Gates gates(const Step& s, const DenseSet* set, const Tensor& projected) const;
-  void gates_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Gates& d, const Gates& gates, const Tensor& projected) const;
+  void gates_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Gates& d, const Gates& gates,
+                      const Tensor& projected) const;
 
   GatedDeltaNetConfig c_;
-  Site in_, gates_, out_;                  // gates_: b and a, where they are matrices of their own (a site has few parts)
+  Site in_, gates_, out_;                       // gates_: b and a, where they are matrices of their own (a site has few parts)
   std::vector<ShortConvolution> convolutions_;  // over q, k and v, together or each by itself
   Vector A_log_, dt_bias_, norm_;
   std::vector<ColumnBlock> deal_;  // how the product's columns become [q | k | v | z | b | a]; empty: they are

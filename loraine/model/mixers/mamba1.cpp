@@ -45,16 +45,19 @@ Parts Mamba1::parts() {
 Tensor Mamba1::A_log(const DenseSet* set) const { return Tensor(vector_of(set, A_log_).data, Dtype::F32, {c_.channels, c_.state}); }
 
 std::vector<Tensor> Mamba1::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
-  return {arena.take(type, {rows, 2 * c_.channels}), arena.take(type, {rows, c_.channels}),  arena.take(type, {rows, small_columns()}),
-          arena.take(type, {rows, small_columns()}), arena.take(Dtype::F32, {6, rows}),      arena.take(type, {rows, c_.channels}),
+  return {arena.take(type, {rows, 2 * c_.channels}), arena.take(type, {rows, c_.channels}),
+          arena.take(type, {rows, small_columns()}), arena.take(type, {rows, small_columns()}),
+          arena.take(Dtype::F32, {6, rows}),         arena.take(type, {rows, c_.channels}),
           arena.take(type, {rows, c_.channels}),     arena.take(Dtype::F32, {recurrent_border_rows(rows), shape().state_columns()})};
 }
 
 size_t Mamba1::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), W = static_cast<size_t>(c_.channels),
-               small = static_cast<size_t>(small_columns()), adapter = (std::max({C, W, small}) + static_cast<size_t>(need.adapter_columns)) * type;
+               small = static_cast<size_t>(small_columns()),
+               adapter = (std::max({C, W, small}) + static_cast<size_t>(need.adapter_columns)) * type;
   if (!need.training) return static_cast<size_t>(need.rows) * (W * type + adapter);
-  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type, partial = static_cast<size_t>(selective_scan_partial_columns(shape())) * sizeof(float);
+  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type,
+               partial = static_cast<size_t>(selective_scan_partial_columns(shape())) * sizeof(float);
   return static_cast<size_t>(need.rows) * ((5 * W + small) * type + std::max({W * type + narrow + adapter, partial, adapter}));
 }
 
@@ -67,6 +70,16 @@ std::vector<Tensor> Mamba1::plan_carried(Arena& arena, int64_t, int64_t sequence
 // Two products with the state for each token.
 double Mamba1::flops(int64_t tokens) const { return 4.0 * static_cast<double>(shape().state_columns()) * static_cast<double>(tokens); }
 
+void Mamba1::step_sizes(const Step& s, const Tensor& dt, const Tensor& low) const {
+  const bool adapted = std::ranges::any_of(s.pass.adapters, [&](const AdapterSet* set) { return set->at(dt_.index) != nullptr; });
+  if (adapted) multiply_weight(s.ctx, dt, dt_.weight, low);
+  else linear_forward(s, dt, low, dt_);
+}
+void Mamba1::step_sizes_backward(const Step& s, AdapterSet& trained, const Tensor& d_low, const Tensor& d_dt, const Tensor& low) const {
+  if (trained.at(dt_.index)) multiply_weight_backward(s.ctx, d_low, dt_.weight, d_dt, false);
+  else linear_backward(s, trained, d_low, d_dt, low, dt_);
+}
+
 void Mamba1::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
   const Tensor projected = s.kept(kProjected), mixed = s.kept(kMixed), raw = s.kept(kSmall), normed = s.kept(kNormed), dt = s.kept(kDt),
                scanned = s.kept(kScanned), &statistics = s.kept_tensors[kStatistics];
@@ -75,10 +88,11 @@ void Mamba1::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
   conv_.forward(s, mixed, x(projected), s.decoding() ? s.carried[kTaps] : Tensor());
   linear_forward(s, raw, mixed, x_);
   for (int i = 0; i < 3; ++i) norm_forward(s, norms_[i], small(normed, i), statistics.row_range(2 * i, 2), small(raw, i));
-  linear_forward(s, dt, small(normed, 0), dt_);
+  step_sizes(s, dt, small(normed, 0));
   const std::vector<int64_t> slots = slots_of(s);
-  selective_scan(s.ctx, scanned, s.decoding() ? Tensor() : s.kept_tensors[kBorders], mixed, small(normed, 1), small(normed, 2), dt, A_log(set),
-                 vector_of(set, D_), s.batch.sequences, shape(), s.decoding() ? RecurrentState{s.carried[kState], slots} : RecurrentState{});
+  selective_scan(s.ctx, scanned, s.decoding() ? Tensor() : s.kept_tensors[kBorders], mixed, small(normed, 1), small(normed, 2), dt,
+                 A_log(set), vector_of(set, D_), s.batch.sequences, shape(),
+                 s.decoding() ? RecurrentState{s.carried[kState], slots} : RecurrentState{});
   if (!y.data) return;
   const size_t mark = s.pass.scratch->mark();
   const Tensor out = s.scratch(s.type(), c_.channels);
@@ -90,23 +104,25 @@ void Mamba1::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
 void Mamba1::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x_in) const {
   const DenseSet* set = trained.dense.get();
   if (gradient_of(set, A_log_).data || gradient_of(set, D_).data)
-    throw Error(ErrorKind::unsupported, "A_log and D of Mamba-1 are not trained: " + A_log_.name, "use finetuning_type lora, or freeze other layers only");
+    throw Error(ErrorKind::unsupported, "A_log and D of Mamba-1 are not trained: " + A_log_.name,
+                "use finetuning_type lora, or freeze other layers only");
   const size_t start = s.pass.scratch->mark();
   const Tensor projected = s.kept(kProjected), mixed = s.kept(kMixed), raw = s.kept(kSmall), normed = s.kept(kNormed), dt = s.kept(kDt),
                scanned = s.kept(kScanned), &statistics = s.kept_tensors[kStatistics];
-  const Tensor d_projected = s.scratch(s.type(), 2 * c_.channels), d_scanned = s.scratch(s.type(), c_.channels), d_mixed = s.scratch(s.type(), c_.channels),
-               d_dt = s.scratch(s.type(), c_.channels), d_small = s.scratch(s.type(), small_columns());
+  const Tensor d_projected = s.scratch(s.type(), 2 * c_.channels), d_scanned = s.scratch(s.type(), c_.channels),
+               d_mixed = s.scratch(s.type(), c_.channels), d_dt = s.scratch(s.type(), c_.channels),
+               d_small = s.scratch(s.type(), small_columns());
   const size_t mark = s.pass.scratch->mark();
   const Tensor out = s.scratch(s.type(), c_.channels);
   gated_norm(s.ctx, out, scanned, gate(projected), {}, kGateAlone);
   linear_backward(s, trained, d_scanned, as_operand(s, d_y), out, out_);
   gated_norm_backward(s.ctx, d_scanned, gate(d_projected), d_scanned, scanned, gate(projected), {}, kGateAlone);
   s.pass.scratch->release(mark);
-  selective_scan_backward(s.ctx, d_mixed, small(d_small, 1), small(d_small, 2), d_dt, d_scanned, s.kept_tensors[kBorders], mixed, small(normed, 1),
-                          small(normed, 2), dt, A_log(set), vector_of(set, D_), s.batch.sequences, shape(),
+  selective_scan_backward(s.ctx, d_mixed, small(d_small, 1), small(d_small, 2), d_dt, d_scanned, s.kept_tensors[kBorders], mixed,
+                          small(normed, 1), small(normed, 2), dt, A_log(set), vector_of(set, D_), s.batch.sequences, shape(),
                           s.scratch(Dtype::F32, selective_scan_partial_columns(shape())));
   s.pass.scratch->release(mark);
-  linear_backward(s, trained, small(d_small, 0), d_dt, small(normed, 0), dt_);
+  step_sizes_backward(s, trained, small(d_small, 0), d_dt, small(normed, 0));
   for (int i = 0; i < 3; ++i)
     norm_backward(s, norms_[i], trained, small(d_small, i), small(d_small, i), small(raw, i), statistics.row_range(2 * i, 2), false);
   linear_backward(s, trained, d_scanned, d_small, mixed, x_);

@@ -45,6 +45,9 @@ class Mamba1 final : public Mixer {
   }
   SelectiveScanShape shape() const { return {c_.channels, c_.state}; }
   Tensor A_log(const DenseSet* set) const;
+  // transformers takes dt_proj's weight itself: an adapter on it has no effect before it is merged.
+  void step_sizes(const Step& s, const Tensor& dt, const Tensor& low) const;
+  void step_sizes_backward(const Step& s, AdapterSet& trained, const Tensor& d_low, const Tensor& d_dt, const Tensor& low) const;
 
   Mamba1Config c_;
   Site in_, x_, dt_, out_;

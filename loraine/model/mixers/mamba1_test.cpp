@@ -8,7 +8,8 @@ namespace loraine {
 namespace {
 
 nlohmann::json jamba() {
-  return one_layer("jamba", {{"attn_layer_offset", 1}, {"num_experts", 1}, {"mamba_d_state", 6}, {"mamba_dt_rank", 5}, {"mamba_proj_bias", true}});
+  return one_layer("jamba",
+                   {{"attn_layer_offset", 1}, {"num_experts", 1}, {"mamba_d_state", 6}, {"mamba_dt_rank", 5}, {"mamba_proj_bias", true}});
 }
 
 TEST(Mamba1, Gradients) {

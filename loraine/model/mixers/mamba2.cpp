@@ -18,7 +18,8 @@ Mamba2::Mamba2(const Mamba2Config& config, Placement& p, const std::string& laye
   const std::string folder = layer + c_.folder;
   conv_.channels = c_.width() + 2 * c_.keys();
   conv_.taps = c_.taps;
-  p.part(in_, folder + "in_proj", columns(), c_.hidden_size, c_.in_bias, "2 × heads × head_dim + 2 × groups × state + heads of Mamba, hidden_size");
+  p.part(in_, folder + "in_proj", columns(), c_.hidden_size, c_.in_bias,
+         "2 × heads × head_dim + 2 × groups × state + heads of Mamba, hidden_size");
   conv_.place(p, folder + "conv1d", c_.conv_bias);
   p.vector(A_log_, folder + "A_log", c_.heads);
   p.vector(D_, folder + "D", c_.heads);
@@ -54,9 +55,12 @@ size_t Mamba2::scratch_bytes(const PassNeed& need) const {
                all = static_cast<size_t>(columns()), mixed = static_cast<size_t>(conv_.channels),
                adapter = (std::max(C, W) + static_cast<size_t>(need.adapter_columns)) * type;
   if (!need.training) return static_cast<size_t>(need.rows) * std::max({adapter, mixed * type, W * type + adapter});
-  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type, partial = static_cast<size_t>(mamba2_partial_columns(shape())) * sizeof(float);
+  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type,
+               partial = static_cast<size_t>(mamba2_partial_columns(shape())) * sizeof(float);
   const size_t small = sizeof(float) * static_cast<size_t>(2 * c_.width() + 3 * c_.heads);  // gradients of vectors, and ones
-  return static_cast<size_t>(need.rows) * (all * type + W * type + std::max({3 * W * type + narrow + adapter, 2 * mixed * type + partial, adapter})) + small;
+  return static_cast<size_t>(need.rows) *
+             (all * type + W * type + std::max({3 * W * type + narrow + adapter, 2 * mixed * type + partial, adapter})) +
+         small;
 }
 
 size_t Mamba2::thread_bytes(const PassNeed&) const { return mamba2_bytes(shape()); }
@@ -77,8 +81,8 @@ void Mamba2::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
   const Tensor mixed = s.scratch(s.type(), conv_.channels);
   conv_.forward(s, mixed, xbc(projected), s.decoding() ? s.carried[kTaps] : Tensor());
   const std::vector<int64_t> slots = slots_of(s);
-  mamba2(s.ctx, scanned, s.decoding() ? Tensor() : s.kept_tensors[kBorders], x(mixed), B(mixed), C(mixed), dt(projected), weights(set), s.batch.sequences,
-         shape(), s.decoding() ? RecurrentState{s.carried[kState], slots} : RecurrentState{});
+  mamba2(s.ctx, scanned, s.decoding() ? Tensor() : s.kept_tensors[kBorders], x(mixed), B(mixed), C(mixed), dt(projected), weights(set),
+         s.batch.sequences, shape(), s.decoding() ? RecurrentState{s.carried[kState], slots} : RecurrentState{});
   s.pass.scratch->release(mark);
   if (!y.data) return;
   const Tensor out = s.scratch(s.type(), c_.width());
@@ -87,7 +91,8 @@ void Mamba2::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
   s.pass.scratch->release(mark);
 }
 
-void Mamba2::scan_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Tensor& d_scanned, const Tensor& projected) const {
+void Mamba2::scan_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Tensor& d_scanned,
+                           const Tensor& projected) const {
   const DenseSet* set = trained.dense.get();
   const Tensor mixed = s.scratch(s.type(), conv_.channels), d_mixed = s.scratch(s.type(), conv_.channels);
   conv_.forward(s, mixed, xbc(projected), {});
@@ -95,8 +100,9 @@ void Mamba2::scan_backward(const Step& s, const AdapterSet& trained, const Tenso
   Tensor gradients[3], here[3];
   for (size_t i = 0; i < 3; ++i)
     if (gradients[i] = gradient_of(set, *vectors[i]); gradients[i].data) here[i] = s.pass.scratch->take(Dtype::F32, {c_.heads});
-  mamba2_backward(s.ctx, x(d_mixed), B(d_mixed), C(d_mixed), dt(d_projected), {here[0], here[1], here[2]}, d_scanned, s.kept_tensors[kBorders], x(mixed),
-                  B(mixed), C(mixed), dt(projected), weights(set), s.batch.sequences, shape(), s.scratch(Dtype::F32, mamba2_partial_columns(shape())));
+  mamba2_backward(s.ctx, x(d_mixed), B(d_mixed), C(d_mixed), dt(d_projected), {here[0], here[1], here[2]}, d_scanned,
+                  s.kept_tensors[kBorders], x(mixed), B(mixed), C(mixed), dt(projected), weights(set), s.batch.sequences, shape(),
+                  s.scratch(Dtype::F32, mamba2_partial_columns(shape())));
   for (size_t i = 0; i < 3; ++i)
     if (here[i].data) add(s.ctx, gradients[i], gradients[i], here[i]);
   conv_.backward(s, trained, xbc(d_projected), d_mixed, xbc(projected));

@@ -53,7 +53,8 @@ class Mamba2 final : public Mixer {
   Mamba2Shape shape() const { return {c_.heads, c_.head_dim, c_.groups, c_.state, c_.dt_min, c_.dt_max}; }
   GatedNormShape norm_shape() const;
   Mamba2Weights weights(const DenseSet* set) const;
-  void scan_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Tensor& d_scanned, const Tensor& projected) const;
+  void scan_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Tensor& d_scanned,
+                     const Tensor& projected) const;
 
   Mamba2Config c_;
   Site in_, out_;

@@ -7,7 +7,8 @@ namespace loraine {
 namespace {
 
 nlohmann::json mamba(const char* model_type, const nlohmann::json& own) {
-  nlohmann::json config = one_layer(model_type, {{"layer_types", {"mamba"}}, {"mamba_n_heads", 6}, {"mamba_d_head", 8}, {"mamba_n_groups", 2}, {"mamba_d_state", 10}});
+  nlohmann::json config = one_layer(
+      model_type, {{"layer_types", {"mamba"}}, {"mamba_n_heads", 6}, {"mamba_d_head", 8}, {"mamba_n_groups", 2}, {"mamba_d_state", 10}});
   config.update(own);
   return config;
 }

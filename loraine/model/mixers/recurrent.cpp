@@ -43,7 +43,9 @@ void gated_norm_weight_gradient(const Step& s, const Tensor& d_weight, const Ten
 namespace {
 
 // The values of [channels, 1, taps] as rows of taps.
-Tensor rows_of_taps(const Tensor& t, int64_t channels, int64_t taps) { return t.data ? Tensor(t.data, Dtype::F32, {channels, taps}) : Tensor(); }
+Tensor rows_of_taps(const Tensor& t, int64_t channels, int64_t taps) {
+  return t.data ? Tensor(t.data, Dtype::F32, {channels, taps}) : Tensor();
+}
 
 const float* values(const Tensor& t) { return t.data ? t.f32() : nullptr; }
 
@@ -62,7 +64,8 @@ void ShortConvolution::add_parts(Parts& parts) {
 void ShortConvolution::forward(const Step& s, const Tensor& y, const Tensor& x, const Tensor& state) const {
   const DenseSet* set = dense_set(s);
   const std::vector<int64_t> slots = slots_of(s);
-  causal_conv(s.ctx, y, x, rows_of_taps(vector_of(set, weight), channels, taps), values(vector_of(set, bias)), s.batch.sequences, state, slots, silu);
+  causal_conv(s.ctx, y, x, rows_of_taps(vector_of(set, weight), channels, taps), values(vector_of(set, bias)), s.batch.sequences, state,
+              slots, silu);
 }
 
 void ShortConvolution::backward(const Step& s, const AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {

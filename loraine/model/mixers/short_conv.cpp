@@ -34,7 +34,9 @@ Parts ShortConv::parts() {
   return all;
 }
 
-std::vector<Tensor> ShortConv::plan_kept(Arena& arena, int64_t rows, Dtype type) const { return {arena.take(type, {rows, 3 * c_.hidden_size})}; }
+std::vector<Tensor> ShortConv::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
+  return {arena.take(type, {rows, 3 * c_.hidden_size})};
+}
 
 size_t ShortConv::scratch_bytes(const PassNeed& need) const {
   const size_t C = static_cast<size_t>(c_.hidden_size), adapter = C + static_cast<size_t>(need.adapter_columns);
@@ -66,7 +68,8 @@ void ShortConv::forward(const Step& s, const Tensor& y, const Tensor& x) const {
 void ShortConv::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
   const size_t mark = s.pass.scratch->mark();
   const Tensor projected = s.kept(0), d = s.scratch(s.type(), 3 * c_.hidden_size), gated = s.scratch(s.type(), c_.hidden_size),
-               mixed = s.scratch(s.type(), c_.hidden_size), out = s.scratch(s.type(), c_.hidden_size), d_out = s.scratch(s.type(), c_.hidden_size);
+               mixed = s.scratch(s.type(), c_.hidden_size), out = s.scratch(s.type(), c_.hidden_size),
+               d_out = s.scratch(s.type(), c_.hidden_size);
   mix(s, mixed, gated, projected, {});
   multiply_rows(s.ctx, out, mixed, part(projected, kC));
   linear_backward(s, trained, d_out, as_operand(s, d_y), out, out_);
