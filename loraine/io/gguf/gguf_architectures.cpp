@@ -259,8 +259,8 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"qwen3next", "qwen3_next", "Qwen3NextForCausalLM", {kQwen3Next, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft}, qwen3next_keys, {.norms_plus_one = true}},
       {"granitehybrid", "granitemoehybrid", "GraniteMoeHybridForCausalLM", {kMamba, kGraniteMoe, kGraniteHybrid}, granitehybrid_keys, {.pairs = true}},
       {"falcon-h1", "falcon_h1", "FalconH1ForCausalLM", {kMamba, kFalconH1}, falcon_h1_keys, {.top = kFalconH1Top}},
-      {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
-      {"nemotron_h_moe", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
+      {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.pairs = true, .layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
+      {"nemotron_h_moe", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.pairs = true, .layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
   };
   return kAll;
 }
