@@ -11,4 +11,5 @@ if [[ ! -f $venv/with_datasets ]]; then
 fi
 "$venv/bin/python" tools/interop_hub.py
 "$venv/bin/python" tools/interop_data.py
+"$venv/bin/python" -O tools/interop_gguf.py # -O: the converters assert sizes of published models
 exec "$venv/bin/python" tools/interop.py "$@"

@@ -1,5 +1,5 @@
-// Tests of what each GGUF architecture becomes: names, values that are stored in another way, keys. The files are made here; tools/interop_gguf.py
-// compares with llama.cpp's converters.
+// Tests of what each GGUF architecture becomes: names, values that are stored in another way, keys. The files are made here;
+// tools/interop_gguf.py compares with llama.cpp's converters.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -193,7 +193,10 @@ TEST(GgufArchitectures, ColumnsOfGptOss) {
 
 TEST(GgufArchitectures, HeadsOfLatentAttention) {
   Made made("deepseek2");
-  made.size("attention.key_length_mla", 6).size("attention.value_length_mla", 2).size("attention.kv_lora_rank", 3).size("rope.dimension_count", 2);
+  made.size("attention.key_length_mla", 6)
+      .size("attention.value_length_mla", 2)
+      .size("attention.kv_lora_rank", 3)
+      .size("rope.dimension_count", 2);
   made.tensor("blk.0.attn_k_b.weight", {2, 3, 4}).tensor("blk.0.attn_v_b.weight", {2, 2, 3}, 100);
   const ModelFiles files = made.open();
   const std::vector<float> all = values(files, "model.layers.0.self_attn.kv_b_proj.weight", {12, 3});
@@ -204,7 +207,11 @@ TEST(GgufArchitectures, HeadsOfLatentAttention) {
 
 TEST(GgufArchitectures, ValueHeadsOfTheDeltaRule) {
   Made made("qwen35");
-  made.size("ssm.group_count", 2).size("ssm.time_step_rank", 4).size("ssm.state_size", 1).size("ssm.inner_size", 4).size("ssm.conv_kernel", 2);
+  made.size("ssm.group_count", 2)
+      .size("ssm.time_step_rank", 4)
+      .size("ssm.state_size", 1)
+      .size("ssm.inner_size", 4)
+      .size("ssm.conv_kernel", 2);
   made.size("attention.key_length", 4).flags("attention.recurrent_layers", {true});
   made.tensor("blk.0.ssm_dt.bias", {4}).tensor("blk.0.ssm_a", {4}, -9).tensor("blk.0.ssm_conv1d.weight", {8, 2});
   made.tensor("blk.0.ssm_out.weight", {8, 4}).tensor("blk.0.ssm_norm.weight", {1}, 7).tensor("blk.0.attn_norm.weight", {8});
