@@ -1,5 +1,5 @@
-// One entry for each architecture that is read. To check one against llama.cpp: the names are gguf.constants.TENSOR_NAMES, the transforms are
-// those of its class in llama.cpp's conversion/.
+// One entry for each architecture that is read. To check one against llama.cpp: the names are gguf.constants.TENSOR_NAMES, the transforms
+// are those of its class in llama.cpp's conversion/.
 #include <fmt/format.h>
 
 #include "loraine/core/error.h"
@@ -19,9 +19,8 @@ constexpr GgufName kSandwich[] = {{"post_attention_norm", "post_attention_layern
 constexpr GgufName kSecondNorm[] = {{"post_attention_norm", "post_attention_layernorm"}};
 constexpr GgufName kGateUp[] = {{"ffn_up", "mlp.gate_up_proj"}};
 constexpr GgufName kPhi3[] = {{"attn_qkv", "self_attn.qkv_proj"}, {"ffn_up", "mlp.gate_up_proj"}};
-constexpr GgufName kGlm4[] = {{"post_attention_norm", "post_self_attn_layernorm"},
-                              {"post_ffw_norm", "post_mlp_layernorm"},
-                              {"ffn_up", "mlp.gate_up_proj"}};
+constexpr GgufName kGlm4[] = {
+    {"post_attention_norm", "post_self_attn_layernorm"}, {"post_ffw_norm", "post_mlp_layernorm"}, {"ffn_up", "mlp.gate_up_proj"}};
 constexpr GgufName kHunyuan[] = {{"attn_q_norm", "self_attn.query_layernorm"}, {"attn_k_norm", "self_attn.key_layernorm"}};
 constexpr GgufName kStarcoder2[] = {{"ffn_up", "mlp.c_fc"}, {"ffn_down", "mlp.c_proj"}};
 constexpr GgufName kStableLm[] = {{"attn_q_norm", "self_attn.q_layernorm.norms.{}"}, {"attn_k_norm", "self_attn.k_layernorm.norms.{}"}};
@@ -32,9 +31,8 @@ constexpr GgufName kGptNeox[] = {{"attn_qkv", "attention.query_key_value", by_he
                                  {"ffn_up", "mlp.dense_h_to_4h"},
                                  {"ffn_down", "mlp.dense_4h_to_h"}};
 constexpr GgufName kMuseGlimmerTop[] = {{"output_norm", "model.norm", unshifted}};
-constexpr GgufName kMuseGlimmer[] = {{"attn_gate", "self_attn.gate_proj"},
-                                     {"attn_q_norm.weight", "", left_out},
-                                     {"attn_k_norm.weight", "", left_out}};
+constexpr GgufName kMuseGlimmer[] = {
+    {"attn_gate", "self_attn.gate_proj"}, {"attn_q_norm.weight", "", left_out}, {"attn_k_norm.weight", "", left_out}};
 // Outside layers.
 constexpr GgufName kPhi2Top[] = {{"output_norm", "model.final_layernorm"}};
 constexpr GgufName kGptNeoxTop[] = {
@@ -73,12 +71,9 @@ constexpr GgufName kGraniteMoe[] = {{"ffn_gate_inp", "block_sparse_moe.router.la
                                     {"ffn_gate_shexp", "shared_mlp.input_linear", first_half},
                                     {"ffn_up_shexp", "shared_mlp.input_linear", second_half},
                                     {"ffn_down_shexp", "shared_mlp.output_linear"}};
-constexpr GgufName kNextToken[] = {{"nextn.eh_proj", "eh_proj"},
-                                   {"nextn.embed_tokens", "embed_tokens"},
-                                   {"nextn.enorm", "enorm"},
-                                   {"nextn.hnorm", "hnorm"},
-                                   {"nextn.shared_head_head", "shared_head.head"},
-                                   {"nextn.shared_head_norm", "shared_head.norm"}};
+constexpr GgufName kNextToken[] = {
+    {"nextn.eh_proj", "eh_proj"}, {"nextn.embed_tokens", "embed_tokens"},         {"nextn.enorm", "enorm"},
+    {"nextn.hnorm", "hnorm"},     {"nextn.shared_head_head", "shared_head.head"}, {"nextn.shared_head_norm", "shared_head.norm"}};
 
 constexpr GgufName kNextTokenLeft[] = {{"nextn.eh_proj.weight", "", left_out},
                                        {"nextn.embed_tokens.weight", "", left_out},
@@ -86,7 +81,8 @@ constexpr GgufName kNextTokenLeft[] = {{"nextn.eh_proj.weight", "", left_out},
                                        {"nextn.hnorm.weight", "", left_out},
                                        {"nextn.shared_head_head.weight", "", left_out},
                                        {"nextn.shared_head_norm.weight", "", left_out}};
-constexpr GgufName kHyV3[] = {{"ffn_gate_inp", "mlp.router.gate"}, {"exp_probs_b", "mlp.expert_bias"}, {"exp_probs_b.bias", "mlp.expert_bias"}};
+constexpr GgufName kHyV3[] = {
+    {"ffn_gate_inp", "mlp.router.gate"}, {"exp_probs_b", "mlp.expert_bias"}, {"exp_probs_b.bias", "mlp.expert_bias"}};
 constexpr GgufName kGptOss[] = {{"post_attention_norm", "post_attention_layernorm"},
                                 {"ffn_gate_inp", "mlp.router"},
                                 {"ffn_gate_exps.weight", "mlp.experts.gate_up_proj", even_columns},
@@ -234,8 +230,18 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"nemotron", "nemotron", "NemotronForCausalLM", {}, nemotron_keys, {.norms_plus_one = true, .layer_norm = "norm_eps"}},
       {"apertus", "apertus", "ApertusForCausalLM", {kApertus}, apertus_keys},
       {"arcee", "arcee", "ArceeForCausalLM", {}, arcee_keys, {.pairs = true}},
-      {"gptneox", "gpt_neox", "GPTNeoXForCausalLM", {kGptNeox}, gptneox_keys, {.layer_norm = "layer_norm_eps", .top = kGptNeoxTop, .layers = "gpt_neox.layers"}},
-      {"muse-glimmer", "muse_glimmer_text", "MuseGlimmerForCausalLM", {kMuseGlimmer, kSandwich}, muse_glimmer_keys, {.pairs = true, .norms_plus_one = true, .top = kMuseGlimmerTop}},
+      {"gptneox",
+       "gpt_neox",
+       "GPTNeoXForCausalLM",
+       {kGptNeox},
+       gptneox_keys,
+       {.layer_norm = "layer_norm_eps", .top = kGptNeoxTop, .layers = "gpt_neox.layers"}},
+      {"muse-glimmer",
+       "muse_glimmer_text",
+       "MuseGlimmerForCausalLM",
+       {kMuseGlimmer, kSandwich},
+       muse_glimmer_keys,
+       {.pairs = true, .norms_plus_one = true, .top = kMuseGlimmerTop}},
 
       {"qwen2moe", "qwen2_moe", "Qwen2MoeForCausalLM", {kExperts, kSharedExpert}, qwen2moe_keys},
       {"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", {kExperts}, qwen3moe_keys},
@@ -249,18 +255,53 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"minimax-m2", "minimax_m2", "MiniMaxM2ForCausalLM", {kMixtral}, minimax_m2_keys},
       {"hy_v3", "hy_v3", "HYV3ForCausalLM", {kHyV3, kExperts, kSharedMlp}, hy_v3_keys},
       {"gpt-oss", "gpt_oss", "GptOssForCausalLM", {kGptOss}, gpt_oss_keys},
-      {"deepseek2", "deepseek_v3", "DeepseekV3ForCausalLM", {kLatent, kExperts, kSharedExperts, kCorrection, kNextToken}, deepseek2_keys, {.latent = true}},
+      {"deepseek2",
+       "deepseek_v3",
+       "DeepseekV3ForCausalLM",
+       {kLatent, kExperts, kSharedExperts, kCorrection, kNextToken},
+       deepseek2_keys,
+       {.latent = true}},
       {"gemma4", "gemma4_text", "Gemma4ForCausalLM", {kGemma4, kSandwich}, gemma4_keys, {.layers_differ = true, .top = kGemma4Top}},
 
       {"lfm2", "lfm2", "Lfm2ForCausalLM", {kLfm2}, lfm2_keys, {.top = kLfm2Top, .rms_norm = "norm_eps"}},
       {"lfm2moe", "lfm2_moe", "Lfm2MoeForCausalLM", {kLfm2}, lfm2moe_keys, {.top = kLfm2Top, .rms_norm = "norm_eps"}},
-      {"qwen35", "qwen3_5_text", "Qwen3_5ForCausalLM", {kQwen35, kDeltaRule, kNextTokenLeft}, qwen35_keys, {.norms_plus_one = true, .tiled_value_heads = true}},
-      {"qwen35moe", "qwen3_5_moe_text", "Qwen3_5MoeForCausalLM", {kQwen35, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft}, qwen35moe_keys, {.norms_plus_one = true, .tiled_value_heads = true}},
-      {"qwen3next", "qwen3_next", "Qwen3NextForCausalLM", {kQwen3Next, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft}, qwen3next_keys, {.norms_plus_one = true}},
-      {"granitehybrid", "granitemoehybrid", "GraniteMoeHybridForCausalLM", {kMamba, kGraniteMoe, kGraniteHybrid}, granitehybrid_keys, {.pairs = true}},
+      {"qwen35",
+       "qwen3_5_text",
+       "Qwen3_5ForCausalLM",
+       {kQwen35, kDeltaRule, kNextTokenLeft},
+       qwen35_keys,
+       {.norms_plus_one = true, .tiled_value_heads = true}},
+      {"qwen35moe",
+       "qwen3_5_moe_text",
+       "Qwen3_5MoeForCausalLM",
+       {kQwen35, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft},
+       qwen35moe_keys,
+       {.norms_plus_one = true, .tiled_value_heads = true}},
+      {"qwen3next",
+       "qwen3_next",
+       "Qwen3NextForCausalLM",
+       {kQwen3Next, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft},
+       qwen3next_keys,
+       {.norms_plus_one = true}},
+      {"granitehybrid",
+       "granitemoehybrid",
+       "GraniteMoeHybridForCausalLM",
+       {kMamba, kGraniteMoe, kGraniteHybrid},
+       granitehybrid_keys,
+       {.pairs = true}},
       {"falcon-h1", "falcon_h1", "FalconH1ForCausalLM", {kMamba, kFalconH1}, falcon_h1_keys, {.top = kFalconH1Top}},
-      {"nemotron_h", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
-      {"nemotron_h_moe", "nemotron_h", "NemotronHForCausalLM", {kNemotronH}, nemotron_h_keys, {.layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
+      {"nemotron_h",
+       "nemotron_h",
+       "NemotronHForCausalLM",
+       {kNemotronH},
+       nemotron_h_keys,
+       {.pairs = true, .layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
+      {"nemotron_h_moe",
+       "nemotron_h",
+       "NemotronHForCausalLM",
+       {kNemotronH},
+       nemotron_h_keys,
+       {.pairs = true, .layer_norm = "layer_norm_epsilon", .top = kNemotronHTop, .layers = "backbone.layers"}},
   };
   return kAll;
 }

@@ -61,8 +61,7 @@ void read_sizes(GgufKeys& keys) {
 void read_rope(GgufKeys& keys) {
   keys.config["rope_theta"] = keys.theta;
   if (const auto rotated = keys.size("rope.dimension_count"); rotated && *rotated != keys.head_dim) {
-    if (*rotated == 0 || *rotated > keys.head_dim)
-      keys.refuse(fmt::format("{} of the {} columns of a head turn", *rotated, keys.head_dim));
+    if (*rotated == 0 || *rotated > keys.head_dim) keys.refuse(fmt::format("{} of the {} columns of a head turn", *rotated, keys.head_dim));
     keys.config["partial_rotary_factor"] = static_cast<double>(*rotated) / static_cast<double>(keys.head_dim);
   }
   if (Json scaling = gguf_rope_scaling(keys); !scaling.is_null()) keys.config["rope_scaling"] = scaling;
@@ -103,7 +102,7 @@ bool GgufKeys::windows(uint64_t pattern) {
   config["layer_types"] = Json::array();
   for (uint64_t layer = 0; layer < layers; ++layer)
     config["layer_types"].push_back((slides.empty() ? pattern > 0 && (layer + 1) % pattern != 0 : slides[layer] != 0) ? "sliding_attention"
-                                                                                                                   : "full_attention");
+                                                                                                                      : "full_attention");
   return true;
 }
 
@@ -120,22 +119,24 @@ Json gguf_config(const GgufFile& file, const TensorSource& tensors) {
 
   Json& config = keys.config;
   const auto inner = rows_of(file, ".ffn_gate.weight");
-  config = {{"architectures", {architecture.model_class}},
-            {"model_type", architecture.model_type},
-            {"hidden_size", keys.hidden},
-            {"num_hidden_layers", keys.layers},
-            {"num_attention_heads", keys.heads},
-            {"num_key_value_heads", keys.kv_heads},
-            {"head_dim", keys.head_dim},
-            {"hidden_act", "silu"},
-            {architecture.traits.layer_norm.empty() ? std::string(architecture.traits.rms_norm) : std::string(architecture.traits.layer_norm), *eps},
-            {"max_position_embeddings", required_gguf_size(file, "context_length")},
-            {"vocab_size", embeddings->shape[0]},
-            {"tie_word_embeddings", tensors.find(gguf_target(architecture, "output.weight")->name) == nullptr},
-            {"attention_dropout", 0.0},
-            {"initializer_range", 0.02},
-            {"use_cache", true},
-            {"torch_dtype", matrix_dtype(tensors)}};
+  config = {
+      {"architectures", {architecture.model_class}},
+      {"model_type", architecture.model_type},
+      {"hidden_size", keys.hidden},
+      {"num_hidden_layers", keys.layers},
+      {"num_attention_heads", keys.heads},
+      {"num_key_value_heads", keys.kv_heads},
+      {"head_dim", keys.head_dim},
+      {"hidden_act", "silu"},
+      {architecture.traits.layer_norm.empty() ? std::string(architecture.traits.rms_norm) : std::string(architecture.traits.layer_norm),
+       *eps},
+      {"max_position_embeddings", required_gguf_size(file, "context_length")},
+      {"vocab_size", embeddings->shape[0]},
+      {"tie_word_embeddings", tensors.find(gguf_target(architecture, "output.weight")->name) == nullptr},
+      {"attention_dropout", 0.0},
+      {"initializer_range", 0.02},
+      {"use_cache", true},
+      {"torch_dtype", matrix_dtype(tensors)}};
   const bool experts_alone = keys.size("expert_count").value_or(0) > 0 && !keys.size("feed_forward_length");
   if (!experts_alone) config["intermediate_size"] = inner ? *inner : required_gguf_size(file, "feed_forward_length");
   read_rope(keys);

@@ -64,7 +64,8 @@ void olmoe_keys(GgufKeys& keys) {
 void granitemoe_keys(GgufKeys& keys) {
   granite_keys(keys);
   gguf_expert_sizes(keys, "num_local_experts", "intermediate_size");
-  if (const TensorInfo* experts = keys.first("block_sparse_moe.input_linear.weight")) keys.config["intermediate_size"] = experts->shape[1] / 2;
+  if (const TensorInfo* experts = keys.first("block_sparse_moe.input_linear.weight"))
+    keys.config["intermediate_size"] = experts->shape[1] / 2;
   if (const TensorInfo* shared = keys.first("shared_mlp.input_linear.weight")) {
     keys.set_type("granitemoeshared", "GraniteMoeSharedForCausalLM");
     keys.config["shared_intermediate_size"] = shared->shape[0] / 2;
@@ -138,7 +139,8 @@ void deepseek2_keys(GgufKeys& keys) {
   keys.config.erase("head_dim");
   keys.config.erase("partial_rotary_factor");
   const auto whole = keys.size("attention.key_length_mla") ? keys.size("attention.key_length_mla") : keys.size("attention.key_length");
-  const auto values = keys.size("attention.value_length_mla") ? keys.size("attention.value_length_mla") : keys.size("attention.value_length");
+  const auto values =
+      keys.size("attention.value_length_mla") ? keys.size("attention.value_length_mla") : keys.size("attention.value_length");
   const auto rotated = keys.size("rope.dimension_count"), rank = keys.size("attention.kv_lora_rank");
   if (!whole || !values || !rotated || !rank || *rotated >= *whole)
     keys.refuse("lacks one of attention.key_length_mla, attention.value_length_mla, rope.dimension_count and attention.kv_lora_rank");

@@ -97,7 +97,8 @@ void qwen3next_keys(GgufKeys& keys) {
 // Bamba is stored so too: without scales, and only a part of each head turns.
 void granitehybrid_keys(GgufKeys& keys) {
   granite_keys(keys);
-  if (!keys.config.contains("attention_multiplier")) keys.config["attention_multiplier"] = 1 / std::sqrt(static_cast<double>(keys.head_dim));
+  if (!keys.config.contains("attention_multiplier"))
+    keys.config["attention_multiplier"] = 1 / std::sqrt(static_cast<double>(keys.head_dim));
   keys.config["position_embedding_type"] = keys.flag("rope.scaling.finetuned").value_or(true) ? "rope" : "nope";
   name_layers(keys, attention_layers(keys), "attention", "mamba");
   mamba(keys, "mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv");
@@ -107,7 +108,8 @@ void granitehybrid_keys(GgufKeys& keys) {
   keys.config["mamba_proj_bias"] = keys.has_in_layers("mamba.in_proj.bias");
   keys.config["num_local_experts"] = 0;
   if (keys.size("expert_count").value_or(0) > 0) gguf_expert_sizes(keys, "num_local_experts", "intermediate_size");
-  if (const TensorInfo* experts = keys.first("block_sparse_moe.input_linear.weight")) keys.config["intermediate_size"] = experts->shape[1] / 2;
+  if (const TensorInfo* experts = keys.first("block_sparse_moe.input_linear.weight"))
+    keys.config["intermediate_size"] = experts->shape[1] / 2;
   if (const TensorInfo* shared = keys.first("shared_mlp.input_linear.weight"))
     keys.config["shared_intermediate_size"] = shared->shape[0] / 2;
 }
@@ -155,7 +157,8 @@ void nemotron_h_keys(GgufKeys& keys) {
   keys.config["norm_topk_prob"] = keys.flag("expert_weights_norm").value_or(true);
 }
 
-// Full layers have heads of their own width and number, and turn a part of them (rope_freqs: 1, and for those that stand still a huge number).
+// Full layers have heads of their own width and number, and turn a part of them (rope_freqs: 1, and for those that stand still a huge
+// number).
 void gemma4_keys(GgufKeys& keys) {
   keys.config["hidden_activation"] = "gelu_pytorch_tanh";
   keys.config.erase("hidden_act");

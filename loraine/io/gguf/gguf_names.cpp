@@ -16,19 +16,14 @@ constexpr GgufName kTop[] = {{"token_embd", "model.embed_tokens"},
                              {"rope_freqs.weight", "", GgufForm::left_out},
                              {"rope_factors_long.weight", "", GgufForm::left_out},
                              {"rope_factors_short.weight", "", GgufForm::left_out}};
-constexpr GgufName kBlock[] = {{"attn_norm", "input_layernorm"},
-                               {"ffn_norm", "post_attention_layernorm"},
-                               {"attn_q", "self_attn.q_proj"},
-                               {"attn_k", "self_attn.k_proj"},
-                               {"attn_v", "self_attn.v_proj"},
-                               {"attn_qkv", "self_attn.q_proj|self_attn.k_proj|self_attn.v_proj", GgufForm::thirds},
-                               {"attn_output", "self_attn.o_proj"},
-                               {"attn_q_norm", "self_attn.q_norm"},
-                               {"attn_k_norm", "self_attn.k_norm"},
-                               {"attn_sinks.weight", "self_attn.sinks"},
-                               {"ffn_gate", "mlp.gate_proj"},
-                               {"ffn_up", "mlp.up_proj"},
-                               {"ffn_down", "mlp.down_proj"}};
+constexpr GgufName kBlock[] = {
+    {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
+    {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
+    {"attn_v", "self_attn.v_proj"},      {"attn_qkv", "self_attn.q_proj|self_attn.k_proj|self_attn.v_proj", GgufForm::thirds},
+    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"}, {"attn_sinks.weight", "self_attn.sinks"},
+    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"}};
 
 // The name and its parameter (".weight" or ".bias"), or the whole name, in one list.
 std::optional<GgufTarget> look_up(GgufNames names, std::string_view whole, std::string_view stem, std::string_view parameter) {
@@ -114,7 +109,8 @@ std::optional<GgufTarget> gguf_target(const GgufArchitecture& architecture, std:
   size_t digits = 0;
   while (digits < whole.size() && whole[digits] >= '0' && whole[digits] <= '9') ++digits;
   // No leading zeros: "blk.01" and "blk.1" would become one name.
-  if (digits == 0 || digits > 6 || (digits > 1 && whole[0] == '0') || digits + 1 >= whole.size() || whole[digits] != '.') return std::nullopt;
+  if (digits == 0 || digits > 6 || (digits > 1 && whole[0] == '0') || digits + 1 >= whole.size() || whole[digits] != '.')
+    return std::nullopt;
   const std::string layer = fmt::format("{}.{}.", architecture.traits.layers, whole.substr(0, digits));
   whole.remove_prefix(digits + 1);
   const std::string_view stem = whole.substr(0, whole.size() - std::min(parameter.size(), whole.size()));

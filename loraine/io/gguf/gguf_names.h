@@ -8,8 +8,8 @@
 
 namespace loraine {
 
-// "<architecture>.<key>", the same for all layers: an array whose entries are equal, or 0 (in layers without), counts as one number. nullopt
-// when absent.
+// "<architecture>.<key>", the same for all layers: an array whose entries are equal, or 0 (in layers without), counts as one number.
+// nullopt when absent.
 std::optional<uint64_t> gguf_size(const GgufFile& file, std::string_view key);
 uint64_t required_gguf_size(const GgufFile& file, std::string_view key);
 // The same layer by layer; empty when absent.

@@ -29,8 +29,8 @@ std::vector<float> divisors(const GgufKeys& keys, const GgufTensor& tensor) {
 }
 
 // Llama 3 keeps its frequency factors as the tensor rope_freqs; config.json names the rule that made them. The published rule is tried:
-// wavelengths beyond 8192 / 1 are slowed by `factor`, below 8192 / 4 kept, a line between. Other factors are kept as they are, in the words of
-// longrope, whose short and long ones are then the same.
+// wavelengths beyond 8192 / 1 are slowed by `factor`, below 8192 / 4 kept, a line between. Other factors are kept as they are, in the words
+// of longrope, whose short and long ones are then the same.
 Json frequency_factors(const GgufKeys& keys, const GgufTensor& tensor) {
   const std::vector<float> factors = divisors(keys, tensor);
   const double original = 8192, low = 1, high = 4, factor = std::round(factors.back());

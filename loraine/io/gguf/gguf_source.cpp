@@ -319,8 +319,7 @@ class GgufSource : public TensorSource {
     if (rows % sizes.value_heads != 0) refuse(tensor, fmt::format("has {} rows, expected a multiple of {} heads", rows, sizes.value_heads));
     const int64_t unit = rows / sizes.value_heads, each = sizes.value_heads / sizes.key_heads;
     for (int64_t head = 0; head < sizes.value_heads; ++head)
-      for (int64_t row = 0; row < unit; ++row)
-        order.push_back(first + (head % each * sizes.key_heads + head / each) * unit + row);
+      for (int64_t row = 0; row < unit; ++row) order.push_back(first + (head % each * sizes.key_heads + head / each) * unit + row);
   }
 
   void value_columns(Placed& placed, const GgufTensor& tensor) const {
@@ -433,7 +432,8 @@ class GgufSource : public TensorSource {
     const int64_t rank = info.shape[1], keys = info.shape[2], values = lower.first.shape[1];
     place.matrices = info.shape[0];
     info.shape = {place.matrices * (keys + values), rank};
-    place.make = [above = place.runs[0], below = lower.second.runs[0], rank, keys, values](const unsigned char* file, int64_t head, float* out) {
+    place.make = [above = place.runs[0], below = lower.second.runs[0], rank, keys, values](const unsigned char* file, int64_t head,
+                                                                                           float* out) {
       put_columns(out, 1, 0, file, above, head, rank, keys);
       unpack_to_f32(out + keys * rank, file + below.offset + bytes_of(below.stored, head * values * rank), below.stored, values * rank);
     };

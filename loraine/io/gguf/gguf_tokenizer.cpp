@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 
@@ -148,36 +149,125 @@ std::string byte_level(bool add_prefix_space, bool trim_offsets, bool use_regex)
                      use_regex);
 }
 
-std::string split_then_bytes(const char* regex, bool trim_offsets) {
-  std::string out = R"({"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":)";
-  append_json_string(out, regex);
-  return out + R"(},"behavior":"Isolated","invert":false},)" + byte_level(false, trim_offsets, false) + "]}";
+// Cuts by each of the patterns in turn.
+std::string split_then_bytes(const std::vector<const char*>& patterns, bool trim_offsets) {
+  std::string out = R"({"type":"Sequence","pretokenizers":[)";
+  for (const char* regex : patterns) {
+    out += R"({"type":"Split","pattern":{"Regex":)";
+    append_json_string(out, regex);
+    out += R"(},"behavior":"Isolated","invert":false},)";
+  }
+  return out + byte_level(false, trim_offsets, false) + "]}";
+}
+
+constexpr char kLlama3[] =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kQwen2[] =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kQwen35[] =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kSeedCoder[] =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kTekken[] =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kGpt4o[] =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr char kDeepSeek3[] =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+// How tokenizer.ggml.pre cuts text into words: by patterns, or (none) as GPT-2 does, with each digit by itself or not.
+struct PreTokenizer {
+  std::string_view name;
+  std::vector<const char*> patterns = {};
+  bool nfc = false, ignore_merges = false, add_bos = false, digits = false;
+};
+
+std::span<const PreTokenizer> pre_tokenizers() {
+  static const PreTokenizer kAll[] = {
+      {"llama-bpe", {kLlama3}, false, true, true},
+      {"llama3", {kLlama3}, false, true, true},
+      {"llama-v3", {kLlama3}, false, true, true},
+      {"falcon3", {kLlama3}, false, true, true},
+      {"falcon-h1", {kLlama3}, false, true, true},
+      {"pixtral", {kLlama3}, false, true, true},
+      {"midm-2.0", {kLlama3}, false, true, true},
+      {"lfm2", {kLlama3}, false, true, true},
+      {"dbrx", {kLlama3}},
+      {"smaug-bpe", {kLlama3}},
+      {"chatglm-bpe", {kLlama3}},
+      {"glm4", {kLlama3}, false, true},
+      {"qwen2", {kQwen2}, true},
+      {"deepseek-r1-qwen", {kQwen2}, true},
+      {"stablelm2", {kQwen2}},
+      {"hunyuan", {kQwen2}},
+      {"megrez", {kQwen2}},
+      {"qwen35", {kQwen35}, true},
+      {"seed-coder", {kSeedCoder}},
+      {"tekken", {kTekken}, false, true, true},
+      {"gpt-4o", {kGpt4o}},
+      {"llama4", {kGpt4o}},
+      {"minimax-m2", {kGpt4o}},
+      {"deepseek-v3", {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+", kDeepSeek3}},
+      {"hunyuan-dense", {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+", kDeepSeek3}},
+      {"gpt-2"},
+      {"phi-2"},
+      {"mpt"},
+      {"olmo", {}, true},
+      {"granite-docling"},
+      {"exaone4"},
+      {"smollm", {}, false, false, false, true},
+      {"starcoder", {}, false, false, false, true},
+      {"refact", {}, false, false, false, true},
+      {"codeshell", {}, false, false, false, true},
+      {"command-r", {}, true, false, false, true},
+      {"exaone", {}, false, false, false, true},
+  };
+  return kAll;
+}
+
+const PreTokenizer* find_pre_tokenizer(std::string_view name) {
+  for (const PreTokenizer& each : pre_tokenizers())
+    if (each.name == name) return &each;
+  return nullptr;
 }
 
 Rules byte_level_rules(const GgufFile& file) {
   auto pre = file.text("tokenizer.ggml.pre");
   if (!pre) refuse(file, "has no tokenizer.ggml.pre, so how its tokenizer cuts text into words is unknown (an old file)");
-  Rules rules;
-  rules.decoder = byte_level(true, true, true);
-  if (*pre == "smollm") {
-    rules.pre_tokenizer =
-        R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},)" + byte_level(false, true, true) + "]}";
-  } else if (*pre == "gpt-2") {
-    rules.pre_tokenizer = byte_level(false, true, true);
-  } else if (*pre == "llama-bpe") {
-    rules.pre_tokenizer = split_then_bytes(
-        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", true);
-    rules.post_processor = byte_level(true, false, true);
-    rules.ignore_merges = true;
-  } else if (*pre == "qwen2" || *pre == "deepseek-r1-qwen") {
-    rules.normalizer = R"({"type":"NFC"})";
-    rules.pre_tokenizer = split_then_bytes(
-        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", false);
-    rules.post_processor = byte_level(false, false, false);
-    rules.decoder = byte_level(false, false, false);
-  } else {
-    refuse(file, "tokenizer.ggml.pre is " + in_quotes(*pre) + ", expected smollm, gpt-2, llama-bpe or qwen2");
+  const PreTokenizer* known = find_pre_tokenizer(*pre);
+  if (!known) {
+    std::string names;
+    for (const PreTokenizer& each : pre_tokenizers()) names += (names.empty() ? "" : ", ") + std::string(each.name);
+    refuse(file, "tokenizer.ggml.pre is " + in_quotes(*pre) + ", expected one of " + names);
   }
+  Rules rules;
+  rules.ignore_merges = known->ignore_merges;
+  if (known->nfc) rules.normalizer = R"({"type":"NFC"})";
+  if (known->patterns.size() == 0) {
+    rules.decoder = byte_level(true, true, true);
+    rules.pre_tokenizer = byte_level(false, true, true);
+    if (known->digits)
+      rules.pre_tokenizer =
+          R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},)" + rules.pre_tokenizer + "]}";
+    return rules;
+  }
+  // Offsets as the published tokenizers of Llama 3 (with a first token of its own) and Qwen have them.
+  const bool llama = known->add_bos;
+  rules.pre_tokenizer = split_then_bytes(known->patterns, llama);
+  rules.post_processor = byte_level(llama, false, llama);
+  rules.decoder = byte_level(llama, llama, llama);
+  return rules;
+}
+
+// Gemma 4: pieces with ▁ for spaces and written merges, over the whole text.
+Rules gemma4_rules(const Vocabulary& vocabulary) {
+  Rules rules;
+  rules.fuse_unk = true;
+  rules.byte_fallback = vocabulary.ids.contains("<0x00>") && vocabulary.ids.contains("<0xFF>");
+  rules.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"▁\"}";
+  rules.decoder =
+      "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"▁\"},\"content\":\" \"},"
+      "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}";
   return rules;
 }
 
@@ -198,7 +288,8 @@ Rules sentencepiece_rules(const GgufFile& file, const Vocabulary& vocabulary) {
 
 bool adds_bos(const GgufFile& file) {
   std::string model = file.text("tokenizer.ggml.model").value_or(""), pre = file.text("tokenizer.ggml.pre").value_or("");
-  return file.boolean("tokenizer.ggml.add_bos_token").value_or(model == "llama" || pre == "llama-bpe");  // llama.cpp's defaults
+  const PreTokenizer* known = find_pre_tokenizer(pre);
+  return file.boolean("tokenizer.ggml.add_bos_token").value_or(model == "llama" || (known && known->add_bos));  // llama.cpp's defaults
 }
 bool adds_eos(const GgufFile& file) { return file.boolean("tokenizer.ggml.add_eos_token").value_or(false); }
 
@@ -248,11 +339,14 @@ bool has_gguf_tokenizer(const GgufFile& file) {
 
 std::string gguf_tokenizer_json(const GgufFile& file) {
   std::string model = file.text("tokenizer.ggml.model").value_or("");
-  if (model != "gpt2" && model != "llama")
-    refuse(file, "tokenizer.ggml.model is " + in_quotes(model) + ", expected gpt2 (byte-level BPE) or llama (SentencePiece BPE)");
+  if (model != "gpt2" && model != "llama" && model != "gemma4")
+    refuse(file, "tokenizer.ggml.model is " + in_quotes(model) +
+                     ", expected gpt2 (byte-level BPE), llama (SentencePiece BPE) or gemma4 (its merges written out)");
   Vocabulary vocabulary = read_vocabulary(file);
-  Rules rules = model == "gpt2" ? byte_level_rules(file) : sentencepiece_rules(file, vocabulary);
-  std::vector<Merge> merges = model == "gpt2" ? written_merges(file, vocabulary) : merges_from_scores(file, vocabulary);
+  Rules rules = model == "gpt2"     ? byte_level_rules(file)
+                : model == "gemma4" ? gemma4_rules(vocabulary)
+                                    : sentencepiece_rules(file, vocabulary);
+  std::vector<Merge> merges = model != "llama" ? written_merges(file, vocabulary) : merges_from_scores(file, vocabulary);
   if (std::string around = template_processing(file, vocabulary); !around.empty())
     rules.post_processor =
         rules.post_processor == "null" ? around : R"({"type":"Sequence","processors":[)" + rules.post_processor + "," + around + "]}";
@@ -267,7 +361,7 @@ std::string gguf_tokenizer_json(const GgufFile& file) {
   out += "],\"normalizer\":" + rules.normalizer + ",\"pre_tokenizer\":" + rules.pre_tokenizer +
          ",\"post_processor\":" + rules.post_processor + ",\"decoder\":" + rules.decoder +
          R"(,"model":{"type":"BPE","dropout":null,"unk_token":)";
-  auto unknown = model == "llama" ? special_id(file, vocabulary, "unknown") : std::nullopt;
+  auto unknown = model != "gpt2" ? special_id(file, vocabulary, "unknown") : std::nullopt;
   if (unknown && *unknown < vocabulary.model_size) append_json_string(out, vocabulary.tokens[*unknown]);
   else out += "null";
   out += fmt::format(
