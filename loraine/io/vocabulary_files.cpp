@@ -199,11 +199,14 @@ bool says(const ModelFiles& files, const char* key, bool otherwise) {
   return found != files.tokenizer_config->end() && found->is_boolean() ? found->get<bool>() : otherwise;
 }
 
-// Writes tokenizer_json, with bos and eos around a text where tokenizer_config.json asks for them.
-void finish(ModelFiles& files, TokenizerParts& parts, const Json& own, bool adds_bos) {
+// Writes tokenizer_json, with bos and eos around a text where tokenizer_config.json asks for them. before_normalizer: added tokens are
+// found in the text as it is, so that what lies between them is normalized part by part.
+void finish(ModelFiles& files, TokenizerParts& parts, const Json& own, bool adds_bos, bool before_normalizer = false) {
   Vocabulary ids(parts.ids.begin(), parts.ids.end());
   for (size_t id = 0; id < parts.scores.size(); ++id) ids.emplace(parts.scores[id].first, static_cast<int64_t>(id));
-  const Json added = added_tokens(files, ids, own);
+  Json added = added_tokens(files, ids, own);
+  for (Json& token : added)
+    if (before_normalizer) token["normalized"] = false;
   const auto token = [&](const char* key, bool asked) {
     TokenIds found;
     const Json named = files.tokenizer_config ? files.tokenizer_config->value(key, Json()) : Json();
@@ -232,7 +235,7 @@ void from_sentencepiece(ModelFiles& files, const NamedText& text) {
     if (id >= 0) set_default(files, key, pieces.pieces[static_cast<size_t>(id)].text);
   TokenizerParts parts = sentencepiece_parts(pieces, use, file);
   const bool own_rules = use.rules == PieceRules::sentencepiece;
-  finish(files, parts, sentencepiece_added_tokens(pieces, use), !(own_rules && name.empty()));
+  finish(files, parts, sentencepiece_added_tokens(pieces, use), !(own_rules && name.empty()), own_rules && pieces.add_dummy_prefix);
   if (own_rules && !name.empty())
     note_assumed(files, text.name, "which is read as SentencePiece itself reads it, whatever a " + name + " does besides");
 }
