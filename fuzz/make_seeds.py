@@ -211,6 +211,8 @@ for name in ("empty", "large_types", "map", "plain", "snappy_v1", "lz4_v2", "zst
     save("parquet", name, (corpus.parent.parent / f"tests/golden/parquet/{name}.parquet").read_bytes())
 for name in ("stream", "zstd", "file"):
     save("arrow", name, (corpus.parent.parent / f"tests/golden/arrow/{name}.arrow").read_bytes())
+for name in ("plain_bpe/tokenizer.model", "plain_unigram/tokenizer.model", "qwen_tiktoken/qwen.tiktoken", "tekken/tekken.json"):
+    save("tokenizer_files", name.split("/")[0], (corpus.parent.parent / "tests/golden/tokenizers" / name).read_bytes())
 pairs = b'{"question":"a","answer":"b"}\n'
 for name, first, text in (("own_pairs", 0x21, pairs), ("own_csv", 0x22, b'prompt,response\r\na,"b ""c"",\nd"\r\n'), ("own_texts", 0xa3, b"one\ntwo\n"),
                           ("own_talk", 0x20, b'[{"m":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}]'),

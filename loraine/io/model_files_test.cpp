@@ -214,5 +214,28 @@ TEST(ModelFiles, ATokenizerOfVocabularyAndMerges) {
   }
 }
 
+TEST(ModelFiles, ATokenizerOfOtherFiles) {
+  const std::string golden = LORAINE_SOURCE_DIR "/tests/golden/tokenizers/", model = model_folder("other");
+  write_file(model + "/tekken.json", read_file(golden + "tekken/tekken.json"));
+  ModelFiles files = open_model_files(model);
+  EXPECT_EQ(files.tokenizer_note, "");
+  EXPECT_EQ((*files.tokenizer_config)["eos_token"], "</s>");
+  EXPECT_EQ(Json::parse(files.tokenizer_json.value())["post_processor"]["special_tokens"]["<s>"]["ids"][0], 1);
+  write_file(model + "/qwen.tiktoken", read_file(golden + "qwen_tiktoken/qwen.tiktoken"));
+  EXPECT_EQ((*open_model_files(model).tokenizer_config)["eos_token"], "<|endoftext|>");  // it comes before tekken.json
+  write_file(model + "/tokenizer.model", read_file(golden + "gemma/tokenizer.model"));
+  write_file(model + "/tokenizer_config.json",
+             R"({"tokenizer_class":"OtherTokenizerFast","eos_token":"<e>","pad_token":null,"add_bos_token":false})");
+  files = open_model_files(model);
+  EXPECT_NE(files.tokenizer_note.find("OtherTokenizer"), std::string::npos);  // assumed, so it is said
+  EXPECT_EQ((*files.tokenizer_config)["bos_token"], "<bos>");
+  EXPECT_EQ((*files.tokenizer_config)["eos_token"], "<e>");
+  EXPECT_TRUE(Json::parse(files.tokenizer_json.value())["post_processor"].is_null());
+  write_file(model + "/tokenizer_config.json", R"({"tokenizer_class":null,"eos_token":7})");
+  EXPECT_EQ(open_model_files(model).tokenizer_note, "");
+  write_file(model + "/tokenizer.model", "YQ== 0");
+  EXPECT_THROW(open_model_files(model), Error);
+}
+
 }  // namespace
 }  // namespace loraine

@@ -21,9 +21,14 @@ const NamedText* file_named(const ModelFiles& files, const char* name) {
   return nullptr;
 }
 
+std::string text_in(const Json& object, const char* key) {  // empty where it is no text
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 std::string content_of(const Json& token) {
   if (token.is_string()) return token.get<std::string>();
-  return token.is_object() ? token.value("content", "") : "";
+  return token.is_object() ? text_in(token, "content") : "";
 }
 
 // The special tokens that tokenizer_config.json names, in transformers' order.
@@ -131,7 +136,7 @@ constexpr const char* kKimiWords =
 
 // tokenizer_class without "Fast"; empty where none that says something is named.
 std::string class_of(const ModelFiles& files) {
-  std::string name = files.tokenizer_config ? files.tokenizer_config->value("tokenizer_class", "") : "";
+  std::string name = files.tokenizer_config ? text_in(*files.tokenizer_config, "tokenizer_class") : "";
   if (name.ends_with("Fast")) name.resize(name.size() - 4);
   return name == "PreTrainedTokenizer" || name == "TokenizersBackend" ? "" : name;
 }
@@ -144,7 +149,7 @@ Words words_of(const ModelFiles& files, std::string& assumed) {
   if (name == "GPT2Tokenizer") return Words::gpt2;
   if (name == "Qwen2Tokenizer") return Words::qwen2;
   if (!name.empty()) return Words::unknown;
-  const bool qwen = files.config.value("model_type", "").starts_with("qwen");
+  const bool qwen = text_in(files.config, "model_type").starts_with("qwen");
   assumed = qwen ? "Qwen2" : "GPT-2";
   return qwen ? Words::qwen2 : Words::gpt2;
 }
@@ -199,11 +204,14 @@ bool says(const ModelFiles& files, const char* key, bool otherwise) {
   return found != files.tokenizer_config->end() && found->is_boolean() ? found->get<bool>() : otherwise;
 }
 
-// Writes tokenizer_json, with bos and eos around a text where tokenizer_config.json asks for them.
-void finish(ModelFiles& files, TokenizerParts& parts, const Json& own, bool adds_bos) {
+// Writes tokenizer_json, with bos and eos around a text where tokenizer_config.json asks for them. before_normalizer: added tokens are
+// found in the text as it is, so that what lies between them is normalized part by part.
+void finish(ModelFiles& files, TokenizerParts& parts, const Json& own, bool adds_bos, bool before_normalizer = false) {
   Vocabulary ids(parts.ids.begin(), parts.ids.end());
   for (size_t id = 0; id < parts.scores.size(); ++id) ids.emplace(parts.scores[id].first, static_cast<int64_t>(id));
-  const Json added = added_tokens(files, ids, own);
+  Json added = added_tokens(files, ids, own);
+  for (Json& token : added)
+    if (before_normalizer) token["normalized"] = false;
   const auto token = [&](const char* key, bool asked) {
     TokenIds found;
     const Json named = files.tokenizer_config ? files.tokenizer_config->value(key, Json()) : Json();
@@ -217,7 +225,7 @@ void finish(ModelFiles& files, TokenizerParts& parts, const Json& own, bool adds
 }
 
 void from_sentencepiece(ModelFiles& files, const NamedText& text) {
-  const std::string file = files.path + "/" + text.name, name = class_of(files), model = files.config.value("model_type", "");
+  const std::string file = files.path + "/" + text.name, name = class_of(files), model = text_in(files.config, "model_type");
   SentencePieceFile pieces = read_sentencepiece(text.text, file);
   PieceUse use;
   const bool llama = name == "LlamaTokenizer" || name == "CodeLlamaTokenizer" || name == "Phi3Tokenizer" ||
@@ -232,7 +240,7 @@ void from_sentencepiece(ModelFiles& files, const NamedText& text) {
     if (id >= 0) set_default(files, key, pieces.pieces[static_cast<size_t>(id)].text);
   TokenizerParts parts = sentencepiece_parts(pieces, use, file);
   const bool own_rules = use.rules == PieceRules::sentencepiece;
-  finish(files, parts, sentencepiece_added_tokens(pieces, use), !(own_rules && name.empty()));
+  finish(files, parts, sentencepiece_added_tokens(pieces, use), !(own_rules && name.empty()), own_rules && pieces.add_dummy_prefix);
   if (own_rules && !name.empty())
     note_assumed(files, text.name, "which is read as SentencePiece itself reads it, whatever a " + name + " does besides");
 }
@@ -259,7 +267,7 @@ void from_ranks(ModelFiles& files, const NamedText& text) {
   const TokenRanks ranks = read_tiktoken(text.text, file);
   const bool qwen = name == "QWenTokenizer" || text.name == "qwen.tiktoken",
              kimi = name == "TikTokenTokenizer" || text.name == "tiktoken.model";
-  const bool llama3 = name == "LlamaTokenizer" || (name.empty() && files.config.value("model_type", "") == "llama");
+  const bool llama3 = name == "LlamaTokenizer" || (name.empty() && text_in(files.config, "model_type") == "llama");
   TokenizerParts parts = token_rank_parts(ranks, 0, qwen ? kQwen2Words : kimi ? kKimiWords : kLlama3Words, file);
   const int64_t next = ranks.back().second + 1;
   std::vector<std::string> own;

@@ -23,7 +23,7 @@ import tiktoken
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from sentencepiece import sentencepiece_model_pb2
 from tiktoken._educational import bpe_train
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 from transformers import convert_slow_tokenizer as convert
 from transformers.tokenization_utils_base import generate_merges
@@ -47,7 +47,7 @@ TEXTS = ["", " ", "  ", "   ", "\n", "\n\n", "\n\n\n\n", "\t", " \t \n ", "\r\n"
          "<unk>", "a<unk>b", "<pad>", "<|endoftext|>", "<|im_start|>user\nHi<|im_end|>", "<start_of_turn>user\n", "[INST] rain [/INST]", "<sep>", "a<sep>b", "a <sep> b<sep>",
          "Ａｂｃ１２", "ﬁne ﬂow", "½ cup", "①②", "ſ", "İstanbul", "ǅ", "Ⅳ", "㎏", "e\u0301\u0301\u0301\u0301\u0301", "\u0301", "क्षि", "مرحبا", "שלום", "ไทย", "Привет, мир",
          "\U00020000", "\U0010ffff", "\ufffd", "\u2028\u2029", "a" * 50, " " * 40, "\n" * 35, "ab" * 30, "雨" * 20, "!?!?...,,,", "----====", "http://a.b/c?d=e&f=%20",
-         "def f(x):\n    return x\n", "\tprint(i)\n", "snake_case camelCase HTTPServer", "UPPER lower Title", "ÀÉÎ àéî", "5%", "$3,000.50", "#include <x>"]
+         "<tool>", "rain  <tool>  rain <tool>", " <|turn|> user<|turn|>", "雨、灯。数、a。", "々〆〇ー", "(a|b) c.d", "def f(x):\n    return x\n", "\tprint(i)\n", "snake_case camelCase HTTPServer", "UPPER lower Title", "ÀÉÎ àéî", "5%", "$3,000.50", "#include <x>"]
 PARTS = ["rain", " the", "lamp", " ", "  ", "\n", "\t", "é", "e\u0301", "雨", "灯", "😀", "1", "23", ".", "'s", "Ｗ", "ﬁ", "▁", "\u0000", "\u00a0", "\u3000", "x", "Q", "<sep>", "ß", "ж",
          "\r", "</", "s>", "\u200b", "½", "ka", "한"]
 
@@ -165,10 +165,16 @@ def sentencepiece_cases(out):
     made = with_merges(convert.GemmaConverter)(slow).converted()
     write(folder, around(made, "<bos>"), 3, slow.pieces.encode, ["<pad>", "<unk>", "<bos>", "<eos>", "<start_of_turn>", "\t", "<0x", "▁"], config)
 
-    for name, kind, more in (("plain_bpe", "bpe", {}), ("plain_unigram", "unigram", {"vocab_size": 330})):
+    for name, kind, more in (("plain_bpe", "bpe", {}), ("named_bpe", "bpe", {}), ("plain_unigram", "unigram", {"vocab_size": 330})):
         folder = out / name
         train(folder, kind, RULES, **{"vocab_size": 420, "byte_fallback": kind == "bpe", "character_coverage": 0.98, "user_defined_symbols": ["<sep>", "ka"]} | more)
-        write(folder, AutoTokenizer.from_pretrained(folder), 4, Slow(folder).pieces.encode, ["<s>", "</s>", "<unk>", "▁", "\u0301\u0301"])  # tokenizers maps by grapheme
+        config = None
+        if name == "named_bpe":  # a new token, and a piece under another name
+            flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
+            config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, "added_tokens_decoder": {
+                "420": flags | {"content": "<tool>", "special": False}, "400": flags | {"content": "<|turn|>", "special": True, "normalized": False}}}
+            (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        write(folder, AutoTokenizer.from_pretrained(folder), 4, None if config else Slow(folder).pieces.encode, ["<s>", "</s>", "<unk>", "▁", "\u0301\u0301"], config)  # tokenizers maps by grapheme
 
 
 def byte_ranks():
@@ -223,6 +229,25 @@ def tiktoken_cases(out):
         write(folder, type("Backend", (), {"backend_tokenizer": made}), 5, config=config)
 
 
+def classes_case(out):
+    """Classes within classes and intersections of them in a tokenizer.json, as BLOOM's and Kimi's patterns have them."""
+    folder = out / "regex_classes"
+    folder.mkdir(parents=True)
+    ids, merges = convert_ranks(byte_ranks())
+    made = Tokenizer(models.BPE(ids, merges))
+    made.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r" ?[^(\s|[.,!?…。，、।۔،])]+"), "isolated"), pre_tokenizers.Split(Regex(KIMI), "isolated"),
+        pre_tokenizers.Split(Regex(r"[^\p{Han}&&[^a-m[0-4]]]"), "merged_with_previous"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    made.decoder = decoders.ByteLevel()
+    made.save(str(folder / "tokenizer.json"), pretty=False)
+    write(folder, made, 9)
+
+
+def convert_ranks(ranks):
+    from transformers.integrations.mistral.tokenizer import MistralConverter
+    return MistralConverter._extract_merges(ranks)
+
+
 def tekken_case(out, file=None):
     folder = out / (file.stem if file else "tekken")
     folder.mkdir(parents=True)
@@ -272,3 +297,4 @@ if __name__ == "__main__":
         sentencepiece_cases(target)
         tiktoken_cases(target)
         tekken_case(target)
+        classes_case(target)

@@ -13,7 +13,7 @@
 namespace loraine {
 namespace {
 
-constexpr size_t kMostPieces = 1u << 24, kLongestPiece = 4096;
+constexpr size_t kMostPieces = 1u << 24, kLongestPiece = 1024;
 
 struct Field {
   uint64_t number = 0;

@@ -18,7 +18,7 @@ namespace loraine {
 namespace {
 
 constexpr int64_t kMostTokens = 1 << 24;
-constexpr size_t kLongestToken = 4096;
+constexpr size_t kLongestToken = 1024;
 
 [[noreturn]] void refuse(const std::string& file, const std::string& what) {
   throw Error(ErrorKind::bad_data, fmt::format("{}: {}", file, what), "Is this the model's own file, completely downloaded?");

@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "loraine/text/tokenizer/unicode.h"
 
@@ -54,54 +56,107 @@ struct TextPattern::Code {
   ~Code() { pcre2_code_free(code); }
 };
 
-// Rewrites the escapes whose meaning differs; everything else is left as it is.
-// wide: also name the characters that older tables lack.
-static std::string to_pcre(const std::string& source, bool wide, const Place& place) {
-  std::string out;
-  bool in_class = false;
-  for (size_t i = 0; i < source.size(); ++i) {
-    char c = source[i];
-    if (c == '\\' && i + 1 < source.size()) {
-      char e = source[++i];
-      std::string_view extra = wide && (e == 'p' || e == 'P') && source.substr(i + 1, 1) == "{" && source.substr(i + 3, 1) == "}"
-                                   ? characters_older_tables_lack(source[i + 2])
-                                   : "";
-      if (!extra.empty() && (e == 'p' || !in_class)) {
-        std::string members = fmt::format("\\p{{{}}}{}", source[i + 2], extra);
-        out += in_class ? members : fmt::format("[{}{}]", e == 'P' ? "^" : "", members);
-        i += 3;
-        continue;
-      }
-      std::string_view inside = e == 's' ? kSpaces : e == 'S' ? kNotSpaces : e == 'w' ? kWord : "";
-      if (!inside.empty()) out += in_class ? std::string(inside) : fmt::format("[{}]", inside);
-      else if (e == 'W' && !in_class) out += fmt::format("[^{}]", kWord);
-      else if (e == 'h') out += in_class ? "0-9a-fA-F" : "[0-9a-fA-F]";
-      else if (e == 'W' || e == 'H' || e == 'K' || e == 'C' || e == 'R' || e == 'X')
-        fail_unknown(place, "regex escape", source.substr(i - 1, 2));
-      else out += c, out += e;
-      continue;
+// Scripts that files name: PCRE2 takes a bare name for "one of the character's script extensions".
+static constexpr std::string_view kScripts[] = {"Han",    "Hiragana", "Katakana", "Hangul", "Bopomofo", "Latin",   "Greek",     "Cyrillic",
+                                                "Arabic", "Hebrew",   "Thai",     "Lao",    "Khmer",    "Tibetan", "Devanagari"};
+
+// Rewrites the escapes whose meaning differs, and classes within classes and their intersections, which PCRE2 has not; everything else is
+// left as it is. wide: also name the characters that older tables lack.
+class PatternRewriter {
+ public:
+  PatternRewriter(std::string_view source, bool wide, const Place& place) : source_(source), wide_(wide), place_(place) {}
+
+  std::string rewrite() {
+    std::string out;
+    while (at_ < source_.size()) {
+      if (source_[at_] == '\\' && at_ + 1 < source_.size()) out += escape(false);
+      else if (source_[at_] == '[') out += char_class(0);
+      else out += source_[at_++];
     }
-    if (in_class && (c == '[' || (c == '&' && i + 1 < source.size() && source[i + 1] == '&')))
-      if (c == '&' || i + 1 >= source.size() || source[i + 1] != ':') fail_unknown(place, "regex class operation", source.substr(i, 2));
-    if (in_class && c == '[') {  // [:name:]
-      size_t end = source.find(":]", i + 2);
-      if (end == std::string::npos) fail_unknown(place, "regex class", source.substr(i));
-      out += source.substr(i, end + 2 - i);
-      i = end + 1;
-      continue;
-    }
-    if (c == '[' && !in_class) {
-      in_class = true;
-      out += c;
-      if (i + 1 < source.size() && source[i + 1] == '^') out += source[++i];
-      if (i + 1 < source.size() && source[i + 1] == ']') out += source[++i];
-      continue;
-    }
-    if (c == ']') in_class = false;
-    out += c;
+    return out;
   }
-  return out;
-}
+
+ private:
+  std::string escape(bool in_class) {
+    const char e = source_[at_ + 1];
+    std::string_view name;  // of \p{name}
+    if ((e == 'p' || e == 'P') && source_.substr(at_ + 2, 1) == "{") name = source_.substr(at_ + 3, source_.find('}', at_) - at_ - 3);
+    const std::string_view extra = wide_ && name.size() == 1 ? characters_older_tables_lack(name[0]) : "";
+    if (!extra.empty() && (e == 'p' || !in_class)) {
+      at_ += 5;
+      const std::string members = fmt::format("\\p{{{}}}{}", name, extra);
+      return in_class ? members : fmt::format("[{}{}]", e == 'P' ? "^" : "", members);
+    }
+    if (std::find(std::begin(kScripts), std::end(kScripts), name) != std::end(kScripts)) {
+      at_ += 4 + name.size();
+      return fmt::format("\\{}{{sc:{}}}", e, name);
+    }
+    const std::string_view whole = source_.substr(at_, 2);
+    at_ += 2;
+    const std::string_view inside = e == 's' ? kSpaces : e == 'S' ? kNotSpaces : e == 'w' ? kWord : "";
+    if (!inside.empty()) return in_class ? std::string(inside) : fmt::format("[{}]", inside);
+    if (e == 'W' && !in_class) return fmt::format("[^{}]", kWord);
+    if (e == 'h') return in_class ? "0-9a-fA-F" : "[0-9a-fA-F]";
+    if (e == 'W' || e == 'H' || e == 'K' || e == 'C' || e == 'R' || e == 'X') fail_unknown(place_, "regex escape", whole);
+    return std::string(whole);
+  }
+
+  // One operand of &&: characters, and classes within.
+  struct Members {
+    std::string plain;
+    std::vector<std::string> classes;
+
+    std::string expression() const {
+      std::string out = plain.empty() ? "" : "[" + plain + "]";
+      for (const std::string& one : classes) out += (out.empty() ? "" : "|") + one;
+      return "(?:" + out + ")";
+    }
+  };
+
+  std::string char_class(int depth) {
+    const size_t begin = at_++;
+    if (depth > kMaxDepth) fail_unknown(place_, "regex class", source_.substr(begin));
+    const bool negated = source_.substr(at_, 1) == "^";
+    if (negated) ++at_;
+    std::vector<Members> operands(1);
+    if (source_.substr(at_, 1) == "]") operands[0].plain += source_[at_++];
+    for (;;) {
+      Members& members = operands.back();
+      if (at_ >= source_.size()) fail_unknown(place_, "regex class", source_.substr(begin));
+      const std::string_view two = source_.substr(at_, 2);
+      if (two[0] == ']') break;
+      if (two == "[:") {
+        const size_t end = source_.find(":]", at_ + 2);
+        if (end == std::string::npos) fail_unknown(place_, "regex class", source_.substr(at_));
+        members.plain += source_.substr(at_, end + 2 - at_);
+        at_ = end + 2;
+      } else if (two[0] == '[') {
+        members.classes.push_back(char_class(depth + 1));
+      } else if (two == "&&") {
+        operands.emplace_back();
+        at_ += 2;
+      } else if (two[0] == '\\' && two.size() == 2) {
+        members.plain += escape(true);
+      } else {
+        if (two[0] == '^' && members.plain.empty()) members.plain += '\\';
+        members.plain += source_[at_++];
+      }
+    }
+    ++at_;
+    if (operands.size() == 1 && operands[0].classes.empty()) return (negated ? "[^" : "[") + operands[0].plain + "]";
+    std::string all;
+    for (const Members& members : operands) {
+      if (members.plain.empty() && members.classes.empty()) fail_unknown(place_, "regex class", source_.substr(begin, at_ - begin));
+      all += &members == &operands.back() ? members.expression() : "(?=" + members.expression() + ")";
+    }
+    return negated ? "(?:(?!" + all + ")(?s:.))" : "(?:" + all + ")";
+  }
+
+  std::string_view source_;
+  bool wide_;
+  const Place& place_;
+  size_t at_ = 0;
+};
 
 TextPattern TextPattern::literal(std::string text) {
   TextPattern pattern;
@@ -132,7 +187,7 @@ TextPattern TextPattern::regex(const std::string& source, const Place& place) {
   if (source.size() > 65536) fail(place, fmt::format("regex of {} bytes is longer than 65536", source.size()));
   TextPattern pattern;
   pattern.source_ = source;
-  std::string narrow = to_pcre(source, false, place), wide = to_pcre(source, true, place);
+  const std::string narrow = PatternRewriter(source, false, place).rewrite(), wide = PatternRewriter(source, true, place).rewrite();
   pattern.code_ = compile(source, narrow, place);
   if (wide != narrow) pattern.wide_code_ = compile(source, wide, place);
   return pattern;
