@@ -1,6 +1,7 @@
 // Mamba-2 through a model of one layer: the gate before the norm and after it, without a norm, with multipliers and biases.
 #include "loraine/model/mixers/mamba2.h"
 
+#include "loraine/core/error.h"
 #include "tests/support/mixer_check.h"
 
 namespace loraine {
@@ -26,6 +27,24 @@ TEST(Mamba2, Gradients) {
 
 TEST(Mamba2, PiecesAreAsTheWhole) {
   for (const nlohmann::json& config : forms()) expect_pieces_as_whole(config);
+}
+
+TEST(Mamba2, OutputIsNoTargetWherePeftRefusesIt) {
+  const Model falcon = any_model(mamba("falcon_h1", {{"mamba_d_ssm", 48}})),
+              bamba = any_model(mamba("bamba", {{"mamba_proj_bias", false}}));
+  const auto names = [](const Model& model, const char* target) {
+    LoraConfig config;
+    set_targets(config, target);
+    const std::vector<std::string> lines = name_targets(config, model);
+    return std::pair(config.target_modules, lines.size());
+  };
+  const auto has = [](const std::vector<std::string>& all) { return std::ranges::find(all, "out_proj") != all.end(); };
+  EXPECT_FALSE(has(names(falcon, "all").first));
+  EXPECT_EQ(names(falcon, "all").second, 1u);
+  EXPECT_TRUE(has(names(bamba, "all").first));
+  EXPECT_EQ(names(bamba, "all").second, 0u);
+  EXPECT_EQ(names(falcon, "in_proj").second, 0u);
+  EXPECT_THROW(names(falcon, "in_proj,out_proj"), Error);
 }
 
 }  // namespace
