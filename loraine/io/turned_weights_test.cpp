@@ -1,10 +1,9 @@
 // Matrices of named modules are shown transposed, and written as they were.
-#include "loraine/io/tensors/turned_source.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
+#include "loraine/io/tensors/turned_source.h"
 #include "loraine/io/weight_files.h"
 
 namespace loraine {
