@@ -19,7 +19,8 @@ namespace {
 // What model_files.cpp, chat_templates.cpp and training_record.cpp read beside weights.
 constexpr const char* kText[] = {"tokenizer_config.json", "tokenizer.json",      "special_tokens_map.json",
                                  "added_tokens.json",     "vocab.json",          "merges.txt",
-                                 "tokenizer.model",       "chat_template.jinja", "loraine.json"};
+                                 "tokenizer.model",       "chat_template.jinja", "loraine.json",
+                                 "qwen.tiktoken",         "tiktoken.model",      "tekken.json"};
 constexpr const char* kLicences[] = {"license", "licence", "notice", "copying", "use_policy"};
 constexpr const char* kDataEndings[] = {".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet"};
 constexpr const char* kPackings[] = {"", ".gz", ".zst"};
