@@ -70,7 +70,7 @@ struct Found {
 void check_computed(const TensorSource& base, const MergedTensor& tensor, const std::string& name, const Tensor& written) {
   const Tensor shape(nullptr, Dtype::F32, tensor.info->shape);
   const int64_t rows = shape.rank < 2 ? 1 : shape.numel() / std::max<int64_t>(1, tensor.info->shape.back()),  // a vector: one
-                cols = shape.numel() / std::max<int64_t>(1, rows);
+      cols = shape.numel() / std::max<int64_t>(1, rows);
   const Buffer memory(shape.bytes());
   const Tensor f32(memory.data(), Dtype::F32, {rows, cols});
   read_base(base, tensor, Tensor(memory.data(), Dtype::F32, tensor.info->shape));
@@ -169,7 +169,8 @@ class MergedInF32 {
     else dense->vectors.resize(model.vectors().size());
     if (const MergedTensor* table = find(model.config.names.in_files(model.config.names.embedding) + ".weight"); table && table->embedding)
       dense->embedding.value = whole(*table);
-    for (size_t site = 0; site < sites.size(); ++site) view(dense->sites[site].weight, *sites[site], own ? &own->sites[site].weight : nullptr);
+    for (size_t site = 0; site < sites.size(); ++site)
+      view(dense->sites[site].weight, *sites[site], own ? &own->sites[site].weight : nullptr);
     for (WeightPart& part : dense->sites.back().weight.parts)
       if (const MergedTensor* head = find(part.stored + ".weight"); head && head->adapter) part.weight = whole(*head);
     set_.dense = std::move(dense);
