@@ -29,9 +29,9 @@ namespace {
 using Ordered = nlohmann::ordered_json;  // the first pattern that matches counts
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
-constexpr const char* kNotBuilt[] = {
-    "lora_bias",  "layer_replication", "use_qalora",        "alora_invocation_tokens", "arrow_config",
-    "use_bdlora", "velora_config",     "monteclora_config", "kasa_config"};
+constexpr const char* kNotBuilt[] = {"lora_bias",    "layer_replication", "use_qalora",    "alora_invocation_tokens",
+                                     "arrow_config", "use_bdlora",        "velora_config", "monteclora_config",
+                                     "kasa_config"};
 
 // Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
 // layers, which are all that loraine has, PEFT switches it off.
@@ -367,7 +367,7 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   for (const std::string& name : left) {
     const TensorInfo* info = source->find(name);
     const bool empty = std::ranges::find(info->shape, 0) != info->shape.end();  // of a module whose ranks were all cut
-    const bool as_layers = name.find("_projs.") != std::string::npos;  // Unsloth's gpt-oss in 4 bits
+    const bool as_layers = name.find("_projs.") != std::string::npos;           // Unsloth's gpt-oss in 4 bits
     if (!empty)
       problem(name + (as_layers ? ": is of experts that were layers of their own, which is not built"
                                 : ": belongs to no module that the config targets in this model"));
