@@ -196,7 +196,8 @@ void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites
     for (const WeightPart& part : site->parts) {
       if (site->bare) continue;
       const std::string name = whole_paths ? part.name : part.name.substr(part.name.rfind('.') + 1);
-      if (!site->is_head && std::ranges::find(config.target_modules, name) == config.target_modules.end()) config.target_modules.push_back(name);
+      if (!site->is_head && std::ranges::find(config.target_modules, name) == config.target_modules.end())
+        config.target_modules.push_back(name);
     }
 }
 

@@ -25,9 +25,9 @@ struct DenseSite {
 
 struct DenseSet {
   DenseTensor embedding;
-  std::vector<DenseSite> sites;      // by the model's numbers of sites
-  std::vector<DenseTensor> vectors;  // by its numbers of vectors: weights of norms and the like
-  std::vector<Parameter> parameters;               // under the names of their file
+  std::vector<DenseSite> sites;                     // by the model's numbers of sites
+  std::vector<DenseTensor> vectors;                 // by its numbers of vectors: weights of norms and the like
+  std::vector<Parameter> parameters;                // under the names of their file
   std::vector<std::string> base_name, stored_name;  // of parameters[i]: "model.layers.0.mlp.up_proj.weight", as adapters and as files say
   Buffer memory;
   size_t replaced_bytes = 0;  // of mapped base tensors that are no longer read

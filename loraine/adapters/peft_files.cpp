@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <list>
-#include <nlohmann/json.hpp>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "loraine/adapters/adalora_files.h"

@@ -97,7 +97,8 @@ void check_at_the_end(const TrainConfig& c, const AtTheEnd& end) {
 ModelFiles open_to_start(const TrainConfig& c) {
   ModelFiles files = open_text_files(c.model_name_or_path, hub_access(c));
   if (files.config.empty())
-    throw Error(ErrorKind::bad_data, files.path + ": has no config.json, which says what model to start", "give a folder with config.json and a tokenizer");
+    throw Error(ErrorKind::bad_data, files.path + ": has no config.json, which says what model to start",
+                "give a folder with config.json and a tokenizer");
   files.tensors = fresh_weights(files, tensors_of(files.config, files.path + "/config.json"), static_cast<uint64_t>(c.seed));
   files.fingerprint = weights_fingerprint(*files.tensors);
   return files;

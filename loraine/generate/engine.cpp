@@ -54,8 +54,8 @@ size_t logits_of_step(const Model& model, int64_t sequences) {
 
 size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences) {
   const int64_t rows = rows_of_batches(capacity, sequences), columns = std::max<int64_t>(max_rank_columns, 1);
-  return measured(model, columns, rows) + engine_scratch_bytes(model, columns, rows) + kv_cache_bytes(model, capacity, std::max<int64_t>(sequences, 1)) +
-         logits_of_step(model, sequences) * sizeof(float);
+  return measured(model, columns, rows) + engine_scratch_bytes(model, columns, rows) +
+         kv_cache_bytes(model, capacity, std::max<int64_t>(sequences, 1)) + logits_of_step(model, sequences) * sizeof(float);
 }
 
 int64_t rank_columns(const AdapterSet& set) {
@@ -96,7 +96,8 @@ int64_t Engine::submit(Request request) {
   if (beams > kDecodeRows)
     throw Error(ErrorKind::usage, "num_beams is " + std::to_string(beams) + ", at most " + std::to_string(kDecodeRows) + " run at once");
   if (beams > 1 && cache_.has_states())
-    throw Error(ErrorKind::unsupported, "num_beams is not built for models with recurrent layers, whose state each beam would need", "leave num_beams out");
+    throw Error(ErrorKind::unsupported, "num_beams is not built for models with recurrent layers, whose state each beam would need",
+                "leave num_beams out");
   const int64_t most = cache_.capacity / beams;
   if (n >= most)
     throw Error(ErrorKind::usage, "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(most),

@@ -48,7 +48,13 @@ void take_in_turn(Arena& arena, size_t things, const std::function<void(size_t)>
 class Plan {
  public:
   Plan(const Model& model, int64_t rows, const std::vector<const AdapterSet*>& adapters, Arena& arena, Activations& all)
-      : model_(model), rows_(rows), width_(model.config.hidden_size), type_(model.activation_dtype()), adapters_(adapters), arena_(arena), all_(all) {}
+      : model_(model),
+        rows_(rows),
+        width_(model.config.hidden_size),
+        type_(model.activation_dtype()),
+        adapters_(adapters),
+        arena_(arena),
+        all_(all) {}
 
   void layers() {
     size_t most = 0;
@@ -60,7 +66,8 @@ class Plan {
     if (all_.training) all_.expert_columns.resize(model_.experts().size());
     if (!all_.training) {
       int64_t widest = 0;
-      for (int64_t site = 0; site < static_cast<int64_t>(model_.sites().size()); ++site) widest = std::max(widest, saved_width(adapters_, site));
+      for (int64_t site = 0; site < static_cast<int64_t>(model_.sites().size()); ++site)
+        widest = std::max(widest, saved_width(adapters_, site));
       all_.columns[0] = arena_.take(type_, {rows_, widest});
     }
     for (size_t b = 0; b < most; ++b) {
@@ -143,7 +150,8 @@ std::vector<std::vector<std::vector<Tensor>>> plan_cache(const Model& model, Are
   std::vector<std::vector<std::vector<Tensor>>> layers;
   for (const auto& layer : model.layers) {
     std::vector<std::vector<Tensor>>& here = layers.emplace_back();
-    for (const Branch& branch : layer->branches) here.push_back(branch.mixer->plan_carried(arena, rows, sequences, model.activation_dtype()));
+    for (const Branch& branch : layer->branches)
+      here.push_back(branch.mixer->plan_carried(arena, rows, sequences, model.activation_dtype()));
   }
   return layers;
 }

@@ -79,8 +79,7 @@ std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
   const std::vector<const Vector*> vectors = model.vectors();
   for (size_t i = 0; i < vectors.size(); ++i)
     if (const Tensor value = vectors[i]->view(); value.data)
-      all.push_back({vectors[i]->name, vectors[i]->stored, value, false,
-                     [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; }});
+      all.push_back({vectors[i]->name, vectors[i]->stored, value, false, [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; }});
   const std::vector<const Weight*> sites = model.sites();
   for (size_t site = 0; site < sites.size(); ++site)
     if (!sites[site]->is_head || !share) add_site(all, *sites[site], site, sites[site]->is_head && tied);
@@ -330,7 +329,8 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
   if (trained && config.lora_dropout > 0) refuse(fmt::format("lora_dropout {}", config.lora_dropout), "set lora_dropout: 0");
   if (config.use_dora) refuse("use_dora", "leave it out");
   if (config.adalora) refuse("AdaLoRA", "use LoRA");
-  if (changes_base(config) || quantises_base(config)) refuse("init_lora_weights " + config.init_lora_weights, "use true, false or gaussian");
+  if (changes_base(config) || quantises_base(config))
+    refuse("init_lora_weights " + config.init_lora_weights, "use true, false or gaussian");
   set.experts.resize(all.size());
   bool any = std::ranges::any_of(set.sites, [](const auto& site) { return site != nullptr; });
   for (size_t i = 0; i < all.size(); ++i) {
@@ -343,17 +343,18 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
     const bool inside = w.nested && std::ranges::any_of(all, [&](const ExpertWeights* other) {
                           return other != &w && other->module == w.module && wanted(*other);
                         });
-    set.experts[i] = std::make_shared<ExpertLora>(
-        ExpertLoraShape{std::string(kPrefix) + w.module + (inside ? std::string(kBaseLayer) : ""), w.experts, w.in, w.out, rank->r, rank->scale,
-                        w.a_gives_output, w.older_differs},
-        trained);
+    set.experts[i] =
+        std::make_shared<ExpertLora>(ExpertLoraShape{std::string(kPrefix) + w.module + (inside ? std::string(kBaseLayer) : ""), w.experts,
+                                                     w.in, w.out, rank->r, rank->scale, w.a_gives_output, w.older_differs},
+                                     trained);
     any = true;
   }
   if (any) return;
   std::string names;
   for (const std::string& name : config.target_parameters) names += (names.empty() ? "" : ", ") + name;
-  throw Error(ErrorKind::usage, "target_parameters (" + names + ") names no experts and no router of the model",
-              all.empty() ? "the model has no experts" : "use names like " + all.front()->name().substr(all.front()->name().find("experts")));
+  throw Error(
+      ErrorKind::usage, "target_parameters (" + names + ") names no experts and no router of the model",
+      all.empty() ? "the model has no experts" : "use names like " + all.front()->name().substr(all.front()->name().find("experts")));
 }
 
 // A weight that is held in codes, as it was before: from the file, in the type that was quantised.
@@ -440,7 +441,8 @@ std::vector<std::string> name_targets(LoraConfig& config, const Model& model) {
   for (const Unfit& unfit : kUnfit) {
     if (model.config.model_type != unfit.model_type) continue;
     if (all) {
-      if (std::erase(config.target_modules, unfit.module)) left_out.push_back(fmt::format("lora_target all leaves out {}: {}", unfit.module, unfit.why));
+      if (std::erase(config.target_modules, unfit.module))
+        left_out.push_back(fmt::format("lora_target all leaves out {}: {}", unfit.module, unfit.why));
       continue;
     }
     for (const Weight* site : model.sites())

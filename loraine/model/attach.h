@@ -11,8 +11,8 @@
 
 namespace loraine {
 
-// Names the linear layers that "all" stands for, but for those that PEFT refuses or transformers passes by in the model's kind; gives a line on
-// each name that was left out. Throws usage where the config names such a layer itself.
+// Names the linear layers that "all" stands for, but for those that PEFT refuses or transformers passes by in the model's kind; gives a
+// line on each name that was left out. Throws usage where the config names such a layer itself.
 std::vector<std::string> name_targets(LoraConfig& config, const Model& model);
 
 // What the config asks for, LoRA at zero (start_adapter starts it) and whole tensors with the base's values. unsupported for DoRA, AdaLoRA,

@@ -37,8 +37,8 @@ struct LayerConfig {
 // Module paths as transformers has them in memory, and how the files of the model call them where that differs.
 struct ModelNames {
   std::string embedding = "model.embed_tokens", layers = "model.layers", final_norm = "model.norm", head = "lm_head";
-  // The beginning of a path → what stands there in the files, or, with a dot before it (".mlp"), whole words within a path. Several forms in
-  // which files are found, the first one counts.
+  // The beginning of a path → what stands there in the files, or, with a dot before it (".mlp"), whole words within a path. Several forms
+  // in which files are found, the first one counts.
   std::vector<std::vector<std::pair<std::string, std::string>>> stored;
   std::vector<std::string> turned;  // ends of the modules' paths whose weights the files hold as [in, out]
   std::string in_files(const std::string& path) const;
@@ -57,10 +57,10 @@ struct ModelConfig {
   bool head_bias = false;
   float logit_scale = 1, logit_softcap = 0;  // logits = softcap · tanh(logit_scale · head(x) / softcap); 0: no cap
   int64_t num_experts = 0;
-  double router_aux_loss_coef = 0;           // of the load-balancing loss of experts, where config.json asks for it
-  std::vector<int32_t> placeholder_ids;      // tokens that stand for images and sounds; `placeholder_as` is embedded in their place
+  double router_aux_loss_coef = 0;       // of the load-balancing loss of experts, where config.json asks for it
+  std::vector<int32_t> placeholder_ids;  // tokens that stand for images and sounds; `placeholder_as` is embedded in their place
   int32_t placeholder_as = 0;
-  std::vector<int32_t> eos_token_ids;        // config.json's eos_token_id, one or several
+  std::vector<int32_t> eos_token_ids;  // config.json's eos_token_id, one or several
   int32_t bos_token_id = -1;
 };
 

@@ -11,13 +11,13 @@
 
 namespace loraine {
 
-// What a branch of a layer keeps from forward to backward. T rows. *: in Model::activation_dtype, the others F32. Everything else is rebuilt
-// elementwise.
+// What a branch of a layer keeps from forward to backward. T rows. *: in Model::activation_dtype, the others F32. Everything else is
+// rebuilt elementwise.
 struct BranchActivations {
-  Tensor x;                  // * [T, C] what it reads
-  Tensor sum;                // * [T, C] the residual stream that it adds to: x itself but for a branch beside another
-  Tensor before;             // [1 or 2, T] statistics of the norm before the mixer
-  Tensor given, after;       // * [T, C] what the mixer gave, and the statistics of the norm after it, where there is one
+  Tensor x;                     // * [T, C] what it reads
+  Tensor sum;                   // * [T, C] the residual stream that it adds to: x itself but for a branch beside another
+  Tensor before;                // [1 or 2, T] statistics of the norm before the mixer
+  Tensor given, after;          // * [T, C] what the mixer gave, and the statistics of the norm after it, where there is one
   std::vector<Tensor> kept;     // the mixer's own
   std::vector<Tensor> lasting;  // what is never computed once more: later layers read it too
 };
@@ -32,9 +32,9 @@ struct Activations {
   std::vector<Tensor> columns;                         // * [T, saved_width] of the adapters, per site; one for all when not training
   std::vector<Tensor> expert_columns;                  // * [T · K, rank] of those on experts; empty when not training
   Recompute recompute = Recompute::none;
-  Tensor embedded, embedded_norm;   // [T, C] F32 the embeddings, and the statistics of the norm on them, where there is one
+  Tensor embedded, embedded_norm;    // [T, C] F32 the embeddings, and the statistics of the norm on them, where there is one
   Tensor x_last, last_norm, hidden;  // * [T, C] residual after the last layer, statistics, * [T, C] after the final norm
-  Tensor stream;  // [T, C] F32, with BF16 activations only: the residual stream itself, of which the x are roundings
+  Tensor stream;                     // [T, C] F32, with BF16 activations only: the residual stream itself, of which the x are roundings
   bool training = false;
   const Tensor& columns_of(int64_t site) const { return columns[columns.size() == 1 ? 0 : static_cast<size_t>(site)]; }
 };
@@ -65,9 +65,9 @@ struct Pass {
   KvCache* cache = nullptr;
   std::vector<const AdapterSet*> adapters;
   Arena* scratch = nullptr;
-  bool training = false;                                          // dropout on, activations kept
-  std::function<void(int64_t site)> before_site = {};             // without training: called before the product of a site
-  RouterBalance* balance = nullptr;  // where the loss has it
+  bool training = false;                               // dropout on, activations kept
+  std::function<void(int64_t site)> before_site = {};  // without training: called before the product of a site
+  RouterBalance* balance = nullptr;                    // where the loss has it
   float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 

@@ -28,7 +28,11 @@ nlohmann::json family(const char* type, const nlohmann::json& own) {
 
 // Keys of Mamba-2, and a layer of attention in the middle.
 nlohmann::json mamba(const nlohmann::json& own) {
-  nlohmann::json config = {{"layer_types", {"mamba", "attention", "mamba"}}, {"mamba_n_heads", 8}, {"mamba_d_head", 8}, {"mamba_n_groups", 2}, {"mamba_d_state", 16}};
+  nlohmann::json config = {{"layer_types", {"mamba", "attention", "mamba"}},
+                           {"mamba_n_heads", 8},
+                           {"mamba_d_head", 8},
+                           {"mamba_n_groups", 2},
+                           {"mamba_d_state", 16}};
   if (!own.is_null()) config.update(own);
   return config;
 }
@@ -159,7 +163,12 @@ std::vector<nlohmann::json> configurations() {
       family("muse_glimmer_text", {{"layer_types", slides}, {"sliding_window", 6}, {"layer_rope_theta", {10000.0, 0, 5000.0}}}),
       family("lfm2", {{"layer_types", {"conv", "full_attention", "conv"}}, {"block_multiple_of", 8}, {"conv_bias", true}}),
       family("olmo_hybrid", delta),
-      family("jamba", {{"attn_layer_period", 3}, {"attn_layer_offset", 1}, {"num_experts", 4}, {"num_experts_per_tok", 2}, {"mamba_d_state", 6}, {"mamba_dt_rank", 6}}),
+      family("jamba", {{"attn_layer_period", 3},
+                       {"attn_layer_offset", 1},
+                       {"num_experts", 4},
+                       {"num_experts_per_tok", 2},
+                       {"mamba_d_state", 6},
+                       {"mamba_dt_rank", 6}}),
       family("lfm2_moe", {{"layer_types", {"conv", "full_attention", "conv"}},
                           {"num_dense_layers", 1},
                           {"num_experts", 4},
@@ -183,7 +192,8 @@ std::vector<nlohmann::json> configurations() {
                                  {"key_multiplier", 0.7},
                                  {"mlp_multipliers", {0.9, 0.7}}})),
       family("falcon_h1", mamba({{"mamba_d_ssm", 64}})),
-      family("nemotron_h", {{"hybrid_override_pattern", "M*-"}, {"mamba_num_heads", 6}, {"mamba_head_dim", 8}, {"n_groups", 2}, {"ssm_state_size", 16}}),
+      family("nemotron_h",
+             {{"hybrid_override_pattern", "M*-"}, {"mamba_num_heads", 6}, {"mamba_head_dim", 8}, {"n_groups", 2}, {"ssm_state_size", 16}}),
       family("nemotron_h", {{"hybrid_override_pattern", "EME"},
                             {"mamba_num_heads", 4},
                             {"mamba_head_dim", 8},
@@ -331,7 +341,8 @@ TEST(EveryFamily, DecodingIsAsTheWholeForward) {
     const Model model = any_model(config);
     const Result whole = train(model, batch_of({0, 1}));
     const std::vector<std::vector<float>> pieces = decode(model);
-    for (const int64_t which : {0, 1}) EXPECT_LT(apart(pieces[static_cast<size_t>(which)], sequence_of(whole.hidden, which)), 2e-5) << text_of(config);
+    for (const int64_t which : {0, 1})
+      EXPECT_LT(apart(pieces[static_cast<size_t>(which)], sequence_of(whole.hidden, which)), 2e-5) << text_of(config);
   }
 }
 
@@ -359,7 +370,9 @@ TEST(EveryFamily, RecomputingAndThreadsChangeNoBit) {
 double median_apart(const std::vector<float>& a, const std::vector<float>& b) {
   std::vector<double> rows;
   for (size_t at = 0; at < a.size(); at += kWidth) {
-    const auto row = [&](const std::vector<float>& x) { return std::vector<float>(x.begin() + static_cast<ptrdiff_t>(at), x.begin() + static_cast<ptrdiff_t>(at) + kWidth); };
+    const auto row = [&](const std::vector<float>& x) {
+      return std::vector<float>(x.begin() + static_cast<ptrdiff_t>(at), x.begin() + static_cast<ptrdiff_t>(at) + kWidth);
+    };
     rows.push_back(apart(row(a), row(b)));
   }
   std::ranges::sort(rows);

@@ -1,5 +1,5 @@
-// A mixer is what a branch of a layer does between its norms: attention and its kin mix tokens, an MLP and experts mix channels. One pair of
-// files each in mixers/: forward, hand-written backward, what is kept between them, what decoding carries on.
+// A mixer is what a branch of a layer does between its norms: attention and its kin mix tokens, an MLP and experts mix channels. One pair
+// of files each in mixers/: forward, hand-written backward, what is kept between them, what decoding carries on.
 #pragma once
 #include <memory>
 #include <string>

@@ -34,13 +34,13 @@ struct Model {
   bool read_once = false;
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive
 
-  std::vector<const Weight*> sites() const;        // by number, the head last; what attach_lora takes
-  std::vector<Weight*> sites_to_change();          // the same, for what changes the base before a run
-  std::vector<Weight*> layer_sites();              // the same without the head
+  std::vector<const Weight*> sites() const;  // by number, the head last; what attach_lora takes
+  std::vector<Weight*> sites_to_change();    // the same, for what changes the base before a run
+  std::vector<Weight*> layer_sites();        // the same without the head
   std::vector<const Weight*> layer_sites() const;
-  std::vector<const Vector*> vectors() const;      // by number
-  std::vector<const ExpertWeights*> experts() const;      // by number
-  std::vector<WeightPart*> block_parts();                 // all matrices of the layers, those of experts too
+  std::vector<const Vector*> vectors() const;         // by number
+  std::vector<const ExpertWeights*> experts() const;  // by number
+  std::vector<WeightPart*> block_parts();             // all matrices of the layers, those of experts too
   std::vector<const WeightPart*> block_parts() const;
   int64_t parameter_count() const;
   size_t weight_bytes() const;

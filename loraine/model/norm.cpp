@@ -36,24 +36,23 @@ void add_parts(Parts& parts, Norm& norm) {
   if (norm.config.has_bias) parts.vectors.push_back(&norm.bias);
 }
 
-void norm_forward(const Step& s, const Norm& norm, const Tensor& y, const Tensor& statistics, const Tensor& x,
-                  int64_t slice) {
+void norm_forward(const Step& s, const Norm& norm, const Tensor& y, const Tensor& statistics, const Tensor& x, int64_t slice) {
   for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
-    const Tensor weight = piece(vector_of(set, norm.weight), slice, x.cols()), out = y.row_range(first, count), in = x.row_range(first, count),
-                 scale = statistic(statistics, 0, first, count);
+    const Tensor weight = piece(vector_of(set, norm.weight), slice, x.cols()), out = y.row_range(first, count),
+                 in = x.row_range(first, count), scale = statistic(statistics, 0, first, count);
     if (norm.config.kind == NormKind::rms) return rms_norm(s.ctx, out, scale, in, weight, norm.config.eps, norm.config.offset);
-    layer_norm(s.ctx, out, statistic(statistics, 1, first, count), scale, in, weight, piece(vector_of(set, norm.bias), slice, x.cols()), norm.config.eps,
-               norm.config.offset);
+    layer_norm(s.ctx, out, statistic(statistics, 1, first, count), scale, in, weight, piece(vector_of(set, norm.bias), slice, x.cols()),
+               norm.config.eps, norm.config.offset);
   });
 }
 
 void norm_rebuild(const Step& s, const Norm& norm, const Tensor& y, const Tensor& x, const Tensor& statistics, int64_t slice) {
   for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
-    const Tensor weight = piece(vector_of(set, norm.weight), slice, x.cols()), out = y.row_range(first, count), in = x.row_range(first, count),
-                 scale = statistic(statistics, 0, first, count);
+    const Tensor weight = piece(vector_of(set, norm.weight), slice, x.cols()), out = y.row_range(first, count),
+                 in = x.row_range(first, count), scale = statistic(statistics, 0, first, count);
     if (norm.config.kind == NormKind::rms) return rms_norm_rebuild(s.ctx, out, in, scale, weight, norm.config.offset);
-    layer_norm_rebuild(s.ctx, out, in, statistic(statistics, 1, first, count), scale, weight, piece(vector_of(set, norm.bias), slice, x.cols()),
-                       norm.config.offset);
+    layer_norm_rebuild(s.ctx, out, in, statistic(statistics, 1, first, count), scale, weight,
+                       piece(vector_of(set, norm.bias), slice, x.cols()), norm.config.offset);
   });
 }
 
@@ -62,7 +61,8 @@ void norm_backward(const Step& s, const Norm& norm, const AdapterSet& trained, c
   const DenseSet* set = trained.dense.get();
   const int64_t rows = x.rows();
   const Tensor scale = statistic(statistics, 0, 0, rows), weight = piece(vector_of(set, norm.weight), slice, x.cols()),
-               d_weight = piece(gradient_of(set, norm.weight), slice, x.cols()), d_bias = piece(gradient_of(set, norm.bias), slice, x.cols());
+               d_weight = piece(gradient_of(set, norm.weight), slice, x.cols()),
+               d_bias = piece(gradient_of(set, norm.bias), slice, x.cols());
   if (d_bias.data) bias_gradient(s.ctx, d_bias, d_y);
   if (norm.config.kind == NormKind::rms) {
     if (d_weight.data) norm_weight_gradient(s.ctx, d_weight, d_y, x, scale);

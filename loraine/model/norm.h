@@ -24,8 +24,7 @@ Norm place_norm(Placement& placement, const NormConfig& config, const std::strin
 void add_parts(Parts& parts, Norm& norm);
 
 // y = norm(x): [T, C] of F32 or BF16 each; x and y may be the same. statistics [statistics(), T] F32, columns beyond the batch are left.
-void norm_forward(const Step& s, const Norm& norm, const Tensor& y, const Tensor& statistics, const Tensor& x,
-                  int64_t slice = 0);
+void norm_forward(const Step& s, const Norm& norm, const Tensor& y, const Tensor& statistics, const Tensor& x, int64_t slice = 0);
 // The same bits from saved statistics.
 void norm_rebuild(const Step& s, const Norm& norm, const Tensor& y, const Tensor& x, const Tensor& statistics, int64_t slice = 0);
 // d_x (+)= gradient of x when its data is there; that of weight and bias where they are trained. d_x may be d_y.

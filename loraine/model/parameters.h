@@ -1,5 +1,5 @@
-// What a model has learned: matrices that its rows are multiplied with, and vectors. Each has a number, under which an AdapterSet holds what
-// lies over it.
+// What a model has learned: matrices that its rows are multiplied with, and vectors. Each has a number, under which an AdapterSet holds
+// what lies over it.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -29,8 +29,7 @@ std::vector<float> Rope::frequencies_for(int64_t length) const {
   const double stretched = dynamic_factor * static_cast<double>(length) / static_cast<double>(original_length) - (dynamic_factor - 1);
   const float base = static_cast<float>(theta * std::pow(stretched, dims / (dims - 2)));
   std::vector<float> grown(frequencies.size());
-  for (size_t i = 0; i < grown.size(); ++i)
-    grown[i] = 1.0f / std::pow(base, static_cast<float>(2 * i) / static_cast<float>(dims));
+  for (size_t i = 0; i < grown.size(); ++i) grown[i] = 1.0f / std::pow(base, static_cast<float>(2 * i) / static_cast<float>(dims));
   return grown;
 }
 

@@ -118,9 +118,9 @@ Layout lay_out(Run& run, int64_t rows, int64_t longest, Recompute recompute) {
   if (run.evaluates_in_bf16()) planned += Bf16Evaluation::bytes(run.model, rows, sets);
   size_t to_come = planned;
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
-  to_come +=
-      static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
-                                                          run.model.head.weight.parts[0].weight.dtype, run.model.use_bf16 && has_bf16_products());
+  to_come += static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
+                                                                 run.model.head.weight.parts[0].weight.dtype,
+                                                                 run.model.use_bf16 && has_bf16_products());
   int64_t widest = 0;
   for (const Weight* site : run.model.layer_sites()) widest = std::max({widest, site->in(), site->out()});
   to_come += widened_x_bytes(rows, widest, run.model.activation_dtype());

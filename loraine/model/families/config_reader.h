@@ -14,8 +14,8 @@ class ConfigReader {
   int64_t positive_or(const char* key, int64_t otherwise) const;  // absent gives `otherwise`; null is a wrong value, as to transformers
   double number_or(const char* key, double otherwise) const;
   bool flag_or(const char* key, bool otherwise) const;
-  std::string text_or(const char* key, const std::string& otherwise) const;   // null counts as absent
-  std::vector<double> numbers(const char* key) const;                         // required, a list of numbers
+  std::string text_or(const char* key, const std::string& otherwise) const;         // null counts as absent
+  std::vector<double> numbers(const char* key) const;                               // required, a list of numbers
   const nlohmann::json* get(const char* key) const;                                 // nullptr when absent or null
   const nlohmann::json* given(const char* key, const std::string& expected) const;  // nullptr when absent; null is wrong
   bool given_as_null(const char* key) const { return hf_.contains(key) && hf_[key].is_null(); }

@@ -37,9 +37,9 @@ NormConfig weightless(NormConfig norm) {
 
 Activation activation(const ConfigReader& hf, const char* key, const char* otherwise) {
   static const std::pair<const char*, Activation> kNames[] = {
-      {"silu", Activation::silu},          {"swish", Activation::silu},       {"gelu_pytorch_tanh", Activation::gelu_tanh},
+      {"silu", Activation::silu},          {"swish", Activation::silu},          {"gelu_pytorch_tanh", Activation::gelu_tanh},
       {"gelu_new", Activation::gelu_tanh}, {"gelu_fast", Activation::gelu_tanh}, {"gelu", Activation::gelu_erf},
-      {"relu2", Activation::relu2},        {"relu", Activation::relu},        {"xielu", Activation::xielu}};
+      {"relu2", Activation::relu2},        {"relu", Activation::relu},           {"xielu", Activation::xielu}};
   const nlohmann::json* given = hf.given(key, "the name of an activation");
   const std::string name = given && given->is_string() ? given->get<std::string>() : otherwise;
   std::string known;
@@ -76,7 +76,9 @@ Decoder::Decoder(const ConfigReader& reader, const char* eps_key, double eps) : 
   attention.scale = 1.0f / std::sqrt(static_cast<float>(attention.head_dim));
 
   mlp.hidden_size = c.hidden_size;
-  mlp.intermediate_size = hf.positive(hf.get("intermediate_size") ? "intermediate_size" : hf.get("moe_intermediate_size") ? "moe_intermediate_size" : "intermediate_size");
+  mlp.intermediate_size = hf.positive(hf.get("intermediate_size")       ? "intermediate_size"
+                                      : hf.get("moe_intermediate_size") ? "moe_intermediate_size"
+                                                                        : "intermediate_size");
 
   norm = rms("", hf.number_or(eps_key, eps));
   c.final_norm = named(norm, "norm");

@@ -45,8 +45,8 @@ struct Decoder {
   // Per layer, whether layer_types calls it sliding_attention; otherwise by the pattern: every `pattern`th layer is full. pattern 0: none
   // slides.
   std::vector<bool> sliding(int64_t pattern) const;
-  // sliding_window, and on which layers: those that layer_types names, else from `first` on. As transformers, an absent size is 4096 and null
-  // is none.
+  // sliding_window, and on which layers: those that layer_types names, else from `first` on. As transformers, an absent size is 4096 and
+  // null is none.
   std::vector<int64_t> windows(int64_t first) const;
 
   // The usual layer: norm, attention, norm, MLP.

@@ -113,7 +113,8 @@ nlohmann::json text_keys(const nlohmann::json& hf, const ConfigReader& reader, c
   if (!keys.contains("model_type") || keys["model_type"] == outer.model_type) keys["model_type"] = outer.text;
   const auto tied = [](const nlohmann::json& from) { return from.contains("tie_word_embeddings") && from["tie_word_embeddings"] == true; };
   if (hf.contains("tie_word_embeddings") || keys.contains("tie_word_embeddings"))
-    keys["tie_word_embeddings"] = hf.contains("tie_word_embeddings") && !std::string_view(outer.model_type).starts_with("qwen2") ? tied(hf) : tied(hf) || tied(keys);
+    keys["tie_word_embeddings"] =
+        hf.contains("tie_word_embeddings") && !std::string_view(outer.model_type).starts_with("qwen2") ? tied(hf) : tied(hf) || tied(keys);
   for (const char* key : {"image_token_id", "video_token_id"})
     if (hf.contains(key)) keys[key] = hf[key];
   for (const char* key : {"bos_token_id", "eos_token_id"})

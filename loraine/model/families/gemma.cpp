@@ -1,5 +1,5 @@
-// Gemma: norms that add 1 to their weight, embeddings times sqrt(hidden_size), tanh-gelu. Gemma 2: norms before and after each mixer, capped
-// scores and logits, windows on every second layer. Gemma 3: norms over heads, two rotations, five windows to one full layer.
+// Gemma: norms that add 1 to their weight, embeddings times sqrt(hidden_size), tanh-gelu. Gemma 2: norms before and after each mixer,
+// capped scores and logits, windows on every second layer. Gemma 3: norms over heads, two rotations, five windows to one full layer.
 #include <cmath>
 
 #include "loraine/model/families/decoder_parts.h"

@@ -1,5 +1,5 @@
-// Mistral: a sliding window on every layer when sliding_window is a number (Ministral: on those that layer_types names). Ministral 3: queries
-// grow with their position.
+// Mistral: a sliding window on every layer when sliding_window is a number (Ministral: on those that layer_types names). Ministral 3:
+// queries grow with their position.
 #include "loraine/model/families/decoder_parts.h"
 #include "loraine/model/families/families.h"
 

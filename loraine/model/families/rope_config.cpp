@@ -50,7 +50,8 @@ void scale_yarn(Rope& out, const ConfigReader& rope, double theta, int64_t dims,
   else if (mscale("mscale") != 0 && mscale("mscale_all_dim") != 0)
     out.scale = static_cast<float>(g(mscale("mscale"), factor) / g(mscale("mscale_all_dim"), factor));
   else out.scale = static_cast<float>(g(1, factor));
-  const double fast = rope.get("beta_fast") ? rope.number_or("beta_fast", 32) : 32, slow = rope.get("beta_slow") ? rope.number_or("beta_slow", 1) : 1;
+  const double fast = rope.get("beta_fast") ? rope.number_or("beta_fast", 32) : 32,
+               slow = rope.get("beta_slow") ? rope.number_or("beta_slow", 1) : 1;
   const auto dim_of = [&](double rotations) {
     return static_cast<double>(dims) * std::log(old_length / (rotations * 2 * std::numbers::pi)) / (2 * std::log(theta));
   };
@@ -60,7 +61,8 @@ void scale_yarn(Rope& out, const ConfigReader& rope, double theta, int64_t dims,
   high = std::min(high, static_cast<double>(dims - 1));
   if (low == high) high += 0.001;
   for (size_t i = 0; i < out.frequencies.size(); ++i) {
-    const float ramp = std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f), kept = 1 - ramp;
+    const float ramp = std::clamp((static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f, 1.0f),
+                kept = 1 - ramp;
     const float plain = out.frequencies[i], stretched = plain / static_cast<float>(factor);
     out.frequencies[i] = stretched * (1 - kept) + plain * kept;
   }
@@ -73,7 +75,8 @@ void scale_longrope(Rope& out, const ConfigReader& rope, const ConfigReader& hf,
   const double factor = rope.get("factor") ? factor_of(rope) : static_cast<double>(max_positions) / old_length;
   const auto divided = [&](const char* key) {
     const std::vector<double> by = rope.numbers(key);
-    if (by.size() != out.frequencies.size()) rope.wrong(key, fmt::format("{} numbers, half the rotated dims of a head", out.frequencies.size()));
+    if (by.size() != out.frequencies.size())
+      rope.wrong(key, fmt::format("{} numbers, half the rotated dims of a head", out.frequencies.size()));
     std::vector<float> all = out.frequencies;
     for (size_t i = 0; i < all.size(); ++i) all[i] /= static_cast<float>(by[i]);
     return all;
@@ -111,7 +114,8 @@ std::shared_ptr<const Rope> read_rope(const ConfigReader& hf, const RopeKeys& ke
   const double theta = number("rope_theta", number("rotary_emb_base", keys.theta));
   if (!(theta > 0)) (rope.get("rope_theta") ? rope : hf).wrong("rope_theta", "a number above 0");
   const double partial = number("partial_rotary_factor", number("rotary_pct", keys.partial));
-  if (!(partial > 0 && partial <= 1)) (rope.get("partial_rotary_factor") ? rope : hf).wrong("partial_rotary_factor", "a number above 0, at most 1");
+  if (!(partial > 0 && partial <= 1))
+    (rope.get("partial_rotary_factor") ? rope : hf).wrong("partial_rotary_factor", "a number above 0, at most 1");
   std::string type = rope.text_or("rope_type", rope.text_or("type", "default"));
   if (type == "su" || (type == "yarn" && keys.yarn_is_longrope)) type = "longrope";
 
@@ -120,7 +124,8 @@ std::shared_ptr<const Rope> read_rope(const ConfigReader& hf, const RopeKeys& ke
   if (type == "proportional") {  // all dims turn as in a whole head, but for those beyond the part, which stand still
     out->frequencies = plain_frequencies(theta, keys.head_dim);
     const auto turning = static_cast<size_t>(partial * static_cast<double>(keys.head_dim) / 2);
-    std::fill(out->frequencies.begin() + static_cast<std::ptrdiff_t>(std::min(turning, out->frequencies.size())), out->frequencies.end(), 0.0f);
+    std::fill(out->frequencies.begin() + static_cast<std::ptrdiff_t>(std::min(turning, out->frequencies.size())), out->frequencies.end(),
+              0.0f);
     if (rope.get("factor"))
       for (float& f : out->frequencies) f /= static_cast<float>(factor_of(rope));
     return out;

@@ -12,7 +12,7 @@ struct MlpConfig final : MixerConfig {
   int64_t hidden_size = 0, intermediate_size = 0;
   Activation activation = Activation::silu;
   bool gated = true, bias = false;
-  float gate_scale = 1;  // of what the gate's matrix gives
+  float gate_scale = 1;             // of what the gate's matrix gives
   bool learned_activation = false;  // xIELU: act_fn.alpha_p and act_fn.alpha_n, one number each
   // Names of the modules within the layer. With `gate_up` one matrix holds both, the gate's rows first.
   std::string folder = "mlp.", gate = "gate_proj", up = "up_proj", down = "down_proj", gate_up;
