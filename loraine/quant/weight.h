@@ -17,6 +17,7 @@ struct WeightPart {
   const float* bias = nullptr;              // [out] or nullptr
   Buffer owned, owned_bias;                 // empty when mapped in place
   std::unique_ptr<QuantState> quant_state;  // of a weight that was quantised here: its codes and scales are in `owned`
+  bool transposed = false;                  // in the model's files, which hold it as [in, out]
   bool changed = false;                     // by LoftQ: it is not what the model's file holds
 };
 
