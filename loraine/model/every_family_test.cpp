@@ -366,33 +366,29 @@ TEST(EveryFamily, RecomputingAndThreadsChangeNoBit) {
     }
 }
 
-// Of the rows, the one in the middle: a router sends some rows to other experts where values are rounded.
-double median_apart(const std::vector<float>& a, const std::vector<float>& b) {
-  std::vector<double> rows;
-  for (size_t at = 0; at < a.size(); at += kWidth) {
-    const auto row = [&](const std::vector<float>& x) {
-      return std::vector<float>(x.begin() + static_cast<ptrdiff_t>(at), x.begin() + static_cast<ptrdiff_t>(at) + kWidth);
-    };
-    rows.push_back(apart(row(a), row(b)));
-  }
-  std::ranges::sort(rows);
-  return rows[rows.size() / 2];
+// The same with no more experts than a row takes: which they are would follow from roundings.
+nlohmann::json without_choice(nlohmann::json config) {
+  for (const char* taken : {"num_experts_per_tok", "moe_k", "moe_topk"})
+    for (const char* all : {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"})
+      if (config.contains(taken) && config.contains(all)) config[all] = config[taken].is_array() ? config[taken][0] : config[taken];
+  if (config.contains("n_group")) config["n_group"] = config["topk_group"] = 1;
+  return config;
 }
 
 TEST(EveryFamily, NarrowBasesAreNear) {
-  for (const nlohmann::json& config : configurations()) {
+  for (const nlohmann::json& given : configurations()) {
+    const nlohmann::json config = without_choice(given);
     const Batch batch = batch_of({0, 1});
     const Result f32 = train(any_model(config), batch), bf16 = train(any_model(config, {true}), batch);
-    const bool routed = !any_model(config).experts().empty();
-    // Scores that nothing divides and norms over a few numbers carry a rounding far.
-    const double far = config.contains("hidden_size_per_layer_input") ? 4 : 1;
-    EXPECT_LT(routed ? median_apart(bf16.hidden, f32.hidden) : apart(bf16.hidden, f32.hidden), 0.05 * far) << text_of(config);
-    EXPECT_LT(apart(bf16.gradients, f32.gradients), (routed ? 0.5 : 0.25) * far) << text_of(config);
+    // Scores that nothing divides, and norms over a few numbers near zero (of the keys of a delta net), carry a rounding far.
+    const double far = config.contains("hidden_size_per_layer_input") ? 4 : config.contains("linear_key_head_dim") ? 10 : 1;
+    EXPECT_LT(apart(bf16.hidden, f32.hidden), 0.05 * far) << text_of(config);
+    EXPECT_LT(apart(bf16.gradients, f32.gradients), 0.25 * far) << text_of(config);
     LoadOptions four_bits;
     four_bits.quantisation = {Dtype::NF4, true};
     const double quantised = apart(train(any_model(config, four_bits), batch).hidden, f32.hidden);
     EXPECT_GT(quantised, 1e-4) << text_of(config);
-    EXPECT_LT(quantised, 0.8 * far) << text_of(config);
+    EXPECT_LT(quantised, 0.9 * far) << text_of(config);
   }
 }
 
