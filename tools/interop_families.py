@@ -100,7 +100,7 @@ def compare(family, work):
                 "--output_dir", work / "trained", "--lora_target", "all", "--lora_rank", 4, "--learning_rate", "1e-2", "--per_device_train_batch_size", 4, "--max_steps", 8)
         ours, theirs = trace(work, base, work / "trained", ids)["logits"], peft.PeftModel.from_pretrained(load(base), work / "trained").eval()(ids).logits
         figures["ours there"] = apart(ours, theirs)
-        figures["unmoved"] = 1e-5 / max(apart(ours, plain), 1e-9)
+        figures["unmoved"] = 1e-8 / max(apart(ours, plain), 1e-12)
 
         adapted = peft.get_peft_model(load(base), peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")).eval()
         for name, parameter in adapted.named_parameters():

@@ -71,6 +71,7 @@ ModelConfig gpt_neox_config(const ConfigReader& hf) {
   d.attention.folder = "attention.";
   d.attention.qkv = "query_key_value";
   d.attention.qkv_by_head = true;
+  d.attention.kv_heads = d.attention.heads;
   d.attention.output = "dense";
   const bool bias = hf.flag_or("attention_bias", true);
   d.attention_biases(bias, bias);

@@ -23,7 +23,7 @@ Attention::Attention(const AttentionConfig& config, Placement& p, const std::str
   const char* kv_heads = "num_key_value_heads × head_dim, hidden_size";
   if (!c_.qkv.empty()) {
     p.part(qkv_, folder + c_.qkv, c_.q_size() + 2 * c_.kv_size(), C, c_.q_bias,
-           "(num_attention_heads + 2 num_key_value_heads) × head_dim, hidden_size");
+           "num_attention_heads + 2 num_key_value_heads, times head_dim, hidden_size");
   } else {
     p.part(qkv_, folder + c_.q, (c_.gate_in_q ? 2 : 1) * c_.q_size(), C, c_.q_bias, heads);
     if (!c_.reads_kv()) p.part(qkv_, folder + c_.k, c_.kv_size(), C, c_.k_bias, kv_heads);

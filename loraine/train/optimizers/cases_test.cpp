@@ -103,7 +103,6 @@ void replay(const Json& one) {
   shape.hidden_size = one["size"]["hidden"];
   shape.num_hidden_layers = one["size"]["layers"];
   shape.num_attention_heads = one["size"]["heads"];
-  shape.num_key_value_heads = one["size"]["kv_heads"];
   Optimizer optimizer(model.parameters(), recipe_of(config, shape, model.parameters(), static_cast<int64_t>(config.warmup_steps)));
   Context ctx;
   int64_t compared = 0;
