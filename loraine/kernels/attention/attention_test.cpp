@@ -239,6 +239,7 @@ TEST(Attention, FormsMatchTheFullSoftmax) {
     }
 }
 
+// Over so few keys what bf16 rounds off o, from which the backward takes Σ d_o · o, can be a hundredth of the largest gradient.
 TEST(Attention, EveryWidthOfHeads) {
   const std::vector<Sequence> s = training({17, 3});
   for (const bool of_bf16 : {false, true})
@@ -246,7 +247,7 @@ TEST(Attention, EveryWidthOfHeads) {
       const AttentionShape a{
           .heads = 2, .kv_heads = 1, .head_dim = D, .scale = 0.5f / std::sqrt(static_cast<float>(D)), .value_dim = D <= 288 ? 0 : 578 - D};
       SCOPED_TRACE(testing::Message() << "width " << D << (of_bf16 ? " in bf16" : ""));
-      expect_near_reference(random_inputs(20, 20, a, of_bf16), s, a, of_bf16, of_bf16 ? kNearBf16 : kNear);
+      expect_near_reference(random_inputs(20, 20, a, of_bf16), s, a, of_bf16, of_bf16 ? Tolerances{4e-3, 2e-6, 1.5e-2} : kNear);
     }
 }
 
