@@ -302,7 +302,7 @@ bool unties(const Model& model, const AdapterSet& set) {
 namespace {
 
 // What methods other than LoRA are not built for.
-void check_combination(const LoraConfig& config, const AdapterSet& set) {
+void check_combination(const LoraConfig& config, const AdapterSet& set, const ModelNames& names) {
   const char* method = config.use_dora                                  ? "use_dora"
                        : config.adalora                                 ? "AdaLoRA"
                        : changes_base(config) || quantises_base(config) ? "a start out of the base (PiSSA, OLoRA, LoftQ)"
@@ -310,7 +310,7 @@ void check_combination(const LoraConfig& config, const AdapterSet& set) {
   if (!method) return;
   const bool head = set.head() && !config.adalora;
   if (set.embedding || head)
-    throw Error(ErrorKind::unsupported, fmt::format("{} is not built for {}", method, set.embedding ? set.embedding->name() : "the head"),
+    throw Error(ErrorKind::unsupported, fmt::format("{} is not built for {}", method, set.embedding ? names.embedding : names.head),
                 "leave it out of the targets, or train it whole (additional_target, modules_to_save)");
   if (!config.use_dora || !set.dense) return;
   for (const std::string& name : set.dense->base_name)
@@ -473,7 +473,7 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& given, bool trai
   const bool tied = ties_saved(config, model);
   attach_dense(set, model, peft_names(config), trained, tied);
   if (tied) set.beside.push_back({std::string(kPrefix) + names.head + ".weight", set.dense->embedding.value, {}});  // stored twice
-  check_combination(config, set);
+  check_combination(config, set, names);
   return set;
 }
 

@@ -45,11 +45,11 @@ tiny = dict(
 def further_families():
     windows = dict(layer_types=["sliding_attention", "full_attention"], sliding_window=6)
     yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=8, llama_4_scaling_beta=0.1)
-    long = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1], long_factor=[1.5, 2.5], original_max_position_embeddings=8)
+    long = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1], long_factor=[1.5, 2.5], original_max_position_embeddings=6)
     kinds = {
         "gemma2": dict(query_pre_attn_scalar=12, attn_logit_softcapping=5.0, final_logit_softcapping=3.0, **windows),
         "gemma3_text": dict(query_pre_attn_scalar=12, **windows),
-        "phi3": dict(num_attention_heads=4, rope_parameters=long, original_max_position_embeddings=8),
+        "phi3": dict(num_attention_heads=4, rope_parameters=long, original_max_position_embeddings=6),
         "phi": dict(num_key_value_heads=4, hidden_act="gelu_new"),
         "granite": dict(embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.7, logits_scaling=2.0),
         "ministral3": dict(rope_parameters=yarn),

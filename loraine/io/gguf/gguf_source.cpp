@@ -440,7 +440,8 @@ class GgufSource : public TensorSource {
   }
 
   void join_groups(Placed& upper, const Placed& lower) const {
-    auto& [info, place] = upper;
+    TensorInfo& info = upper.first;
+    auto& place = upper.second;
     const GgufTensor named{info.name, 0, info.shape, 0, 0};
     const DeltaSizes sizes = delta_sizes(named);
     const int64_t keys = sizes.key_heads * sizes.key_dim, values = sizes.value_heads * sizes.value_dim, each = values / sizes.key_heads;

@@ -43,7 +43,7 @@ class Mxfp4Source : public TensorSource {
     const auto found = weights_.find(info.name);
     if (found == weights_.end()) return source_->read(plain(info), out);
     check_destination(info, out);
-    const auto& [blocks, scales] = found->second;
+    const auto &blocks = found->second.first, &scales = found->second.second;  // not bound: a parallel loop takes them
     const int64_t experts = info.shape[0], in = info.shape[1], columns = info.shape[2], groups = in / kBlock;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < experts * groups; ++i) {
