@@ -331,7 +331,7 @@ TEST(EveryFamily, PackedSequencesAreAsAlone) {
     const Model model = any_model(config);
     const Result both = train(model, batch_of({0, 1}));
     for (const int64_t which : {0, 1})
-      EXPECT_LT(apart(sequence_of(both.hidden, which), train(model, batch_of({which})).hidden), 1e-5) << text_of(config);
+      EXPECT_LT(apart(sequence_of(both.hidden, which), train(model, batch_of({which})).hidden), 3e-5) << text_of(config);
   }
 }
 
@@ -342,7 +342,7 @@ TEST(EveryFamily, DecodingIsAsTheWholeForward) {
     const Result whole = train(model, batch_of({0, 1}));
     const std::vector<std::vector<float>> pieces = decode(model);
     for (const int64_t which : {0, 1})
-      EXPECT_LT(apart(pieces[static_cast<size_t>(which)], sequence_of(whole.hidden, which)), 2e-5) << text_of(config);
+      EXPECT_LT(apart(pieces[static_cast<size_t>(which)], sequence_of(whole.hidden, which)), 3e-5) << text_of(config);
   }
 }
 
