@@ -15,6 +15,12 @@
 namespace loraine {
 namespace {
 
+// For messages: bytes that are no UTF-8 are replaced.
+template <class Value>
+std::string shown(const Value& value) {
+  return value.dump(-1, ' ', false, Value::error_handler_t::replace);
+}
+
 using Names = std::map<std::string, std::string>;
 
 // Only such files have these; the other keys of v1 are words of many programs, and say so beside USE_V1 alone.
@@ -114,7 +120,7 @@ class Translation {
   static void refuse_unless(bool good, const KeyValue& pair, const std::string& hint) {
     if (good) return;
     const std::string name =
-        pair.value.is_object() && pair.value.contains("name") ? "name: " + pair.value["name"].dump() : pair.value.dump();
+        pair.value.is_object() && pair.value.contains("name") ? "name: " + shown(pair.value["name"]) : shown(pair.value);
     no_counterpart(pair, fmt::format("{} ({})", pair.key, name), hint);
   }
 
@@ -135,7 +141,7 @@ class Translation {
 
   std::string plugin(const KeyValue& pair) const {
     if (!pair.value.is_object() || !pair.value.contains("name") || !pair.value["name"].is_string())
-      throw Error(ErrorKind::usage, fmt::format("{}: {} is {}, expected a map with a name", pair.where, pair.key, pair.value.dump()),
+      throw Error(ErrorKind::usage, fmt::format("{}: {} is {}, expected a map with a name", pair.where, pair.key, shown(pair.value)),
                   "write it as in LLaMA-Factory's examples/v1");
     return pair.value["name"].get<std::string>();
   }
@@ -178,7 +184,7 @@ class Translation {
       if (inner == "name" || inner == "wd" || inner == "adamw_eps" || inner == "adamw_betas") continue;
       if (inner == "lr") note_without_effect("optim_config.lr", false);  // learning_rate counts in v1 too
       else if (!fixed.contains(inner) || fixed[inner] != value)
-        no_counterpart(pair, fmt::format("optim_config.{} ({})", inner, value.dump()),
+        no_counterpart(pair, fmt::format("optim_config.{} ({})", inner, shown(value)),
                        "leave it out: momentum is 0.95, nesterov true, ns_steps 5");
     }
   }
@@ -211,7 +217,7 @@ class Translation {
         if (!good)
           throw Error(
               ErrorKind::unsupported,
-              fmt::format("{}: {}.{}: {} has no counterpart beside a path", set.where, set.key, inner, value.dump()),
+              fmt::format("{}: {}.{}: {} has no counterpart beside a path", set.where, set.key, inner, shown(value)),
               fmt::format("name the files themselves, {}={} (max_samples=N takes the first N rows of each), or describe the sets in "
                           "dataset_info.json, which has num_samples, split, formatting and columns",
                           pair.key, paths));
@@ -237,7 +243,7 @@ class Translation {
     if (!whole || global.get<int64_t>() % micro.get<int64_t>() != 0)
       throw Error(ErrorKind::usage,
                   fmt::format("{}: global_batch_size is {}, and micro_batch_size {}, expected a multiple of it", global_batch_->where,
-                              global.dump(), micro.dump()),
+                              shown(global), shown(micro)),
                   "their quotient is gradient_accumulation_steps");
     add(*global_batch_, "global_batch_size", "gradient_accumulation_steps", global.get<int64_t>() / micro.get<int64_t>());
   }
