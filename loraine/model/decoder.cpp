@@ -23,19 +23,19 @@ int64_t first_trained_layer(const Model& model, const AdapterSet& set) {
   return model.config.num_hidden_layers;
 }
 
-// The batch's tokens, but for those that stand for what is no text.
-std::vector<int32_t> embedded_ids(const Step& s) {
-  std::vector<int32_t> ids = s.batch.tokens;
-  for (const int32_t placeholder : s.model.config.placeholder_ids) std::ranges::replace(ids, placeholder, s.model.config.placeholder_as);
-  return ids;
+// The batch's tokens, but for those that stand for what is no text; `room` holds them where there are such.
+std::span<const int32_t> embedded_ids(const Step& s, std::vector<int32_t>& room) {
+  if (s.model.config.placeholder_ids.empty()) return s.batch.tokens;
+  room = s.batch.tokens;
+  for (const int32_t placeholder : s.model.config.placeholder_ids) std::ranges::replace(room, placeholder, s.model.config.placeholder_as);
+  return room;
 }
 
 // x [T, C] F32 = embedding(tokens) + LoRA on it
 void embed(const Step& s, const Tensor& x) {
-  const std::vector<int32_t> ids = embedded_ids(s);
-  const auto tokens = [&](int64_t first, int64_t count) {
-    return std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-  };
+  std::vector<int32_t> room;
+  const std::span<const int32_t> ids = embedded_ids(s, room);
+  const auto tokens = [&](int64_t first, int64_t count) { return ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count)); };
   for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
     const Tensor& table = set && set->embedding.value.data ? set->embedding.value : s.model.embedding;
     embedding(s.ctx, x.row_range(first, count), table, tokens(first, count));
@@ -53,9 +53,10 @@ void embed_backward(const Step& s, AdapterSet& trained, const Tensor& d_x) {
   const Activations& all = *s.pass.activations;
   if (*s.model.embedding_norm) norm_backward(s, *s.model.embedding_norm, trained, d_x, d_x, s.rows(all.embedded), all.embedded_norm, false);
   if (s.model.config.embedding_scale != 1) scale(s.ctx, d_x, d_x, s.model.config.embedding_scale);
-  if (trained.dense && trained.dense->embedding.gradient.data)
-    embedding_gradient(s.ctx, trained.dense->embedding.gradient, d_x, embedded_ids(s));
-  if (trained.embedding) trained.embedding->backward(s.ctx, d_x, embedded_ids(s), *s.pass.scratch);
+  std::vector<int32_t> room;
+  const std::span<const int32_t> ids = embedded_ids(s, room);
+  if (trained.dense && trained.dense->embedding.gradient.data) embedding_gradient(s.ctx, trained.dense->embedding.gradient, d_x, ids);
+  if (trained.embedding) trained.embedding->backward(s.ctx, d_x, ids, *s.pass.scratch);
 }
 
 }  // namespace

@@ -335,6 +335,19 @@ TEST(EveryFamily, PackedSequencesAreAsAlone) {
   }
 }
 
+TEST(EveryFamily, EveryTensorHasOnePlace) {
+  for (const nlohmann::json& config : configurations()) {
+    const std::vector<TensorInfo> wanted = tensors_of(config, "config.json");
+    for (size_t i = 1; i < wanted.size(); ++i) EXPECT_LT(wanted[i - 1].name, wanted[i].name) << text_of(config);
+    const Model model = any_model(config);
+    const std::vector<const Vector*> vectors = model.vectors();
+    for (size_t i = 0; i < vectors.size(); ++i) {
+      EXPECT_EQ(vectors[i]->index, static_cast<int64_t>(i)) << text_of(config);
+      for (size_t j = 0; j < i; ++j) EXPECT_NE(vectors[i]->name, vectors[j]->name) << text_of(config);
+    }
+  }
+}
+
 TEST(EveryFamily, DecodingIsAsTheWholeForward) {
   for (const nlohmann::json& config : configurations()) {
     if (config.contains("rope_scaling") && config["rope_scaling"].value("type", "") == "longrope") continue;  // keys keep their angles

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
@@ -78,10 +79,12 @@ void choose_names(ModelNames& names, const TensorSource& source) {
 
 // Every site, vector and parameter of experts its place among all.
 void number(Model& model) {
-  int64_t sites = 0, vectors = 0, experts = 0;
+  int64_t sites = 0, experts = 0;
+  std::map<std::string, int64_t> vectors;
   const auto parts = [&](const Parts& all) {
     for (Site* site : all.sites) site->index = sites++;
-    for (Vector* vector : all.vectors) vector->index = vectors++;
+    for (Vector* vector : all.vectors)  // branches beside each other may read one norm: it is trained as one
+      vector->index = vectors.try_emplace(vector->name, static_cast<int64_t>(vectors.size())).first->second;
     for (ExpertWeights* weights : all.experts) weights->index = experts++;
   };
   for (const auto& layer : model.layers) parts(layer->parts());
@@ -167,6 +170,8 @@ std::vector<TensorInfo> tensors_of(const nlohmann::json& config, const std::stri
   for (TensorInfo& info : wanted)
     if (info.shape.size() == 2 && is_turned(model.config.names.turned, info.name)) std::swap(info.shape[0], info.shape[1]);
   std::ranges::sort(wanted, {}, &TensorInfo::name);
+  const auto again = std::ranges::unique(wanted, {}, &TensorInfo::name);  // a norm that two branches read
+  wanted.erase(again.begin(), again.end());
   return wanted;
 }
 

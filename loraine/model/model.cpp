@@ -85,7 +85,10 @@ std::vector<const Vector*> Model::vectors() const {
   }
   add_parts(parts, *embedding_norm);
   add_parts(parts, *final_norm);
-  return {parts.vectors.begin(), parts.vectors.end()};
+  std::vector<const Vector*> all;
+  for (const Vector* vector : parts.vectors)  // one that two branches read comes once
+    if (vector->index == static_cast<int64_t>(all.size())) all.push_back(vector);
+  return all;
 }
 
 int64_t Model::parameter_count() const {

@@ -41,7 +41,7 @@ Activation activation(const ConfigReader& hf, const char* key, const char* other
       {"gelu_new", Activation::gelu_tanh}, {"gelu_fast", Activation::gelu_tanh}, {"gelu", Activation::gelu_erf},
       {"relu2", Activation::relu2},        {"relu", Activation::relu},           {"xielu", Activation::xielu}};
   const nlohmann::json* given = hf.given(key, "the name of an activation");
-  const std::string name = given && given->is_string() ? given->get<std::string>() : otherwise;
+  const std::string name = !given ? otherwise : given->is_string() ? given->get<std::string>() : given->dump();
   std::string known;
   for (const auto& [word, kind] : kNames) {
     if (name == word) return kind;
