@@ -23,7 +23,6 @@ program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", pathlib.Path(__file__).
 transformers.utils.logging.disable_progress_bar()
 transformers.logging.set_verbosity_error()
 
-
 common = dict(
     vocab_size=120, hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
     bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.15,
