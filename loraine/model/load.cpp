@@ -170,8 +170,8 @@ std::vector<TensorInfo> tensors_of(const nlohmann::json& config, const std::stri
   for (TensorInfo& info : wanted)
     if (info.shape.size() == 2 && is_turned(model.config.names.turned, info.name)) std::swap(info.shape[0], info.shape[1]);
   std::ranges::sort(wanted, {}, &TensorInfo::name);
-  const auto again = std::ranges::unique(wanted, {}, &TensorInfo::name);  // a norm that two branches read
-  wanted.erase(again.begin(), again.end());
+  const auto same = [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; };  // a norm that two branches read
+  wanted.erase(std::unique(wanted.begin(), wanted.end(), same), wanted.end());
   return wanted;
 }
 
