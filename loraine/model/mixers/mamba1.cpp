@@ -42,7 +42,7 @@ Parts Mamba1::parts() {
   return all;
 }
 
-Tensor Mamba1::A_log(const DenseSet* set) const { return Tensor(vector_of(set, A_log_).data, Dtype::F32, {c_.channels, c_.state}); }
+Tensor Mamba1::as_matrix(const Tensor& t) const { return t.data ? Tensor(t.data, Dtype::F32, {c_.channels, c_.state}) : Tensor(); }
 
 std::vector<Tensor> Mamba1::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
   return {arena.take(type, {rows, 2 * c_.channels}), arena.take(type, {rows, c_.channels}),
@@ -91,7 +91,7 @@ void Mamba1::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
   step_sizes(s, dt, small(normed, 0));
   const std::vector<int64_t> slots = slots_of(s);
   selective_scan(s.ctx, scanned, s.decoding() ? Tensor() : s.kept_tensors[kBorders], mixed, small(normed, 1), small(normed, 2), dt,
-                 A_log(set), vector_of(set, D_), s.batch.sequences, shape(),
+                 as_matrix(vector_of(set, A_log_)), vector_of(set, D_), s.batch.sequences, shape(),
                  s.decoding() ? RecurrentState{s.carried[kState], slots} : RecurrentState{});
   if (!y.data) return;
   const size_t mark = s.pass.scratch->mark();
@@ -103,9 +103,6 @@ void Mamba1::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
 
 void Mamba1::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x_in) const {
   const DenseSet* set = trained.dense.get();
-  if (gradient_of(set, A_log_).data || gradient_of(set, D_).data)
-    throw Error(ErrorKind::unsupported, "A_log and D of Mamba-1 are not trained: " + A_log_.name,
-                "use finetuning_type lora, or freeze other layers only");
   const size_t start = s.pass.scratch->mark();
   const Tensor projected = s.kept(kProjected), mixed = s.kept(kMixed), raw = s.kept(kSmall), normed = s.kept(kNormed), dt = s.kept(kDt),
                scanned = s.kept(kScanned), &statistics = s.kept_tensors[kStatistics];
@@ -118,8 +115,9 @@ void Mamba1::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, con
   linear_backward(s, trained, d_scanned, as_operand(s, d_y), out, out_);
   gated_norm_backward(s.ctx, d_scanned, gate(d_projected), d_scanned, scanned, gate(projected), {}, kGateAlone);
   s.pass.scratch->release(mark);
-  selective_scan_backward(s.ctx, d_mixed, small(d_small, 1), small(d_small, 2), d_dt, d_scanned, s.kept_tensors[kBorders], mixed,
-                          small(normed, 1), small(normed, 2), dt, A_log(set), vector_of(set, D_), s.batch.sequences, shape(),
+  selective_scan_backward(s.ctx, d_mixed, small(d_small, 1), small(d_small, 2), d_dt, as_matrix(gradient_of(set, A_log_)),
+                          gradient_of(set, D_), d_scanned, s.kept_tensors[kBorders], mixed, small(normed, 1), small(normed, 2), dt,
+                          as_matrix(vector_of(set, A_log_)), vector_of(set, D_), s.batch.sequences, shape(),
                           s.scratch(Dtype::F32, selective_scan_partial_columns(shape())));
   s.pass.scratch->release(mark);
   step_sizes_backward(s, trained, small(d_small, 0), d_dt, small(normed, 0));
