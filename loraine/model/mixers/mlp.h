@@ -13,7 +13,7 @@ struct MlpConfig final : MixerConfig {
   Activation activation = Activation::silu;
   bool gated = true, bias = false;
   float gate_scale = 1;             // of what the gate's matrix gives
-  bool learned_activation = false;  // xIELU: act_fn.alpha_p and act_fn.alpha_n, one number each
+  bool learned_activation = false;  // xIELU without a gate: act_fn.alpha_p and act_fn.alpha_n, one number each
   // Names of the modules within the layer. With `gate_up` one matrix holds both, the gate's rows first.
   std::string folder = "mlp.", gate = "gate_proj", up = "up_proj", down = "down_proj", gate_up;
   std::unique_ptr<Mixer> place(Placement& placement, const std::string& layer) const override;
@@ -31,9 +31,10 @@ class Mlp final : public Mixer {
 
  private:
   int64_t inner_columns() const { return (c_.gated ? 2 : 1) * c_.intermediate_size; }
-  ActivationShape shape() const;
+  ActivationShape shape(const DenseSet* set) const;
   void scale_gate(const Step& s, const Tensor& inner) const;  // its own backward
   void act(const Step& s, const Tensor& f, const Tensor& inner) const;
+  void alpha_gradients(const Step& s, const DenseSet* set, const Tensor& d_f, const Tensor& inner) const;
 
   MlpConfig c_;
   Site gate_up_, down_;
