@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,8 @@ struct BranchConfig {
   std::shared_ptr<const MixerConfig> mixer;
   float scale = 1;
   bool beside = false;  // reads the same x as the branch before it, whose sum it adds to (parallel attention and MLP)
+  // x ← normed_residual · before(x) + scale · after(mixer(before(x))): the stream goes on from its norm (MiniMax). Not for a branch beside.
+  std::optional<float> normed_residual = {};
 };
 
 struct LayerConfig {

@@ -207,6 +207,14 @@ std::vector<nlohmann::json> configurations() {
       family("deepseek_v3", with(with(latent, sparse), {{"rope_parameters", deep_yarn}})),
       family("mistral4", with(with(latent, sparse), {{"rope_parameters", yarn}, {"first_k_dense_replace", 0}})),
       family("minicpm3", with(latent, {{"q_lora_rank", nullptr}, {"scale_emb", 6}, {"scale_depth", 1.4}, {"dim_model_base", 16}})),
+      family("minimax", {{"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
+                         {"num_local_experts", 4},
+                         {"num_experts_per_tok", 2},
+                         {"linear_attn_alpha_factor", 1.3},
+                         {"linear_attn_beta_factor", 0.7},
+                         {"full_attn_alpha_factor", 0.9},
+                         {"full_attn_beta_factor", 1.2},
+                         {"mlp_alpha_factor", 0.8}}),
   };
 }
 

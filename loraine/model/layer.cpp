@@ -41,6 +41,17 @@ void scale_stream(const Step& s, const Tensor& x, float factor) {
   convert_rows(s.ctx, x, stream);
 }
 
+// The stream after a branch: from where it was, or from the norm h of what the branch reads.
+void step_on(const At& a, const Tensor& to, const Tensor& h, const Tensor& y) {
+  const Step& s = a.s;
+  Tensor from = s.rows(a.saved.sum);
+  if (a.branch.normed_residual) {
+    from = to;
+    scale(s.ctx, to.dtype == Dtype::F32 ? to : s.rows(s.pass.activations->stream), h, *a.branch.normed_residual);
+  }
+  add_to_stream(s, to, from, y, a.branch.scale);
+}
+
 // The input of the mixer: x itself, or in scratch its norm.
 Tensor normed(const At& a, bool rebuild) {
   const Step& s = a.s;
@@ -109,7 +120,7 @@ void layer_forward(Context& ctx, const Model& model, const Batch& batch, Pass& p
     // The stream goes on from the sum so far, which for a branch beside another is where that one left it.
     const bool last = b + 1 == here.branches.size();
     std::vector<BranchActivations>& saved = pass.activations->layers[static_cast<size_t>(layer)];
-    add_to_stream(a.s, last ? x_next : a.s.rows(saved[b + 1].sum), a.s.rows(saved[b].sum), y, a.branch.scale);
+    step_on(a, last ? x_next : a.s.rows(saved[b + 1].sum), h, y);
     if (last && here.scale != 1) scale_stream(a.s, x_next, here.scale);
     pass.scratch->release(mark);
   }
@@ -127,8 +138,7 @@ void layer_again(Context& ctx, const Model& model, const Batch& batch, Pass& pas
     const bool gives = gives_again(all, here, b);
     const Tensor h = normed(a, true), y = gives ? a.s.scratch(Dtype::F32, width(a.s)) : Tensor();
     mix(a, y, h, true);
-    if (gives && all.stream.data == nullptr && b + 1 < here.branches.size())
-      add_to_stream(a.s, a.s.rows(saved[b + 1].sum), a.s.rows(saved[b].sum), y, a.branch.scale);
+    if (gives && all.stream.data == nullptr && b + 1 < here.branches.size()) step_on(a, a.s.rows(saved[b + 1].sum), h, y);
     pass.scratch->release(mark);
   }
 }
@@ -165,7 +175,9 @@ void layer_backward(Context& ctx, const Model& model, const Batch& batch, Pass& 
     const bool lowest = first && reads_input, below = !lowest || trains(trained, branch.before);  // something below the mixer is trained
     const Tensor d_h = below ? s.scratch(Dtype::F32, width(s)) : Tensor();
     branch.mixer->backward(s, trained, d_h, d_y, h);
-    if (below && branch.before) norm_backward(s, branch.before, trained, lowest ? Tensor() : d_x, d_h, x, a.saved.before, true);
+    if (below && branch.normed_residual) add_scaled(ctx, d_h, d_h, d_sum, *branch.normed_residual);
+    if (below && branch.before)
+      norm_backward(s, branch.before, trained, lowest ? Tensor() : d_x, d_h, x, a.saved.before, !branch.normed_residual);
     else if (below) add(ctx, d_x, d_x, d_h);
     pass.scratch->release(mark);
   }

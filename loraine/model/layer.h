@@ -1,6 +1,7 @@
 // One layer of the decoder: its branches one after the other, each a mixer between norms. Called by decoder and activations.
 #pragma once
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "loraine/model/mixer.h"
@@ -12,7 +13,8 @@ struct Branch {
   Norm before, after;
   std::unique_ptr<Mixer> mixer;
   float scale = 1;
-  bool beside = false;  // config.h has what these mean
+  bool beside = false;
+  std::optional<float> normed_residual = {};  // config.h has what these mean
   Parts parts();
 };
 

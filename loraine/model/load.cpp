@@ -104,10 +104,13 @@ void place_all(Placement& p, Model& model) {
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
     const std::string prefix = c.names.layer(layer);
     Layer& here = *model.layers.emplace_back(std::make_unique<Layer>());
-    for (const BranchConfig& branch : c.layers[static_cast<size_t>(layer)].branches)
+    for (const BranchConfig& branch : c.layers[static_cast<size_t>(layer)].branches) {
+      if (branch.normed_residual && (branch.beside || branch.before.kind == NormKind::none))
+        throw Error(ErrorKind::internal, prefix + ": a branch whose residual is its norm needs one, and stands alone");
       here.branches.push_back({place_norm(p, branch.before, prefix + branch.before.name, {c.hidden_size}),
                                place_norm(p, branch.after, prefix + branch.after.name, {c.hidden_size}), branch.mixer->place(p, prefix),
-                               branch.scale, branch.beside});
+                               branch.scale, branch.beside, branch.normed_residual});
+    }
     if (const std::string& name = c.layers[static_cast<size_t>(layer)].scalar; !name.empty()) {
       Vector scalar;  // not trained: to transformers it is no parameter
       p.vector(scalar, prefix + name, 1);

@@ -56,6 +56,12 @@ void route_by_sigmoid(const ConfigReader& hf, ExpertsConfig& e) {
   e.correction = "gate.e_score_correction_bias";
 }
 
+void name_w1_w2_w3(ExpertsConfig& e) {
+  e.gate_piece = "w1";
+  e.up_piece = "w3";
+  e.down_piece = "w2";
+}
+
 void add_shared(ExpertsConfig& e, const MlpConfig& like, const std::string& folder, int64_t columns) {
   e.shared = like;
   e.shared->folder = folder;

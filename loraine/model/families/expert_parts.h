@@ -13,6 +13,8 @@ namespace loraine {
 ExpertsConfig experts_config(const ConfigReader& hf, Decoder& d);
 // Sigmoid scores, a correction that counts in choosing, groups: the router of DeepSeek V3.
 void route_by_sigmoid(const ConfigReader& hf, ExpertsConfig& experts);
+// Files that call an expert's matrices w1 (gate), w3 (up) and w2 (down).
+void name_w1_w2_w3(ExpertsConfig& experts);
 // The MLP beside the experts, `columns` wide.
 void add_shared(ExpertsConfig& experts, const MlpConfig& like, const std::string& folder, int64_t columns);
 // Layers with a dense MLP instead: below first_k_dense_replace, or where mlp_layer_types says so.

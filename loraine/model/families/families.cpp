@@ -86,6 +86,7 @@ constexpr Family kFamilies[] = {
     {"mistral4", mistral4_config},
     {"youtu", youtu_config},
     {"minicpm3", minicpm3_config},
+    {"minimax", minimax_config},
 };
 
 // Models with a text part under text_config: what their files call it.

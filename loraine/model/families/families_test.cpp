@@ -5,6 +5,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/model/mixers/attention.h"
+#include "loraine/model/mixers/lightning_attention.h"
 
 namespace loraine {
 namespace {
@@ -76,6 +77,30 @@ TEST(Families, AnUnknownRopeIsNamed) {
       hf[key] = {{name, "linear"}};
       EXPECT_NE(message_of(hf).find("factor is absent"), std::string::npos) << message_of(hf);
     }
+}
+
+TEST(Families, MiniMaxGoesOnFromItsNorms) {
+  nlohmann::json hf = config("minimax");
+  hf.update({{"num_local_experts", 4},
+             {"num_experts_per_tok", 2},
+             {"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
+             {"linear_attn_alpha_factor", 1.5},
+             {"full_attn_beta_factor", 2},
+             {"mlp_alpha_factor", 3}});
+  const ModelConfig c = model_config(hf, "config.json");
+  for (size_t layer = 0; layer < 3; ++layer) {
+    const auto& [attention, experts] = std::pair(c.layers[layer].branches[0], c.layers[layer].branches[1]);
+    EXPECT_EQ(attention.normed_residual, layer == 1 ? 1.0f : 1.5f);
+    EXPECT_EQ(attention.scale, layer == 1 ? 2.0f : 1.0f);
+    EXPECT_EQ(experts.normed_residual, 3.0f);
+    EXPECT_EQ(experts.scale, 1.0f);
+  }
+  // Slopes 2^(−8 h / heads), times 1 − layer / (layers − 1), as transformers rounds them.
+  const auto decay = [&](size_t layer) { return dynamic_cast<const LightningAttentionConfig&>(*c.layers[layer].branches[0].mixer).decay; };
+  ASSERT_EQ(decay(0).size(), 2u);
+  EXPECT_NEAR(decay(0)[0], -0.0625 * 1.00001, 1e-8);
+  EXPECT_NEAR(decay(0)[1], -0.00390625 * 1.00001, 1e-9);
+  EXPECT_NEAR(decay(2)[0], -0.0625 * 1.5e-5, 1e-8);
 }
 
 }  // namespace

@@ -25,12 +25,6 @@ void add_qk_norms(Decoder& d, HeadNorms norms) {
   d.attention.k_norm = named(d.norm, "k_norm");
 }
 
-void name_w1_w2_w3(ExpertsConfig& experts) {
-  experts.gate_piece = "w1";
-  experts.up_piece = "w3";
-  experts.down_piece = "w2";
-}
-
 }  // namespace
 
 ModelConfig qwen2_moe_config(const ConfigReader& hf) {
