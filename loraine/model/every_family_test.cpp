@@ -207,6 +207,14 @@ std::vector<nlohmann::json> configurations() {
       family("deepseek_v3", with(with(latent, sparse), {{"rope_parameters", deep_yarn}})),
       family("mistral4", with(with(latent, sparse), {{"rope_parameters", yarn}, {"first_k_dense_replace", 0}})),
       family("minicpm3", with(latent, {{"q_lora_rank", nullptr}, {"scale_emb", 6}, {"scale_depth", 1.4}, {"dim_model_base", 16}})),
+      family("kimi_linear", with(latent, {{"q_lora_rank", nullptr},
+                                          {"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
+                                          {"linear_num_heads", 4},
+                                          {"linear_head_dim", 8},
+                                          {"num_experts", 4},
+                                          {"num_experts_per_token", 2},
+                                          {"moe_intermediate_size", 12},
+                                          {"num_shared_experts", 1}})),
       family("minimax", {{"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
                          {"num_local_experts", 4},
                          {"num_experts_per_tok", 2},
@@ -389,7 +397,7 @@ TEST(EveryFamily, RecomputingAndThreadsChangeNoBit) {
 
 // The same with no more experts than a row takes: which they are would follow from roundings.
 nlohmann::json without_choice(nlohmann::json config) {
-  for (const char* taken : {"num_experts_per_tok", "moe_k", "moe_topk"})
+  for (const char* taken : {"num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk"})
     for (const char* all : {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"})
       if (config.contains(taken) && config.contains(all)) config[all] = config[taken].is_array() ? config[taken][0] : config[taken];
   if (config.contains("n_group")) config["n_group"] = config["topk_group"] = 1;

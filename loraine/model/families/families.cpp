@@ -86,6 +86,7 @@ constexpr Family kFamilies[] = {
     {"mistral4", mistral4_config},
     {"youtu", youtu_config},
     {"minicpm3", minicpm3_config},
+    {"kimi_linear", kimi_linear_config},
     {"minimax", minimax_config},
 };
 

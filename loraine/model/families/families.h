@@ -68,6 +68,7 @@ ModelConfig deepseek_v3_config(const ConfigReader& hf);
 ModelConfig mistral4_config(const ConfigReader& hf);
 ModelConfig youtu_config(const ConfigReader& hf);
 ModelConfig minicpm3_config(const ConfigReader& hf);
+ModelConfig kimi_linear_config(const ConfigReader& hf);
 ModelConfig minimax_config(const ConfigReader& hf);
 
 }  // namespace loraine
