@@ -74,6 +74,11 @@ def plain(config, text):
         text["num_experts_per_tok"] = text["num_experts_per_tok"] if text.get("num_local_experts") else 0
     if kind == "falcon_h1":
         text["head_dim"] = head_dim
+    if kind == "kimi_linear":  # as published: layers are counted from 1
+        number = lambda kind: [layer + 1 for layer in range(layers) if text["layer_types"][layer] == kind]
+        text["linear_attn_config"] = {"full_attn_layers": number("full_attention"), "kda_layers": number("linear_attention"), "num_heads": text["linear_num_heads"],
+                                      "head_dim": text["linear_head_dim"], "short_conv_kernel_size": text["linear_conv_kernel_dim"]}
+        text["first_k_dense_replace"] = text["mlp_layer_types"].count("dense")
     if kind == "hunyuan_v1_moe":
         text["moe_intermediate_size"] = [text["intermediate_size"]] * layers
         text["num_shared_expert"] = [1] * layers

@@ -227,6 +227,42 @@ TEST(GgufArchitectures, ValueHeadsOfTheDeltaRule) {
   EXPECT_EQ(files.config["layer_types"], Json({"linear_attention"}));
 }
 
+TEST(GgufArchitectures, KimiLinear) {
+  Made made("kimi-linear");
+  made.size("attention.key_length_mla", 6)
+      .size("attention.value_length_mla", 2)
+      .size("attention.kv_lora_rank", 3)
+      .size("rope.dimension_count", 2)
+      .size("kda.head_dim", 4)
+      .size("ssm.conv_kernel", 3)
+      .size("expert_count", 2)
+      .size("expert_used_count", 1)
+      .size("expert_feed_forward_length", 4)
+      .size("expert_shared_count", 1)
+      .number("expert_weights_scale", 2.5f);
+  made.tensor("blk.0.ssm_a", {1, 1, 2, 1}, -9).tensor("blk.0.ssm_dt.bias", {8}).tensor("blk.0.ssm_conv1d_k.weight", {1, 8, 1, 3});
+  made.tensor("blk.0.ssm_conv1d_v.weight", {8, 3}).tensor("blk.0.ssm_f_a.weight", {4, 8}).tensor("blk.0.ssm_norm.weight", {4});
+  made.tensor("blk.0.exp_probs_b.bias", {2}).tensor("blk.0.ffn_up_shexp.weight", {4, 8}).tensor("blk.0.ffn_down_exps.weight", {2, 8, 4});
+  const ModelFiles files = made.open();
+  const std::string layer = "model.layers.0.";
+  EXPECT_EQ(values(files, layer + "self_attn.A_log", {1, 1, 2, 1}), (std::vector<float>{std::log(9.0f), std::log(8.0f)}));
+  EXPECT_EQ(values(files, layer + "self_attn.k_conv1d.weight", {8, 1, 3})[4], 4);
+  EXPECT_EQ(values(files, layer + "self_attn.v_conv1d.weight", {8, 1, 3})[4], 4);
+  EXPECT_EQ(values(files, layer + "self_attn.f_a_proj.weight", {4, 8})[9], 9);
+  EXPECT_EQ(values(files, layer + "block_sparse_moe.gate.e_score_correction_bias", {2})[1], 1);
+  EXPECT_EQ(values(files, layer + "block_sparse_moe.shared_experts.up_proj.weight", {4, 8})[3], 3);
+  EXPECT_EQ(values(files, layer + "block_sparse_moe.experts.1.w2.weight", {8, 4})[0], 32);
+  const Json &config = files.config, &linear = config["linear_attn_config"];
+  EXPECT_EQ(config["model_type"], "kimi_linear");
+  EXPECT_EQ(config["qk_nope_head_dim"], 4);
+  EXPECT_EQ(config["model_max_length"], 64);
+  EXPECT_EQ(config["num_experts_per_token"], 1);
+  EXPECT_EQ(config["routed_scaling_factor"], 2.5);
+  EXPECT_EQ(linear["num_heads"], 2);
+  EXPECT_EQ(linear["full_attn_layers"], Json({1}));
+  EXPECT_EQ(linear["kda_layers"], Json::array());
+}
+
 TEST(GgufArchitectures, NormsOfEachHeadAndBiases) {
   Made made("stablelm");
   made.number("attention.layer_norm_epsilon", 1e-5f).tensor("blk.0.attn_q_norm.weight", {2, 4}).tensor("blk.0.attn_q.bias", {8});

@@ -155,6 +155,23 @@ constexpr GgufName kQwen3Next[] = {{"attn_qkv", "linear_attn.in_proj_qkvz", grou
                                    {"ssm_ba", "linear_attn.in_proj_ba"},
                                    {"ssm_conv1d", "linear_attn.conv1d", channel}};
 
+// Kimi Delta Attention.
+constexpr GgufName kKimiLinear[] = {{"ssm_conv1d_q", "self_attn.q_conv1d", channel},
+                                    {"ssm_conv1d_k", "self_attn.k_conv1d", channel},
+                                    {"ssm_conv1d_v", "self_attn.v_conv1d", channel},
+                                    {"ssm_f_a", "self_attn.f_a_proj"},
+                                    {"ssm_f_b", "self_attn.f_b_proj"},
+                                    {"ssm_g_a", "self_attn.g_a_proj"},
+                                    {"ssm_g_b", "self_attn.g_b_proj"},
+                                    {"ssm_beta", "self_attn.b_proj"},
+                                    {"ssm_a", "self_attn.A_log", log_negative_apart},
+                                    {"ssm_dt.bias", "self_attn.dt_bias"},
+                                    {"ssm_norm", "self_attn.o_norm"},
+                                    {"exp_probs_b.bias", "block_sparse_moe.gate.e_score_correction_bias"},
+                                    {"ffn_gate_shexp", "block_sparse_moe.shared_experts.gate_proj"},
+                                    {"ffn_up_shexp", "block_sparse_moe.shared_experts.up_proj"},
+                                    {"ffn_down_shexp", "block_sparse_moe.shared_experts.down_proj"}};
+
 // Mamba-2.
 constexpr GgufName kMamba[] = {{"ssm_a", "mamba.A_log", log_negative},
                                {"ssm_d", "mamba.D", flat},
@@ -283,6 +300,7 @@ std::span<const GgufArchitecture> gguf_architectures() {
        {kQwen3Next, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft},
        qwen3next_keys,
        {.norms_plus_one = true}},
+      {"kimi-linear", "kimi_linear", "KimiLinearForCausalLM", {kKimiLinear, kLatent, kMixtral}, kimi_linear_keys, {.latent = true}},
       {"granitehybrid",
        "granitemoehybrid",
        "GraniteMoeHybridForCausalLM",

@@ -133,8 +133,7 @@ void gpt_oss_keys(GgufKeys& keys) {
   if (!keys.windows(2)) keys.refuse("has no attention.sliding_window");
 }
 
-// DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash: V3 is known by the correction of its router's scores, or by having no experts at all.
-void deepseek2_keys(GgufKeys& keys) {
+void gguf_latent_sizes(GgufKeys& keys) {
   keys.config["num_key_value_heads"] = keys.heads;
   keys.config.erase("head_dim");
   keys.config.erase("partial_rotary_factor");
@@ -150,6 +149,11 @@ void deepseek2_keys(GgufKeys& keys) {
   keys.config["kv_lora_rank"] = *rank;
   keys.config["q_lora_rank"] = nullptr;
   keys.copy_size("attention.q_lora_rank", "q_lora_rank");
+}
+
+// DeepSeek V2 and V3, Kimi K2, GLM-4.7-Flash: V3 is known by the correction of its router's scores, or by having no experts at all.
+void deepseek2_keys(GgufKeys& keys) {
+  gguf_latent_sizes(keys);
   keys.config["attention_bias"] = keys.has_in_layers("self_attn.q_a_proj.bias");
   const bool experts = keys.size("expert_count").value_or(0) > 0;
   if (experts) grouped(keys);

@@ -94,6 +94,31 @@ void qwen3next_keys(GgufKeys& keys) {
   keys.config["mlp_only_layers"] = Json::array();
 }
 
+// In the words of published files: layers are counted from 1.
+void kimi_linear_keys(GgufKeys& keys) {
+  gguf_latent_sizes(keys);
+  const std::vector<bool> attention = attention_layers(keys);
+  Json full = Json::array(), recurrent = Json::array();
+  for (uint64_t layer = 0; layer < keys.layers; ++layer) (attention[layer] ? full : recurrent).push_back(layer + 1);
+  keys.config["linear_attn_config"] = {{"full_attn_layers", full},
+                                       {"kda_layers", recurrent},
+                                       {"num_heads", keys.heads},
+                                       {"head_dim", required(keys, "kda.head_dim")},
+                                       {"short_conv_kernel_size", required(keys, "ssm.conv_kernel")}};
+  keys.config["mla_use_nope"] = true;
+  keys.config["model_max_length"] = keys.config["max_position_embeddings"];
+  gguf_expert_sizes(keys, "num_experts", "moe_intermediate_size");
+  keys.config["num_experts_per_token"] = required(keys, "expert_used_count");
+  for (const char* other : {"max_position_embeddings", "num_experts_per_tok"}) keys.config.erase(other);
+  keys.config["num_shared_experts"] = keys.size("expert_shared_count").value_or(0);
+  keys.config["first_k_dense_replace"] = keys.size("leading_dense_block_count").value_or(0);
+  keys.config["num_expert_group"] = keys.config["topk_group"] = 1;
+  keys.config["routed_scaling_factor"] = keys.number("expert_weights_scale").value_or(1.0);
+  keys.config["moe_renormalize"] = keys.flag("expert_weights_norm").value_or(true);
+  keys.config["moe_router_activation_func"] = "sigmoid";
+  keys.config["moe_layer_freq"] = 1;
+}
+
 // Bamba is stored so too: without scales, and only a part of each head turns.
 void granitehybrid_keys(GgufKeys& keys) {
   granite_keys(keys);

@@ -86,11 +86,14 @@ void lfm2moe_keys(GgufKeys&);
 void qwen35_keys(GgufKeys&);
 void qwen35moe_keys(GgufKeys&);
 void qwen3next_keys(GgufKeys&);
+void kimi_linear_keys(GgufKeys&);
 void granitehybrid_keys(GgufKeys&);
 void falcon_h1_keys(GgufKeys&);
 void nemotron_h_keys(GgufKeys&);
 
 // What several architectures with experts share; `experts` and `width` are config.json's names of their number and of their width.
 void gguf_expert_sizes(GgufKeys& keys, const char* experts, const char* width);
+// Those of latent attention.
+void gguf_latent_sizes(GgufKeys& keys);
 
 }  // namespace loraine

@@ -168,7 +168,7 @@ class GgufSource : public TensorSource {
     place.cols = tensor.shape.size() > 1 ? tensor.shape.back() : is_packed(*type->weight) ? count : 1;
     place.runs = {{tensor.offset, count / place.cols, *type->weight}};
     place.added = target->minus_one ? -1 : 0;
-    place.log_negative = target->form == GgufForm::log_negative;
+    place.log_negative = target->form == GgufForm::log_negative || target->form == GgufForm::log_negative_apart;
     try {
       switch (target->form) {
         case GgufForm::first_half:
@@ -187,13 +187,13 @@ class GgufSource : public TensorSource {
 
   static std::vector<int64_t> shape_of(const GgufTensor& tensor, GgufForm form) {
     std::vector<int64_t> shape = tensor.shape;
-    if ((form == GgufForm::channel || form == GgufForm::channel_value_heads) && shape.size() == 2) shape.insert(shape.begin() + 1, 1);
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    if ((form == GgufForm::channel || form == GgufForm::channel_value_heads) && shape.size() >= 2 && shape.back() > 0)
+      return {count / shape.back(), 1, shape.back()};
     if (form == GgufForm::one_row && shape.size() == 1) shape.insert(shape.begin(), 1);
-    if (form == GgufForm::flat || form == GgufForm::log_negative) {
-      int64_t count = 1;
-      for (const int64_t size : shape) count *= size;
-      shape = {count};
-    }
+    if (form == GgufForm::flat || form == GgufForm::log_negative) return {count};
+    if (form == GgufForm::log_negative_apart) return {1, 1, count, 1};
     return shape;
   }
 
