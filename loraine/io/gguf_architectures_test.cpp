@@ -189,6 +189,19 @@ TEST(GgufArchitectures, ColumnsOfGptOss) {
   EXPECT_EQ(values(files, "model.layers.0.mlp.experts.gate_up_proj_bias", {2, 4}), (std::vector<float>{0, 100, 1, 101, 2, 102, 3, 103}));
   const std::vector<float> down = values(files, "model.layers.0.mlp.experts.down_proj", {2, 2, 8});
   EXPECT_EQ((std::vector<float>{down[0], down[1], down[8], down[16]}), (std::vector<float>{0, 2, 1, 16}));
+  const auto columns = files.tensors->map_pieces(*files.tensors->find("model.layers.0.mlp.experts.gate_up_proj"));
+  ASSERT_EQ(columns.size(), 2u);  // as they lie in the file
+  for (size_t half = 0; half < 2; ++half) {
+    EXPECT_EQ(columns[half].rows.shape_text(), "[2, 2, 8]");
+    EXPECT_EQ(columns[half].first, static_cast<int64_t>(half));
+    EXPECT_EQ(columns[half].step, 2);
+    for (int64_t i = 0; i < 32; ++i) EXPECT_EQ(columns[half].rows.f32()[i], static_cast<float>(100 * half) + static_cast<float>(i));
+  }
+  const auto one = files.tensors->map_pieces(*files.tensors->find("model.layers.0.mlp.experts.down_proj"));
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_EQ(one[0].rows.shape_text(), "[2, 8, 2]");
+  EXPECT_EQ(one[0].rows.f32()[17], 17);
+  EXPECT_TRUE(files.tensors->map_pieces(*files.tensors->find("model.layers.0.mlp.experts.gate_up_proj_bias")).empty());
 }
 
 TEST(GgufArchitectures, HeadsOfLatentAttention) {
