@@ -337,7 +337,7 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
     const ExpertWeights& w = *all[i];
     const auto rank = wanted(w);
     if (!rank) continue;
-    if (w.interleaved && w.stacks.size() > 1)
+    if (w.interleaved && w.stacks.size() > 1 && w.stacks.front().step == 1)
       throw Error(ErrorKind::unsupported, w.name() + ": its rows lie in another order than those of adapters on it in this file",
                   "give the model as safetensors");
     const bool inside = w.nested && std::ranges::any_of(all, [&](const ExpertWeights* other) {

@@ -40,6 +40,7 @@ class Placement {
   void problem(const std::string& text);
   const TensorInfo* check(const std::string& stored, const std::vector<int64_t>& shape, const char* meaning);
   void expert_matrices(ExpertStack& stack, const TensorInfo& info, const ExpertWeights& all);
+  bool expert_pieces(ExpertWeights& all, const TensorInfo& info);
   Tensor place_packed(const TensorInfo& info, Buffer& owned) const;
   void to_codes(WeightPart& part) const;
 

@@ -25,10 +25,13 @@ enum class GgufForm {
   one_row,             // [n] is [1, n]
   flat,                // all dimensions are one
   log_negative,        // the same, and ln(−x)
+  log_negatives,       // ln(−x)
   log_negative_apart,  // and it is [1, 1, n, 1]
   transposed,          // each matrix of a stack
   even_columns,        // each matrix transposed; its columns are every second one at Hugging Face (of a list: its entries)
   odd_columns,         // and the others
+  left_columns,        // each matrix transposed, the left half at Hugging Face
+  right_columns,       // and the right one
   keys_of_heads,       // latent attention: [heads, rank, n] transposed, the first rows of each head at Hugging Face
   values_of_heads,     // and [heads, n, rank], the last ones
   value_heads,         // gated delta rule: rows by value head, in the file h of all key heads before h + 1; at Hugging Face of one key head

@@ -1,6 +1,7 @@
 // What config.json says of layers of several kinds: short convolutions, the gated delta rule, Mamba-2; and of Gemma 4.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -21,6 +22,20 @@ std::vector<bool> attention_layers(const GgufKeys& keys) {
 void name_layers(GgufKeys& keys, const std::vector<bool>& attention, const char* full, const char* other) {
   keys.config["layer_types"] = Json::array();
   for (const bool attends : attention) keys.config["layer_types"].push_back(attends ? full : other);
+}
+
+// The first of the marked layers and the distance from each to the next; without any, or after the last, beyond all layers.
+void even_distances(GgufKeys& keys, const std::vector<bool>& marked, const char* offset, const char* period) {
+  const auto first = std::find(marked.begin(), marked.end(), true);
+  const auto second = first == marked.end() ? marked.end() : std::find(first + 1, marked.end(), true);
+  const auto begin = static_cast<uint64_t>(first - marked.begin());
+  const uint64_t distance = second == marked.end() ? keys.layers + 1 : static_cast<uint64_t>(second - first);
+  for (uint64_t layer = 0; layer < keys.layers; ++layer)
+    if (marked[layer] != (layer % distance == begin))
+      keys.refuse(fmt::format("layer {} is {}of the kind whose layers are {} apart from layer {} on", layer, marked[layer] ? "" : "not ",
+                              distance, begin));
+  keys.config[offset] = begin;
+  keys.config[period] = distance;
 }
 
 uint64_t required(const GgufKeys& keys, const char* key) { return required_gguf_size(keys.file, key); }
@@ -117,6 +132,26 @@ void kimi_linear_keys(GgufKeys& keys) {
   keys.config["moe_renormalize"] = keys.flag("expert_weights_norm").value_or(true);
   keys.config["moe_router_activation_func"] = "sigmoid";
   keys.config["moe_layer_freq"] = 1;
+}
+
+// Layers of attention and of experts stand at even distances.
+void jamba_keys(GgufKeys& keys) {
+  const uint64_t inner = required(keys, "ssm.inner_size");
+  if (inner % keys.hidden != 0) keys.refuse(fmt::format("ssm.inner_size {} is no multiple of embedding_length {}", inner, keys.hidden));
+  keys.config["mamba_expand"] = inner / keys.hidden;
+  keys.config["mamba_d_conv"] = required(keys, "ssm.conv_kernel");
+  keys.config["mamba_d_state"] = required(keys, "ssm.state_size");
+  keys.config["mamba_dt_rank"] = required(keys, "ssm.time_step_rank");
+  keys.config["mamba_conv_bias"] = keys.has_in_layers("mamba.conv1d.bias");
+  keys.config["mamba_proj_bias"] = keys.has_in_layers("mamba.in_proj.bias");
+  keys.config["num_experts"] = keys.size("expert_count").value_or(1);
+  keys.config["num_experts_per_tok"] = keys.size("expert_used_count").value_or(1);
+  keys.config.erase("rope_theta");  // nothing turns
+  std::vector<bool> experts;
+  for (uint64_t layer = 0; layer < keys.layers; ++layer)
+    experts.push_back(keys.has(fmt::format("model.layers.{}.feed_forward.router.weight", layer)));
+  even_distances(keys, attention_layers(keys), "attn_layer_offset", "attn_layer_period");
+  even_distances(keys, experts, "expert_layer_offset", "expert_layer_period");
 }
 
 // Bamba is stored so too: without scales, and only a part of each head turns.

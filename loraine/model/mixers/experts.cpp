@@ -7,6 +7,7 @@
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/kernels/experts/combine.h"
 #include "loraine/kernels/experts/grouped_product.h"
+#include "loraine/kernels/rows/deal_columns.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/rows/sigmoid_gate.h"
 #include "loraine/model/model.h"
@@ -58,7 +59,7 @@ Experts::Experts(const ExpertsConfig& config, Placement& p, const std::string& l
   gate_up_.interleaved = c_.clamped && c_.clamped->interleaved;
   parameter(down_, c_.down, C, c_.intermediate_size, {c_.down_piece});
   down_.gives_output = true;
-  if (c_.clamped && gate_up_.stacks.size() > 1) c_.clamped->interleaved = false;  // files that have them apart
+  if (c_.clamped && gate_up_.stacks.size() > 1 && !spread()) c_.clamped->interleaved = false;  // files that have them apart
   if (c_.biases) {
     p.vector(gate_up_bias_, gate_up_.name() + "_bias", {E, inner_columns()});
     p.vector(down_bias_, down_.name() + "_bias", {E, C});
@@ -92,7 +93,7 @@ std::vector<Tensor> Experts::plan_kept(Arena& arena, int64_t rows, Dtype type) c
 size_t Experts::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), F = static_cast<size_t>(c_.intermediate_size),
                T = static_cast<size_t>(need.rows), chosen = T * static_cast<size_t>(c_.router.per_token),
-               E = static_cast<size_t>(c_.router.experts), columns = static_cast<size_t>(need.expert_columns);
+               E = static_cast<size_t>(c_.router.experts), columns = static_cast<size_t>(need.expert_columns) + (spread() ? F : 0);
   const size_t linear = T * (C + static_cast<size_t>(need.adapter_columns)) * type, sum = T * C * sizeof(float),
                shared = shared_ ? sum + shared_->scratch_bytes(need) : 0, gated = shared_gated() ? 2 * sum : 0, slack = 64 * 16;
   if (!need.training) return std::max({chosen * (std::max(C, F + C) + columns) * type, linear, shared + gated + linear}) + slack;
@@ -141,9 +142,12 @@ void Experts::find_experts(const Step& s, const Tensor& x) const {
 void Experts::multiply(const Step& s, const Tensor& y, const Tensor& x, const ExpertWeights& weights) const {
   const ExpertOrder order = this->order(s);
   for (const ExpertStack& stack : weights.stacks) {
-    const Tensor part = y.col_range(stack.first, stack.columns);
+    const size_t mark = s.pass.scratch->mark();
+    const Tensor part = stack.step == 1 ? y.col_range(stack.first, stack.columns) : row_scratch(s, stack.columns);
     if (weights.transposed) grouped_nn(s.ctx, part, x, matrices(stack), order);
     else grouped_nt(s.ctx, part, x, matrices(stack), order);
+    if (stack.step != 1) spread_columns(s.ctx, y, part, stack.first, stack.step);
+    s.pass.scratch->release(mark);
   }
   thread_local std::vector<ExpertAdapterTokens> adapters;
   adapters.clear();
@@ -167,9 +171,12 @@ void Experts::multiply_backward(const Step& s, AdapterSet& trained, const Tensor
   if (d_x.data) {
     float beta = 0;
     for (const ExpertStack& stack : weights.stacks) {
-      const Tensor part = d_y.col_range(stack.first, stack.columns);
+      const size_t mark = s.pass.scratch->mark();
+      const Tensor part = stack.step == 1 ? d_y.col_range(stack.first, stack.columns) : row_scratch(s, stack.columns);
+      if (stack.step != 1) spread_columns_back(s.ctx, part, d_y, stack.first, stack.step);
       if (weights.transposed) grouped_nt(s.ctx, d_x, part, matrices(stack), order, 1, beta);
       else grouped_nn(s.ctx, d_x, part, matrices(stack), order, 1, beta);
+      s.pass.scratch->release(mark);
       beta = 1;
     }
   }

@@ -54,6 +54,7 @@ class Experts final : public Mixer {
 
   int64_t inner_columns() const { return (c_.gated ? 2 : 1) * c_.intermediate_size; }
   size_t first_of_shared() const { return shared_gated() ? kShared + 1 : kSharedGate; }
+  bool spread() const { return !gate_up_.stacks.empty() && gate_up_.stacks.front().step > 1; }  // gate and up of interleaved columns
   bool shared_gated() const { return !c_.shared_gate.empty(); }
   ExpertOrder order(const Step& s) const;
   Tensor rows(const Step& s, const Tensor& t) const;         // the first T · K of them
