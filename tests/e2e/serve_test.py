@@ -588,8 +588,7 @@ class Ends(Served):
         self.assertEqual([one["id"] for one in listed["data"]], ["mine"])
         ask = lambda **body: server.ask("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "hello"}]} | body, headers=key)
         answer = self.good(ask(model="whatever", do_sample=False, max_tokens=12))
-        served = Served.server.chat if hasattr(Served, "server") else self.server.chat
-        self.assertEqual(text_of(answer), text_of(self.good(served(model="a"))))
+        self.assertEqual(text_of(answer), text_of(self.good(self.server.chat(model="a"))))
         self.assertEqual(ask(messages=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])[0], 400)
         self.assertEqual(server.ask("POST", "/v1/score/evaluation", {"messages": ["a"]}, headers=key)[0], 405)
 

@@ -70,6 +70,28 @@ void append_chunk(std::string& out, std::string_view text) {
   out.append(text).append("\r\n");
 }
 
+// The head of a request; gives what is wrong with it, or nothing. HEAD comes out as it is.
+std::string read_head(const Parser& parser, HttpRequest& request) {
+  const auto& head = parser.get();
+  request.method.assign(head.method_string().data(), head.method_string().size());
+  for (const auto& field : head) {
+    std::string name(field.name_string().data(), field.name_string().size());
+    for (char& c : name)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    request.headers.emplace_back(std::move(name), std::string(field.value().data(), field.value().size()));
+  }
+  const std::string_view target(head.target().data(), head.target().size());
+  const size_t question = target.find('?');
+  if (question != target.npos) request.query = target.substr(question + 1);
+  if (target.empty() || (target[0] != '/' && target != "*")) return "the target of the request is no path";
+  if (!percent_decode(target.substr(0, question), request.path)) return "the path holds a broken % or a control character";
+  if (request.header("host").empty()) return "the header Host is missing";
+  const std::string_view coding = request.header("transfer-encoding");
+  if (!coding.empty() && !beast::iequals(beast::string_view(coding.data(), coding.size()), "chunked"))
+    return "of Transfer-Encoding only chunked is known";
+  return {};
+}
+
 class Connection;
 
 class Reply : public HttpReply {
@@ -258,6 +280,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (error) co_return co_await bad_head(error);
     HttpRequest request;
     const std::string wrong = read_head(parser, request);
+    request.local = local_;
+    head_only_ = request.method == "HEAD";
+    if (head_only_) request.method = "GET";
     const bool ends = !parser.get().keep_alive();
     if (parser.get().version() != 11) co_return co_await refuse(server_.hooks.on_bad(505, "only HTTP/1.1 is spoken here"));
     if (!wrong.empty()) co_return co_await refuse(server_.hooks.on_bad(400, wrong));
@@ -370,31 +395,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
       co_return co_await refuse(server_.hooks.on_bad(431, fmt::format("the headers are over {} bytes", server_.limits.max_head)));
     if (error == http::error::end_of_stream || error == http::error::partial_message || !is_http(error)) co_return false;
     co_return co_await refuse(server_.hooks.on_bad(400, "no HTTP request: " + error.message()));
-  }
-
-  // Gives what is wrong with it, or nothing.
-  std::string read_head(const Parser& parser, HttpRequest& request) {
-    const auto& head = parser.get();
-    request.method.assign(head.method_string().data(), head.method_string().size());
-    head_only_ = request.method == "HEAD";
-    if (head_only_) request.method = "GET";
-    request.local = local_;
-    for (const auto& field : head) {
-      std::string name(field.name_string().data(), field.name_string().size());
-      for (char& c : name)
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-      request.headers.emplace_back(std::move(name), std::string(field.value().data(), field.value().size()));
-    }
-    const std::string_view target(head.target().data(), head.target().size());
-    const size_t question = target.find('?');
-    if (question != target.npos) request.query = target.substr(question + 1);
-    if (target.empty() || (target[0] != '/' && target != "*")) return "the target of the request is no path";
-    if (!percent_decode(target.substr(0, question), request.path)) return "the path holds a broken % or a control character";
-    if (request.header("host").empty()) return "the header Host is missing";
-    const std::string_view coding = request.header("transfer-encoding");
-    if (!coding.empty() && !beast::iequals(beast::string_view(coding.data(), coding.size()), "chunked"))
-      return "of Transfer-Encoding only chunked is known";
-    return {};
   }
 
   HttpServer::State& server_;
@@ -632,5 +632,24 @@ void HttpServer::finish() {
 }
 void HttpServer::stop() { state_->io.stop(); }
 int HttpServer::connections() const { return state_->count; }
+
+std::string parse_http_request(std::string_view bytes, const HttpLimits& limits, HttpRequest& request) {
+  Parser parser;
+  parser.header_limit(static_cast<uint32_t>(limits.max_head));
+  parser.body_limit(limits.max_body);
+  parser.eager(true);
+  error_code error;
+  for (size_t at = 0; at < bytes.size() && !parser.is_done();) {
+    const size_t used = parser.put(asio::buffer(bytes.data() + at, bytes.size() - at), error);
+    if (error) return error.message();
+    if (used == 0) break;
+    at += used;
+  }
+  if (!parser.is_header_done()) return "the headers are cut";
+  if (const std::string wrong = read_head(parser, request); !wrong.empty()) return wrong;
+  if (!parser.is_done()) return "the body is cut";
+  request.body = std::move(parser.get().body());
+  return {};
+}
 
 }  // namespace loraine

@@ -51,4 +51,7 @@ class HttpServer {
   std::unique_ptr<State> state_;
 };
 
+// The request that the bytes are, by the same rules; gives what is wrong with it, or nothing. For tests and fuzzing.
+std::string parse_http_request(std::string_view bytes, const HttpLimits& limits, HttpRequest& request);
+
 }  // namespace loraine
