@@ -218,3 +218,13 @@ for name, first, text in (("own_pairs", 0x21, pairs), ("own_csv", 0x22, b'prompt
                           ("own_talk", 0x20, b'[{"m":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}]'),
                           ("own_talk_csv", 0x22, b'm\n"[{""from"":""human"",""value"":""a""},{""from"":""gpt"",""value"":""b""}]"\n')):
     save("data_rows", name, bytes([first]) + text)
+
+save("http_request", "health", "GET /health?x=%20 HTTP/1.1\r\nHost: localhost:8000\r\n\r\n")
+save("http_request", "chat", 'POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nAuthorization: Bearer k\r\nContent-Length: 2\r\n\r\n{}')
+save("http_request", "chunked", "POST /v0/tokenize HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\nx-api-key: k\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+save("http_request", "preflight", "OPTIONS /v1/models/a HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n\r\n")
+save("chat_body", "plain", json.dumps({"model": "a", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "\u4f60"}]}],
+                                       "temperature": 0.5, "n": 2, "stop": ["a"], "logit_bias": {"5": -100}, "stream": True, "stream_options": {"include_usage": True}}))
+save("chat_body", "calls", json.dumps({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": None, "tool_calls": [
+    {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}, {"role": "tool", "content": "r", "tool_call_id": "c"}], "logprobs": True, "top_logprobs": 3}))
+save("chat_body", "prompts", json.dumps({"prompt": [[1, 2], [3]], "echo": True, "max_tokens": 0, "logprobs": 1, "seed": -1}))

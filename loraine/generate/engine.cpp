@@ -84,10 +84,7 @@ void Engine::plan(int64_t columns) {
 }
 
 void Engine::reserve_rank_columns(int64_t columns) {
-  if (columns <= rank_columns_) return;
-  for (const auto& [number, entry] : entries_)
-    if (!entry.finished) throw Error(ErrorKind::internal, "reserve_rank_columns: request " + std::to_string(number) + " is still running");
-  plan(columns);
+  if (columns > rank_columns_) plan(columns);
 }
 
 int64_t Engine::submit(Request request) {
@@ -109,7 +106,7 @@ int64_t Engine::submit(Request request) {
   entry.seen = request.prompt;
   entry.random.seed(request.options.seed);
   entry.limit = std::min(request.options.max_new_tokens, most - n);
-  entry.finished = entry.limit <= 0;
+  entry.finished = entry.limit <= 0 && !request.on_prompt_logprobs;
   entry.beams = beams;
   if (beams > 1) {
     entry.search = std::make_shared<BeamSearch>(request.prompt, request.options, entry.limit);
@@ -120,7 +117,22 @@ int64_t Engine::submit(Request request) {
   return next_++;
 }
 
+void Engine::hold(int64_t request, bool held) { entries_.at(request).held = held; }
+
 bool Engine::done(int64_t request) const { return entries_.at(request).finished; }
+
+bool Engine::started(int64_t request) const { return entries_.at(request).kv_start >= 0; }
+
+EngineLoad Engine::load() const {
+  EngineLoad load;
+  load.capacity = cache_.capacity;
+  for (const auto& [number, entry] : entries_) {
+    if (entry.finished) continue;
+    ++(entry.kv_start >= 0 ? load.running : load.waiting);
+    if (entry.kv_start >= 0) load.rows += entry.rows();
+  }
+  return load;
+}
 
 std::vector<int32_t> Engine::take(int64_t request) {
   auto node = entries_.extract(request);
@@ -175,6 +187,7 @@ void Engine::run(Context& ctx, Batch& batch, std::span<Entry* const> entries, st
 void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row) {
   const int64_t n = static_cast<int64_t>(entries.size()), V = model_.config.vocab_size;
   std::vector<int32_t> ids(entries.size());
+  std::vector<TokenLogprobs> told(entries.size());
   for (Entry* entry : entries) entry->finished = true;  // should memory run out here
   const auto head_of = [&](int64_t i) {
     const AdapterSet* set = entries[static_cast<size_t>(i)]->request.adapter;
@@ -188,17 +201,40 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
   parallel_for(n, [&](int64_t i) {
     Entry& entry = *entries[static_cast<size_t>(i)];
     const std::span<float> logits = std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V));
-    ids[static_cast<size_t>(i)] = sample(logits, entry.seen, entry.request.options, entry.random);
+    const GenerateOptions& options = entry.request.options;
+    const bool tells = entry.request.on_logprobs && options.logprobs >= 0;
+    const std::vector<float> raw(logits.begin(), tells ? logits.end() : logits.begin());
+    ids[static_cast<size_t>(i)] = sample(logits, entry.seen, entry.request.prompt.size(), options, entry.random);
+    if (tells) told[static_cast<size_t>(i)] = token_logprobs(raw, ids[static_cast<size_t>(i)], options.logprobs);
   });
   std::exception_ptr failure;
   for (size_t i = 0; i < entries.size(); ++i) {
     try {
+      if (const Request& request = entries[i]->request; request.on_logprobs && request.options.logprobs >= 0) request.on_logprobs(told[i]);
       deliver(*entries[i], ids[i]);
     } catch (...) {
       if (!failure) failure = std::current_exception();
     }
   }
   if (failure) std::rethrow_exception(failure);
+}
+
+// The prompt's ids that rows [0, rows) of the last batch foretell; the first of these rows is the prompt's id number `first`.
+void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t first, int64_t rows) {
+  const int64_t V = model_.config.vocab_size, most = static_cast<int64_t>(logits_.size()) / V;
+  const int64_t count = std::min(rows, entry.prompt_length() - 1 - first);
+  const AdapterSet* set = changes_head(entry.request.adapter) ? entry.request.adapter : nullptr;
+  std::vector<TokenLogprobs> told(static_cast<size_t>(std::min(most, std::max<int64_t>(count, 0))));
+  for (int64_t row = 0; row < count; row += most) {
+    const int64_t n = std::min(most, count - row);
+    head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {n, V}), activations_.hidden.row_range(row, n), set, scratch_);
+    parallel_for(n, [&](int64_t i) {
+      told[static_cast<size_t>(i)] =
+          token_logprobs(std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V)),
+                         entry.request.prompt[static_cast<size_t>(first + row + i + 1)], entry.request.options.prompt_logprobs);
+    });
+    for (int64_t i = 0; i < n; ++i) entry.request.on_prompt_logprobs(told[static_cast<size_t>(i)]);
+  }
 }
 
 void Engine::deliver(Entry& entry, int32_t id) {
@@ -213,7 +249,7 @@ void Engine::deliver(Entry& entry, int32_t id) {
 // One chunk of the first prompt that is not read; its last one gives the first token.
 void Engine::read_prompts(Context& ctx) {
   for (auto& [number, entry] : entries_) {
-    if (entry.finished || !entry.reading()) continue;
+    if (entry.finished || entry.held || !entry.reading()) continue;
     if (entry.kv_start < 0 && !place(entry)) return;  // those that came later wait too
     const int64_t count = std::min(kPrefillRows, entry.prompt_length() - entry.kv_length);
     Batch batch;
@@ -221,8 +257,10 @@ void Engine::read_prompts(Context& ctx) {
     batch.tokens.assign(first, first + count);
     Entry* one = &entry;
     run(ctx, batch, std::span(&one, 1), std::span(&count, 1));
+    if (entry.request.on_prompt_logprobs) tell_prompt(ctx, entry, entry.kv_length - count, count);
     if (entry.reading()) return;
-    if (entry.search) advance_beams(ctx, entry, count - 1, 1);
+    if (entry.limit <= 0) entry.finished = true;
+    else if (entry.search) advance_beams(ctx, entry, count - 1, 1);
     else add_tokens(ctx, std::span(&one, 1), count - 1);
     return;
   }
@@ -295,14 +333,14 @@ void Engine::follow_parents(const Entry& entry, std::span<const int64_t> parents
 bool Engine::step(Context& ctx) {
   std::vector<Entry*> running, searching;  // before a prompt is read, which gives that sequence its token of this step
   for (auto& [number, entry] : entries_)
-    if (!entry.finished && !entry.reading()) (entry.search ? searching : running).push_back(&entry);
+    if (!entry.finished && !entry.held && !entry.reading()) (entry.search ? searching : running).push_back(&entry);
   std::stable_sort(running.begin(), running.end(),
                    [](const Entry* a, const Entry* b) { return std::less<>()(a->request.adapter, b->request.adapter); });
   read_prompts(ctx);
   for (size_t first = 0; first < running.size(); first += kDecodeRows)
     decode(ctx, std::span(running).subspan(first, std::min<size_t>(kDecodeRows, running.size() - first)));
   for (Entry* entry : searching) decode_beams(ctx, *entry);
-  return std::any_of(entries_.begin(), entries_.end(), [](const auto& e) { return !e.second.finished; });
+  return std::any_of(entries_.begin(), entries_.end(), [](const auto& e) { return !e.second.finished && !e.second.held; });
 }
 
 std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter,
@@ -316,37 +354,6 @@ std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> pro
     throw;
   }
   return take(request);
-}
-
-void penalise_repetition(std::span<float> logits, std::span<const int32_t> seen, double penalty) {
-  if (penalty == 1.0) return;
-  std::vector<int32_t> ids(seen.begin(), seen.end());
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  for (int32_t id : ids) {
-    float& x = logits[static_cast<size_t>(id)];
-    x = static_cast<float>(x < 0 ? x * penalty : x / penalty);
-  }
-}
-
-int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& o, std::mt19937_64& random) {
-  penalise_repetition(logits, seen, o.repetition_penalty);
-  if (!o.do_sample || o.temperature <= 0) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  size_t keep = o.top_k > 0 ? std::min<size_t>(static_cast<size_t>(o.top_k), order.size()) : order.size();
-  std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(keep), order.end(),
-                    [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
-  std::vector<double> weights(keep);
-  double top = logits[static_cast<size_t>(order[0])], sum = 0;
-  for (size_t i = 0; i < keep; ++i) sum += weights[i] = std::exp((logits[static_cast<size_t>(order[i])] - top) / o.temperature);
-  double mass = 0;
-  size_t kept = 0;
-  while (kept < keep && (kept == 0 || mass < o.top_p * sum)) mass += weights[kept++];
-  double pick = std::uniform_real_distribution<double>(0, mass)(random);
-  for (size_t i = 0; i < kept; ++i)
-    if ((pick -= weights[i]) <= 0) return order[i];
-  return order[kept - 1];
 }
 
 }  // namespace loraine

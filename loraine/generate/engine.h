@@ -9,20 +9,10 @@
 #include <span>
 #include <vector>
 
+#include "loraine/generate/sampling.h"
 #include "loraine/model/decoder.h"
 
 namespace loraine {
-
-struct GenerateOptions {
-  int64_t max_new_tokens = 1024;
-  bool do_sample = false;
-  double temperature = 0.95, top_p = 0.7, repetition_penalty = 1.0;
-  int64_t top_k = 50;
-  std::vector<int32_t> stop_ids;
-  uint64_t seed = 42;
-  int64_t num_beams = 1;  // above 1: beam search (beam_search.h)
-  double length_penalty = 1.0;
-};
 
 class BeamSearch;
 
@@ -34,6 +24,15 @@ struct Request {
   // ids of the answer once that is found.
   std::function<bool(int32_t)> on_token;
   std::function<bool()> keep_going = {};  // asked at every step of a beam search; false ends it with what there is
+  // With options.logprobs: called for each new id, before on_token. With options.prompt_logprobs: for each id of the prompt but the first,
+  // in order, while it is read; with max_new_tokens 0 nothing follows. Not with beam search. They must not call the engine.
+  std::function<void(const TokenLogprobs&)> on_logprobs = {}, on_prompt_logprobs = {};
+};
+
+// What an engine has to do, by requests: `running` have their rows of the cache, `waiting` do not yet.
+struct EngineLoad {
+  int64_t running = 0, waiting = 0;
+  int64_t rows = 0, capacity = 0;  // of the cache: reserved, all
 };
 
 // Requests join with `submit` and run with every `step`, in one batch whose rows are ordered by adapter. What a request answers is what it
@@ -43,7 +42,7 @@ class Engine {
   // capacity: rows of keys and values, shared by what runs at once; a request takes as many as its prompt and answer may get long, and
   // waits until they are free. Prompts are read in chunks of at most 512 rows. sequences: most requests that run at once.
   Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences = 1);
-  // Makes room for adapters of more columns (rank_columns below) than so far. Only while nothing runs.
+  // Makes room for adapters of more columns (rank_columns below) than so far. Between steps; what runs goes on with the same bits.
   void reserve_rank_columns(int64_t columns);
 
   // The number of the request. Throws usage when the prompt is empty, or fills the cache, or the adapter is wider than planned.
@@ -52,7 +51,11 @@ class Engine {
   // with rows of the cache of its own. False: nothing is left to do. What an
   // on_token throws comes out of here, and ends its request.
   bool step(Context& ctx);
+  // A request that is held takes no part in steps until it is let go; its rows of the cache stay its own.
+  void hold(int64_t request, bool held);
   bool done(int64_t request) const;
+  bool started(int64_t request) const;  // whether it has left the queue
+  EngineLoad load() const;
   // The answer of a request, which leaves the engine; when it is not done, what there is of it.
   std::vector<int32_t> take(int64_t request);
 
@@ -68,7 +71,7 @@ class Engine {
     int64_t kv_start = -1, kv_length = 0;  // its rows of the cache, -1: none yet; those filled
     int64_t slot = 0;                      // of its states, where the model has any
     int64_t limit = 0;                     // most tokens of the answer
-    bool finished = false;
+    bool finished = false, held = false;
     std::shared_ptr<BeamSearch> search;  // with several beams
     int64_t beams = 1;
     int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }
@@ -85,6 +88,7 @@ class Engine {
   void follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row);
   void run(Context& ctx, Batch& batch, std::span<Entry* const> entries, std::span<const int64_t> lengths);
   void add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row);
+  void tell_prompt(Context& ctx, Entry& entry, int64_t first, int64_t rows);
   void deliver(Entry& entry, int32_t id);
 
   const Model& model_;
@@ -101,12 +105,5 @@ size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_colum
 
 // Most columns that a set keeps per row at any site: what an Engine is planned for.
 int64_t rank_columns(const AdapterSet& set);
-
-// transformers' repetition penalty on logits or log-probabilities [V] of what comes after `seen`; 1: none.
-void penalise_repetition(std::span<float> logits, std::span<const int32_t> seen, double penalty);
-
-// Next id from logits [V] (changed in place): repetition penalty over `seen`, then greedy or temperature → top_k → top_p, in transformers'
-// order.
-int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& options, std::mt19937_64& random);
 
 }  // namespace loraine

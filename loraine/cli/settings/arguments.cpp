@@ -88,6 +88,9 @@ bool command_reads(const std::string& command, const Option& option) {
   if (name == "language") return true;
   if (command == "train" || command == "compare") return !generation && group != "export" && name != "infer_dtype";
   if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation || changes_model;
+  if (command == "serve" || command == "api")
+    return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || changes_model ||
+           (generation && name != "num_beams" && name != "length_penalty");
   if (command == "eval")
     return changes_model || kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) ||
            generation || (group == "data" && !kNotEvaluated.contains(name));
