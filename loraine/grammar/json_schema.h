@@ -1,0 +1,46 @@
+// JSON Schemas as rules: texts that satisfy the schema, their properties in the schema's order. docs/grammar.md lists the keywords.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loraine/grammar/rules.h"
+#include "loraine/grammar/values.h"
+
+namespace loraine::grammar {
+
+// What an object may hold, for who writes objects in a form of his own (the arguments of a call).
+struct ObjectShape {
+  struct Property {
+    std::string name;
+    Rules::Rule value;
+    bool required;
+    bool is_text;  // every value is a string: where texts stand without quotes
+  };
+  std::vector<Property> properties;
+  bool open = false;            // others may follow
+  Rules::Rule additional = -1;  // what they hold
+};
+
+class JsonSchema {
+ public:
+  // `schema` and `values` must stay. at: where the schema stands in what the caller was given, the beginning of paths in errors.
+  JsonSchema(const Values& values, const Json& schema, std::string at = "#");
+  ~JsonSchema();
+
+  // Throws GrammarError: unsupported_schema (a keyword that constrains and is not built, or what nothing satisfies), invalid_schema,
+  // invalid_regex, grammar_too_large (depth 32, 4,096 parts).
+  Rules::Rule rule();
+  ObjectShape object();  // unsupported_schema where it is anything but one object
+
+ private:
+  class Compiler;
+  std::unique_ptr<Compiler> compiler_;
+};
+
+// The text of a schema, read: at most 256 KB, nested at most 256 deep. Throws GrammarError invalid_schema.
+Json read_schema(std::string_view text);
+
+}  // namespace loraine::grammar
