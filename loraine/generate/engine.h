@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "loraine/core/token_mask.h"
 #include "loraine/model/decoder.h"
 
 namespace loraine {
@@ -34,6 +35,8 @@ struct Request {
   // ids of the answer once that is found.
   std::function<bool(int32_t)> on_token;
   std::function<bool()> keep_going = {};  // asked at every step of a beam search; false ends it with what there is
+  // What the answer may be, such as a grammar's state: asked before each token is chosen, told of it afterwards. Not with beam search.
+  std::shared_ptr<TokenMask> mask = {};
 };
 
 // Requests join with `submit` and run with every `step`, in one batch whose rows are ordered by adapter. What a request answers is what it
