@@ -240,6 +240,34 @@ CharacterAutomaton both(const CharacterAutomaton& a, const CharacterAutomaton& b
   return trimmed(std::move(out));
 }
 
+CharacterAutomaton either(const CharacterAutomaton& a, const CharacterAutomaton& b) {
+  CharacterNfa nfa;
+  nfa.states.resize(2);
+  nfa.first = 0;
+  nfa.last = 1;
+  for (const CharacterAutomaton* each : {&a, &b}) {
+    const int32_t first = static_cast<int32_t>(nfa.states.size());
+    if (!each->states.empty()) nfa.states[0].empty.push_back(first);
+    for (const auto& state : each->states) {
+      nfa.states.push_back({{}, state.edges});
+      for (auto& edge : nfa.states.back().edges) edge.to += first;
+      if (state.final) nfa.states.back().empty.push_back(nfa.last);
+    }
+  }
+  return determined(nfa);
+}
+
+CharacterAutomaton only(std::string_view text) {
+  CharacterAutomaton out;
+  out.states.emplace_back();
+  for (const char32_t c : characters_of(text)) {
+    out.states.back().edges = {{{c, c}, static_cast<int32_t>(out.states.size())}};
+    out.states.emplace_back();
+  }
+  out.states.back().final = true;
+  return out;
+}
+
 CharacterAutomaton any_but(const std::vector<std::string>& texts) {
   CharacterAutomaton out;
   out.states.resize(2);

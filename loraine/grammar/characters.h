@@ -38,6 +38,8 @@ struct CharacterAutomaton {
 CharacterAutomaton parse_regex(std::string_view pattern);
 CharacterAutomaton of_length(int64_t least, int64_t most);  // in characters; most -1: any
 CharacterAutomaton both(const CharacterAutomaton& a, const CharacterAutomaton& b);
+CharacterAutomaton either(const CharacterAutomaton& a, const CharacterAutomaton& b);
+CharacterAutomaton only(std::string_view text);
 CharacterAutomaton any_but(const std::vector<std::string>& texts);  // all texts but these
 CharacterAutomaton up_to(std::string_view marker);                  // texts whose only place with the marker is their end
 CharacterAutomaton without(std::string_view marker);                // texts that hold it nowhere

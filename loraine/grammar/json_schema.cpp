@@ -132,7 +132,8 @@ class JsonSchema::Compiler {
 
   Rules::Rule compile_root() { return compile({{&root_, at_}}, 0); }
 
-  ObjectShape root_object() {
+  ObjectShape root_object(bool bare_texts) {
+    bare_texts_ = bare_texts;
     Set set;
     spread({&root_, at_}, set, {});
     if (!set.choices.empty()) unsupported(set.choices[0].first, "the arguments of a tool are one object, not a choice");
@@ -557,15 +558,48 @@ class JsonSchema::Compiler {
         else if (s.contains("additionalProperties")) places.push_back(place.in("additionalProperties"));
       }
       if (places.empty()) places.push_back({&kTrue, schemas[0].path + "/properties/" + Place::escaped(key)});
-      out.properties.push_back({key, compile(places, depth + 1), required.contains(key), is_text(places)});
+      out.properties.push_back(
+          {key, compile(places, depth + 1), required.contains(key), bare_texts_ ? bare_text(places, 0) : std::nullopt});
     }
     return out;
   }
 
-  bool is_text(const Places& places) {
+  // What the texts that satisfy these hold, where nothing else but null does.
+  std::optional<CharacterAutomaton> bare_text(const Places& places, int depth) {
     Set set;
     for (const Place& place : places) spread(place, set, {});
-    return set.choices.empty() && !set.never && types_in(set.schemas) == kString && !listed(set.schemas);
+    if (set.never || depth > kMostDepth || set.choices.size() > 1) return {};
+    if (set.choices.empty()) return bare_text(set.schemas);
+    std::optional<CharacterAutomaton> out;
+    for (const Place& alternative : set.choices[0].second) {
+      Places one = set.schemas;
+      one.push_back(alternative);
+      const Place null_too{alternative.schema, alternative.path};
+      Set alone;
+      spread(null_too, alone, {});
+      if (alone.choices.empty() && !alone.never && types_in(alone.schemas) == kNull) continue;
+      const auto text = bare_text(one, depth + 1);
+      if (!text) return {};
+      out = out ? either(*out, *text) : text;
+    }
+    return out;
+  }
+
+  std::optional<CharacterAutomaton> bare_text(const Places& schemas) const {
+    const unsigned types = types_in(schemas);
+    if (const auto values = listed(schemas)) {
+      std::optional<CharacterAutomaton> out;
+      for (const Json& value : *values) {
+        if (!(types & type_of(value)) || value.is_null()) continue;
+        if (!value.is_string()) return {};
+        if (satisfies(value, schemas)) out = out ? either(*out, only(value.get<std::string>())) : only(value.get<std::string>());
+      }
+      return out;
+    }
+    if ((types & ~kNull) != kString || !(types & kString)) return {};
+    const Text limits = text_limits(schemas);
+    CharacterAutomaton length = of_length(limits.least, limits.most);
+    return limits.characters ? both(*limits.characters, length) : length;
   }
 
   Node object(const Places& schemas, int depth) {
@@ -608,13 +642,14 @@ class JsonSchema::Compiler {
   std::string at_;
   std::map<std::vector<std::pair<const Json*, bool>>, Rules::Rule> known_;
   size_t parts_ = 0;
+  bool bare_texts_ = false;
 };
 
 JsonSchema::JsonSchema(const Values& values, const Json& schema, std::string at)
     : compiler_(std::make_unique<Compiler>(values, schema, std::move(at))) {}
 JsonSchema::~JsonSchema() = default;
 Rules::Rule JsonSchema::rule() { return compiler_->compile_root(); }
-ObjectShape JsonSchema::object() { return compiler_->root_object(); }
+ObjectShape JsonSchema::object(bool bare_texts) { return compiler_->root_object(bare_texts); }
 
 Json read_schema(std::string_view text) {
   if (text.size() > kMostBytes)

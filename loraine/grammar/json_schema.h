@@ -2,10 +2,12 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "loraine/grammar/characters.h"
 #include "loraine/grammar/rules.h"
 #include "loraine/grammar/values.h"
 
@@ -17,7 +19,7 @@ struct ObjectShape {
     std::string name;
     Rules::Rule value;
     bool required;
-    bool is_text;  // every value is a string: where texts stand without quotes
+    std::optional<CharacterAutomaton> text;  // where it is a string (or null): what it may hold, for forms that write texts bare
   };
   std::vector<Property> properties;
   bool open = false;            // others may follow
@@ -33,7 +35,8 @@ class JsonSchema {
   // Throws GrammarError: unsupported_schema (a keyword that constrains and is not built, or what nothing satisfies), invalid_schema,
   // invalid_regex, grammar_too_large (depth 32, 4,096 parts).
   Rules::Rule rule();
-  ObjectShape object();  // unsupported_schema where it is anything but one object
+  // unsupported_schema where it is anything but one object. bare_texts: Property::text is wanted.
+  ObjectShape object(bool bare_texts = false);
 
  private:
   class Compiler;

@@ -74,6 +74,13 @@ ToolTypes::ToolTypes(const Json& tools) {
   }
 }
 
+bool ToolTypes::knows(std::string_view tool, std::string_view key) const {
+  const auto found = parameters_.find(std::string(tool));
+  if (found == parameters_.end() || !found->is_object()) return false;
+  const auto properties = found->find("properties");
+  return properties != found->end() && properties->is_object() && properties->contains(std::string(key));
+}
+
 Json ToolTypes::value(std::string_view tool, std::string_view key, std::string_view text) const {
   std::string type;
   if (const auto found = parameters_.find(std::string(tool)); found != parameters_.end() && found->is_object()) {

@@ -14,6 +14,7 @@ class ToolTypes {
 
   // The value that a text stands for: as the schema of this argument says, and where it says nothing JSON if it is any but a text.
   nlohmann::ordered_json value(std::string_view tool, std::string_view key, std::string_view text) const;
+  bool knows(std::string_view tool, std::string_view key) const;  // whether there is a schema of it
 
  private:
   nlohmann::ordered_json parameters_ = nlohmann::ordered_json::object();  // of each tool: the schema of its arguments
