@@ -9,7 +9,7 @@
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
 #include "loraine/data/files/json_values.h"
-#include "loraine/data/python_json.h"
+#include "loraine/core/python_json.h"
 
 namespace loraine {
 namespace {

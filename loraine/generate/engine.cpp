@@ -11,6 +11,7 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/core/error.h"
+#include "loraine/generate/apply_mask.h"
 #include "loraine/generate/beam_search.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/matmul.h"
@@ -95,6 +96,8 @@ int64_t Engine::submit(Request request) {
   if (beams > 1 && cache_.has_states())
     throw Error(ErrorKind::unsupported, "num_beams is not built for models with recurrent layers, whose state each beam would need",
                 "leave num_beams out");
+  if (beams > 1 && request.mask)
+    throw Error(ErrorKind::unsupported, "num_beams is not built together with a grammar", "leave num_beams out");
   const int64_t most = cache_.capacity / beams;
   if (n >= most)
     throw Error(ErrorKind::usage, "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(most),
@@ -188,6 +191,7 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
   const int64_t n = static_cast<int64_t>(entries.size()), V = model_.config.vocab_size;
   std::vector<int32_t> ids(entries.size());
   std::vector<TokenLogprobs> told(entries.size());
+  std::vector<std::exception_ptr> refused(entries.size());
   for (Entry* entry : entries) entry->finished = true;  // should memory run out here
   const auto head_of = [&](int64_t i) {
     const AdapterSet* set = entries[static_cast<size_t>(i)]->request.adapter;
@@ -204,13 +208,16 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
     const GenerateOptions& options = entry.request.options;
     const bool tells = entry.request.on_logprobs && options.logprobs >= 0;
     const std::vector<float> raw(logits.begin(), tells ? logits.end() : logits.begin());
+    if (entry.request.mask) refused[static_cast<size_t>(i)] = apply_mask(*entry.request.mask, logits);
     ids[static_cast<size_t>(i)] = sample(logits, entry.seen, entry.request.prompt.size(), options, entry.random);
     if (tells) told[static_cast<size_t>(i)] = token_logprobs(raw, ids[static_cast<size_t>(i)], options.logprobs);
   });
   std::exception_ptr failure;
   for (size_t i = 0; i < entries.size(); ++i) {
     try {
+      if (refused[i]) std::rethrow_exception(refused[i]);
       if (const Request& request = entries[i]->request; request.on_logprobs && request.options.logprobs >= 0) request.on_logprobs(told[i]);
+      if (entries[i]->request.mask) accept_token(*entries[i]->request.mask, ids[i]);
       deliver(*entries[i], ids[i]);
     } catch (...) {
       if (!failure) failure = std::current_exception();

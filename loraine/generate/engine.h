@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "loraine/core/token_mask.h"
 #include "loraine/generate/sampling.h"
 #include "loraine/model/decoder.h"
 
@@ -27,6 +28,8 @@ struct Request {
   // With options.logprobs: called for each new id, before on_token. With options.prompt_logprobs: for each id of the prompt but the first,
   // in order, while it is read; with max_new_tokens 0 nothing follows. Not with beam search. They must not call the engine.
   std::function<void(const TokenLogprobs&)> on_logprobs = {}, on_prompt_logprobs = {};
+  // What the answer may be, such as a grammar's state: asked before each token is chosen, told of it afterwards. Not with beam search.
+  std::shared_ptr<TokenMask> mask = {};
 };
 
 // What an engine has to do, by requests: `running` have their rows of the cache, `waiting` do not yet.
