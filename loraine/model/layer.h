@@ -13,13 +13,13 @@ struct Branch {
   std::unique_ptr<Mixer> mixer;
   float scale = 1;
   bool beside = false;  // config.h has what these mean
+  float stream_scale = 1;
   Parts parts();
 };
 
 class Layer {
  public:
   std::vector<Branch> branches;
-  float scale = 1;  // on the stream at its end
   Parts parts();
 };
 

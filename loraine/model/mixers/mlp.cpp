@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "loraine/kernels/rows/gaussian_topk.h"
 #include "loraine/kernels/rows/scaled.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
@@ -36,7 +37,9 @@ Parts Mlp::parts() {
   return all;
 }
 
-std::vector<Tensor> Mlp::plan_kept(Arena& arena, int64_t rows, Dtype type) const { return {arena.take(type, {rows, inner_columns()})}; }
+std::vector<Tensor> Mlp::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
+  return {arena.take(type, {rows, inner_columns() + (c_.gate_deviations ? c_.intermediate_size : 0)})};
+}
 
 size_t Mlp::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), F = static_cast<size_t>(c_.intermediate_size),
@@ -61,9 +64,14 @@ void Mlp::scale_gate(const Step& s, const Tensor& inner) const {
 }
 
 void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
-  const Tensor inner = s.kept(0);
+  const Tensor inner = this->inner(s);
   linear_forward(s, inner, x, gate_up_);
   scale_gate(s, inner);
+  if (c_.gate_deviations) {
+    const Tensor gate = inner.col_range(0, c_.intermediate_size);
+    copy_rows(whole_gate(s), gate);
+    gaussian_topk(s.ctx, gate, gate, *c_.gate_deviations);
+  }
   if (!y.data) return;
   const size_t mark = s.pass.scratch->mark();
   const Tensor f = s.scratch(s.type(), c_.intermediate_size);
@@ -74,11 +82,12 @@ void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
 
 void Mlp::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
   const size_t mark = s.pass.scratch->mark();
-  const Tensor inner = s.kept(0), f = s.scratch(s.type(), c_.intermediate_size), d_f = s.scratch(s.type(), c_.intermediate_size);
+  const Tensor inner = this->inner(s), f = s.scratch(s.type(), c_.intermediate_size), d_f = s.scratch(s.type(), c_.intermediate_size);
   act(s, f, inner);
   linear_backward(s, trained, d_f, as_operand(s, d_y), f, down_);
   if (c_.gated) gated_activate_backward(s.ctx, inner, d_f, inner, shape());
   else activate_backward(s.ctx, inner, d_f, inner, shape());
+  if (c_.gate_deviations) gaussian_topk_backward(s.ctx, inner.col_range(0, c_.intermediate_size), whole_gate(s), *c_.gate_deviations);
   scale_gate(s, inner);
   linear_backward(s, trained, d_x, inner, x, gate_up_);
   s.pass.scratch->release(mark);
