@@ -27,6 +27,7 @@ struct DenseSet {
   DenseTensor embedding;
   std::vector<DenseSite> sites;                     // by the model's numbers of sites
   std::vector<DenseTensor> vectors;                 // by its numbers of vectors: weights of norms and the like
+  std::vector<DenseTensor> tables;                  // by its numbers of tables beside the embedding
   std::vector<Parameter> parameters;                // under the names of their file
   std::vector<std::string> base_name, stored_name;  // of parameters[i]: "model.layers.0.mlp.up_proj.weight", as adapters and as files say
   Buffer memory;

@@ -80,6 +80,9 @@ std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
   for (size_t i = 0; i < vectors.size(); ++i)
     if (const Tensor value = vectors[i]->view(); value.data)
       all.push_back({vectors[i]->name, vectors[i]->stored, value, false, [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; }});
+  for (const Table* table : model.tables())
+    all.push_back({table->name, table->stored, table->value, table->memory.bytes() == 0,
+                   [table](DenseSet& set, const DenseTensor& t) { set.tables[static_cast<size_t>(table->index)] = t; }});
   const std::vector<const Weight*> sites = model.sites();
   for (size_t site = 0; site < sites.size(); ++site)
     if (!sites[site]->is_head || !share) add_site(all, *sites[site], site, sites[site]->is_head && tied);
@@ -263,6 +266,7 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
   auto dense = std::make_shared<DenseSet>();
   dense->sites.resize(model.sites().size());
   dense->vectors.resize(model.vectors().size());
+  dense->tables.resize(model.tables().size());
   dense->memory = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained ? 2 : 1), true);
   float* next = static_cast<float*>(dense->memory.data());
   for (auto& [base, name] : chosen) {
@@ -434,7 +438,9 @@ std::vector<std::string> name_targets(LoraConfig& config, const Model& model) {
   };
   static constexpr Unfit kUnfit[] = {{"falcon_h1", "out_proj", "PEFT refuses it"},
                                      {"nemotron_h", "out_proj", "PEFT refuses it"},
-                                     {"jamba", "dt_proj", "transformers passes by what lies over it"}};
+                                     {"jamba", "dt_proj", "transformers passes by what lies over it"},
+                                     {"gemma3n", "correction_coefs", "transformers passes by what lies over it in training"},
+                                     {"gemma3n_text", "correction_coefs", "transformers passes by what lies over it in training"}};
   const bool all = config.target_modules == std::vector<std::string>{kAllLinear};
   name_all_linear(config, model.sites(), model.config.nested);
   std::vector<std::string> left_out;

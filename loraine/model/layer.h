@@ -14,6 +14,7 @@ struct Branch {
   std::unique_ptr<Mixer> mixer;
   float scale = 1;
   bool beside = false;
+  float stream_scale = 1;
   std::optional<float> normed_residual = {};  // config.h has what these mean
   Parts parts();
 };
@@ -21,7 +22,6 @@ struct Branch {
 class Layer {
  public:
   std::vector<Branch> branches;
-  float scale = 1;  // on the stream at its end
   Parts parts();
 };
 

@@ -48,11 +48,26 @@ struct Vector {
   }
 };
 
+// A matrix beside the embedding that rows are taken of by the tokens' numbers.
+struct Table {
+  std::string name, stored;  // the tensor as adapters call it, and in the model's files
+  Tensor value;              // as stored
+  Buffer memory;             // empty when mapped
+  int64_t index = -1;
+};
+
 // All of one mixer or layer, in an order that stays.
 struct Parts {
   std::vector<Site*> sites;
   std::vector<Vector*> vectors;
   std::vector<ExpertWeights*> experts = {};
+  std::vector<Table*> tables = {};
+  void add(const Parts& more) {
+    sites.insert(sites.end(), more.sites.begin(), more.sites.end());
+    vectors.insert(vectors.end(), more.vectors.begin(), more.vectors.end());
+    experts.insert(experts.end(), more.experts.begin(), more.experts.end());
+    tables.insert(tables.end(), more.tables.begin(), more.tables.end());
+  }
 };
 
 }  // namespace loraine

@@ -68,6 +68,12 @@ Tensor Placement::matrix(const std::string& stored, int64_t rows, int64_t cols, 
   return t;
 }
 
+void Placement::table(Table& out, const std::string& name, int64_t rows, int64_t cols, const char* meaning) {
+  out.name = name + ".weight";
+  out.stored = config_.names.in_files(name) + ".weight";
+  out.value = matrix(out.stored, rows, cols, meaning, out.memory);
+}
+
 void Placement::vector(Vector& out, const std::string& name, const std::vector<int64_t>& shape) {
   out.name = name;
   out.stored = config_.names.in_files(name);

@@ -33,6 +33,14 @@ Tensor gradient_of(const DenseSet* set, const Vector& base) {
   return set && base.index >= 0 ? set->vectors[static_cast<size_t>(base.index)].gradient : Tensor();
 }
 
+Tensor table_of(const DenseSet* set, const Table& base) {
+  const Tensor own = set ? set->tables[static_cast<size_t>(base.index)].value : Tensor();
+  return own.data ? own : base.value;
+}
+Tensor gradient_of(const DenseSet* set, const Table& base) {
+  return set ? set->tables[static_cast<size_t>(base.index)].gradient : Tensor();
+}
+
 void copy_rows(const Tensor& to, const Tensor& from) {
   for (int64_t i = 0; i < from.rows(); ++i)
     std::memcpy(to.row_range(i, 1).data, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));

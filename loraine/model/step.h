@@ -49,6 +49,8 @@ void for_each_dense(const Batch& batch, const Pass& pass, const F& f) {
 Tensor vector_of(const DenseSet* set, const Vector& base);
 // Where its gradient is added up; data == nullptr: it is not trained.
 Tensor gradient_of(const DenseSet* set, const Vector& base);
+Tensor table_of(const DenseSet* set, const Table& base);
+Tensor gradient_of(const DenseSet* set, const Table& base);
 
 // y = W x + adapters(x) over their row ranges
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site& site);

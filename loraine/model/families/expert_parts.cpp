@@ -31,7 +31,7 @@ ExpertsConfig experts_config(const ConfigReader& hf, Decoder& d) {
   e.hidden_size = d.config.hidden_size;
   e.activation = d.mlp.activation;
   e.router.experts = number_or_list(hf, found(hf, {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}));
-  const char* per_token = found(hf, {"num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"});
+  const char* per_token = found(hf, {"num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k"});
   e.router.per_token = number_or_list(hf, per_token);
   if (e.router.per_token > e.router.experts) hf.wrong(per_token, fmt::format("at most the number of experts, {}", e.router.experts));
   const char* width = found(hf, {"moe_intermediate_size", "intermediate_size"});

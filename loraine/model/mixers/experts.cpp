@@ -41,6 +41,7 @@ Experts::Experts(const ExpertsConfig& config, Placement& p, const std::string& l
   router_.weight.bare = !c_.router_is_linear;
   const std::vector<int64_t> correction = c_.correction_is_matrix ? std::vector<int64_t>{1, E} : std::vector<int64_t>{E};
   if (!c_.correction.empty()) p.vector(correction_, folder + c_.correction, correction);
+  if (!c_.expert_scale.empty()) p.vector(expert_scale_, folder + c_.expert_scale, E);
   const auto parameter = [&](ExpertWeights& to, const std::string& name, int64_t out, int64_t in, const std::vector<std::string>& pieces) {
     to.module = module;
     to.parameter = name;
@@ -74,6 +75,7 @@ Parts Experts::parts() {
   all.sites.insert(all.sites.begin(), &router_);
   if (shared_gated()) all.sites.push_back(&shared_gate_);
   if (!c_.correction.empty()) all.vectors.push_back(&correction_);
+  if (!c_.expert_scale.empty()) all.vectors.push_back(&expert_scale_);
   if (c_.biases) all.vectors.insert(all.vectors.end(), {&gate_up_bias_, &down_bias_});
   all.experts = {&gate_up_, &down_};
   return all;
@@ -129,12 +131,18 @@ Step Experts::of_shared(const Step& s) const {
   return own;
 }
 
+RouterVectors Experts::router_vectors(const Step& s) const {
+  // A set whose scales are trained runs alone.
+  const DenseSet* set = s.pass.adapters.size() == 1 && !s.batch.adapter_rows.empty() ? s.pass.adapters[0]->dense.get() : nullptr;
+  return {correction_.view().f32(), vector_of(set, expert_scale_).f32()};
+}
+
 // Logits, choices, weights and the order of rows.
-void Experts::find_experts(const Step& s, const Tensor& x) const {
+void Experts::find_experts(const Step& s, const Tensor& routed) const {
   const Tensor logits = s.kept(kLogits);
-  linear_forward(s, logits, x, router_);
+  linear_forward(s, logits, routed, router_);
   if (s.pass.balance && s.pass.balance->adding) add_balance(s.ctx, s.pass.balance->sums, logits, c_.router.per_token);
-  route(s.ctx, s.kept(kChosen), s.kept(kWeights), logits, c_.router, router_vectors());
+  route(s.ctx, s.kept(kChosen), s.kept(kWeights), logits, c_.router, router_vectors(s));
   order_by_expert(s.ctx, order(s), s.kept(kChosen));
 }
 
@@ -230,8 +238,8 @@ void Experts::shared_backward(const Step& s, AdapterSet& trained, const Tensor& 
   s.pass.scratch->release(mark);
 }
 
-void Experts::forward(const Step& s, const Tensor& y, const Tensor& x) const {
-  find_experts(s, x);
+void Experts::forward(const Step& s, const Tensor& y, const Tensor& x, const Tensor& routed) const {
+  find_experts(s, routed);
   const ExpertOrder order = this->order(s);
   const Tensor inner = rows(s, s.kept_tensors[kInner]), weights = s.kept(kWeights);
   const size_t mark = s.pass.scratch->mark();
@@ -289,21 +297,30 @@ void Experts::experts_backward(const Step& s, AdapterSet& trained, const Tensor&
   s.pass.scratch->release(outer);
 }
 
-void Experts::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
+// Through the weights into what the router reads.
+void Experts::router_backward(const Step& s, AdapterSet& trained, const Tensor& d_routed, const Tensor& d_weights, const Tensor& routed,
+                              bool accumulate) const {
+  const size_t mark = s.pass.scratch->mark();
+  const RouterVectors vectors = router_vectors(s);
+  const Tensor d_logits = s.scratch(Dtype::F32, c_.router.experts), logits = s.kept(kLogits), chosen = s.kept(kChosen),
+               d_own = d_routed.data && accumulate ? s.scratch(Dtype::F32, c_.hidden_size) : d_routed;
+  if (const Tensor d_scale = gradient_of(trained.dense.get(), expert_scale_); d_scale.data)
+    expert_scale_gradient(s.ctx, d_scale, d_weights, chosen, logits, c_.router, vectors);
+  route_backward(s.ctx, d_logits, d_weights, chosen, logits, c_.router, vectors);
+  if (s.pass.balance && s.pass.balance->factor != 0)
+    balance_backward(s.ctx, d_logits, logits, s.pass.balance->sums, s.pass.balance->factor);
+  linear_backward(s, trained, d_own, as_operand(s, d_logits), routed, router_);
+  if (d_routed.data && accumulate) add(s.ctx, d_routed, d_routed, d_own);
+  s.pass.scratch->release(mark);
+}
+
+void Experts::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_routed, const Tensor& d_y, const Tensor& x,
+                       const Tensor& routed) const {
   const size_t mark = s.pass.scratch->mark();
   const Tensor d_weights = s.scratch(Dtype::F32, c_.router.per_token);
   experts_backward(s, trained, d_x, d_weights, d_y, x);
-  if (d_x.data || trained.at(router_.index)) {
-    const size_t inner = s.pass.scratch->mark();
-    const Tensor d_logits = s.scratch(Dtype::F32, c_.router.experts), logits = s.kept(kLogits),
-                 d_own = d_x.data ? s.scratch(Dtype::F32, c_.hidden_size) : Tensor();
-    route_backward(s.ctx, d_logits, d_weights, s.kept(kChosen), logits, c_.router, router_vectors());
-    if (s.pass.balance && s.pass.balance->factor != 0)
-      balance_backward(s.ctx, d_logits, logits, s.pass.balance->sums, s.pass.balance->factor);
-    linear_backward(s, trained, d_own, as_operand(s, d_logits), x, router_);
-    if (d_x.data) add(s.ctx, d_x, d_x, d_own);
-    s.pass.scratch->release(inner);
-  }
+  if (d_routed.data || trained.at(router_.index) || gradient_of(trained.dense.get(), expert_scale_).data)
+    router_backward(s, trained, d_routed, d_weights, routed, d_routed.data == d_x.data);
   if (shared_) shared_backward(s, trained, d_x, d_y, x);
   s.pass.scratch->release(mark);
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "loraine/kernels/rows/gaussian_topk.h"
 #include "loraine/kernels/rows/scaled.h"
 #include "loraine/kernels/training/dense_gradients.h"
 #include "loraine/model/model.h"
@@ -38,7 +39,9 @@ Parts Mlp::parts() {
   return all;
 }
 
-std::vector<Tensor> Mlp::plan_kept(Arena& arena, int64_t rows, Dtype type) const { return {arena.take(type, {rows, inner_columns()})}; }
+std::vector<Tensor> Mlp::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
+  return {arena.take(type, {rows, inner_columns() + (c_.gate_deviations ? c_.intermediate_size : 0)})};
+}
 
 size_t Mlp::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), F = static_cast<size_t>(c_.intermediate_size),
@@ -81,9 +84,14 @@ void Mlp::scale_gate(const Step& s, const Tensor& inner) const {
 }
 
 void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
-  const Tensor inner = s.kept(0);
+  const Tensor inner = this->inner(s);
   linear_forward(s, inner, x, gate_up_);
   scale_gate(s, inner);
+  if (c_.gate_deviations) {
+    const Tensor gate = inner.col_range(0, c_.intermediate_size);
+    copy_rows(whole_gate(s), gate);
+    gaussian_topk(s.ctx, gate, gate, *c_.gate_deviations);
+  }
   if (!y.data) return;
   const size_t mark = s.pass.scratch->mark();
   const Tensor f = s.scratch(s.type(), c_.intermediate_size);
@@ -94,13 +102,14 @@ void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
 
 void Mlp::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
   const size_t mark = s.pass.scratch->mark();
-  const Tensor inner = s.kept(0), f = s.scratch(s.type(), c_.intermediate_size), d_f = s.scratch(s.type(), c_.intermediate_size);
+  const Tensor inner = this->inner(s), f = s.scratch(s.type(), c_.intermediate_size), d_f = s.scratch(s.type(), c_.intermediate_size);
   act(s, f, inner);
   linear_backward(s, trained, d_f, as_operand(s, d_y), f, down_);
   const DenseSet* set = trained.dense.get();
   if (c_.learned_activation) alpha_gradients(s, set, d_f, inner);
   if (c_.gated) gated_activate_backward(s.ctx, inner, d_f, inner, shape(nullptr));
   else activate_backward(s.ctx, inner, d_f, inner, shape(set));
+  if (c_.gate_deviations) gaussian_topk_backward(s.ctx, inner.col_range(0, c_.intermediate_size), whole_gate(s), *c_.gate_deviations);
   scale_gate(s, inner);
   linear_backward(s, trained, d_x, inner, x, gate_up_);
   s.pass.scratch->release(mark);
