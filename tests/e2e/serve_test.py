@@ -81,11 +81,12 @@ class Server:
                 pass
             return out
 
-    def open_stream(self, **more):
-        """A socket on which a stream of events has begun."""
+    def open_stream(self, key="", **more):
+        """A socket on which a stream of events is asked for."""
         body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "temperature": 0, "stream": True, "ignore_eos": True} | more).encode()
         s = socket.create_connection(("127.0.0.1", self.port), timeout=patience)
-        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                  + (f"Authorization: Bearer {key}\r\n".encode() if key else b"") + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         return s
 
     def metric(self, name):
