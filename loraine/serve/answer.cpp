@@ -247,6 +247,8 @@ void Answer::send(const std::string& text) {
 
 void Answer::pump() {
   if (over_) return;
+  const std::shared_ptr<Answer> self = shared_from_this();
+  const std::shared_lock lock(service_.text_mutex);
   if (gone_) {
     for (size_t i = 0; i < choices_.size(); ++i)
       if (!choices_[i].ended) count(i, "abort");
