@@ -84,7 +84,9 @@ def loads(work, adapters):
         messages = dict(model="slow", messages=[{"role": "user", "content": "hello"}], extra_body={"ignore_eos": True})
         once = openai.OpenAI(base_url=address, api_key="k", max_retries=0)
         raises("wrong key", openai.AuthenticationError, lambda: openai.OpenAI(base_url=address, api_key="x").models.list())
-        streams = [server.open_stream(key="k"), server.open_stream(key="k")]
+        streams = [server.open_stream(key="k")]
+        server.until(lambda: server.metric("vllm:num_requests_running") == 1, "one runs")
+        streams.append(server.open_stream(key="k"))
         server.until(lambda: server.metric("vllm:num_requests_waiting") == 1, "one waits")
         raises("a full queue", openai.RateLimitError, lambda: once.chat.completions.create(max_tokens=2, **messages))
         for s in streams[:2]:
