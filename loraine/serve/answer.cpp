@@ -69,7 +69,8 @@ void Answer::start(Service& service, Call call, Asked asked, std::shared_ptr<con
     const std::vector<int32_t>& ids = answer->state_.prompts[p].ids;
     const auto length = static_cast<int64_t>(ids.size());
     if (length == 0) throw ApiError{400, "the prompt has no token", "prompt"};
-    const int64_t room = service.max_model_len - length, wanted = asks.max_tokens.value_or(std::max<int64_t>(room, 1));
+    const int64_t room = service.max_model_len - length, most = std::min(room, service.defaults.max_tokens.value_or(room)),
+                  wanted = asks.max_tokens.value_or(std::max<int64_t>(most, 1));
     if (wanted > room)
       throw ApiError{
           400,
@@ -247,6 +248,8 @@ void Answer::send(const std::string& text) {
 
 void Answer::pump() {
   if (over_) return;
+  const std::shared_ptr<Answer> self = shared_from_this();
+  const std::shared_lock lock(service_.text_mutex);
   if (gone_) {
     for (size_t i = 0; i < choices_.size(); ++i)
       if (!choices_[i].ended) count(i, "abort");

@@ -48,6 +48,7 @@ void load(Service& service, const TrainConfig& config, const std::function<void(
   if (!with_model)
     for (const NamedAdapter& adapter : named_adapters(config.adapter_name_or_path)) service.adapters->add_given(adapter.name, adapter.path);
   tell(*service.loaded);
+  service.be_ready();
 }
 
 }  // namespace
@@ -124,8 +125,9 @@ int run_server(ServerStart start) {
     ::_exit(0);
   }
   loader.join();
+  service.workers.stop();  // before the HTTP server, which they speak to, as the engine's thread does
+  service.loop.reset();
   if (failure) std::rethrow_exception(failure);
-  service.loop.reset();  // before the server, to which it may still say that something is over
   return 0;
 }
 

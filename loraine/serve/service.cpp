@@ -63,7 +63,9 @@ Workers::Workers(int count) {
     });
 }
 
-Workers::~Workers() {
+Workers::~Workers() { stop(); }
+
+void Workers::stop() {
   {
     const std::lock_guard lock(mutex_);
     ends_ = true;
@@ -71,6 +73,7 @@ Workers::~Workers() {
   }
   wakes_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 void Workers::add(std::function<void()> work) {
@@ -160,7 +163,6 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
   loop = std::make_unique<EngineLoop>(
       m, EngineLoop::Sizes{.rows = rows, .sequences = config.max_seqs, .columns = columns, .most_queued = config.max_queued_requests},
       *metrics);
-  open_ = true;
 }
 
 std::string Service::new_id(const char* prefix) { return fmt::format("{}{}{:012x}", prefix, launch, next_id_++); }

@@ -31,6 +31,7 @@ class Workers {
   explicit Workers(int count);
   ~Workers();
   void add(std::function<void()> work);
+  void stop();  // what waits is dropped, what runs is waited for
 
  private:
   std::mutex mutex_;
@@ -54,8 +55,9 @@ struct Service {
   Service(ServeConfig config, std::string version, bool llama_factory, LlamaFactoryApi api);
   ~Service();
 
-  // Once, by the thread that loads: the model is there, from now on requests are taken.
+  // Once, by the thread that loads: the model is there; with be_ready() requests are taken.
   void open(std::unique_ptr<LoadedModel> model);
+  void be_ready() { open_ = true; }
   bool is_open() const { return open_; }
 
   const ServeConfig config;

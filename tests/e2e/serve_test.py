@@ -81,11 +81,12 @@ class Server:
                 pass
             return out
 
-    def open_stream(self, **more):
-        """A socket on which a stream of events has begun."""
+    def open_stream(self, key="", **more):
+        """A socket on which a stream of events is asked for."""
         body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "temperature": 0, "stream": True, "ignore_eos": True} | more).encode()
         s = socket.create_connection(("127.0.0.1", self.port), timeout=patience)
-        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                  + (f"Authorization: Bearer {key}\r\n".encode() if key else b"") + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         return s
 
     def metric(self, name):
@@ -434,11 +435,16 @@ class Busy(Served):
     sizes = tiny.large | dict(vocab=259, heads=8, kv_heads=4)
     arguments = ("--max_seqs", "2", "--max_queued_requests", "2", "--drain_timeout", "1", "--max_model_len", "1000")
 
+    def two_that_run(self):
+        streams = [self.server.open_stream() for _ in range(2)]
+        self.server.until(lambda: self.server.metric("vllm:num_requests_running") == 2, "two run")
+        return streams
+
     def test_clients_that_go_away(self):
         before = self.server.metric('vllm:request_success_total{finished_reason="abort"')
-        streams = [self.server.open_stream() for _ in range(3)]  # two run, one waits
+        streams = self.two_that_run() + [self.server.open_stream()]
         self.assertIn(b"data: ", streams[0].recv(65536))
-        self.server.until(lambda: self.server.metric("vllm:num_requests_running") == 2, "two run")
+        self.server.until(lambda: self.server.metric("vllm:num_requests_waiting") == 1, "one waits")
         start = time.monotonic()
         for s in streams:
             s.close()
@@ -448,7 +454,7 @@ class Busy(Served):
         self.assertLess(self.server.metric("vllm:kv_cache_usage_perc"), 1e-9)
 
     def test_a_full_queue(self):
-        streams = [self.server.open_stream() for _ in range(4)]
+        streams = self.two_that_run() + [self.server.open_stream() for _ in range(2)]
         try:
             self.server.until(lambda: self.server.metric("vllm:num_requests_waiting") == 2, "two wait")
             status, headers, _ = self.refused(self.server.chat(), 429, code="queue_full")

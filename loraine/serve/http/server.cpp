@@ -265,6 +265,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Whether another request may follow.
   asio::awaitable<bool> one_request() {
+    if (server_.finishing) co_return false;
     within(server_.limits.idle);
     waiting_ = true;
     if (buffer_.size() == 0) watch();
@@ -324,7 +325,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     const bool head_only = head_only_;
     reply_ = std::make_shared<Reply>(weak_from_this(), head_only, ends);
     without_limit();
-    watch();
+    if (buffer_.size() == 0) watch();  // else the next request is here already, and is read when its turn comes
     server_.hooks.on_request(std::move(request), reply_);
     const std::shared_ptr<Reply> reply = reply_;
     bool works = true;

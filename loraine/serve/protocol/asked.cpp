@@ -95,7 +95,6 @@ Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab
   const auto short_word = fields.integer("max_tokens", 0, kMost);
   asked.max_tokens = fields.integer("max_completion_tokens", 0, kMost);
   if (!asked.max_tokens) asked.max_tokens = short_word;
-  if (!asked.max_tokens) asked.max_tokens = defaults.max_tokens;
 
   GenerateOptions& o = asked.options;
   const auto temperature = fields.number("temperature", 0, 2);
