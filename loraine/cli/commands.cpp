@@ -30,7 +30,7 @@ const std::vector<Command>& commands() {
       {"export", "merge adapters into their base model",
        "loraine export --model_name_or_path models/Qwen3-0.6B --adapter_name_or_path out/identity --export_dir out/merged", run_export},
       {"convert", "write a GGUF file as a Hugging Face folder", "loraine convert model.gguf models/from-gguf", run_convert},
-      {"upload", "a folder that train or export wrote, to Hugging Face's hub", "loraine upload out/identity --hub_model_id org/identity",
+      {"upload", "a folder that train or export wrote, to a hub", "loraine upload out/identity --hub_model_id org/identity",
        run_upload},
       {"trace", "logits, loss and gradients of a batch, to check the numbers",
        "loraine trace --model_name_or_path models/Qwen3-0.6B --batch batch.safetensors --output logits.safetensors", run_trace},
