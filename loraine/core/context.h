@@ -16,9 +16,9 @@ struct Context {
   OpProfile* profile = nullptr;  // takes the time of every op when there is one
 };
 
-// Number of OpenMP threads in use. Results never depend on it: work is cut into fixed tiles.
+// Number of threads that compute, omp_get_max_threads() (OMP_NUM_THREADS). Results never depend on it: work is cut into fixed tiles.
 int thread_count();
-// Starts the pool now. libgomp ends the program where it cannot start a thread; this throws out_of_memory instead.
+// Starts them now (core/thread_team.h); throws out_of_memory where that cannot be.
 void start_threads();
 
 }  // namespace loraine

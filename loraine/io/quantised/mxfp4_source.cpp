@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "loraine/core/error.h"
-#include "loraine/core/signals.h"
+#include "loraine/core/parallel.h"
 #include "loraine/io/tensors/read_elements.h"
 
 namespace loraine {
@@ -43,11 +43,9 @@ class Mxfp4Source : public TensorSource {
     const auto found = weights_.find(info.name);
     if (found == weights_.end()) return source_->read(plain(info), out);
     check_destination(info, out);
-    const auto &blocks = found->second.first, &scales = found->second.second;  // not bound: a parallel loop takes them
+    const auto &blocks = found->second.first, &scales = found->second.second;
     const int64_t experts = info.shape[0], in = info.shape[1], columns = info.shape[2], groups = in / kBlock;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < experts * groups; ++i) {
-      have_signal_stack();
+    const auto read = [&](int64_t i) {
       const int64_t e = i / groups, group = i % groups;
       std::vector<float> rows(static_cast<size_t>(kBlock * columns));
       for (int64_t o = 0; o < columns; ++o) {
@@ -60,7 +58,8 @@ class Mxfp4Source : public TensorSource {
         }
       }
       store_f32(out, (e * in + group * kBlock) * columns, rows.data(), kBlock * columns);
-    }
+    };
+    parallel_for(experts * groups, read);
   }
 
  private:
