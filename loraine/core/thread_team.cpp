@@ -1,4 +1,5 @@
-// One word says whether a job is open and how many threads are inside; who waits for it to change turns first and then sleeps on it (futex).
+// One word says whether a job is open and how many threads are inside; who waits for it to change turns first and then sleeps on it
+// (futex).
 #include "loraine/core/thread_team.h"
 
 #include <linux/futex.h>
@@ -23,8 +24,8 @@ constinit thread_local LoopCounts loop_counts;
 
 namespace {
 
-// Turns before a thread sleeps. Longer than most gaps between the loops of a step and shorter than what a busy machine gives a thread at a time,
-// which is what a thread would turn away while the one that it waits for is put off.
+// Turns before a thread sleeps. Longer than most gaps between the loops of a step and shorter than what a busy machine gives a thread at a
+// time, which is what a thread would turn away while the one that it waits for is put off.
 constexpr std::chrono::microseconds kTurning(100);
 
 inline void pause() {

@@ -50,7 +50,10 @@ TEST(ThreadTeam, ManyShortLoops) {
 }
 
 TEST(ThreadTeam, AtMostAsManyThreadsAsAskedFor) {
-  { const Threads set(6); parallel_for(64, [](int64_t) {}); }
+  {
+    const Threads set(6);
+    parallel_for(64, [](int64_t) {});
+  }
   const Threads set(2);
   std::atomic<int> inside{0}, most{0};
   for (int loop = 0; loop < 50; ++loop)
@@ -108,7 +111,8 @@ TEST(ThreadTeam, SeveralCallersHaveTheirOwn) {
 TEST(ThreadTeam, CountsLoopsAndItems) {
   const LoopCounts before = loop_counts;
   parallel_for(10, [](int64_t) {});
-  parallel_for(10, [](int64_t) {}, 10);  // one chunk is no loop
+  parallel_for(
+      10, [](int64_t) {}, 10);  // one chunk is no loop
   EXPECT_EQ(loop_counts.loops, before.loops + 1);
   EXPECT_EQ(loop_counts.items, before.items + 10);
 }
