@@ -10,7 +10,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
-#include "loraine/core/signals.h"
+#include "loraine/core/parallel.h"
 #include "loraine/io/files/json_text.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf/gguf_names.h"
@@ -137,13 +137,11 @@ class GgufSource : public TensorSource {
       throw Error(ErrorKind::internal, info.name + ": read into " + name_of(out.dtype));
     if (place.make) {
       const int64_t size = element_count(info) / place.matrices;
-#pragma omp parallel for schedule(static) if (place.matrices > 1)
-      for (int64_t index = 0; index < place.matrices; ++index) {
-        have_signal_stack();
+      parallel_for(place.matrices, [&](int64_t index) {
         std::vector<float> matrix(static_cast<size_t>(size));
         place.make(file_->file.data(), index, matrix.data());
         store_f32(out, index * size, matrix.data(), size);
-      }
+      });
       return;
     }
     const Run& first = place.runs[0];
@@ -152,9 +150,7 @@ class GgufSource : public TensorSource {
     const int64_t rows = element_count(info) / place.cols;
     std::vector<int64_t> begins;  // the first row of each run
     for (int64_t begin = 0; const Run& run : place.runs) begins.push_back(begin), begin += run.rows;
-#pragma omp parallel for schedule(static) if (rows * place.cols > 1 << 18)
-    for (int64_t row = 0; row < rows; ++row) {
-      have_signal_stack();
+    const auto read = [&](int64_t row) {
       const int64_t stored = place.order.empty() ? row : place.order[static_cast<size_t>(row)];
       const size_t at = static_cast<size_t>(std::upper_bound(begins.begin(), begins.end(), stored) - begins.begin()) - 1;
       const Run& run = place.runs[at];
@@ -163,7 +159,8 @@ class GgufSource : public TensorSource {
         std::memcpy(static_cast<char*>(out.data) + bytes_of(run.stored, row * place.cols), from,
                     static_cast<size_t>(bytes_of(run.stored, place.cols)));
       else read_row(place, run.stored, from, out, row * place.cols);
-    }
+    };
+    parallel_for(rows, read, (1 << 18) / place.cols + 1);
   }
 
  private:

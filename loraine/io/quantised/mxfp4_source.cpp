@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "loraine/core/error.h"
-#include "loraine/core/signals.h"
+#include "loraine/core/parallel.h"
 #include "loraine/io/tensors/read_elements.h"
 
 namespace loraine {
@@ -47,9 +47,7 @@ class Mxfp4Source : public TensorSource {
     check_destination(info, out);
     const Tensor all = codes(info, found->second);
     const int64_t experts = info.shape[0], in = info.shape[1], columns = info.shape[2], groups = in / kBlock;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < experts * groups; ++i) {
-      have_signal_stack();
+    const auto read = [&](int64_t i) {
       const int64_t e = i / groups, group = i % groups;
       std::vector<float> rows(static_cast<size_t>(kBlock * columns));
       float block[kBlock];
@@ -58,10 +56,11 @@ class Mxfp4Source : public TensorSource {
         view.data = static_cast<uint8_t*>(all.data) + ((e * columns + o) * groups + group) * (kBlock / 2);
         view.rank = 2, view.shape[0] = 1, view.shape[1] = kBlock, view.shape[2] = 1;
         dequantise(block, view);
-        for (int64_t i = 0; i < kBlock; ++i) rows[static_cast<size_t>(i * columns + o)] = block[i];
+        for (int64_t b = 0; b < kBlock; ++b) rows[static_cast<size_t>(b * columns + o)] = block[b];
       }
       store_f32(out, (e * in + group * kBlock) * columns, rows.data(), kBlock * columns);
-    }
+    };
+    parallel_for(experts * groups, read);
   }
 
  private:

@@ -22,8 +22,13 @@ struct AttentionTensors {
 
 inline constexpr int64_t kKeyTile = 128;
 
-// Query rows of each head in a tile: about 256 stacked ones.
-inline int64_t query_tile(const AttentionShape& shape) { return std::clamp<int64_t>(256 * shape.kv_heads / shape.heads / 16 * 16, 16, 64); }
+// Query rows of each head in a tile: at most 256 stacked ones, and whole tiles in a page of keys, so that a sequence read page by page has
+// the tiles of one read at once.
+inline int64_t query_tile(const AttentionShape& shape) {
+  int64_t rows = kKvPage;
+  while (rows > 16 && rows * shape.heads > 256 * shape.kv_heads) rows /= 2;
+  return rows;
+}
 
 // Keys [first, last) of the sequence that query row `row` sees.
 struct Keys {
