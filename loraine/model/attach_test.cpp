@@ -121,7 +121,7 @@ struct Probe {
 std::vector<float> values(const Tensor& t) { return {t.f32(), t.f32() + t.numel()}; }
 
 // Every parameter's gradient along random signs, and along itself, against the difference of the loss.
-void check_gradients(const Model& model, AdapterSet& set) {
+void check_gradients(const Model& model, AdapterSet& set, double tolerance = 3e-3) {
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);  // thousands of parallel regions of a few microseconds each
   Probe probe(model);
@@ -147,7 +147,7 @@ void check_gradients(const Model& model, AdapterSet& set) {
       moved(0);
       double expected = 0, length = 0;
       for (size_t i = 0; i < gradient.size(); ++i) expected += gradient[i] * direction[i], length += direction[i] * direction[i];
-      EXPECT_NEAR(difference, expected, 3e-3 * std::max(std::sqrt(size * length), 0.05 * largest)) << p.name;
+      EXPECT_NEAR(difference, expected, tolerance * std::max(std::sqrt(size * length), 0.05 * largest)) << p.name;
     }
     EXPECT_GT(size, 0) << p.name << " gets no gradient";
   }
@@ -205,7 +205,7 @@ TEST(Attach, GradientsOfAllTensorsOfGemmas) {
     for (const TensorInfo& info : model.source->tensors())
       trained += info.name.find("experts") == info.name.npos && !info.name.ends_with("scalar");
     EXPECT_EQ(set.parameters().size(), trained) << config;
-    check_gradients(model, set);
+    check_gradients(model, set, 1e-2);  // scores that nothing divides bend the loss
   }
 }
 
