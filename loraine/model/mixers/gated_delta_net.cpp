@@ -36,9 +36,10 @@ GatedDeltaNet::GatedDeltaNet(const GatedDeltaNetConfig& config, Placement& p, co
   if (low_rank()) p.vector(A_log_, decay + "A_log", {1, 1, c_.value_heads, 1});
   else p.vector(A_log_, decay + "A_log", c_.value_heads);
   p.vector(dt_bias_, decay + "dt_bias", c_.decays());
-  p.vector(norm_, folder + c_.norm + ".weight", c_.value_dim);
-  p.part(out_, folder + c_.output, c_.hidden_size, c_.values(), false, "hidden_size, linear_num_value_heads × linear_value_head_dim");
-  out_.gives_output = true;
+  output_.shape = {c_.value_dim, false, c_.gate, c_.norm_eps};
+  p.vector(output_.norm, folder + c_.norm + ".weight", c_.value_dim);
+  p.part(output_.product, folder + c_.output, c_.hidden_size, c_.values(), false,
+         "hidden_size, linear_num_value_heads × linear_value_head_dim");
 }
 
 void GatedDeltaNet::add_convolution(Placement& p, const std::string& path, int64_t channels) {
@@ -88,7 +89,7 @@ void GatedDeltaNet::place_projections(Placement& p, const std::string& folder) {
 }
 
 Parts GatedDeltaNet::parts() {
-  Parts all{{&in_, &out_}, {&A_log_, &dt_bias_, &norm_}};
+  Parts all{{&in_, &output_.product}, {&A_log_, &dt_bias_, &output_.norm}};
   if (two_products()) all.sites.push_back(&gates_);
   if (low_rank()) all.sites.insert(all.sites.end(), {&decay_up_, &gate_up_});
   for (ShortConvolution& convolution : convolutions_) convolution.add_parts(all);
@@ -217,11 +218,7 @@ void GatedDeltaNet::forward(const Step& s, const Tensor& y, const Tensor& x) con
   gated_delta(s.ctx, o, s.decoding() ? Tensor() : s.kept_tensors[kBorders], q(mixed), k(mixed), v(mixed), with.g, with.beta,
               s.batch.sequences, shape(), s.decoding() ? RecurrentState{s.carried[0], slots} : RecurrentState{});
   s.pass.scratch->release(mark);
-  if (!y.data) return;
-  const Tensor out = s.scratch(s.type(), c_.values());
-  gated_norm(s.ctx, out, o, z(projected), vector_of(set, norm_), norm_shape());
-  linear_forward(s, y, out, out_);
-  s.pass.scratch->release(mark);
+  if (y.data) output_.forward(s, y, o, z(projected));
 }
 
 void GatedDeltaNet::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
@@ -230,13 +227,7 @@ void GatedDeltaNet::backward(const Step& s, AdapterSet& trained, const Tensor& d
   const Tensor projected = s.kept(kProjected), o = s.kept(kO), d_projected = s.scratch(s.type(), columns()),
                d_o = s.scratch(s.type(), c_.values());
   const size_t mark = s.pass.scratch->mark();
-  const Tensor weight = vector_of(set, norm_), out = s.scratch(s.type(), c_.values());
-  gated_norm(s.ctx, out, o, z(projected), weight, norm_shape());
-  linear_backward(s, trained, d_o, as_operand(s, d_y), out, out_);
-  if (const Tensor d_weight = gradient_of(set, norm_); d_weight.data)
-    gated_norm_weight_gradient(s, d_weight, d_o, o, z(projected), norm_shape());
-  gated_norm_backward(s.ctx, d_o, z(d_projected), d_o, o, z(projected), weight, norm_shape());
-  s.pass.scratch->release(mark);
+  output_.backward(s, trained, d_o, z(d_projected), d_y, o, z(projected));
   const Tensor mixed = s.scratch(s.type(), mixed_columns()), d_mixed = s.scratch(s.type(), mixed_columns());
   convolve(s, mixed, projected, false);
   const Gates with = gates(s, set, projected), d = gates_room(s);

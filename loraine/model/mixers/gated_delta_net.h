@@ -71,7 +71,6 @@ class GatedDeltaNet final : public Mixer {
   bool low_rank() const { return c_.projections == DeltaProjections::low_rank; }
   bool two_products() const { return low_rank() || c_.projections == DeltaProjections::separate; }
   GatedDeltaShape shape() const;
-  GatedNormShape norm_shape() const { return {c_.value_dim, false, c_.gate, c_.norm_eps}; }
 
   void place_projections(Placement& placement, const std::string& folder);
   void add_convolution(Placement& placement, const std::string& path, int64_t channels);
@@ -89,10 +88,11 @@ class GatedDeltaNet final : public Mixer {
   void add_decay_rates(const Step& s, const Tensor& d_A_log, const Tensor& d_g, const Tensor& g) const;
 
   GatedDeltaNetConfig c_;
-  Site in_, gates_, out_;                       // gates_: the second product with x (a site has few parts)
+  Site in_, gates_;                             // gates_: the second product with x (a site has few parts)
   Site decay_up_, gate_up_;                     // with low_rank, f to a and g to z
   std::vector<ShortConvolution> convolutions_;  // over q, k and v, together or each by itself
-  Vector A_log_, dt_bias_, norm_;
+  Vector A_log_, dt_bias_;
+  GatedOutput output_;
   std::vector<ColumnBlock> deal_;  // how the product's columns become [q | k | v | z | b | a]; empty: they are
 };
 

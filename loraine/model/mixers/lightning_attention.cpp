@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "loraine/model/mixers/recurrent.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 
@@ -18,14 +17,14 @@ LightningAttention::LightningAttention(const LightningAttentionConfig& config, P
   const int64_t C = c_.hidden_size, W = c_.width(), D = c_.head_dim;
   p.part(in_, folder + "qkv_proj", 3 * W, C, false, "3 × num_attention_heads × head_dim, hidden_size");
   p.part(in_, folder + "output_gate", W, C, false, "num_attention_heads × head_dim, hidden_size");
-  p.vector(norm_, folder + "norm.weight", W);
-  p.part(out_, folder + "out_proj", C, W, false, "hidden_size, num_attention_heads × head_dim");
-  out_.gives_output = true;
+  output_.shape = {W, false, GateActivation::sigmoid, c_.norm_eps};
+  p.vector(output_.norm, folder + "norm.weight", W);
+  p.part(output_.product, folder + "out_proj", C, W, false, "hidden_size, num_attention_heads × head_dim");
   for (int64_t head = 0; head < c_.heads; ++head)
     for (int64_t which = 0; which < 3; ++which) deal_.push_back({(3 * head + which) * D, which * W + head * D, D});
 }
 
-Parts LightningAttention::parts() { return {{&in_, &out_}, {&norm_}}; }
+Parts LightningAttention::parts() { return {{&in_, &output_.product}, {&output_.norm}}; }
 
 std::vector<Tensor> LightningAttention::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
   return {arena.take(type, {rows, 4 * c_.width()}), arena.take(type, {rows, c_.width()}),
@@ -70,26 +69,15 @@ void LightningAttention::forward(const Step& s, const Tensor& y, const Tensor& x
   lightning_attention(s.ctx, o, s.decoding() ? Tensor() : s.kept_tensors[kBorders], part(mixed, 0), part(mixed, 1), part(mixed, 2), decay(),
                       s.batch.sequences, shape(), s.decoding() ? RecurrentState{s.carried[0], slots} : RecurrentState{});
   s.pass.scratch->release(mark);
-  if (!y.data) return;
-  const Tensor out = s.scratch(s.type(), c_.width());
-  gated_norm(s.ctx, out, o, gate(projected), vector_of(dense_set(s), norm_), norm_shape());
-  linear_forward(s, y, out, out_);
-  s.pass.scratch->release(mark);
+  if (y.data) output_.forward(s, y, o, gate(projected));
 }
 
 void LightningAttention::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
-  const DenseSet* set = trained.dense.get();
   const size_t start = s.pass.scratch->mark();
   const Tensor projected = s.kept(kProjected), o = s.kept(kO), d_projected = s.scratch(s.type(), 4 * c_.width()),
                d_o = s.scratch(s.type(), c_.width());
   const size_t mark = s.pass.scratch->mark();
-  const Tensor weight = vector_of(set, norm_), out = s.scratch(s.type(), c_.width());
-  gated_norm(s.ctx, out, o, gate(projected), weight, norm_shape());
-  linear_backward(s, trained, d_o, as_operand(s, d_y), out, out_);
-  if (const Tensor d_weight = gradient_of(set, norm_); d_weight.data)
-    gated_norm_weight_gradient(s, d_weight, d_o, o, gate(projected), norm_shape());
-  gated_norm_backward(s.ctx, d_o, gate(d_projected), d_o, o, gate(projected), weight, norm_shape());
-  s.pass.scratch->release(mark);
+  output_.backward(s, trained, d_o, gate(d_projected), d_y, o, gate(projected));
   const Tensor mixed = activated(s), d_mixed = s.scratch(s.type(), 3 * c_.width());
   lightning_attention_backward(s.ctx, part(d_mixed, 0), part(d_mixed, 1), part(d_mixed, 2), d_o, s.kept_tensors[kBorders], part(mixed, 0),
                                part(mixed, 1), part(mixed, 2), decay(), s.batch.sequences, shape());

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "loraine/kernels/recurrent/gated_norm.h"
 #include "loraine/kernels/recurrent/lightning.h"
 #include "loraine/kernels/rows/activation.h"
 #include "loraine/kernels/rows/deal_columns.h"
 #include "loraine/model/mixer.h"
+#include "loraine/model/mixers/recurrent.h"
 
 namespace loraine {
 
@@ -45,12 +45,11 @@ class LightningAttention final : public Mixer {
   Tensor part(const Tensor& t, int64_t which) const { return t.col_range(which * c_.width(), c_.width()); }
   Tensor decay() const { return Tensor(const_cast<float*>(c_.decay.data()), Dtype::F32, {c_.heads}); }
   LightningShape shape() const { return {c_.heads, c_.head_dim, c_.head_dim}; }
-  GatedNormShape norm_shape() const { return {c_.width(), false, GateActivation::sigmoid, c_.norm_eps}; }
   Tensor activated(const Step& s) const;  // [T, q | k | v] in scratch
 
   LightningAttentionConfig c_;
-  Site in_, out_;
-  Vector norm_;
+  Site in_;
+  GatedOutput output_;
   std::vector<ColumnBlock> deal_;  // from per head to [q | k | v]
 };
 

@@ -50,7 +50,8 @@ class Mamba1 final : public Mixer {
   void step_sizes_backward(const Step& s, AdapterSet& trained, const Tensor& d_low, const Tensor& d_dt, const Tensor& low) const;
 
   Mamba1Config c_;
-  Site in_, x_, dt_, out_;
+  Site in_, x_, dt_;
+  GatedOutput output_;
   ShortConvolution conv_;
   Norm norms_[3];  // of dt, B, C
   Vector A_log_, D_;
