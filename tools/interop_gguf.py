@@ -89,6 +89,8 @@ def plain(config, text):
         text.setdefault("scoring_func", "sigmoid")
     if kind == "glm4_moe_lite" and "mlp_layer_types" in text:
         text["first_k_dense_replace"] = text["mlp_layer_types"].count("dense")
+    if kind == "bamba":
+        text.setdefault("attn_rotary_emb", int(rope.get("partial_rotary_factor", 1) * head_dim))
     if kind == "mistral4":
         rope.pop("llama_4_scaling_beta", None)
     if kind == "minicpm3":
@@ -104,7 +106,7 @@ def plain(config, text):
         rope.setdefault("mrope_section", [11, 11, 10])
     if rope.get("mrope_section") and 2 * sum(rope["mrope_section"]) > rope.get("partial_rotary_factor", 1) * head_dim:
         pairs = int(rope.get("partial_rotary_factor", 1) * head_dim) // 2
-        rope["mrope_section"] = [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]
+        rope["mrope_section"] = [(pairs + 2) // 3, (pairs + 1) // 3, pairs // 3]
     if kind in ("qwen3_moe", "qwen2_moe"):
         text["norm_topk_prob"] = kind == "qwen3_moe"
 
