@@ -90,18 +90,28 @@ def plain(config, text):
         text["max_position_embeddings"], rope["rope_theta"] = 32768, 10000.0
     if kind in ("gemma4_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next") and "vocab_size" in text:
         text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
-    if kind in ("deepseek_v3", "glm4_moe_lite", "youtu", "dots1"):
+    if kind in ("deepseek_v3", "glm4_moe_lite", "youtu", "dots1", "minimax_m2"):
         text.setdefault("scoring_func", "sigmoid")
     if kind == "glm4_moe_lite" and "mlp_layer_types" in text:
         text["first_k_dense_replace"] = text["mlp_layer_types"].count("dense")
+    if kind == "bamba":
+        text.setdefault("attn_rotary_emb", int(rope.get("partial_rotary_factor", 1) * head_dim))
+    if kind == "mistral4":
+        rope.pop("llama_4_scaling_beta", None)
     if kind == "minicpm3":
         text["scale_emb"], text["scale_depth"], text["dim_model_base"] = 12, 1.4, 256
     if kind == "llama4_text":
         text["attention_chunk_size"], text["floor_scale"], text["attn_scale"] = 8192, 8192, 0.1
         text["no_rope_layers"] = [int((layer + 1) % 4 != 0) for layer in range(layers)]
         text["layer_types"] = ["chunked_attention" if rotates else "full_attention" for rotates in text["no_rope_layers"]]
-    if kind == "phimoe" and text.get("sliding_window"):
+    if kind == "phimoe":
         text["sliding_window"] = None
+        rope.setdefault("original_max_position_embeddings", text["max_position_embeddings"])
+    if kind in ("qwen3_5_text", "qwen3_5_moe_text"):
+        rope.setdefault("mrope_section", [11, 11, 10])
+    if rope.get("mrope_section") and 2 * sum(rope["mrope_section"]) > rope.get("partial_rotary_factor", 1) * head_dim:
+        pairs = int(rope.get("partial_rotary_factor", 1) * head_dim) // 2
+        rope["mrope_section"] = [(pairs + 2) // 3, (pairs + 1) // 3, pairs // 3]
     if kind in ("qwen3_moe", "qwen2_moe"):
         text["norm_topk_prob"] = kind == "qwen3_moe"
 
@@ -114,6 +124,10 @@ def as_converted(text):
         text["rope_parameters"]["partial_rotary_factor"] *= text["hidden_size"] / text["num_attention_heads"] / text["head_dim"]
 
 
+# What some families are called there.
+architectures = {"phimoe": "PhiMoEForCausalLM", "mistral4": "Mistral3ForConditionalGeneration"}
+
+
 def prepared(model, folder):
     """The case's model with the config of `plain` and a vocabulary of names, which some converters look at."""
     folder.mkdir()
@@ -122,6 +136,7 @@ def prepared(model, folder):
     config = json.loads((model / "config.json").read_text())
     text = config.get("text_config", config)
     plain(config, text)
+    config["architectures"] = [architectures.get(config["model_type"], config["architectures"][0])]
     tokens = {f"t{i}": i for i in range(text["vocab_size"])}
     for name, value in {"config.json": config, "tokenizer.json": {"added_tokens": [], "model": {"type": "BPE", "vocab": tokens, "merges": []}}, "tokenizer_config.json": {}}.items():
         (folder / name).unlink(missing_ok=True)
@@ -149,7 +164,7 @@ def convert(folder, to, kind):
     ModelBase.load_hparams = staticmethod(lambda *given, **named: complete(load(*given, **named), read))  # AutoConfig leaves out keys it does not know
     try:
         found = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT), mmproj=False)
-        for base in found.__mro__:
+        for base in {base for one in (found, *vars(found).values()) if isinstance(one, type) for base in one.__mro__}:
             if "set_vocab" in vars(base):
                 base.set_vocab = without_vocabulary
         with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):
@@ -178,7 +193,7 @@ def logits(model, batch, place):
 # The largest difference to llama.cpp's own logits that is allowed, as a part of the largest logit: its f32, but for what it looks up in
 # tables of half precision (GELU, and SiLU inside its state-space layers). Cases that it computes in another way on purpose are named.
 by_llama_cpp = {"gemma": 2e-3, "gemma2": 2e-3, "gemma3": 2e-3, "gemma4": 2e-3}
-other_in_llama_cpp = {}
+other_in_llama_cpp = {"phimoe": "it takes a softmax where the family has its sparse mixer"}
 
 
 def of_llama_cpp(model, batch, place):

@@ -23,10 +23,10 @@ struct QuantState {
   const float* nested_absmax = nullptr;
   int64_t nested_blocksize = 256;
   float offset = 0;
-  // MXFP4_CODES: blocks of 32, in which the low half of a byte comes first. Element i is kMxfp4Map[code] · 2^(exponents[i / 32] − 127).
-  const uint8_t* exponents = nullptr;
   // INT8: element (r, c) is code · (row_absmax[r] / 127).
   const float* row_absmax = nullptr;
+  // MXFP4_CODES: blocks of 32, in which the low half of a byte comes first. Element i is kMxfp4Map[code] · 2^(exponents[i / 32] − 127).
+  const uint8_t* exponents = nullptr;
 
   float scale(int64_t block) const {
     if (absmax) return absmax[block];

@@ -33,11 +33,11 @@ class TensorSource {
   virtual Tensor map(const TensorInfo& info) const = 0;
   // The same for the blocks of a packed tensor.
   virtual Tensor map_packed(const TensorInfo&) const { return {}; }
+  // Copies into `out` (same element count; F32, F16, BF16 or info.packed), converting and dequantising.
+  virtual void read(const TensorInfo& info, const Tensor& out) const = 0;
   // Of a stack [E, out, in] that the file holds in pieces, or [E, in, out] that it holds the other way: all of it, as it lies there. Empty
   // of any other tensor.
   virtual std::vector<StackPiece> map_pieces(const TensorInfo&) const { return {}; }
-  // Copies into `out` (same element count; F32, F16, BF16 or info.packed), converting and dequantising.
-  virtual void read(const TensorInfo& info, const Tensor& out) const = 0;
 };
 
 }  // namespace loraine

@@ -133,7 +133,8 @@ Result train(const Model& model) {
   batch.adapter_rows = {{0, kRows, 0}};
   decoder_forward(ctx, model, batch, pass);
   Result result;
-  result.hidden = {activations.hidden.f32(), activations.hidden.f32() + kRows * kH};
+  result.hidden.resize(kRows * kH);
+  convert(result.hidden.data(), Dtype::F32, activations.hidden.data, activations.hidden.dtype, kRows * kH);
   std::vector<float> d = random_floats(kRows * kH, 3);
   decoder_backward(ctx, model, batch, pass, set, matrix(d, kRows, kH));
   set.finish_gradients(ctx);
