@@ -141,6 +141,7 @@ void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, cons
 }
 
 void Placement::experts(ExpertWeights& all, const std::vector<std::string>& pieces, bool asks_whole) {
+  all.pieces = pieces;
   const auto stack = [&](const std::string& name, int64_t first, int64_t columns) -> ExpertStack& {
     ExpertStack& out = all.stacks.emplace_back();
     out.first = first;
@@ -165,6 +166,8 @@ void Placement::experts(ExpertWeights& all, const std::vector<std::string>& piec
   const bool in_pieces = source_.find(config_.names.in_files(all.module + ".0." + pieces[0]) + ".weight") ||
                          source_.find(config_.names.in_files(all.module + "." + pieces[0]) + ".weight");
   if (asks_whole && !in_pieces) return whole(fused, stack(all.parameter, 0, all.out), all.out, all.transposed);
+  if (const std::string bias = config_.names.in_files(all.module + ".0." + pieces[0]) + ".bias"; source_.find(bias))
+    problem(bias + ": experts with biases of their own are not built for this model type, and transformers 5 passes them by");
   all.transposed = false;
   const int64_t columns = all.out / static_cast<int64_t>(pieces.size());
   int64_t first = 0;
