@@ -183,7 +183,11 @@ bool trains(const AdapterSet& set, Layer& layer) {
                              [&](const Site* site) {
                                return set.at(site->index) || (set.dense && set.dense->sites[static_cast<size_t>(site->index)].trains());
                              }) ||
-         std::ranges::any_of(parts.experts, [&](const ExpertWeights* w) { return set.expert(w->index) != nullptr; }) ||
+         std::ranges::any_of(parts.experts,
+                             [&](const ExpertWeights* w) {
+                               return set.expert(w->index) ||
+                                      (set.dense && !set.dense->experts[static_cast<size_t>(w->index)].gradients.empty());
+                             }) ||
          std::ranges::any_of(parts.vectors, [&](const Vector* v) { return gradient_of(set.dense.get(), *v).data != nullptr; }) ||
          std::ranges::any_of(parts.tables, [&](const Table* t) { return gradient_of(set.dense.get(), *t).data != nullptr; });
 }

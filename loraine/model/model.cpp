@@ -84,6 +84,13 @@ std::vector<const Table*> Model::tables() const {
   return all;
 }
 
+std::vector<ExpertWeights*> Model::experts_to_change() {
+  std::vector<ExpertWeights*> all;
+  for (const auto& layer : layers)
+    for (ExpertWeights* experts : layer->parts().experts) all.push_back(experts);
+  return all;
+}
+
 std::vector<const Vector*> Model::vectors() const {
   Parts parts;
   for (const auto& layer : layers) parts.add(layer->parts());

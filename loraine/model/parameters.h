@@ -22,16 +22,17 @@ struct ExpertStack {
   std::vector<WeightPart> parts;  // by expert
 };
 
-// The matrices of all experts that are one parameter to transformers and adapters: here [E, out, in], or [E, in, out] when transposed. Files
-// may hold it in pieces, and the other way (WeightPart::transposed).
+// The matrices of all experts that are one parameter to transformers and adapters: here [E, out, in], or [E, in, out] when transposed.
+// Files may hold it in pieces, and the other way (WeightPart::transposed).
 struct ExpertWeights {
   std::string module, parameter;  // "model.layers.0.mlp.experts", "gate_up_proj"
   int64_t experts = 0, out = 0, in = 0;
   bool transposed = false;
-  bool a_gives_output = false;  // PEFT's A has out columns, as of Llama 4
-  bool older_differs = true;    // A of PEFT before 0.19 has the other columns
-  bool interleaved = false;     // rows of gate and up take turns
-  bool nested = false;          // PEFT keeps its adapter inside that of the module's other parameter
+  bool a_gives_output = false;      // PEFT's A has out columns, as of Llama 4
+  bool older_differs = true;        // A of PEFT before 0.19 has the other columns
+  bool interleaved = false;         // rows of gate and up take turns
+  bool nested = false;              // PEFT keeps its adapter inside that of the module's other parameter
+  std::vector<std::string> pieces;  // an expert's own matrices, one below the other, where each is a layer: "gate_proj", "up_proj"
   std::vector<ExpertStack> stacks;
   int64_t index = -1;
   bool gives_output = false;
@@ -41,6 +42,7 @@ struct ExpertWeights {
 struct Vector {
   std::string name, stored;  // the tensor as adapters call it, and in the model's files
   std::vector<float> values;
+  bool is_buffer = false;  // to transformers: no training changes it
   int64_t index = -1;
   Tensor view() const {  // data == nullptr when it has no values
     if (values.empty()) return {};

@@ -186,6 +186,7 @@ void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, cons
 }
 
 void Placement::experts(ExpertWeights& all, const std::vector<std::string>& pieces, bool asks_whole) {
+  all.pieces = pieces;
   const auto check_stack = [&](const std::string& stored, int64_t columns, bool transposed) {
     const std::vector<int64_t> shape =
         transposed ? std::vector<int64_t>{all.experts, all.in, columns} : std::vector<int64_t>{all.experts, columns, all.in};
@@ -206,6 +207,8 @@ void Placement::experts(ExpertWeights& all, const std::vector<std::string>& piec
   const bool in_pieces = source_.find(config_.names.in_files(all.module + ".0." + pieces[0]) + ".weight") ||
                          source_.find(config_.names.in_files(all.module + "." + pieces[0]) + ".weight");
   if (asks_whole && !in_pieces) return in_one(fused);
+  if (const std::string bias = config_.names.in_files(all.module + ".0." + pieces[0]) + ".bias"; source_.find(bias))
+    problem(bias + ": experts with biases of their own are not built for this model type, and transformers 5 passes them by");
   all.transposed = false;
   const int64_t columns = all.out / static_cast<int64_t>(pieces.size());
   int64_t first = 0;

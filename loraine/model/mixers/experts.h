@@ -67,12 +67,18 @@ class Experts final : public Mixer {
   ExpertOrder order(const Step& s) const;
   Tensor rows(const Step& s, const Tensor& t) const;         // the first T · K of them
   Tensor row_scratch(const Step& s, int64_t columns) const;  // [T · K, columns]
-  RouterVectors router_vectors(const Step& s) const;
+  RouterVectors router_vectors(const DenseSet* set) const;
+  bool trains_router(const AdapterSet& trained) const;
   Step of_shared(const Step& s) const;
   void find_experts(const Step& s, const Tensor& routed) const;
+  void read_chosen_ahead(const Step& s) const;
   void router_backward(const Step& s, AdapterSet& trained, const Tensor& d_routed, const Tensor& d_weights, const Tensor& routed,
                        bool accumulate) const;
   void multiply(const Step& s, const Tensor& y, const Tensor& x, const ExpertWeights& weights) const;
+  void multiply_matrices(const Step& s, const Tensor& to, const Tensor& from, const ExpertWeights& weights, bool back) const;
+  void add_inner_biases(const Step& s, const Tensor& inner) const;
+  void add_output_biases(const Step& s, const Tensor& y) const;
+  void output_biases_backward(const Step& s, AdapterSet& trained, const Tensor& d_weights, const Tensor& d_y, const Tensor& d_out) const;
   void multiply_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x,
                          const ExpertWeights& weights) const;
   void act(const Step& s, const Tensor& f, const Tensor& inner) const;
