@@ -203,7 +203,13 @@ void Placement::experts(ExpertWeights& all, const std::vector<std::string>& piec
   };
   const std::string fused = config_.names.in_files(all.name());
   for (const std::string& stored : {fused, fused + ".weight"})
-    if (const TensorInfo* info = source_.find(stored); info && info->shape.size() == 3) return in_one(stored);
+    if (const TensorInfo* info = source_.find(stored); info && info->shape.size() == 3) {
+      // Files of Qwen 3 VL are found in both orders, which transformers tells apart by their shapes too.
+      if (all.in != all.out && info->shape[1] == (all.transposed ? all.out : all.in) &&
+          info->shape[2] == (all.transposed ? all.in : all.out))
+        all.transposed = !all.transposed;
+      return in_one(stored);
+    }
   const bool in_pieces = source_.find(config_.names.in_files(all.module + ".0." + pieces[0]) + ".weight") ||
                          source_.find(config_.names.in_files(all.module + "." + pieces[0]) + ".weight");
   if (asks_whole && !in_pieces) return in_one(fused);
