@@ -128,6 +128,29 @@ def as_converted(text):
 architectures = {"phimoe": "PhiMoEForCausalLM", "mistral4": "Mistral3ForConditionalGeneration"}
 
 
+def altered(folder, text):
+    """Writes the folder's weights anew where llama.cpp's code has no room for the case's shape: layers without experts, fewer keys than heads."""
+    from safetensors.numpy import save_file
+
+    dense, of_keys = text.get("mlp_only_layers"), text["num_key_value_heads"]
+    if text["model_type"] == "qwen2_moe" and dense:
+        sparse = next(layer for layer in range(text["num_hidden_layers"]) if layer not in dense)
+        kept = {name: value for name, value in weights(folder).items() if not re.search(rf"layers\.({'|'.join(map(str, dense))})\.mlp", name)}
+        for layer in dense:
+            kept.update({name.replace(f"layers.{sparse}.", f"layers.{layer}."): value for name, value in kept.items() if f"layers.{sparse}.mlp." in name})
+        text["mlp_only_layers"] = []
+    elif text["model_type"] == "olmoe" and of_keys != text["num_attention_heads"]:
+        each = text["num_attention_heads"] // of_keys
+        kept = {name: value.reshape(of_keys, -1).repeat(each, 0).reshape(-1, *value.shape[1:]) if re.search(r"self_attn\.(k|v)_(proj|norm)", name) else value
+                for name, value in weights(folder).items()}
+        text["num_key_value_heads"] = text["num_attention_heads"]
+    else:
+        return
+    for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
+        file.unlink()
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+
+
 def prepared(model, folder):
     """The case's model with the config of `plain` and a vocabulary of names, which some converters look at."""
     folder.mkdir()
@@ -136,6 +159,7 @@ def prepared(model, folder):
     config = json.loads((model / "config.json").read_text())
     text = config.get("text_config", config)
     plain(config, text)
+    altered(folder, text)
     config["architectures"] = [architectures.get(config["model_type"], config["architectures"][0])]
     tokens = {f"t{i}": i for i in range(text["vocab_size"])}
     for name, value in {"config.json": config, "tokenizer.json": {"added_tokens": [], "model": {"type": "BPE", "vocab": tokens, "merges": []}}, "tokenizer_config.json": {}}.items():
@@ -193,7 +217,8 @@ def logits(model, batch, place):
 # The largest difference to llama.cpp's own logits that is allowed, as a part of the largest logit: its f32, but for what it looks up in
 # tables of half precision (GELU, and SiLU inside its state-space layers). Cases that it computes in another way on purpose are named.
 by_llama_cpp = {"gemma": 2e-3, "gemma2": 2e-3, "gemma3": 2e-3, "gemma4": 2e-3}
-other_in_llama_cpp = {"phimoe": "it takes a softmax where the family has its sparse mixer"}
+other_in_llama_cpp = {"bamba": "it turns other columns where a part of each head turns",
+                      "phimoe": "it takes a softmax where the family has its sparse mixer"}
 
 
 def of_llama_cpp(model, batch, place):

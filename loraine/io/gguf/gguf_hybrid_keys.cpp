@@ -201,6 +201,7 @@ void nemotron_h_keys(GgufKeys& keys) {
   }
   keys.config["hybrid_override_pattern"] = pattern;
   keys.config["mlp_hidden_act"] = "relu2";
+  if (const TensorInfo* up = keys.first("mixer.up_proj.weight")) keys.config["intermediate_size"] = up->shape[0];
   mamba(keys, "mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel");
   keys.config["expand"] = 2;
   keys.config["use_conv_bias"] = keys.has_in_layers("mixer.conv1d.bias");
