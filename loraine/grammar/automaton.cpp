@@ -275,8 +275,31 @@ void cut_dead_ends(Automaton& a, Budget& budget) {
     if (!alive[static_cast<size_t>(start)]) start = -1;
 }
 
+// Rules that the root comes to.
+std::vector<bool> reached_rules(const Automaton& a, Rules::Rule root) {
+  std::vector<bool> rules(a.starts.size(), false), seen(a.states.size(), false);
+  std::vector<int32_t> todo;
+  const auto visit = [&](int32_t state) {
+    if (!seen[static_cast<size_t>(state)]) seen[static_cast<size_t>(state)] = true, todo.push_back(state);
+  };
+  const auto call = [&](int32_t rule) {
+    rules[static_cast<size_t>(rule)] = true;
+    if (a.starts[static_cast<size_t>(rule)] >= 0) visit(a.starts[static_cast<size_t>(rule)]);
+  };
+  call(root);
+  while (!todo.empty()) {
+    const Automaton::State s = a.states[static_cast<size_t>(todo.back())];
+    todo.pop_back();
+    if (s.loop >= 0) call(a.loops[static_cast<size_t>(s.loop)].rule);
+    for (uint32_t e = s.edges; e < s.edges_end; ++e) visit(a.edges[e].to);
+    for (uint32_t c = s.calls; c < s.calls_end; ++c) call(a.calls[c].rule), visit(a.calls[c].to);
+  }
+  return rules;
+}
+
 // A rule that calls itself before it has read a byte would be entered without end.
-void refuse_left_recursion(const Automaton& a, const Rules& rules, Budget& budget) {
+void refuse_left_recursion(const Automaton& a, const Rules& rules, Rules::Rule first, Budget& budget) {
+  const std::vector<bool> reached = reached_rules(a, first);
   const size_t n = a.starts.size();
   std::vector<bool> empty(n, false);                  // rules that derive the empty text
   std::vector<std::vector<int32_t>> left(n);          // rules that a rule may call before it has read a byte
@@ -315,7 +338,7 @@ void refuse_left_recursion(const Automaton& a, const Rules& rules, Budget& budge
   std::vector<uint8_t> colour(n, 0);  // 1: on the path, 2: done
   for (size_t root = 0; root < n; ++root) {
     std::vector<std::pair<size_t, size_t>> path;  // rule, next of its calls
-    if (colour[root] == 0) path.emplace_back(root, 0), colour[root] = 1;
+    if (colour[root] == 0 && reached[root]) path.emplace_back(root, 0), colour[root] = 1;
     while (!path.empty()) {
       auto& [rule, at] = path.back();
       if (at == left[rule].size()) {
@@ -370,7 +393,7 @@ std::shared_ptr<const Automaton> compile(const Rules& given, Rules::Rule root) {
   cut_dead_ends(a, budget);
   if (a.starts[static_cast<size_t>(root)] < 0)
     throw GrammarError("unsupported_schema", given.definitions()[static_cast<size_t>(root)].name, "nothing can satisfy it");
-  refuse_left_recursion(a, rules, budget);
+  refuse_left_recursion(a, rules, root, budget);
   set_classes(a);
   a.start = a.starts[static_cast<size_t>(root)];
   a.spaced_start = a.starts[static_cast<size_t>(spaced)];

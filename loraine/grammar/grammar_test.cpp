@@ -143,7 +143,7 @@ TEST(Grammar, WhatIsNotBuiltIsNamed) {
       {R"({"type": "object", "minProperties": 1})", "unsupported_schema", "#/minProperties"},
       {R"({"type": "number", "minimum": 0})", "unsupported_schema", "#/minimum"},
       {R"({"type": "string", "format": "uri"})", "unsupported_schema", "#/format"},
-      {R"({"type": "string", "pattern": "a(?=b)"})", "invalid_regex", "#/pattern"},
+      {R"j({"type": "string", "pattern": "a(?=b)"})j", "invalid_regex", "#/pattern"},
       {R"({"$ref": "other.json#/a"})", "unsupported_schema", "#/$ref"},
       {R"({"$ref": "#/nowhere"})", "invalid_schema", "#/$ref"},
       {R"({"$ref": "#"})", "unsupported_schema", "#"},

@@ -7,12 +7,14 @@ namespace loraine::grammar {
 
 struct TokenGrammar::Lazy {
   static constexpr int32_t kDead = -1, kUnknown = -2;
+  static constexpr uint8_t kLeaves = 1, kEnds = 2;
   explicit Lazy(const Automaton& automaton) : a(automaton), classes(automaton.class_byte.size()) {}
 
   int32_t id_of(Stacks stacks) {
     if (stacks.dead()) return kDead;
     const auto [place, is_new] = known.try_emplace(stacks, static_cast<int32_t>(all.size()));
     if (is_new) {
+      leaves.push_back(static_cast<uint8_t>((stacks.bottom ? kLeaves : 0) | (stacks.tops.empty() ? kEnds : 0)));
       all.push_back(std::move(stacks));
       next.resize(next.size() + classes, kUnknown);
     }
@@ -58,6 +60,7 @@ struct TokenGrammar::Lazy {
   const size_t classes;
   Frames frames;
   std::vector<Stacks> all;
+  std::vector<uint8_t> leaves;  // of each: whether one is empty (kLeaves), and no other is there (kEnds)
   std::unordered_map<Stacks, int32_t, Hash> known;
   std::vector<int32_t> next;  // [all, classes]
   std::unordered_map<uint64_t, int32_t> unions;
@@ -151,9 +154,13 @@ void TokenGrammar::walk(std::span<const uint32_t> from, int32_t start, Entry& ou
         continue;
       }
       at[node.depth] = here;
-      const Stacks& stacks = lazy.all[static_cast<size_t>(here)];
-      if (stacks.bottom) out.open.push_back(i);
-      i = stacks.tops.empty() && (next_from == from.size() || from[next_from] >= node.end) ? node.end : i + 1;
+      const uint8_t leaves = lazy.leaves[static_cast<size_t>(here)];
+      if (leaves == 0) {
+        ++i;
+        continue;
+      }
+      if (leaves & Lazy::kLeaves) out.open.push_back(i);
+      i = (leaves & Lazy::kEnds) && (next_from == from.size() || from[next_from] >= node.end) ? node.end : i + 1;
     }
   }
 }

@@ -183,10 +183,10 @@ class Builder {
     return rules_.graph(2 * n + 2, std::move(edges), {2 * n, 2 * n + 1});
   }
 
-  // A text as it is, up to the word behind it; anything else as JSON.
-  Node bare(const std::optional<CharacterAutomaton>& characters, Node value, std::string_view end) {
+  // A text as it is, without the mark that ends it; anything else as JSON.
+  Node bare(const std::optional<CharacterAutomaton>& characters, Node value, std::string_view mark, std::string_view end) {
     if (!characters) return rules_.sequence({value, text(end)});
-    return rules_.sequence({utf8_graph(rules_, both(*characters, without(end))), text(end)});
+    return rules_.sequence({utf8_graph(rules_, both(*characters, without(mark))), text(end)});
   }
 
   Node calls() {
@@ -199,21 +199,22 @@ class Builder {
             line);
       case CallForm::function_tags:
         return several(
-            rules_.sequence(
-                {marker("<tool_call>"), line, each_tool([&](const Tool& tool) {
-                   const Node parameters = listed(tool, json_, rules_.nothing(), true, [&](Node key, const auto& characters, Node value) {
-                     return rules_.sequence({text("<parameter="), key, text(">\n"), bare(characters, value, "\n</parameter>\n")});
-                   });
-                   return rules_.sequence({text(fmt::format("<function={}>\n", tool.name)), parameters, text("</function>\n")});
-                 }),
-                 marker("</tool_call>")}),
+            rules_.sequence({marker("<tool_call>"), line, each_tool([&](const Tool& tool) {
+                               const Node parameters =
+                                   listed(tool, json_, rules_.nothing(), true, [&](Node key, const auto& characters, Node value) {
+                                     return rules_.sequence({text("<parameter="), key, text(">\n"),
+                                                             bare(characters, value, "</parameter>", "\n</parameter>\n")});
+                                   });
+                               return rules_.sequence({text(fmt::format("<function={}>\n", tool.name)), parameters, text("</function>\n")});
+                             }),
+                             marker("</tool_call>")}),
             line);
       case CallForm::argument_pairs:
         return several(rules_.sequence({marker("<tool_call>"), each_tool([&](const Tool& tool) {
                                           const Node pairs = listed(
                                               tool, json_, rules_.nothing(), true, [&](Node key, const auto& characters, Node value) {
                                                 return rules_.sequence({text("<arg_key>"), key, text("</arg_key>\n<arg_value>"),
-                                                                        bare(characters, value, "</arg_value>"), line});
+                                                                        bare(characters, value, "</arg_value>", "</arg_value>"), line});
                                               });
                                           return rules_.sequence({text(tool.name + "\n"), pairs});
                                         }),

@@ -178,7 +178,7 @@ TEST(Calls, RandomTextsAreReadAlikeInPieces) {
     ASSERT_EQ(pieces.reasoning, all.reasoning) << text;
     found += !all.calls.empty();
   }
-  EXPECT_GT(found, 50);
+  EXPECT_GT(found, 20);
 }
 
 TEST(Calls, Thoughts) {
@@ -243,6 +243,14 @@ std::string drawn(const std::shared_ptr<const grammar::TokenGrammar>& masks, std
   for (int step = 0; step < 4000; ++step) {
     state.fill(bits);
     std::vector<int32_t> ids, leave;
+    const char* const kEnds[] = {"<|\"|>", "\n</parameter>\n", "</arg_value>"};  // which bytes drawn one by one would hardly come to
+    if (const char* mark = kEnds[random() % 3]; random() % 4 == 0) {
+      if (grammar::GrammarState copy = state; copy.accept_text(mark)) {
+        state = copy;
+        out += mark;
+        continue;
+      }
+    }
     for (int32_t id = 0; id < static_cast<int32_t>(vocabulary.size()); ++id) {
       if (!(bits[static_cast<size_t>(id) / 64] >> (id & 63) & 1)) continue;
       ids.push_back(id);
@@ -293,9 +301,10 @@ TEST(Calls, WhatAGrammarAllowsIsReadBack) {
           if (call.name == "get_weather") {
             ++weather;
             EXPECT_TRUE(arguments.at("city").is_string() && arguments.at("flags").is_array() && arguments["flags"].size() <= 2) << text;
-            if (arguments.contains("days"))
-              EXPECT_TRUE(arguments["days"].is_number_integer() && arguments["days"] >= 1 && arguments["days"] <= 14) << text;
-            if (arguments.contains("unit")) EXPECT_TRUE(arguments["unit"] == "C" || arguments["unit"] == "F") << text;
+            EXPECT_TRUE(!arguments.contains("days") ||
+                        (arguments["days"].is_number_integer() && arguments["days"] >= 1 && arguments["days"] <= 14))
+                << text;
+            EXPECT_TRUE(!arguments.contains("unit") || arguments["unit"] == "C" || arguments["unit"] == "F") << text;
           }
         }
       }
