@@ -259,8 +259,9 @@ TEST(Engine, RefusesWhatDoesNotFit) {
   EXPECT_EQ(engine.generate(ctx, prompt_of(45, 1), nullptr, tokens(20)).size(), 5u);  // as much as the cache holds
   EXPECT_TRUE(engine.generate(ctx, prompt_of(45, 1), nullptr, tokens(0)).empty());
   const int64_t running = engine.submit({prompt_of(5, 1), nullptr, tokens(5), {}});
+  engine.step(ctx);
+  engine.reserve_rank_columns(rank_columns(wide));  // while one runs
   engine.take(running);
-  engine.reserve_rank_columns(rank_columns(wide));
   EXPECT_EQ(engine.generate(ctx, prompt_of(5, 1), &wide, tokens(5)).size(), 5u);
 }
 

@@ -68,7 +68,7 @@ void forward_tile(const AttentionTensors& in, const Item& t) {
   const float* sinks = in.shape.sinks;  // a row with one begins as if it had seen it
   for (int64_t h = 0; h < group; ++h) {
     const int64_t head = t.head * group + h;
-    copy_rows(q.row_range(h * t.rows, t.rows), head_rows(in.q, s.start + t.row, t.rows, head, D));
+    take_rows(q.row_range(h * t.rows, t.rows), head_rows(in.q, s.start + t.row, t.rows, head, D));
     std::fill_n(r.maximum + h * t.rows, t.rows, sinks ? sinks[head] : -std::numeric_limits<float>::infinity());
   }
   std::fill(r.sum, r.sum + stack, sinks ? 1.0f : 0.0f);
@@ -77,7 +77,7 @@ void forward_tile(const AttentionTensors& in, const Item& t) {
     if (!s.pages && kv.dtype == type) return head_rows(kv, s.kv_start + key, n, t.head, room.cols());
     for (int64_t done = 0, run = 0; done < n; done += run) {  // pages always, so that the bits are those of any pages
       run = s.kv_run(key + done, n - done);
-      copy_rows(room.row_range(done, run), head_rows(kv, s.kv_row(key + done), run, t.head, room.cols()));
+      take_rows(room.row_range(done, run), head_rows(kv, s.kv_row(key + done), run, t.head, room.cols()));
     }
     return room.row_range(0, n);
   };

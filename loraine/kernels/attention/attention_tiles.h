@@ -58,8 +58,8 @@ inline Dtype operand_type(const Tensor& activations) {
 
 float dot(const float* a, const float* b, int64_t n);  // Σ a·b
 
-// Copies rows into those of `to`, of the same type or widened.
-inline void copy_rows(const Tensor& to, const Tensor& from) {
+// Copies rows into those of `to`, of the same type or widened. (loraine::copy_rows is that of model/step.h, which does not widen.)
+inline void take_rows(const Tensor& to, const Tensor& from) {
   if (to.dtype != from.dtype) return widen_rows(to, from);
   for (int64_t i = 0; i < from.rows(); ++i)
     std::memcpy(to.row_range(i, 1).data, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));

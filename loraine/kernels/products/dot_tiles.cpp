@@ -64,6 +64,14 @@ HWY_INLINE void tile(float* sums, int64_t sums_stride, const Operands& t, float*
       }
     }
   }
+  for (int64_t c = 0; c < kChains; ++c) {
+    const int64_t k = whole + c * lanes, rest = std::min(lanes, t.n - k);
+    if (rest <= 0) continue;
+    for (int64_t j = 0; j < kX; ++j)
+      for (int64_t i = 0; i < kWeights; ++i)
+        s[c][i][j] =
+            hn::MulAdd(and_zeros<F32Elements>(row[i] + k, rest), and_zeros<F32Elements>(t.x + j * t.x_stride + k, rest), s[c][i][j]);
+  }
   if (!t.ends) {
     for (int64_t c = 0, at = 0; c < kChains; ++c)
       for (int64_t i = 0; i < kWeights; ++i)
@@ -78,10 +86,7 @@ HWY_INLINE void tile(float* sums, int64_t sums_stride, const Operands& t, float*
     }
     float sum[4];
     four_lane_sums(four, sum);
-    for (int64_t j = 0; j < kX; ++j) {
-      for (int64_t k = whole; k < t.n; ++k) sum[j] += row[i][k] * t.x[j * t.x_stride + k];
-      sums[j * sums_stride + i] = sum[j];
-    }
+    for (int64_t j = 0; j < kX; ++j) sums[j * sums_stride + i] = sum[j];
   }
 }
 
@@ -116,7 +121,7 @@ void AddF32Strip(float* sums, int64_t sums_stride, const float* w, int64_t w_str
 }
 
 #if HWY_TARGET == HWY_SCALAR
-// No pairs here: rows of row_dots.
+// No pairs here, and none of these is called.
 void LayApart(float* out, const float* in, int64_t n) { std::copy_n(in, n, out); }
 void LayBf16Apart(float* out, const uint16_t* in, int64_t n) {
   for (int64_t k = 0; k < n; ++k) out[k] = bf16_to_f32(in[k]);
@@ -156,6 +161,7 @@ void AddPairStrip(float* sums, int64_t sums_stride, const float* w, int64_t w_st
 }
 #endif
 
+bool HasPairs() { return HWY_TARGET != HWY_SCALAR; }
 int64_t StripRows() { return kStrip; }
 int64_t RunningFloats() { return 2 * kStrip * static_cast<int64_t>(hn::Lanes(D())); }
 
@@ -170,6 +176,7 @@ HWY_EXPORT(AddF32Strip);
 HWY_EXPORT(AddPairStrip);
 HWY_EXPORT(LayApart);
 HWY_EXPORT(LayBf16Apart);
+HWY_EXPORT(HasPairs);
 HWY_EXPORT(StripRows);
 HWY_EXPORT(RunningFloats);
 
@@ -228,9 +235,8 @@ void bf16_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* 
       const int64_t count = std::min(rows, w.rows() - r);
       for (int64_t k = 0; k < all; k += kPiece) {
         const int64_t n = std::min(kPiece, all - k);
-        for (int64_t i = 0; i < count; ++i)
-          HWY_DYNAMIC_DISPATCH(LayBf16Apart)
-          (wide + i * n, static_cast<const uint16_t*>(w.row_range(r + i, 1).col_range(first + k, n).data), n);
+        for (int64_t i = 0; i < count; ++i) HWY_DYNAMIC_DISPATCH(LayBf16Apart)
+        (wide + i * n, static_cast<const uint16_t*>(w.row_range(r + i, 1).col_range(first + k, n).data), n);
         if (r + rows + count <= w.rows() && n == K) ask_for(w.row_range(r + rows, count));
         HWY_DYNAMIC_DISPATCH(AddPairStrip)(part, rows, wide, n, count, apart + k, all, x_rows, n, k == 0, k + n == all, running);
       }
@@ -246,7 +252,7 @@ void bf16_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* 
 }  // namespace
 
 void dot_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* x, int64_t x_stride, int64_t x_rows) {
-  if (w.dtype == Dtype::BF16) bf16_tiles(sums, sums_stride, w, x, x_stride, x_rows);
+  if (w.dtype == Dtype::BF16 && HWY_DYNAMIC_DISPATCH(HasPairs)()) bf16_tiles(sums, sums_stride, w, x, x_stride, x_rows);
   else f32_tiles(sums, sums_stride, w, x, x_stride, x_rows);
 }
 

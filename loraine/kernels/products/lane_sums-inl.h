@@ -1,5 +1,5 @@
-// The sum of the lanes of vectors in one order, alone or several at once: half by half, so that lane i meets lane i + n / 2 first. Include
-// inside HWY_NAMESPACE files, after elements-inl.h.
+// What the sums of row_dots and dot_tiles share: the last elements of a row, and the sum of the lanes in one order, half by half, so that
+// lane i meets lane i + n / 2 first. Include inside HWY_NAMESPACE files, after elements-inl.h.
 #if defined(LORAINE_KERNELS_LANE_SUMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LORAINE_KERNELS_LANE_SUMS_INL_H_
 #undef LORAINE_KERNELS_LANE_SUMS_INL_H_
@@ -14,6 +14,15 @@
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
+
+// The first `count` elements, and zeros: a sum takes them like any other vector, so that no compiler's choice of how to add up a rest
+// decides.
+template <class E>
+HWY_INLINE V and_zeros(const typename E::T* p, int64_t count) {
+  HWY_ALIGN float room[hn::MaxLanes(D())] = {};
+  for (int64_t i = 0; i < count; ++i) room[i] = E::one(p[i]);
+  return hn::Load(D(), room);
+}
 
 #if HWY_TARGET == HWY_SCALAR
 HWY_INLINE void four_lane_sums(const V* s, float* out) {
