@@ -179,14 +179,14 @@ void EngineLoop::follow_holds() {
 }
 
 // What a step brought goes to the readers.
-void EngineLoop::publish(EngineClock::time_point at) {
+void EngineLoop::publish(EngineClock::time_point began, EngineClock::time_point at) {
   int64_t step_tokens = 0;
   std::set<QueuedRequest*> heard;
   std::vector<std::shared_ptr<Generation>> done;
   std::set<std::string> running, waiting;
   for (const std::shared_ptr<Generation>& sequence : active_) {
     const std::string name = sequence->adapter ? sequence->adapter->name : "";
-    if (engine_->started(sequence->number_)) mark_started(sequence, at);
+    if (engine_->started(sequence->number_)) mark_started(sequence, began);
     if (!name.empty()) (sequence->started_ ? running : waiting).insert(name);
     auto& staged = sequence->staged_;
     const auto count = static_cast<int64_t>(staged.ids.size());
@@ -263,6 +263,7 @@ void EngineLoop::work() {
           end(sequence, failed ? *failed : *drained);
         }
     follow_holds();
+    const EngineClock::time_point began = EngineClock::now();
     try {
       goes_on = engine_->step(ctx);
       check_mapped_files();
@@ -274,7 +275,7 @@ void EngineLoop::work() {
       }
       goes_on = false;
     }
-    publish(EngineClock::now());
+    publish(began, EngineClock::now());
   }
   const auto gone = std::make_exception_ptr(Error(ErrorKind::internal, "the server ended"));
   for (const auto& sequence : std::vector(active_)) {

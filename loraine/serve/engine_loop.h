@@ -91,7 +91,7 @@ class EngineLoop {
   void enter(const std::shared_ptr<QueuedRequest>& request);
   void leave(const std::shared_ptr<Generation>& sequence);
   void follow_holds();
-  void publish(EngineClock::time_point at);
+  void publish(EngineClock::time_point began, EngineClock::time_point at);  // of the step
   void end(const std::shared_ptr<Generation>& sequence, std::exception_ptr failure);
   void mark_started(const std::shared_ptr<Generation>& sequence, EngineClock::time_point at);
 

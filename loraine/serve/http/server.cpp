@@ -193,7 +193,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
         busy.headers.emplace_back("retry-after", "1");
         co_await refuse(std::move(busy));
       } else {
-        while (co_await one_request()) {}
+        for (bool more = true; more;) more = co_await one_request();
       }
     } catch (const std::exception&) {}  // of this connection alone: no memory for its request, a socket that is no more
     close();
@@ -278,46 +278,78 @@ class Connection : public std::enable_shared_from_this<Connection> {
     within(server_.limits.head);
     error_code error;
     co_await http::async_read_header(socket_, buffer_, parser, into(error));
-    if (error) co_return co_await bad_head(error);
     HttpRequest request;
+    bool silent = false;
+    std::optional<HttpResponse> refusal = refused_by_head(parser, error, request, silent);
+    if (silent) co_return false;
+    const bool has_body = parser.is_header_done() && (parser.chunked() || parser.content_length().value_or(0) > 0);
+    const bool ends = !parser.get().keep_alive();
+    if (refusal && !refusal->close && !has_body && !ends) {
+      const bool works = co_await answer_with(std::move(*refusal));
+      co_return works;
+    }
+    if (!refusal && has_body) {
+      parser.body_limit(server_.limits.max_body);
+      if (!request.header("expect").empty()) co_await write_all("HTTP/1.1 100 Continue\r\n\r\n", nullptr);
+      while (!error && !parser.is_done()) {
+        within(server_.limits.body);
+        co_await http::async_read_some(socket_, buffer_, parser, into(error));
+      }
+      refusal = refused_by_body(error, silent);
+      if (silent) co_return false;
+      body_ = std::move(parser.get().body());
+    }
+    if (refusal) {
+      co_await refuse(std::move(*refusal));
+      co_return false;
+    }
+    const bool more = co_await answer(std::move(request), ends);
+    co_return more;
+  }
+
+  // What is said to a head that is not taken, with close where what follows it cannot be told. silent: nothing is said, the connection
+  // ends. (No co_await stands in an expression here, nor in a condition: g++ 12 makes wrong code of some of these.)
+  std::optional<HttpResponse> refused_by_head(const Parser& parser, const error_code& error, HttpRequest& request, bool& silent) {
+    const auto bad = [&](int status, const std::string& why) {
+      HttpResponse response = server_.hooks.on_bad(status, why);
+      response.close = true;
+      return response;
+    };
+    if (error) {
+      if (timed_out_) return bad(408, "the headers took too long");
+      if (error == http::error::header_limit || error == http::error::buffer_overflow)
+        return bad(431, fmt::format("the headers are over {} bytes", server_.limits.max_head));
+      silent = error == http::error::end_of_stream || error == http::error::partial_message || !is_http(error);
+      if (silent) return {};
+      return bad(400, "no HTTP request: " + error.message());
+    }
     const std::string wrong = read_head(parser, request);
     request.local = local_;
     head_only_ = request.method == "HEAD";
     if (head_only_) request.method = "GET";
-    const bool ends = !parser.get().keep_alive();
-    if (parser.get().version() != 11) co_return co_await refuse(server_.hooks.on_bad(505, "only HTTP/1.1 is spoken here"));
-    if (!wrong.empty()) co_return co_await refuse(server_.hooks.on_bad(400, wrong));
-    const bool has_body = parser.chunked() || parser.content_length().value_or(0) > 0;
-    if (std::optional<HttpResponse> refusal = server_.hooks.on_head(request)) {
-      if (has_body || ends) co_return co_await refuse(std::move(*refusal));
-      co_return co_await answer_with(std::move(*refusal));
-    }
-    if (parser.content_length().value_or(0) > server_.limits.max_body) co_return co_await too_large();
-    parser.body_limit(server_.limits.max_body);
-    if (has_body && !co_await read_body(parser, request)) co_return false;
-    co_return co_await answer(std::move(request), ends);
+    if (parser.get().version() != 11) return bad(505, "only HTTP/1.1 is spoken here");
+    if (!wrong.empty()) return bad(400, wrong);
+    if (std::optional<HttpResponse> refusal = server_.hooks.on_head(request)) return refusal;
+    if (parser.content_length().value_or(0) > server_.limits.max_body) return too_large();
+    const std::string_view expects = request.header("expect");
+    if (!expects.empty() && !beast::iequals(beast::string_view(expects.data(), expects.size()), "100-continue"))
+      return bad(417, "of Expect only 100-continue is known");
+    return {};
   }
 
-  asio::awaitable<bool> read_body(Parser& parser, const HttpRequest& request) {
-    error_code error;
-    if (const std::string_view expects = request.header("expect"); !expects.empty()) {
-      if (!beast::iequals(beast::string_view(expects.data(), expects.size()), "100-continue"))
-        co_return co_await refuse(server_.hooks.on_bad(417, "of Expect only 100-continue is known"));
-      static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-      co_await asio::async_write(socket_, asio::buffer(kContinue), into(error));
-    }
-    while (!error && !parser.is_done()) {
-      within(server_.limits.body);
-      co_await http::async_read_some(socket_, buffer_, parser, into(error));
-    }
-    if (!error) {
-      body_ = std::move(parser.get().body());
-      co_return true;
-    }
-    if (timed_out_) co_return co_await refuse(server_.hooks.on_bad(408, "no byte of the body came for too long"));
-    if (error == http::error::body_limit) co_return co_await too_large();
-    if (is_http(error)) co_return co_await refuse(server_.hooks.on_bad(400, "the body: " + error.message()));
-    co_return false;
+  std::optional<HttpResponse> refused_by_body(const error_code& error, bool& silent) {
+    if (!error) return {};
+    if (timed_out_) return server_.hooks.on_bad(408, "no byte of the body came for too long");
+    if (error == http::error::body_limit) return too_large();
+    silent = !is_http(error) || error == http::error::end_of_stream || error == http::error::partial_message;
+    if (silent) return {};
+    return server_.hooks.on_bad(400, "the body: " + error.message());
+  }
+
+  HttpResponse too_large() {
+    HttpResponse response = server_.hooks.on_bad(413, fmt::format("the body is over {} bytes (max_body_size)", server_.limits.max_body));
+    response.close = true;
+    return response;
   }
 
   asio::awaitable<bool> answer(HttpRequest request, bool ends) {
@@ -330,28 +362,29 @@ class Connection : public std::enable_shared_from_this<Connection> {
     const std::shared_ptr<Reply> reply = reply_;
     bool works = true;
     while (works && !reply->finished() && !eof_) {
-      const std::string out = reply->take();
+      std::string out = reply->take();
       if (out.empty()) co_await sleep();
-      else works = co_await write_all(out, reply.get());
+      else works = co_await write_all(std::move(out), reply.get());
     }
     if (!works || eof_) {
       reply->client_went();
       co_return false;
     }
     reply_.reset();
-    if (reply->closes()) co_return co_await linger();
-    co_return true;
+    if (!reply->closes()) co_return true;
+    co_await linger();
+    co_return false;
   }
 
   asio::awaitable<bool> answer_with(HttpResponse response) {
     const bool close = response.close;
     std::string out = head_text(response, close, false);
     if (!head_only_) out += response.body;
-    const bool works = co_await write_all(out, nullptr);
+    const bool works = co_await write_all(std::move(out), nullptr);
     co_return works && !close;
   }
 
-  asio::awaitable<bool> write_all(const std::string& out, Reply* reply) {
+  asio::awaitable<bool> write_all(std::string out, Reply* reply) {
     for (size_t at = 0; at < out.size();) {
       error_code error;
       within(server_.limits.stall);
@@ -365,17 +398,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   // Answers what is wrong, and ends: what else comes is not a request, or is not wanted.
-  asio::awaitable<bool> refuse(HttpResponse response) {
+  asio::awaitable<void> refuse(HttpResponse response) {
     response.close = true;
-    if (co_await answer_with(std::move(response)) || true) co_await linger();
-    co_return false;
+    co_await answer_with(std::move(response));
+    co_await linger();
   }
-  asio::awaitable<bool> too_large() {
-    return refuse(server_.hooks.on_bad(413, fmt::format("the body is over {} bytes (max_body_size)", server_.limits.max_body)));
-  }
-
   // A socket that is closed with bytes unread takes back what was sent: so they are read, for a while.
-  asio::awaitable<bool> linger() {
+  asio::awaitable<void> linger() {
     error_code error;
     socket_.shutdown(Socket::shutdown_send, error);
     within(kLinger);
@@ -385,18 +414,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
       else if (eof_) break;
       else co_await socket_.async_read_some(asio::buffer(lost), into(error));
     }
-    co_return false;
   }
 
   static bool is_http(const error_code& error) { return error.category() == make_error_code(http::error::bad_version).category(); }
-
-  asio::awaitable<bool> bad_head(const error_code& error) {
-    if (timed_out_) co_return co_await refuse(server_.hooks.on_bad(408, "the headers took too long"));
-    if (error == http::error::header_limit || error == http::error::buffer_overflow)
-      co_return co_await refuse(server_.hooks.on_bad(431, fmt::format("the headers are over {} bytes", server_.limits.max_head)));
-    if (error == http::error::end_of_stream || error == http::error::partial_message || !is_http(error)) co_return false;
-    co_return co_await refuse(server_.hooks.on_bad(400, "no HTTP request: " + error.message()));
-  }
 
   HttpServer::State& server_;
   Socket socket_;
