@@ -186,7 +186,7 @@ class Answers(Served):
                 self.assertEqual("".join(one["choices"][0]["delta"].get("content", "") for one in streamed), text_of(answer))
                 self.assertEqual(streamed[-1]["choices"][0]["finish_reason"], answer["choices"][0]["finish_reason"])
                 self.assertEqual(len({one["id"] for one in streamed}), 1)
-        self.refused(self.server.chat(model="c"), 404, "model", "model_not_found")
+        self.refused(self.server.chat(model="nowhere"), 404, "model", "model_not_found")
         self.assertIn("did you mean", self.server.chat(model="tinny")[2]["error"]["message"])
 
     def test_many_at_once_are_each_alone(self):
@@ -302,7 +302,7 @@ class Answers(Served):
         self.good(self.server.chat(model="a"))
         lines = self.good(self.server.ask("GET", "/metrics")).splitlines()
         for line in lines:
-            self.assertRegex(line, r"^(# (HELP|TYPE) \S+ .+|[a-z_:]+(\{([a-z_]+=\"[^\"]*\",?)*\})? [0-9.e+-]+)$")
+            self.assertRegex(line, r"^(# (HELP|TYPE) \S+ .+|[a-z0-9_:]+(\{([a-z_]+=\"[^\"]*\",?)*\})? [0-9.e+-]+)$")
         self.assertTrue(any(line.startswith('loraine_adapter_tokens_total{adapter="a"}') for line in lines))
         self.assertGreater(self.server.metric("vllm:generation_tokens_total"), 0)
 

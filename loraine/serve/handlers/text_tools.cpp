@@ -65,8 +65,8 @@ void detokenize(Service& service, Call& call) {
   std::vector<int32_t> ids;
   if (!list) fields.fail("tokens", "a list of token ids");
   for (const WireJson& id : *list) {
-    const bool fits =
-        id.is_number_integer() && (id.is_number_unsigned() ? id.get<uint64_t>() < static_cast<uint64_t>(vocab) : id.get<int64_t>() >= 0);
+    const bool too_large = id.is_number_unsigned() && id.get<uint64_t>() >= static_cast<uint64_t>(vocab);
+    const bool fits = id.is_number_integer() && !too_large && id.get<int64_t>() >= 0 && id.get<int64_t>() < vocab;
     if (!fits) fields.fail("tokens", fmt::format("a list of token ids from 0 to {}; it has {}", vocab - 1, shown(id)));
     ids.push_back(id.get<int32_t>());
   }

@@ -1,7 +1,7 @@
 // Bodies of requests: what is read, what is refused and by which name; hostile ones quickly.
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 
 #include "loraine/serve/protocol/json_body.h"
 #include "loraine/serve/protocol/openai.h"
@@ -13,14 +13,14 @@ namespace {
 constexpr int64_t kVocab = 100;
 
 ApiError refusal_of(const std::string& body, bool completion = false, bool llama_factory = false) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of the processor: the machine may be busy
   ApiError error{0, ""};
   try {
     const WireJson json = parse_json_body(body);
     if (completion) read_completion(json, {}, kVocab, llama_factory, false);
     else read_chat(json, {}, kVocab, llama_factory, false);
   } catch (const ApiError& refused) { error = refused; }
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5)) << body.substr(0, 100);
+  EXPECT_LT(std::clock() - start, 5 * CLOCKS_PER_SEC) << body.substr(0, 100);
   return error;
 }
 
