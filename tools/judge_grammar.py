@@ -15,7 +15,7 @@ program, tokenizer = sys.argv[1:3]
 count, texts = (int(a) for a in (sys.argv[3:5] + ["200", "5"][len(sys.argv[3:5]):]))
 schemas = [json.loads(line)["schema"] for line in (root / "tests/golden/grammar/schemas.jsonl").read_text().splitlines()[:count]]
 lines = "".join(json.dumps(s) + "\n" for s in schemas)
-answers = subprocess.run([program, tokenizer, "--sample", str(texts)], input=lines, text=True, capture_output=True, check=True).stdout.splitlines()
+answers = subprocess.run([program, tokenizer, "--sample", str(texts)], input=lines, text=True, capture_output=True, check=True).stdout.rstrip("\n").split("\n")
 assert len(answers) == len(schemas), (len(answers), len(schemas))
 good = bad = refused = 0
 samples = []

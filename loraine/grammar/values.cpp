@@ -44,6 +44,8 @@ Rules::Node natural(Rules& r, uint64_t low, uint64_t high) {
   return r.choice(std::move(out));
 }
 
+constexpr std::string_view kGemmaQuote = "<|\"|>";  // as text: a text that spells it out would be read as its end
+
 bool is_control(char32_t c) { return c < 0x20; }
 
 }  // namespace
@@ -97,7 +99,7 @@ Values::Node Values::character_body() const {
 Values::Node Values::text_body() const {
   Rules& r = rules_;
   if (spelling_ == Spelling::gemma) {
-    if (quote_[0] == kSpecialOpen) return r.sequence({quote(), r.repeat(utf8_node(r, {0, kLastCharacter}), 0), quote()});
+    if (quote_[0] == kSpecialOpen) return r.sequence({quote(), utf8_graph(r, without(kGemmaQuote)), quote()});
     return r.sequence({quote(), utf8_graph(r, up_to(quote_))});
   }
   const Node doubled = r.sequence({r.literal("\""), r.repeat(character_body(), 0), r.literal("\"")});
@@ -120,9 +122,7 @@ Values::Node Values::text(int64_t least, int64_t most) const {
 Values::Node Values::escaped(CharacterRange range) const {
   Rules& r = rules_;
   if (spelling_ == Spelling::gemma) {
-    if (quote_[0] == kSpecialOpen) return utf8_node(r, range);
-    const char32_t first =
-        characters_of(quote_)[0];  // where the quote is text, texts whose characters are given do not hold its first letter
+    const char32_t first = kGemmaQuote[0];  // texts whose characters are given do not hold the quote's first letter
     std::vector<Node> out;
     if (range.first < first) out.push_back(utf8_node(r, {range.first, std::min<char32_t>(range.last, first - 1)}));
     if (range.last > first) out.push_back(utf8_node(r, {std::max<char32_t>(range.first, first + 1), range.last}));
@@ -155,6 +155,8 @@ Values::Node Values::text(const CharacterAutomaton& characters) const {
 }
 
 Values::Node Values::literal_text(std::string_view text) const {
+  if (spelling_ == Spelling::gemma)
+    return text.find(kGemmaQuote) != text.npos ? rules_.never() : rules_.sequence({quote(), rules_.literal(text), quote()});
   std::vector<Node> out{quote()};
   for (const char32_t c : characters_of(text)) out.push_back(escaped({c, c}));
   out.push_back(quote());

@@ -68,7 +68,6 @@ class Builder {
   }
   Node marker(std::string_view text) { return rules_.literal(is_special(text) ? special_token(text) : std::string(text)); }
   Node text(std::string_view words) { return rules_.literal(words); }
-  Node characters() { return rules_.repeat(utf8_node(rules_, {0, kLastCharacter}), 0); }
 
   Spelling spelling() const {
     return wanted_.format->form == CallForm::gemma          ? Spelling::gemma
@@ -81,7 +80,7 @@ class Builder {
     const ThoughtMarks& marks = *wanted_.thoughts;
     std::vector<Node> parts;
     if (!wanted_.in_thought) parts.push_back(marker(marks.open));
-    if (is_special(marks.close)) parts.insert(parts.end(), {characters(), marker(marks.close)});
+    if (is_special(marks.close)) parts.insert(parts.end(), {utf8_graph(rules_, without(marks.close)), marker(marks.close)});
     else parts.push_back(utf8_graph(rules_, up_to(marks.close)));
     parts.push_back(rules_.repeat(text("\n"), 0, 2));
     const Node whole = rules_.sequence(std::move(parts));
