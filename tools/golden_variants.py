@@ -1,6 +1,6 @@
 """The recorded runs of LoRA's kin and of tensors that are trained whole (variants/<method>): each from its recorded start, losses, gradient norms,
 the final file, logits and merged logits. Called by golden.py. A case: init/ (not with full), final/, train.json, out.safetensors; its base is
-../llama/model beside the folder `variants`."""
+../llama/model beside the folder `variants`, that of full_<case> the model of that case."""
 import json
 
 from golden_files import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
@@ -11,6 +11,7 @@ methods = {
     "loraplus": dict(learning_rate="2e-4", loraplus_lr_ratio=16), "dora": {}, "pissa": {}, "olora": {}, "adalora": dict(learning_rate="5e-3"),
     "modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4"),
     "qlora": dict(quantization_bit=4), "loftq": {}, "loftq_twice": {}, "loftq_8bit": {},
+    "full_qwen3_moe": dict(finetuning_type="full", learning_rate="5e-4"), "full_gpt_oss": dict(finetuning_type="full", learning_rate="5e-4"),
 }
 in_codes = {"loftq": 4, "loftq_twice": 4, "loftq_8bit": 8}  # whose base may be held in codes too, with the same numbers
 
@@ -49,7 +50,7 @@ def train(case, work, model, batches, record, settings):
 
 def run_case(case, work):
     """Yields (kind, figure)."""
-    model, batches = case.parent.parent / "llama/model", read_tensors(case / "out.safetensors")
+    model, batches = case.parent.parent / (case.name.removeprefix("full_") if case.name.startswith("full_") else "llama") / "model", read_tensors(case / "out.safetensors")
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
     whole = not (case / "init").is_dir()

@@ -189,13 +189,25 @@ void name_experts(LoraConfig& config, const std::vector<std::string>& parameters
 
 void set_excluded(LoraConfig& config, const std::string& modules) { read_names(modules, config.exclude_modules, config.exclude_regex); }
 
+namespace {
+
+// The last word of a path; where that is a number (a list of modules), the word before it too: PEFT matches ends of paths, and a number
+// alone would be the end of a layer's.
+std::string last_name(const std::string& path) {
+  const size_t last = path.rfind('.');
+  if (last == path.npos || path.find_first_not_of("0123456789", last + 1) != path.npos) return path.substr(last + 1);
+  return path.substr(path.rfind('.', last - 1) + 1);
+}
+
+}  // namespace
+
 void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites, bool whole_paths) {
   if (config.target_modules != std::vector<std::string>{kAllLinear}) return;
   config.target_modules.clear();
   for (const Weight* site : sites)
     for (const WeightPart& part : site->parts) {
       if (site->bare) continue;
-      const std::string name = whole_paths ? part.name : part.name.substr(part.name.rfind('.') + 1);
+      const std::string name = whole_paths ? part.name : last_name(part.name);
       if (!site->is_head && std::ranges::find(config.target_modules, name) == config.target_modules.end())
         config.target_modules.push_back(name);
     }
@@ -228,6 +240,28 @@ std::optional<TargetRank> target_rank(const LoraConfig& config, const std::strin
   return rank_and_scale(config, path);
 }
 
+void name_bare_weights(LoraConfig& config, const std::vector<const Weight*>& sites) {
+  if (!config.target_regex.empty()) return;
+  std::vector<std::string> kept;
+  for (const std::string& word : config.target_modules) {
+    bool bare = false, layer = false;
+    for (const Weight* site : sites)
+      for (const WeightPart& part : site->parts)
+        if (names_module(part.name, word)) (site->bare ? bare : layer) = true;
+    if (layer || !bare) kept.push_back(word);
+    if (!bare) continue;
+    const std::string parameter = word + ".weight";
+    const int64_t r = by_pattern(config.rank_pattern, word, config.r);
+    const double alpha = by_pattern(config.alpha_pattern, word, config.lora_alpha);
+    if (r != by_pattern(config.rank_pattern, parameter, config.r)) config.rank_pattern.insert(config.rank_pattern.begin(), {parameter, r});
+    if (alpha != by_pattern(config.alpha_pattern, parameter, config.lora_alpha))
+      config.alpha_pattern.insert(config.alpha_pattern.begin(), {parameter, alpha});
+    if (std::ranges::find(config.target_parameters, parameter) == config.target_parameters.end())
+      config.target_parameters.push_back(parameter);
+  }
+  config.target_modules = std::move(kept);
+}
+
 std::optional<TargetRank> parameter_rank(const LoraConfig& config, const std::string& name) {
   if (std::ranges::none_of(config.target_parameters, [&](const std::string& target) { return ends_with_name(name, target); })) return {};
   return rank_and_scale(config, name);
@@ -248,7 +282,7 @@ std::optional<TargetRank> part_rank(const LoraConfig& config, const Targets& tar
 std::vector<std::string> words_without_effect(const LoraConfig& config, const std::vector<std::string>& paths) {
   std::vector<std::string> lines, known;
   for (const std::string& path : paths)
-    if (const std::string name = path.substr(path.rfind('.') + 1); std::ranges::find(known, name) == known.end()) known.push_back(name);
+    if (const std::string name = last_name(path); std::ranges::find(known, name) == known.end()) known.push_back(name);
   const auto check = [&](const char* key, const std::string& word, const auto& answers) {
     if (std::ranges::any_of(paths, answers)) return;
     const std::string near = nearest_word(word, known);
@@ -350,25 +384,31 @@ AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const st
   return out;
 }
 
+void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes) {
+  const int64_t rows = part.weight.rows(), cols = part.weight.cols();
+  const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
+  Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(static_cast<size_t>(bytes_of(type, rows * cols)));
+  const Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
+  widen_row(f32.f32(), part.weight);
+  add(f32);
+  convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
+  release_if_mapped(part.weight.data, part.weight.bytes());
+  const Dtype codes = part.weight.dtype;
+  const std::unique_ptr<QuantState> before = std::move(part.quant_state);
+  part.weight = stored;
+  part.owned = std::move(memory);
+  if (before && keep_codes) quantise_part(part, {codes, codes != Dtype::INT8 && !before->absmax}, before->values);
+}
+
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set) {
   Context ctx;
   for (size_t s = 0; s < sites.size(); ++s) {
     const Adapter* adapter = set.sites[s].get();
     if (!adapter) continue;
-    for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
-      if (!adapter->adapts(static_cast<int>(p))) continue;
-      WeightPart& part = sites[s]->parts[p];
-      const int64_t rows = part.weight.rows(), cols = part.weight.cols();
-      const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
-      Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(static_cast<size_t>(bytes_of(type, rows * cols)));
-      Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
-      widen_row(f32.f32(), part.weight);
-      adapter->merge_into(ctx, f32, static_cast<int>(p));
-      convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
-      release_if_mapped(part.weight.data, part.weight.bytes());
-      part.weight = stored;
-      part.owned = std::move(memory);
-    }
+    for (size_t p = 0; p < sites[s]->parts.size(); ++p)
+      if (adapter->adapts(static_cast<int>(p)))
+        add_to_weight(
+            sites[s]->parts[p], [&](const Tensor& sum) { adapter->merge_into(ctx, sum, static_cast<int>(p)); }, false);
   }
 }
 

@@ -1,6 +1,7 @@
 // From adapter_config.json's words (targets, ranks, patterns) to an AdapterSet over the sites of a model. Called by train, chat, export,
 // trace.
 #pragma once
+#include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -67,6 +68,10 @@ inline constexpr const char* kExperts = "experts";
 // none.
 void name_experts(LoraConfig& config, const std::vector<std::string>& parameters);
 
+// Names of weights that are no layers but parameters of their modules (routers, as a rule) move from target_modules to target_parameters,
+// where PEFT has them: "gate" becomes "gate.weight".
+void name_bare_weights(LoraConfig& config, const std::vector<const Weight*>& sites);
+
 // exclude_modules, written in the same way.
 void set_excluded(LoraConfig& config, const std::string& modules);
 
@@ -96,8 +101,10 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
                        const std::string& embedding = kEmbeddingPath);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
-// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights in memory: what was mapped becomes owned,
-// in f32 with one rounding to the stored type.
+// A weight in memory becomes the sum of itself and what is added to it in f32, with one rounding to the stored type; what was mapped
+// becomes owned, what was packed f32. keep_codes: codes that quantise_part made are made anew of the sum.
+void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes);
+// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights in memory, as add_to_weight does.
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
 
 }  // namespace loraine

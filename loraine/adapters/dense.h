@@ -23,23 +23,34 @@ struct DenseSite {
   }
 };
 
+// One parameter of experts, whose matrices lie one after the other; empty where the base's is used.
+struct DenseExperts {
+  std::vector<Tensor> matrices, gradients;  // by expert, [out, in], or [in, out] where the base's are transposed
+};
+
+// A tensor in the model's files that is a trained one, or a part of it: files may have the matrices of experts apart that are one
+// parameter. Its rows may be strided.
+struct StoredTensor {
+  std::string name;
+  Tensor value;
+};
+
 struct DenseSet {
   DenseTensor embedding;
-  std::vector<DenseSite> sites;                     // by the model's numbers of sites
-  std::vector<DenseTensor> vectors;                 // by its numbers of vectors: weights of norms and the like
-  std::vector<Parameter> parameters;                // under the names of their file
-  std::vector<std::string> base_name, stored_name;  // of parameters[i]: "model.layers.0.mlp.up_proj.weight", as adapters and as files say
+  std::vector<DenseSite> sites;        // by the model's numbers of sites
+  std::vector<DenseTensor> vectors;    // by its numbers of vectors: weights of norms and the like
+  std::vector<DenseTensor> tables;     // by its numbers of tables beside the embedding
+  std::vector<DenseExperts> experts;   // by its numbers of experts' parameters
+  std::vector<Parameter> parameters;   // under the names of their file
+  std::vector<std::string> base_name;  // of parameters[i], as adapters say: "model.layers.0.mlp.up_proj.weight"
+  std::vector<StoredTensor> in_files;  // what they are in the model's files
   Buffer memory;
   size_t replaced_bytes = 0;  // of mapped base tensors that are no longer read
 
-  // The tensor that takes the place of the base's `name` (or of `stored` in its files); data == nullptr when there is none.
-  Tensor find(const std::string& name) const { return find_in(base_name, name); }
-  Tensor find_stored(const std::string& stored) const { return find_in(stored_name, stored); }
-
- private:
-  Tensor find_in(const std::vector<std::string>& names, const std::string& name) const {
-    for (size_t i = 0; i < names.size(); ++i)
-      if (names[i] == name) return parameters[i].value;
+  // The tensor that takes the place of the base's `name`; data == nullptr when there is none.
+  Tensor find(const std::string& name) const {
+    for (size_t i = 0; i < base_name.size(); ++i)
+      if (base_name[i] == name) return parameters[i].value;
     return {};
   }
 };

@@ -269,8 +269,17 @@ bool is_newer_peft(const std::string& folder) {
   return major > 0 || minor >= 19;
 }
 
+}  // namespace
+
+AdapterFile open_adapter_file(const std::string& folder) {
+  const std::string path = adapter_file(folder);
+  return {path, open_tensor_source(path), is_newer_peft(folder)};
+}
+
+namespace {
+
 // A and B of experts, in whichever of PEFT's two orders their shapes say they are. Gives what is wrong; the tensors' names leave `left`.
-std::string read_experts(ExpertLora& lora, const TensorSource& source, const std::string& folder, std::set<std::string>& left) {
+std::string read_experts(ExpertLora& lora, const TensorSource& source, bool newer, std::set<std::string>& left) {
   const ExpertLoraShape& shape = lora.shape();
   const std::vector<Parameter> own = lora.parameters();
   const TensorInfo* infos[2];
@@ -292,7 +301,7 @@ std::string read_experts(ExpertLora& lora, const TensorSource& source, const std
     return fmt::format("{}: file has {} and B {}, model and config imply {} and {}", own[0].name,
                        Tensor(nullptr, Dtype::F32, infos[0]->shape).shape_text(), Tensor(nullptr, Dtype::F32, infos[1]->shape).shape_text(),
                        own[0].value.shape_text(), own[1].value.shape_text());
-  if (same && !(other && shape.older_differs && !is_newer_peft(folder))) {
+  if (same && !(other && shape.older_differs && !newer)) {
     source.read(*infos[0], own[0].value);
     source.read(*infos[1], own[1].value);
   } else {
@@ -310,9 +319,8 @@ std::string read_experts(ExpertLora& lora, const TensorSource& source, const std
 
 }  // namespace
 
-void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
-  const std::string file = adapter_file(folder);
-  auto source = open_tensor_source(file);
+void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
+  const TensorSource* source = file.tensors.get();
   std::set<std::string> left;
   for (const TensorInfo& info : source->tensors()) left.insert(info.name);
   std::string problems;
@@ -326,7 +334,7 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
   for (const auto& experts : set.experts) {
     if (!experts) continue;
     for (const Parameter& p : experts->parameters()) of_experts.insert(p.name);
-    if (const std::string text = read_experts(*experts, *source, folder, left); !text.empty()) problem(text);
+    if (const std::string text = read_experts(*experts, *source, file.newer, left); !text.empty()) problem(text);
   }
   for (const Parameter& p : set.parameters()) {
     if (of_experts.contains(p.name)) continue;
@@ -373,7 +381,7 @@ void read_lora_tensors(const AdapterSet& set, const std::string& folder) {
                                 : ": belongs to no module that the config targets in this model"));
   }
   if (count)
-    throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file, count, problems),
+    throw Error(ErrorKind::bad_data, fmt::format("{} does not fit: {} of its tensors are wrong:{}", file.path, count, problems),
                 "is the adapter for another model, or its file damaged?");
   Context ctx;
   set.refresh(ctx);

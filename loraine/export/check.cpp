@@ -176,6 +176,8 @@ class MergedInF32 {
     if (own) dense->embedding = own->embedding;
     if (own) dense->vectors = own->vectors;
     else dense->vectors.resize(model.vectors().size());
+    if (own) dense->experts = own->experts;
+    else dense->experts.resize(model.experts().size());
     if (const MergedTensor* table = find(model.config.names.in_files(model.config.names.embedding) + ".weight"); table && table->embedding)
       dense->embedding.value = whole(*table);
     for (size_t site = 0; site < sites.size(); ++site)

@@ -29,8 +29,7 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
       if (part.changed && !part.quant_state) all[part.stored + ".weight"].dense = part.weight;
   if (!adapter) return all;
   if (adapter->dense)
-    for (size_t i = 0; i < adapter->dense->parameters.size(); ++i)
-      all[adapter->dense->stored_name[i]].dense = adapter->dense->parameters[i].value;
+    for (const StoredTensor& stored : adapter->dense->in_files) all[stored.name].dense = stored.value;
   for (size_t s = 0; s < adapter->sites.size(); ++s)
     if (const Adapter* at = adapter->sites[s].get())
       for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
@@ -51,9 +50,10 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
       MergedTensor& tensor = all[stored];
       tensor.experts = lora;
       tensor.expert = expert;
-      tensor.first = stack.first;
-      tensor.columns = stack.columns;
-      tensor.transposed = weights->transposed;
+      const bool part = weights->stacks.size() == 1 || weights->stacks.front().stored != weights->stacks.back().stored;  // not all of it
+      tensor.first = part ? stack.first : 0;
+      tensor.columns = part ? stack.columns : weights->out;
+      tensor.transposed = stack.parts.front().transposed;
     };
     for (const ExpertStack& stack : weights->stacks) {
       if (!stack.stored.empty()) add(stack.stored, stack, -1);
@@ -80,6 +80,13 @@ void write_computed(const TensorSource& source, const MergedTensor& tensor, cons
   write(out.data, out.bytes());
 }
 
+// to = from, F32 without gaps, whose rows may be strided.
+void copy_in_order(const Tensor& to, const Tensor& from) {
+  if (from.contiguous()) return convert(to.data, Dtype::F32, from.data, from.dtype, to.numel());
+  for (int64_t row = 0; row < from.rows(); ++row)
+    convert(to.f32() + row * from.cols(), Dtype::F32, from.row_range(row, 1).data, from.dtype, from.cols());
+}
+
 }  // namespace
 
 int64_t Merge::merged() const {
@@ -87,7 +94,7 @@ int64_t Merge::merged() const {
 }
 
 void read_base(const TensorSource& source, const MergedTensor& tensor, const Tensor& f32) {
-  if (tensor.dense.data) return convert(f32.data, Dtype::F32, tensor.dense.data, tensor.dense.dtype, f32.numel());
+  if (tensor.dense.data) return copy_in_order(f32, tensor.dense);
   source.read(*tensor.info, f32);
   if (const Tensor mapped = source.map(*tensor.info); mapped.data) release_pages(mapped.data, mapped.bytes());
 }

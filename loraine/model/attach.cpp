@@ -17,7 +17,9 @@
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/safetensors/safetensors.h"
+#include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/kernels/products/row_dots.h"
+#include "loraine/model/older_adapters.h"
 
 namespace loraine {
 namespace {
@@ -25,9 +27,11 @@ namespace {
 // One tensor of the base and how a copy takes its place.
 struct BaseTensor {
   std::string name, stored;  // as adapters and as the model's files call it
-  Tensor value;
-  bool mapped = false;  // in a file, and read by nothing else
+  Tensor value;              // of experts its shape alone
+  bool mapped = false;       // in a file, and read by nothing else
   std::function<void(DenseSet&, const DenseTensor&)> place;
+  bool trained = true;                     // false: a buffer
+  const ExpertWeights* experts = nullptr;  // whose matrices it is
 };
 
 // The site of a set, with the base's parts as views the first time it is needed.
@@ -64,6 +68,57 @@ void add_site(std::vector<BaseTensor>& all, const Weight& base, size_t index, bo
   }
 }
 
+void add_experts(std::vector<BaseTensor>& all, const ExpertWeights& w) {
+  const std::vector<int64_t> shape = {w.experts, w.transposed ? w.in : w.out, w.transposed ? w.out : w.in};
+  const auto place = [&w](DenseSet& set, const DenseTensor& t) {
+    DenseExperts& own = set.experts[static_cast<size_t>(w.index)];
+    for (int64_t e = 0; e < w.experts; ++e) {
+      own.matrices.push_back(expert_matrix(t.value, e));
+      if (t.gradient.data) own.gradients.push_back(expert_matrix(t.gradient, e));
+    }
+  };
+  bool mapped = false;
+  for (const ExpertStack& stack : w.stacks)
+    for (const WeightPart& part : stack.parts) mapped = mapped || part.owned.bytes() == 0;
+  BaseTensor& tensor = all.emplace_back();
+  tensor.name = w.name();
+  tensor.value = Tensor(nullptr, Dtype::F32, shape);
+  tensor.mapped = mapped;
+  tensor.place = place;
+  tensor.experts = &w;
+}
+
+// Columns [first, first + n) of the product with expert e's matrix: rows of it, or columns where it is transposed.
+Tensor stack_of(const Tensor& matrix, const ExpertWeights& w, const ExpertStack& stack) {
+  return w.transposed ? matrix.col_range(stack.first, stack.columns) : matrix.row_range(stack.first, stack.columns);
+}
+
+void copy_experts(const Tensor& to, const ExpertWeights& w, size_t& replaced) {
+  for (const ExpertStack& stack : w.stacks)
+    for (int64_t e = 0; e < w.experts; ++e) {
+      const WeightPart& part = stack.parts[static_cast<size_t>(e)];
+      widen_rows(stack_of(expert_matrix(to, e), w, stack), part.weight);
+      if (part.owned.bytes() > 0) continue;
+      release_if_mapped(part.weight.data, part.weight.bytes());
+      replaced += part.weight.bytes();
+    }
+}
+
+// The tensors that the model's files have for a parameter of experts.
+void store_experts(std::vector<StoredTensor>& stored, const Tensor& value, const ExpertWeights& w) {
+  for (const ExpertStack& stack : w.stacks) {
+    if (!stack.stored.empty()) {
+      Tensor all = value;
+      all.data = stack_of(expert_matrix(value, 0), w, stack).data;
+      all.shape[w.transposed ? 2 : 1] = stack.columns;
+      stored.push_back({stack.stored, all});
+      continue;
+    }
+    for (int64_t e = 0; e < w.experts; ++e)
+      stored.push_back({stack.parts[static_cast<size_t>(e)].stored + ".weight", stack_of(expert_matrix(value, e), w, stack)});
+  }
+}
+
 std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
   std::vector<BaseTensor> all;
   const bool tied = model.config.tie_word_embeddings, share = tied && share_tied;
@@ -79,10 +134,15 @@ std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
   const std::vector<const Vector*> vectors = model.vectors();
   for (size_t i = 0; i < vectors.size(); ++i)
     if (const Tensor value = vectors[i]->view(); value.data)
-      all.push_back({vectors[i]->name, vectors[i]->stored, value, false, [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; }});
+      all.push_back({vectors[i]->name, vectors[i]->stored, value, false, [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; },
+                     !vectors[i]->is_buffer});
+  for (const Table* table : model.tables())
+    all.push_back({table->name, table->stored, table->value, table->memory.bytes() == 0,
+                   [table](DenseSet& set, const DenseTensor& t) { set.tables[static_cast<size_t>(table->index)] = t; }});
   const std::vector<const Weight*> sites = model.sites();
   for (size_t site = 0; site < sites.size(); ++site)
     if (!sites[site]->is_head || !share) add_site(all, *sites[site], site, sites[site]->is_head && tied);
+  for (const ExpertWeights* experts : model.experts()) add_experts(all, *experts);
   return all;
 }
 
@@ -94,9 +154,10 @@ ChooseTensor peft_names(const LoraConfig& config) {
     const std::string module = module_of(name), kind = name.substr(module.size());
     const std::string in_file = "base_model.model." + module;
     if (is_saved_module(config, module)) return in_file + kind;
-    if (kind != ".bias" || config.bias == "none") return "";
-    if (target_rank(config, module)) return in_file + ".base_layer.bias";
-    return config.bias == "all" ? in_file + kind : "";
+    if (config.bias == "none") return "";
+    if (kind == ".bias" && target_rank(config, module)) return in_file + ".base_layer.bias";
+    const bool is_bias = kind == ".bias" || kind.ends_with("_proj_bias");  // the latter of experts
+    return is_bias && config.bias == "all" ? in_file + kind : "";
   };
 }
 
@@ -122,15 +183,14 @@ std::string base_name(const std::string& in_file) {
 
 // Tensors of the base that the file holds though the config names them nowhere (save_embedding_layers, which PEFT switches on by itself
 // after a vocabulary was resized): PEFT puts them in the base's place.
-void find_beside(AdapterSet& set, const Model& model, const LoraConfig& config, const std::string& folder) {
-  const auto source = open_tensor_source(adapter_file(folder));
+void find_beside(AdapterSet& set, const Model& model, const LoraConfig& config, const TensorSource& source) {
   const std::vector<Parameter> parameters = set.parameters();
   const auto known = [](const std::vector<Parameter>& all, const std::string& name) {
     return std::ranges::any_of(all, [&](const Parameter& p) { return p.name == name; });
   };
   for (const BaseTensor& t : base_tensors(model, false)) {
     const std::string name = std::string(kPrefix) + t.name;
-    if (!source->find(name) || known(parameters, name) || known(set.beside, name)) continue;
+    if (t.experts || !source.find(name) || known(parameters, name) || known(set.beside, name)) continue;
     if (!target_rank(config, module_of(t.name))) set.beside.push_back({name, t.value, {}});
   }
 }
@@ -165,10 +225,10 @@ void attach_token_rows(AdapterSet& set, const Model& model, const LoraConfig& co
 
 // What PEFT stores of the base beside an adapter (the layer below a LoRA on embedding or head, what find_beside finds, and single rows): a
 // tensor that differs from the model's is used.
-void read_beside(AdapterSet& set, const Model& model, const std::string& folder, bool trained) {
+void read_beside(AdapterSet& set, const Model& model, const AdapterFile& file, bool trained) {
   if (set.beside.empty() && set.token_rows.empty()) return;
   const std::string embedding = model.config.names.embedding + ".weight", head = model.config.names.head + ".weight";
-  const auto source = open_tensor_source(adapter_file(folder));
+  const TensorSource* source = file.tensors.get();
   const auto own = [&](const std::string& name) { return set.dense && set.dense->find(name).data; };
   const bool rows_of_head = std::ranges::any_of(set.token_rows, [&](const TokenRows& t) { return t.base_name == head; });
   const bool share = model.config.tie_word_embeddings && !own(embedding) && !own(head) && !rows_of_head;  // the last that is read counts
@@ -178,7 +238,7 @@ void read_beside(AdapterSet& set, const Model& model, const std::string& folder,
     std::string name = base_name(p.name);
     if (!info || own(name)) continue;
     if (info->shape != std::vector<int64_t>(p.value.shape, p.value.shape + p.value.rank))
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, and the model's is {}{}", adapter_file(folder), p.name,
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, and the model's is {}{}", file.path, p.name,
                                                    Tensor(nullptr, Dtype::F32, info->shape).shape_text(), p.value.shape_text(),
                                                    vocabulary_text(p.name, info->shape, p.value)));
     if (share && name == head) differing.erase(embedding), name = embedding;
@@ -205,11 +265,11 @@ void read_beside(AdapterSet& set, const Model& model, const std::string& folder,
   for (const auto& [name, one] : differing) {
     const float* values = static_cast<const float*>(one.second.data());
     if (!std::all_of(values, values + one.second.bytes() / sizeof(float), [](float v) { return std::isfinite(v); }))
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", adapter_file(folder), one.first));
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", file.path, one.first));
   }
   const std::shared_ptr<DenseSet> before = set.dense;
   if (before && trained)
-    throw Error(ErrorKind::unsupported, adapter_file(folder) + ": it stores changed tensors of the base beside those that it trains",
+    throw Error(ErrorKind::unsupported, file.path + ": it stores changed tensors of the base beside those that it trains",
                 "merge it with loraine export, and train on the result");
   attach_dense(
       set, model,
@@ -255,7 +315,7 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
   std::vector<std::pair<BaseTensor, std::string>> chosen;
   int64_t elements = 0;
   for (BaseTensor& t : base_tensors(model, share_tied))
-    if (std::string name = choose(t.name); !name.empty()) {
+    if (std::string name = choose(t.name); !name.empty() && (t.trained || name != t.name)) {  // PEFT stores buffers, with their modules
       elements += t.value.numel();
       chosen.emplace_back(std::move(t), std::move(name));
     }
@@ -263,6 +323,8 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
   auto dense = std::make_shared<DenseSet>();
   dense->sites.resize(model.sites().size());
   dense->vectors.resize(model.vectors().size());
+  dense->tables.resize(model.tables().size());
+  dense->experts.resize(model.experts().size());
   dense->memory = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained ? 2 : 1), true);
   float* next = static_cast<float*>(dense->memory.data());
   for (auto& [base, name] : chosen) {
@@ -270,17 +332,22 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
     const std::vector<int64_t> shape(from.shape, from.shape + from.rank);
     DenseTensor t;
     t.value = Tensor(next, Dtype::F32, shape);
-    if (trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
+    if (trained && base.trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
     next += from.numel();
-    widen_row(t.value.f32(), from);
-    if (base.mapped) {  // the copy is what is used
-      release_if_mapped(from.data, from.bytes());
-      dense->replaced_bytes += from.bytes();
+    if (base.experts) {
+      copy_experts(t.value, *base.experts, dense->replaced_bytes);
+      store_experts(dense->in_files, t.value, *base.experts);
+    } else {
+      widen_row(t.value.f32(), from);
+      if (base.mapped) {  // the copy is what is used
+        release_if_mapped(from.data, from.bytes());
+        dense->replaced_bytes += from.bytes();
+      }
+      dense->in_files.push_back({base.stored, {t.value}});
     }
     base.place(*dense, t);
     dense->parameters.push_back({name, t.value, t.gradient});
     dense->base_name.push_back(base.name);
-    dense->stored_name.push_back(base.stored);
   }
   check_mapped_files();
   set.dense = std::move(dense);
@@ -288,6 +355,21 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
     set.sites.resize(set.dense->sites.size());
     set.head_site = model.head.index;
   }
+}
+
+void merge_into_base(Model& model, const AdapterSet& set) {
+  if (set.dense || set.embedding || set.head())
+    throw Error(ErrorKind::unsupported, "an adapter that trains whole tensors, the embedding or the head is not merged while training",
+                "merge it first with loraine export, and train on the result");
+  merge_into_weights(model.sites_to_change(), set);
+  Context ctx;
+  for (ExpertWeights* w : model.experts_to_change())
+    if (const ExpertLora* lora = set.expert(w->index))
+      for (ExpertStack& stack : w->stacks)
+        for (int64_t e = 0; e < w->experts; ++e)
+          add_to_weight(
+              stack.parts[static_cast<size_t>(e)], [&](const Tensor& sum) { lora->merge_into(ctx, sum, e, stack.first, w->transposed); },
+              true);
 }
 
 bool unties(const Model& model, const AdapterSet& set) {
@@ -326,7 +408,9 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
   const auto refuse = [](const std::string& what, const char* hint) {
     throw Error(ErrorKind::unsupported, "LoRA on experts (target_parameters) is not built with " + what + ", as in PEFT", hint);
   };
-  if (trained && config.lora_dropout > 0) refuse(fmt::format("lora_dropout {}", config.lora_dropout), "set lora_dropout: 0");
+  if (trained && config.lora_dropout > 0)
+    refuse(fmt::format("lora_dropout {}", config.lora_dropout),
+           "set lora_dropout: 0, for an adapter that is there in its adapter_config.json");
   if (config.use_dora) refuse("use_dora", "leave it out");
   if (config.adalora) refuse("AdaLoRA", "use LoRA");
   if (changes_base(config) || quantises_base(config))
@@ -337,7 +421,7 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
     const ExpertWeights& w = *all[i];
     const auto rank = wanted(w);
     if (!rank) continue;
-    if (w.interleaved && w.stacks.size() > 1)
+    if (w.interleaved && w.stacks.size() > 1 && w.stacks.front().step == 1)
       throw Error(ErrorKind::unsupported, w.name() + ": its rows lie in another order than those of adapters on it in this file",
                   "give the model as safetensors");
     const bool inside = w.nested && std::ranges::any_of(all, [&](const ExpertWeights* other) {
@@ -407,7 +491,7 @@ void check_exact_base(const Model& model, const LoraConfig& config, const std::s
               "leave frozen_matmul out, or merge the adapter with loraine export first");
 }
 
-AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::string& folder, bool trained) {
+AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::string& folder, const AdapterFile& file, bool trained) {
   AdapterSet set;
   try {
     tie_targets(config, model);
@@ -416,7 +500,7 @@ AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::s
   } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
     throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
   }
-  find_beside(set, model, config, folder);
+  find_beside(set, model, config, *file.tensors);
   return set;
 }
 
@@ -434,9 +518,12 @@ std::vector<std::string> name_targets(LoraConfig& config, const Model& model) {
   };
   static constexpr Unfit kUnfit[] = {{"falcon_h1", "out_proj", "PEFT refuses it"},
                                      {"nemotron_h", "out_proj", "PEFT refuses it"},
-                                     {"jamba", "dt_proj", "transformers passes by what lies over it"}};
+                                     {"jamba", "dt_proj", "transformers passes by what lies over it"},
+                                     {"gemma3n", "correction_coefs", "transformers passes by what lies over it in training"},
+                                     {"gemma3n_text", "correction_coefs", "transformers passes by what lies over it in training"}};
   const bool all = config.target_modules == std::vector<std::string>{kAllLinear};
   name_all_linear(config, model.sites(), model.config.nested);
+  name_bare_weights(config, model.sites());
   std::vector<std::string> left_out;
   for (const Unfit& unfit : kUnfit) {
     if (model.config.model_type != unfit.model_type) continue;
@@ -501,10 +588,11 @@ void check_side_by_side(const std::vector<std::string>& folders) {
 AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* config_out) {
   LoraConfig config = read_lora_config(folder);
   check_exact_base(model, config, folder);
-  AdapterSet set = attach_from_file(model, config, folder, false);
+  const AdapterFile file = adapter_as_named_today(model, config, folder);
+  AdapterSet set = attach_from_file(model, config, folder, file, false);
   if (quantises_base(config)) change_base(set, model, config);
-  read_lora_tensors(set, folder);
-  read_beside(set, model, folder, false);
+  read_lora_tensors(set, file);
+  read_beside(set, model, file, false);
   if (config_out) *config_out = config;
   if (changes_base(config)) {
     AdapterSet start = attach_lora(model.sites(), config, false);
@@ -519,9 +607,10 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
   if (config.adalora && !config.adalora->rank_pattern.empty())
     throw Error(ErrorKind::unsupported, folder + ": the ranks of this AdaLoRA adapter are settled, so that it cannot be trained on",
                 "merge it and train a new adapter: create_new_adapter: true");
+  const AdapterFile file = adapter_as_named_today(model, config, folder);
   LoraConfig used = config;
   if (!with_dropout) used.lora_dropout = 0;
-  AdapterSet set = attach_from_file(model, used, folder, true);
+  AdapterSet set = attach_from_file(model, used, folder, file, true);
   used.lora_dropout = config.lora_dropout;
   config = used;
   if (config.ensure_weight_tying && set.embedding && set.head())
@@ -531,8 +620,8 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
     throw Error(ErrorKind::unsupported, folder + ": trainable_token_indices is not trained on",
                 "merge it with loraine export, and train a new adapter");
   change_base(set, model, config);
-  read_lora_tensors(set, folder);
-  read_beside(set, model, folder, true);
+  read_lora_tensors(set, file);
+  read_beside(set, model, file, true);
   if (config_out) *config_out = config;
   return set;
 }

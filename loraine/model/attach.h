@@ -38,6 +38,10 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
 using ChooseTensor = std::function<std::string(const std::string& name)>;
 void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied);
 
+// Adds the adapter to the base in memory: at its sites and on experts (add_to_weight), whose codes are made anew. Throws unsupported for
+// one that has whole tensors, the embedding or the head.
+void merge_into_base(Model& model, const AdapterSet& set);
+
 // Whether embedding and head are the same tensor in the model, and no longer with the set.
 bool unties(const Model& model, const AdapterSet& set);
 

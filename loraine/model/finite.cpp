@@ -74,7 +74,7 @@ std::string first_not_finite(const Model& model) {
   for (const ExpertWeights* experts : model.experts())
     for (const ExpertStack& stack : experts->stacks)
       for (const WeightPart& part : stack.parts)
-        if (!finite(part.weight, model.read_once && part.owned.bytes() == 0)) return part.name;
+        if (!finite(part.weight, part.owned.bytes() == 0)) return part.name;  // many are used seldom, or never
   for (const Vector* vector : model.vectors())
     if (!finite(vector->values)) return vector->name;
   return "";

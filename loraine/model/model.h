@@ -32,6 +32,9 @@ struct Model {
   bool untied_by_file = false;  // config.json ties embedding and head, the file has two different ones
   // For a model that may be larger than memory and is read once or twice: each layer's mapped weights leave memory when it is done.
   bool read_once = false;
+  // For a model that is larger than memory by its experts: those that a batch has chosen are asked for from their file before products
+  // take them.
+  bool reads_experts_ahead = false;
   std::shared_ptr<TensorSource> source;  // keeps mapped weights alive
 
   std::vector<const Weight*> sites() const;  // by number, the head last; what attach_lora takes
@@ -40,7 +43,9 @@ struct Model {
   std::vector<const Weight*> layer_sites() const;
   std::vector<const Vector*> vectors() const;         // by number
   std::vector<const ExpertWeights*> experts() const;  // by number
-  std::vector<WeightPart*> block_parts();             // all matrices of the layers, those of experts too
+  std::vector<const Table*> tables() const;           // by number, without the embedding
+  std::vector<ExpertWeights*> experts_to_change();
+  std::vector<WeightPart*> block_parts();  // all matrices of the layers, those of experts too
   std::vector<const WeightPart*> block_parts() const;
   int64_t parameter_count() const;
   size_t weight_bytes() const;

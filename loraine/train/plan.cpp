@@ -79,11 +79,9 @@ void attach(Run& run) {
       run.adapter = std::move(set);
       run.lora = config;
     } else {
-      if (set.dense || set.embedding || set.head() || !set.experts.empty())
-        throw Error(ErrorKind::unsupported,
-                    folders[i] + ": an adapter that trains whole tensors, the embedding, the head or experts is not merged while training",
-                    "merge it first with loraine export, and train on the result");
-      merge_into_weights(run.model.sites_to_change(), set);
+      try {
+        merge_into_base(run.model, set);
+      } catch (const Error& error) { throw Error(error.kind, folders[i] + ": " + error.what(), error.hint); }
       if (run.screen.message) run.screen.message("merged " + folders[i] + " into the base");
     }
   }

@@ -97,14 +97,26 @@ int64_t largest_rows(const Run& run, const Batches& b) {
 // Packed tiles of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
 constexpr size_t kStepOverhead = 2u << 20;
 
+// Of the experts that are used where they lie in a file.
+size_t mapped_expert_bytes(const Run& run) {
+  size_t bytes = 0;
+  for (const ExpertWeights* w : run.model.experts()) {
+    const DenseSet* dense = run.adapter.dense.get();
+    if (dense && !dense->experts[static_cast<size_t>(w->index)].matrices.empty()) continue;
+    for (const ExpertStack& stack : w->stacks)
+      for (const WeightPart& part : stack.parts) bytes += part.owned.bytes() == 0 ? part.weight.bytes() : 0;
+  }
+  return bytes;
+}
+
 // What one level of recomputing takes.
 struct Layout {
   size_t activations, scratch;
   MemoryNeed need;
 };
 
-// What is resident now holds the weights (their check has read them), the data, and adapter, gradients and optimizer (they start as
-// zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
+// What is resident now holds the weights (their check has read them, and let go of experts that lie in a file), the data, and adapter,
+// gradients and optimizer (they start as zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
 Layout lay_out(Run& run, int64_t rows, int64_t longest, Recompute recompute) {
   const ModelConfig& model = run.model.config;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
@@ -117,6 +129,7 @@ Layout lay_out(Run& run, int64_t rows, int64_t longest, Recompute recompute) {
   if (run.token.divergence != 0) planned += ReferencePass::bytes(run.model, rows);
   if (run.evaluates_in_bf16()) planned += Bf16Evaluation::bytes(run.model, rows, sets);
   size_t to_come = planned;
+  if (!run.model.reads_experts_ahead) to_come += mapped_expert_bytes(run);
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
   to_come += static_cast<size_t>(thread_count()) * widened_bytes(std::min(rows, loss_chunk(run.model)), model.hidden_size, model.vocab_size,
                                                                  run.model.head.weight.parts[0].weight.dtype,
@@ -228,9 +241,24 @@ void plan_memory(Run& run) {
   }
   warm_up_products(run.model.use_bf16);
   Layout layout = lay_out(run, rows, longest, recompute);
-  if (c.gradient_checkpointing == "auto")
-    for (Recompute more : {Recompute::mlp, Recompute::block})
-      if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, longest, recompute = more);
+  const Recompute least = recompute;
+  const auto recompute_more = [&] {
+    if (c.gradient_checkpointing == "auto")
+      for (Recompute more : {Recompute::mlp, Recompute::block})
+        if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, longest, recompute = more);
+  };
+  recompute_more();
+  const size_t in_file = mapped_expert_bytes(run);
+  if (in_file > 0 && !memory_fits(layout.need, limit)) {  // pages of a file that are read give way to others
+    run.model.reads_experts_ahead = true;
+    layout = lay_out(run, rows, longest, recompute = least);
+    recompute_more();
+    if (run.screen.message && memory_fits(layout.need, limit))
+      run.screen.message(
+          fmt::format("the experts ({} MiB) do not fit into memory together: they stay in the file, and those that are chosen are read as "
+                      "they are needed",
+                      in_file >> 20));
+  }
   if (c.auto_find_batch_size) check_memory(layout.need, limit, advice);  // before it is shown: the next one may be another
   if (run.screen.summary)
     run.screen.summary({run.model.parameter_count() + beside, trainable,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <unordered_map>
 
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
@@ -34,12 +35,28 @@ void check_known(const char* key, const std::vector<std::string>& names, const s
       throw Error(ErrorKind::usage, fmt::format("{}: the model has no '{}' there", key, name), "use one of: " + joined_names(known));
 }
 
+// Of all tensors in layers, the name after the layer's number.
+std::vector<std::string> paths_in_layers(const Model& model) {
+  std::vector<std::string> all;
+  const std::string begin = model.config.names.layers + ".";
+  const auto add = [&](const std::string& path) {
+    if (path.starts_with(begin)) all.push_back(path.substr(path.find('.', begin.size()) + 1));
+  };
+  for (const Weight* site : model.sites())
+    for (const WeightPart& part : site->parts) add(part.name);
+  for (const Vector* vector : model.vectors()) add(vector->name);
+  for (const ExpertWeights* experts : model.experts()) add(experts->name());
+  return all;
+}
+
 // LLaMA-Factory's rule: a tensor trains when its name holds ".<layer>.<module>" of a trained layer or the name of an extra module, so that
 // the extra module `norm` also trains the norms inside the layers.
 std::vector<std::string> trained_fragments(const TrainConfig& c, const Model& model) {
-  std::set<std::string> inside, outside = {"embed_tokens", "norm"};
-  if (!model.config.tie_word_embeddings) outside.insert("lm_head");
-  for (const char* name : {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}) inside.insert(name);
+  const ModelNames& names = model.config.names;
+  const auto last_word = [](const std::string& path) { return path.substr(path.rfind('.') + 1); };
+  std::set<std::string> inside, outside = {last_word(names.embedding), last_word(names.final_norm)};
+  if (!model.config.tie_word_embeddings) outside.insert(last_word(names.head));
+  for (const std::string& path : paths_in_layers(model)) inside.insert(path.substr(0, path.find('.')));
   const std::vector<std::string> modules = split_list(c.freeze_trainable_modules), extra = split_list(c.freeze_extra_modules);
   check_known("freeze_trainable_modules", modules, inside);
   check_known("freeze_extra_modules", extra, outside);
@@ -68,11 +85,6 @@ Json trained_config(const Run& run) {
 
 void attach_whole(Run& run) {
   const TrainConfig& c = run.config;
-  const bool mlp = c.finetuning_type == "full" || c.freeze_trainable_modules.find("all") != std::string::npos ||
-                   c.freeze_trainable_modules.find("mlp") != std::string::npos;
-  if (mlp && !run.model.experts().empty())
-    throw Error(ErrorKind::unsupported, "finetuning_type " + c.finetuning_type + ": experts are not trained whole",
-                "use finetuning_type: lora, with lora_target: all,experts for the experts too, or freeze_trainable_modules: self_attn");
   if (c.finetuning_type == "full") {
     attach_dense(
         run.adapter, run.model, [](const std::string& name) { return name; }, true, true);
@@ -93,16 +105,22 @@ void attach_whole(Run& run) {
 void write_trained(const Run& run, const std::string& folder) {
   if (run.config.finetuning_type == "lora") return write_peft(run.adapter, run.lora, folder);
   const TensorSource& source = *run.model.source;
+  std::unordered_map<std::string, Tensor> all_trained;
+  for (const StoredTensor& stored : run.adapter.dense->in_files) all_trained[stored.name] = stored.value;
   std::vector<WeightToWrite> weights;
   for (const TensorInfo& info : source.tensors()) {
     const std::string name = name_to_save(run.model, info.name);
     if (name.empty()) continue;
-    const Tensor trained = run.adapter.dense->find_stored(name);
+    const auto found = all_trained.find(name);
+    const Tensor trained = found == all_trained.end() ? Tensor() : found->second;
     WeightToWrite weight = stored_weight(source, info);
     weight.entry.name = name;
     if (trained.data) {
       weight.entry.dtype = Dtype::F32;
-      weight.write = [trained](const WriteBytes& write) { write(trained.data, trained.bytes()); };
+      weight.write = [trained](const WriteBytes& write) {
+        if (trained.contiguous()) return write(trained.data, trained.bytes());
+        for (int64_t row = 0; row < trained.rows(); ++row) write(trained.row_range(row, 1).data, trained.row_range(row, 1).bytes());
+      };
     }
     weights.push_back(is_turned(run.model.config.names.turned, info.name) ? turned(std::move(weight)) : std::move(weight));
   }
@@ -117,19 +135,24 @@ void read_trained(Run& run, const std::string& folder) {
   }
   if (run.config.finetuning_type == "lora") return read_lora_tensors(run.adapter, folder);
   const std::shared_ptr<TensorSource> source = turned_source(open_tensor_source(folder), run.model.config.names.turned);
-  for (const Parameter& p : run.adapter.dense->parameters) {
-    const TensorInfo* info = source->find(p.name);
-    const bool of_one_shape = info && info->shape == std::vector<int64_t>(p.value.shape, p.value.shape + p.value.rank);
-    const bool flat = info && p.value.rank == 1 && Tensor(nullptr, Dtype::F32, info->shape).numel() == p.value.numel();  // Vector
+  for (const StoredTensor& stored : run.adapter.dense->in_files) {
+    const Tensor& to = stored.value;
+    const TensorInfo* info = source->find(stored.name);
+    const bool of_one_shape = info && info->shape == std::vector<int64_t>(to.shape, to.shape + to.rank);
+    const bool flat = info && to.rank == 1 && Tensor(nullptr, Dtype::F32, info->shape).numel() == to.numel();  // Vector
     if (!of_one_shape && !flat)
       throw Error(ErrorKind::bad_data,
-                  fmt::format("{}: {} is {}, this run needs {}", folder, p.name,
-                              info ? Tensor(nullptr, Dtype::F32, info->shape).shape_text() : "missing", p.value.shape_text()),
+                  fmt::format("{}: {} is {}, this run needs {}", folder, stored.name,
+                              info ? Tensor(nullptr, Dtype::F32, info->shape).shape_text() : "missing", to.shape_text()),
                   "resume with the settings the checkpoint was made with, or start anew");
-    source->read(*info, p.value);
+    const Buffer memory(to.contiguous() ? 0 : to.bytes());
+    const Tensor values(to.contiguous() ? to.data : memory.data(), Dtype::F32, info->shape);
+    source->read(*info, values);
     if (const Tensor mapped = source->map(*info); mapped.data) release_if_mapped(mapped.data, mapped.bytes());
-    if (std::any_of(p.value.f32(), p.value.f32() + p.value.numel(), [](float v) { return !std::isfinite(v); }))
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", folder, p.name));
+    if (std::any_of(values.f32(), values.f32() + values.numel(), [](float v) { return !std::isfinite(v); }))
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", folder, stored.name));
+    for (int64_t row = 0; row < (to.contiguous() ? 0 : to.rows()); ++row)
+      std::copy_n(values.f32() + row * to.cols(), to.cols(), to.row_range(row, 1).f32());
   }
 }
 

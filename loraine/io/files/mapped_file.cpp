@@ -144,6 +144,12 @@ MappedFile::~MappedFile() {
   ::munmap(data_, size_);
 }
 
+void read_ahead(const void* data, size_t bytes) {
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), first = reinterpret_cast<uintptr_t>(data),
+                  begin = first / page * page;
+  madvise(reinterpret_cast<void*>(begin), first + bytes - begin, MADV_WILLNEED);  // advice: without it the pages come when they are touched
+}
+
 void release_pages(const void* data, size_t bytes) {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), first = reinterpret_cast<uintptr_t>(data);
   const uintptr_t begin = (first + page - 1) / page * page, end = (first + bytes) / page * page;

@@ -29,7 +29,10 @@ void check_mapped_files();
 // from the file if it is. Nothing but mappings of files may be given.
 void release_pages(const void* data, size_t bytes);
 
-// The same for memory of any kind: nothing happens where it is not a mapping of a file.
+// Begins to read what of a mapping is not in memory, all at once and without waiting. Nothing but mappings of files may be given.
+void read_ahead(const void* data, size_t bytes);
+
+// The same as release_pages for memory of any kind: nothing happens where it is not a mapping of a file.
 void release_if_mapped(const void* data, size_t bytes);
 
 // Opens a regular file for reading and gives its size; never blocks on a FIFO. The caller closes the descriptor.

@@ -9,6 +9,7 @@ void grouped_nt_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> ex
 void grouped_nn_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> experts, const ExpertOrder& order, float alpha, float beta);
 void grouped_tn_cpu(std::span<const Tensor> sums, const Tensor& x, const Tensor& z, const ExpertOrder& order, float alpha);
 void add_expert_bias_cpu(const Tensor& y, const Tensor& biases, const ExpertOrder& order);
+void expert_bias_gradient_cpu(const Tensor& d_biases, const Tensor& d_y, const ExpertOrder& order);
 
 namespace {
 void check_experts(const char* op, std::span<const Tensor> experts, int64_t rows, int64_t cols, const ExpertOrder& order) {
@@ -72,6 +73,13 @@ void add_expert_bias(Context& ctx, const Tensor& y, const Tensor& biases, const 
   check_activation(op, "y", y, order.rows(), y.cols());
   check_shape(op, "biases", biases, order.experts(), y.cols());
   dispatch(ctx, op, [&] { add_expert_bias_cpu(y, biases, order); });
+}
+
+void expert_bias_gradient(Context& ctx, const Tensor& d_biases, const Tensor& d_y, const ExpertOrder& order) {
+  const char* op = "expert_bias_gradient";
+  check_activation(op, "d_y", d_y, order.rows(), d_y.cols());
+  check_f32(op, "d_biases", d_biases, order.experts(), d_y.cols());
+  dispatch(ctx, op, [&] { expert_bias_gradient_cpu(d_biases, d_y, order); });
 }
 
 }  // namespace loraine

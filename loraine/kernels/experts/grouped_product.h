@@ -27,5 +27,7 @@ void grouped_tn(Context& ctx, std::span<const Tensor> sums, const Tensor& x, con
 
 // y [rows, N] += biases[e], biases [E, N] of any type that weights have.
 void add_expert_bias(Context& ctx, const Tensor& y, const Tensor& biases, const ExpertOrder& order);
+// Their gradients: d_biases [E, N] F32, row e += Σ d_y of the rows of expert e, in their order.
+void expert_bias_gradient(Context& ctx, const Tensor& d_biases, const Tensor& d_y, const ExpertOrder& order);
 
 }  // namespace loraine

@@ -296,4 +296,12 @@ void add_expert_bias_cpu(const Tensor& y, const Tensor& biases, const ExpertOrde
       row_chunk(C));
 }
 
+void expert_bias_gradient_cpu(const Tensor& d_biases, const Tensor& d_y, const ExpertOrder& order) {
+  const int32_t* offsets = indices(order.offsets);
+  parallel_for(order.experts(), [&](int64_t e) {
+    float* sums = d_biases.row_range(e, 1).f32();
+    for (int64_t r = offsets[e]; r < offsets[e + 1]; ++r) add_multiple(sums, read_row(d_y, r, row_room(d_y.cols())), 1, d_y.cols());
+  });
+}
+
 }  // namespace loraine

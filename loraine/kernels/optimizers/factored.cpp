@@ -58,10 +58,9 @@ LORAINE_CLONES void divide(float* x, int64_t n, float by) {
 
 double root_mean_square(Context& ctx, const Tensor& x) { return std::sqrt(sum_of_squares(ctx, x) / static_cast<double>(x.numel())); }
 
-void means(const Update& u, const Tensor& row, const Tensor& col, Shares s) {
+// Of one matrix, gradient [rows, cols].
+void means(const float* grad, int64_t rows, int64_t cols, const Tensor& row, const Tensor& col, Shares s) {
   constexpr int64_t kColumns = 256;
-  const int64_t rows = u.gradient.rows(), cols = u.gradient.cols();
-  const float* grad = u.gradient.f32();
   parallel_for(
       rows,
       [&](int64_t r) {
@@ -82,10 +81,12 @@ void means(const Update& u, const Tensor& row, const Tensor& col, Shares s) {
 
 void adafactor_direction(Context& ctx, const Update& u, const Tensor& row, const Tensor& col, const Tensor& square, const Tensor& direction,
                          const Adafactor& options) {
-  const int64_t n = u.gradient.numel(), rows = u.gradient.rows(), cols = u.gradient.cols();
+  const int64_t n = u.gradient.numel(), matrices = u.gradient.rank == 3 ? u.gradient.shape[0] : 1,
+                rows = u.gradient.rank == 3 ? u.gradient.shape[1] : u.gradient.rows(),
+                cols = u.gradient.rank == 3 ? u.gradient.shape[2] : u.gradient.cols();
   check_op(u.gradient.dtype == Dtype::F32 && u.gradient.contiguous() && direction.numel() == n && direction.contiguous(), "adafactor",
            "gradient and direction must be contiguous F32 of one size");
-  check_op(square.data ? square.numel() == n : row.numel() == rows && col.numel() == cols, "adafactor",
+  check_op(square.data ? square.numel() == n : row.numel() == matrices * rows && col.numel() == matrices * cols, "adafactor",
            "a matrix needs means of rows and columns, a vector its squares");
   check_op(u.step >= 1, "adafactor", "step counts from 1");
   const double keep = 1 - std::pow(static_cast<double>(u.step), options.decay_rate);
@@ -96,17 +97,21 @@ void adafactor_direction(Context& ctx, const Update& u, const Tensor& row, const
         vector_block(direction.f32() + first, state[0], u.gradient.f32() + first, count, s);
       });
     } else {
-      means(u, row, col, s);
-      double sum = 0;
-      for (int64_t r = 0; r < rows; ++r) sum += row.f32()[r];
-      const float mean = static_cast<float>(sum / static_cast<double>(rows));
-      parallel_for(
-          rows,
-          [&](int64_t r) {
-            factored_row(direction.f32() + r * cols, u.gradient.f32() + r * cols, col.f32(), cols, 1.0f / std::sqrt(row.f32()[r] / mean),
-                         u.scale);
-          },
-          row_chunk(cols));
+      for (int64_t m = 0; m < matrices; ++m) {
+        const float* grad = u.gradient.f32() + m * rows * cols;
+        float* out = direction.f32() + m * rows * cols;
+        const Tensor own_row(row.f32() + m * rows, Dtype::F32, {rows}), own_col(col.f32() + m * cols, Dtype::F32, {cols});
+        means(grad, rows, cols, own_row, own_col, s);
+        double sum = 0;
+        for (int64_t r = 0; r < rows; ++r) sum += own_row.f32()[r];
+        const float mean = static_cast<float>(sum / static_cast<double>(rows));
+        parallel_for(
+            rows,
+            [&](int64_t r) {
+              factored_row(out + r * cols, grad + r * cols, own_col.f32(), cols, 1.0f / std::sqrt(own_row.f32()[r] / mean), u.scale);
+            },
+            row_chunk(cols));
+      }
     }
     const float by = static_cast<float>(std::max(1.0, root_mean_square(ctx, direction) / options.clip));
     if (by != 1.0f)

@@ -12,9 +12,9 @@ struct Adafactor {
   double least_scale = 1e-3;    // with scale_by_value
   bool scale_by_value = false;  // the rate is multiplied by the root mean square of the parameter, at least least_scale
 };
-// A matrix [rows, cols] has row [rows] and col [cols]; a vector has `square` of its size, and the other two without data. `direction` is
-// scratch of the parameter's size. direction = g / √v with v = row colᵀ / mean(row); it is clipped; p −= rate · decay · p;
-// p −= rate · direction.
+// A matrix [rows, cols] has row [rows] and col [cols], matrices in one tensor [E, rows, cols] (of experts) row [E, rows] and col [E, cols];
+// a vector has `square` of its size, and the other two without data. `direction` is scratch of the parameter's size. direction = g / √v
+// with v = row colᵀ / mean(row); it is clipped; p −= rate · decay · p; p −= rate · direction.
 void adafactor(Context& ctx, const Update& u, const Tensor& row, const Tensor& col, const Tensor& square, const Tensor& direction,
                const Adafactor& options);
 // The same up to the direction, times its clip: for GaLore, which takes it back to the parameter's space first.

@@ -69,7 +69,6 @@ ModelConfig ernie4_5_moe_config(const ConfigReader& hf) {
   experts.router.normaliser_floor = static_cast<float>(hf.number_or("moe_norm_min", 1e-12));
   experts.correction = "moe_statics.e_score_correction_bias";
   experts.correction_is_matrix = true;
-  if (bias) hf.wrong("use_bias", "false: experts with biases of ERNIE 4.5 are not built");
   if (const int64_t n = count_or(hf, "moe_num_shared_experts", 2); n > 0)
     add_shared(experts, d.mlp, "mlp.shared_experts.", n * experts.intermediate_size);
   const int64_t layers = d.config.num_hidden_layers, start = count_or(hf, "moe_layer_start_index", 1),

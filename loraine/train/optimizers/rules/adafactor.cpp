@@ -6,6 +6,7 @@ namespace loraine {
 std::vector<StateShape> AdafactorRule::states(const Parameter& parameter) const {
   const Tensor& p = parameter.value;
   if (p.rank < 2) return {{"square", Dtype::F32, {p.rows(), p.cols()}}};
+  if (p.rank == 3) return {{"row", Dtype::F32, {p.shape[0], p.shape[1]}}, {"col", Dtype::F32, {p.shape[0], p.shape[2]}}};
   return {{"row", Dtype::F32, {p.rows()}}, {"col", Dtype::F32, {p.cols()}}};
 }
 

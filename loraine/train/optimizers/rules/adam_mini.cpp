@@ -33,7 +33,11 @@ int64_t AdamMiniRule::groups(const Parameter& p) const {
   }
   if (holds(p.name, {"embed", "embd", "wte", "lm_head", "output", "final_layer", "v_proj", "wv", "value", "feed_forward", "linear", "mlp",
                      "o_proj", "wo", "attn.proj"})) {
-    if (p.value.rank >= 2) return p.value.rows();
+    if (p.value.rank == 3)
+      throw Error(ErrorKind::usage,
+                  fmt::format("use_adam_mini: {} holds the matrices of all experts, and Adam-mini has no rule for them", p.name),
+                  "choose another optimizer");
+    if (p.value.rank == 2) return p.value.rows();
     throw Error(ErrorKind::usage, fmt::format("use_adam_mini: {} is a vector, and Adam-mini has no rule for one there", p.name),
                 "leave use_dora out, or choose another optimizer");
   }
