@@ -218,3 +218,31 @@ for name, first, text in (("own_pairs", 0x21, pairs), ("own_csv", 0x22, b'prompt
                           ("own_talk", 0x20, b'[{"m":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}]'),
                           ("own_talk_csv", 0x22, b'm\n"[{""from"":""human"",""value"":""a""},{""from"":""gpt"",""value"":""b""}]"\n')):
     save("data_rows", name, bytes([first]) + text)
+
+save("http_request", "health", "GET /health?x=%20 HTTP/1.1\r\nHost: localhost:8000\r\n\r\n")
+save("http_request", "chat", 'POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nAuthorization: Bearer k\r\nContent-Length: 2\r\n\r\n{}')
+save("http_request", "chunked", "POST /v0/tokenize HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\nx-api-key: k\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+save("http_request", "preflight", "OPTIONS /v1/models/a HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n\r\n")
+save("chat_body", "plain", json.dumps({"model": "a", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "\u4f60"}]}],
+                                       "temperature": 0.5, "n": 2, "stop": ["a"], "logit_bias": {"5": -100}, "stream": True, "stream_options": {"include_usage": True}}))
+save("chat_body", "calls", json.dumps({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": None, "tool_calls": [
+    {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}, {"role": "tool", "content": "r", "tool_call_id": "c"}], "logprobs": True, "top_logprobs": 3}))
+save("chat_body", "prompts", json.dumps({"prompt": [[1, 2], [3]], "echo": True, "max_tokens": 0, "logprobs": 1, "seed": -1}))
+# Grammars and calls of tools
+for name, schema in {
+    "object": {"type": "object", "properties": {"a": {"type": "string", "minLength": 1, "maxLength": 4}, "b": {"type": "integer", "minimum": -3, "maximum": 40},
+               "c": {"type": "array", "items": {"enum": ["x", 1, None]}, "minItems": 1, "maxItems": 3}}, "required": ["a"], "additionalProperties": {"type": "boolean"}},
+    "recursive": {"$ref": "#/$defs/n", "$defs": {"n": {"anyOf": [{"type": "null"}, {"type": "array", "prefixItems": [{"const": {"k": [1.5]}}], "items": {"$ref": "#/$defs/n"}}]}}},
+    "texts": {"oneOf": [{"format": "date"}, {"pattern": "^[a-c]{2}\\d+$", "maxLength": 6}, {"format": "email"}]},
+    "both": {"allOf": [{"properties": {"a": {}}, "required": ["a"]}, {"properties": {"b": {"type": ["number", "null"]}}, "additionalProperties": False}]},
+}.items():
+    save("json_schema", name, json.dumps(schema))
+for name, text in {"groups": "^(?:ab|c*)+(?P<n>[^a-z]{2,3})?$\0abAB", "classes": "[\\d\\-\\u00e9]|\\w+\\s.\0a b", "wide": "\\u{1F600}{1,3}\0😀"}.items():
+    save("regex", name, text)
+calls = ["<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>", "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>",
+         "{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}", "[TOOL_CALLS]f[ARGS]{\"a\": 1}", "<|tool_call>call:f{a:<|\"|>x<|\"|>}<tool_call|>",
+         "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>", "<|tool_call_start|>[f(a=1, b='x')]<|tool_call_end|>", "functools[{\"name\": \"f\", \"arguments\": {}}]",
+         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>", "[{\"name\": \"f\", \"arguments\": {}}]"]
+for i, text in enumerate(calls):
+    save("tool_calls", str(i), bytes([i]) + text.encode())
+    save("tool_calls", f"{i}_thought", bytes([0x40 + (i - 64) % 10]) + b"<think>\nhm\n</think>\n\n" + text.encode())

@@ -6,11 +6,13 @@ the source package of llama-cpp-python).
     interop_gguf.py [--golden DIR] [CASE ...]
 
 Of every case: tensors (what `loraine convert` writes from the F32 file, against the folder: 0, norms that are stored + 1: 1e-6), logits of the
-F32 file against the folder (1e-5), logits of the Q8_0 file against its own unpacked weights (1e-4)."""
+F32 file against the folder (1e-5), logits of the Q8_0 file against its own unpacked weights (1e-4); and, where the package llama-cpp-python is
+installed, logits of the F32 file against llama.cpp's own, as a part of the largest (`by_llama_cpp`)."""
 import argparse
 import contextlib
 import io
 import json
+import importlib.util
 import logging
 import os
 import pathlib
@@ -74,6 +76,11 @@ def plain(config, text):
         text["num_experts_per_tok"] = text["num_experts_per_tok"] if text.get("num_local_experts") else 0
     if kind == "falcon_h1":
         text["head_dim"] = head_dim
+    if kind == "kimi_linear":  # as published: layers are counted from 1
+        number = lambda kind: [layer + 1 for layer in range(layers) if text["layer_types"][layer] == kind]
+        text["linear_attn_config"] = {"full_attn_layers": number("full_attention"), "kda_layers": number("linear_attention"), "num_heads": text["linear_num_heads"],
+                                      "head_dim": text["linear_head_dim"], "short_conv_kernel_size": text["linear_conv_kernel_dim"]}
+        text["first_k_dense_replace"] = text["mlp_layer_types"].count("dense")
     if kind == "hunyuan_v1_moe":
         text["moe_intermediate_size"] = [text["intermediate_size"]] * layers
         text["num_shared_expert"] = [1] * layers
@@ -83,6 +90,28 @@ def plain(config, text):
         text["max_position_embeddings"], rope["rope_theta"] = 32768, 10000.0
     if kind in ("gemma4_text", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next") and "vocab_size" in text:
         text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
+    if kind in ("deepseek_v3", "glm4_moe_lite", "youtu", "dots1", "minimax_m2"):
+        text.setdefault("scoring_func", "sigmoid")
+    if kind == "glm4_moe_lite" and "mlp_layer_types" in text:
+        text["first_k_dense_replace"] = text["mlp_layer_types"].count("dense")
+    if kind == "bamba":
+        text.setdefault("attn_rotary_emb", int(rope.get("partial_rotary_factor", 1) * head_dim))
+    if kind == "mistral4":
+        rope.pop("llama_4_scaling_beta", None)
+    if kind == "minicpm3":
+        text["scale_emb"], text["scale_depth"], text["dim_model_base"] = 12, 1.4, 256
+    if kind == "llama4_text":
+        text["attention_chunk_size"], text["floor_scale"], text["attn_scale"] = 8192, 8192, 0.1
+        text["no_rope_layers"] = [int((layer + 1) % 4 != 0) for layer in range(layers)]
+        text["layer_types"] = ["chunked_attention" if rotates else "full_attention" for rotates in text["no_rope_layers"]]
+    if kind == "phimoe":
+        text["sliding_window"] = None
+        rope.setdefault("original_max_position_embeddings", text["max_position_embeddings"])
+    if kind in ("qwen3_5_text", "qwen3_5_moe_text"):
+        rope.setdefault("mrope_section", [11, 11, 10])
+    if rope.get("mrope_section") and 2 * sum(rope["mrope_section"]) > rope.get("partial_rotary_factor", 1) * head_dim:
+        pairs = int(rope.get("partial_rotary_factor", 1) * head_dim) // 2
+        rope["mrope_section"] = [(pairs + 2) // 3, (pairs + 1) // 3, pairs // 3]
     if kind in ("qwen3_moe", "qwen2_moe"):
         text["norm_topk_prob"] = kind == "qwen3_moe"
 
@@ -95,6 +124,33 @@ def as_converted(text):
         text["rope_parameters"]["partial_rotary_factor"] *= text["hidden_size"] / text["num_attention_heads"] / text["head_dim"]
 
 
+# What some families are called there.
+architectures = {"phimoe": "PhiMoEForCausalLM", "mistral4": "Mistral3ForConditionalGeneration"}
+
+
+def altered(folder, text):
+    """Writes the folder's weights anew where llama.cpp's code has no room for the case's shape: layers without experts, fewer keys than heads."""
+    from safetensors.numpy import save_file
+
+    dense, of_keys = text.get("mlp_only_layers"), text["num_key_value_heads"]
+    if text["model_type"] == "qwen2_moe" and dense:
+        sparse = next(layer for layer in range(text["num_hidden_layers"]) if layer not in dense)
+        kept = {name: value for name, value in weights(folder).items() if not re.search(rf"layers\.({'|'.join(map(str, dense))})\.mlp", name)}
+        for layer in dense:
+            kept.update({name.replace(f"layers.{sparse}.", f"layers.{layer}."): value for name, value in kept.items() if f"layers.{sparse}.mlp." in name})
+        text["mlp_only_layers"] = []
+    elif text["model_type"] == "olmoe" and of_keys != text["num_attention_heads"]:
+        each = text["num_attention_heads"] // of_keys
+        kept = {name: value.reshape(of_keys, -1).repeat(each, 0).reshape(-1, *value.shape[1:]) if re.search(r"self_attn\.(k|v)_(proj|norm)", name) else value
+                for name, value in weights(folder).items()}
+        text["num_key_value_heads"] = text["num_attention_heads"]
+    else:
+        return
+    for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
+        file.unlink()
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+
+
 def prepared(model, folder):
     """The case's model with the config of `plain` and a vocabulary of names, which some converters look at."""
     folder.mkdir()
@@ -103,6 +159,8 @@ def prepared(model, folder):
     config = json.loads((model / "config.json").read_text())
     text = config.get("text_config", config)
     plain(config, text)
+    altered(folder, text)
+    config["architectures"] = [architectures.get(config["model_type"], config["architectures"][0])]
     tokens = {f"t{i}": i for i in range(text["vocab_size"])}
     for name, value in {"config.json": config, "tokenizer.json": {"added_tokens": [], "model": {"type": "BPE", "vocab": tokens, "merges": []}}, "tokenizer_config.json": {}}.items():
         (folder / name).unlink(missing_ok=True)
@@ -122,12 +180,17 @@ def convert(folder, to, kind):
         inner = {key: complete(known[key], also[key]) for key in known if isinstance(known[key], dict) and isinstance(also.get(key), dict)}
         return {**also, **known, **inner}
 
+    def without_vocabulary(self):
+        self.gguf_writer.add_tokenizer_model("no_vocab")
+        if f"{self.gguf_writer.arch}.vocab_size" not in self.gguf_writer.kv_data[0]:
+            self.gguf_writer.add_vocab_size(self.hparams["vocab_size"])
+
     ModelBase.load_hparams = staticmethod(lambda *given, **named: complete(load(*given, **named), read))  # AutoConfig leaves out keys it does not know
     try:
         found = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT), mmproj=False)
-        for base in found.__mro__:
+        for base in {base for one in (found, *vars(found).values()) if isinstance(one, type) for base in one.__mro__}:
             if "set_vocab" in vars(base):
-                base.set_vocab = lambda self: self.gguf_writer.add_tokenizer_model("no_vocab")
+                base.set_vocab = without_vocabulary
         with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):
             found(folder, types[kind], to, eager=True).write()
     finally:
@@ -149,6 +212,42 @@ def logits(model, batch, place):
 
     loraine("trace", "--model_name_or_path", model, "--batch", batch, "--output", place / "out.safetensors")
     return load_file(place / "out.safetensors")["logits"]
+
+
+# The largest difference to llama.cpp's own logits that is allowed, as a part of the largest logit: its f32, but for what it looks up in
+# tables of half precision (GELU, and SiLU inside its state-space layers). Cases that it computes in another way on purpose are named.
+by_llama_cpp = {"gemma": 2e-3, "gemma2": 2e-3, "gemma3": 2e-3, "gemma4": 2e-3}
+other_in_llama_cpp = {"bamba": "it turns other columns where a part of each head turns",
+                      "phimoe": "it takes a softmax where the family has its sparse mixer"}
+
+
+def of_llama_cpp(model, batch, place):
+    """Its logits; None without the package; text where it does not take the model."""
+    from safetensors.numpy import load_file
+
+    if not importlib.util.find_spec("llama_cpp"):
+        return None
+    out = place / "llama_cpp.safetensors"
+    done = subprocess.run([sys.executable, root / "tools/llama_cpp_logits.py", model, batch, out], capture_output=True, text=True)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if re.search("error|assert|GGML_ASSERT|exception|failed", line)]
+        return (lines or done.stderr.splitlines() or ["ended"])[0][:160]
+    return load_file(out)["logits"]
+
+
+def llama_cpp_difference(case, ours, theirs, batch):
+    """A note and whether it is within the limit."""
+    import numpy
+    from safetensors.numpy import load_file
+
+    if theirs is None or isinstance(theirs, str):
+        return "" if theirs is None else f", llama.cpp: {theirs}", True
+    kept = load_file(batch)["attention_mask"].astype(bool)
+    ours, theirs = ours[kept], theirs[kept]
+    far = float(numpy.abs(ours - theirs).max() / numpy.abs(theirs).max())
+    if case in other_in_llama_cpp:
+        return f", llama.cpp {far:.1e} ({other_in_llama_cpp[case]})", True
+    return f", llama.cpp {far:.1e}", far <= by_llama_cpp.get(case, 1e-4)
 
 
 # Read under other names, or with other values that come to the same.
@@ -203,13 +302,15 @@ def one(case, place):
     except Refused as refusal:
         return f"{line}, the folder itself: {str(refusal)[:120]}", good
     try:
-        f32 = float(numpy.abs(logits(place / "f32.gguf", batch, place) - whole).max())
+        of_file = logits(place / "f32.gguf", batch, place)
+        f32 = float(numpy.abs(of_file - whole).max())
         loraine("convert", place / "q8_0.gguf", place / "q8_0")
         halves = json.loads((place / "q8_0/config.json").read_text())["torch_dtype"] != "float32"  # no row divides by 32
         q8_0 = 0 if halves else float(numpy.abs(logits(place / "q8_0.gguf", batch, place) - logits(place / "q8_0", batch, place)).max())
     except Refused as refusal:
         return f"{line}, {refusal}", False
-    return f"{line}, logits F32 {f32:.1e}, Q8_0 {'-' if halves else format(q8_0, '.1e')}", good and f32 <= 1e-5 and q8_0 <= 1e-4
+    note, near = llama_cpp_difference(case.name, of_file, of_llama_cpp(place / "f32.gguf", batch, place), batch)
+    return f"{line}, logits F32 {f32:.1e}, Q8_0 {'-' if halves else format(q8_0, '.1e')}{note}", good and near and f32 <= 1e-5 and q8_0 <= 1e-4
 
 
 def main():

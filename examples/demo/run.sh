@@ -94,3 +94,6 @@ else
   exit 1
 fi
 echo "Loss plot: $out/adapter/training_loss.png    adapter: $out/adapter    merged model: $out/merged"
+echo "To serve it to other programs, and to ask (docs/serving.md):"
+echo "  $loraine serve --model_name_or_path $base --adapter_name_or_path demo=$out/adapter"
+echo "  curl http://127.0.0.1:8000/v1/chat/completions -H 'content-type: application/json' -d '{\"model\": \"demo\", \"messages\": [{\"role\": \"user\", \"content\": \"Who are you?\"}]}'"

@@ -189,13 +189,25 @@ void name_experts(LoraConfig& config, const std::vector<std::string>& parameters
 
 void set_excluded(LoraConfig& config, const std::string& modules) { read_names(modules, config.exclude_modules, config.exclude_regex); }
 
+namespace {
+
+// The last word of a path; where that is a number (a list of modules), the word before it too: PEFT matches ends of paths, and a number
+// alone would be the end of a layer's.
+std::string last_name(const std::string& path) {
+  const size_t last = path.rfind('.');
+  if (last == path.npos || path.find_first_not_of("0123456789", last + 1) != path.npos) return path.substr(last + 1);
+  return path.substr(path.rfind('.', last - 1) + 1);
+}
+
+}  // namespace
+
 void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites, bool whole_paths) {
   if (config.target_modules != std::vector<std::string>{kAllLinear}) return;
   config.target_modules.clear();
   for (const Weight* site : sites)
     for (const WeightPart& part : site->parts) {
       if (site->bare) continue;
-      const std::string name = whole_paths ? part.name : part.name.substr(part.name.rfind('.') + 1);
+      const std::string name = whole_paths ? part.name : last_name(part.name);
       if (!site->is_head && std::ranges::find(config.target_modules, name) == config.target_modules.end())
         config.target_modules.push_back(name);
     }
@@ -270,7 +282,7 @@ std::optional<TargetRank> part_rank(const LoraConfig& config, const Targets& tar
 std::vector<std::string> words_without_effect(const LoraConfig& config, const std::vector<std::string>& paths) {
   std::vector<std::string> lines, known;
   for (const std::string& path : paths)
-    if (const std::string name = path.substr(path.rfind('.') + 1); std::ranges::find(known, name) == known.end()) known.push_back(name);
+    if (const std::string name = last_name(path); std::ranges::find(known, name) == known.end()) known.push_back(name);
   const auto check = [&](const char* key, const std::string& word, const auto& answers) {
     if (std::ranges::any_of(paths, answers)) return;
     const std::string near = nearest_word(word, known);

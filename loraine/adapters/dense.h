@@ -39,6 +39,7 @@ struct DenseSet {
   DenseTensor embedding;
   std::vector<DenseSite> sites;        // by the model's numbers of sites
   std::vector<DenseTensor> vectors;    // by its numbers of vectors: weights of norms and the like
+  std::vector<DenseTensor> tables;     // by its numbers of tables beside the embedding
   std::vector<DenseExperts> experts;   // by its numbers of experts' parameters
   std::vector<Parameter> parameters;   // under the names of their file
   std::vector<std::string> base_name;  // of parameters[i], as adapters say: "model.layers.0.mlp.up_proj.weight"

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "loraine/core/batch.h"
+#include "loraine/data/end_of_turn.h"
 #include "loraine/io/chat_templates.h"
 
 namespace loraine {
@@ -136,6 +137,10 @@ ChatFormat open_chat_format(const TemplateChoice& choice, const ModelFiles& file
     format.own = choice.jinja ? open_chat_template(files, *choice.jinja, choice.folder + " (chat template)") : text.chat_template;
   }
   format.stop_ids = format.special.stop;
+  if (format.own) {
+    const EndOfTurn end = end_of_turn(*format.own, *text.tokenizer, format.special.eos);
+    format.stop_ids.insert(format.stop_ids.end(), end.stop.begin(), end.stop.end());
+  }
   add_eos(format.stop_ids, token_text_of(files.tokenizer_config, "eos_token"), *text.tokenizer);
   add_eos(format.stop_ids, choice.eos_token, *text.tokenizer);
   return format;

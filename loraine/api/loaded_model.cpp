@@ -59,12 +59,6 @@ void open_formats(LoadedModel& loaded, const LoadOptionsForAnswers& options) {
   loaded.format = open_chat_format(base, loaded.files, loaded.text);
 }
 
-ChatFormat open_adapter_format(LoadedModel& loaded, const std::string& folder) {
-  const TemplateChoice choice = choose_template(loaded.config, loaded.files, folder);
-  warn(loaded, choice.warning, ErrorKind::usage);
-  return open_chat_format(choice, loaded.files, loaded.text);
-}
-
 void load_adapters(LoadedModel& loaded) {
   const std::vector<NamedAdapter> names = named_adapters(loaded.config.adapter_name_or_path);
   for (const NamedAdapter& adapter : names) loaded.add_adapter(adapter.name, adapter.path);
@@ -85,6 +79,12 @@ void load_adapters(LoadedModel& loaded) {
 }
 
 }  // namespace
+
+ChatFormat open_adapter_format(LoadedModel& loaded, const std::string& folder) {
+  const TemplateChoice choice = choose_template(loaded.config, loaded.files, folder);
+  warn(loaded, choice.warning, ErrorKind::usage);
+  return open_chat_format(choice, loaded.files, loaded.text);
+}
 
 const AdapterSet* LoadedModel::find(const std::string& name) const {
   if (name == "base") return nullptr;

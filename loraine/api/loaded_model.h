@@ -51,6 +51,10 @@ struct LoadOptionsForAnswers {
 };
 std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const LoadOptionsForAnswers& options = {});
 
+// How the adapter in a folder was trained to be talked to; warnings are added to loaded.warnings. The tokenizer may get its tokens: nothing
+// else may use it meanwhile.
+ChatFormat open_adapter_format(LoadedModel& loaded, const std::string& folder);
+
 // What an answer with this adapter (nullptr: the base) ends at, and the settings: loaded.config, or those of one call.
 GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* set);
 GenerateOptions generate_options(const LoadedModel& loaded, const AdapterSet* set, const TrainConfig& asked);

@@ -18,6 +18,10 @@ const std::vector<Command>& commands() {
        run_compare},
       {"chat", "talk to a model, with or without adapters",
        "loraine chat --model_name_or_path models/Qwen3-0.6B --adapter_name_or_path out/identity", run_chat},
+      {"serve", "a model and its adapters over HTTP, for the clients of OpenAI's API",
+       "loraine serve --model_name_or_path models/Qwen3-0.6B --adapter_name_or_path identity=out/identity", run_serve},
+      {"api", "the same with LLaMA-Factory's habits: its variables, one model name, its defaults of sampling",
+       "loraine api --model_name_or_path models/Qwen3-0.6B --adapter_name_or_path out/identity", run_api},
       {"eval", "loss, scores and examinations of a model, with and without adapters",
        "loraine eval --model_name_or_path models/Qwen3-0.6B --adapter_name_or_path out/identity --compare --dataset_dir data "
        "--eval_dataset "
@@ -26,7 +30,7 @@ const std::vector<Command>& commands() {
       {"export", "merge adapters into their base model",
        "loraine export --model_name_or_path models/Qwen3-0.6B --adapter_name_or_path out/identity --export_dir out/merged", run_export},
       {"convert", "write a GGUF file as a Hugging Face folder", "loraine convert model.gguf models/from-gguf", run_convert},
-      {"upload", "a folder that train or export wrote, to Hugging Face's hub", "loraine upload out/identity --hub_model_id org/identity",
+      {"upload", "a folder that train or export wrote, to a hub", "loraine upload out/identity --hub_model_id org/identity",
        run_upload},
       {"trace", "logits, loss and gradients of a batch, to check the numbers",
        "loraine trace --model_name_or_path models/Qwen3-0.6B --batch batch.safetensors --output logits.safetensors", run_trace},
@@ -45,11 +49,8 @@ const std::vector<Command>& commands() {
 
 const std::vector<AbsentCommand>& absent_commands() {
   static const std::vector<AbsentCommand> table = {
-      {"api", true, "answers from another program: ChatModel of the Python module or of C++ (docs/library.md); from a shell: loraine chat"},
-      {"webchat", true, "in the terminal: loraine chat"},
+      {"webchat", true, "in the terminal: loraine chat; for other programs: loraine serve"},
       {"webui", true, "the same settings as a YAML file: loraine train FILE.yaml, then loraine chat and loraine export"},
-      {"serve", false,
-       "answers from another program: ChatModel of the Python module or of C++ (docs/library.md); from a shell: loraine chat"},
       {"webserver", false, "in the terminal: loraine chat"},
       {"finetune", false, "loraine train"},
       {"sft", false, "loraine train (stage sft is its default)"},

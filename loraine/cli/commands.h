@@ -9,6 +9,8 @@ namespace loraine {
 int run_train(const std::vector<std::string>& args);
 int run_compare(const std::vector<std::string>& args);
 int run_chat(const std::vector<std::string>& args);
+int run_serve(const std::vector<std::string>& args);
+int run_api(const std::vector<std::string>& args);
 int run_eval(const std::vector<std::string>& args);
 // LLaMA-Factory's way to evaluate: `train` with do_predict, or with do_eval and no dataset, and without do_train.
 bool only_evaluates(const std::vector<std::string>& args);

@@ -5,6 +5,7 @@
 
 #include "loraine/cli/commands.h"
 #include "loraine/eval/evaluate.h"
+#include "loraine/serve/settings.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/other_words.h"
 
@@ -73,7 +74,8 @@ std::string cli_reference() {
       "\n## Exit codes\n\n"
       "| code | meaning |\n|---|---|\n| 0 | done |\n| 1 | failure |\n| 2 | usage or configuration |\n| 3 | bad input file |\n"
       "| 4 | out of memory |\n| 5 | a number that is not finite |\n| 6 | disk or other input and output |\n"
-      "| 75 | stopped by a signal, with a checkpoint to resume from |\n\n"
+      "| 75 | stopped by a signal, with a checkpoint to resume from |\n"
+      "| 130 | a server was told twice to end |\n\n"
       "## Files of a run\n\n"
       "`output_dir` holds what LLaMA-Factory writes: `adapter_config.json`, `adapter_model.safetensors`, `README.md`, the tokenizer's "
       "files,\n"
@@ -115,7 +117,9 @@ std::string cli_reference() {
       "## Settings\n";
   TrainConfig config;
   EvalConfig eval;
-  return text + options_markdown(options_of(config)) + options_markdown(options_of(eval)) + other_words_text();
+  ServeConfig server;
+  return text + options_markdown(options_of(config)) + options_markdown(options_of(eval)) + options_markdown(options_of(server)) +
+         other_words_text();
 }
 
 }  // namespace loraine

@@ -1,4 +1,4 @@
-// `loraine upload DIR`: what a run or an export left, to Hugging Face's hub.
+// `loraine upload DIR`: what a run or an export left, to a hub.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>

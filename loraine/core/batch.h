@@ -7,6 +7,7 @@
 namespace loraine {
 
 inline constexpr int32_t kIgnoreLabel = -100;
+inline constexpr int64_t kKvPage = 64;  // rows of a page of keys and values
 
 struct Sequence {
   int64_t start = 0;      // first row in the batch
@@ -14,6 +15,11 @@ struct Sequence {
   int64_t kv_start = 0;   // first row of its keys and values (in the batch itself when training, in the KV cache when generating)
   int64_t kv_length = 0;  // keys and values visible, these rows included; causal, aligned at the end
   int64_t slot = 0;       // of its state, where a mixer carries one from batch to batch
+  // When its keys and values lie in pages of the cache: row r is row r % kKvPage of page pages[r / kKvPage], and kv_start is 0.
+  const int32_t* pages = nullptr;
+  int64_t kv_row(int64_t r) const { return pages ? pages[r / kKvPage] * kKvPage + r % kKvPage : kv_start + r; }
+  // Rows from r on that lie one after the other there, at most `most`.
+  int64_t kv_run(int64_t r, int64_t most) const { return pages && kKvPage - r % kKvPage < most ? kKvPage - r % kKvPage : most; }
 };
 
 struct AdapterRows {  // rows [start, start + length) run with adapter set `set` of the Pass; rows in no range run the base alone

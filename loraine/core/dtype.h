@@ -7,8 +7,8 @@
 
 namespace loraine {
 
-// From Q4_0 on: quantised weights, which stand only for whole matrices of a frozen base: ggml's blocks (core/packed.h), then bitsandbytes'
-// codes, whose scales lie apart (core/quant_state.h).
+// From Q4_0 on: quantised weights, which stand only for whole matrices of a frozen base: ggml's blocks (core/packed.h), then codes whose
+// scales lie apart (core/quant_state.h): bitsandbytes' and, as MXFP4_CODES, those of gpt-oss.
 enum class Dtype : uint8_t {
   F32,
   F16,
@@ -28,8 +28,23 @@ enum class Dtype : uint8_t {
   Q4_K,
   Q5_K,
   Q6_K,
+  Q2_K,
+  Q3_K,
+  IQ1_S,
+  IQ1_M,
+  IQ2_XXS,
+  IQ2_XS,
+  IQ2_S,
+  IQ3_XXS,
+  IQ3_S,
+  IQ4_NL,
+  IQ4_XS,
+  TQ1_0,
+  TQ2_0,
+  MXFP4,
   NF4,
   FP4,
+  MXFP4_CODES,
   INT8
 };
 
@@ -45,8 +60,10 @@ struct BlockSize {
   int elements, bytes;
 };
 constexpr BlockSize block_of(Dtype dtype) {  // {1, size} for plain types
-  constexpr BlockSize kBlocks[] = {{32, 18},   {32, 20},   {32, 22}, {32, 24}, {32, 34}, {256, 144},
-                                   {256, 176}, {256, 210}, {2, 1},   {2, 1},   {1, 1}};
+  constexpr BlockSize kBlocks[] = {{32, 18},   {32, 20},  {32, 22},  {32, 24},  {32, 34},  {256, 144}, {256, 176}, {256, 210}, {256, 84},
+                                   {256, 110}, {256, 50}, {256, 56}, {256, 66}, {256, 74}, {256, 82},  {256, 98},  {256, 110}, {32, 18},
+                                   {256, 136}, {256, 54}, {256, 66}, {32, 17},  {2, 1},    {2, 1},     {2, 1},     {1, 1}};
+  static_assert(sizeof(kBlocks) / sizeof(kBlocks[0]) == static_cast<size_t>(Dtype::INT8) - static_cast<size_t>(Dtype::Q4_0) + 1);
   if (is_packed(dtype)) return kBlocks[static_cast<int>(dtype) - static_cast<int>(Dtype::Q4_0)];
   return {1, static_cast<int>(size_of(dtype))};
 }
@@ -54,7 +71,7 @@ constexpr BlockSize block_of(Dtype dtype) {  // {1, size} for plain types
 constexpr int64_t bytes_of(Dtype dtype, int64_t n) {
   return is_packed(dtype) ? n / block_of(dtype).elements * block_of(dtype).bytes : n * static_cast<int64_t>(size_of(dtype));
 }
-const char* name_of(Dtype dtype);  // "F32", … : the safetensors spelling; ggml's and bitsandbytes' of packed types
+const char* name_of(Dtype dtype);  // "F32", … : the safetensors spelling; ggml's, bitsandbytes' and the OCP's of packed types
 
 using bf16 = uint16_t;  // storage only; arithmetic is in f32
 using f16 = uint16_t;

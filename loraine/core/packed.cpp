@@ -5,6 +5,7 @@
 #include <string>
 
 #include "loraine/core/error.h"
+#include "loraine/core/packed_runs.h"
 
 namespace loraine {
 namespace {
@@ -28,8 +29,9 @@ void small_block(const unsigned char* block, bool minimum, bool fifth, float* y)
   for (int i = 0; i < 16; ++i) {
     int low = (at[i] & 15) | (fifth ? static_cast<int>(high >> i & 1u) << 4 : 0);
     int up = (at[i] >> 4) | (fifth ? static_cast<int>(high >> (i + 16) & 1u) << 4 : 0);
-    y[i] = static_cast<float>(low - shift) * d + m;
-    y[i + 16] = static_cast<float>(up - shift) * d + m;
+    y[i] = static_cast<float>(low - shift) * d;
+    y[i + 16] = static_cast<float>(up - shift) * d;
+    if (minimum) y[i] += m, y[i + 16] += m;  // else a zero keeps its sign
   }
 }
 
@@ -79,7 +81,21 @@ void q6_k_block(const unsigned char* block, float* y) {
   }
 }
 
+template <class Format>
+void unpack_runs(float* y, const unsigned char* block) {
+  constexpr int kRuns = block_of(Format::kType).elements / 32;
+  PackedRun run;
+  for (int i = 0; i < kRuns; ++i, y += 32) {
+    Format::run(block, i, run);
+    for (int l = 0; l < 32; ++l) {
+      y[l] = run.step[l / 16] * static_cast<float>(run.codes[l]);
+      if (Format::kHasBase) y[l] -= run.base[l / 16];
+    }
+  }
+}
+
 void unpack_block(float* y, const unsigned char* block, Dtype dtype) {
+  if (packed::for_runs(dtype, [&](auto format) { unpack_runs<decltype(format)>(y, block); })) return;
   switch (dtype) {
     case Dtype::Q4_0: return small_block(block, false, false, y);
     case Dtype::Q4_1: return small_block(block, true, false, y);

@@ -1,4 +1,4 @@
-// ggml's block types (Q4_0 … Q6_K): what their bytes mean. The reference for the vectorised kernels; used by io to read a GGUF.
+// ggml's block types: what their bytes mean. The reference for the vectorised kernels; used by io to read a GGUF.
 #pragma once
 #include "loraine/core/tensor.h"
 

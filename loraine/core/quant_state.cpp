@@ -1,4 +1,5 @@
-// bitsandbytes' code books and their way back to f32. Facts: bitsandbytes/functional.py (get_4bit_type, create_dynamic_map), restated.
+// Code books and their way back to f32. Facts: bitsandbytes/functional.py (get_4bit_type, create_dynamic_map), OCP Microscaling Formats 1.0
+// (E2M1, E8M0), restated.
 #include "loraine/core/quant_state.h"
 
 #include <algorithm>
@@ -28,6 +29,7 @@ const float kNf4Map[16] = {-1.0f,
                            1.0f};
 const float kFp4Map[16] = {0.0f,  0.0625f / 12,  8.0f / 12,  1.0f,  4.0f / 12,  0.5f,  2.0f / 12,  0.25f,
                            -0.0f, -0.0625f / 12, -8.0f / 12, -1.0f, -4.0f / 12, -0.5f, -2.0f / 12, -0.25f};
+const float kMxfp4Map[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
 namespace {
 
@@ -72,7 +74,7 @@ void row_scales(float* out, const Tensor& view) {
 void dequantise(float* out, const Tensor& view) {
   const QuantState* q = view.quant;
   if (!q || !has_quant_state(view.dtype) || !view.contiguous())
-    throw Error(ErrorKind::internal, "dequantise: not a contiguous view of NF4, FP4 or INT8");
+    throw Error(ErrorKind::internal, "dequantise: not a contiguous view of codes with scales");
   const auto *codes = static_cast<const uint8_t*>(view.data), *first = static_cast<const uint8_t*>(q->codes);
   if (view.dtype == Dtype::INT8) {
     for (int64_t i = 0; i < view.numel(); ++i)
@@ -80,6 +82,13 @@ void dequantise(float* out, const Tensor& view) {
     return;
   }
   const int64_t start = 2 * (codes - first);
+  if (view.dtype == Dtype::MXFP4_CODES) {
+    for (int64_t i = 0; i < view.numel(); ++i) {
+      const uint8_t pair = codes[i / 2];
+      out[i] = kMxfp4Map[i % 2 ? pair >> 4 : pair & 15] * q->power((start + i) / 32);
+    }
+    return;
+  }
   for (int64_t i = 0; i < view.numel(); ++i) {
     const uint8_t pair = codes[i / 2];
     out[i] = q->rounded(q->map[i % 2 ? pair & 15 : pair >> 4] * q->scale((start + i) / q->blocksize));

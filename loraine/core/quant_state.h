@@ -1,6 +1,7 @@
-// The side tables of bitsandbytes' types: what the codes of an NF4, FP4 or INT8 tensor mean. Held by whoever owns the codes
-// (quant/bitsandbytes, io/bitsandbytes_source); a Tensor points to it, and so does every view of its rows and columns.
+// The side tables of codes whose scales lie apart: what the codes of an NF4, FP4, INT8 or MXFP4_CODES tensor mean. Held by whoever owns the
+// codes (quant/bitsandbytes, io/quantised); a Tensor points to it, and so does every view of its rows and columns.
 #pragma once
+#include <bit>
 #include <cstdint>
 
 #include "loraine/core/dtype.h"
@@ -24,10 +25,16 @@ struct QuantState {
   float offset = 0;
   // INT8: element (r, c) is code · (row_absmax[r] / 127).
   const float* row_absmax = nullptr;
+  // MXFP4_CODES: blocks of 32, in which the low half of a byte comes first. Element i is kMxfp4Map[code] · 2^(exponents[i / 32] − 127).
+  const uint8_t* exponents = nullptr;
 
   float scale(int64_t block) const {
     if (absmax) return absmax[block];
     return nested_map[absmax_codes[block]] * nested_absmax[block / nested_blocksize] + offset;  // rounded twice: see CMakeLists.txt
+  }
+  float power(int64_t block) const {
+    const uint32_t exponent = exponents[block];
+    return std::bit_cast<float>(exponent == 0 ? 0x00400000u : exponent << 23);  // 255: infinity
   }
   float row_scale(int64_t row) const { return row_absmax[row] * (1.0f / 127.0f); }
   float rounded(float x) const {
@@ -36,11 +43,12 @@ struct QuantState {
 };
 
 extern const float kNf4Map[16], kFp4Map[16];      // bitsandbytes' code books
+extern const float kMxfp4Map[16];                 // E2M1 of the OCP's microscaling formats
 const float* dynamic_map(bool with_sign = true);  // its 8-bit map of scales and of optimizer states, 256 values in ascending order
 
 // out[r] = row_scale of row r of a view of INT8.
 void row_scales(float* out, const Tensor& view);
-// Elements [0, numel) of a contiguous NF4, FP4 or INT8 view as f32. The reference for the kernels.
+// Elements [0, numel) of a contiguous view of one of these types as f32. The reference for the kernels.
 void dequantise(float* out, const Tensor& view);
 
 }  // namespace loraine

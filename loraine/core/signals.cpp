@@ -197,18 +197,15 @@ bool InterruptibleRead::wait(int fd) {
   return true;
 }
 
+void block_outside_signals() {
+  const sigset_t set = outside_signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 SignalsElsewhere::SignalsElsewhere() {
   start_handler_thread();
   const sigset_t set = outside_signals();
   pthread_sigmask(SIG_BLOCK, &set, &before_);
-  static thread_local bool prepared = false;  // the threads that compute for this one are its own, and stay
-  if (prepared) return;
-  prepared = true;
-#pragma omp parallel
-  {
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    have_signal_stack();
-  }
 }
 
 SignalsElsewhere::~SignalsElsewhere() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }

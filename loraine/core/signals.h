@@ -33,8 +33,11 @@ class InterruptibleRead {
   bool wait(int fd);  // true when a read would not block; false when SIGINT came, since the last call or meanwhile
 };
 
-// For threads of other programs, where handlers are those of the program: while it lives, this thread and those that compute for it block
-// signals from outside, and the handlers run in a thread of our own. May be nested.
+// For threads that compute.
+void block_outside_signals();
+
+// For threads of other programs, where handlers are those of the program: while it lives, this thread blocks signals from outside, as those
+// that compute for it do, and the handlers run in a thread of our own. May be nested.
 class SignalsElsewhere {
  public:
   SignalsElsewhere();

@@ -27,9 +27,21 @@ bool is_assistant(const Json& message) {
 
 bool starts_with_at(const std::string& text, size_t at, std::string_view part) { return text.compare(at, part.size(), part) == 0; }
 
+// Behind the first special token of text[from, to); none where there is no such token.
+std::optional<size_t> behind_special(const Tokenizer& tokenizer, const std::string& text, size_t from, size_t to) {
+  const std::string_view part = std::string_view(text).substr(from, to - from);
+  for (const int32_t id : tokenizer.encode(part)) {
+    const std::string spelling = tokenizer.is_special(id) ? tokenizer.id_to_token(id).value_or("") : "";
+    const size_t at = spelling.empty() ? std::string::npos : part.find(spelling);
+    if (at != std::string::npos) return from + at + spelling.size();
+  }
+  return std::nullopt;
+}
+
 // One conversation, its whole rendering, and what tells the assistant's turns apart in it.
 struct Renderings {
   const ChatTemplate& chat;
+  const Tokenizer& tokenizer;
   const Json& messages;
   const Json& kwargs;
   const std::string& text;
@@ -42,7 +54,8 @@ struct Renderings {
   }
 
   // The turn of message i, from three renderings. Start: the rendering up to the turn with the generation prompt. End: the rendering
-  // that includes the turn; where a template writes a last turn differently, the turn's text and what follows it there.
+  // that includes the turn; where a template writes a last turn differently, the turn's text and what follows it there, or, where that is
+  // something else (gpt-oss: <|return|> behind the last answer, <|end|> behind others), up to the first special token behind it.
   std::optional<Range> exact(size_t i) const {
     const std::string before = head(i, true);
     // With the generation prompt the text may go on (an empty thought) where the whole conversation does not: the shared part counts.
@@ -58,8 +71,12 @@ struct Renderings {
     const size_t here = text.find(content, start), there = through.rfind(content);
     if (content.empty() || here == std::string::npos || there == std::string::npos) return std::nullopt;
     const std::string tail = through.substr(there + content.size());
-    if (!starts_with_at(text, here + content.size(), tail)) return std::nullopt;
-    return Range(start, here + content.size() + tail.size());
+    const size_t behind = here + content.size();
+    if (starts_with_at(text, behind, tail)) return Range(start, behind + tail.size());
+    const std::string next = i + 1 < messages.size() ? trimmed(content_of(messages[i + 1])) : "";
+    const std::optional<size_t> end =
+        behind_special(tokenizer, text, behind, next.empty() ? text.size() : std::min(text.find(next, behind), text.size()));
+    return end ? std::optional(Range(start, *end)) : std::nullopt;
   }
 };
 
@@ -117,8 +134,9 @@ std::optional<Range> match_frame(const TurnFrame& frame, const std::string& text
 
 // Byte ranges of the assistant's turns in `text`. The first, the second and the last answer, and every one that does not look like the one
 // before it, are placed by renderings; the others by what is written around them, so that long conversations stay linear.
-std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Json& messages, const Json& kwargs, const std::string& text) {
-  const Renderings renderings{chat, messages, kwargs, text};
+std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Tokenizer& tokenizer, const Json& messages, const Json& kwargs,
+                                    const std::string& text) {
+  const Renderings renderings{chat, tokenizer, messages, kwargs, text};
   std::vector<Range> ranges;
   std::optional<TurnFrame> frame;
   size_t from = 0, previous = 0;  // end of the last answer; the message behind it
@@ -206,7 +224,8 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
   const Json guarded = options.split_special_tokens ? guarded_messages(messages, tokenizer) : Json();
   const Json& written = options.split_special_tokens ? guarded : messages;
   const RenderedChat rendered = chat.render_turns(written, with);
-  const auto ranges = rendered.has_generation_blocks ? rendered.generation : assistant_ranges(chat, written, with, rendered.text);
+  const auto ranges =
+      rendered.has_generation_blocks ? rendered.generation : assistant_ranges(chat, tokenizer, written, with, rendered.text);
   const auto ids = options.split_special_tokens ? tokenizer.encode_guarded(rendered.text) : tokenizer.encode(rendered.text);
   const auto cuts = special_cuts(tokenizer, rendered.text, ids);
   std::vector<Turn> turns;

@@ -57,10 +57,14 @@ void take_names(const Json& entry, const char* section, const std::string& where
   }
 }
 
-std::string info_path(const std::string& folder) { return (fs::path(folder) / "dataset_info.json").string(); }
+bool holds_entries(const std::string& folder) { return folder.starts_with('{'); }
+
+std::string info_path(const std::string& folder) {
+  return holds_entries(folder) ? "dataset_dir" : (fs::path(folder) / "dataset_info.json").string();
+}
 
 Json read_all(const std::string& folder) {
-  Json all = read_json(info_path(folder));
+  const Json all = holds_entries(folder) ? Json::parse(folder, nullptr, false) : read_json(info_path(folder));
   if (!all.is_object()) throw Error(ErrorKind::bad_data, fmt::format("{}: not an object of data sets", info_path(folder)));
   return all;
 }
@@ -81,7 +85,7 @@ bool looks_like_path(const std::string& name) { return name.find('/') != std::st
 // A file or folder by its path, as it stands, else within dataset_dir; or a repository.
 DatasetInfo own_data(const std::string& folder, const std::string& name, const FindRepository& find_repository) {
   std::error_code failed;
-  const std::string within = (fs::path(folder) / name).string();
+  const std::string within = (fs::path(holds_entries(folder) ? "" : folder) / name).string();
   DatasetInfo info;
   info.name = name;
   info.recognise = true;
@@ -146,19 +150,20 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
   };
   DatasetInfo info;
   info.name = name;
-  info.folder = folder;
+  if (!holds_entries(folder)) info.folder = folder;
   if (const std::string split = text("split"); !split.empty()) info.split = split;
   info.subset = text("subset");
   info.inside = text("folder");
-  find_files(info, text, folder, where, find_repository);
+  find_files(info, text, info.folder, where, find_repository);
   const std::string formatting = text("formatting");
   if (formatting.empty() || formatting == "alpaca") info.formatting = Formatting::alpaca;
   else if (formatting == "sharegpt") info.formatting = Formatting::sharegpt;
   else if (formatting == "openai") info.formatting = Formatting::openai;
   else if (formatting == "tokenized") info.formatting = Formatting::tokenized;
+  else if (formatting == "recognised") info.recognise = true;
   else
     throw Error(ErrorKind::bad_data,
-                fmt::format("{}: formatting `{}` is not one of alpaca, sharegpt, openai, tokenized", where, formatting));
+                fmt::format("{}: formatting `{}` is not one of alpaca, sharegpt, openai, tokenized, recognised", where, formatting));
   if (const auto ranking = entry.find("ranking"); ranking != entry.end() && !ranking->is_null()) {
     if (!ranking->is_boolean()) throw Error(ErrorKind::bad_data, where + ": ranking is neither true nor false");
     info.ranking = ranking->get<bool>();
@@ -167,6 +172,11 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
     if (!samples->is_number_integer() || samples->get<int64_t>() <= 0)
       throw Error(ErrorKind::bad_data, where + ": num_samples is not a positive whole number");
     info.num_samples = samples->get<int64_t>();
+  }
+  if (const auto weight = entry.find("weight"); weight != entry.end() && !weight->is_null()) {
+    if (!weight->is_number() || !(weight->get<double>() > 0) || !(weight->get<double>() <= 1e6))
+      throw Error(ErrorKind::bad_data, where + ": weight is not a number above 0");
+    info.weight = weight->get<double>();
   }
   auto& c = info.columns;
   if (info.formatting != Formatting::tokenized)
@@ -210,7 +220,8 @@ DatasetInfo find_dataset(const std::string& folder, const std::string& name, con
     throw Error(ErrorKind::usage, fmt::format("dataset: the data set {} of a hub is not on this machine", name),
                 fmt::format("unset HF_HUB_OFFLINE, or fetch it into the cache: hf download --repo-type dataset {}", name));
   }
-  if (looks_like_path(name) && !fs::exists(info_path(folder), failed)) return own_data(folder, name, find_repository);
+  if (looks_like_path(name) && !holds_entries(folder) && !fs::exists(info_path(folder), failed))
+    return own_data(folder, name, find_repository);
   const Json all = read_all(folder);
   if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name, find_repository);
   if (looks_like_path(name)) return own_data(folder, name, find_repository);

@@ -123,6 +123,67 @@ TEST(Dataset, RowsThatStandSeveralTimes) {
     }
 }
 
+// dataset_dir may hold the entries themselves; the files are named from here then. A weight draws so many times as many rows.
+TEST(Dataset, EntriesInTheSettings) {
+  Folder folder;
+  folder.write(
+      "d.jsonl",
+      "{\"instruction\":\"a\",\"output\":\"b\"}\n{\"instruction\":\"c\",\"output\":\"d\"}\n{\"instruction\":\"e\",\"output\":\"f\"}\n");
+  const std::string file = (folder.path / "d.jsonl").string();
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  for (const auto& [more, rows] : std::vector<std::pair<std::string, size_t>>{{"", 3},
+                                                                              {R"(, "weight": 0.7)", 2},
+                                                                              {R"(, "weight": 2)", 6},
+                                                                              {R"(, "num_samples": 2, "weight": 1.5)", 3},
+                                                                              {R"(, "formatting": "recognised")", 3}}) {
+    auto options = options_for(folder);
+    options.dataset_dir = R"({"d": {"file_name": ")" + file + "\"" + more + "}}";
+    EXPECT_EQ(open_data(options, &tokenizer, nullptr, special).train.examples.size(), rows) << more;
+    options.datasets.push_back(file);  // and a path beside them
+    EXPECT_EQ(open_data(options, &tokenizer, nullptr, special).train.examples.size(), rows + 3) << more;
+  }
+  for (const char* weight : {"0", "-1", "\"2\"", "1e9"}) {
+    auto options = options_for(folder);
+    options.dataset_dir = R"({"d": {"file_name": ")" + file + R"(", "weight": )" + weight + "}}";
+    EXPECT_NE(message_of(options, ErrorKind::bad_data).find("weight"), std::string::npos);
+  }
+  auto options = options_for(folder);
+  options.dataset_dir = R"({"d": {"file_name": ")" + file + R"(", "weight": 0.1}})";
+  EXPECT_NE(message_of(options, ErrorKind::bad_data).find("leaves none of 3 rows"), std::string::npos);
+  options.dataset_dir = "{";
+  message_of(options, ErrorKind::bad_data);
+}
+
+// Contents that are lists of parts: OpenAI's, and the rows of LLaMA-Factory's v1 with their weights.
+TEST(Dataset, ContentsInParts) {
+  Folder folder;
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  const auto rows = [&](const std::string& answer, const std::string& weight) {
+    folder.write("d.jsonl", R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, )"
+                            R"({"role": "assistant", "content": [)" +
+                                answer + R"(], "loss_weight": )" + weight + "}]}\n");
+    auto options = options_for(folder);
+    options.datasets = {(folder.path / "d.jsonl").string()};
+    return options;
+  };
+  const std::string text = R"({"type": "text", "value": "c"})";
+  DataSplit data = open_data(rows(text, "1.0"), &tokenizer, nullptr, special);
+  ASSERT_EQ(data.train.examples.size(), 1u);
+  EXPECT_EQ(data.train.examples[0].input_ids, (std::vector<int32_t>{'a', 'b', 'c'}));
+  data = open_data(rows(R"({"type": "reasoning", "value": "x"}, )" + text, "null"), &tokenizer, nullptr, special);
+  EXPECT_EQ(data.train.examples[0].input_ids.size(), 3u + std::string("<think>\nx\n</think>\n\n").size());
+  for (const auto& [answer, weight, words] :
+       std::vector<std::array<std::string, 3>>{{text, "0.5", "loss_weight"},
+                                               {text, "0", "1 is expected of a message of assistant"},
+                                               {R"({"type": "image_url", "value": "c"})", "1", "a part of type image_url"},
+                                               {R"({"type": "tool_call", "value": "{}"}, )" + text, "1", "text beside tool calls"},
+                                               {R"({"type": "tool_call", "value": "{"})", "1", "no JSON object"},
+                                               {R"({"value": "c"})", "1", "a part without `type`"}})
+    EXPECT_NE(message_of(rows(answer, weight), ErrorKind::bad_data).find(words), std::string::npos) << answer;
+}
+
 TEST(Dataset, TokenizedNeedsNoTokenizer) {
   Folder folder;
   folder.write("dataset_info.json", R"({"d": {"file_name": "d.json", "formatting": "tokenized"}})");

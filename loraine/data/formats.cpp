@@ -9,7 +9,7 @@
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
 #include "loraine/data/files/json_values.h"
-#include "loraine/data/python_json.h"
+#include "loraine/core/python_json.h"
 
 namespace loraine {
 namespace {
@@ -174,6 +174,47 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   if (info.stage == DataStage::feedback) take_tag(info, object, row);
 }
 
+// A content that is a list of parts, as OpenAI's and v1 of LLaMA-Factory have it: texts are joined, v1's thoughts stand before them as
+// Qwen's do. Calls have to stand alone; they become the JSON text of their list.
+std::string joined_parts(dom::array parts, const std::string& field, bool& calls) {
+  std::string text;
+  Json functions = Json::array();
+  for (size_t i = 0; const dom::element part : parts) {
+    const std::string place = fmt::format("{}[{}]", field, i++);
+    dom::element type, value;
+    if (part.at_key("type").get(type)) bad_field(place, "a part without `type`");
+    const std::string kind = text_of(type, place + ".type");
+    const char* key = part.at_key("value").get(value) ? "text" : "value";
+    if (part.at_key(key).get(value))
+      bad_field(place, fmt::format("a part of type {} without `value` or `text`: only texts are read", kind));
+    std::string content = text_of(value, place + "." + key);
+    if (kind == "text") {
+      text += content;
+    } else if (kind == "reasoning") {
+      text += "<think>\n" + content + "\n</think>\n\n";
+    } else if (kind == "tool_call") {
+      functions.push_back(Json::parse(content, nullptr, false));
+      if (!functions.back().is_object()) bad_field(place, "a tool_call that is no JSON object");
+    } else {
+      bad_field(place, fmt::format("a part of type {}: texts, reasoning and tool calls are read", kind));
+    }
+  }
+  calls = !functions.empty();
+  if (calls && !text.empty()) bad_field(field, "text beside tool calls, which have to stand alone");
+  return calls ? python_json(functions) : text;
+}
+
+// v1 of LLaMA-Factory weighs the loss of each message; what it gives without a weight is what is done here.
+void check_weight(const DatasetInfo& info, dom::object object, const std::string& role, const std::string& field) {
+  dom::element value;
+  if (object.at_key("loss_weight").get(value) || value.is_null()) return;
+  const bool answer = role == info.tags.assistant || role == info.tags.function;
+  double weight = 0;
+  if (value.get(weight) || weight != (answer ? 1 : 0))
+    bad_field(field + ".loss_weight",
+              fmt::format("{}, and {} is expected of a message of {}", std::string(simdjson::minify(value)), answer ? 1 : 0, role));
+}
+
 // One message's role and text as they stand in the row.
 struct RawMessage {
   std::string role, content;
@@ -200,6 +241,14 @@ RawMessage raw_message(const DatasetInfo& info, dom::element element, const std:
     }
   }
   if (object.at_key(info.tags.content).get(value)) bad_field(field + "." + info.tags.content, "absent");
+  check_weight(info, object, message.role, field);
+  if (dom::array parts; !value.get(parts)) {
+    bool calls = false;
+    message.content = joined_parts(parts, field + "." + info.tags.content, calls);
+    if (calls && message.role != info.tags.assistant) bad_field(field, fmt::format("tool calls in a message of {}", message.role));
+    if (calls) message.role = info.tags.function;
+    return message;
+  }
   const bool answer = message.role == info.tags.assistant;
   message.content = answer ? answer_of(value, field + "." + info.tags.content) : text_of(value, field + "." + info.tags.content);
   return message;

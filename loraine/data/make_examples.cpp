@@ -11,6 +11,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/count_text.h"
+#include "loraine/core/parallel.h"
 #include "loraine/data/batcher.h"
 #include "loraine/data/packing.h"
 #include "loraine/data/pretrain.h"
@@ -146,15 +147,15 @@ Made make_text(const Encoder& encoder, const PretrainOptions& options, const Row
 template <class Encode, class RowAt>
 void make_each(int64_t n, const RowAt& row_at, const Encode& encode) {
   std::vector<std::exception_ptr> failed(static_cast<size_t>(n));
-#pragma omp parallel for schedule(dynamic, 8)
-  for (int64_t i = 0; i < n; ++i) {
+  const auto make_one = [&](int64_t i) {
     const Row& row = row_at(i);
     try {
       encode(i);
     } catch (const Error& e) { failed[static_cast<size_t>(i)] = std::make_exception_ptr(with_context(e, row.place())); } catch (...) {
       failed[static_cast<size_t>(i)] = std::current_exception();
     }
-  }
+  };
+  parallel_for(n, make_one, 8);
   for (const std::exception_ptr& error : failed)
     if (error) std::rethrow_exception(error);
 }

@@ -44,7 +44,7 @@ void read_into(MixedRows& set, const DatasetInfo& info, std::optional<int64_t> l
       if (rows.size() < kDigested && bytes < kDigestedBytes) continue;
     }
     bytes = 0;
-    digest(std::exchange(rows, {}), set.made, info.num_samples.has_value());
+    digest(std::exchange(rows, {}), set.made, info.num_samples || info.weight);
     if (!row) return;
   }
 }
@@ -64,10 +64,16 @@ MixedRows read_set(const DataOptions& options, const std::string& name, LegacySa
   const DatasetInfo info = find_set(options, name);
   std::string layout;
   MixedRows set;
-  read_into(set, info, info.num_samples ? std::nullopt : options.max_samples, layout, digest);
+  const bool drawn = info.num_samples || info.weight;
+  read_into(set, info, drawn ? std::nullopt : options.max_samples, layout, digest);
   if (!layout.empty()) recognised.push_back(layout);
-  if (info.num_samples) {
-    set.order = sampler.draw(static_cast<int64_t>(set.size()), *info.num_samples);
+  if (drawn) {
+    const auto rows = static_cast<int64_t>(set.size());
+    const double weighted = static_cast<double>(info.num_samples.value_or(rows)) * info.weight.value_or(1);
+    if (weighted < 1 || weighted > 1e12)
+      throw Error(ErrorKind::bad_data, fmt::format("data set `{}`: its weight {} leaves {} of {} rows", info.name, *info.weight,
+                                                   weighted < 1 ? "none" : "too many", info.num_samples.value_or(rows)));
+    set.order = sampler.draw(rows, static_cast<int64_t>(weighted));
   } else {
     set.order.resize(set.size());
     std::iota(set.order.begin(), set.order.end(), int64_t{0});

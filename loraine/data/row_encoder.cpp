@@ -8,6 +8,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
+#include "loraine/data/end_of_turn.h"
 
 namespace loraine {
 
@@ -28,7 +29,7 @@ Encoded Encoder::encode(const Row& row) const {
   if (named) return encode_with_template(*named, *tokenizer, *special, row.conversation, options);
   nlohmann::ordered_json kwargs = nlohmann::ordered_json::object();
   const auto messages = template_messages(row.conversation, default_system, kwargs);
-  return encode_with_chat_template(*chat_template, *tokenizer, messages, kwargs, options);
+  return assemble_turns(chat_template_turns(*chat_template, *tokenizer, messages, kwargs, options), options, closing);
 }
 
 Encoded Encoder::cut_tokens(const Example& whole) const {
@@ -59,7 +60,7 @@ Prompt Encoder::last_turn(const Conversation& conversation) const {
     auto& place = i + 1 < turns.size() ? made.input_ids : made.label_ids;
     place.insert(place.end(), turns[i].target.begin(), turns[i].target.end());
   }
-  if (named && named->efficient_eos && special->eos) made.label_ids.push_back(*special->eos);
+  if (closing) made.label_ids.push_back(*closing);
   return made;
 }
 
@@ -163,6 +164,11 @@ Encoder make_encoder(const DataOptions& options, Tokenizer* tokenizer, const Cha
     if (encoder.named->efficient_eos && options.train_on_prompt)
       throw Error(ErrorKind::usage, fmt::format("train_on_prompt does not go with template `{}` (efficient_eos)", *options.template_name));
     apply_template_tokens(*encoder.named, *tokenizer, special, options.vocab_size);
+    if (encoder.named->efficient_eos) encoder.closing = special.eos;
+  } else if (tokenizer && chat_template) {
+    const EndOfTurn end = end_of_turn(*chat_template, *tokenizer, special.eos);
+    special.stop.insert(special.stop.end(), end.stop.begin(), end.stop.end());
+    if (end.missing) encoder.closing = special.eos;
   }
   return encoder;
 }

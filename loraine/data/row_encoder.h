@@ -16,6 +16,7 @@ struct Encoder {
   const ChatTemplate* chat_template = nullptr;
   std::optional<Template> named;
   const SpecialTokens* special = nullptr;
+  std::optional<int32_t> closing;  // put behind the last answer, where the template writes no end of it
   std::string default_system;
   int64_t vocab_size = 0;
   Error no_tokenizer{ErrorKind::usage, "tokenizer: the model folder has none, so only tokenized data sets can be used",

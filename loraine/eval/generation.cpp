@@ -9,7 +9,7 @@
 #include <map>
 #include <numeric>
 
-#include "loraine/data/python_json.h"
+#include "loraine/core/python_json.h"
 #include "loraine/eval/text_scores.h"
 #include "loraine/eval/words.h"
 

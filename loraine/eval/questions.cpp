@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "loraine/data/python_json.h"
+#include "loraine/core/python_json.h"
 #include "loraine/eval/generation.h"
 #include "loraine/io/files/json_lines.h"
 #include "loraine/text/tokenizer/unicode.h"

@@ -50,9 +50,10 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
       MergedTensor& tensor = all[stored];
       tensor.experts = lora;
       tensor.expert = expert;
-      tensor.first = stack.first;
-      tensor.columns = stack.columns;
-      tensor.transposed = weights->transposed;
+      const bool part = weights->stacks.size() == 1 || weights->stacks.front().stored != weights->stacks.back().stored;  // not all of it
+      tensor.first = part ? stack.first : 0;
+      tensor.columns = part ? stack.columns : weights->out;
+      tensor.transposed = stack.parts.front().transposed;
     };
     for (const ExpertStack& stack : weights->stacks) {
       if (!stack.stored.empty()) add(stack.stored, stack, -1);

@@ -1,7 +1,8 @@
-// Where the prompts and the tokens of several sequences become batches.
+// Where the prompts and the tokens of several sequences become batches; engine_memory.cpp says whose turn it is and where they lie.
 #include "loraine/generate/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <exception>
@@ -11,6 +12,7 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/core/error.h"
+#include "loraine/generate/apply_mask.h"
 #include "loraine/generate/beam_search.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/matmul.h"
@@ -46,6 +48,11 @@ size_t engine_scratch_bytes(const Model& model, int64_t rank_columns, int64_t ro
   return std::max(scratch_bytes(model, rows, false, {}, rank_columns), columns_bytes);
 }
 
+int64_t cache_pages(int64_t capacity, int64_t sequences) {
+  const int64_t pages = (capacity + kKvPage - 1) / kKvPage + sequences - 1;  // every sequence has one that is not full
+  return pages * kKvPage == sequences ? pages + 1 : pages;                   // rows and states are told apart by how many there are
+}
+
 size_t logits_of_step(const Model& model, int64_t sequences) {
   return static_cast<size_t>(std::min(sequences, kDecodeRows) * model.config.vocab_size);
 }
@@ -55,7 +62,8 @@ size_t logits_of_step(const Model& model, int64_t sequences) {
 size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences) {
   const int64_t rows = rows_of_batches(capacity, sequences), columns = std::max<int64_t>(max_rank_columns, 1);
   return measured(model, columns, rows) + engine_scratch_bytes(model, columns, rows) +
-         kv_cache_bytes(model, capacity, std::max<int64_t>(sequences, 1)) + logits_of_step(model, sequences) * sizeof(float);
+         kv_cache_bytes(model, cache_pages(capacity, std::max<int64_t>(sequences, 1)) * kKvPage, std::max<int64_t>(sequences, 1)) +
+         logits_of_step(model, sequences) * sizeof(float);
 }
 
 int64_t rank_columns(const AdapterSet& set) {
@@ -67,12 +75,26 @@ int64_t rank_columns(const AdapterSet& set) {
   return set.embedding ? std::max(widest, set.embedding->r()) : widest;
 }
 
+namespace {
+// Experts are given the rows of the whole batch, and integer products leave columns out for all of it.
+bool rows_feel_each_other(const Model& model) {
+  return !model.experts().empty() || std::ranges::any_of(model.sites(), [](const Weight* site) { return site->integer_products; });
+}
+
+}  // namespace
+
 Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences)
     : model_(model),
+      capacity_(capacity),
       sequences_(std::max<int64_t>(sequences, 1)),
       rows_(rows_of_batches(capacity, sequences_)),
-      cache_(model, capacity, sequences_),
+      alone_(rows_feel_each_other(model)),
+      cache_(model, cache_pages(capacity, sequences_) * kKvPage, sequences_),
+      pages_(cache_.capacity / kKvPage),
+      prefixes_(pages_),
+      queue_(kPrefillRows),
       logits_(logits_of_step(model, sequences_)) {
+  piece_rows_ = alone_ ? kPrefillRows : kKvPage;
   plan(max_rank_columns);
 }
 
@@ -84,10 +106,7 @@ void Engine::plan(int64_t columns) {
 }
 
 void Engine::reserve_rank_columns(int64_t columns) {
-  if (columns <= rank_columns_) return;
-  for (const auto& [number, entry] : entries_)
-    if (!entry.finished) throw Error(ErrorKind::internal, "reserve_rank_columns: request " + std::to_string(number) + " is still running");
-  plan(columns);
+  if (columns > rank_columns_) plan(columns);
 }
 
 int64_t Engine::submit(Request request) {
@@ -98,7 +117,9 @@ int64_t Engine::submit(Request request) {
   if (beams > 1 && cache_.has_states())
     throw Error(ErrorKind::unsupported, "num_beams is not built for models with recurrent layers, whose state each beam would need",
                 "leave num_beams out");
-  const int64_t most = cache_.capacity / beams;
+  if (beams > 1 && request.mask)
+    throw Error(ErrorKind::unsupported, "num_beams is not built together with a grammar", "leave num_beams out");
+  const int64_t most = beams == 1 ? capacity_ : std::min(capacity_ / beams, pages_.count() / beams * kKvPage);
   if (n >= most)
     throw Error(ErrorKind::usage, "the conversation has " + std::to_string(n) + " tokens, the cache holds " + std::to_string(most),
                 "type clear");
@@ -106,68 +127,70 @@ int64_t Engine::submit(Request request) {
     throw Error(ErrorKind::internal, "adapter '" + request.adapter->name + "' has " + std::to_string(rank_columns(*request.adapter)) +
                                          " rank columns, the engine is planned for " + std::to_string(rank_columns_));
   Entry entry;
+  entry.number = next_;
   entry.seen = request.prompt;
   entry.random.seed(request.options.seed);
   entry.limit = std::min(request.options.max_new_tokens, most - n);
-  entry.finished = entry.limit <= 0;
+  entry.finished = entry.limit <= 0 && !request.on_prompt_logprobs;
   entry.beams = beams;
   if (beams > 1) {
     entry.search = std::make_shared<BeamSearch>(request.prompt, request.options, entry.limit);
     logits_.resize(std::max(logits_.size(), static_cast<size_t>(beams * model_.config.vocab_size)));
   }
   entry.request = std::move(request);
-  entries_.emplace(next_, std::move(entry));
+  Entry& here = entries_.emplace(next_, std::move(entry)).first->second;
+  if (!here.finished) join(here);
   return next_++;
 }
 
+void Engine::hold(int64_t request, bool held) {
+  Entry& entry = entries_.at(request);
+  if (entry.held == held || entry.finished) return;
+  entry.held = held;
+  if (entry.placed() || entry.leader != 0) return;
+  if (held) queue_.remove(request);
+  else wait(entry);
+}
+
 bool Engine::done(int64_t request) const { return entries_.at(request).finished; }
+bool Engine::started(int64_t request) const { return entries_.at(request).begun; }
+int64_t Engine::reused(int64_t request) const { return entries_.at(request).reused; }
 
 std::vector<int32_t> Engine::take(int64_t request) {
-  auto node = entries_.extract(request);
-  if (node.empty()) throw Error(ErrorKind::internal, "take: there is no request " + std::to_string(request));
-  const Entry& entry = node.mapped();
-  return {entry.seen.begin() + entry.prompt_length(), entry.seen.end()};
+  const auto at = entries_.find(request);
+  if (at == entries_.end()) throw Error(ErrorKind::internal, "take: there is no request " + std::to_string(request));
+  leave(at->second);
+  const Entry& entry = at->second;
+  std::vector<int32_t> answer(entry.seen.begin() + entry.prompt_length(), entry.seen.end());
+  entries_.erase(at);
+  return answer;
 }
 
-// Rows of the cache for the entry: the first gap between those of the others that is long enough.
-bool Engine::place(Entry& entry) {
-  std::vector<std::pair<int64_t, int64_t>> taken;
-  std::vector<int64_t> slots;
-  for (const auto& [number, other] : entries_)
-    if (!other.finished && other.kv_start >= 0) {
-      taken.emplace_back(other.kv_start, other.rows());
-      slots.push_back(other.slot);
-    }
-  if (static_cast<int64_t>(taken.size()) >= sequences_) return false;
-  std::sort(taken.begin(), taken.end());
-  int64_t start = 0;
-  for (const auto& [first, count] : taken) {
-    if (start + entry.rows() <= first) break;
-    start = first + count;
-  }
-  if (start + entry.rows() > cache_.capacity) return false;
-  entry.kv_start = start;
-  for (entry.slot = 0; std::ranges::find(slots, entry.slot) != slots.end();) ++entry.slot;
-  return true;
-}
-
-// Runs the rows of `batch` (tokens set): lengths[i] of entries[i], one after the other, entries of an adapter side by side.
-void Engine::run(Context& ctx, Batch& batch, std::span<Entry* const> entries, std::span<const int64_t> lengths) {
+// Runs the next rows of the pieces' entries, one after the other, entries of an adapter side by side. by_row: each row as a sequence of
+// one, so that it has the bits of a decoding step.
+void Engine::run(Context& ctx, std::span<const Piece> pieces, bool by_row) {
   Pass pass{&activations_, &cache_, {}, &scratch_, false};
-  int64_t row = 0;
-  for (size_t i = 0; i < entries.size(); row += lengths[i++]) {
-    const Entry& entry = *entries[i];
-    for (int64_t t = 0; t < lengths[i]; ++t) batch.positions.push_back(static_cast<int32_t>(entry.kv_length + t));
-    batch.sequences.push_back({row, lengths[i], entry.kv_start, entry.kv_length + lengths[i], entry.slot});
-    if (!entry.request.adapter) continue;
-    if (pass.adapters.empty() || pass.adapters.back() != entry.request.adapter) {
-      batch.adapter_rows.push_back({row, 0, static_cast<int>(pass.adapters.size())});
-      pass.adapters.push_back(entry.request.adapter);
+  Batch batch;
+  for (const auto& [entry, rows] : pieces) {
+    const int64_t first = batch.rows();
+    for (int64_t t = 0; t < rows; ++t) {
+      batch.tokens.push_back(entry->seen[static_cast<size_t>(entry->kv_length + t)]);
+      batch.positions.push_back(static_cast<int32_t>(entry->kv_length + t));
+      if (by_row) batch.sequences.push_back({first + t, 1, 0, entry->kv_length + t + 1, entry->slot, entry->pages.data()});
     }
-    batch.adapter_rows.back().length += lengths[i];
+    if (!by_row) batch.sequences.push_back({first, rows, 0, entry->kv_length + rows, entry->slot, entry->pages.data()});
+    if (!entry->request.adapter) continue;
+    if (pass.adapters.empty() || pass.adapters.back() != entry->request.adapter ||
+        batch.adapter_rows.back().start + batch.adapter_rows.back().length != first) {
+      batch.adapter_rows.push_back({first, 0, static_cast<int>(pass.adapters.size())});
+      pass.adapters.push_back(entry->request.adapter);
+    }
+    batch.adapter_rows.back().length += rows;
   }
-  decoder_forward(ctx, model_, batch, pass);
-  for (size_t i = 0; i < entries.size(); ++i) entries[i]->kv_length += lengths[i];
+  Context by_pieces = ctx;
+  by_pieces.product_rows = alone_ ? 0 : kKvPage;
+  decoder_forward(by_pieces, model_, batch, pass);
+  for (const auto& [entry, rows] : pieces) entry->kv_length += rows;
 }
 
 // The next token of each entry, from rows [first_row, …) of the last batch. Every entry gets its own before an on_token's exception goes
@@ -175,6 +198,8 @@ void Engine::run(Context& ctx, Batch& batch, std::span<Entry* const> entries, st
 void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row) {
   const int64_t n = static_cast<int64_t>(entries.size()), V = model_.config.vocab_size;
   std::vector<int32_t> ids(entries.size());
+  std::vector<TokenLogprobs> told(entries.size());
+  std::vector<std::exception_ptr> refused(entries.size());
   for (Entry* entry : entries) entry->finished = true;  // should memory run out here
   const auto head_of = [&](int64_t i) {
     const AdapterSet* set = entries[static_cast<size_t>(i)]->request.adapter;
@@ -188,17 +213,47 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
   parallel_for(n, [&](int64_t i) {
     Entry& entry = *entries[static_cast<size_t>(i)];
     const std::span<float> logits = std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V));
-    ids[static_cast<size_t>(i)] = sample(logits, entry.seen, entry.request.options, entry.random);
+    if (entry.request.on_logits) entry.request.on_logits(logits);
+    const GenerateOptions& options = entry.request.options;
+    const bool tells = entry.request.on_logprobs && options.logprobs >= 0;
+    const std::vector<float> raw(logits.begin(), tells ? logits.end() : logits.begin());
+    if (entry.request.mask) refused[static_cast<size_t>(i)] = apply_mask(*entry.request.mask, logits);
+    ids[static_cast<size_t>(i)] = sample(logits, entry.seen, entry.request.prompt.size(), options, entry.random);
+    if (tells) told[static_cast<size_t>(i)] = token_logprobs(raw, ids[static_cast<size_t>(i)], options.logprobs);
   });
   std::exception_ptr failure;
   for (size_t i = 0; i < entries.size(); ++i) {
     try {
+      if (refused[i]) std::rethrow_exception(refused[i]);
+      if (const Request& request = entries[i]->request; request.on_logprobs && request.options.logprobs >= 0) request.on_logprobs(told[i]);
+      if (entries[i]->request.mask) accept_token(*entries[i]->request.mask, ids[i]);
       deliver(*entries[i], ids[i]);
     } catch (...) {
       if (!failure) failure = std::current_exception();
     }
   }
   if (failure) std::rethrow_exception(failure);
+}
+
+// The prompt's ids that rows [first_row, first_row + rows) of the last batch foretell: the last ones that were read. Once, also where they
+// are computed again.
+void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first_row) {
+  const int64_t first = entry.kv_length - rows;
+  entry.told = entry.kv_length;
+  const int64_t V = model_.config.vocab_size, most = static_cast<int64_t>(logits_.size()) / V;
+  const int64_t count = std::min(rows, entry.prompt_length() - 1 - first);
+  const AdapterSet* set = changes_head(entry.request.adapter) ? entry.request.adapter : nullptr;
+  std::vector<TokenLogprobs> told(static_cast<size_t>(std::min(most, std::max<int64_t>(count, 0))));
+  for (int64_t row = 0; row < count; row += most) {
+    const int64_t n = std::min(most, count - row);
+    head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {n, V}), activations_.hidden.row_range(first_row + row, n), set, scratch_);
+    parallel_for(n, [&](int64_t i) {
+      told[static_cast<size_t>(i)] =
+          token_logprobs(std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V)),
+                         entry.request.prompt[static_cast<size_t>(first + row + i + 1)], entry.request.options.prompt_logprobs);
+    });
+    for (int64_t i = 0; i < n; ++i) entry.request.on_prompt_logprobs(told[static_cast<size_t>(i)]);
+  }
 }
 
 void Engine::deliver(Entry& entry, int32_t id) {
@@ -210,29 +265,151 @@ void Engine::deliver(Entry& entry, int32_t id) {
   entry.finished = last || !goes_on;
 }
 
-// One chunk of the first prompt that is not read; its last one gives the first token.
+// Rows of prompts in this step: a tenth of a second's while others wait for their tokens.
+int64_t Engine::prompt_budget() const {
+  constexpr double kSeconds = 0.1;
+  const auto decodes = [](const auto& e) { return e.second.runs() && !e.second.reading(); };
+  if (seconds_per_row_ == 0 || std::none_of(entries_.begin(), entries_.end(), decodes)) return kPrefillRows;
+  return std::clamp(static_cast<int64_t>(kSeconds / seconds_per_row_) / kKvPage * kKvPage, kKvPage, kPrefillRows);
+}
+
+// Prompts are read in whole pieces of piece_rows_, several of several prompts at once, and then an end that is shorter. Those that began
+// first come first.
 void Engine::read_prompts(Context& ctx) {
+  std::vector<Entry*> reading;
+  for (auto& [number, entry] : entries_)
+    if (entry.runs() && entry.reading()) reading.push_back(&entry);
+  if (reading.empty()) return;
+  std::ranges::sort(reading, {}, &Entry::began);
+  int64_t budget = prompt_budget();
+  budget -= read_whole_pieces(ctx, reading, budget);
+  if (budget > 0) read_ends(ctx, reading, budget);
+}
+
+// A batch of whole pieces; gives the rows of it.
+int64_t Engine::read_whole_pieces(Context& ctx, std::span<Entry* const> reading, int64_t budget) {
+  std::vector<Piece> pieces;
+  int64_t rows = 0;
+  for (Entry* entry : reading) {
+    const int64_t left = entry->prompt_length() / piece_rows_ * piece_rows_ - entry->kv_length;
+    if (left <= 0 || !entry->placed()) continue;
+    const bool by_itself = reads_by_itself(*entry);
+    if (by_itself && !pieces.empty()) continue;
+    const int64_t count = alone_ ? piece_rows_ : std::min(left, (std::min(budget, rows_) - rows) / kKvPage * kKvPage);
+    if (count <= 0) break;
+    if (!grow(*entry, count)) break;
+    pieces.push_back({entry, count});
+    rows += count;
+    if (by_itself) break;
+  }
+  std::erase_if(pieces, [&](const Piece& piece) { return !piece.entry->placed(); });
+  if (pieces.empty()) return 0;
+  std::ranges::stable_sort(pieces, std::less<>(), [](const Piece& piece) { return piece.entry->request.adapter; });
+  const auto start = std::chrono::steady_clock::now();
+  run(ctx, pieces);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / static_cast<double>(rows);
+  seconds_per_row_ = seconds_per_row_ == 0 ? seconds : 0.7 * seconds_per_row_ + 0.3 * seconds;
+  prompts_read(ctx, pieces);
+  return rows;
+}
+
+// The ends of prompts: short ones together, since a few rows do not feel each other, others by themselves.
+int64_t Engine::read_ends(Context& ctx, std::span<Entry* const> reading, int64_t budget) {
+  int64_t rows = 0;
+  std::vector<Piece> pieces;
+  int64_t together = 0;
+  const auto flush = [&] {
+    std::erase_if(pieces, [&](const Piece& piece) { return !piece.entry->placed(); });
+    if (pieces.empty()) return;
+    std::ranges::stable_sort(pieces, std::less<>(), [](const Piece& piece) { return piece.entry->request.adapter; });
+    run(ctx, pieces);
+    const std::vector<Piece> done = std::move(pieces);
+    pieces.clear();
+    together = 0;
+    prompts_read(ctx, done);
+  };
+  for (Entry* entry : reading) {
+    if (!entry->placed() || !entry->reading() || entry->kv_length < entry->prompt_length() / piece_rows_ * piece_rows_) continue;
+    const int64_t count = entry->prompt_length() - entry->kv_length;
+    if (rows > 0 && rows + count > budget) break;
+    const bool by_itself = reads_by_itself(*entry) || count > kFewRows;
+    if (by_itself || together + count > kFewRows) flush();
+    if (!entry->placed() || !grow(*entry, count)) break;
+    pieces.push_back({entry, count});
+    rows += count, together += count;
+    if (by_itself) flush();
+  }
+  flush();
+  return rows;
+}
+
+// After a batch that read the pieces: those whose prompts are read get their first token, and so do those that share one.
+void Engine::prompts_read(Context& ctx, std::span<const Piece> pieces) {
+  std::vector<std::pair<Entry*, int64_t>> first_tokens;  // and the row that gives it
+  std::vector<std::pair<Entry*, int64_t>> searches;
+  int64_t row = 0;
+  for (const auto& [entry, rows] : pieces) {
+    row += rows;
+    counts_.prompt_rows += rows;
+    keep_prefix(*entry);
+    if (entry->request.on_prompt_logprobs && entry->kv_length > entry->told) tell_prompt(ctx, *entry, rows, row - rows);
+    if (entry->reading() || entry->replaying()) continue;
+    if (entry->limit <= 0) {
+      entry->finished = true;
+      continue;
+    }
+    if (static_cast<int64_t>(entry->seen.size()) > entry->prompt_length()) continue;  // computed once more
+    if (entry->search) {
+      searches.emplace_back(entry, row - 1);
+      continue;
+    }
+    std::vector<Entry*> sampled = {entry};
+    fork(*entry, sampled);
+    for (Entry* one : sampled) first_tokens.emplace_back(one, row - 1);
+  }
+  std::exception_ptr failure;
+  const auto guarded = [&](const auto& work) {
+    try {
+      work();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  for (const auto& [entry, at] : searches) guarded([&, one = entry, from = at] { advance_beams(ctx, *one, from, 1); });
+  // The rows brought together: some at a time, as many as there is room for logits.
+  const size_t bytes = activations_.hidden.row_range(0, 1).bytes(), most = logits_.size() / static_cast<size_t>(model_.config.vocab_size);
+  std::vector<char> rows(bytes * first_tokens.size());
+  for (size_t i = 0; i < first_tokens.size(); ++i)
+    std::memcpy(rows.data() + i * bytes, activations_.hidden.row_range(first_tokens[i].second, 1).data, bytes);
+  for (size_t first = 0; first < first_tokens.size(); first += most) {
+    std::vector<Entry*> group;
+    for (size_t i = first; i < std::min(first + most, first_tokens.size()); ++i) {
+      std::memcpy(activations_.hidden.row_range(static_cast<int64_t>(i - first), 1).data, rows.data() + i * bytes, bytes);
+      group.push_back(first_tokens[i].first);
+    }
+    guarded([&] { add_tokens(ctx, group, 0); });
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+// The tokens of an answer that lost its pages, up to the one that runs next.
+void Engine::replay(Context& ctx) {
   for (auto& [number, entry] : entries_) {
-    if (entry.finished || !entry.reading()) continue;
-    if (entry.kv_start < 0 && !place(entry)) return;  // those that came later wait too
-    const int64_t count = std::min(kPrefillRows, entry.prompt_length() - entry.kv_length);
-    Batch batch;
-    const auto first = entry.request.prompt.begin() + entry.kv_length;
-    batch.tokens.assign(first, first + count);
-    Entry* one = &entry;
-    run(ctx, batch, std::span(&one, 1), std::span(&count, 1));
-    if (entry.reading()) return;
-    if (entry.search) advance_beams(ctx, entry, count - 1, 1);
-    else add_tokens(ctx, std::span(&one, 1), count - 1);
-    return;
+    if (!entry.runs() || !entry.replaying()) continue;
+    const int64_t most = cache_.has_states() ? 1 : kFewRows;
+    for (int64_t done = 0; done < kFewRows && entry.replaying();) {
+      const Piece piece{&entry, std::min(most, entry.computed() - entry.kv_length)};
+      if (!grow(entry, piece.rows)) break;
+      run(ctx, std::span(&piece, 1), true);
+      done += piece.rows;
+    }
   }
 }
 
 void Engine::decode(Context& ctx, std::span<Entry*> group) {
-  Batch batch;
-  for (const Entry* entry : group) batch.tokens.push_back(entry->seen.back());
-  const std::vector<int64_t> lengths(group.size(), 1);
-  run(ctx, batch, group, lengths);
+  std::vector<Piece> pieces;
+  for (Entry* entry : group) pieces.push_back({entry, 1});
+  run(ctx, pieces);
   add_tokens(ctx, group, 0);
 }
 
@@ -243,7 +420,7 @@ void Engine::decode_beams(Context& ctx, Entry& entry) {
   batch.tokens = entry.search->last_tokens();
   for (int64_t beam = 0; beam < entry.beams; ++beam) {
     batch.positions.push_back(static_cast<int32_t>(entry.kv_length));
-    batch.sequences.push_back({beam, 1, entry.kv_start + beam * entry.room(), entry.kv_length + 1});
+    batch.sequences.push_back({beam, 1, 0, entry.kv_length + 1, 0, entry.pages_of(beam)});
   }
   if (entry.request.adapter) {
     batch.adapter_rows = {{0, entry.beams, 0}};
@@ -276,33 +453,52 @@ void Engine::advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_
 
 // Rows of the cache from first_row on: each beam gets those of the one that it goes on from. Before that all have the same.
 void Engine::follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row) {
-  const int64_t count = entry.kv_length - first_row;
-  const auto rows_of = [&](const Tensor& all, int64_t beam) {
-    return all.row_range(entry.kv_start + beam * entry.room() + first_row, count);
+  const auto for_runs = [&](int64_t beam, const auto& use) {  // use(row of the cache, rows before this run, rows of it)
+    const Sequence sequence{.pages = entry.pages_of(beam)};
+    for (int64_t row = first_row, run = 0; row < entry.kv_length; row += run) {
+      run = sequence.kv_run(row, entry.kv_length - row);
+      use(sequence.kv_row(row), row - first_row, run);
+    }
   };
   std::vector<char> copies;
   for (const Tensor& all : cache_.rows()) {
-    const size_t bytes = rows_of(all, 0).bytes();
+    const size_t row_bytes = all.row_range(0, 1).bytes(), bytes = row_bytes * static_cast<size_t>(entry.kv_length - first_row);
     copies.resize(bytes * parents.size());
-    for (size_t beam = 0; beam < parents.size(); ++beam)
-      if (parents[beam] != static_cast<int64_t>(beam)) std::memcpy(copies.data() + beam * bytes, rows_of(all, parents[beam]).data, bytes);
-    for (size_t beam = 0; beam < parents.size(); ++beam)
-      if (parents[beam] != static_cast<int64_t>(beam))
-        std::memcpy(rows_of(all, static_cast<int64_t>(beam)).data, copies.data() + beam * bytes, bytes);
+    const auto each = [&](bool out) {
+      for (size_t beam = 0; beam < parents.size(); ++beam) {
+        if (parents[beam] == static_cast<int64_t>(beam)) continue;
+        for_runs(out ? parents[beam] : static_cast<int64_t>(beam), [&](int64_t row, int64_t before, int64_t count) {
+          char *copy = copies.data() + beam * bytes + static_cast<size_t>(before) * row_bytes,
+               *cache = static_cast<char*>(all.row_range(row, count).data);
+          std::memcpy(out ? copy : cache, out ? cache : copy, static_cast<size_t>(count) * row_bytes);
+        });
+      }
+    };
+    each(true);
+    each(false);
   }
 }
 
 bool Engine::step(Context& ctx) {
+  for (auto& [number, entry] : entries_)
+    if (entry.finished) leave(entry);
+  admit();
   std::vector<Entry*> running, searching;  // before a prompt is read, which gives that sequence its token of this step
   for (auto& [number, entry] : entries_)
-    if (!entry.finished && !entry.reading()) (entry.search ? searching : running).push_back(&entry);
-  std::stable_sort(running.begin(), running.end(),
-                   [](const Entry* a, const Entry* b) { return std::less<>()(a->request.adapter, b->request.adapter); });
+    if (entry.runs() && !entry.reading() && !entry.replaying()) (entry.search ? searching : running).push_back(&entry);
+  std::ranges::sort(running, {}, &Entry::began);
+  std::erase_if(running, [&](Entry* entry) { return !entry->placed() || !grow(*entry, 1); });
+  replay(ctx);
   read_prompts(ctx);
+  std::erase_if(running, [](const Entry* entry) { return !entry->placed(); });  // whose pages others needed
+  std::ranges::stable_sort(running, std::less<>(), [](const Entry* entry) { return entry->request.adapter; });
   for (size_t first = 0; first < running.size(); first += kDecodeRows)
     decode(ctx, std::span(running).subspan(first, std::min<size_t>(kDecodeRows, running.size() - first)));
   for (Entry* entry : searching) decode_beams(ctx, *entry);
-  return std::any_of(entries_.begin(), entries_.end(), [](const auto& e) { return !e.second.finished; });
+  return std::any_of(entries_.begin(), entries_.end(), [&](const auto& e) {
+    const Entry& entry = e.second;
+    return !entry.finished && !entry.held && !(entry.leader != 0 && entries_.at(entry.leader).held);
+  });
 }
 
 std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> prompt, const AdapterSet* adapter,
@@ -316,37 +512,6 @@ std::vector<int32_t> Engine::generate(Context& ctx, std::span<const int32_t> pro
     throw;
   }
   return take(request);
-}
-
-void penalise_repetition(std::span<float> logits, std::span<const int32_t> seen, double penalty) {
-  if (penalty == 1.0) return;
-  std::vector<int32_t> ids(seen.begin(), seen.end());
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  for (int32_t id : ids) {
-    float& x = logits[static_cast<size_t>(id)];
-    x = static_cast<float>(x < 0 ? x * penalty : x / penalty);
-  }
-}
-
-int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& o, std::mt19937_64& random) {
-  penalise_repetition(logits, seen, o.repetition_penalty);
-  if (!o.do_sample || o.temperature <= 0) return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  size_t keep = o.top_k > 0 ? std::min<size_t>(static_cast<size_t>(o.top_k), order.size()) : order.size();
-  std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(keep), order.end(),
-                    [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
-  std::vector<double> weights(keep);
-  double top = logits[static_cast<size_t>(order[0])], sum = 0;
-  for (size_t i = 0; i < keep; ++i) sum += weights[i] = std::exp((logits[static_cast<size_t>(order[i])] - top) / o.temperature);
-  double mass = 0;
-  size_t kept = 0;
-  while (kept < keep && (kept == 0 || mass < o.top_p * sum)) mass += weights[kept++];
-  double pick = std::uniform_real_distribution<double>(0, mass)(random);
-  for (size_t i = 0; i < kept; ++i)
-    if ((pick -= weights[i]) <= 0) return order[i];
-  return order[kept - 1];
 }
 
 }  // namespace loraine

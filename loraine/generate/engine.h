@@ -5,24 +5,19 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "loraine/core/token_mask.h"
+#include "loraine/generate/fair_queue.h"
+#include "loraine/generate/kv_pages.h"
+#include "loraine/generate/sampling.h"
 #include "loraine/model/decoder.h"
 
 namespace loraine {
-
-struct GenerateOptions {
-  int64_t max_new_tokens = 1024;
-  bool do_sample = false;
-  double temperature = 0.95, top_p = 0.7, repetition_penalty = 1.0;
-  int64_t top_k = 50;
-  std::vector<int32_t> stop_ids;
-  uint64_t seed = 42;
-  int64_t num_beams = 1;  // above 1: beam search (beam_search.h)
-  double length_penalty = 1.0;
-};
 
 class BeamSearch;
 
@@ -34,25 +29,53 @@ struct Request {
   // ids of the answer once that is found.
   std::function<bool(int32_t)> on_token;
   std::function<bool()> keep_going = {};  // asked at every step of a beam search; false ends it with what there is
+  // With options.logprobs: called for each new id, before on_token. With options.prompt_logprobs: for each id of the prompt but the first,
+  // in order, while it is read; with max_new_tokens 0 nothing follows. Not with beam search. They must not call the engine.
+  std::function<void(const TokenLogprobs&)> on_logprobs = {}, on_prompt_logprobs = {};
+  // What the answer may be, such as a grammar's state: asked before each token is chosen, told of it afterwards. Not with beam search.
+  std::shared_ptr<TokenMask> mask = {};
+  // Gets the logits [V] of each new token before anything is done to them, on any thread; may be empty. Not of a beam search.
+  std::function<void(std::span<const float>)> on_logits = {};
+  // Whose keys and values of a prompt's beginning may be used for another one's: the same bytes of the adapter, and whatever else the
+  // caller keeps apart (a salt). nullopt: nobody's. Models with recurrent layers, experts or integer products share none.
+  std::optional<std::string> prefix_key = {};
+  std::string client = {};  // who asks: requests take turns by adapter and client
+  // Number of a request with the same prompt and adapter that is not read yet: the prompt is read once for both. 0: none.
+  int64_t same_prompt_as = 0;
 };
 
-// Requests join with `submit` and run with every `step`, in one batch whose rows are ordered by adapter. What a request answers is what it
-// answers alone: prompts are read one after the other, and a row of a decoding step has the same bits in any company.
+// What an engine has to do, by requests: `running` have pages of the cache, `waiting` do not.
+struct EngineLoad {
+  int64_t running = 0, waiting = 0;
+  int64_t rows = 0, capacity = 0;       // of the cache: in pages that are held, of which those kept for later prompts are `kept`; all
+  int64_t kept = 0, preempted = 0;      // rows; how often a request gave its pages back to be computed once more
+  int64_t prompt_rows = 0, reused = 0;  // of all prompts so far: computed, found in the cache
+};
+
+// Requests join with `submit` and run with every `step`, in batches whose rows are ordered by adapter. What a request answers is what it
+// answers alone, to the bit, whoever runs beside it and in whatever order things happen: prompts are read in pieces whose borders are
+// multiples of kKvPage rows, each multiplied by itself; a row of a decoding step has the same bits in any company; what lost its pages is
+// computed once more in the same way.
 class Engine {
  public:
-  // capacity: rows of keys and values, shared by what runs at once; a request takes as many as its prompt and answer may get long, and
-  // waits until they are free. Prompts are read in chunks of at most 512 rows. sequences: most requests that run at once.
+  // capacity: rows of keys and values, shared by what runs at once, in pages of kKvPage; a request may get as long as all of them. Where
+  // they do not last, the request that began last gives its own back and goes on later. sequences: most requests that run at once.
   Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences = 1);
-  // Makes room for adapters of more columns (rank_columns below) than so far. Only while nothing runs.
+  // Makes room for adapters of more columns (rank_columns below) than so far. Between steps; what runs goes on with the same bits.
   void reserve_rank_columns(int64_t columns);
 
   // The number of the request. Throws usage when the prompt is empty, or fills the cache, or the adapter is wider than planned.
   int64_t submit(Request request);
-  // Reads a chunk of the first prompt that waits, then adds a token to every sequence that runs; a beam search has num_beams of them, each
-  // with rows of the cache of its own. False: nothing is left to do. What an
-  // on_token throws comes out of here, and ends its request.
+  // Reads pieces of the prompts that wait, at most 512 rows of them (while others decode as many as take a tenth of a second), then adds a
+  // token to every sequence that ran before; a beam search has num_beams of them, each with rows of the cache of its own. False: nothing is
+  // left to do. What an on_token throws comes out of here, and ends its request.
   bool step(Context& ctx);
+  // A request that is held takes no part in steps until it is let go.
+  void hold(int64_t request, bool held);
   bool done(int64_t request) const;
+  bool started(int64_t request) const;    // whether it has left the queue
+  int64_t reused(int64_t request) const;  // rows of its prompt that were found in the cache
+  EngineLoad load() const;
   // The answer of a request, which leaves the engine; when it is not done, what there is of it.
   std::vector<int32_t> take(int64_t request);
 
@@ -62,34 +85,82 @@ class Engine {
 
  private:
   struct Entry {
+    int64_t number = 0;
     Request request;
     std::vector<int32_t> seen;  // prompt and answer
     std::mt19937_64 random;
-    int64_t kv_start = -1, kv_length = 0;  // its rows of the cache, -1: none yet; those filled
-    int64_t slot = 0;                      // of its states, where the model has any
-    int64_t limit = 0;                     // most tokens of the answer
-    bool finished = false;
+    // Pages of the cache, of a beam search those of each beam in turn; rows filled; whether it has left the queue, and when.
+    std::vector<int32_t> pages;
+    int64_t kv_length = 0, began = -1;
+    int64_t slot = 0;              // of its states, where the model has any
+    int64_t limit = 0;             // most tokens of the answer
+    int64_t reused = 0, told = 0;  // rows of the prompt: found in the cache, told to on_prompt_logprobs
+    bool finished = false, held = false, begun = false;
+    int64_t leader = 0;                  // the request that reads its prompt, while that is so
+    std::vector<int64_t> followers;      // those whose prompt it reads
     std::shared_ptr<BeamSearch> search;  // with several beams
     int64_t beams = 1;
     int64_t prompt_length() const { return static_cast<int64_t>(request.prompt.size()); }
     int64_t room() const { return prompt_length() + limit; }  // rows of the cache, for each beam
-    int64_t rows() const { return room() * beams; }
+    int64_t pages_of_beam() const { return (room() + kKvPage - 1) / kKvPage; }
+    int64_t computed() const { return static_cast<int64_t>(seen.size()) - 1; }  // rows before the one that runs next
+    bool placed() const { return began >= 0; }
     bool reading() const { return kv_length < prompt_length(); }
+    bool replaying() const { return !search && !reading() && kv_length < computed(); }
+    bool runs() const { return placed() && !finished && !held; }
+    const int32_t* pages_of(int64_t beam) const { return pages.data() + beam * pages_of_beam(); }
+  };
+  // Rows of one sequence in a batch.
+  struct Piece {
+    Entry* entry;
+    int64_t rows;
   };
   void plan(int64_t rank_columns);  // memory of batches of rows_ rows
+
+  // Memory and turns (engine_memory.cpp)
+  void join(Entry& entry);
+  void wait(Entry& entry);
+  void admit();
   bool place(Entry& entry);
+  bool fits(const Entry& entry) const;
+  bool grow(Entry& entry, int64_t rows);
+  int64_t free_slot() const;
+  int32_t take_page();
+  bool preempt_after(const Entry& entry);
+  void give_back(Entry& entry);
+  void leave(Entry& entry);
+  void keep_prefix(Entry& entry);
+  bool shares_prefix(const Entry& entry) const;
+  bool reads_by_itself(const Entry& entry) const;
+  void fork(Entry& entry, std::vector<Entry*>& sampled);
+  void part_from_leader(Entry& entry);
+  void copy_page(int32_t to, int32_t from);
+  void copy_slot(int64_t to, int64_t from);
+
+  int64_t prompt_budget() const;
   void read_prompts(Context& ctx);
+  int64_t read_whole_pieces(Context& ctx, std::span<Entry* const> reading, int64_t budget);
+  int64_t read_ends(Context& ctx, std::span<Entry* const> reading, int64_t budget);
+  void replay(Context& ctx);
+  void prompts_read(Context& ctx, std::span<const Piece> pieces);
   void decode(Context& ctx, std::span<Entry*> group);
   void decode_beams(Context& ctx, Entry& entry);
   void advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_t rows);
   void follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row);
-  void run(Context& ctx, Batch& batch, std::span<Entry* const> entries, std::span<const int64_t> lengths);
+  void run(Context& ctx, std::span<const Piece> pieces, bool by_row = false);
   void add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row);
+  void tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first_row);
   void deliver(Entry& entry, int32_t id);
 
   const Model& model_;
-  int64_t sequences_, rows_, rank_columns_ = 0, next_ = 1;
+  int64_t capacity_, sequences_, rows_, piece_rows_, rank_columns_ = 0, next_ = 1, begun_ = 0;
+  bool alone_ = false;  // whether the rows of a prompt feel those beside them
   KvCache cache_;
+  KvPages pages_;
+  PrefixTree prefixes_;
+  FairQueue queue_;
+  EngineLoad counts_;
+  double seconds_per_row_ = 0;  // of prompts
   Arena activation_memory_, scratch_;
   Activations activations_;
   std::vector<float> logits_;         // [group, V]
@@ -101,12 +172,5 @@ size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_colum
 
 // Most columns that a set keeps per row at any site: what an Engine is planned for.
 int64_t rank_columns(const AdapterSet& set);
-
-// transformers' repetition penalty on logits or log-probabilities [V] of what comes after `seen`; 1: none.
-void penalise_repetition(std::span<float> logits, std::span<const int32_t> seen, double penalty);
-
-// Next id from logits [V] (changed in place): repetition penalty over `seen`, then greedy or temperature → top_k → top_p, in transformers'
-// order.
-int32_t sample(std::span<float> logits, std::span<const int32_t> seen, const GenerateOptions& options, std::mt19937_64& random);
 
 }  // namespace loraine

@@ -259,10 +259,84 @@ TEST(Engine, RefusesWhatDoesNotFit) {
   EXPECT_EQ(engine.generate(ctx, prompt_of(45, 1), nullptr, tokens(20)).size(), 5u);  // as much as the cache holds
   EXPECT_TRUE(engine.generate(ctx, prompt_of(45, 1), nullptr, tokens(0)).empty());
   const int64_t running = engine.submit({prompt_of(5, 1), nullptr, tokens(5), {}});
-  EXPECT_THROW(engine.reserve_rank_columns(rank_columns(wide)), Error);
+  engine.step(ctx);
+  engine.reserve_rank_columns(rank_columns(wide));  // while one runs
   engine.take(running);
-  engine.reserve_rank_columns(rank_columns(wide));
   EXPECT_EQ(engine.generate(ctx, prompt_of(5, 1), &wide, tokens(5)).size(), 5u);
+}
+
+TEST(Engine, RoomForAWiderAdapterComesBetweenSteps) {
+  const Model model = make_model(false, false);
+  const AdapterSet narrow = make_adapter(model, 2, 1), wide = make_adapter(model, 40, 2);
+  Context ctx;
+  Engine alone(model, 400, rank_columns(wide));
+  const std::vector<int32_t> first = alone.generate(ctx, prompt_of(7, 1), &narrow, tokens(12)),
+                             second = alone.generate(ctx, prompt_of(9, 2), &wide, tokens(12));
+  Engine engine(model, 400, rank_columns(narrow), 4);
+  const int64_t one = engine.submit({prompt_of(7, 1), &narrow, tokens(12), {}});
+  for (int i = 0; i < 4; ++i) engine.step(ctx);
+  engine.reserve_rank_columns(rank_columns(wide));
+  const int64_t two = engine.submit({prompt_of(9, 2), &wide, tokens(12), {}});
+  while (engine.step(ctx)) {}
+  EXPECT_EQ(engine.take(one), first);
+  EXPECT_EQ(engine.take(two), second);
+}
+
+TEST(Engine, WhoIsHeldWaitsAndLosesNothing) {
+  const Model model = make_model(false, false);
+  Context ctx;
+  Engine engine(model, 400, 1, 4);
+  const std::vector<int32_t> whole = engine.generate(ctx, prompt_of(7, 1), nullptr, tokens(12));
+  int64_t given = 0;
+  const int64_t held = engine.submit({prompt_of(7, 1), nullptr, tokens(12), [&](int32_t) { return ++given > 0; }});
+  const int64_t other = engine.submit({prompt_of(8, 2), nullptr, tokens(12), {}});
+  for (int i = 0; i < 3; ++i) engine.step(ctx);
+  engine.hold(held, true);
+  const int64_t before = given;
+  while (engine.step(ctx)) {}
+  EXPECT_EQ(given, before);
+  EXPECT_TRUE(engine.done(other));
+  EXPECT_FALSE(engine.done(held));
+  EXPECT_EQ(engine.load().running, 1);
+  EXPECT_EQ(engine.load().rows, 19);
+  engine.hold(held, false);
+  while (engine.step(ctx)) {}
+  EXPECT_EQ(engine.take(held), whole);
+}
+
+TEST(Engine, LogprobsAreThoseOfTheRawLogits) {
+  const Model model = make_model(false, false);
+  Context ctx;
+  Engine engine(model, 1200, 1, 4);
+  GenerateOptions o = tokens(5);
+  o.logprobs = 3;
+  o.prompt_logprobs = 2;
+  std::vector<TokenLogprobs> answer, prompt, scored;
+  Request request{prompt_of(700, 1), nullptr, o, {}};  // two chunks
+  request.on_logprobs = [&](const TokenLogprobs& one) { answer.push_back(one); };
+  request.on_prompt_logprobs = [&](const TokenLogprobs& one) { prompt.push_back(one); };
+  const int64_t number = engine.submit(request);
+  while (engine.step(ctx)) {}
+  std::vector<int32_t> ids = request.prompt;
+  for (const int32_t id : engine.take(number)) ids.push_back(id);
+  ASSERT_EQ(answer.size(), 5u);
+  ASSERT_EQ(prompt.size(), 699u);
+  // Scored as a prompt, the answer has the same figures: the penalties that chose it do not show.
+  o.max_new_tokens = 0;
+  o.prompt_logprobs = 3;
+  request = {ids, nullptr, o, {}};
+  request.on_prompt_logprobs = [&](const TokenLogprobs& one) { scored.push_back(one); };
+  const int64_t again = engine.submit(request);
+  while (engine.step(ctx)) {}
+  EXPECT_TRUE(engine.take(again).empty());
+  ASSERT_EQ(scored.size(), 704u);
+  for (size_t i = 0; i < 699; ++i) EXPECT_NEAR(prompt[i].logprob, scored[i].logprob, 1e-4) << i;
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(answer[i].id, scored[699 + i].id);
+    EXPECT_NEAR(answer[i].logprob, scored[699 + i].logprob, 1e-4);
+    EXPECT_EQ(answer[i].top.size(), 3u);
+    EXPECT_EQ(answer[i].rank, scored[699 + i].rank);
+  }
 }
 
 }  // namespace

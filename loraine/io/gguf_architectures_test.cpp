@@ -189,6 +189,104 @@ TEST(GgufArchitectures, ColumnsOfGptOss) {
   EXPECT_EQ(values(files, "model.layers.0.mlp.experts.gate_up_proj_bias", {2, 4}), (std::vector<float>{0, 100, 1, 101, 2, 102, 3, 103}));
   const std::vector<float> down = values(files, "model.layers.0.mlp.experts.down_proj", {2, 2, 8});
   EXPECT_EQ((std::vector<float>{down[0], down[1], down[8], down[16]}), (std::vector<float>{0, 2, 1, 16}));
+  const auto columns = files.tensors->map_pieces(*files.tensors->find("model.layers.0.mlp.experts.gate_up_proj"));
+  ASSERT_EQ(columns.size(), 2u);  // as they lie in the file
+  for (size_t half = 0; half < 2; ++half) {
+    EXPECT_EQ(columns[half].rows.shape_text(), "[2, 2, 8]");
+    EXPECT_EQ(columns[half].first, static_cast<int64_t>(half));
+    EXPECT_EQ(columns[half].step, 2);
+    for (int64_t i = 0; i < 32; ++i) EXPECT_EQ(columns[half].rows.f32()[i], static_cast<float>(100 * half) + static_cast<float>(i));
+  }
+  const auto one = files.tensors->map_pieces(*files.tensors->find("model.layers.0.mlp.experts.down_proj"));
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_EQ(one[0].rows.shape_text(), "[2, 8, 2]");
+  EXPECT_EQ(one[0].rows.f32()[17], 17);
+  EXPECT_TRUE(files.tensors->map_pieces(*files.tensors->find("model.layers.0.mlp.experts.gate_up_proj_bias")).empty());
+}
+
+TEST(GgufArchitectures, ExpertsOfLlama4) {
+  Made made("llama4");
+  made.size("expert_count", 2).size("expert_used_count", 1).size("expert_feed_forward_length", 2).size("interleave_moe_layer_step", 1);
+  made.tensor("blk.0.ffn_gate_exps.weight", {2, 2, 8}).tensor("blk.0.ffn_up_exps.weight", {2, 2, 8}, 100);
+  made.tensor("blk.0.ffn_down_exps.weight", {2, 8, 2}).tensor("blk.0.ffn_gate_inp.weight", {2, 8});
+  const ModelFiles files = made.open();
+  const std::string name = "model.layers.0.feed_forward.experts.gate_up_proj";
+  const std::vector<float> both = values(files, name, {2, 8, 4});
+  EXPECT_EQ((std::vector<float>{both[0], both[1], both[2], both[3], both[4], both[32]}), (std::vector<float>{0, 8, 100, 108, 1, 16}));
+  const auto pieces = files.tensors->map_pieces(*files.tensors->find(name));
+  ASSERT_EQ(pieces.size(), 2u);
+  EXPECT_EQ(pieces[1].first, 2);
+  EXPECT_EQ(pieces[1].step, 1);
+  EXPECT_EQ(pieces[1].rows.f32()[0], 100);
+  EXPECT_EQ(files.config["model_type"], "llama4_text");
+  EXPECT_EQ(files.config["intermediate_size"], 2);
+  EXPECT_EQ(files.config["intermediate_size_mlp"], 4);
+  EXPECT_EQ(files.config["no_rope_layers"], Json::array({1}));
+  EXPECT_EQ(files.config["moe_layers"], Json::array({0}));
+  EXPECT_EQ(files.config["attention_chunk_size"], 8192);
+}
+
+TEST(GgufArchitectures, LayersOfJamba) {
+  Made made("jamba");
+  for (auto [key, value] : {std::pair{"ssm.inner_size", 16u},
+                            {"ssm.state_size", 2u},
+                            {"ssm.conv_kernel", 3u},
+                            {"ssm.time_step_rank", 1u},
+                            {"expert_count", 2u},
+                            {"expert_used_count", 1u}})
+    made.size(key, value);
+  made.tensor("blk.0.ssm_a", {16, 2}, -40).tensor("blk.0.ssm_conv1d.weight", {16, 3}).tensor("blk.0.ssm_d", {16});
+  made.tensor("blk.0.ffn_gate_exps.weight", {2, 4, 8}).tensor("blk.0.ffn_gate_inp.weight", {2, 8}).tensor("output_norm.weight", {8});
+  const ModelFiles files = made.open();
+  EXPECT_EQ(values(files, "model.layers.0.mamba.A_log", {16, 2})[3], std::log(37.0f));
+  EXPECT_EQ(values(files, "model.layers.0.mamba.conv1d.weight", {16, 1, 3})[4], 4);
+  EXPECT_EQ(values(files, "model.layers.0.feed_forward.experts.1.gate_proj.weight", {4, 8})[0], 32);
+  EXPECT_NE(files.tensors->find("model.final_layernorm.weight"), nullptr);
+  EXPECT_EQ(files.config["mamba_expand"], 2);
+  EXPECT_EQ(files.config["attn_layer_offset"], 0);  // the file gives it key-value heads
+  EXPECT_EQ(files.config["expert_layer_offset"], 0);
+  EXPECT_EQ(files.config["num_experts"], 2);
+}
+
+TEST(GgufArchitectures, MiniCpmMistral4AndPhiMoe) {
+  Made cpm("minicpm3");
+  cpm.size("attention.key_length", 6)
+      .size("rope.dimension_count", 2)
+      .size("attention.kv_lora_rank", 3)
+      .tensor("blk.0.attn_kv_b.weight", {14, 3});
+  const ModelFiles of_cpm = cpm.open();
+  EXPECT_EQ(of_cpm.config["qk_nope_head_dim"], 4);
+  EXPECT_EQ(of_cpm.config["v_head_dim"], 3);
+  EXPECT_EQ(of_cpm.config["scale_emb"], 12);
+  Made few("minicpm3");
+  few.size("attention.key_length", 6)
+      .size("rope.dimension_count", 2)
+      .size("attention.kv_lora_rank", 3)
+      .tensor("blk.0.attn_kv_b.weight", {8, 3});
+  EXPECT_THROW(few.open(), Error);  // no rows are left for values
+
+  Made mistral("mistral4");
+  mistral.size("attention.key_length_mla", 6).size("attention.value_length_mla", 2).size("attention.kv_lora_rank", 3);
+  mistral.size("rope.dimension_count", 2).size("expert_count", 2).size("expert_used_count", 1).size("expert_feed_forward_length", 2);
+  mistral.tensor("blk.0.ffn_gate_exps.weight", {2, 2, 8}).tensor("blk.0.ffn_up_exps.weight", {2, 2, 8}, 100);
+  const ModelFiles of_mistral = mistral.open();
+  const std::string name = "model.layers.0.mlp.experts.gate_up_proj";
+  EXPECT_EQ(values(of_mistral, name, {2, 4, 8})[16], 100);
+  const auto pieces = of_mistral.tensors->map_pieces(*of_mistral.tensors->find(name));
+  ASSERT_EQ(pieces.size(), 2u);
+  EXPECT_EQ(pieces[1].first, 2);
+  EXPECT_EQ(of_mistral.config["model_type"], "mistral4");
+  EXPECT_EQ(of_mistral.config["norm_topk_prob"], true);
+
+  Made phi("phimoe");
+  phi.size("expert_count", 2).size("expert_used_count", 1).size("rope.scaling.original_context_length", 16);
+  phi.number("rope.scaling.attn_factor", 1.25f).tensor("rope_factors_long.weight", {2}, 4).tensor("rope_factors_short.weight", {2}, 1);
+  phi.tensor("output.weight", {8, 8}).tensor("output.bias", {8}).tensor("blk.0.ffn_gate_exps.weight", {2, 4, 8});
+  const ModelFiles of_phi = phi.open();
+  EXPECT_EQ(of_phi.config["lm_head_bias"], true);
+  EXPECT_EQ(of_phi.config["rope_scaling"]["short_mscale"], 1.25);
+  EXPECT_EQ(of_phi.config["rope_scaling"]["original_max_position_embeddings"], 16);
+  EXPECT_NE(of_phi.tensors->find("model.layers.0.block_sparse_moe.experts.1.w1.weight"), nullptr);
 }
 
 TEST(GgufArchitectures, HeadsOfLatentAttention) {
@@ -225,6 +323,42 @@ TEST(GgufArchitectures, ValueHeadsOfTheDeltaRule) {
   EXPECT_EQ(values(files, "model.layers.0.linear_attn.norm.weight", {1})[0], 7);
   EXPECT_EQ(values(files, "model.layers.0.input_layernorm.weight", {8})[0], -1);
   EXPECT_EQ(files.config["layer_types"], Json({"linear_attention"}));
+}
+
+TEST(GgufArchitectures, KimiLinear) {
+  Made made("kimi-linear");
+  made.size("attention.key_length_mla", 6)
+      .size("attention.value_length_mla", 2)
+      .size("attention.kv_lora_rank", 3)
+      .size("rope.dimension_count", 2)
+      .size("kda.head_dim", 4)
+      .size("ssm.conv_kernel", 3)
+      .size("expert_count", 2)
+      .size("expert_used_count", 1)
+      .size("expert_feed_forward_length", 4)
+      .size("expert_shared_count", 1)
+      .number("expert_weights_scale", 2.5f);
+  made.tensor("blk.0.ssm_a", {1, 1, 2, 1}, -9).tensor("blk.0.ssm_dt.bias", {8}).tensor("blk.0.ssm_conv1d_k.weight", {1, 8, 1, 3});
+  made.tensor("blk.0.ssm_conv1d_v.weight", {8, 3}).tensor("blk.0.ssm_f_a.weight", {4, 8}).tensor("blk.0.ssm_norm.weight", {4});
+  made.tensor("blk.0.exp_probs_b.bias", {2}).tensor("blk.0.ffn_up_shexp.weight", {4, 8}).tensor("blk.0.ffn_down_exps.weight", {2, 8, 4});
+  const ModelFiles files = made.open();
+  const std::string layer = "model.layers.0.";
+  EXPECT_EQ(values(files, layer + "self_attn.A_log", {1, 1, 2, 1}), (std::vector<float>{std::log(9.0f), std::log(8.0f)}));
+  EXPECT_EQ(values(files, layer + "self_attn.k_conv1d.weight", {8, 1, 3})[4], 4);
+  EXPECT_EQ(values(files, layer + "self_attn.v_conv1d.weight", {8, 1, 3})[4], 4);
+  EXPECT_EQ(values(files, layer + "self_attn.f_a_proj.weight", {4, 8})[9], 9);
+  EXPECT_EQ(values(files, layer + "block_sparse_moe.gate.e_score_correction_bias", {2})[1], 1);
+  EXPECT_EQ(values(files, layer + "block_sparse_moe.shared_experts.up_proj.weight", {4, 8})[3], 3);
+  EXPECT_EQ(values(files, layer + "block_sparse_moe.experts.1.w2.weight", {8, 4})[0], 32);
+  const Json &config = files.config, &linear = config["linear_attn_config"];
+  EXPECT_EQ(config["model_type"], "kimi_linear");
+  EXPECT_EQ(config["qk_nope_head_dim"], 4);
+  EXPECT_EQ(config["model_max_length"], 64);
+  EXPECT_EQ(config["num_experts_per_token"], 1);
+  EXPECT_EQ(config["routed_scaling_factor"], 2.5);
+  EXPECT_EQ(linear["num_heads"], 2);
+  EXPECT_EQ(linear["full_attn_layers"], Json({1}));
+  EXPECT_EQ(linear["kda_layers"], Json::array());
 }
 
 TEST(GgufArchitectures, NormsOfEachHeadAndBiases) {

@@ -136,6 +136,9 @@ std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
     if (const Tensor value = vectors[i]->view(); value.data)
       all.push_back({vectors[i]->name, vectors[i]->stored, value, false, [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; },
                      !vectors[i]->is_buffer});
+  for (const Table* table : model.tables())
+    all.push_back({table->name, table->stored, table->value, table->memory.bytes() == 0,
+                   [table](DenseSet& set, const DenseTensor& t) { set.tables[static_cast<size_t>(table->index)] = t; }});
   const std::vector<const Weight*> sites = model.sites();
   for (size_t site = 0; site < sites.size(); ++site)
     if (!sites[site]->is_head || !share) add_site(all, *sites[site], site, sites[site]->is_head && tied);
@@ -320,6 +323,7 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
   auto dense = std::make_shared<DenseSet>();
   dense->sites.resize(model.sites().size());
   dense->vectors.resize(model.vectors().size());
+  dense->tables.resize(model.tables().size());
   dense->experts.resize(model.experts().size());
   dense->memory = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained ? 2 : 1), true);
   float* next = static_cast<float*>(dense->memory.data());
@@ -417,7 +421,7 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
     const ExpertWeights& w = *all[i];
     const auto rank = wanted(w);
     if (!rank) continue;
-    if (w.interleaved && w.stacks.size() > 1)
+    if (w.interleaved && w.stacks.size() > 1 && w.stacks.front().step == 1)
       throw Error(ErrorKind::unsupported, w.name() + ": its rows lie in another order than those of adapters on it in this file",
                   "give the model as safetensors");
     const bool inside = w.nested && std::ranges::any_of(all, [&](const ExpertWeights* other) {
@@ -514,7 +518,9 @@ std::vector<std::string> name_targets(LoraConfig& config, const Model& model) {
   };
   static constexpr Unfit kUnfit[] = {{"falcon_h1", "out_proj", "PEFT refuses it"},
                                      {"nemotron_h", "out_proj", "PEFT refuses it"},
-                                     {"jamba", "dt_proj", "transformers passes by what lies over it"}};
+                                     {"jamba", "dt_proj", "transformers passes by what lies over it"},
+                                     {"gemma3n", "correction_coefs", "transformers passes by what lies over it in training"},
+                                     {"gemma3n_text", "correction_coefs", "transformers passes by what lies over it in training"}};
   const bool all = config.target_modules == std::vector<std::string>{kAllLinear};
   name_all_linear(config, model.sites(), model.config.nested);
   name_bare_weights(config, model.sites());

@@ -16,6 +16,7 @@
 #include "loraine/model/load.h"
 #include "loraine/model/mixers/attention.h"
 #include "loraine/model/mixers/mlp.h"
+#include "tests/support/any_model.h"
 
 namespace loraine {
 namespace {
@@ -120,7 +121,7 @@ struct Probe {
 std::vector<float> values(const Tensor& t) { return {t.f32(), t.f32() + t.numel()}; }
 
 // Every parameter's gradient along random signs, and along itself, against the difference of the loss.
-void check_gradients(const Model& model, AdapterSet& set) {
+void check_gradients(const Model& model, AdapterSet& set, double tolerance = 3e-3) {
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);  // thousands of parallel regions of a few microseconds each
   Probe probe(model);
@@ -146,7 +147,7 @@ void check_gradients(const Model& model, AdapterSet& set) {
       moved(0);
       double expected = 0, length = 0;
       for (size_t i = 0; i < gradient.size(); ++i) expected += gradient[i] * direction[i], length += direction[i] * direction[i];
-      EXPECT_NEAR(difference, expected, 3e-3 * std::max(std::sqrt(size * length), 0.05 * largest)) << p.name;
+      EXPECT_NEAR(difference, expected, tolerance * std::max(std::sqrt(size * length), 0.05 * largest)) << p.name;
     }
     EXPECT_GT(size, 0) << p.name << " gets no gradient";
   }
@@ -166,6 +167,63 @@ TEST(Attach, GradientsOfAllTensorsOfTheBase) {
       EXPECT_EQ(set.parameters().size(), model.source->tensors().size());
       check_gradients(model, set);
     }
+}
+
+// Streams beside each other, inputs per layer from a table, experts beside an MLP.
+nlohmann::json gemma(const char* type, const nlohmann::json& own) {
+  nlohmann::json config = {{"model_type", type},
+                           {"vocab_size", kVocab},
+                           {"hidden_size", kHidden},
+                           {"intermediate_size", 40},
+                           {"num_hidden_layers", 2},
+                           {"num_attention_heads", 4},
+                           {"num_key_value_heads", 2},
+                           {"head_dim", 8},
+                           {"sliding_window", 6},
+                           {"num_kv_shared_layers", 0},
+                           {"layer_types", {"sliding_attention", "full_attention"}},
+                           {"final_logit_softcapping", nullptr}};
+  config.update(own);
+  return config;
+}
+nlohmann::json gemma3n() {
+  return gemma("gemma3n_text", {{"hidden_size_per_layer_input", 8},
+                                {"vocab_size_per_layer_input", 9},
+                                {"altup_num_inputs", 3},
+                                {"laurel_rank", 8},
+                                {"activation_sparsity_pattern", {0.6, 0.0}}});
+}
+
+TEST(Attach, GradientsOfAllTensorsOfGemmas) {
+  const nlohmann::json experts = {{"enable_moe_block", true}, {"num_experts", 2}, {"top_k_experts", 2}, {"moe_intermediate_size", 12}};
+  for (const nlohmann::json& config :
+       {gemma3n(), gemma("gemma4_text", {{"hidden_size_per_layer_input", 8}}), gemma("gemma4_text", experts)}) {
+    const Model model = any_model(config);
+    AdapterSet set;
+    attach_dense(set, model, all_names(), true, true);
+    size_t trained = 0;
+    for (const TensorInfo& info : model.source->tensors())
+      trained += info.name.find("experts") == info.name.npos && !info.name.ends_with("scalar");
+    EXPECT_EQ(set.parameters().size(), trained) << config;
+    check_gradients(model, set, 1e-2);  // scores that nothing divides bend the loss
+  }
+}
+
+TEST(Attach, AllLinearNamesNoNumberAlone) {
+  const Model model = any_model(gemma3n());
+  LoraConfig lora;
+  set_targets(lora, "all");
+  name_all_linear(lora, model.sites(), false);
+  for (const std::string& name : lora.target_modules) EXPECT_NE(name.find_first_not_of("0123456789"), name.npos) << name;
+  for (const char* name : {"altup_projections.0", "altup_unembed_projections.1", "modality_router", "per_layer_model_projection"})
+    EXPECT_NE(std::ranges::find(lora.target_modules, name), lora.target_modules.end()) << name;
+}
+
+TEST(Attach, ATableBesideTheEmbeddingCounts) {
+  const Model model = any_model(gemma3n());
+  int64_t all = 0;
+  for (const TensorInfo& info : model.source->tensors()) all += Tensor(nullptr, Dtype::F32, info.shape).numel();
+  EXPECT_EQ(model.parameter_count(), all);
 }
 
 TEST(Attach, FreezingStopsTheBackwardWhereNothingIsTrained) {

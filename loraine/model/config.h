@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,12 +22,15 @@ struct NormConfig {
 
 class MixerConfig;
 
-// x ← x + scale · after(mixer(before(x))), the one step that all decoders are made of.
+// x ← stream_scale · (x + scale · after(mixer(before(x)))), the one step that all decoders are made of.
 struct BranchConfig {
   NormConfig before, after;
   std::shared_ptr<const MixerConfig> mixer;
   float scale = 1;
-  bool beside = false;  // reads the same x as the branch before it, whose sum it adds to (parallel attention and MLP)
+  bool beside = false;     // reads the same x as the branch before it, whose sum it adds to (parallel attention and MLP)
+  float stream_scale = 1;  // of branches beside each other only the last may have one
+  // x ← normed_residual · before(x) + scale · after(mixer(before(x))): the stream goes on from its norm (MiniMax). Not for a branch beside.
+  std::optional<float> normed_residual = {};
 };
 
 struct LayerConfig {

@@ -105,6 +105,23 @@ std::vector<nlohmann::json> configurations() {
               {"use_double_wide_mlp", true},
               {"hidden_size_per_layer_input", 8},
               {"rope_parameters", proportional}}),
+      family("gemma3n_text", {{"layer_types", {"sliding_attention", "full_attention", "sliding_attention", "full_attention"}},
+                              {"num_hidden_layers", 4},
+                              {"intermediate_size", {40, 24, 40, 40}},
+                              {"sliding_window", 6},
+                              {"num_kv_shared_layers", 2},
+                              {"hidden_size_per_layer_input", 8},
+                              {"vocab_size_per_layer_input", 50},
+                              {"altup_num_inputs", 3},
+                              {"laurel_rank", 8},
+                              {"activation_sparsity_pattern", {0.9, 0.0, 0.6, 0.0}}}),
+      family("gemma4_text", {{"layer_types", slides},
+                             {"sliding_window", 6},
+                             {"rope_parameters", proportional},
+                             {"enable_moe_block", true},
+                             {"num_experts", 4},
+                             {"top_k_experts", 2},
+                             {"moe_intermediate_size", 12}}),
       family("granite",
              {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
       family("granite_swa",
@@ -129,6 +146,7 @@ std::vector<nlohmann::json> configurations() {
                            {"shared_expert_intermediate_size", 16},
                            {"mlp_only_layers", {1}}}),
       family("qwen3_moe", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}, {"norm_topk_prob", true}}),
+      family("qwen3_vl_moe_text", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}}),
       family("mixtral", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}}),
       family("olmoe", {{"num_experts", 4}, {"num_experts_per_tok", 3}}),
       family("phimoe", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"attention_bias", true}, {"lm_head_bias", true}}),
@@ -207,6 +225,22 @@ std::vector<nlohmann::json> configurations() {
       family("deepseek_v3", with(with(latent, sparse), {{"rope_parameters", deep_yarn}})),
       family("mistral4", with(with(latent, sparse), {{"rope_parameters", yarn}, {"first_k_dense_replace", 0}})),
       family("minicpm3", with(latent, {{"q_lora_rank", nullptr}, {"scale_emb", 6}, {"scale_depth", 1.4}, {"dim_model_base", 16}})),
+      family("kimi_linear", with(latent, {{"q_lora_rank", nullptr},
+                                          {"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
+                                          {"linear_num_heads", 4},
+                                          {"linear_head_dim", 8},
+                                          {"num_experts", 4},
+                                          {"num_experts_per_token", 2},
+                                          {"moe_intermediate_size", 12},
+                                          {"num_shared_experts", 1}})),
+      family("minimax", {{"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
+                         {"num_local_experts", 4},
+                         {"num_experts_per_tok", 2},
+                         {"linear_attn_alpha_factor", 1.3},
+                         {"linear_attn_beta_factor", 0.7},
+                         {"full_attn_alpha_factor", 0.9},
+                         {"full_attn_beta_factor", 1.2},
+                         {"mlp_alpha_factor", 0.8}}),
   };
 }
 
@@ -217,6 +251,7 @@ AdapterSet random_adapter(const Model& model) {
   lora.r = 4;
   lora.lora_alpha = 8;
   set_targets(lora, model.experts().empty() ? "all" : "all,experts");
+  name_targets(lora, model);
   AdapterSet adapter = attach_adapter(model, lora, true);
   for (const Parameter& p : adapter.parameters())
     for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = noise(static_cast<size_t>(i), p.name.size());
@@ -381,7 +416,7 @@ TEST(EveryFamily, RecomputingAndThreadsChangeNoBit) {
 
 // The same with no more experts than a row takes: which they are would follow from roundings.
 nlohmann::json without_choice(nlohmann::json config) {
-  for (const char* taken : {"num_experts_per_tok", "moe_k", "moe_topk"})
+  for (const char* taken : {"num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_k", "moe_topk"})
     for (const char* all : {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"})
       if (config.contains(taken) && config.contains(all)) config[all] = config[taken].is_array() ? config[taken][0] : config[taken];
   if (config.contains("n_group")) config["n_group"] = config["topk_group"] = 1;

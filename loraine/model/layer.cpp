@@ -25,8 +25,16 @@ At at(Context& ctx, const Model& model, const Batch& batch, Pass& pass, int64_t 
 
 int64_t width(const Step& s) { return s.model.config.hidden_size; }
 
-// to [T, C] = from + scale · y, the residual stream one step on. With BF16 activations `from` and `to` are roundings of the stream, which
-// is kept in F32 for the forward alone: what layers compute depends on the roundings, so it can be computed again.
+void scale_stream(const Step& s, const Tensor& x, float factor) {
+  if (factor == 1) return;
+  if (x.dtype == Dtype::F32) return scale(s.ctx, x, x, factor);
+  const Tensor stream = s.rows(s.pass.activations->stream);
+  scale(s.ctx, stream, stream, factor);
+  convert_rows(s.ctx, x, stream);
+}
+
+// to [T, C] = from + scale · y. With BF16 activations `from` and `to` are roundings of the stream, which is kept in F32 for the forward
+// alone: what layers compute depends on the roundings, so it can be computed again.
 void add_to_stream(const Step& s, const Tensor& to, const Tensor& from, const Tensor& y, float scale) {
   if (to.dtype == Dtype::F32) return scale == 1 ? add(s.ctx, to, from, y) : add_scaled(s.ctx, to, from, y, scale);
   const Tensor stream = s.rows(s.pass.activations->stream);
@@ -34,11 +42,16 @@ void add_to_stream(const Step& s, const Tensor& to, const Tensor& from, const Te
   else add_rounded_scaled(s.ctx, stream, to, y, scale);
 }
 
-void scale_stream(const Step& s, const Tensor& x, float factor) {
-  if (x.dtype == Dtype::F32) return scale(s.ctx, x, x, factor);
-  const Tensor stream = s.rows(s.pass.activations->stream);
-  scale(s.ctx, stream, stream, factor);
-  convert_rows(s.ctx, x, stream);
+// The stream after a branch: from where it was, or from the norm h of what the branch reads.
+void step_on(const At& a, const Tensor& to, const Tensor& h, const Tensor& y) {
+  const Step& s = a.s;
+  Tensor from = s.rows(a.saved.sum);
+  if (a.branch.normed_residual) {
+    from = to;
+    scale(s.ctx, to.dtype == Dtype::F32 ? to : s.rows(s.pass.activations->stream), h, *a.branch.normed_residual);
+  }
+  add_to_stream(s, to, from, y, a.branch.scale);
+  scale_stream(s, to, a.branch.stream_scale);
 }
 
 // The input of the mixer: x itself, or in scratch its norm.
@@ -68,22 +81,14 @@ void mix(const At& a, const Tensor& y, const Tensor& h, bool again) {
 Parts Branch::parts() {
   Parts all;
   add_parts(all, before);
-  Parts mixed = mixer->parts();
-  all.sites = std::move(mixed.sites);
-  all.experts = std::move(mixed.experts);
-  all.vectors.insert(all.vectors.end(), mixed.vectors.begin(), mixed.vectors.end());
+  all.add(mixer->parts());
   add_parts(all, after);
   return all;
 }
 
 Parts Layer::parts() {
   Parts all;
-  for (Branch& branch : branches) {
-    const Parts more = branch.parts();
-    all.sites.insert(all.sites.end(), more.sites.begin(), more.sites.end());
-    all.vectors.insert(all.vectors.end(), more.vectors.begin(), more.vectors.end());
-    all.experts.insert(all.experts.end(), more.experts.begin(), more.experts.end());
-  }
+  for (Branch& branch : branches) all.add(branch.parts());
   return all;
 }
 
@@ -109,8 +114,7 @@ void layer_forward(Context& ctx, const Model& model, const Batch& batch, Pass& p
     // The stream goes on from the sum so far, which for a branch beside another is where that one left it.
     const bool last = b + 1 == here.branches.size();
     std::vector<BranchActivations>& saved = pass.activations->layers[static_cast<size_t>(layer)];
-    add_to_stream(a.s, last ? x_next : a.s.rows(saved[b + 1].sum), a.s.rows(saved[b].sum), y, a.branch.scale);
-    if (last && here.scale != 1) scale_stream(a.s, x_next, here.scale);
+    step_on(a, last ? x_next : a.s.rows(saved[b + 1].sum), h, y);
     pass.scratch->release(mark);
   }
 }
@@ -127,8 +131,7 @@ void layer_again(Context& ctx, const Model& model, const Batch& batch, Pass& pas
     const bool gives = gives_again(all, here, b);
     const Tensor h = normed(a, true), y = gives ? a.s.scratch(Dtype::F32, width(a.s)) : Tensor();
     mix(a, y, h, true);
-    if (gives && all.stream.data == nullptr && b + 1 < here.branches.size())
-      add_to_stream(a.s, a.s.rows(saved[b + 1].sum), a.s.rows(saved[b].sum), y, a.branch.scale);
+    if (gives && all.stream.data == nullptr && b + 1 < here.branches.size()) step_on(a, a.s.rows(saved[b + 1].sum), h, y);
     pass.scratch->release(mark);
   }
 }
@@ -137,7 +140,6 @@ void layer_backward(Context& ctx, const Model& model, const Batch& batch, Pass& 
                     bool first) {
   const Layer& here = *model.layers[static_cast<size_t>(layer)];
   const size_t outer = pass.scratch->mark();
-  if (here.scale != 1) scale(ctx, d_x, d_x, here.scale);
   Tensor d_sum = d_x;  // of the sum after a group of branches that read the same x
   for (size_t b = here.branches.size(); b-- > 0;) {
     const At a = at(ctx, model, batch, pass, layer, b);
@@ -146,6 +148,7 @@ void layer_backward(Context& ctx, const Model& model, const Batch& batch, Pass& 
     const bool group_ends = b + 1 == here.branches.size() || !here.branches[b + 1].beside;
     if (group_ends) {
       pass.scratch->release(outer);
+      if (branch.stream_scale != 1) scale(ctx, d_x, d_x, branch.stream_scale);
       d_sum = d_x;
       if (branch.beside) {  // others of the group still need it, when d_x has this one's part already
         d_sum = s.scratch(Dtype::F32, width(s));
@@ -165,7 +168,9 @@ void layer_backward(Context& ctx, const Model& model, const Batch& batch, Pass& 
     const bool lowest = first && reads_input, below = !lowest || trains(trained, branch.before);  // something below the mixer is trained
     const Tensor d_h = below ? s.scratch(Dtype::F32, width(s)) : Tensor();
     branch.mixer->backward(s, trained, d_h, d_y, h);
-    if (below && branch.before) norm_backward(s, branch.before, trained, lowest ? Tensor() : d_x, d_h, x, a.saved.before, true);
+    if (below && branch.normed_residual) add_scaled(ctx, d_h, d_h, d_sum, *branch.normed_residual);
+    if (below && branch.before)
+      norm_backward(s, branch.before, trained, lowest ? Tensor() : d_x, d_h, x, a.saved.before, !branch.normed_residual);
     else if (below) add(ctx, d_x, d_x, d_h);
     pass.scratch->release(mark);
   }
@@ -183,7 +188,8 @@ bool trains(const AdapterSet& set, Layer& layer) {
                                return set.expert(w->index) ||
                                       (set.dense && !set.dense->experts[static_cast<size_t>(w->index)].gradients.empty());
                              }) ||
-         std::ranges::any_of(parts.vectors, [&](const Vector* v) { return gradient_of(set.dense.get(), *v).data != nullptr; });
+         std::ranges::any_of(parts.vectors, [&](const Vector* v) { return gradient_of(set.dense.get(), *v).data != nullptr; }) ||
+         std::ranges::any_of(parts.tables, [&](const Table* t) { return gradient_of(set.dense.get(), *t).data != nullptr; });
 }
 
 }  // namespace loraine

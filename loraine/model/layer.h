@@ -1,6 +1,7 @@
 // One layer of the decoder: its branches one after the other, each a mixer between norms. Called by decoder and activations.
 #pragma once
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "loraine/model/mixer.h"
@@ -12,14 +13,15 @@ struct Branch {
   Norm before, after;
   std::unique_ptr<Mixer> mixer;
   float scale = 1;
-  bool beside = false;  // config.h has what these mean
+  bool beside = false;
+  float stream_scale = 1;
+  std::optional<float> normed_residual = {};  // config.h has what these mean
   Parts parts();
 };
 
 class Layer {
  public:
   std::vector<Branch> branches;
-  float scale = 1;  // on the stream at its end
   Parts parts();
 };
 

@@ -77,15 +77,16 @@ void choose_names(ModelNames& names, const TensorSource& source) {
   }
 }
 
-// Every site, vector and parameter of experts its place among all.
+// Every site, vector, table and parameter of experts its place among all.
 void number(Model& model) {
-  int64_t sites = 0, experts = 0;
+  int64_t sites = 0, experts = 0, tables = 0;
   std::map<std::string, int64_t> vectors;
   const auto parts = [&](const Parts& all) {
     for (Site* site : all.sites) site->index = sites++;
     for (Vector* vector : all.vectors)  // branches beside each other may read one norm: it is trained as one
       vector->index = vectors.try_emplace(vector->name, static_cast<int64_t>(vectors.size())).first->second;
     for (ExpertWeights* weights : all.experts) weights->index = experts++;
+    for (Table* table : all.tables) table->index = tables++;
   };
   for (const auto& layer : model.layers) parts(layer->parts());
   Parts last;
@@ -104,14 +105,17 @@ void place_all(Placement& p, Model& model) {
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
     const std::string prefix = c.names.layer(layer);
     Layer& here = *model.layers.emplace_back(std::make_unique<Layer>());
-    for (const BranchConfig& branch : c.layers[static_cast<size_t>(layer)].branches)
+    for (const BranchConfig& branch : c.layers[static_cast<size_t>(layer)].branches) {
+      if (branch.normed_residual && (branch.beside || branch.before.kind == NormKind::none))
+        throw Error(ErrorKind::internal, prefix + ": a branch whose residual is its norm needs one, and stands alone");
       here.branches.push_back({place_norm(p, branch.before, prefix + branch.before.name, {c.hidden_size}),
                                place_norm(p, branch.after, prefix + branch.after.name, {c.hidden_size}), branch.mixer->place(p, prefix),
-                               branch.scale, branch.beside});
+                               branch.scale, branch.beside, branch.stream_scale, branch.normed_residual});
+    }
     if (const std::string& name = c.layers[static_cast<size_t>(layer)].scalar; !name.empty()) {
       Vector scalar;  // not trained: to transformers it is no parameter
       p.vector(scalar, prefix + name, 1);
-      if (!scalar.values.empty()) here.scale = scalar.values[0];
+      if (!scalar.values.empty()) here.branches.back().stream_scale *= scalar.values[0];
     }
   }
   model.head.weight.is_head = true;

@@ -77,6 +77,13 @@ std::vector<const ExpertWeights*> Model::experts() const {
   return all;
 }
 
+std::vector<const Table*> Model::tables() const {
+  std::vector<const Table*> all;
+  for (const auto& layer : layers)
+    for (const Table* table : layer->parts().tables) all.push_back(table);
+  return all;
+}
+
 std::vector<ExpertWeights*> Model::experts_to_change() {
   std::vector<ExpertWeights*> all;
   for (const auto& layer : layers)
@@ -86,10 +93,7 @@ std::vector<ExpertWeights*> Model::experts_to_change() {
 
 std::vector<const Vector*> Model::vectors() const {
   Parts parts;
-  for (const auto& layer : layers) {
-    const Parts more = layer->parts();
-    parts.vectors.insert(parts.vectors.end(), more.vectors.begin(), more.vectors.end());
-  }
+  for (const auto& layer : layers) parts.add(layer->parts());
   add_parts(parts, *embedding_norm);
   add_parts(parts, *final_norm);
   std::vector<const Vector*> all;
@@ -102,6 +106,7 @@ int64_t Model::parameter_count() const {
   int64_t n = embedding.numel();
   if (!config.tie_word_embeddings) n += head.weight.in() * head.weight.out();
   for (const WeightPart& part : head.weight.parts) n += part.bias ? part.weight.rows() : 0;
+  for (const Table* table : tables()) n += table->value.numel();
   for (const Vector* vector : vectors()) n += static_cast<int64_t>(vector->values.size());
   for (const WeightPart* part : block_parts()) n += part->weight.numel() + (part->bias ? part->weight.rows() : 0);
   return n;
@@ -109,6 +114,7 @@ int64_t Model::parameter_count() const {
 
 size_t Model::weight_bytes() const {
   size_t n = embedding.bytes();
+  for (const Table* table : tables()) n += table->value.bytes();
   if (!config.tie_word_embeddings)
     for (const WeightPart& part : head.weight.parts) n += part.weight.bytes();
   for (const WeightPart* part : block_parts()) n += part->quant_state ? part->owned.bytes() : part->weight.bytes();

@@ -43,6 +43,7 @@ struct Model {
   std::vector<const Weight*> layer_sites() const;
   std::vector<const Vector*> vectors() const;         // by number
   std::vector<const ExpertWeights*> experts() const;  // by number
+  std::vector<const Table*> tables() const;           // by number, without the embedding
   std::vector<ExpertWeights*> experts_to_change();
   std::vector<WeightPart*> block_parts();  // all matrices of the layers, those of experts too
   std::vector<const WeightPart*> block_parts() const;

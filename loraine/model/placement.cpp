@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "loraine/core/error.h"
@@ -67,6 +68,12 @@ Tensor Placement::matrix(const std::string& stored, int64_t rows, int64_t cols, 
   return t;
 }
 
+void Placement::table(Table& out, const std::string& name, int64_t rows, int64_t cols, const char* meaning) {
+  out.name = name + ".weight";
+  out.stored = config_.names.in_files(name) + ".weight";
+  out.value = matrix(out.stored, rows, cols, meaning, out.memory);
+}
+
 void Placement::vector(Vector& out, const std::string& name, const std::vector<int64_t>& shape) {
   out.name = name;
   out.stored = config_.names.in_files(name);
@@ -103,16 +110,54 @@ void Placement::part(Site& site, const std::string& path, int64_t out, int64_t i
   site.weight.parts.push_back(std::move(part));
 }
 
+namespace {
+
+// Matrix e of a stack.
+Tensor matrix_of(const Tensor& stack, int64_t e) {
+  Tensor one = stack.row_range(e, 1);
+  one.rank = 2;
+  one.shape[0] = stack.shape[1], one.shape[1] = stack.shape[2], one.shape[2] = 1;
+  one.row_stride = stack.shape[2];
+  return one;
+}
+
+ExpertStack& add_stack(ExpertWeights& all, const std::string& name, int64_t first, int64_t columns) {
+  ExpertStack& out = all.stacks.emplace_back();
+  out.first = first;
+  out.columns = columns;
+  for (int64_t e = 0; e < all.experts; ++e) {
+    WeightPart& part = out.parts.emplace_back();
+    part.name = fmt::format("{}.{}.{}", all.module, e, name);
+    part.transposed = all.transposed;
+  }
+  return out;
+}
+
+}  // namespace
+
+// Where the file holds the parameter in pieces, or the other way, and they can stay as they are, they are taken; it is not transposed here
+// then.
+bool Placement::expert_pieces(ExpertWeights& all, const TensorInfo& info) {
+  const std::vector<StackPiece> pieces = source_.map_pieces(info);
+  const auto stays = [&](const StackPiece& piece) {
+    const Dtype dtype = piece.rows.dtype;
+    return is_packed(dtype) || (!options_.quantisation && dtype == (options_.bf16 ? Dtype::BF16 : dtype) &&
+                                reinterpret_cast<uintptr_t>(piece.rows.data) % size_of(dtype) == 0);
+  };
+  if (pieces.empty() || !std::ranges::all_of(pieces, stays)) return false;
+  for (const StackPiece& piece : pieces) {
+    ExpertStack& to = add_stack(all, all.parameter, piece.first, piece.rows.shape[1]);
+    to.stored = info.name;
+    to.step = piece.step;
+    for (int64_t e = 0; e < all.experts; ++e) to.parts[static_cast<size_t>(e)].weight = matrix_of(piece.rows, e);
+  }
+  all.transposed = false;
+  return true;
+}
+
 // The matrices of one tensor [E, …], where they lie or each in memory of its own.
 void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, const ExpertWeights& all) {
   const int64_t rows = info.shape[1], cols = info.shape[2];
-  const auto cut = [&](const Tensor& whole, int64_t e) {
-    Tensor one = whole.row_range(e, 1);
-    one.rank = 2;
-    one.shape[0] = rows, one.shape[1] = cols, one.shape[2] = 1;
-    one.row_stride = cols;
-    return one;
-  };
   const Dtype dtype = info.packed ? *info.packed : options_.bf16 ? Dtype::BF16 : info.dtype;
   const Tensor mapped = info.packed ? source_.map_packed(info) : source_.map(info);
   const bool in_place =
@@ -127,7 +172,7 @@ void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, cons
   }
   for (int64_t e = 0; e < all.experts; ++e) {
     WeightPart& part = stack.parts[static_cast<size_t>(e)];
-    part.weight = cut(whole, e);
+    part.weight = matrix_of(whole, e);
     if (options_.quantisation && !options_.whole_experts && !is_packed(dtype)) {
       const Tensor before = part.weight;
       quantise_part(part, *options_.quantisation, dtype);
@@ -142,41 +187,44 @@ void Placement::expert_matrices(ExpertStack& stack, const TensorInfo& info, cons
 
 void Placement::experts(ExpertWeights& all, const std::vector<std::string>& pieces, bool asks_whole) {
   all.pieces = pieces;
-  const auto stack = [&](const std::string& name, int64_t first, int64_t columns) -> ExpertStack& {
-    ExpertStack& out = all.stacks.emplace_back();
-    out.first = first;
-    out.columns = columns;
-    for (int64_t e = 0; e < all.experts; ++e) {
-      WeightPart& part = out.parts.emplace_back();
-      part.name = fmt::format("{}.{}.{}", all.module, e, name);
-      part.transposed = all.transposed;
-    }
-    return out;
-  };
-  const auto whole = [&](const std::string& stored, ExpertStack& to, int64_t columns, bool transposed) {
+  const auto check_stack = [&](const std::string& stored, int64_t columns, bool transposed) {
     const std::vector<int64_t> shape =
         transposed ? std::vector<int64_t>{all.experts, all.in, columns} : std::vector<int64_t>{all.experts, columns, all.in};
+    return check(stored, shape, "experts, and their sizes");
+  };
+  const auto in_one = [&](const std::string& stored) {
+    const TensorInfo* info = check_stack(stored, all.out, all.transposed);
+    if (!info) return;
+    const bool lies_whole = !all.transposed && (info->packed ? source_.map_packed(*info) : source_.map(*info)).data;
+    if (!lies_whole && expert_pieces(all, *info)) return;
+    ExpertStack& to = add_stack(all, all.parameter, 0, all.out);
     to.stored = stored;
-    if (const TensorInfo* info = check(stored, shape, "experts, and their sizes")) expert_matrices(to, *info, all);
+    expert_matrices(to, *info, all);
   };
   const std::string fused = config_.names.in_files(all.name());
   for (const std::string& stored : {fused, fused + ".weight"})
-    if (const TensorInfo* info = source_.find(stored); info && info->shape.size() == 3)
-      return whole(stored, stack(all.parameter, 0, all.out), all.out, all.transposed);
+    if (const TensorInfo* info = source_.find(stored); info && info->shape.size() == 3) {
+      // Files of Qwen 3 VL are found in both orders, which transformers tells apart by their shapes too.
+      if (all.in != all.out && info->shape[1] == (all.transposed ? all.out : all.in) &&
+          info->shape[2] == (all.transposed ? all.in : all.out))
+        all.transposed = !all.transposed;
+      return in_one(stored);
+    }
   const bool in_pieces = source_.find(config_.names.in_files(all.module + ".0." + pieces[0]) + ".weight") ||
                          source_.find(config_.names.in_files(all.module + "." + pieces[0]) + ".weight");
-  if (asks_whole && !in_pieces) return whole(fused, stack(all.parameter, 0, all.out), all.out, all.transposed);
+  if (asks_whole && !in_pieces) return in_one(fused);
   if (const std::string bias = config_.names.in_files(all.module + ".0." + pieces[0]) + ".bias"; source_.find(bias))
     problem(bias + ": experts with biases of their own are not built for this model type, and transformers 5 passes them by");
   all.transposed = false;
   const int64_t columns = all.out / static_cast<int64_t>(pieces.size());
   int64_t first = 0;
   for (const std::string& piece : pieces) {
-    ExpertStack& to = stack(piece, first, columns);
+    ExpertStack& to = add_stack(all, piece, first, columns);
     first += columns;
     const std::string together = config_.names.in_files(all.module + "." + piece) + ".weight";
     if (const TensorInfo* info = source_.find(together); info && info->shape.size() == 3) {
-      whole(together, to, columns, false);
+      to.stored = together;
+      if (const TensorInfo* known = check_stack(together, columns, false)) expert_matrices(to, *known, all);
       continue;
     }
     for (int64_t e = 0; e < all.experts; ++e) {

@@ -31,7 +31,9 @@ class Placement {
   // A tensor of any shape as F32 values.
   void vector(Vector& out, const std::string& name, const std::vector<int64_t>& shape);
   void vector(Vector& out, const std::string& name, int64_t size) { vector(out, name, std::vector<int64_t>{size}); }
-  // The embedding: a matrix that rows are taken of. `stored`: its name in the files.
+  // A matrix that rows are taken of by number; `name`: of the module.
+  void table(Table& out, const std::string& name, int64_t rows, int64_t cols, const char* meaning);
+  // The embedding: the same without a number. `stored`: its name in the files.
   Tensor matrix(const std::string& stored, int64_t rows, int64_t cols, const char* meaning, Buffer& owned);
   // Throws bad_data with the first few problems.
   void finish(const std::string& path) const;
@@ -40,6 +42,7 @@ class Placement {
   void problem(const std::string& text);
   const TensorInfo* check(const std::string& stored, const std::vector<int64_t>& shape, const char* meaning);
   void expert_matrices(ExpertStack& stack, const TensorInfo& info, const ExpertWeights& all);
+  bool expert_pieces(ExpertWeights& all, const TensorInfo& info);
   Tensor place_packed(const TensorInfo& info, Buffer& owned) const;
   void to_codes(WeightPart& part) const;
 

@@ -33,9 +33,29 @@ Tensor gradient_of(const DenseSet* set, const Vector& base) {
   return set && base.index >= 0 ? set->vectors[static_cast<size_t>(base.index)].gradient : Tensor();
 }
 
+Tensor table_of(const DenseSet* set, const Table& base) {
+  const Tensor own = set ? set->tables[static_cast<size_t>(base.index)].value : Tensor();
+  return own.data ? own : base.value;
+}
+Tensor gradient_of(const DenseSet* set, const Table& base) {
+  return set ? set->tables[static_cast<size_t>(base.index)].gradient : Tensor();
+}
+
 void copy_rows(const Tensor& to, const Tensor& from) {
   for (int64_t i = 0; i < from.rows(); ++i)
     std::memcpy(to.row_range(i, 1).data, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));
+}
+
+void store_keys_and_values(const Step& s, const Tensor& k, const Tensor& v) {
+  for (const Sequence& sequence : s.batch.sequences) {
+    const int64_t first = sequence.kv_length - sequence.length;
+    for (int64_t done = 0, run = 0; done < sequence.length; done += run) {
+      run = sequence.kv_run(first + done, sequence.length - done);
+      const int64_t to = sequence.kv_row(first + done), from = sequence.start + done;
+      copy_rows(s.carried[0].row_range(to, run), k.row_range(from, run));
+      copy_rows(s.carried[1].row_range(to, run), v.row_range(from, run));
+    }
+  }
 }
 
 Tensor as_operand(const Step& s, const Tensor& d) {

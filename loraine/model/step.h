@@ -49,6 +49,8 @@ void for_each_dense(const Batch& batch, const Pass& pass, const F& f) {
 Tensor vector_of(const DenseSet* set, const Vector& base);
 // Where its gradient is added up; data == nullptr: it is not trained.
 Tensor gradient_of(const DenseSet* set, const Vector& base);
+Tensor table_of(const DenseSet* set, const Table& base);
+Tensor gradient_of(const DenseSet* set, const Table& base);
 
 // y = W x + adapters(x) over their row ranges
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site& site);
@@ -58,6 +60,8 @@ void linear_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, cons
 Tensor as_operand(const Step& s, const Tensor& d);
 // Rows of one type, as they are.
 void copy_rows(const Tensor& to, const Tensor& from);
+// While decoding: the batch's rows of k and v into the cache, s.carried[0] and [1].
+void store_keys_and_values(const Step& s, const Tensor& k, const Tensor& v);
 
 // dW += dYᵀ X and db += Σ dY of the parts that are trained
 void dense_site_gradients(Context& ctx, const DenseSite& site, const Tensor& d_y, const Tensor& x);

@@ -65,8 +65,8 @@ std::string push(const Push& push) {
   } catch (const Error& error) {
     const std::string branch = push.target.branch == "main" ? "" : " --hub_revision " + push.target.branch;
     throw Error(error.kind, fmt::format("{}; {} holds all of it, only the upload to {} failed", error.what(), push.folder, push.target.id),
-                fmt::format("{}{}then upload it again: loraine upload {} --hub_model_id {}{}", error.hint, error.hint.empty() ? "" : "; ",
-                            push.folder, push.target.id, branch));
+                fmt::format("{}{}then upload it again: {}loraine upload {} --hub_model_id {}{}", error.hint, error.hint.empty() ? "" : "; ",
+                            preferred_hub() == Hub::modelscope ? "USE_MODELSCOPE_HUB=1 " : "", push.folder, push.target.id, branch));
   }
 }
 

@@ -1,4 +1,4 @@
-// What a run or a merge left, to Hugging Face's hub. Called by the commands train, export and upload.
+// What a run or a merge left, to Hugging Face's hub or ModelScope's. Called by the commands train, export and upload.
 #pragma once
 #include <string>
 #include <vector>

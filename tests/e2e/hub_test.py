@@ -609,5 +609,94 @@ class Uploads(HubCase):
         self.assertEqual(self.hub.repositories["models", "me/copy"].files(), self.hub.repositories["models", "me/out"].files())
 
 
+class ModelScopeUploads(HubCase):
+    def setUp(self):
+        super().setUp()
+        self.hub.tokens[SECRET] = "me"
+
+    def environment(self, **more):
+        return super().environment(**dict(dict(USE_MODELSCOPE_HUB="1", HF_ENDPOINT="http://127.0.0.1:1", MODELSCOPE_API_TOKEN=SECRET), **more))
+
+    def train(self, *words, **changes):
+        environment = {name: changes.pop(name) for name in list(changes) if name.isupper()}
+        return self.run_with(*self.arguments(**(dict(max_steps=2, push_to_hub="true") | changes)), *words, **environment)
+
+    def check_repository(self, name, folder, branch="main"):
+        there, here = self.hub.repositories["models", name].files(branch), hub_server.folder_files(folder)
+        here = {path: data for path, data in here.items() if not path.startswith((".", "checkpoint-")) and path != "loraine_run.json"}
+        made = {".gitattributes", "README.md"} - here.keys()  # by the hub
+        self.assertEqual({path: data for path, data in there.items() if path not in made}, here)
+
+    def test_after_training(self):
+        text = self.good(self.train())
+        self.assertRegex(text, rf"uploading \d+ files, \d+ bytes, to {self.hub.url}/models/me/out\n")
+        self.assertRegex(text, rf"uploaded \d+ files to {self.hub.url}/models/me/out\n")
+        self.check_repository("me/out", self.out)
+        repository = self.hub.repositories["models", "me/out"]
+        self.assertFalse(repository.private)
+        self.assertEqual(repository.messages[-1], "End of training")
+        self.assertIn(hub_server.sha256((self.out / "adapter_model.safetensors").read_bytes()), self.hub.large)  # by its name; it is small
+        self.assertNotIn(hub_server.sha256((self.out / "adapter_config.json").read_bytes()), self.hub.large)
+        # The other host, which takes large contents, sees no token; the hub itself sees both forms of it.
+        self.assertEqual([entry for entry in self.hub.log if entry[0] == "files" and ("Authorization" in entry[3] or "Cookie" in entry[3])], [])
+        self.assertTrue(self.hub.asked("/upload/", server="files"))
+        self.assertIn("nothing to upload: ", self.good(self.run_with("upload", self.out)))
+        (self.out / "README.md").write_text("# mine")
+        self.assertIn("uploaded 1 file to ", self.good(self.run_with("upload", self.out, "--hub_model_id", "me/out")))
+        self.check_repository("me/out", self.out)
+        self.good(self.run_with("export", "--model_name_or_path", self.model, "--adapter_name_or_path", "me/out", "--export_dir", "merged", "--export_hub_model_id", "org/merged", "--hub_private_repo"))
+        self.check_repository("org/merged", self.work / "merged")
+        self.assertTrue(self.hub.repositories["models", "org/merged"].private)
+
+    def test_contents_that_the_hub_takes_itself(self):
+        self.hub.takes_large = True
+        self.good(self.train("--ms_hub_token", SECRET, MODELSCOPE_API_TOKEN="ms-wrong"))
+        self.check_repository("me/out", self.out)
+        self.assertEqual(self.hub.asked(server="files"), [])
+        asked = len(self.hub.asked("/upload/"))
+        self.good(self.run_with("upload", self.out, "--hub_model_id", "me/copy"))  # it says nothing of contents that it has
+        self.check_repository("me/copy", self.out)
+        self.assertEqual(len(self.hub.asked("/upload/")), asked)
+
+    def test_branches(self):
+        self.refused(self.train(hub_revision="v2"), 3, "me/out: ", "has no branch v2 of it, and lets none be made but by git", "leave hub_revision out")
+        self.assertFalse((self.out / "adapter_model.safetensors").exists())
+        repository = self.hub.repositories["models", "me/out"]
+        repository.branches["v2"] = repository.branches["main"]
+        self.good(self.train(hub_revision="v2"))
+        self.assertIn("adapter_model.safetensors", repository.files("v2"))
+        self.assertNotIn("adapter_model.safetensors", repository.files("main"))
+
+    def test_what_is_wrong_is_said_before_the_run(self):
+        self.refused(self.train(MODELSCOPE_API_TOKEN=""), 2, "needs an access token, and none is set", "/my/myaccesstoken", "MODELSCOPE_API_TOKEN or ms_hub_token")
+        self.refused(self.train(HF_HUB_OFFLINE="1"), 2, "an upload is asked for, and HF_HUB_OFFLINE")
+        self.refused(self.train(MODELSCOPE_API_TOKEN="ms-other"), 3, "does not accept the token of MODELSCOPE_API_TOKEN")
+        self.refused(self.train(hub_model_id="someone/else"), 3, "while making the repository: someone/else: 127.0.0.1", "may not write there (you may not make models of someone)")
+        # Hugging Face's token does not go to another hub.
+        self.refused(self.train("--hub_token", SECRET, MODELSCOPE_API_TOKEN="", HF_TOKEN=SECRET), 2, "none is set")
+        self.assertFalse((self.out / "adapter_model.safetensors").exists())
+
+    def test_a_failed_upload_loses_nothing(self):
+        self.hub.takes_large = True
+        for fault in (dict(path="/commit/", status=400, message="a fault"), dict(path="/upload/", status=403), dict(path="/objects/batch", status=422), dict(path="/upload/", status=500, count=9)):
+            out = self.work / f"out{len(self.hub.log)}"
+            self.hub.faults.clear()
+            self.hub.large.clear()
+            self.hub.fail(**fault)
+            text = self.refused(self.train(out=out, max_steps=1), 6 if fault["status"] == 500 else 3, f"{out} holds all of it, only the upload to me/{out.name} failed")
+            again = re.search(r"then upload it again: USE_MODELSCOPE_HUB=1 loraine (upload \S+ --hub_model_id \S+)\n", text)[1]
+            self.assertNotIn("adapter_model.safetensors", self.hub.repositories["models", "me/" + out.name].files())
+            self.hub.faults.clear()
+            self.good(self.run_with(*again.split()))
+            self.check_repository("me/" + out.name, out)
+
+    def test_dropped_and_slowed_down(self):
+        self.hub.fail("/upload/", count=2, close=True)
+        self.hub.fail("/commit/", status=429, headers={"Retry-After": "1"})
+        self.hub.fail("users/me", status=503)
+        self.good(self.train())
+        self.check_repository("me/out", self.out)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -29,7 +29,7 @@ class Commands(tiny.Case):
             for words in ((), ("help",), ("--help",)):
                 self.assertIn(f"usage: {name} COMMAND", self.good(called(link, *words)))
             self.assertIn("`loraine` version", self.good(called(link, "env")))
-            for command, instead in (("api", "ChatModel"), ("webui", "loraine train FILE.yaml"), ("webchat", "loraine chat")):
+            for command, instead in (("webui", "loraine train FILE.yaml"), ("webchat", "loraine chat")):
                 self.refused(called(link, command), 2, f"'{command}' is a command of LLaMA-Factory", instead)
             self.good(called(link, *self.arguments(self.work / f"by_{name}", max_steps=1)))
             self.assertIn("usage: loraine chat", self.good(called(link, "chat", "--help")))

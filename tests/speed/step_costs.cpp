@@ -1,8 +1,7 @@
 // Counts what one training step of a small model does: ops, parallel loops and their items, floating point operations, allocations, memory.
 // The counts do not scatter, so a step that grew costlier fails here on the busiest machine. Compared with step_costs.json beside this file
-// by ctest (label speed); `step_costs --record` writes it anew. Counting: parallel loops and allocations go through the functions defined
-// here.
-#include <dlfcn.h>
+// by ctest (label speed); `step_costs --record` writes it anew. Counting: allocations go through the functions defined here, parallel
+// loops count themselves (core/thread_team.h).
 #include <omp.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
+#include "loraine/core/thread_team.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/loss.h"
@@ -23,7 +23,7 @@
 namespace {
 
 struct Counts {
-  std::atomic<int64_t> allocations{0}, allocated_bytes{0}, loops{0}, items{0};
+  std::atomic<int64_t> allocations{0}, allocated_bytes{0};
 };
 Counts counts;
 
@@ -32,16 +32,9 @@ void count_allocation(size_t bytes) {
   counts.allocated_bytes.fetch_add(static_cast<int64_t>(bytes), std::memory_order_relaxed);
 }
 
-template <class Function>
-Function next_of(const char* name) {
-  void* found = dlsym(RTLD_NEXT, name);
-  if (!found) std::abort();
-  return reinterpret_cast<Function>(found);
-}
-
 }  // namespace
 
-// glibc's own allocator and libgomp's loops behind counters
+// glibc's own allocator behind counters
 extern "C" {
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
@@ -68,17 +61,6 @@ int posix_memalign(void** out, size_t alignment, size_t bytes) {
   count_allocation(bytes);
   *out = __libc_memalign(alignment, bytes);
   return *out ? 0 : 12;  // ENOMEM
-}
-
-void GOMP_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags) {
-  static const auto real = next_of<void (*)(void (*)(void*), void*, unsigned, unsigned)>("GOMP_parallel");
-  ++counts.loops;
-  real(body, data, threads, flags);
-}
-bool GOMP_loop_nonmonotonic_dynamic_start(long start, long end, long step, long chunk, long* first, long* last) {
-  static const auto real = next_of<bool (*)(long, long, long, long, long*, long*)>("GOMP_loop_nonmonotonic_dynamic_start");
-  counts.items += (end - start + step - 1) / step;
-  return real(start, end, step, chunk, first, last);
 }
 }
 
@@ -139,12 +121,13 @@ nlohmann::json costs(bool bf16) {
   };
   step();  // code is generated and buffers grow in the first
   step();
-  const int64_t allocations = counts.allocations, bytes = counts.allocated_bytes, loops = counts.loops, items = counts.items;
+  const int64_t allocations = counts.allocations, bytes = counts.allocated_bytes;
+  const LoopCounts before = loop_counts;
   step();
   nlohmann::json found = {{"allocations", counts.allocations - allocations},
                           {"allocated bytes", counts.allocated_bytes - bytes},
-                          {"parallel loops", counts.loops - loops},
-                          {"items of parallel loops", counts.items - items}};
+                          {"parallel loops", loop_counts.loops - before.loops},
+                          {"items of parallel loops", loop_counts.items - before.items}};
   OpProfile profile;
   ctx.profile = &profile;
   step();

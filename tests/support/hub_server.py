@@ -232,10 +232,10 @@ def modelscope_files(self, name, query, body):
     kind = "datasets" if "/datasets/" in self.path else "models"
     if not (repository := self.repository(kind, name)):
         return
-    if query["Revision"] not in ("master", "v2"):
+    if query["Revision"] not in ("master", "v2") and query["Revision"] not in repository.branches:
         return self.answer(404, {"Code": 10010205001, "Message": "no such revision", "Success": False})
     files = [{"Type": "tree", "Path": "folder", "Name": "folder", "Size": 0}]
-    files += [{"Type": "blob", "Path": path, "Name": path.rsplit("/")[-1], "Size": len(data), "Sha256": sha256(data), "Revision": "abc"} for path, data in repository.files().items()]
+    files += [{"Type": "blob", "Path": path, "Name": path.rsplit("/")[-1], "Size": len(data), "Sha256": sha256(data), "Revision": "abc"} for path, data in repository.files(query["Revision"] if query["Revision"] in repository.branches else "main").items()]
     if "PageSize" in query:
         first = (int(query["PageNumber"]) - 1) * int(query["PageSize"])
         files = files[first : first + int(query["PageSize"])]
@@ -249,7 +249,107 @@ def modelscope_file(self, kind, name, query, body):
         self.error(404, None, "not found") if data is None else self.send_file(data, {})
 
 
-# Uploads
+# Uploads to ModelScope: as modelscope_hub 0.5 makes them
+
+
+MASTER = {"master": "main"}  # what the other hub calls main
+
+
+def good(self, data):
+    self.answer(200, {"Code": 200, "Data": data, "Message": "success", "RequestId": "1", "Success": True})
+
+
+def modelscope_writable(self, name):
+    if self.headers.get("Cookie") != f"m_session_id={self.token()}":
+        return self.error(401, None, "no cookie of the session")
+    return self.writable(name)
+
+
+Handler.good, Handler.modelscope_writable = good, modelscope_writable
+
+
+@route("GET", r"/openapi/v1/users/me")
+def modelscope_me(self, query, body):
+    if self.token() not in self.hub.tokens:
+        return self.answer(401, {"success": False, "code": "InvalidAuthentication", "message": "invalid token"})
+    self.answer(200, {"success": True, "data": {"preferred_username": self.hub.tokens[self.token()], "nickname": "Some One"}})
+
+
+@route("GET", rf"/api/v1/models/{NAME}/revisions")
+def modelscope_revisions(self, name, query, body):
+    if repository := self.repository("models", name):
+        branches = [{"Revision": {"main": "master"}.get(branch, branch)} for branch in repository.branches]
+        self.good({"RevisionMap": {"Branches": branches, "Tags": []}})
+
+
+@route("GET", rf"/api/v1/models/{NAME}")
+def modelscope_info(self, name, query, body):
+    if repository := self.repository("models", name):
+        self.good({"Path": name.split("/")[0], "Name": name.split("/")[1]})
+
+
+@route("POST", r"/api/v1/models")
+def modelscope_create(self, query, body):
+    asked, user = json.loads(body), self.hub.tokens.get(self.token())
+    name = f"{asked['Path']}/{asked['Name']}"
+    if not user or asked["Path"] not in (user, "org"):
+        return self.answer(403, {"Code": 10010101003, "Message": "you may not make models of " + asked["Path"], "Success": False})
+    if ("models", name) in self.hub.repositories:
+        return self.answer(400, {"Code": 10010101001, "Message": "模型已存在", "Success": False})
+    assert asked["License"] and asked["Visibility"] in (1, 5)
+    self.hub.repositories["models", name] = Repository({".gitattributes": b"* text", "README.md": b"a new model"})
+    self.hub.repositories["models", name].private = asked["Visibility"] == 1
+    self.good({"Id": 1})
+
+
+@route("POST", rf"/api/v1/repos/models/{NAME}/info/lfs/objects/batch")
+def modelscope_batch(self, name, query, body):
+    if not self.modelscope_writable(name):
+        return
+    asked = json.loads(body)
+    assert asked["operation"] == "upload"
+    objects = []
+    for one in asked["objects"]:
+        if one["oid"] not in self.hub.large:
+            self.hub.expected[one["oid"]] = one["size"]
+            host = self.hub.url if self.hub.takes_large else self.hub.files_url
+            objects.append({"oid": one["oid"], "size": one["size"], "actions": {"upload": {"href": f"{host}/upload/{one['oid']}?signature=secret-of-the-address"}}})
+    self.good({"objects": objects})
+
+
+@route("PUT", r"/upload/(\w+)")
+def modelscope_put(self, oid, query, body):
+    if self.token() not in self.hub.tokens:
+        return self.error(403, None, "who are you?")
+    if sha256(body) != oid or len(body) != self.hub.expected[oid]:
+        return self.answer(200, {"Code": 10010, "Message": "these are other bytes", "Success": False})
+    self.hub.large[oid] = body
+    self.good({})
+
+
+@route("POST", rf"/api/v1/repos/models/{NAME}/commit/(.+)")
+def modelscope_commit(self, name, revision, query, body):
+    if not (repository := self.modelscope_writable(name)):
+        return
+    if MASTER.get(revision, revision) not in repository.branches:
+        return self.answer(404, {"Code": 10010205001, "Message": "no such branch", "Success": False})
+    asked, files = json.loads(body), {}
+    assert asked["commit_message"]
+    for action in asked["actions"]:
+        assert action["action"] in ("create", "update"), action
+        if action["type"] == "lfs":
+            data = self.hub.large.get(action["sha256"])
+            if data is None or len(data) != action["size"] or action["path"].rsplit("/")[-1].lower() in ("config.json", "readme.md"):
+                return self.answer(200, {"Code": 10010, "Message": f"the large file {action['path']} was not uploaded", "Success": False})
+        else:
+            data = base64.b64decode(action["content"], validate=True)
+            assert action["encoding"] == "base64" and len(data) == action["size"] <= max(65536, 0 if action["path"] != "config.json" else 1 << 30), action
+        files[action["path"]] = data
+    repository.commit(files, MASTER.get(revision, revision), asked["commit_message"])
+    self.good({"Id": repository.branches[MASTER.get(revision, revision)]})
+
+
+# Uploads to Hugging Face
 
 
 @route("GET", r"/api/whoami-v2")
@@ -414,7 +514,7 @@ class Hub:
     def __init__(self):
         self.repositories, self.tokens, self.accepted = {}, {}, set()
         self.log, self.faults, self.large, self.expected, self.parts, self.verified, self.ignored = [], [], {}, {}, {}, [], set()
-        self.names_only, self.part_size = False, None
+        self.names_only, self.part_size, self.takes_large = False, None, False
         self.servers = [Server(self, "hub"), Server(self, "files")]
         self.url, self.files_url = (f"http://{host}:{server.server_address[1]}" for host, server in zip(("127.0.0.1", "localhost"), self.servers))
 

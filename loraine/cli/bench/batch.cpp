@@ -93,20 +93,24 @@ double time_load(Model& model, const Adapters& adapters, int64_t repeats) {
 }  // namespace
 
 BatchFigures bench_batch(Context& ctx, Model& model, int64_t rank, int64_t new_tokens, int64_t repeats) {
-  constexpr int64_t kMany = BatchFigures::kSequences;
+  constexpr int64_t kMany = BatchFigures::kSequences, kMost = BatchFigures::kMost;
   const Adapters adapters = make_adapters(model, rank);
-  Engine engine(model, kMany * (new_tokens + kMany + 32), rank_columns(adapters.sets[0]), kMany);
+  Engine engine(model, kMost * (new_tokens + kMost + 32), rank_columns(adapters.sets[0]), kMost);
   std::vector<const AdapterSet*> each;
   for (const AdapterSet& set : adapters.sets) each.push_back(&set);
-  const std::vector<const AdapterSet*> base(kMany, nullptr), first(kMany, each[0]);
+  const std::vector<const AdapterSet*> base(kMany, nullptr), first(kMany, each[0]), most_base(kMost, nullptr);
+  std::vector<const AdapterSet*> in_turn;
+  for (size_t i = 0; i < static_cast<size_t>(kMost); ++i) in_turn.push_back(each[i % each.size()]);
   BatchFigures f;
-  f.one = f.one_adapter = f.many = f.many_one = f.many_each = 1e30;
+  f.one = f.one_adapter = f.many = f.many_one = f.many_each = f.most = f.most_each = 1e30;
   for (int64_t round = 0; round <= repeats; ++round) {  // the first one touches the memory
     time_steps(ctx, model, engine, {nullptr}, new_tokens, f.one);
     time_steps(ctx, model, engine, {each[0]}, new_tokens, f.one_adapter);
     time_steps(ctx, model, engine, base, new_tokens, f.many);
     time_steps(ctx, model, engine, first, new_tokens, f.many_one);
     time_steps(ctx, model, engine, each, new_tokens, f.many_each);
+    time_steps(ctx, model, engine, most_base, std::min<int64_t>(new_tokens, 8), f.most);
+    time_steps(ctx, model, engine, in_turn, std::min<int64_t>(new_tokens, 8), f.most_each);
   }
   for (const Parameter& p : adapters.sets[0].parameters()) f.adapter_bytes += static_cast<int64_t>(p.value.bytes());
   f.load_seconds = time_load(model, adapters, repeats);

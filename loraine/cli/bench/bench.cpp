@@ -91,7 +91,7 @@ int64_t token_count(const std::string& text) {
 }
 
 void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank, Json& report) {
-  const double many = static_cast<double>(BatchFigures::kSequences);
+  const double many = static_cast<double>(BatchFigures::kSequences), most = static_cast<double>(BatchFigures::kMost);
   auto row = [](const std::string& what, double sequences, double seconds, double against, const char* against_what) {
     return std::vector<std::string>{what, fmt::format("{:.1f}", sequences / seconds), fmt::format("{:.2f}", 1e3 * seconds),
                                     against > 0 ? fmt::format("{:.3f} of {}", seconds / against, against_what) : ""};
@@ -103,6 +103,8 @@ void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank,
                          row("8 sequences, base", many, f.many, f.one, "1 sequence"),
                          row("8 sequences, one adapter", many, f.many_one, f.many, "base"),
                          row("8 sequences, 8 adapters", many, f.many_each, f.many_one, "one adapter"),
+                         row("32 sequences, base", most, f.most, f.one, "1 sequence"),
+                         row("32 sequences, 8 adapters", most, f.most_each, f.most, "base"),
                          {fmt::format("load an adapter of {}", bytes_text(static_cast<double>(f.adapter_bytes))), "",
                           fmt::format("{:.2f}", 1e3 * f.load_seconds), ""},
                          {"switch to another adapter", "", fmt::format("{:.4f}", 1e3 * f.switch_seconds), ""}})
@@ -117,6 +119,9 @@ void report_batch(const BatchFigures& f, const std::string& dtype, int64_t rank,
                              {"sequences_seconds", f.many},
                              {"sequences_one_adapter_seconds", f.many_one},
                              {"sequences_adapter_each_seconds", f.many_each},
+                             {"most_sequences", BatchFigures::kMost},
+                             {"most_sequences_seconds", f.most},
+                             {"most_sequences_adapters_seconds", f.most_each},
                              {"adapter_each_against_one", f.many_each / f.many_one},
                              {"adapter_against_base", f.one_adapter / f.one},
                              {"adapter_bytes", f.adapter_bytes},

@@ -88,6 +88,9 @@ bool command_reads(const std::string& command, const Option& option) {
   if (name == "language") return true;
   if (command == "train" || command == "compare") return !generation && group != "export" && name != "infer_dtype";
   if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation || changes_model;
+  if (command == "serve" || command == "api")
+    return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || changes_model ||
+           (generation && name != "num_beams" && name != "length_penalty");
   if (command == "eval")
     return changes_model || kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) ||
            generation || (group == "data" && !kNotEvaluated.contains(name));
@@ -99,7 +102,7 @@ bool command_reads(const std::string& command, const Option& option) {
   if (command == "export")
     return changes_model || kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) ||
            name == "infer_dtype" || name == "template" || name == "overwrite_output_dir";
-  if (command == "upload") return kUpload.contains(name) || name == "hub_model_id" || name == "hf_hub_token";
+  if (command == "upload") return kUpload.contains(name) || name == "hub_model_id" || name == "hf_hub_token" || name == "ms_hub_token";
   if (command == "bench")
     return (kModel.contains(name) && !name.starts_with("adapter_") && name != "strict") || name == "frozen_matmul" ||
            name == "gradient_checkpointing";

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -68,6 +69,10 @@ class Translation {
     for (const KeyValue& pair : given_) key(pair);
     accumulate();
     if (training) defaults();
+    if (!entries_.empty() && has("dataset_dir"))
+      throw Error(ErrorKind::usage, entries_where_ + ": a list of sets beside dataset_dir: the paths in it are from here",
+                  "leave dataset_dir out");
+    if (!entries_.empty()) own_.push_back({"dataset_dir", entries_.dump(), entries_where_, false, false, ""});
     return std::move(own_);
   }
   const std::vector<std::string>& without_effect() const { return without_effect_; }
@@ -196,33 +201,56 @@ class Translation {
     add(pair, pair.key, "save_strategy", "epoch");
   }
 
-  // A data file by its path, or the list of them that a YAML file of v1 is.
-  Value sets(const KeyValue& pair) const {
+  // A data file by its path, or a YAML file that lists sets: each becomes an entry as dataset_info.json has them.
+  Value sets(const KeyValue& pair) {
     if (!pair.value.is_string()) return pair.value;
     const std::string path = pair.value.get<std::string>();
     if (!path.ends_with(".yaml")) return pair.value;
-    const std::vector<KeyValue> sets = yaml_pairs(read_settings_text(pair, path), path);
-    std::string paths;
-    for (const KeyValue& set : sets) {
-      if (!set.value.is_object() || !set.value.contains("path") || !set.value["path"].is_string())
-        throw Error(ErrorKind::usage, fmt::format("{}: the set {} has no path", set.where, set.key),
-                    "write it as in LLaMA-Factory's data/v1_sft_demo.yaml");
-      paths += (paths.empty() ? "" : ",") + set.value["path"].get<std::string>();
+    std::string names;
+    for (const KeyValue& set : yaml_pairs(read_settings_text(pair, path), path)) {
+      std::string name = set.key;
+      const Value entry = entry_of(set);
+      if (entries_.contains(name) && entries_[name] != entry) name += " (" + pair.key + ")";
+      if (name.find(',') != name.npos || name.empty())
+        throw Error(ErrorKind::usage, fmt::format("{}: a set has no name, or one with a comma", set.where), "give it another name");
+      entries_[name] = entry;
+      entries_where_ = set.where;
+      names += (names.empty() ? "" : ",") + name;
     }
-    for (const KeyValue& set : sets)
-      for (const auto& [inner, value] : set.value.items()) {
-        const bool good = inner == "path" || inner == "source" || (inner == "split" && value == "train") ||
-                          (inner == "streaming" && value == Value(false)) ||
-                          (inner == "converter" && (value == "alpaca" || value == "sharegpt"));
-        if (!good)
-          throw Error(
-              ErrorKind::unsupported,
-              fmt::format("{}: {}.{}: {} has no counterpart beside a path", set.where, set.key, inner, shown(value)),
-              fmt::format("name the files themselves, {}={} (max_samples=N takes the first N rows of each), or describe the sets in "
-                          "dataset_info.json, which has num_samples, split, formatting and columns",
-                          pair.key, paths));
-      }
-    return paths;
+    if (names.empty()) throw Error(ErrorKind::usage, fmt::format("{}: it lists no set", path), kListHint);
+    return names;
+  }
+
+  static constexpr const char* kListHint = "write it as in LLaMA-Factory's data/v1_sft_demo.yaml";
+
+  static Value entry_of(const KeyValue& set) {
+    const Value& map = set.value;
+    if (!map.is_object() || !map.contains("path") || !map["path"].is_string())
+      throw Error(ErrorKind::usage, fmt::format("{}: the set {} has no path", set.where, set.key), kListHint);
+    std::error_code failed;
+    const bool here = std::filesystem::exists(map["path"].get<std::string>(), failed);
+    const Value source = map.value("source", Value(here ? "local" : "hf_hub"));
+    const std::string place = source == "local" ? "file_name" : source == "ms_hub" ? "ms_hub_url" : "hf_hub_url";
+    Value entry = {{place, map["path"]}};
+    bool described = false;  // else what rows are is told by their fields
+    for (const auto& [inner, value] : map.items()) {
+      if (inner == "path" || value.is_null()) continue;
+      if (inner == "source" && (source == "local" || source == "hf_hub" || source == "ms_hub")) continue;
+      if (inner == "streaming" && value == Value(false)) continue;
+      if (inner == "split") entry["split"] = value;
+      else if (inner == "size") entry["num_samples"] = value;
+      else if (inner == "weight") entry["weight"] = value;
+      else if (inner == "converter" && (value == "alpaca" || value == "sharegpt")) entry["formatting"] = value, described = true;
+      else
+        throw Error(ErrorKind::unsupported,
+                    fmt::format("{}: {}.{}: {} of v1's lists of data has no counterpart", set.where, set.key, inner, shown(value)),
+                    "path, source (local, hf_hub, ms_hub), split, size, weight and converter (alpaca, sharegpt) have one");
+    }
+    if (!described) entry["formatting"] = "recognised";
+    if (entry["formatting"] == "alpaca")
+      entry["columns"] = {{"prompt", "instruction"}, {"query", "input"}, {"response", "output"}, {"system", "system"}};
+    if (entry["formatting"] == "sharegpt") entry["columns"] = {{"messages", "conversations"}, {"tools", "tools"}};
+    return entry;
   }
 
   static std::string read_settings_text(const KeyValue& pair, const std::string& path) {
@@ -270,6 +298,8 @@ class Translation {
   std::vector<KeyValue> given_, own_;
   const KeyValue* global_batch_ = nullptr;
   std::vector<std::string> without_effect_;
+  Value entries_ = Value::object();  // of lists of data
+  std::string entries_where_;
 };
 
 }  // namespace

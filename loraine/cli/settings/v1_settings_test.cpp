@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "loraine/cli/settings/arguments.h"
 #include "loraine/core/error.h"
@@ -12,6 +13,8 @@
 
 namespace loraine {
 namespace {
+
+using Json = nlohmann::json;
 
 const std::string kLora =
     "model: Qwen/Qwen3-4B\nmodel_class: llm\n"
@@ -104,11 +107,24 @@ TEST(V1Settings, ExportTakesNoDefaults) {
 
 TEST(V1Settings, ListsOfSets) {
   write_file(folder() + "/sets.yaml",
-             "identity:\n  path: data/identity.json\n  source: local\n  converter: alpaca\nother:\n  path: org/rows\n");
-  EXPECT_EQ(taken("model_class: llm\ntrain_dataset: " + folder() + "/sets.yaml\n").dataset, "data/identity.json,org/rows");
-  write_file(folder() + "/sized.yaml", "identity:\n  path: data/identity.json\n  size: 500\n");
-  EXPECT_NE(refusal("model_class: llm\ntrain_dataset: " + folder() + "/sized.yaml\n").find("identity.size: 500"), std::string::npos);
-  EXPECT_NE(refusal("model_class: llm\ntrain_dataset: " + folder() + "/sized.yaml\n").find("train_dataset=data/identity.json (max_samples"),
+             "identity:\n  path: data/identity.json\n  source: local\n  converter: alpaca\n  size: 500\n"
+             "other:\n  path: org/rows\n  split: test\n  weight: 0.5\n");
+  write_file(folder() + "/evals.yaml", "other:\n  path: org/other\n  source: ms_hub\n  converter: sharegpt\n");
+  const TrainConfig c = taken("model_class: llm\ntrain_dataset: " + folder() + "/sets.yaml\neval_dataset: " + folder() + "/evals.yaml\n");
+  EXPECT_EQ(c.dataset, "identity,other");
+  EXPECT_EQ(c.eval_dataset, "other (eval_dataset)");
+  const auto alpaca = Json{{"prompt", "instruction"}, {"query", "input"}, {"response", "output"}, {"system", "system"}};
+  EXPECT_EQ(
+      Json::parse(c.dataset_dir),
+      Json(
+          {{"identity", {{"file_name", "data/identity.json"}, {"num_samples", 500}, {"formatting", "alpaca"}, {"columns", alpaca}}},
+           {"other", {{"hf_hub_url", "org/rows"}, {"split", "test"}, {"weight", 0.5}, {"formatting", "recognised"}}},
+           {"other (eval_dataset)",
+            {{"ms_hub_url", "org/other"}, {"formatting", "sharegpt"}, {"columns", {{"messages", "conversations"}, {"tools", "tools"}}}}}}));
+  write_file(folder() + "/pairs.yaml", "a:\n  path: x\n  converter: pair\n");
+  EXPECT_NE(refusal("model_class: llm\ntrain_dataset: " + folder() + "/pairs.yaml\n").find("pairs.yaml:1:1: a.converter: \"pair\" of v1's"),
+            std::string::npos);
+  EXPECT_NE(refusal("model_class: llm\ndataset_dir: data\ntrain_dataset: " + folder() + "/sets.yaml\n").find("leave dataset_dir out"),
             std::string::npos);
   EXPECT_NE(refusal("model_class: llm\ntrain_dataset: " + folder() + "/none.yaml\n").find("v1.yaml:2:1: train_dataset"), std::string::npos);
 }

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/data/python_json.h"
+#include "loraine/core/python_json.h"
 #include "loraine/data/tools/tool_format.h"
 #include "loraine/data/tools/tools.h"
 

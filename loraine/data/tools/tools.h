@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "loraine/text/calls/tool_call.h"
+
 namespace loraine {
 
 std::vector<std::string> tool_formats();
@@ -21,10 +23,6 @@ struct CallWords {
 std::string calls_text(const std::string& format, const std::string& calls, const std::optional<CallWords>& words);
 
 // The calls in an answer, or none where it is a text. As LLaMA-Factory reads them, which also gives nothing where a call is broken.
-struct ToolCall {
-  std::string name, arguments;  // arguments: JSON text
-  bool operator==(const ToolCall&) const = default;
-};
 std::optional<std::vector<ToolCall>> read_calls(const std::string& format, const std::string& answer);
 
 }  // namespace loraine

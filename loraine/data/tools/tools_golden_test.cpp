@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/data/python_json.h"
-#include "loraine/data/tools/python_call.h"
+#include "loraine/core/python_json.h"
+#include "loraine/text/calls/python_call.h"
 #include "loraine/data/tools/tools.h"
 
 namespace loraine {

@@ -15,23 +15,27 @@ struct GgufKeys;  // gguf_keys.h
 // How a tensor at Hugging Face comes from what the file stores.
 enum class GgufForm {
   as_stored,
-  unshifted,         // a norm whose weights are not stored + 1, in an architecture whose others are
-  thirds,            // the rows of q, of k and of v, which the file keeps in one matrix
-  halves,            // as many rows of the first name as of the second
-  first_half,        // the other way round: the upper rows of each matrix at Hugging Face
-  second_half,       // and the lower ones
-  by_head,           // rows q, k, v go to q, k, v of each head in turn
-  channel,           // [channels, taps] is [channels, 1, taps]
-  one_row,           // [n] is [1, n]
-  flat,              // all dimensions are one
-  log_negative,      // the same, and ln(−x)
-  transposed,        // each matrix of a stack
-  even_columns,      // each matrix transposed; its columns are every second one at Hugging Face (of a list: its entries)
-  odd_columns,       // and the others
-  keys_of_heads,     // latent attention: [heads, rank, n] transposed, the first rows of each head at Hugging Face
-  values_of_heads,   // and [heads, n, rank], the last ones
-  value_heads,       // gated delta rule: rows by value head, in the file h of all key heads before h + 1; at Hugging Face of one key head
-  keys_value_heads,  // the same behind the rows of q and k
+  unshifted,           // a norm whose weights are not stored + 1, in an architecture whose others are
+  thirds,              // the rows of q, of k and of v, which the file keeps in one matrix
+  halves,              // as many rows of the first name as of the second
+  first_half,          // the other way round: the upper rows of each matrix at Hugging Face
+  second_half,         // and the lower ones
+  by_head,             // rows q, k, v go to q, k, v of each head in turn
+  channel,             // [channels, taps], with ones before or between, is [channels, 1, taps]
+  one_row,             // [n] is [1, n]
+  flat,                // all dimensions are one
+  log_negative,        // the same, and ln(−x)
+  log_negatives,       // ln(−x)
+  log_negative_apart,  // and it is [1, 1, n, 1]
+  transposed,          // each matrix of a stack
+  even_columns,        // each matrix transposed; its columns are every second one at Hugging Face (of a list: its entries)
+  odd_columns,         // and the others
+  left_columns,        // each matrix transposed, the left half at Hugging Face
+  right_columns,       // and the right one
+  keys_of_heads,       // latent attention: [heads, rank, n] transposed, the first rows of each head at Hugging Face
+  values_of_heads,     // and [heads, n, rank], the last ones
+  value_heads,         // gated delta rule: rows by value head, in the file h of all key heads before h + 1; at Hugging Face of one key head
+  keys_value_heads,    // the same behind the rows of q and k
   channel_value_heads,  // rows as those, and [channels, taps] is [channels, 1, taps]
   value_head_columns,   // columns likewise
   grouped_qkv,          // rows q, k, v; at Hugging Face, with those of z, by key head

@@ -91,6 +91,22 @@ constexpr GgufName kGptOss[] = {{"post_attention_norm", "post_attention_layernor
                                 {"ffn_up_exps.bias", "mlp.experts.gate_up_proj_bias", odd_columns},
                                 {"ffn_down_exps.weight", "mlp.experts.down_proj", transposed},
                                 {"ffn_down_exps.bias", "mlp.experts.down_proj_bias"}};
+// Llama 4: [E, in, gate | up] at Hugging Face.
+constexpr GgufName kLlama4[] = {{"ffn_gate", "feed_forward.gate_proj"},
+                                {"ffn_up", "feed_forward.up_proj"},
+                                {"ffn_down", "feed_forward.down_proj"},
+                                {"ffn_gate_inp", "feed_forward.router"},
+                                {"ffn_gate_exps.weight", "feed_forward.experts.gate_up_proj", left_columns},
+                                {"ffn_up_exps.weight", "feed_forward.experts.gate_up_proj", right_columns},
+                                {"ffn_down_exps.weight", "feed_forward.experts.down_proj", transposed},
+                                {"ffn_gate_shexp", "feed_forward.shared_expert.gate_proj"},
+                                {"ffn_up_shexp", "feed_forward.shared_expert.up_proj"},
+                                {"ffn_down_shexp", "feed_forward.shared_expert.down_proj"}};
+constexpr GgufName kMistral4[] = {{"ffn_gate_inp", "mlp.gate"},
+                                  {"ffn_gate_up_exps.weight", "mlp.experts.gate_up_proj"},
+                                  {"ffn_gate_exps.weight", "mlp.experts.gate_up_proj", first_half},
+                                  {"ffn_up_exps.weight", "mlp.experts.gate_up_proj", second_half},
+                                  {"ffn_down_exps.weight", "mlp.experts.down_proj"}};
 
 // Latent attention.
 constexpr GgufName kLatent[] = {{"attn_q_a", "self_attn.q_a_proj"},
@@ -155,6 +171,43 @@ constexpr GgufName kQwen3Next[] = {{"attn_qkv", "linear_attn.in_proj_qkvz", grou
                                    {"ssm_ba", "linear_attn.in_proj_ba"},
                                    {"ssm_conv1d", "linear_attn.conv1d", channel}};
 
+// Kimi Delta Attention.
+constexpr GgufName kKimiLinear[] = {{"ssm_conv1d_q", "self_attn.q_conv1d", channel},
+                                    {"ssm_conv1d_k", "self_attn.k_conv1d", channel},
+                                    {"ssm_conv1d_v", "self_attn.v_conv1d", channel},
+                                    {"ssm_f_a", "self_attn.f_a_proj"},
+                                    {"ssm_f_b", "self_attn.f_b_proj"},
+                                    {"ssm_g_a", "self_attn.g_a_proj"},
+                                    {"ssm_g_b", "self_attn.g_b_proj"},
+                                    {"ssm_beta", "self_attn.b_proj"},
+                                    {"ssm_a", "self_attn.A_log", log_negative_apart},
+                                    {"ssm_dt.bias", "self_attn.dt_bias"},
+                                    {"ssm_norm", "self_attn.o_norm"},
+                                    {"exp_probs_b.bias", "block_sparse_moe.gate.e_score_correction_bias"},
+                                    {"ffn_gate_shexp", "block_sparse_moe.shared_experts.gate_proj"},
+                                    {"ffn_up_shexp", "block_sparse_moe.shared_experts.up_proj"},
+                                    {"ffn_down_shexp", "block_sparse_moe.shared_experts.down_proj"}};
+// Mamba.
+constexpr GgufName kJamba[] = {{"ssm_in", "mamba.in_proj"},
+                               {"ssm_conv1d.weight", "mamba.conv1d.weight", channel},
+                               {"ssm_conv1d.bias", "mamba.conv1d.bias"},
+                               {"ssm_x", "mamba.x_proj"},
+                               {"ssm_dt", "mamba.dt_proj"},
+                               {"ssm_dt_norm", "mamba.dt_layernorm"},
+                               {"ssm_b_norm", "mamba.b_layernorm"},
+                               {"ssm_c_norm", "mamba.c_layernorm"},
+                               {"ssm_a", "mamba.A_log", log_negatives},
+                               {"ssm_d", "mamba.D"},
+                               {"ssm_out", "mamba.out_proj"},
+                               {"ffn_norm", "pre_ff_layernorm"},
+                               {"ffn_gate", "feed_forward.gate_proj"},
+                               {"ffn_up", "feed_forward.up_proj"},
+                               {"ffn_down", "feed_forward.down_proj"},
+                               {"ffn_gate_inp", "feed_forward.router"},
+                               {"ffn_gate_exps", "feed_forward.experts.{}.gate_proj"},
+                               {"ffn_up_exps", "feed_forward.experts.{}.up_proj"},
+                               {"ffn_down_exps", "feed_forward.experts.{}.down_proj"}};
+
 // Mamba-2.
 constexpr GgufName kMamba[] = {{"ssm_a", "mamba.A_log", log_negative},
                                {"ssm_d", "mamba.D", flat},
@@ -172,7 +225,7 @@ constexpr GgufName kFalconH1[] = {{"ffn_norm", "pre_ff_layernorm.weight"},  // i
                                   {"ffn_gate", "feed_forward.gate_proj"},
                                   {"ffn_up", "feed_forward.up_proj"},
                                   {"ffn_down", "feed_forward.down_proj"}};
-constexpr GgufName kFalconH1Top[] = {{"output_norm", "model.final_layernorm"}};
+constexpr GgufName kFinalNormTop[] = {{"output_norm", "model.final_layernorm"}};
 constexpr GgufName kNemotronH[] = {{"attn_norm", "norm"},
                                    {"attn_q", "mixer.q_proj"},
                                    {"attn_k", "mixer.k_proj"},
@@ -254,6 +307,8 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"hunyuan-moe", "hunyuan_v1_moe", "HunYuanMoEV1ForCausalLM", {kHunyuanMoe, kHunyuan, kExperts, kSharedMlp}, hunyuan_moe_keys},
       {"minimax-m2", "minimax_m2", "MiniMaxM2ForCausalLM", {kMixtral}, minimax_m2_keys},
       {"hy_v3", "hy_v3", "HYV3ForCausalLM", {kHyV3, kExperts, kSharedMlp}, hy_v3_keys},
+      {"phimoe", "phimoe", "PhimoeForCausalLM", {kMixtral}, phimoe_keys},
+      {"llama4", "llama4_text", "Llama4ForCausalLM", {kLlama4}, llama4_keys},
       {"gpt-oss", "gpt_oss", "GptOssForCausalLM", {kGptOss}, gpt_oss_keys},
       {"deepseek2",
        "deepseek_v3",
@@ -261,6 +316,8 @@ std::span<const GgufArchitecture> gguf_architectures() {
        {kLatent, kExperts, kSharedExperts, kCorrection, kNextToken},
        deepseek2_keys,
        {.latent = true}},
+      {"mistral4", "mistral4", "Mistral4ForCausalLM", {kLatent, kMistral4, kSharedExperts}, mistral4_keys, {.latent = true}},
+      {"minicpm3", "minicpm3", "MiniCPM3ForCausalLM", {kLatent}, minicpm3_keys, {.latent = true}},
       {"gemma4", "gemma4_text", "Gemma4ForCausalLM", {kGemma4, kSandwich}, gemma4_keys, {.layers_differ = true, .top = kGemma4Top}},
 
       {"lfm2", "lfm2", "Lfm2ForCausalLM", {kLfm2}, lfm2_keys, {.top = kLfm2Top, .rms_norm = "norm_eps"}},
@@ -283,13 +340,15 @@ std::span<const GgufArchitecture> gguf_architectures() {
        {kQwen3Next, kDeltaRule, kExperts, kSharedExpert, kNextTokenLeft},
        qwen3next_keys,
        {.norms_plus_one = true}},
+      {"kimi-linear", "kimi_linear", "KimiLinearForCausalLM", {kKimiLinear, kLatent, kMixtral}, kimi_linear_keys, {.latent = true}},
+      {"jamba", "jamba", "JambaForCausalLM", {kJamba}, jamba_keys, {.top = kFinalNormTop}},
       {"granitehybrid",
        "granitemoehybrid",
        "GraniteMoeHybridForCausalLM",
        {kMamba, kGraniteMoe, kGraniteHybrid},
        granitehybrid_keys,
        {.pairs = true}},
-      {"falcon-h1", "falcon_h1", "FalconH1ForCausalLM", {kMamba, kFalconH1}, falcon_h1_keys, {.top = kFalconH1Top}},
+      {"falcon-h1", "falcon_h1", "FalconH1ForCausalLM", {kMamba, kFalconH1}, falcon_h1_keys, {.top = kFinalNormTop}},
       {"nemotron_h",
        "nemotron_h",
        "NemotronHForCausalLM",

@@ -1,6 +1,7 @@
 // What config.json says of layers of several kinds: short convolutions, the gated delta rule, Mamba-2; and of Gemma 4.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -21,6 +22,20 @@ std::vector<bool> attention_layers(const GgufKeys& keys) {
 void name_layers(GgufKeys& keys, const std::vector<bool>& attention, const char* full, const char* other) {
   keys.config["layer_types"] = Json::array();
   for (const bool attends : attention) keys.config["layer_types"].push_back(attends ? full : other);
+}
+
+// The first of the marked layers and the distance from each to the next; without any, or after the last, beyond all layers.
+void even_distances(GgufKeys& keys, const std::vector<bool>& marked, const char* offset, const char* period) {
+  const auto first = std::find(marked.begin(), marked.end(), true);
+  const auto second = first == marked.end() ? marked.end() : std::find(first + 1, marked.end(), true);
+  const auto begin = static_cast<uint64_t>(first - marked.begin());
+  const uint64_t distance = second == marked.end() ? keys.layers + 1 : static_cast<uint64_t>(second - first);
+  for (uint64_t layer = 0; layer < keys.layers; ++layer)
+    if (marked[layer] != (layer % distance == begin))
+      keys.refuse(fmt::format("layer {} is {}of the kind whose layers are {} apart from layer {} on", layer, marked[layer] ? "" : "not ",
+                              distance, begin));
+  keys.config[offset] = begin;
+  keys.config[period] = distance;
 }
 
 uint64_t required(const GgufKeys& keys, const char* key) { return required_gguf_size(keys.file, key); }
@@ -94,6 +109,51 @@ void qwen3next_keys(GgufKeys& keys) {
   keys.config["mlp_only_layers"] = Json::array();
 }
 
+// In the words of published files: layers are counted from 1.
+void kimi_linear_keys(GgufKeys& keys) {
+  gguf_latent_sizes(keys);
+  const std::vector<bool> attention = attention_layers(keys);
+  Json full = Json::array(), recurrent = Json::array();
+  for (uint64_t layer = 0; layer < keys.layers; ++layer) (attention[layer] ? full : recurrent).push_back(layer + 1);
+  keys.config["linear_attn_config"] = {{"full_attn_layers", full},
+                                       {"kda_layers", recurrent},
+                                       {"num_heads", keys.heads},
+                                       {"head_dim", required(keys, "kda.head_dim")},
+                                       {"short_conv_kernel_size", required(keys, "ssm.conv_kernel")}};
+  keys.config["mla_use_nope"] = true;
+  keys.config["model_max_length"] = keys.config["max_position_embeddings"];
+  gguf_expert_sizes(keys, "num_experts", "moe_intermediate_size");
+  keys.config["num_experts_per_token"] = required(keys, "expert_used_count");
+  for (const char* other : {"max_position_embeddings", "num_experts_per_tok"}) keys.config.erase(other);
+  keys.config["num_shared_experts"] = keys.size("expert_shared_count").value_or(0);
+  keys.config["first_k_dense_replace"] = keys.size("leading_dense_block_count").value_or(0);
+  keys.config["num_expert_group"] = keys.config["topk_group"] = 1;
+  keys.config["routed_scaling_factor"] = keys.number("expert_weights_scale").value_or(1.0);
+  keys.config["moe_renormalize"] = keys.flag("expert_weights_norm").value_or(true);
+  keys.config["moe_router_activation_func"] = "sigmoid";
+  keys.config["moe_layer_freq"] = 1;
+}
+
+// Layers of attention and of experts stand at even distances.
+void jamba_keys(GgufKeys& keys) {
+  const uint64_t inner = required(keys, "ssm.inner_size");
+  if (inner % keys.hidden != 0) keys.refuse(fmt::format("ssm.inner_size {} is no multiple of embedding_length {}", inner, keys.hidden));
+  keys.config["mamba_expand"] = inner / keys.hidden;
+  keys.config["mamba_d_conv"] = required(keys, "ssm.conv_kernel");
+  keys.config["mamba_d_state"] = required(keys, "ssm.state_size");
+  keys.config["mamba_dt_rank"] = required(keys, "ssm.time_step_rank");
+  keys.config["mamba_conv_bias"] = keys.has_in_layers("mamba.conv1d.bias");
+  keys.config["mamba_proj_bias"] = keys.has_in_layers("mamba.in_proj.bias");
+  keys.config["num_experts"] = keys.size("expert_count").value_or(1);
+  keys.config["num_experts_per_tok"] = keys.size("expert_used_count").value_or(1);
+  keys.config.erase("rope_theta");  // nothing turns
+  std::vector<bool> experts;
+  for (uint64_t layer = 0; layer < keys.layers; ++layer)
+    experts.push_back(keys.has(fmt::format("model.layers.{}.feed_forward.router.weight", layer)));
+  even_distances(keys, attention_layers(keys), "attn_layer_offset", "attn_layer_period");
+  even_distances(keys, experts, "expert_layer_offset", "expert_layer_period");
+}
+
 // Bamba is stored so too: without scales, and only a part of each head turns.
 void granitehybrid_keys(GgufKeys& keys) {
   granite_keys(keys);
@@ -141,6 +201,7 @@ void nemotron_h_keys(GgufKeys& keys) {
   }
   keys.config["hybrid_override_pattern"] = pattern;
   keys.config["mlp_hidden_act"] = "relu2";
+  if (const TensorInfo* up = keys.first("mixer.up_proj.weight")) keys.config["intermediate_size"] = up->shape[0];
   mamba(keys, "mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel");
   keys.config["expand"] = 2;
   keys.config["use_conv_bias"] = keys.has_in_layers("mixer.conv1d.bias");

@@ -77,8 +77,12 @@ void hunyuan_moe_keys(GgufKeys&);
 void dots1_keys(GgufKeys&);
 void minimax_m2_keys(GgufKeys&);
 void hy_v3_keys(GgufKeys&);
+void phimoe_keys(GgufKeys&);
+void llama4_keys(GgufKeys&);
 void gpt_oss_keys(GgufKeys&);
 void deepseek2_keys(GgufKeys&);
+void mistral4_keys(GgufKeys&);
+void minicpm3_keys(GgufKeys&);
 void gemma4_keys(GgufKeys&);
 
 void lfm2_keys(GgufKeys&);
@@ -86,11 +90,15 @@ void lfm2moe_keys(GgufKeys&);
 void qwen35_keys(GgufKeys&);
 void qwen35moe_keys(GgufKeys&);
 void qwen3next_keys(GgufKeys&);
+void kimi_linear_keys(GgufKeys&);
+void jamba_keys(GgufKeys&);
 void granitehybrid_keys(GgufKeys&);
 void falcon_h1_keys(GgufKeys&);
 void nemotron_h_keys(GgufKeys&);
 
 // What several architectures with experts share; `experts` and `width` are config.json's names of their number and of their width.
 void gguf_expert_sizes(GgufKeys& keys, const char* experts, const char* width);
+// Those of latent attention.
+void gguf_latent_sizes(GgufKeys& keys);
 
 }  // namespace loraine

@@ -10,7 +10,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
-#include "loraine/core/signals.h"
+#include "loraine/core/parallel.h"
 #include "loraine/io/files/json_text.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf/gguf_names.h"
@@ -26,6 +26,12 @@ struct Run {
   Dtype stored = Dtype::F32;
 };
 
+// Matrices [rows, cols] of a stack in the file, whose rows are outputs first, first + step, … of the stack at Hugging Face.
+struct StackRun {
+  Run run;
+  int64_t rows = 0, cols = 0, first = 0, step = 1;
+};
+
 struct Place {
   std::vector<Run> runs;       // their rows, in order, are the tensor's
   std::vector<int64_t> order;  // of which row of the runs a row is; empty: of its own
@@ -36,6 +42,7 @@ struct Place {
   // Or each of so many matrices is put together from the file's bytes as F32.
   std::function<void(const unsigned char* file, int64_t index, float* matrix)> make = {};
   int64_t matrices = 0;
+  std::vector<StackRun> pieces = {};  // of a stack that is no more than transposed or put together
 
   bool one_type() const {
     return std::all_of(runs.begin(), runs.end(), [&](const Run& run) { return run.stored == runs[0].stored; });
@@ -93,7 +100,7 @@ class GgufSource : public TensorSource {
       size_t count = problems_.size();
       if (count > 5) problems_.resize(5);
       throw Error(ErrorKind::bad_data, fmt::format("{}: {} tensors cannot be read: {}", file_->path, count, fmt::join(problems_, "; ")),
-                  "give the model as a Hugging Face folder, or as Q8_0, Q6_K, Q5_K, Q4_K, Q4_0, F16 or BF16");
+                  "give the model as a Hugging Face folder, or as another of the usual types: Q8_0, Q6_K, Q4_K, F16, BF16");
     }
     std::sort(all_.begin(), all_.end(), [](const auto& a, const auto& b) { return a.first.name < b.first.name; });
     for (auto& [info, place] : all_) {
@@ -112,6 +119,15 @@ class GgufSource : public TensorSource {
     return info.packed ? Tensor() : view(info);
   }
   Tensor map_packed(const TensorInfo& info) const override { return info.packed ? view(info) : Tensor(); }
+  std::vector<StackPiece> map_pieces(const TensorInfo& info) const override {
+    std::vector<StackPiece> all;
+    if (info.shape.size() != 3) return all;
+    for (const StackRun& piece : place_of(info).pieces) {
+      unsigned char* at = const_cast<unsigned char*>(file_->file.data()) + piece.run.offset;
+      all.push_back({Tensor(at, piece.run.stored, {info.shape[0], piece.rows, piece.cols}), piece.first, piece.step});
+    }
+    return all;
+  }
 
   void read(const TensorInfo& info, const Tensor& out) const override {
     const Place& place = place_of(info);
@@ -121,13 +137,11 @@ class GgufSource : public TensorSource {
       throw Error(ErrorKind::internal, info.name + ": read into " + name_of(out.dtype));
     if (place.make) {
       const int64_t size = element_count(info) / place.matrices;
-#pragma omp parallel for schedule(static) if (place.matrices > 1)
-      for (int64_t index = 0; index < place.matrices; ++index) {
-        have_signal_stack();
+      parallel_for(place.matrices, [&](int64_t index) {
         std::vector<float> matrix(static_cast<size_t>(size));
         place.make(file_->file.data(), index, matrix.data());
         store_f32(out, index * size, matrix.data(), size);
-      }
+      });
       return;
     }
     const Run& first = place.runs[0];
@@ -136,9 +150,7 @@ class GgufSource : public TensorSource {
     const int64_t rows = element_count(info) / place.cols;
     std::vector<int64_t> begins;  // the first row of each run
     for (int64_t begin = 0; const Run& run : place.runs) begins.push_back(begin), begin += run.rows;
-#pragma omp parallel for schedule(static) if (rows * place.cols > 1 << 18)
-    for (int64_t row = 0; row < rows; ++row) {
-      have_signal_stack();
+    const auto read = [&](int64_t row) {
       const int64_t stored = place.order.empty() ? row : place.order[static_cast<size_t>(row)];
       const size_t at = static_cast<size_t>(std::upper_bound(begins.begin(), begins.end(), stored) - begins.begin()) - 1;
       const Run& run = place.runs[at];
@@ -147,7 +159,8 @@ class GgufSource : public TensorSource {
         std::memcpy(static_cast<char*>(out.data) + bytes_of(run.stored, row * place.cols), from,
                     static_cast<size_t>(bytes_of(run.stored, place.cols)));
       else read_row(place, run.stored, from, out, row * place.cols);
-    }
+    };
+    parallel_for(rows, read, (1 << 18) / place.cols + 1);
   }
 
  private:
@@ -168,15 +181,18 @@ class GgufSource : public TensorSource {
     place.cols = tensor.shape.size() > 1 ? tensor.shape.back() : is_packed(*type->weight) ? count : 1;
     place.runs = {{tensor.offset, count / place.cols, *type->weight}};
     place.added = target->minus_one ? -1 : 0;
-    place.log_negative = target->form == GgufForm::log_negative;
+    place.log_negative =
+        target->form == GgufForm::log_negative || target->form == GgufForm::log_negatives || target->form == GgufForm::log_negative_apart;
     try {
       switch (target->form) {
         case GgufForm::first_half:
         case GgufForm::even_columns:
+        case GgufForm::left_columns:
         case GgufForm::keys_of_heads:
         case GgufForm::grouped_qkv: return hold(std::move(placed), target->form, 0);
         case GgufForm::second_half:
         case GgufForm::odd_columns:
+        case GgufForm::right_columns:
         case GgufForm::values_of_heads:
         case GgufForm::grouped_z: return hold(std::move(placed), target->form, 1);
         default: break;
@@ -187,13 +203,13 @@ class GgufSource : public TensorSource {
 
   static std::vector<int64_t> shape_of(const GgufTensor& tensor, GgufForm form) {
     std::vector<int64_t> shape = tensor.shape;
-    if ((form == GgufForm::channel || form == GgufForm::channel_value_heads) && shape.size() == 2) shape.insert(shape.begin() + 1, 1);
+    int64_t count = 1;
+    for (const int64_t size : shape) count *= size;
+    if ((form == GgufForm::channel || form == GgufForm::channel_value_heads) && shape.size() >= 2 && shape.back() > 0)
+      return {count / shape.back(), 1, shape.back()};
     if (form == GgufForm::one_row && shape.size() == 1) shape.insert(shape.begin(), 1);
-    if (form == GgufForm::flat || form == GgufForm::log_negative) {
-      int64_t count = 1;
-      for (const int64_t size : shape) count *= size;
-      shape = {count};
-    }
+    if (form == GgufForm::flat || form == GgufForm::log_negative) return {count};
+    if (form == GgufForm::log_negative_apart) return {1, 1, count, 1};
     return shape;
   }
 
@@ -342,18 +358,25 @@ class GgufSource : public TensorSource {
     const int64_t rows = tensor.shape[1], cols = tensor.shape[2];
     info.shape = {tensor.shape[0], cols, rows};
     place.matrices = tensor.shape[0];
-    place.make = [run = place.runs[0], rows, cols](const unsigned char* file, int64_t index, float* out) {
-      put_columns(out, 1, 0, file, run, index, rows, cols);
+    make_of_columns(place, {{place.runs[0], rows, cols}});
+  }
+
+  static void make_of_columns(Place& place, std::vector<StackRun> pieces) {
+    int64_t outputs = 0;
+    for (const StackRun& piece : pieces) outputs += piece.rows;
+    place.pieces = pieces;
+    place.make = [pieces = std::move(pieces), outputs](const unsigned char* file, int64_t index, float* out) {
+      for (const StackRun& piece : pieces) put_columns(out, outputs, file, piece, index);
     };
   }
 
-  // Matrix `index` [rows, cols] of a stack, transposed: its rows become columns first, first + step, ….
-  static void put_columns(float* out, int64_t step, int64_t first, const unsigned char* file, const Run& run, int64_t index, int64_t rows,
-                          int64_t cols) {
+  // Matrix `index` of a stack, transposed, into one of so many columns.
+  static void put_columns(float* out, int64_t columns, const unsigned char* file, const StackRun& from, int64_t index) {
+    const auto& [run, rows, cols, first, step] = from;
     std::vector<float> row(static_cast<size_t>(cols));
     for (int64_t r = 0; r < rows; ++r) {
       unpack_to_f32(row.data(), file + run.offset + bytes_of(run.stored, (index * rows + r) * cols), run.stored, cols);
-      for (int64_t c = 0; c < cols; ++c) out[c * rows * step + r * step + first] = row[static_cast<size_t>(c)];
+      for (int64_t c = 0; c < cols; ++c) out[c * columns + r * step + first] = row[static_cast<size_t>(c)];
     }
   }
 
@@ -383,8 +406,10 @@ class GgufSource : public TensorSource {
         break;
       case GgufForm::even_columns:
       case GgufForm::odd_columns:
+      case GgufForm::left_columns:
+      case GgufForm::right_columns:
         if (shape != below) fail("has two halves of other shapes");
-        join_columns(upper, lower.second.runs[0]);
+        join_columns(upper, lower.second.runs[0], halves.form == GgufForm::even_columns || halves.form == GgufForm::odd_columns);
         break;
       case GgufForm::keys_of_heads:
       case GgufForm::values_of_heads:
@@ -411,9 +436,10 @@ class GgufSource : public TensorSource {
         place.runs.push_back(run);
       }
     info.shape[info.shape.size() - 2] *= 2;
+    if (info.shape.size() == 3 && !place.changed()) place.pieces = {{above, rows, place.cols}, {below, rows, place.cols, rows}};
   }
 
-  static void join_columns(Placed& upper, const Run& below) {
+  static void join_columns(Placed& upper, const Run& below, bool in_turn) {
     auto& [info, place] = upper;
     const bool lists = info.shape.size() == 2;  // [E, n]: as a stack of columns
     const int64_t rows = info.shape[1], cols = lists ? 1 : info.shape[2];
@@ -421,10 +447,8 @@ class GgufSource : public TensorSource {
     if (lists && (is_packed(place.runs[0].stored) || is_packed(below.stored)))
       throw Error(ErrorKind::bad_data, "tensor " + in_quotes(info.name) + " is a quantised bias, which is not read");
     place.matrices = info.shape[0];
-    place.make = [even = place.runs[0], odd = below, rows, cols](const unsigned char* file, int64_t index, float* out) {
-      put_columns(out, 2, 0, file, even, index, rows, cols);
-      put_columns(out, 2, 1, file, odd, index, rows, cols);
-    };
+    if (in_turn) make_of_columns(place, {{place.runs[0], rows, cols, 0, 2}, {below, rows, cols, 1, 2}});
+    else make_of_columns(place, {{place.runs[0], rows, cols}, {below, rows, cols, rows}});
   }
 
   static void join_heads(Placed& upper, const Placed& lower) {
@@ -434,7 +458,7 @@ class GgufSource : public TensorSource {
     info.shape = {place.matrices * (keys + values), rank};
     place.make = [above = place.runs[0], below = lower.second.runs[0], rank, keys, values](const unsigned char* file, int64_t head,
                                                                                            float* out) {
-      put_columns(out, 1, 0, file, above, head, rank, keys);
+      put_columns(out, rank, file, {above, rank, keys}, head);
       unpack_to_f32(out + keys * rank, file + below.offset + bytes_of(below.stored, head * values * rank), below.stored, values * rank);
     };
   }

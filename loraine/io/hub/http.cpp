@@ -269,7 +269,8 @@ HttpAnswer HttpClient::attempt(const HttpRequest& first, const HttpSink& sink) {
         break;
       }
     for (const std::string& line : request.headers) curl_->add_header(line);
-    if (request.may_have_token && !token_.secret.empty() && same_origin(request.url, endpoint_)) {
+    const bool own = same_origin(request.url, endpoint_) || (request.token_in_domain && same_domain(request.url, endpoint_));
+    if (request.may_have_token && !token_.secret.empty() && own) {
       curl_->add_header("Authorization: Bearer " + token_.secret);
       if (hub_ == Hub::modelscope) curl_->add_header("Cookie: m_session_id=" + token_.secret);
     }

@@ -28,6 +28,7 @@ struct HttpRequest {
   std::optional<FilePart> file = {};
   bool follow_elsewhere = true;  // redirects to another origin; others always
   bool may_have_token = true;    // to the hub's own address
+  bool token_in_domain = false;  // and, encrypted, to other names of its domain (same_domain)
   std::function<void(uint64_t sent)> progress = {};
 };
 

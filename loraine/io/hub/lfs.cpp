@@ -22,10 +22,8 @@ const char* const kLfsType = "application/vnd.git-lfs+json";
 
 [[noreturn]] void malformed(const std::string& id, const std::string& what) {
   throw Error(ErrorKind::bad_data, fmt::format("{}: {} in the hub's answer about large files", id, what),
-              "is the address that of a hub? (HF_ENDPOINT)");
+              "is the address that of a hub? (HF_ENDPOINT, MODELSCOPE_ENDPOINT)");
 }
-
-bool is_good(const HttpAnswer& answer) { return answer.status >= 200 && answer.status < 300; }
 
 // Behind a mirror: addresses of the hub itself mean the mirror.
 std::string own_address(const HttpClient& client, std::string url) {
@@ -80,7 +78,13 @@ class Sender {
   void send_whole(const Action& upload) {
     HttpRequest request = put(upload.url, 0, file_.size);
     for (const auto& [name, value] : upload.header) request.headers.push_back(name + ": " + value);
-    check(client_.send(request), "while its content was sent");
+    const HttpAnswer answer = client_.send(request);
+    check(answer, "while its content was sent");
+    // ModelScope may refuse in the text of a good answer; stores of objects answer nothing.
+    const Json json = Json::parse(answer.body, nullptr, false);
+    if (client_.hub() == Hub::modelscope && json.is_object() && json.value("Success", Json(true)) == false)
+      throw Error(ErrorKind::bad_data, fmt::format("{}, {}: {} does not take its content: {}", id_, file_.path, url_host(answer.url),
+                                                   client_.safe(text_of(json, "Message"))));
   }
 
   void send_parts(const Action& upload, const std::string& size_text) {
@@ -111,7 +115,8 @@ class Sender {
   HttpRequest put(const std::string& url, uint64_t offset, uint64_t size) {
     HttpRequest request{.method = "PUT", .url = own_address(client_, url)};
     request.file = HttpRequest::FilePart{file_.place, offset, size};
-    request.may_have_token = false;
+    request.may_have_token = client_.hub() == Hub::modelscope;
+    request.token_in_domain = true;
     request.progress = [this, offset](uint64_t sent) {
       state_.done = offset + sent;
       tell();
@@ -141,10 +146,10 @@ class Sender {
   std::chrono::steady_clock::time_point start_, told_{};
 };
 
-// What the hub says of each content: where it is to be sent, or that it has it.
-void send_objects(HttpClient& client, const std::string& id, const std::string& branch, const std::vector<const UploadFile*>& files) {
-  Json objects = Json::array();
-  for (const UploadFile* file : files) objects.push_back({{"oid", file->sha256}, {"size", file->size}});
+HttpRequest batch_request(const HttpClient& client, const std::string& id, const std::string& branch, const Json& objects) {
+  if (client.hub() == Hub::modelscope)
+    return json_request("POST", fmt::format("{}/api/v1/repos/models/{}/info/lfs/objects/batch", client.endpoint(), url_path(id)),
+                        {{"operation", "upload"}, {"objects", objects}});
   HttpRequest request = json_request("POST", fmt::format("{}/{}.git/info/lfs/objects/batch", client.endpoint(), url_path(id)),
                                      {{"operation", "upload"},
                                       {"transfers", {"basic", "multipart"}},
@@ -152,9 +157,19 @@ void send_objects(HttpClient& client, const std::string& id, const std::string& 
                                       {"hash_algo", "sha256"},
                                       {"ref", {{"name", branch}}}});
   request.headers = {std::string("Accept: ") + kLfsType, std::string("Content-Type: ") + kLfsType};
-  const HttpAnswer answer = client.send(request);
+  return request;
+}
+
+// What the hub says of each content: where it is to be sent, or that it has it. ModelScope is silent about those that it has.
+void send_objects(HttpClient& client, const std::string& id, const std::string& branch, const std::vector<const UploadFile*>& files) {
+  Json objects = Json::array();
+  for (const UploadFile* file : files) objects.push_back({{"oid", file->sha256}, {"size", file->size}});
+  const HttpAnswer answer = client.send(batch_request(client, id, branch, objects));
   if (!is_good(answer)) throw with_context(failed_request(client, answer, id, id, HubKind::model), "before large files were sent");
-  const Json json = parse_answer(client, answer);
+  const bool silent = client.hub() == Hub::modelscope;
+  Json json = parse_answer(client, answer);
+  if (silent && json.is_object() && json.contains("Data")) json = Json(json["Data"]);
+  if (silent && json.is_object() && json.value("objects", Json()).is_null()) return;
   if (!json.is_object() || !json.contains("objects") || !json["objects"].is_array()) malformed(id, "no list of objects");
   std::set<std::string> told;
   for (const Json& one : json["objects"]) {
@@ -171,7 +186,7 @@ void send_objects(HttpClient& client, const std::string& id, const std::string& 
     if (one["actions"].contains("verify")) sender.verify(read_action(client, id, one["actions"]["verify"]));
   }
   for (const UploadFile* file : files)
-    if (!told.contains(file->sha256)) malformed(id, "nothing about " + file->path);
+    if (!silent && !told.contains(file->sha256)) malformed(id, "nothing about " + file->path);
 }
 
 }  // namespace

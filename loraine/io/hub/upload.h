@@ -1,5 +1,5 @@
-// Files of a folder into a repository of Hugging Face's hub, as one commit: made if need be, large files over git's LFS protocol, small
-// ones in the commit itself. Called after training (push_to_hub) and by export (export_hub_model_id).
+// Files of a folder into a repository of a hub (access.hub, else preferred_hub()), as one commit: made if need be, large files over git's
+// LFS protocol, small ones in the commit itself. Called after training (push_to_hub) and by export (export_hub_model_id).
 #pragma once
 #include <optional>
 #include <string>
@@ -12,7 +12,7 @@ namespace loraine {
 struct UploadTarget {
   std::string id;                  // org/name; a name alone: of the token's account
   std::optional<bool> is_private;  // of a repository that is made; none: as the account makes them
-  std::string branch = "main";     // made when it is not there
+  std::string branch = "main";     // made when it is not there; of ModelScope main means master, and none is made
   std::string message = "Upload";  // of the commit
 };
 

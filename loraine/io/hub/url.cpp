@@ -54,6 +54,17 @@ bool same_origin(const std::string& a, const std::string& b) {
   return same(CURLUPART_SCHEME, 0) && same(CURLUPART_HOST, 0) && same(CURLUPART_PORT, CURLU_DEFAULT_PORT);
 }
 
+bool same_domain(const std::string& url, const std::string& hub) {
+  CurlUrl one, other;
+  if (!one.set(url) || !other.set(hub) || lower(one.get(CURLUPART_SCHEME)) != "https" || lower(other.get(CURLUPART_SCHEME)) != "https")
+    return false;
+  const std::string host = lower(one.get(CURLUPART_HOST));
+  std::string domain = lower(other.get(CURLUPART_HOST));
+  if (domain.starts_with("www.")) domain.erase(0, 4);
+  const bool is_name = domain.find('.') != domain.npos && std::isalpha(static_cast<unsigned char>(domain.back()));  // no number of a host
+  return is_name && (host == domain || host.ends_with("." + domain));
+}
+
 std::string url_part(const std::string& text) {
   std::string out;
   for (const unsigned char c : text)

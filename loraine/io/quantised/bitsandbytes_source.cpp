@@ -12,7 +12,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
-#include "loraine/core/signals.h"
+#include "loraine/core/parallel.h"
 #include "loraine/io/files/json_text.h"
 #include "loraine/io/tensors/read_elements.h"
 
@@ -60,13 +60,12 @@ class BitsandbytesSource : public TensorSource {
     check_destination(info, out);
     const Tensor& codes = places_.at(info.name)->codes;
     const int64_t rows = codes.rows(), cols = codes.cols();
-#pragma omp parallel for schedule(static) if (rows * cols > 1 << 18)
-    for (int64_t row = 0; row < rows; ++row) {
-      have_signal_stack();
+    const auto read = [&](int64_t row) {
       std::vector<float> values(static_cast<size_t>(cols));
       dequantise(values.data(), codes.row_range(row, 1));
       store_f32(out, row * cols, values.data(), cols);
-    }
+    };
+    parallel_for(rows, read, (1 << 18) / cols + 1);
   }
 
  private:

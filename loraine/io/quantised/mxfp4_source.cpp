@@ -5,13 +5,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 #include <vector>
 
 #include "loraine/core/error.h"
-#include "loraine/core/signals.h"
+#include "loraine/core/parallel.h"
 #include "loraine/io/tensors/read_elements.h"
 
 namespace loraine {
@@ -19,7 +18,6 @@ namespace {
 
 constexpr std::string_view kBlocks = "_blocks", kScales = "_scales";
 constexpr int64_t kBlock = 32;
-constexpr float kValues[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
 class Mxfp4Source : public TensorSource {
  public:
@@ -39,31 +37,39 @@ class Mxfp4Source : public TensorSource {
   Tensor map_packed(const TensorInfo& info) const override {
     return weights_.contains(info.name) ? Tensor() : source_->map_packed(plain(info));
   }
+  std::vector<StackPiece> map_pieces(const TensorInfo& info) const override {
+    const auto found = weights_.find(info.name);
+    return found == weights_.end() ? source_->map_pieces(plain(info)) : std::vector{StackPiece{codes(info, found->second)}};
+  }
   void read(const TensorInfo& info, const Tensor& out) const override {
     const auto found = weights_.find(info.name);
     if (found == weights_.end()) return source_->read(plain(info), out);
     check_destination(info, out);
-    const auto &blocks = found->second.first, &scales = found->second.second;  // not bound: a parallel loop takes them
+    const Tensor all = codes(info, found->second);
     const int64_t experts = info.shape[0], in = info.shape[1], columns = info.shape[2], groups = in / kBlock;
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < experts * groups; ++i) {
-      have_signal_stack();
+    const auto read = [&](int64_t i) {
       const int64_t e = i / groups, group = i % groups;
       std::vector<float> rows(static_cast<size_t>(kBlock * columns));
+      float block[kBlock];
       for (int64_t o = 0; o < columns; ++o) {
-        const int64_t at = (e * columns + o) * groups + group;
-        const float scale = std::ldexp(1.0f, static_cast<int>(scales[at]) - 127);
-        for (int64_t b = 0; b < kBlock / 2; ++b) {
-          const uint8_t two = blocks[at * (kBlock / 2) + b];
-          rows[static_cast<size_t>(2 * b * columns + o)] = kValues[two & 15] * scale;
-          rows[static_cast<size_t>((2 * b + 1) * columns + o)] = kValues[two >> 4] * scale;
-        }
+        Tensor view = all;
+        view.data = static_cast<uint8_t*>(all.data) + ((e * columns + o) * groups + group) * (kBlock / 2);
+        view.rank = 2, view.shape[0] = 1, view.shape[1] = kBlock, view.shape[2] = 1;
+        dequantise(block, view);
+        for (int64_t b = 0; b < kBlock; ++b) rows[static_cast<size_t>(b * columns + o)] = block[b];
       }
       store_f32(out, (e * in + group * kBlock) * columns, rows.data(), kBlock * columns);
-    }
+    };
+    parallel_for(experts * groups, read);
   }
 
  private:
+  // [E, out, in]
+  static Tensor codes(const TensorInfo& info, const QuantState& state) {
+    Tensor all(const_cast<void*>(state.codes), Dtype::MXFP4_CODES, {info.shape[0], info.shape[2], info.shape[1]});
+    all.quant = &state;
+    return all;
+  }
   const TensorInfo& plain(const TensorInfo& info) const { return *source_->find(info.name); }
 
   const uint8_t* bytes(const TensorInfo& info) const {
@@ -82,14 +88,17 @@ class Mxfp4Source : public TensorSource {
                   fmt::format("{}: {} has shape {}, expected [experts, out, in / 32, 16] and beside it {}{} of [experts, out, in / 32]",
                               blocks.file, blocks.name, Tensor(nullptr, Dtype::U8, shape).shape_text(), name, kScales),
                   "download the model again");
-    weights_[name] = {bytes(blocks), bytes(*scales)};
+    QuantState& state = weights_[name];
+    state.codes = bytes(blocks);
+    state.exponents = bytes(*scales);
+    state.cols = shape[2] * kBlock;
     infos_.push_back({name, Dtype::BF16, {shape[0], shape[2] * kBlock, shape[1]}, "MXFP4", blocks.file});
     hidden.insert({blocks.name, scales->name});
   }
 
   std::unique_ptr<TensorSource> source_;
   std::vector<TensorInfo> infos_;
-  std::map<std::string, std::pair<const uint8_t*, const uint8_t*>> weights_;
+  std::map<std::string, QuantState> weights_;  // tensors point into it
 };
 
 }  // namespace

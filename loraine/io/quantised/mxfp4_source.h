@@ -8,7 +8,8 @@
 namespace loraine {
 
 // The source as it is when it holds no such weight; else one that gives P_blocks U8 [E, out, in / 32, 16] and P_scales U8 [E, out, in / 32]
-// as P, BF16 [E, in, out], as transformers does when it takes them apart: every value is exact. bad_data when the two do not fit together.
+// as P, BF16 [E, in, out], as transformers does when it takes them apart: every value is exact. Its map_pieces are the codes as they lie in
+// the file. bad_data when the two do not fit together.
 std::unique_ptr<TensorSource> with_mxfp4(std::unique_ptr<TensorSource> source);
 
 }  // namespace loraine

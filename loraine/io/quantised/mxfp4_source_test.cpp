@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 
 #include "loraine/core/error.h"
+#include "loraine/core/packed.h"
 #include "loraine/io/safetensors/safetensors.h"
 
 namespace loraine {
@@ -60,6 +62,28 @@ TEST(Mxfp4Source, ValuesAreExactAndTransposed) {
         convert(&widened, Dtype::F32, &narrow[at], Dtype::BF16, 1);
         EXPECT_EQ(static_cast<double>(widened), value);
       }
+}
+
+TEST(Mxfp4Source, CodesStayWhereTheyLie) {
+  Checkpoint checkpoint;
+  const auto source = checkpoint.open();
+  const TensorInfo* info = source->find("mlp.experts.down_proj");
+  const std::vector<StackPiece> columns = source->map_pieces(*info);
+  ASSERT_EQ(columns.size(), 1u);
+  const Tensor& rows = columns[0].rows;
+  EXPECT_EQ(rows.dtype, Dtype::MXFP4_CODES);
+  EXPECT_EQ(rows.shape_text(), "[2, 3, 64]");
+  EXPECT_EQ(columns[0].first, 0);
+  EXPECT_EQ(columns[0].step, 1);
+  EXPECT_EQ(std::memcmp(rows.data, checkpoint.blocks.data(), checkpoint.blocks.size()), 0);
+  std::vector<float> transposed(static_cast<size_t>(kExperts * kIn * kOut)), values(transposed.size());
+  source->read(*info, Tensor(transposed.data(), Dtype::F32, info->shape));
+  unpack(values.data(), rows);
+  for (int64_t e = 0; e < kExperts; ++e)
+    for (int64_t i = 0; i < kIn; ++i)
+      for (int64_t o = 0; o < kOut; ++o)
+        EXPECT_EQ(values[static_cast<size_t>((e * kOut + o) * kIn + i)], transposed[static_cast<size_t>((e * kIn + i) * kOut + o)]);
+  EXPECT_TRUE(source->map_pieces(*source->find("mlp.router.bias")).empty());
 }
 
 TEST(Mxfp4Source, ScalesMustFit) {

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "loraine/core/error.h"
-#include "loraine/core/signals.h"
+#include "loraine/core/parallel.h"
 
 namespace loraine {
 namespace {
@@ -44,9 +44,8 @@ void read_plain(const TensorInfo& info, const unsigned char* source, const Tenso
   const size_t size = size_of(info.dtype);
   if (info.dtype != out.dtype && (size_of(info.dtype) < 2 || (info.dtype >= Dtype::I64) || out.dtype >= Dtype::F64))
     throw Error(ErrorKind::bad_data, info.file + ": " + info.name + " is stored as " + info.stored_as + ", expected a floating type");
-#pragma omp parallel for schedule(static) if (count > 4 * piece)
-  for (int64_t first = 0; first < count; first += piece) {
-    have_signal_stack();
+  const auto read_piece = [&](int64_t number) {
+    const int64_t first = number * piece;
     for_stretches(out, first, std::min(piece, count - first), [&](void* to, int64_t at, int64_t n) {
       const unsigned char* from = source + static_cast<size_t>(at) * size;
       if (info.dtype == out.dtype) {
@@ -63,7 +62,8 @@ void read_plain(const TensorInfo& info, const unsigned char* source, const Tenso
         }
       }
     });
-  }
+  };
+  parallel_for((count + piece - 1) / piece, read_piece, 4);
 }
 
 void store_f32(const Tensor& out, int64_t first, const float* values, int64_t count) {

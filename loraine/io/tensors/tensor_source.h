@@ -18,6 +18,12 @@ struct TensorInfo {
   std::optional<Dtype> packed = {};  // the packed type it is stored in, if it is
 };
 
+// Rows [E, n, in] of a stack of matrices: row i of each gives output first + i · step.
+struct StackPiece {
+  Tensor rows;
+  int64_t first = 0, step = 1;
+};
+
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
@@ -29,6 +35,9 @@ class TensorSource {
   virtual Tensor map_packed(const TensorInfo&) const { return {}; }
   // Copies into `out` (same element count; F32, F16, BF16 or info.packed), converting and dequantising.
   virtual void read(const TensorInfo& info, const Tensor& out) const = 0;
+  // Of a stack [E, out, in] that the file holds in pieces, or [E, in, out] that it holds the other way: all of it, as it lies there. Empty
+  // of any other tensor.
+  virtual std::vector<StackPiece> map_pieces(const TensorInfo&) const { return {}; }
 };
 
 }  // namespace loraine

@@ -25,8 +25,10 @@ void check(const char* op, const Tensor& o, const Tensor& q, const Tensor& k, co
   check_op(k.dtype == q.dtype && v.dtype == q.dtype, op, "q, k and v must be of one type");
   for (const Sequence& s : sequences) {
     check_op(s.start >= 0 && s.length >= 0 && s.start <= q.rows() - s.length && s.kv_start >= 0 && s.kv_length >= s.length &&
-                 s.kv_start <= k.rows() - s.kv_length,
+                 (s.pages || s.kv_start <= k.rows() - s.kv_length),
              op, "a sequence lies outside q or k, or has fewer keys than queries");
+    for (int64_t row = 0; s.pages && row < s.kv_length; row += kKvPage)
+      check_op(s.kv_row(row) >= 0 && s.kv_row(row) <= k.rows() - kKvPage, op, "a page lies outside k");
   }
 }
 
@@ -68,7 +70,7 @@ void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, cons
   check_op(partial.contiguous(), op, "partial must be contiguous");
   check_f32(op, "partial", partial, q.rows(), attention_partial_columns(shape));
   for (const Sequence& s : sequences) {
-    check_op(s.kv_start == s.start && s.kv_length == s.length, op, "keys and values must lie in the batch itself");
+    check_op(!s.pages && s.kv_start == s.start && s.kv_length == s.length, op, "keys and values must lie in the batch itself");
   }
   dispatch(
       ctx, op, [&] { attention_backward_cpu(d_q, d_k, d_v, d_o, o, lse, q, k, v, sequences, shape, partial, d_sinks); },

@@ -153,12 +153,12 @@ void backward_piece(const Gradients& g, const Item& t) {
   auto stack_of = [&](int64_t row) { return (row - t.piece.row) * group; };  // of the tile that begins there
   for (int64_t row = t.piece.row; row < end; row += step)
     for_stack(t, group, row, std::min(step, end - row), stack_of(row), [&](int64_t j, int64_t i, int64_t head) {
-      copy_rows(room.q.row_range(j, 1), head_rows(g.q, s.start + i, 1, head, D));
-      copy_rows(room.d_o.row_range(j, 1), head_rows(g.d_o, s.start + i, 1, head, V));
+      take_rows(room.q.row_range(j, 1), head_rows(g.q, s.start + i, 1, head, D));
+      take_rows(room.d_o.row_range(j, 1), head_rows(g.d_o, s.start + i, 1, head, V));
       room.delta[j] = delta_of(g, s.start + i, head, room.first, room.second);
     });
-  copy_rows(room.k, head_rows(g.k, s.start + t.piece.keys.first, keys, t.kv_head, D));
-  copy_rows(room.v, head_rows(g.v, s.start + t.piece.keys.first, keys, t.kv_head, V));
+  take_rows(room.k, head_rows(g.k, s.start + t.piece.keys.first, keys, t.kv_head, D));
+  take_rows(room.v, head_rows(g.v, s.start + t.piece.keys.first, keys, t.kv_head, V));
   for (const Tensor* sum : {&room.d_q, &room.d_k, &room.d_v}) std::fill(sum->f32(), sum->f32() + sum->numel(), 0.0f);
   for (int64_t row = t.piece.row; row < end; row += step) {
     const int64_t rows = std::min(step, end - row);

@@ -64,20 +64,21 @@ void forward_tile(const AttentionTensors& in, const Item& t) {
   r.maximum = memory.floats(stack), r.sum = memory.floats(stack);
   r.scores = r.weights = memory.take(Dtype::F32, stack, kKeyTile);
   if (type != Dtype::F32) r.weights = memory.take(type, stack, kKeyTile);
-  const Tensor q = memory.take(type, stack, D), k_room = memory.take(Dtype::F32, kKeyTile, D),
-               v_room = memory.take(Dtype::F32, kKeyTile, V);
+  const Tensor q = memory.take(type, stack, D), k_room = memory.take(type, kKeyTile, D), v_room = memory.take(type, kKeyTile, V);
   const float* sinks = in.shape.sinks;  // a row with one begins as if it had seen it
   for (int64_t h = 0; h < group; ++h) {
     const int64_t head = t.head * group + h;
-    copy_rows(q.row_range(h * t.rows, t.rows), head_rows(in.q, s.start + t.row, t.rows, head, D));
+    take_rows(q.row_range(h * t.rows, t.rows), head_rows(in.q, s.start + t.row, t.rows, head, D));
     std::fill_n(r.maximum + h * t.rows, t.rows, sinks ? sinks[head] : -std::numeric_limits<float>::infinity());
   }
   std::fill(r.sum, r.sum + stack, sinks ? 1.0f : 0.0f);
   std::fill(r.sums.f32(), r.sums.f32() + stack * V, 0.0f);
   auto tile_of = [&](const Tensor& kv, int64_t key, int64_t n, const Tensor& room) {
-    const Tensor tile = head_rows(kv, s.kv_start + key, n, t.head, room.cols());
-    if (tile.dtype == type) return tile;
-    copy_rows(room, tile);
+    if (!s.pages && kv.dtype == type) return head_rows(kv, s.kv_start + key, n, t.head, room.cols());
+    for (int64_t done = 0, run = 0; done < n; done += run) {  // pages always, so that the bits are those of any pages
+      run = s.kv_run(key + done, n - done);
+      take_rows(room.row_range(done, run), head_rows(kv, s.kv_row(key + done), run, t.head, room.cols()));
+    }
     return room.row_range(0, n);
   };
   const Keys keys = tiles_of(s, t.row, t.rows, in.shape);

@@ -47,18 +47,28 @@ void attend(const AttentionTensors& in, const QueryRow& r, Keys keys, const Part
   const float* q = read_row(in.q, s.start + r.row, room);
   auto rows_of = [&](const Tensor& kv, int64_t width, int64_t first, int64_t end, int64_t g) {
     if (first >= end) return Tensor();
-    return head_rows(kv, s.kv_start + first, std::min(kBlockKeys, end - first), g, width);
+    return head_rows(kv, s.kv_row(first), s.kv_run(first, std::min(kBlockKeys, end - first)), g, width);
   };
   auto block_of_k = [&](int64_t b, int64_t g) { return rows_of(in.k, D, keys.first + b * kBlockKeys, keys.last, g); };
   auto block_of_v = [&](int64_t b, int64_t g) { return rows_of(in.v, V, keys.first + b * kBlockKeys, keys.last, g); };
+  // A block that goes on in another page: use(its rows there, how many come before).
+  auto rest_of = [&](const Tensor& kv, int64_t width, int64_t b, int64_t g, int64_t before, auto&& use) {
+    const int64_t first = keys.first + b * kBlockKeys, end = std::min(first + kBlockKeys, keys.last);
+    if (first + before < end) use(rows_of(kv, width, first + before, end, g), before);
+  };
   auto ahead = [&](int64_t b, int64_t g) {  // the blocks of v follow those of k, and then those of the next piece
     b += kBlocksAhead;
     if (b >= 2 * blocks) return rows_of(in.k, D, keys.last + (b - 2 * blocks) * kBlockKeys, r.keys.last, g);
     return b < blocks ? block_of_k(b, g) : block_of_v(b - blocks, g);
   };
   for (int64_t b = 0; b < blocks; ++b)
-    for (int64_t g = 0; g < in.shape.kv_heads; ++g)
-      head_scores(scores + g * group * kPieceKeys + b * kBlockKeys, kPieceKeys, block_of_k(b, g), q + g * group * D, group, ahead(b, g));
+    for (int64_t g = 0; g < in.shape.kv_heads; ++g) {
+      const Tensor block = block_of_k(b, g);
+      float* at = scores + g * group * kPieceKeys + b * kBlockKeys;
+      head_scores(at, kPieceKeys, block, q + g * group * D, group, ahead(b, g));
+      rest_of(in.k, D, b, g, block.rows(),
+              [&](const Tensor& rest, int64_t before) { head_scores(at + before, kPieceKeys, rest, q + g * group * D, group, Tensor()); });
+    }
   for (int64_t h = 0; h < heads; ++h) {
     float* row = scores + h * kPieceKeys;
     const float scale = cap_scores(row, n, in.shape);
@@ -67,9 +77,14 @@ void attend(const AttentionTensors& in, const QueryRow& r, Keys keys, const Part
   }
   std::fill_n(out.sums, heads * V, 0.0f);
   for (int64_t b = 0; b < blocks; ++b)
-    for (int64_t g = 0; g < in.shape.kv_heads; ++g)
-      add_weighted_values(out.sums + g * group * V, block_of_v(b, g), scores + g * group * kPieceKeys + b * kBlockKeys, kPieceKeys, group,
-                          ahead(blocks + b, g));
+    for (int64_t g = 0; g < in.shape.kv_heads; ++g) {
+      const Tensor block = block_of_v(b, g);
+      const float* weights = scores + g * group * kPieceKeys + b * kBlockKeys;
+      add_weighted_values(out.sums + g * group * V, block, weights, kPieceKeys, group, ahead(blocks + b, g));
+      rest_of(in.v, V, b, g, block.rows(), [&](const Tensor& rest, int64_t before) {
+        add_weighted_values(out.sums + g * group * V, rest, weights + before, kPieceKeys, group, Tensor());
+      });
+    }
 }
 
 // One head of a row: partial(p) for its pieces p.

@@ -22,8 +22,13 @@ struct AttentionTensors {
 
 inline constexpr int64_t kKeyTile = 128;
 
-// Query rows of each head in a tile: about 256 stacked ones.
-inline int64_t query_tile(const AttentionShape& shape) { return std::clamp<int64_t>(256 * shape.kv_heads / shape.heads / 16 * 16, 16, 64); }
+// Query rows of each head in a tile: at most 256 stacked ones, and whole tiles in a page of keys, so that a sequence read page by page has
+// the tiles of one read at once.
+inline int64_t query_tile(const AttentionShape& shape) {
+  int64_t rows = kKvPage;
+  while (rows > 16 && rows * shape.heads > 256 * shape.kv_heads) rows /= 2;
+  return rows;
+}
 
 // Keys [first, last) of the sequence that query row `row` sees.
 struct Keys {
@@ -53,8 +58,8 @@ inline Dtype operand_type(const Tensor& activations) {
 
 float dot(const float* a, const float* b, int64_t n);  // Σ a·b
 
-// Copies rows into those of `to`, of the same type or widened.
-inline void copy_rows(const Tensor& to, const Tensor& from) {
+// Copies rows into those of `to`, of the same type or widened. (loraine::copy_rows is that of model/step.h, which does not widen.)
+inline void take_rows(const Tensor& to, const Tensor& from) {
   if (to.dtype != from.dtype) return widen_rows(to, from);
   for (int64_t i = 0; i < from.rows(); ++i)
     std::memcpy(to.row_range(i, 1).data, from.row_range(i, 1).data, static_cast<size_t>(from.cols()) * size_of(from.dtype));

@@ -213,4 +213,25 @@ void route_backward(Context& ctx, const Tensor& d_logits, const Tensor& d_weight
   });
 }
 
+void expert_scale_gradient(Context& ctx, const Tensor& d_expert_scale, const Tensor& d_weights, const Tensor& chosen, const Tensor& logits,
+                           const RouterShape& shape, const RouterVectors& vectors) {
+  const char* op = "expert_scale_gradient";
+  const int64_t T = logits.rows(), K = shape.per_token;
+  check_router(op, shape, vectors);
+  check_f32(op, "logits", logits, T, shape.experts);
+  check_f32(op, "d_weights", d_weights, T, K);
+  check_indices(op, "chosen", chosen, T, K);
+  check_op(d_expert_scale.dtype == Dtype::F32 && d_expert_scale.numel() == shape.experts, op, "one number per expert is expected");
+  dispatch(ctx, op, [&] {
+    std::vector<int32_t> again(static_cast<size_t>(K));
+    std::vector<float> weights(static_cast<size_t>(K));
+    for (int64_t t = 0; t < T; ++t) {
+      route_row(again.data(), weights.data(), logits.f32() + t * logits.row_stride, shape, {vectors.correction, nullptr});
+      const int32_t* of_row = indices(chosen) + t * K;
+      for (int64_t k = 0; k < K; ++k)
+        d_expert_scale.f32()[of_row[k]] += d_weights.f32()[t * d_weights.row_stride + k] * weights[static_cast<size_t>(k)];
+    }
+  });
+}
+
 }  // namespace loraine

@@ -47,4 +47,9 @@ void route(Context& ctx, const Tensor& chosen, const Tensor& weights, const Tens
 void route_backward(Context& ctx, const Tensor& d_logits, const Tensor& d_weights, const Tensor& chosen, const Tensor& logits,
                     const RouterShape& shape, const RouterVectors& vectors = {});
 
+// d_expert_scale F32 [E] += the gradient of RouterVectors::expert_scale: d_weights · what the weights are without it, summed over the
+// tokens in their order.
+void expert_scale_gradient(Context& ctx, const Tensor& d_expert_scale, const Tensor& d_weights, const Tensor& chosen, const Tensor& logits,
+                           const RouterShape& shape, const RouterVectors& vectors);
+
 }  // namespace loraine

@@ -182,6 +182,19 @@ TEST_P(Router, EqualsItsFormula) {
     }
     EXPECT_EQ(weights, first_weights);
     EXPECT_EQ(d_logits, first_d);
+    if (!c.scaled) continue;
+    std::vector<float> d_scale(static_cast<size_t>(E), 0.5f);
+    expert_scale_gradient(ctx, Tensor(d_scale.data(), Dtype::F32, {E}), matrix(d_weights, T, K), ids, matrix(logits, T, E), c.shape,
+                          vectors);
+    std::vector<double> scales = doubles(expert_scale);
+    const auto loss = [&] {
+      expert_scale.assign(scales.begin(), scales.end());
+      return inner(weights_of(), d_weights);
+    };
+    std::vector<double> want = central_differences(scales, loss, 0.25);  // it is linear in them
+    for (double& d : want) d += 0.5;
+    expert_scale.assign(scales.begin(), scales.end());
+    expect_near(d_scale, want, 2e-5, "d_expert_scale");
   }
   omp_set_num_threads(threads);
 }

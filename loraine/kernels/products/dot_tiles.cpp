@@ -1,5 +1,6 @@
 // Tiles of a few rows of the weight against a few of activations, held in registers; compiled once per instruction set by Highway's
-// foreach_target. The order of each sum is that of row_dots.cpp: dot_tiles_test.cpp compares the bits.
+// foreach_target. What is not f32 is widened once for all rows of activations, a strip of rows at a time that stays in the first cache. The
+// order of each sum is that of row_dots.cpp: dot_tiles_test.cpp compares the bits.
 #include "loraine/kernels/products/dot_tiles.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -13,174 +14,156 @@
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/base/elements-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
+#include "loraine/kernels/products/lane_sums-inl.h"
 #include "loraine/kernels/products/packed_rows.h"
+#include "loraine/kernels/products/row_dots.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
 
-// Rows of the weight in a tile, and most rows of activations: what fits into 32 registers, or 16.
+// Rows of the weight in a tile, and most rows of activations, of which bf16 weights need two sums for each pair: what fits into 32
+// registers, or 16.
 #if HWY_TARGET <= HWY_AVX3
-constexpr int64_t kWeights = 4, kRows = 4, kPairWeights = 2, kPairRows = 4;
+constexpr int64_t kWeights = 4, kRows = 4, kPairRows = 2;
 #else
-constexpr int64_t kWeights = 2, kRows = 4, kPairWeights = 2, kPairRows = 2;
+constexpr int64_t kWeights = 3, kRows = 4, kPairRows = 2;
 #endif
+constexpr int64_t kStrip = 2 * kWeights;  // rows that are widened together
 
-// The rows of a tile; past the end the last one is read again and its sum dropped. Asks for the next tile's lines, of which every group of
-// rows of x takes its share, so that they are under way while this one is multiplied.
-template <class T, int64_t kW>
-struct TileRows {
-  static constexpr int64_t kSize = sizeof(T);
-  const T* row[kW];
-  int64_t left, every, turn;
-  LinesAhead<kW> next;
-  TileRows(const void* weight, int64_t stride, int64_t r, int64_t rows, int64_t first, int64_t n, int64_t group, int64_t groups)
-      : left(rows - r), every(groups), turn(group), next(static_cast<const T*>(weight) + r * stride + first, kSize * stride, kSize * n) {
-    for (int64_t i = 0; i < kW; ++i) row[i] = static_cast<const T*>(weight) + (r + std::min(i, left - 1)) * stride + first;
-  }
-  HWY_INLINE void ask_for_next(int64_t k) {
-    if (turn == 0) {
-      next.ask(kSize * k);
-      turn = every;
-    }
-    --turn;
-  }
+// What a tile multiplies: rows of the weight and of x as f32, elements [first, first + n) of K.
+struct Operands {
+  const float *w, *x;
+  int64_t w_stride, x_stride, n;
+  int64_t rows_left;  // of the weight; past the end the last one is read again and its sum dropped
+  bool begins, ends;  // whether the sums begin here, and end
 };
 
-template <class E, int64_t kX>
-HWY_INLINE void tile(float* sums, int64_t sums_stride, TileRows<typename E::T, kWeights> w, const float* x, int64_t x_stride, int64_t K) {
+// kChains sums for each pair, of the vectors 0, kChains, 2 kChains, … and so on: `running` has them between pieces. kAsk: lines of the rows
+// after these are asked for, so that they are under way while this tile is multiplied.
+template <int64_t kX, int64_t kChains, bool kAsk>
+HWY_INLINE void tile(float* sums, int64_t sums_stride, const Operands& t, float* running) {
   const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t line = std::max<int64_t>(64 / static_cast<int64_t>(sizeof(typename E::T)), lanes);
-  V s[kWeights][kX];
-  for (auto& of_row : s)
-    for (V& sum : of_row) sum = hn::Zero(d);
-  int64_t k = 0;
-  auto step = [&] {
-    V wk[kWeights];
-    for (int64_t i = 0; i < kWeights; ++i) wk[i] = E::load(d, w.row[i] + k);
-    for (int64_t j = 0; j < kX; ++j) {
-      const V xk = hn::LoadU(d, x + j * x_stride + k);
-      for (int64_t i = 0; i < kWeights; ++i) s[i][j] = hn::MulAdd(wk[i], xk, s[i][j]);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), step = kChains * lanes;
+  const float* row[kWeights];
+  for (int64_t i = 0; i < kWeights; ++i) row[i] = t.w + std::min(i, t.rows_left - 1) * t.w_stride;
+  const LinesAhead<kWeights> next(t.w, 4 * t.w_stride, 4 * t.n);
+  V s[kChains][kWeights][kX];
+  for (int64_t c = 0, at = 0; c < kChains; ++c)
+    for (int64_t i = 0; i < kWeights; ++i)
+      for (int64_t j = 0; j < kX; ++j, at += lanes) s[c][i][j] = t.begins ? hn::Zero(d) : hn::LoadU(d, running + at);
+  const int64_t whole = t.n / step * step;
+  for (int64_t k = 0; k < whole; k += step) {
+    if (kAsk && k % 16 == 0) next.ask(4 * k);
+    for (int64_t c = 0; c < kChains; ++c) {
+      V w[kWeights];
+      for (int64_t i = 0; i < kWeights; ++i) w[i] = hn::LoadU(d, row[i] + k + c * lanes);
+      for (int64_t j = 0; j < kX; ++j) {
+        const V x = hn::LoadU(d, t.x + j * t.x_stride + k + c * lanes);
+        for (int64_t i = 0; i < kWeights; ++i) s[c][i][j] = hn::MulAdd(w[i], x, s[c][i][j]);
+      }
     }
-    k += lanes;
-  };
-  while (k + line <= K) {
-    w.ask_for_next(k);
-    const int64_t end = k + line;
-    while (k < end) step();
   }
-  while (k + lanes <= K) step();
-  for (int64_t i = 0; i < kWeights && i < w.left; ++i)
+  for (int64_t c = 0; c < kChains; ++c) {
+    const int64_t k = whole + c * lanes, rest = std::min(lanes, t.n - k);
+    if (rest <= 0) continue;
+    for (int64_t j = 0; j < kX; ++j)
+      for (int64_t i = 0; i < kWeights; ++i)
+        s[c][i][j] =
+            hn::MulAdd(and_zeros<F32Elements>(row[i] + k, rest), and_zeros<F32Elements>(t.x + j * t.x_stride + k, rest), s[c][i][j]);
+  }
+  if (!t.ends) {
+    for (int64_t c = 0, at = 0; c < kChains; ++c)
+      for (int64_t i = 0; i < kWeights; ++i)
+        for (int64_t j = 0; j < kX; ++j, at += lanes) hn::StoreU(s[c][i][j], d, running + at);
+    return;
+  }
+  for (int64_t i = 0; i < kWeights && i < t.rows_left; ++i) {
+    V four[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
     for (int64_t j = 0; j < kX; ++j) {
-      float sum = hn::GetLane(hn::SumOfLanes(d, s[i][j]));
-      for (int64_t t = k; t < K; ++t) sum += E::one(w.row[i][t]) * x[j * x_stride + t];
-      sums[j * sums_stride + i] = sum;
+      four[j] = s[0][i][j];
+      for (int64_t c = 1; c < kChains; ++c) four[j] = hn::Add(four[j], s[c][i][j]);
     }
+    float sum[4];
+    four_lane_sums(four, sum);
+    for (int64_t j = 0; j < kX; ++j) sums[j * sums_stride + i] = sum[j];
+  }
 }
 
-// Calls body(first row, number of rows as a constant, group, groups) for the rows of x: kMost at a time, then half as many, and so on.
+// Calls body(first row, number of rows as a constant) for the rows of x: kMost at a time, and then those that are left.
 template <int64_t kMost, class Body>
-HWY_INLINE void for_row_groups(int64_t m, int64_t x_rows, int64_t group, int64_t groups, Body&& body) {
-  for (; m + kMost <= x_rows; m += kMost) body(m, std::integral_constant<int64_t, kMost>(), group++, groups);
+HWY_INLINE void for_row_groups(int64_t m, int64_t x_rows, Body&& body) {
+  for (; m + kMost <= x_rows; m += kMost) body(m, std::integral_constant<int64_t, kMost>());
   if constexpr (kMost > 1)
-    if (m < x_rows) for_row_groups<kMost / 2>(m, x_rows, group, groups, body);
-}
-int64_t row_groups(int64_t x_rows, int64_t most) {
-  int64_t count = x_rows / most;
-  for (int64_t rest = x_rows % most; rest; rest &= rest - 1) ++count;
-  return count;
+    if (m < x_rows) for_row_groups<kMost - 1>(m, x_rows, body);
 }
 
-template <class E>
-HWY_INLINE void tiles(float* sums, int64_t sums_stride, const void* w, int64_t stride, int64_t rows, const float* x, int64_t x_stride,
-                      int64_t x_rows, int64_t K) {
-  const int64_t all = row_groups(x_rows, kRows);
-  for (int64_t r = 0; r < rows; r += kWeights)
-    for_row_groups<kRows>(0, x_rows, 0, all, [&](int64_t m, auto count, int64_t group, int64_t groups) {
-      tile<E, decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {w, stride, r, rows, 0, K, group, groups}, x + m * x_stride,
-                                      x_stride, K);
-    });
+// Rows [r, r + rows) of the weight, at most kStrip of them, at elements [first, first + n) of w, against all rows of x.
+template <int64_t kMost, int64_t kChains, bool kAsk>
+HWY_INLINE void strip(float* sums, int64_t sums_stride, Operands t, int64_t rows, int64_t x_rows, float* running) {
+  const int64_t room = kChains * kWeights * static_cast<int64_t>(hn::Lanes(D()));
+  const Operands all = t;
+  for_row_groups<kMost>(0, x_rows, [&](int64_t m, auto count) {
+    for (int64_t r = 0; r < rows; r += kWeights) {
+      t.w = all.w + r * all.w_stride, t.x = all.x + m * all.x_stride, t.rows_left = rows - r;
+      float* mine = running + (m * (kStrip / kWeights) + r / kWeights * decltype(count)::value) * room;
+      if (kAsk && m == 0) tile<decltype(count)::value, kChains, kAsk>(sums + m * sums_stride + r, sums_stride, t, mine);
+      else tile<decltype(count)::value, kChains, false>(sums + m * sums_stride + r, sums_stride, t, mine);
+    }
+  });
+}
+
+void AddF32Strip(float* sums, int64_t sums_stride, const float* w, int64_t w_stride, int64_t rows, const float* x, int64_t x_stride,
+                 int64_t x_rows, int64_t n, bool begins, bool ends, bool in_place, float* running) {
+  const Operands t{w, x, w_stride, x_stride, n, rows, begins, ends};
+  if (in_place) strip<kRows, 1, true>(sums, sums_stride, t, rows, x_rows, running);
+  else strip<kRows, 1, false>(sums, sums_stride, t, rows, x_rows, running);
 }
 
 #if HWY_TARGET == HWY_SCALAR
-struct TileBf16 {
-  using T = uint16_t;
-  static HWY_INLINE V load(D d, const T* p) { return widen_vector(d, hn::LoadU(D16(), p)); }
-  static HWY_INLINE float one(T x) { return bf16_to_f32(x); }
-};
-HWY_INLINE void pair_tiles(float* sums, int64_t sums_stride, const void* w, int64_t stride, int64_t rows, const float* x, int64_t x_stride,
-                           int64_t x_rows, int64_t K, float*) {
-  tiles<TileBf16>(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K);
+// No pairs here, and none of these is called.
+void LayApart(float* out, const float* in, int64_t n) { std::copy_n(in, n, out); }
+void LayBf16Apart(float* out, const uint16_t* in, int64_t n) {
+  for (int64_t k = 0; k < n; ++k) out[k] = bf16_to_f32(in[k]);
+}
+void AddPairStrip(float* sums, int64_t sums_stride, const float* w, int64_t w_stride, int64_t rows, const float* x, int64_t x_stride,
+                  int64_t x_rows, int64_t n, bool begins, bool ends, float* running) {
+  strip<kRows, 1, false>(sums, sums_stride, {w, x, w_stride, x_stride, n, rows, begins, ends}, rows, x_rows, running);
 }
 #else
-// bf16 weights two to a word, as in row_dots: apart [kX rows, apart_stride] holds the activations laid apart, even before odd.
-template <int64_t kX>
-HWY_INLINE void pair_tile(float* sums, int64_t sums_stride, TileRows<uint16_t, kPairWeights> w, const float* apart, const float* x,
-                          int64_t x_stride, int64_t n, int64_t whole, int64_t apart_stride) {
+// As row_dots has them: a vector of the even elements, then one of the odd ones. What is no whole pair of vectors stays as it is.
+void LayApart(float* out, const float* in, int64_t n) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), whole = n / (2 * lanes) * (2 * lanes);
+  for (int64_t k = 0; k < whole; k += 2 * lanes) {
+    V even, odd;
+    hn::LoadInterleaved2(d, in + k, even, odd);
+    hn::StoreU(even, d, out + k);
+    hn::StoreU(odd, d, out + k + lanes);
+  }
+  std::copy(in + whole, in + n, out + whole);
+}
+void LayBf16Apart(float* out, const uint16_t* in, int64_t n) {
   const D d;
   const hn::Repartition<uint32_t, D> d32;
   const auto odd_half = hn::Set(d32, 0xffff0000u);
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), step = 2 * lanes;
-  V e[kPairWeights][kX], o[kPairWeights][kX];
-  for (int64_t i = 0; i < kPairWeights; ++i)
-    for (int64_t j = 0; j < kX; ++j) e[i][j] = o[i][j] = hn::Zero(d);
-  for (int64_t k = 0; k < whole; k += step) {
-    if (k % 32 == 0) w.ask_for_next(k);
-    V even[kPairWeights], odd[kPairWeights];
-    for (int64_t i = 0; i < kPairWeights; ++i) {
-      const auto pair = hn::BitCast(d32, hn::LoadU(hn::Repartition<uint16_t, D>(), w.row[i] + k));
-      even[i] = hn::BitCast(d, hn::ShiftLeft<16>(pair));
-      odd[i] = hn::BitCast(d, hn::And(pair, odd_half));
-    }
-    for (int64_t j = 0; j < kX; ++j) {
-      const float* xk = apart + j * apart_stride + k;
-      const V x_even = hn::LoadU(d, xk), x_odd = hn::LoadU(d, xk + lanes);
-      for (int64_t i = 0; i < kPairWeights; ++i) {
-        e[i][j] = hn::MulAdd(even[i], x_even, e[i][j]);
-        o[i][j] = hn::MulAdd(odd[i], x_odd, o[i][j]);
-      }
-    }
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), whole = n / (2 * lanes) * (2 * lanes);
+  for (int64_t k = 0; k < whole; k += 2 * lanes) {
+    const auto pair = hn::BitCast(d32, hn::LoadU(hn::Repartition<uint16_t, D>(), in + k));
+    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(pair)), d, out + k);
+    hn::StoreU(hn::BitCast(d, hn::And(pair, odd_half)), d, out + k + lanes);
   }
-  for (int64_t i = 0; i < kPairWeights && i < w.left; ++i)
-    for (int64_t j = 0; j < kX; ++j) {
-      float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(e[i][j], o[i][j])));
-      for (int64_t k = whole; k < n; ++k) sum += bf16_to_f32(w.row[i][k]) * x[j * x_stride + k];
-      sums[j * sums_stride + i] += sum;
-    }
+  for (int64_t k = whole; k < n; ++k) out[k] = bf16_to_f32(in[k]);
 }
-
-HWY_INLINE void pair_tiles(float* sums, int64_t sums_stride, const void* weight, int64_t stride, int64_t rows, const float* x,
-                           int64_t x_stride, int64_t x_rows, int64_t K, float* apart) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), step = 2 * lanes;
-  constexpr int64_t kPiece = 4096;
-  for (int64_t m = 0; m < x_rows; ++m) std::fill_n(sums + m * sums_stride, rows, 0.0f);
-  for (int64_t first = 0; first < K; first += kPiece) {
-    const int64_t n = std::min(kPiece, K - first), whole = n / step * step;
-    for (int64_t m = 0; m < x_rows; ++m)
-      for (int64_t k = 0; k < whole; k += step) {
-        V even, odd;
-        hn::LoadInterleaved2(d, x + m * x_stride + first + k, even, odd);
-        hn::StoreU(even, d, apart + m * whole + k);
-        hn::StoreU(odd, d, apart + m * whole + k + lanes);
-      }
-    const int64_t all = row_groups(x_rows, kPairRows);
-    for (int64_t r = 0; r < rows; r += kPairWeights)
-      for_row_groups<kPairRows>(0, x_rows, 0, all, [&](int64_t m, auto count, int64_t group, int64_t groups) {
-        pair_tile<decltype(count)::value>(sums + m * sums_stride + r, sums_stride, {weight, stride, r, rows, first, n, group, groups},
-                                          apart + m * whole, x + m * x_stride + first, x_stride, n, whole, whole);
-      });
-  }
+void AddPairStrip(float* sums, int64_t sums_stride, const float* w, int64_t w_stride, int64_t rows, const float* x, int64_t x_stride,
+                  int64_t x_rows, int64_t n, bool begins, bool ends, float* running) {
+  strip<kPairRows, 2, false>(sums, sums_stride, {w, x, w_stride, x_stride, n, rows, begins, ends}, rows, x_rows, running);
 }
 #endif
 
-void DotTiles(float* sums, int64_t sums_stride, const void* w, Dtype dtype, int64_t stride, int64_t rows, const float* x, int64_t x_stride,
-              int64_t x_rows, int64_t K, float* room) {
-  if (dtype == Dtype::F32) tiles<F32Elements>(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K);
-  else if (dtype == Dtype::BF16) pair_tiles(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K, room);
-  else tiles<F16Elements>(sums, sums_stride, w, stride, rows, x, x_stride, x_rows, K);
-}
+bool HasPairs() { return HWY_TARGET != HWY_SCALAR; }
+int64_t StripRows() { return kStrip; }
+int64_t RunningFloats() { return 2 * kStrip * static_cast<int64_t>(hn::Lanes(D())); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace loraine
@@ -189,32 +172,88 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace loraine {
 
-HWY_EXPORT(DotTiles);
+HWY_EXPORT(AddF32Strip);
+HWY_EXPORT(AddPairStrip);
+HWY_EXPORT(LayApart);
+HWY_EXPORT(LayBf16Apart);
+HWY_EXPORT(HasPairs);
+HWY_EXPORT(StripRows);
+HWY_EXPORT(RunningFloats);
 
 namespace {
-// Packed rows, a few unpacked at a time.
-void packed_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* x, int64_t x_stride, int64_t x_rows) {
-  constexpr int64_t kUnpacked = 4;
+
+// Elements of a row that are worked on at a time, so that a strip and a few rows of x share 32 KiB; row_dots ends its sums of bf16 weights
+// after kPairPiece.
+constexpr int64_t kPiece = 768, kPairPiece = 4096;
+
+// Memory of this thread, which grows to what was asked for.
+float* room_for(int64_t floats) {
   thread_local Buffer room;
-  const int64_t rows = w.rows(), K = w.cols();
-  const size_t bytes = static_cast<size_t>(kUnpacked * K) * sizeof(float);
+  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
   if (room.bytes() < bytes) room = Buffer(bytes);
-  float* wide = static_cast<float*>(room.data());
-  for (int64_t r = 0; r < rows; r += kUnpacked) {
-    const int64_t n = std::min(kUnpacked, rows - r);
-    for (int64_t i = 0; i < n; ++i) unpack_row(wide + i * K, w.row_range(r + i, 1));
-    HWY_DYNAMIC_DISPATCH(DotTiles)(sums + r, sums_stride, wide, Dtype::F32, K, n, x, x_stride, x_rows, K, nullptr);
+  return static_cast<float*>(room.data());
+}
+
+// The bytes of the next strip, asked for while this one is multiplied.
+void ask_for(const Tensor& rows) {
+  constexpr size_t kMost = 4096;
+  const char* at = static_cast<const char*>(rows.data);
+  for (size_t byte = 0, end = std::min(rows.bytes(), kMost); byte < end; byte += 64) hwy::Prefetch(at + byte);
+}
+
+void f32_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* x, int64_t x_stride, int64_t x_rows) {
+  const int64_t K = w.cols(), rows = HWY_DYNAMIC_DISPATCH(StripRows)();
+  const bool in_place = w.dtype == Dtype::F32;
+  float *running = room_for(x_rows * HWY_DYNAMIC_DISPATCH(RunningFloats)() + (in_place ? 0 : rows * kPiece)),
+        *wide = running + x_rows * HWY_DYNAMIC_DISPATCH(RunningFloats)();
+  for (int64_t r = 0; r < w.rows(); r += rows) {
+    const int64_t count = std::min(rows, w.rows() - r);
+    for (int64_t k = 0; k < K; k += kPiece) {
+      const int64_t n = std::min(kPiece, K - k);
+      const Tensor part = w.row_range(r, count).col_range(k, n);
+      if (!in_place) {
+        widen_rows(Tensor(wide, Dtype::F32, {count, n}), part);
+        if (r + rows + count <= w.rows() && n == K) ask_for(w.row_range(r + rows, count));
+      }
+      HWY_DYNAMIC_DISPATCH(AddF32Strip)
+      (sums + r, sums_stride, in_place ? part.f32() : wide, in_place ? w.row_stride : n, count, x + k, x_stride, x_rows, n, k == 0,
+       k + n == K, in_place, running);
+    }
   }
 }
+
+// Sums of each kPairPiece elements by themselves, added up.
+void bf16_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* x, int64_t x_stride, int64_t x_rows) {
+  const int64_t K = w.cols(), rows = HWY_DYNAMIC_DISPATCH(StripRows)(), most = std::min(K, kPairPiece),
+                running_floats = HWY_DYNAMIC_DISPATCH(RunningFloats)();
+  float *running = room_for(x_rows * (running_floats + most + rows) + rows * kPiece), *apart = running + x_rows * running_floats,
+        *part = apart + x_rows * most, *wide = part + x_rows * rows;
+  for (int64_t first = 0; first < K; first += kPairPiece) {
+    const int64_t all = std::min(kPairPiece, K - first);
+    for (int64_t m = 0; m < x_rows; ++m) HWY_DYNAMIC_DISPATCH(LayApart)(apart + m * all, x + m * x_stride + first, all);
+    for (int64_t r = 0; r < w.rows(); r += rows) {
+      const int64_t count = std::min(rows, w.rows() - r);
+      for (int64_t k = 0; k < all; k += kPiece) {
+        const int64_t n = std::min(kPiece, all - k);
+        for (int64_t i = 0; i < count; ++i) HWY_DYNAMIC_DISPATCH(LayBf16Apart)
+        (wide + i * n, static_cast<const uint16_t*>(w.row_range(r + i, 1).col_range(first + k, n).data), n);
+        if (r + rows + count <= w.rows() && n == K) ask_for(w.row_range(r + rows, count));
+        HWY_DYNAMIC_DISPATCH(AddPairStrip)(part, rows, wide, n, count, apart + k, all, x_rows, n, k == 0, k + n == all, running);
+      }
+      for (int64_t m = 0; m < x_rows; ++m)
+        for (int64_t i = 0; i < count; ++i) {
+          float& sum = sums[m * sums_stride + r + i];
+          sum = (first == 0 ? 0.0f : sum) + part[m * rows + i];
+        }
+    }
+  }
+}
+
 }  // namespace
 
 void dot_tiles(float* sums, int64_t sums_stride, const Tensor& w, const float* x, int64_t x_stride, int64_t x_rows) {
-  thread_local Buffer room;
-  if (is_packed(w.dtype)) return packed_tiles(sums, sums_stride, w, x, x_stride, x_rows);
-  const size_t bytes = w.dtype == Dtype::BF16 ? static_cast<size_t>(x_rows * std::min<int64_t>(w.cols(), 4096)) * sizeof(float) : 0;
-  if (room.bytes() < bytes) room = Buffer(bytes);
-  HWY_DYNAMIC_DISPATCH(DotTiles)
-  (sums, sums_stride, w.data, w.dtype, w.row_stride, w.rows(), x, x_stride, x_rows, w.cols(), static_cast<float*>(room.data()));
+  if (w.dtype == Dtype::BF16 && HWY_DYNAMIC_DISPATCH(HasPairs)()) bf16_tiles(sums, sums_stride, w, x, x_stride, x_rows);
+  else f32_tiles(sums, sums_stride, w, x, x_stride, x_rows);
 }
 
 }  // namespace loraine

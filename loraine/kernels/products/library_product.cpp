@@ -108,19 +108,18 @@ void run(const Tensor& y, const Tensor& x, const Tensor& w, const Key& exact) {
   dnnl::error::wrap_c_api(dnnl_primitive_execute(product.matmul.get(), mine.stream.get(), 4, arguments), "could not multiply");
 }
 
-// Inside a parallel region oneDNN runs on the calling thread alone; outside it must be told.
+// oneDNN is held to the calling thread.
 void run_alone(const Tensor& y, const Tensor& x, const Tensor& w, const Key& key) {
-  const bool outside = !omp_in_parallel();
   const int threads = omp_get_max_threads();
-  if (outside) omp_set_num_threads(1);
+  omp_set_num_threads(1);
   try {
     run(y, x, w, key);
   } catch (const dnnl::error& e) {
-    if (outside) omp_set_num_threads(threads);
+    omp_set_num_threads(threads);
     throw Error(ErrorKind::internal,
                 fmt::format("matmul: oneDNN refused the {} product {}×{}×{}: {}", name_of(key.type), key.m, key.n, key.k, e.what()));
   }
-  if (outside) omp_set_num_threads(threads);
+  omp_set_num_threads(threads);
 }
 
 }  // namespace

@@ -5,9 +5,9 @@
 
 namespace loraine {
 
-void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
+void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, int64_t product_rows);
 void matmul_nn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
-void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
+void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts, int64_t product_rows);
 void matmul_nn_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts, float beta);
 void matmul_tn_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta);
 
@@ -40,7 +40,7 @@ void matmul_nt(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& w, 
   check_weight("matmul_nt", w);
   if (M == 0 || N == 0) return;
   dispatch(
-      ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta); }, product_work(M, N, K));
+      ctx, "matmul_nt", [&] { matmul_nt_cpu(y, x, w, alpha, beta, ctx.product_rows); }, product_work(M, N, K));
 }
 
 void matmul_nt_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
@@ -50,7 +50,7 @@ void matmul_nt_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<c
   check_activation(op, "x", x, x.rows(), x.cols());
   if (x.rows() == 0 || N == 0) return;
   dispatch(
-      ctx, op, [&] { matmul_nt_parts_cpu(y, x, parts); }, product_work(x.rows(), N, x.cols()));
+      ctx, op, [&] { matmul_nt_parts_cpu(y, x, parts, ctx.product_rows); }, product_work(x.rows(), N, x.cols()));
 }
 
 void matmul_nn_parts(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts, float beta) {

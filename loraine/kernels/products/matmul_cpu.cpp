@@ -90,6 +90,7 @@ uint64_t next_product() {
 
 struct Operands {  // op(x) and op(w), transposed or not
   bool x_t, w_t;
+  int64_t rows = 0;      // of a tile, where the caller says so (Context::product_rows)
   uint64_t product = 0;  // next_product() where tiles may share what they make of w and x
 };
 
@@ -212,7 +213,7 @@ void run(std::span<const Job> jobs, Operands t, float alpha, float beta) {
   auto tiles_of = [](const Job& job) { return pieces(job.y.cols(), job.tile_columns); };
   int64_t tiles_n = 0;
   for (const Job& job : jobs) tiles_n += tiles_of(job);
-  const int64_t M = jobs[0].y.rows(), rows = tile_rows(M, tiles_n), tiles_m = pieces(M, rows);
+  const int64_t M = jobs[0].y.rows(), rows = t.rows > 0 ? t.rows : tile_rows(M, tiles_n), tiles_m = pieces(M, rows);
   t.product = next_product();
   auto tile_of = [&](int64_t i) {
     const int64_t m0 = i % tiles_m * rows, m = std::min(rows, M - m0);
@@ -321,8 +322,8 @@ void matmul_few_rows_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
       dot_chunk(x.rows() * x.cols()));
 }
 
-void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta) {
-  if (x.rows() > kFewRows) return product(y, x, w, {false, true}, alpha, beta);
+void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alpha, float beta, int64_t product_rows) {
+  if (x.rows() > kFewRows) return product(y, x, w, {false, true, product_rows}, alpha, beta);
   thread_local Scratch x_scratch;
   const Tensor input = widened(x, x_scratch);
   const int64_t N = y.cols();
@@ -331,7 +332,7 @@ void matmul_nt_cpu(const Tensor& y, const Tensor& x, const Tensor& w, float alph
       dot_chunk(x.rows() * x.cols()));
 }
 
-void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts) {
+void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tensor> parts, int64_t product_rows) {
   if (x.rows() <= kFewRows) return matmul_few_rows_cpu(y, x, parts);
   with_widened_x(y, x, [&](const Tensor& to, const Tensor& from) {
     Term terms[kMostParts];
@@ -342,7 +343,7 @@ void matmul_nt_parts_cpu(const Tensor& y, const Tensor& x, std::span<const Tenso
       jobs[i] = job_of(to.col_range(column, parts[i].rows()), std::span(&terms[i], 1), true);
       column += parts[i].rows();
     }
-    run(std::span(jobs, parts.size()), {false, true}, 1, 0);
+    run(std::span(jobs, parts.size()), {false, true, product_rows}, 1, 0);
   });
 }
 

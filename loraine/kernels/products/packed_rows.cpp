@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "loraine/core/error.h"
+#include "loraine/core/packed_runs.h"
 #include "loraine/kernels/base/elements-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
 #include "loraine/kernels/products/quantised_rows.h"
@@ -233,6 +234,21 @@ struct Q6_KRows {
   }
 };
 
+// Formats whose runs are small whole numbers (core/packed_runs.h).
+template <class Format>
+struct RunRows {
+  static constexpr int kElements = block_of(Format::kType).elements, kBytes = block_of(Format::kType).bytes;
+  static HWY_INLINE void vectors(const Byte* block, int i, V* out) {
+    PackedRun run;
+    Format::run(block, i, run);
+    for (int v = 0; v < kVectors; ++v) {
+      const V codes = hn::ConvertTo(D(), hn::PromoteTo(DI32(), hn::LoadU(DI8(), run.codes + v * kLanes)));
+      out[v] = hn::Mul(hn::Set(D(), run.step[v * kLanes / 16]), codes);
+      if constexpr (Format::kHasBase) out[v] = hn::Sub(out[v], hn::Set(D(), run.base[v * kLanes / 16]));
+    }
+  }
+};
+
 // Four rows at a time share what is loaded of x; the rows after them are asked for while these are worked on.
 constexpr int64_t kTogether = 4;
 
@@ -276,6 +292,7 @@ HWY_INLINE void unpack_blocks(float* out, const Byte* in, int64_t n) {
 
 template <class Use>
 HWY_INLINE void for_format(Dtype dtype, Use&& use) {
+  if (packed::for_runs(dtype, [&](auto format) { use(RunRows<decltype(format)>()); })) return;
   switch (dtype) {
     case Dtype::Q4_0: return use(Q4_0Rows());
     case Dtype::Q4_1: return use(Q4_1Rows());

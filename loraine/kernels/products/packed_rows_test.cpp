@@ -1,6 +1,8 @@
 // Packed weights: every format against the scalar reference, and products with them against those with the unpacked matrix.
 #include "loraine/kernels/products/packed_rows.h"
 
+#include <hwy/targets.h>
+
 #include "loraine/core/error.h"
 #include "loraine/kernels/products/dot_tiles.h"
 #include "loraine/kernels/products/matmul.h"
@@ -11,7 +13,29 @@
 namespace loraine {
 namespace {
 
-const Dtype kPacked[] = {Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0, Dtype::Q5_1, Dtype::Q8_0, Dtype::Q4_K, Dtype::Q5_K, Dtype::Q6_K};
+const std::vector<Dtype> kPacked = [] {
+  std::vector<Dtype> all;
+  for (int type = static_cast<int>(Dtype::Q4_0); type < static_cast<int>(Dtype::NF4); ++type) all.push_back(static_cast<Dtype>(type));
+  return all;
+}();
+
+// Where a block has scales in half precision.
+std::vector<int> places_of_halves(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::Q4_1:
+    case Dtype::Q5_1:
+    case Dtype::Q4_K:
+    case Dtype::Q5_K: return {0, 2};
+    case Dtype::Q6_K: return {208};
+    case Dtype::Q2_K: return {80, 82};
+    case Dtype::Q3_K: return {108};
+    case Dtype::TQ1_0: return {52};
+    case Dtype::TQ2_0: return {64};
+    case Dtype::IQ1_M:
+    case Dtype::MXFP4: return {};
+    default: return {0};
+  }
+}
 
 // Blocks of random bits with scales that are finite: half floats of moderate size where the format has them.
 std::vector<unsigned char> random_blocks(Dtype dtype, int64_t elements, uint32_t seed) {
@@ -19,14 +43,14 @@ std::vector<unsigned char> random_blocks(Dtype dtype, int64_t elements, uint32_t
   std::mt19937 random(seed);
   for (unsigned char& b : bytes) b = static_cast<unsigned char>(random());
   const int block = block_of(dtype).bytes;
-  std::vector<int> halves = {0};
-  if (dtype == Dtype::Q4_1 || dtype == Dtype::Q5_1 || dtype == Dtype::Q4_K || dtype == Dtype::Q5_K) halves.push_back(2);
-  if (dtype == Dtype::Q6_K) halves = {208};
-  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(block))
-    for (int half : halves) {
-      const f16 scale = f32_to_f16(static_cast<float>(random() % 2000) * 1e-5f - 0.01f);
-      std::memcpy(bytes.data() + at + half, &scale, 2);
-    }
+  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(block)) {
+    const f16 scale = f32_to_f16(static_cast<float>(random() % 2000) * 1e-5f - 0.01f);
+    for (int half : places_of_halves(dtype)) std::memcpy(bytes.data() + at + half, &scale, 2);
+    if (dtype == Dtype::MXFP4) bytes[at] = static_cast<unsigned char>(110 + random() % 20);
+    if (dtype == Dtype::IQ1_M)  // in the top four bits of its four words
+      for (size_t word = 0; word < 4; ++word)
+        bytes[at + 49 + 2 * word] = static_cast<unsigned char>((bytes[at + 49 + 2 * word] & 15) | (scale >> (4 * word) & 15) << 4);
+  }
   return bytes;
 }
 
@@ -67,6 +91,84 @@ TEST(PackedRows, DotsHaveTheBitsOfTheUnpackedRows) {
       row_dots(want.data(), w.wide.col_range(0, 768), x.data());
       EXPECT_EQ(sums, want) << name_of(dtype) << " " << rows;
     }
+}
+
+TEST(PackedRows, EveryInstructionSetGivesTheBitsOfTheReference) {
+  for (int64_t left = hwy::SupportedTargets(); left; left &= left - 1) {
+    hwy::SetSupportedTargetsForTest(left & -left);
+    for (Dtype dtype : kPacked) {
+      const Packed w(dtype, 9, 768);
+      std::vector<float> out(w.values.size()), sums(9), want(9);
+      unpack_row(out.data(), w.packed);
+      EXPECT_EQ(out, w.values) << name_of(dtype);
+      const std::vector<float> x = random_floats(768, 3);
+      packed_dots(sums.data(), w.packed, x.data());
+      row_dots(want.data(), w.wide, x.data());
+      EXPECT_EQ(sums, want) << name_of(dtype);
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+}
+
+// MXFP4 whose powers of two lie apart; of rows that are no whole number of blocks too.
+struct Codes {
+  std::vector<uint8_t> codes, exponents;
+  QuantState state;
+  std::vector<float> values;
+  Tensor packed, wide;
+  Codes(int64_t rows, int64_t cols)
+      : codes(static_cast<size_t>(rows * cols / 2)), exponents(static_cast<size_t>((rows * cols + 31) / 32)), values(codes.size() * 2) {
+    std::mt19937 random(5);
+    for (uint8_t& code : codes) code = static_cast<uint8_t>(random());
+    for (uint8_t& exponent : exponents) exponent = static_cast<uint8_t>(118 + random() % 8);
+    exponents[0] = 0, exponents[1] = 1;
+    state.codes = codes.data();
+    state.exponents = exponents.data();
+    state.cols = cols;
+    packed = Tensor(codes.data(), Dtype::MXFP4_CODES, {rows, cols});
+    packed.quant = &state;
+    unpack(values.data(), packed);
+    wide = matrix(values, rows, cols);
+  }
+};
+
+TEST(PackedRows, CodesWithPowersOfTwoApart) {
+  const Codes all(12, 96);
+  const double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  for (size_t i = 0; i < all.values.size(); ++i) {
+    const int code = i % 2 ? all.codes[i / 2] >> 4 : all.codes[i / 2] & 15;
+    const double want = magnitudes[code & 7] * (code & 8 ? -1 : 1) * std::ldexp(1.0, all.exponents[i / 32] - 127);
+    ASSERT_EQ(static_cast<double>(all.values[i]), want) << i;
+  }
+  for (int64_t left = hwy::SupportedTargets(); left; left &= left - 1) {
+    hwy::SetSupportedTargetsForTest(left & -left);
+    for (int64_t cols : {96, 576, 80, 50}) {
+      const Codes w(9, cols);
+      std::vector<float> out(w.values.size()), sums(9), want(9), tiles(27);
+      unpack_row(out.data(), w.packed);
+      ASSERT_EQ(out, w.values) << cols;
+      for (int64_t r = 0; r < 9; ++r) unpack_row(out.data() + r * cols, w.packed.row_range(r, 1));
+      ASSERT_EQ(out, w.values) << cols;
+      const std::vector<float> x = random_floats(cols * 3, 3);
+      row_dots(sums.data(), w.packed, x.data());
+      row_dots(want.data(), w.wide, x.data());
+      ASSERT_EQ(sums, want) << cols;
+      dot_tiles(tiles.data(), 9, w.packed, x.data(), cols, 3);
+      ASSERT_TRUE(std::equal(sums.begin(), sums.end(), tiles.begin())) << cols;
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  Context ctx;
+  const int64_t N = 260, K = 576, M = 40;
+  const Codes w(N, K);
+  std::vector<float> x = random_floats(M * K, 5), d_y = random_floats(M * N, 6), y(M * N), want_y(y.size()), d_x(M * K),
+                     want_d_x(d_x.size());
+  matmul_nt_parts(ctx, matrix(y, M, N), matrix(x, M, K), std::span(&w.packed, 1));
+  matmul_nt_parts(ctx, matrix(want_y, M, N), matrix(x, M, K), std::span(&w.wide, 1));
+  EXPECT_EQ(y, want_y);
+  matmul_nn_parts(ctx, matrix(d_x, M, K), matrix(d_y, M, N), std::span(&w.packed, 1), 0);
+  matmul_nn_parts(ctx, matrix(want_d_x, M, K), matrix(d_y, M, N), std::span(&w.wide, 1), 0);
+  expect_near(d_x, doubles(want_d_x), 1e-5, "d_x");
 }
 
 TEST(PackedRows, SeveralRowsOfActivationsHaveTheBitsOfOne) {

@@ -1,4 +1,4 @@
-// NF4, FP4 and INT8 as vectors of f32, compiled once per instruction set by Highway's foreach_target. The 16 values that a block of
+// NF4, FP4, MXFP4 and INT8 as vectors of f32, compiled once per instruction set by Highway's foreach_target. The 16 values that a block of
 // four-bit codes can take are computed, and rounded, once a block; an element is then one look-up in registers.
 #include "loraine/kernels/products/quantised_rows.h"
 
@@ -18,8 +18,6 @@ HWY_BEFORE_NAMESPACE();
 namespace loraine {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kChunk = 64;  // elements that are looked up with one table; a block is one or several chunks
-
 #if HWY_TARGET == HWY_SCALAR
 bool FourBitChunks(float* out, const Tensor& view) { return dequantise(out, view), true; }
 bool FourBitDots(float*, const Tensor&, const float*) { return false; }
@@ -27,7 +25,7 @@ void Int8Row(float* out, const Tensor& view) { dequantise(out, view); }
 bool Int8Dots(float*, const Tensor&, const float*) { return false; }
 #else
 
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(D())), kVectors = static_cast<int>(kChunk) / kLanes;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
 using DI32 = hn::Rebind<int32_t, D>;
 using DU32 = hn::Rebind<uint32_t, D>;
 using D8 = hn::FixedTag<uint8_t, 16>;
@@ -78,38 +76,58 @@ struct Table {
 #endif
 };
 
-// The vectors of 64 elements in 32 bytes, the first of each pair in the high half.
+// Formats of four bits: kChunk elements are looked up with one table, and a block is one or several chunks.
+struct Bitsandbytes {
+  static constexpr int64_t kChunk = 64;
+  static constexpr bool kHighFirst = true;
+  static int64_t block(const QuantState& q) { return q.blocksize; }
+  static HWY_INLINE void table(Table& t, const QuantState& q, int64_t element) { t.set(q.map, q.scale(element / q.blocksize), q.values); }
+};
+struct Mxfp4 {
+  static constexpr int64_t kChunk = 32;
+  static constexpr bool kHighFirst = false;
+  static int64_t block(const QuantState&) { return kChunk; }
+  static HWY_INLINE void table(Table& t, const QuantState& q, int64_t element) { t.set(kMxfp4Map, q.power(element / kChunk), Dtype::F32); }
+};
+
+template <class F>
+constexpr int kVectors = static_cast<int>(F::kChunk) / kLanes;
+
+// The vectors of a chunk, two elements to a byte.
+template <class F>
 HWY_INLINE void chunk(const uint8_t* codes, const Table& table, V* out) {
   const D8 d8;
   const auto mask = hn::Set(d8, 15);
-  HWY_ALIGN uint8_t single[64];
-  for (int i = 0; i < 2; ++i) {
+  HWY_ALIGN uint8_t single[F::kChunk];
+  for (int i = 0; i < F::kChunk / 32; ++i) {
     const auto pairs = hn::LoadU(d8, codes + 16 * i), high = hn::And(hn::ShiftRight<4>(pairs), mask), low = hn::And(pairs, mask);
-    hn::Store(hn::InterleaveLower(d8, high, low), d8, single + 32 * i);
-    hn::Store(hn::InterleaveUpper(d8, high, low), d8, single + 32 * i + 16);
+    const auto first = F::kHighFirst ? high : low, second = F::kHighFirst ? low : high;
+    hn::Store(hn::InterleaveLower(d8, first, second), d8, single + 32 * i);
+    hn::Store(hn::InterleaveUpper(d8, first, second), d8, single + 32 * i + 16);
   }
-  for (int v = 0; v < kVectors; ++v) out[v] = table.look_up(hn::PromoteTo(DI32(), hn::LoadU(DCodes(), single + v * kLanes)));
+  for (int v = 0; v < kVectors<F>; ++v) out[v] = table.look_up(hn::PromoteTo(DI32(), hn::LoadU(DCodes(), single + v * kLanes)));
 }
 
-// Where a view of four-bit codes lies among the blocks; whole chunks only.
+// Where a view of four-bit codes lies among the blocks.
 struct Blocks {
   const QuantState& q;
   const uint8_t* first;
   explicit Blocks(const Tensor& view) : q(*view.quant), first(static_cast<const uint8_t*>(q.codes)) {}
   int64_t element(const uint8_t* codes) const { return 2 * (codes - first); }
-  HWY_INLINE void table(Table& t, const uint8_t* codes) const { t.set(q.map, q.scale(element(codes) / q.blocksize), q.values); }
 };
 
-bool FourBitChunks(float* out, const Tensor& view) {
+// False, and nothing done, where the view is not made of whole chunks.
+template <class F>
+HWY_INLINE bool chunks(float* out, const Tensor& view) {
   const Blocks blocks(view);
   const auto* codes = static_cast<const uint8_t*>(view.data);
-  if (blocks.element(codes) % kChunk != 0 || view.numel() % kChunk != 0 || blocks.q.blocksize % kChunk != 0) return false;
-  for (int64_t k = 0; k < view.numel(); k += kChunk, codes += kChunk / 2) {
+  if (blocks.element(codes) % F::kChunk != 0 || view.numel() % F::kChunk != 0 || F::block(blocks.q) % F::kChunk != 0) return false;
+  for (int64_t k = 0; k < view.numel(); k += F::kChunk, codes += F::kChunk / 2) {
     Table table;
-    blocks.table(table, codes);
-    V values[kVectors];
-    chunk(codes, table, values);
-    for (int v = 0; v < kVectors; ++v) hn::StoreU(values[v], D(), out + k + v * kLanes);
+    F::table(table, blocks.q, blocks.element(codes));
+    V values[kVectors<F>];
+    chunk<F>(codes, table, values);
+    for (int v = 0; v < kVectors<F>; ++v) hn::StoreU(values[v], D(), out + k + v * kLanes);
   }
   return true;
 }
@@ -117,11 +135,12 @@ bool FourBitChunks(float* out, const Tensor& view) {
 // Four rows at a time share what is loaded of x.
 constexpr int64_t kTogether = 4;
 
-bool FourBitDots(float* sums, const Tensor& w, const float* x) {
+template <class F>
+HWY_INLINE bool four_bit_dots(float* sums, const Tensor& w, const float* x) {
   const Blocks blocks(w);
   const auto* codes = static_cast<const uint8_t*>(w.data);
   const int64_t K = w.cols(), stride = w.row_stride / 2;
-  if (blocks.element(codes) % kChunk != 0 || K % kChunk != 0 || w.row_stride % kChunk != 0 || blocks.q.blocksize % kChunk != 0)
+  if (blocks.element(codes) % F::kChunk != 0 || K % F::kChunk != 0 || w.row_stride % F::kChunk != 0 || F::block(blocks.q) % F::kChunk != 0)
     return false;
   for (int64_t r = 0; r < w.rows(); r += kTogether) {
     const int64_t left = w.rows() - r;
@@ -130,21 +149,28 @@ bool FourBitDots(float* sums, const Tensor& w, const float* x) {
     for (int64_t i = 0; i < kTogether; ++i) row[i] = codes + (r + std::min(i, left - 1)) * stride;  // past the end the last one again
     V s[kTogether];
     for (V& sum : s) sum = hn::Zero(D());
-    for (int64_t k = 0; k < K; k += kChunk) {
-      V xs[kVectors];
-      for (int v = 0; v < kVectors; ++v) xs[v] = hn::LoadU(D(), x + k + v * kLanes);
-      if (k % (2 * kChunk) == 0) next.ask(k / 2);
+    for (int64_t k = 0; k < K; k += F::kChunk) {
+      V xs[kVectors<F>];
+      for (int v = 0; v < kVectors<F>; ++v) xs[v] = hn::LoadU(D(), x + k + v * kLanes);
+      if (k % 128 == 0) next.ask(k / 2);
       for (int64_t i = 0; i < kTogether; ++i) {
         Table table;
-        blocks.table(table, row[i] + k / 2);
-        V values[kVectors];
-        chunk(row[i] + k / 2, table, values);
-        for (int v = 0; v < kVectors; ++v) s[i] = hn::MulAdd(values[v], xs[v], s[i]);
+        F::table(table, blocks.q, blocks.element(row[i] + k / 2));
+        V values[kVectors<F>];
+        chunk<F>(row[i] + k / 2, table, values);
+        for (int v = 0; v < kVectors<F>; ++v) s[i] = hn::MulAdd(values[v], xs[v], s[i]);
       }
     }
     for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = hn::GetLane(hn::SumOfLanes(D(), s[i]));
   }
   return true;
+}
+
+bool FourBitChunks(float* out, const Tensor& view) {
+  return view.dtype == Dtype::MXFP4_CODES ? chunks<Mxfp4>(out, view) : chunks<Bitsandbytes>(out, view);
+}
+bool FourBitDots(float* sums, const Tensor& w, const float* x) {
+  return w.dtype == Dtype::MXFP4_CODES ? four_bit_dots<Mxfp4>(sums, w, x) : four_bit_dots<Bitsandbytes>(sums, w, x);
 }
 
 HWY_INLINE V int8_values(const int8_t* codes, V scale, Dtype type) {

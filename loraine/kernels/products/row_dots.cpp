@@ -11,6 +11,7 @@
 
 #include "loraine/kernels/base/elements-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
+#include "loraine/kernels/products/lane_sums-inl.h"
 #include "loraine/kernels/products/packed_rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -62,11 +63,11 @@ HWY_INLINE void dots(float* sums, const void* weight, int64_t stride, int64_t ro
       for (const int64_t end = k + line; k < end;) step();
     }
     while (k + lanes <= K) step();
-    for (int64_t i = 0; i < kTogether && i < w.left; ++i) {
-      float sum = hn::GetLane(hn::SumOfLanes(d, s[i]));
-      for (int64_t j = k; j < K; ++j) sum += E::one(w.row[i][j]) * x[j];
-      sums[r + i] = sum;
+    if (k < K) {
+      const V xk = and_zeros<F32Elements>(x + k, K - k);
+      for (int64_t i = 0; i < kTogether; ++i) s[i] = hn::MulAdd(and_zeros<E>(w.row[i] + k, K - k), xk, s[i]);
     }
+    for (int64_t i = 0; i < kTogether && i < w.left; ++i) sums[r + i] = hn::GetLane(hn::SumOfLanes(d, s[i]));
   }
 }
 
@@ -106,11 +107,15 @@ HWY_INLINE void pair_dots(float* sums, const void* weight, int64_t stride, int64
           o[i] = hn::MulAdd(hn::BitCast(d, hn::And(pair, odd_half)), odd, o[i]);
         }
       }
-      for (int64_t i = 0; i < kTogether && i < w.left; ++i) {
-        float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(e[i], o[i])));
-        for (int64_t k = whole; k < n; ++k) sum += bf16_to_f32(w.row[i][k]) * x[first + k];
-        sums[r + i] += sum;
+      if (whole < n) {
+        const int64_t rest = std::min(lanes, n - whole), more = n - whole - rest;
+        const V x_rest = and_zeros<F32Elements>(x + first + whole, rest), x_more = and_zeros<F32Elements>(x + first + whole + rest, more);
+        for (int64_t i = 0; i < kTogether; ++i) {
+          e[i] = hn::MulAdd(and_zeros<Bf16Elements>(w.row[i] + whole, rest), x_rest, e[i]);
+          o[i] = hn::MulAdd(and_zeros<Bf16Elements>(w.row[i] + whole + rest, more), x_more, o[i]);
+        }
       }
+      for (int64_t i = 0; i < kTogether && i < w.left; ++i) sums[r + i] += hn::GetLane(hn::SumOfLanes(d, hn::Add(e[i], o[i])));
     }
   }
 }

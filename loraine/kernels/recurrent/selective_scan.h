@@ -17,12 +17,13 @@ struct SelectiveScanShape {
 void selective_scan(Context& ctx, const Tensor& y, const Tensor& borders, const Tensor& x, const Tensor& B, const Tensor& C,
                     const Tensor& dt_raw, const Tensor& A_log, const Tensor& D, std::span<const Sequence> sequences,
                     const SelectiveScanShape& shape, const RecurrentState& state = {});
-// Overwrites d_x, d_B, d_C, d_dt_raw (F32 or BF16 each), of training: all sequences are whole; A_log and D are frozen. partial
-// [T, selective_scan_partial_columns] F32, contiguous, is room for what parts of the channels give B and C before it is added up.
+// Overwrites d_x, d_B, d_C, d_dt_raw (F32 or BF16 each), of training: all sequences are whole. Adds to d_A_log and d_D, of the shapes of
+// A_log and D, where they have data. partial [T, selective_scan_partial_columns] F32, contiguous, is room for what parts of the channels
+// give B and C before it is added up.
 void selective_scan_backward(Context& ctx, const Tensor& d_x, const Tensor& d_B, const Tensor& d_C, const Tensor& d_dt_raw,
-                             const Tensor& d_y, const Tensor& borders, const Tensor& x, const Tensor& B, const Tensor& C,
-                             const Tensor& dt_raw, const Tensor& A_log, const Tensor& D, std::span<const Sequence> sequences,
-                             const SelectiveScanShape& shape, const Tensor& partial);
+                             const Tensor& d_A_log, const Tensor& d_D, const Tensor& d_y, const Tensor& borders, const Tensor& x,
+                             const Tensor& B, const Tensor& C, const Tensor& dt_raw, const Tensor& A_log, const Tensor& D,
+                             std::span<const Sequence> sequences, const SelectiveScanShape& shape, const Tensor& partial);
 int64_t selective_scan_partial_columns(const SelectiveScanShape& shape);
 size_t selective_scan_bytes(const SelectiveScanShape& shape);  // what each thread keeps for both
 

@@ -1,6 +1,6 @@
 // Mamba's scan on the CPU. A work item is one sequence and a part of the channels, which goes through them in blocks whose states fit the
 // nearest cache; states lie with the channels of a block side by side. The parts give B and C sums of their own, which are added up in
-// ascending order afterwards.
+// ascending order afterwards. Where A_log or D is trained, one thread takes a part of the channels of all sequences in turn.
 #include <cmath>
 
 #include "loraine/kernels/base/simd.h"
@@ -39,13 +39,14 @@ std::vector<Item> items_of(std::span<const Sequence> sequences, const RecurrentS
 // Tiles of a block of `width` channels and up to kRecurrentChunk rows.
 struct Room {
   float *A, *state, *d_state;    // [state, width]
+  float *d_A, *d_D;              // [state, width], of A_log; [width]
   float *x, *dt, *free, *u, *y;  // [rows, width]; u = dt x; free: dt_raw
   float *B, *C;                  // [rows, state]
   float *states, *decays;        // [rows + 1, state, width] before each row, and after the last; [rows, state, width]
   float *d_y, *d_u, *d_dt;       // [rows, width]
   static int64_t floats(int64_t N, bool backward) {
     const int64_t C = kRecurrentChunk;
-    return 3 * N * kBlock + 8 * C * kBlock + 2 * C * N + (backward ? 2 * C + 1 : 2) * N * kBlock;
+    return (4 * N + 1) * kBlock + 8 * C * kBlock + 2 * C * N + (backward ? 2 * C + 1 : 2) * N * kBlock;
   }
   Room(float* memory, int64_t N, bool backward) {
     const int64_t rows = kRecurrentChunk;
@@ -54,7 +55,8 @@ struct Room {
       memory += n;
       return at;
     };
-    for (float** tile : {&A, &state, &d_state}) *tile = take(N * kBlock);
+    for (float** tile : {&A, &state, &d_state, &d_A}) *tile = take(N * kBlock);
+    d_D = take(kBlock);
     for (float** tile : {&x, &dt, &free, &u, &y, &d_y, &d_u, &d_dt}) *tile = take(rows * kBlock);
     for (float** tile : {&B, &C}) *tile = take(rows * N);
     decays = take((backward ? rows : 1) * N * kBlock);
@@ -123,6 +125,14 @@ LORAINE_CLONES void step_backward(float* d_state, float* d_u, float* d_dt, float
   }
 }
 
+// d_A of A_log's elements; d_state is that of the state before the row.
+LORAINE_CLONES void rates_backward(float* d_A, const float* d_state, const float* before, const float* A, const float* dt, int64_t N,
+                                   int64_t width) {
+  for (int64_t n = 0; n < N; ++n)
+#pragma omp simd
+    for (int64_t c = 0; c < width; ++c) d_A[n * width + c] += d_state[n * width + c] * before[n * width + c] * A[n * width + c] * dt[c];
+}
+
 void forward(const Inputs& in, const Item& item, const Tensor& y, const Tensor& borders) {
   const FlushDenormals flush;
   const int64_t N = in.shape.state;
@@ -156,7 +166,8 @@ void forward(const Inputs& in, const Item& item, const Tensor& y, const Tensor& 
 }
 
 struct Gradients {
-  const Tensor &d_x, &d_dt_raw, &d_y, &partial;
+  const Tensor &d_x, &d_dt_raw, &d_A_log, &d_D, &d_y, &partial;
+  bool of_weights() const { return d_A_log.data || d_D.data; }
   float* of_part(int64_t row, int64_t part, int64_t N) const { return partial.f32() + row * partial.row_stride + part * 2 * N; }
 };
 
@@ -181,6 +192,8 @@ void backward(const Inputs& in, const Gradients& out, const Item& item, const Te
     const int64_t size = N * b.width;
     begin_block(in, b, r);
     std::fill_n(r.d_state, size, 0.0f);
+    std::fill_n(r.d_A, size, 0.0f);
+    std::fill_n(r.d_D, b.width, 0.0f);
     for (int64_t chunk = borders_of(s); chunk >= 0; --chunk) {
       const int64_t row = chunk * kRecurrentChunk, rows = std::min(kRecurrentChunk, s.length - row), first = s.start + row;
       load_rows(in, b, r, first, rows);
@@ -195,15 +208,22 @@ void backward(const Inputs& in, const Gradients& out, const Item& item, const Te
         float* of_part = out.of_part(first + i, item.part, N);
         step_backward(r.d_state, r.d_u + at, r.d_dt + at, of_part, of_part + N, r.d_y + at, r.states + (i + 1) * size, r.states + i * size,
                       r.decays + i * size, r.A, r.u + at, r.B + i * N, r.C + i * N, N, b.width);
+        if (out.d_A_log.data) rates_backward(r.d_A, r.d_state, r.states + i * size, r.A, r.dt + at, N, b.width);
       }
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t c = 0; c < b.width; ++c) {
           const int64_t at = i * b.width + c;
           r.d_dt[at] = -(r.d_dt[at] + r.d_u[at] * r.x[at]) * std::expm1(-r.dt[at]);  // softplus passes on 1 − e^−softplus
           r.d_u[at] = r.d_u[at] * r.dt[at] + in.D.f32()[channel + c] * r.d_y[at];
+          r.d_D[c] += r.d_y[at] * r.x[at];
         }
       write_tile(out.d_x.col_range(channel, b.width), first, rows, r.d_u);
       write_tile(out.d_dt_raw.col_range(channel, b.width), first, rows, r.d_dt);
+    }
+    for (int64_t c = 0; c < b.width; ++c) {
+      if (out.d_D.data) out.d_D.f32()[channel + c] += r.d_D[c];
+      for (int64_t n = 0; n < N && out.d_A_log.data; ++n)
+        out.d_A_log.f32()[(channel + c) * out.d_A_log.row_stride + n] += r.d_A[n * b.width + c];
     }
   }
 }
@@ -229,14 +249,17 @@ void selective_scan_cpu(const Tensor& y, const Tensor& borders, const Tensor& x,
       static_cast<int64_t>(items.size()), [&](int64_t i) { forward(in, items[static_cast<size_t>(i)], y, borders); }, together);
 }
 
-void selective_scan_backward_cpu(const Tensor& d_x, const Tensor& d_B, const Tensor& d_C, const Tensor& d_dt_raw, const Tensor& d_y,
-                                 const Tensor& borders, const Tensor& x, const Tensor& B, const Tensor& C, const Tensor& dt_raw,
-                                 const Tensor& A_log, const Tensor& D, std::span<const Sequence> sequences, const SelectiveScanShape& shape,
-                                 const Tensor& partial) {
+void selective_scan_backward_cpu(const Tensor& d_x, const Tensor& d_B, const Tensor& d_C, const Tensor& d_dt_raw, const Tensor& d_A_log,
+                                 const Tensor& d_D, const Tensor& d_y, const Tensor& borders, const Tensor& x, const Tensor& B,
+                                 const Tensor& C, const Tensor& dt_raw, const Tensor& A_log, const Tensor& D,
+                                 std::span<const Sequence> sequences, const SelectiveScanShape& shape, const Tensor& partial) {
   const Inputs in{x, B, C, dt_raw, A_log, D, shape};
-  const Gradients out{d_x, d_dt_raw, d_y, partial};
+  const Gradients out{d_x, d_dt_raw, d_A_log, d_D, d_y, partial};
   const std::vector<Item> items = items_of(sequences, {}, shape);
-  parallel_for(static_cast<int64_t>(items.size()), [&](int64_t i) { backward(in, out, items[static_cast<size_t>(i)], borders); });
+  const int64_t count = static_cast<int64_t>(items.size()), lines = out.of_weights() ? parts_of(shape) : count;
+  parallel_for(lines, [&](int64_t first) {
+    for (int64_t i = first; i < count; i += lines) backward(in, out, items[static_cast<size_t>(i)], borders);
+  });
   const int64_t N = shape.state;
   for (const Sequence& s : sequences)
     parallel_for(

@@ -8,6 +8,7 @@ namespace loraine {
 
 void activate_cpu(const Tensor& h, const Tensor& x, const ActivationShape& shape);
 void activate_backward_cpu(const Tensor& d_x, const Tensor& d_h, const Tensor& x, const ActivationShape& shape);
+void xielu_slopes_cpu(const Tensor& sums, const Tensor& d_h, const Tensor& x);
 void gated_activate_cpu(const Tensor& h, const Tensor& gate_up, const ActivationShape& shape);
 void gated_activate_backward_cpu(const Tensor& d_gate_up, const Tensor& d_h, const Tensor& gate_up, const ActivationShape& shape);
 
@@ -24,6 +25,14 @@ void activate_backward(Context& ctx, const Tensor& d_x, const Tensor& d_h, const
   check_activation("activate_backward", "d_x", d_x, d_h.rows(), d_h.cols());
   check_op(d_h.dtype == x.dtype && d_h.dtype == d_x.dtype, "activate_backward", "all must be of one type");
   dispatch(ctx, "activate_backward", [&] { activate_backward_cpu(d_x, d_h, x, shape); });
+}
+
+void xielu_slopes(Context& ctx, const Tensor& sums, const Tensor& d_h, const Tensor& x) {
+  check_activation("xielu_slopes", "d_h", d_h, d_h.rows(), d_h.cols());
+  check_activation("xielu_slopes", "x", x, d_h.rows(), d_h.cols());
+  check_f32("xielu_slopes", "sums", sums, d_h.rows(), 2);
+  check_op(d_h.dtype == x.dtype, "xielu_slopes", "d_h and x must be of one type");
+  dispatch(ctx, "xielu_slopes", [&] { xielu_slopes_cpu(sums, d_h, x); });
 }
 
 void gated_activate(Context& ctx, const Tensor& h, const Tensor& gate_up, const ActivationShape& shape) {

@@ -20,6 +20,9 @@ struct ActivationShape {
 void activate(Context& ctx, const Tensor& h, const Tensor& x, const ActivationShape& shape);
 // d_x (may be x or d_h) from d_h.
 void activate_backward(Context& ctx, const Tensor& d_x, const Tensor& d_h, const Tensor& x, const ActivationShape& shape);
+// What the gradients of xielu's alphas are made of: sums [T, 2] F32, of each row Σ d_h · x² where x > 0 and Σ d_h · (expm1(min(x, ε)) − x)
+// elsewhere. That of alpha_p is sigmoid(alpha_p) times the first ones' sum, that of alpha_n likewise.
+void xielu_slopes(Context& ctx, const Tensor& sums, const Tensor& d_h, const Tensor& x);
 // h [T, F] = act(gate) · up; gate_up [T, 2F]: gate in the first F columns, up in the others. silu is swiglu.
 void gated_activate(Context& ctx, const Tensor& h, const Tensor& gate_up, const ActivationShape& shape);
 // d_gate_up (may be gate_up itself) from d_h.

@@ -21,6 +21,14 @@ void activate_backward_cpu(const Tensor& d_x, const Tensor& d_h, const Tensor& x
       row_chunk(F));
 }
 
+void xielu_slopes_cpu(const Tensor& sums, const Tensor& d_h, const Tensor& x) {
+  const int64_t F = d_h.cols();
+  parallel_for(
+      d_h.rows(),
+      [&](int64_t t) { xielu_slopes_row(sums.row_range(t, 1).f32(), d_h.row_range(t, 1).data, x.row_range(t, 1).data, d_h.dtype, F); },
+      row_chunk(F));
+}
+
 void gated_activate_cpu(const Tensor& h, const Tensor& gate_up, const ActivationShape& shape) {
   const int64_t F = h.cols();
   parallel_for(

@@ -132,6 +132,27 @@ struct XieluCurve {
   }
 };
 
+// What a_p and a_n are multiplied with, each on its side of 0.
+template <class T>
+HWY_INLINE void xielu_slopes(float* sums, const T* d_h, const T* x, int64_t n) {
+  const D d;
+  const XieluCurve curve{ActivationShape()};
+  V right = hn::Zero(d), left = hn::Zero(d);
+  for_vectors(n, [&](int64_t i, auto access) {
+    const V v = access.load(x + i), up = access.load(d_h + i), m = hn::Min(v, hn::Set(d, XieluCurve::kEps));
+    const auto above = hn::Gt(v, hn::Zero(d));
+    right = hn::Add(right, hn::IfThenElseZero(above, hn::Mul(up, hn::Mul(v, v))));
+    left = hn::Add(left, hn::IfThenZeroElse(above, hn::Mul(up, hn::Add(curve.bend(d, m), hn::Sub(m, v)))));
+  });
+  sums[0] = hn::GetLane(hn::SumOfLanes(d, right));
+  sums[1] = hn::GetLane(hn::SumOfLanes(d, left));
+}
+
+void XieluSlopesRow(float* sums, const void* d_h, const void* x, Dtype type, int64_t n) {
+  if (type == Dtype::F32) xielu_slopes(sums, as<float>(d_h), as<float>(x), n);
+  else xielu_slopes(sums, as<bf16>(d_h), as<bf16>(x), n);
+}
+
 template <class F>
 HWY_INLINE void with_curve(const ActivationShape& shape, F&& f) {
   switch (shape.kind) {
@@ -235,6 +256,7 @@ HWY_EXPORT(ActivateRow);
 HWY_EXPORT(ActivateBackwardRow);
 HWY_EXPORT(GatedActivateRow);
 HWY_EXPORT(GatedActivateBackwardRow);
+HWY_EXPORT(XieluSlopesRow);
 HWY_EXPORT(SigmoidGateRow);
 HWY_EXPORT(SigmoidGateBackwardRow);
 HWY_EXPORT(SoftCapRow);
@@ -251,6 +273,9 @@ void gated_activate_row(void* h, const void* gate, const void* up, Dtype type, i
 void gated_activate_backward_row(void* d_gate, void* d_up, const void* d_h, const void* gate, const void* up, Dtype type, int64_t n,
                                  const ActivationShape& shape) {
   HWY_DYNAMIC_DISPATCH(GatedActivateBackwardRow)(d_gate, d_up, d_h, gate, up, type, n, shape);
+}
+void xielu_slopes_row(float* sums, const void* d_h, const void* x, Dtype type, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(XieluSlopesRow)(sums, d_h, x, type, n);
 }
 void sigmoid_gate_row(float* y, const float* x, const float* gate, int64_t n) { HWY_DYNAMIC_DISPATCH(SigmoidGateRow)(y, x, gate, n); }
 void sigmoid_gate_backward_row(float* d_x, float* d_gate, const float* d_y, const float* x, const float* gate, int64_t n) {

@@ -73,6 +73,38 @@ TEST(Activation, ForwardAndBackward) {
   }
 }
 
+TEST(Activation, XieluAlphasHaveTheirGradients) {
+  const int64_t T = 5;
+  for (const int64_t F : {1, 37, 64}) {
+    std::vector<float> x = random_floats(T * F, 1, 2), r = random_floats(T * F, 2), sums(static_cast<size_t>(2 * T));
+    x[0] = -1e-7f;  // above ε
+    Context ctx;
+    xielu_slopes(ctx, matrix(sums, T, 2), matrix(r, T, F), matrix(x, T, F));
+    const std::vector<double> xd = doubles(x);
+    for (int64_t t = 0; t < T; ++t) {
+      const std::vector<double> row(xd.begin() + t * F, xd.begin() + (t + 1) * F);
+      const std::vector<float> d(r.begin() + t * F, r.begin() + (t + 1) * F);
+      for (const int which : {0, 1}) {
+        const auto loss = [&](float change) {
+          ActivationShape shape = shape_of(Activation::xielu);
+          (which ? shape.alpha_n : shape.alpha_p) += change;
+          return inner(plain(row, shape), d);
+        };
+        const float h = 0x1p-8f, alpha = which ? -0.7f : 0.2f;
+        const double slope = 1 / (1 + std::exp(-static_cast<double>(alpha)));
+        const double rise = (8 * (loss(h / 2) - loss(-h / 2)) - (loss(h) - loss(-h))) / (6 * static_cast<double>(h));
+        EXPECT_NEAR(slope * static_cast<double>(sums[static_cast<size_t>(2 * t + which)]), rise, 2e-6 * static_cast<double>(F));
+      }
+    }
+    const std::vector<bf16> x16 = to_bf16(x), r16 = to_bf16(r);
+    std::vector<float> narrow(sums.size()), wide(sums.size()), x_wide = to_floats(x16), r_wide = to_floats(r16);
+    std::vector<bf16> xs = x16, rs = r16;
+    xielu_slopes(ctx, matrix(narrow, T, 2), matrix(rs, T, F), matrix(xs, T, F));
+    xielu_slopes(ctx, matrix(wide, T, 2), matrix(r_wide, T, F), matrix(x_wide, T, F));
+    EXPECT_EQ(narrow, wide);
+  }
+}
+
 TEST(Activation, GatedForwardAndBackward) {
   const int64_t T = 4, F = 37;
   for (Activation kind : kAll) {

@@ -15,5 +15,8 @@ struct ColumnBlock {
 void deal_columns(Context& ctx, const Tensor& y, const Tensor& x, std::span<const ColumnBlock> blocks);
 // The way back, which is the backward too where each column is dealt once: columns `to` of y become `from` of x.
 void deal_columns_back(Context& ctx, const Tensor& x, const Tensor& y, std::span<const ColumnBlock> blocks);
+// The same of single columns at a distance: column i of x [T, n] becomes first + i · step of y.
+void spread_columns(Context& ctx, const Tensor& y, const Tensor& x, int64_t first, int64_t step);
+void spread_columns_back(Context& ctx, const Tensor& x, const Tensor& y, int64_t first, int64_t step);
 
 }  // namespace loraine

@@ -58,5 +58,22 @@ TEST(DealColumns, StridedPartsAndBlocksBeyond) {
   }
 }
 
+TEST(DealColumns, SpreadAndBack) {
+  std::vector<float> even = random_floats(T * 7, 1), odd = random_floats(T * 7, 2), y(T * 14), back(T * 7);
+  Context ctx;
+  spread_columns(ctx, matrix(y, T, 14), matrix(even, T, 7), 0, 2);
+  spread_columns(ctx, matrix(y, T, 14), matrix(odd, T, 7), 1, 2);
+  for (size_t i = 0; i < y.size(); ++i) ASSERT_EQ(y[i], (i % 2 ? odd : even)[i / 2]) << i;
+  spread_columns_back(ctx, matrix(back, T, 7), matrix(y, T, 14), 1, 2);
+  EXPECT_EQ(back, odd);
+  std::vector<bf16> odd16 = to_bf16(odd), y16(T * 14, f32_to_bf16(3)), back16(T * 7);
+  spread_columns(ctx, matrix(y16, T, 14), matrix(odd16, T, 7), 1, 2);
+  EXPECT_EQ(y16[0], f32_to_bf16(3));
+  spread_columns_back(ctx, matrix(back16, T, 7), matrix(y16, T, 14), 1, 2);
+  EXPECT_EQ(back16, odd16);
+  EXPECT_THROW(spread_columns(ctx, matrix(y, T, 14), matrix(even, T, 7), 2, 2), Error);
+  EXPECT_THROW(spread_columns_back(ctx, matrix(back, T, 7), matrix(y, T, 14), 0, 3), Error);
+}
+
 }  // namespace
 }  // namespace loraine

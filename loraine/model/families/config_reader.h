@@ -22,6 +22,7 @@ class ConfigReader {
   ConfigReader inside(const char* key) const;  // of an object; empty when absent or null
   [[noreturn]] void wrong(const char* key, const std::string& expected) const;
   const std::string& file() const { return file_; }
+  const nlohmann::json& keys() const { return hf_; }
 
  private:
   const nlohmann::json& hf_;

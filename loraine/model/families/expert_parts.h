@@ -13,10 +13,12 @@ namespace loraine {
 ExpertsConfig experts_config(const ConfigReader& hf, Decoder& d);
 // Sigmoid scores, a correction that counts in choosing, groups: the router of DeepSeek V3.
 void route_by_sigmoid(const ConfigReader& hf, ExpertsConfig& experts);
+// Files that call an expert's matrices w1 (gate), w3 (up) and w2 (down).
+void name_w1_w2_w3(ExpertsConfig& experts);
 // The MLP beside the experts, `columns` wide.
 void add_shared(ExpertsConfig& experts, const MlpConfig& like, const std::string& folder, int64_t columns);
-// Layers with a dense MLP instead: below first_k_dense_replace, or where mlp_layer_types says so.
-std::set<int64_t> dense_layers(const ConfigReader& hf, const Decoder& d);
+// Layers with a dense MLP instead: below first_k_dense_replace (or `when_absent`), or where mlp_layer_types says so.
+std::set<int64_t> dense_layers(const ConfigReader& hf, const Decoder& d, int64_t when_absent = 0);
 // Qwen: those that mlp_only_layers names, and all but every decoder_sparse_step-th.
 std::set<int64_t> qwen_dense_layers(const Decoder& d);
 // Attention and, by layer, the dense MLP or the experts.

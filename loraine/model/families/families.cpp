@@ -34,6 +34,7 @@ constexpr Family kFamilies[] = {
     {"gemma", gemma_config},
     {"gemma2", gemma2_config},
     {"gemma3_text", gemma3_config},
+    {"gemma3n_text", gemma3n_config},
     {"gemma4_text", gemma4_config},
     {"granite", granite_config},
     {"granite_swa", granite_swa_config},
@@ -55,6 +56,7 @@ constexpr Family kFamilies[] = {
     {"gpt2", gpt2_config},
     {"qwen2_moe", qwen2_moe_config},
     {"qwen3_moe", qwen3_moe_config},
+    {"qwen3_vl_moe_text", qwen3_vl_moe_config},
     {"mixtral", mixtral_config},
     {"olmoe", olmoe_config},
     {"phimoe", phimoe_config},
@@ -86,6 +88,8 @@ constexpr Family kFamilies[] = {
     {"mistral4", mistral4_config},
     {"youtu", youtu_config},
     {"minicpm3", minicpm3_config},
+    {"kimi_linear", kimi_linear_config},
+    {"minimax", minimax_config},
 };
 
 // Models with a text part under text_config: what their files call it.
@@ -94,12 +98,14 @@ struct Nested {
 };
 constexpr Nested kNested[] = {
     {"gemma3", "gemma3_text", "language_model.model."},
+    {"gemma3n", "gemma3n_text", "model.language_model."},
     {"gemma4", "gemma4_text", "model.language_model."},
     {"mistral3", "mistral", "language_model.model."},
     {"llava", "llama", "language_model.model."},
     {"qwen2_vl", "qwen2", "model."},
     {"qwen2_5_vl", "qwen2", "model."},
     {"qwen3_vl", "qwen3", "model.language_model."},
+    {"qwen3_vl_moe", "qwen3_vl_moe_text", "model.language_model."},
     {"muse_glimmer", "muse_glimmer_text", "model.language_model."},
     {"qwen3_5", "qwen3_5_text", "model.language_model."},
     {"qwen3_5_moe", "qwen3_5_moe_text", "model.language_model."},

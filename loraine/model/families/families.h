@@ -20,6 +20,7 @@ ModelConfig phi_config(const ConfigReader& hf);
 ModelConfig gemma_config(const ConfigReader& hf);
 ModelConfig gemma2_config(const ConfigReader& hf);
 ModelConfig gemma3_config(const ConfigReader& hf);
+ModelConfig gemma3n_config(const ConfigReader& all);
 ModelConfig gemma4_config(const ConfigReader& hf);
 ModelConfig granite_config(const ConfigReader& hf);
 ModelConfig granite_swa_config(const ConfigReader& hf);
@@ -39,6 +40,7 @@ ModelConfig stablelm_config(const ConfigReader& hf);
 ModelConfig gpt_neox_config(const ConfigReader& hf);
 ModelConfig qwen2_moe_config(const ConfigReader& hf);
 ModelConfig qwen3_moe_config(const ConfigReader& hf);
+ModelConfig qwen3_vl_moe_config(const ConfigReader& hf);
 ModelConfig mixtral_config(const ConfigReader& hf);
 ModelConfig olmoe_config(const ConfigReader& hf);
 ModelConfig phimoe_config(const ConfigReader& hf);
@@ -68,5 +70,7 @@ ModelConfig deepseek_v3_config(const ConfigReader& hf);
 ModelConfig mistral4_config(const ConfigReader& hf);
 ModelConfig youtu_config(const ConfigReader& hf);
 ModelConfig minicpm3_config(const ConfigReader& hf);
+ModelConfig kimi_linear_config(const ConfigReader& hf);
+ModelConfig minimax_config(const ConfigReader& hf);
 
 }  // namespace loraine

@@ -5,6 +5,10 @@
 
 #include "loraine/core/error.h"
 #include "loraine/model/mixers/attention.h"
+#include "loraine/model/mixers/experts.h"
+#include "loraine/model/mixers/gated_delta_net.h"
+#include "loraine/model/mixers/latent_attention.h"
+#include "loraine/model/mixers/lightning_attention.h"
 
 namespace loraine {
 namespace {
@@ -76,6 +80,88 @@ TEST(Families, AnUnknownRopeIsNamed) {
       hf[key] = {{name, "linear"}};
       EXPECT_NE(message_of(hf).find("factor is absent"), std::string::npos) << message_of(hf);
     }
+}
+
+// Kimi Linear as published: sizes and layers in an object, layers counted from 1.
+nlohmann::json published_kimi() {
+  nlohmann::json hf = config("kimi_linear");
+  hf.update({{"num_hidden_layers", 4},
+             {"kv_lora_rank", 12},
+             {"qk_nope_head_dim", 8},
+             {"qk_rope_head_dim", 4},
+             {"v_head_dim", 6},
+             {"q_lora_rank", nullptr},
+             {"mla_use_nope", true},
+             {"model_max_length", 512},
+             {"first_k_dense_replace", 1},
+             {"num_experts", 4},
+             {"num_experts_per_token", 2},
+             {"num_shared_experts", 1},
+             {"moe_intermediate_size", 10},
+             {"moe_renormalize", true},
+             {"moe_router_activation_func", "sigmoid"},
+             {"linear_attn_config",
+              {{"full_attn_layers", {4}}, {"kda_layers", {1, 2, 3}}, {"num_heads", 2}, {"head_dim", 6}, {"short_conv_kernel_size", 3}}}});
+  return hf;
+}
+
+TEST(Families, KimiLinearIsReadAsPublished) {
+  const ModelConfig c = model_config(published_kimi(), "config.json");
+  EXPECT_EQ(c.max_position_embeddings, 512);
+  for (size_t layer = 0; layer < 4; ++layer) {
+    const auto* delta = dynamic_cast<const GatedDeltaNetConfig*>(c.layers[layer].branches[0].mixer.get());
+    const auto* attention = dynamic_cast<const LatentAttentionConfig*>(c.layers[layer].branches[0].mixer.get());
+    EXPECT_EQ(dynamic_cast<const ExpertsConfig*>(c.layers[layer].branches[1].mixer.get()) != nullptr, layer > 0);
+    ASSERT_EQ(attention != nullptr, layer == 3);
+    if (attention) {
+      EXPECT_EQ(attention->rope, nullptr);
+      continue;
+    }
+    ASSERT_NE(delta, nullptr);
+    EXPECT_EQ(delta->value_heads, 2);
+    EXPECT_EQ(delta->key_dim, 6);
+    EXPECT_EQ(delta->rank, 6);
+    EXPECT_EQ(delta->taps, 3);
+  }
+  const auto at = [&](const char* path) { return c.names.in_files(path); };
+  EXPECT_EQ(at("model.layers.0.mlp.gate_proj"), "model.layers.0.mlp.gate_proj");
+  EXPECT_EQ(at("model.layers.1.mlp.gate"), "model.layers.1.block_sparse_moe.gate");
+  EXPECT_EQ(at("model.layers.1.mlp.shared_experts.up_proj"), "model.layers.1.block_sparse_moe.shared_experts.up_proj");
+  EXPECT_EQ(at("model.layers.0.self_attn.forget_gate.A_log"), "model.layers.0.self_attn.A_log");
+
+  nlohmann::json hf = published_kimi();
+  hf["linear_attn_config"]["kda_layers"] = {1, 2};
+  EXPECT_NE(message_of(hf).find("layer 3 either here or in full_attn_layers"), std::string::npos) << message_of(hf);
+  for (const auto& [key, value] :
+       {std::pair<const char*, nlohmann::json>{"mla_use_nope", false}, {"moe_router_activation_func", "softmax"}, {"moe_layer_freq", 2}}) {
+    hf = published_kimi();
+    hf[key] = value;
+    EXPECT_NE(message_of(hf).find(key), std::string::npos) << message_of(hf);
+  }
+}
+
+TEST(Families, MiniMaxGoesOnFromItsNorms) {
+  nlohmann::json hf = config("minimax");
+  hf.update({{"num_local_experts", 4},
+             {"num_experts_per_tok", 2},
+             {"layer_types", {"linear_attention", "full_attention", "linear_attention"}},
+             {"linear_attn_alpha_factor", 1.5},
+             {"full_attn_beta_factor", 2},
+             {"mlp_alpha_factor", 3}});
+  const ModelConfig c = model_config(hf, "config.json");
+  for (size_t layer = 0; layer < 3; ++layer) {
+    const auto& [attention, experts] = std::pair(c.layers[layer].branches[0], c.layers[layer].branches[1]);
+    EXPECT_EQ(attention.normed_residual, layer == 1 ? 1.0f : 1.5f);
+    EXPECT_EQ(attention.scale, layer == 1 ? 2.0f : 1.0f);
+    EXPECT_EQ(experts.normed_residual, 3.0f);
+    EXPECT_EQ(experts.scale, 1.0f);
+  }
+  // Slopes 2^(−8 h / heads), times 1 − layer / (layers − 1), as transformers rounds them.
+  const auto decay = [&](size_t layer) { return dynamic_cast<const LightningAttentionConfig&>(*c.layers[layer].branches[0].mixer).decay; };
+  ASSERT_EQ(decay(0).size(), 2u);
+  EXPECT_NEAR(decay(0)[0], -0.0625 * 1.00001, 1e-8);
+  EXPECT_NEAR(decay(0)[1], -0.00390625 * 1.00001, 1e-9);
+  EXPECT_NEAR(decay(2)[0], -0.0625 * 1.5e-5, 1e-8);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 // capped scores and logits, windows on every second layer. Gemma 3: norms over heads, two rotations, five windows to one full layer.
 #include <cmath>
 
-#include "loraine/model/families/decoder_parts.h"
 #include "loraine/model/families/families.h"
+#include "loraine/model/families/gemma_parts.h"
 
 namespace loraine {
 namespace {
@@ -56,13 +56,7 @@ ModelConfig gemma3_config(const ConfigReader& hf) {
   const int64_t window = hf.positive_or("sliding_window", 4096);
   d.rope_keys.theta = 1000000;
   const auto full = d.rope_of("full_attention");
-  std::shared_ptr<const Rope> local;
-  if (rope_object(hf).get("sliding_attention")) {
-    local = d.rope_of("sliding_attention");
-  } else {  // files of transformers 4: a theta of its own, and no scaling
-    const nlohmann::json only_theta = {{"rope_theta", hf.number_or("rope_local_base_freq", 10000)}};
-    local = read_rope(ConfigReader(only_theta, hf.file()), d.rope_keys);
-  }
+  const auto local = sliding_rope(d);
   return d.with_layers([&](int64_t layer) {
     const bool slides = sliding[static_cast<size_t>(layer)];
     d.attention.window = slides ? window : 0;

@@ -1,11 +1,13 @@
 // Gemma 4: Gemma's four norms, without the 1 added to their weights, and a factor at the end of each layer; norms over heads of q, k and v;
 // full layers with heads of their own size, whose values may be their keys; the last layers attend to keys and values of earlier ones;
-// inputs per layer (E2B, E4B).
+// inputs per layer (E2B, E4B); experts beside the MLP (26B-A4B).
 #include <cmath>
+#include <optional>
 
-#include "loraine/model/families/decoder_parts.h"
+#include "loraine/model/families/expert_parts.h"
 #include "loraine/model/families/families.h"
-#include "loraine/model/mixers/per_layer_input.h"
+#include "loraine/model/families/gemma_parts.h"
+#include "loraine/model/mixers/mlp_and_experts.h"
 
 namespace loraine {
 namespace {
@@ -32,38 +34,28 @@ int64_t size_of_layer(const ConfigReader& hf, int64_t layer, const char* key, in
   return ConfigReader(one, hf.file() + ": per_layer_config: " + std::to_string(layer)).positive(key);
 }
 
-// Where layers share keys and values: of each type of layer the last that has its own gives them to all after it.
-struct Sharing {
-  int64_t first;  // layer without keys and values of its own
-  std::vector<int64_t> giver;
-  std::vector<SharedKv> kind;
-};
+// The layer's MLP with the experts beside it.
+MlpAndExpertsConfig with_experts_beside(const Decoder& d, const ExpertsConfig& experts, const MlpConfig& mlp) {
+  MlpAndExpertsConfig both;
+  both.mlp = mlp;
+  both.experts = experts;
+  both.before_mlp = named(d.norm, "pre_feedforward_layernorm");
+  both.after_mlp = named(d.norm, "post_feedforward_layernorm_1");
+  both.before_experts = named(d.norm, "pre_feedforward_layernorm_2");
+  both.after_experts = named(d.norm, "post_feedforward_layernorm_2");
+  both.router_norm = d.norm;
+  return both;
+}
 
-Sharing sharing(const ConfigReader& hf, const std::vector<bool>& sliding) {
-  const auto layers = static_cast<int64_t>(sliding.size());
-  const int64_t readers = hf.get("num_kv_shared_layers") ? static_cast<int64_t>(hf.number_or("num_kv_shared_layers", 0)) : 0;
-  if (readers < 0 || readers >= layers) hf.wrong("num_kv_shared_layers", "a number below num_hidden_layers");
-  Sharing out{layers - readers, std::vector<int64_t>(sliding.size(), -1), std::vector<SharedKv>(sliding.size(), SharedKv::none)};
-  for (const bool type : {false, true}) {
-    int64_t giver = -1, last = -1;
-    for (int64_t layer = 0; layer < layers; ++layer) {
-      const auto i = static_cast<size_t>(layer);
-      if (sliding[i] != type) continue;
-      if (layer < out.first) {
-        giver = layer;
-        continue;
-      }
-      if (giver < 0) hf.wrong("num_kv_shared_layers", "one that leaves a layer of each type its keys and values");
-      out.giver[i] = giver;
-      out.kind[i] = SharedKv::reads;
-      last = layer;
-    }
-    if (last < 0) continue;
-    out.kind[static_cast<size_t>(last)] = SharedKv::reads_last;
-    out.kind[static_cast<size_t>(giver)] = SharedKv::gives;
-    out.giver[static_cast<size_t>(giver)] = giver;
-  }
-  return out;
+ExpertsConfig gemma4_experts(const ConfigReader& hf, Decoder& d) {
+  ExpertsConfig experts = experts_config(hf, d);
+  d.config.router_aux_loss_coef = 0;  // it has no such loss
+  experts.router.normalise = true;
+  experts.router_is_linear = experts.whole_in_files = true;
+  experts.folder = "";
+  experts.router_name = "router.proj";
+  experts.expert_scale = "router.per_expert_scale";
+  return experts;
 }
 
 }  // namespace
@@ -71,10 +63,9 @@ Sharing sharing(const ConfigReader& hf, const std::vector<bool>& sliding) {
 ModelConfig gemma4_config(const ConfigReader& hf) {
   Decoder d(hf);
   if (!hf.get("tie_word_embeddings")) d.config.tie_word_embeddings = true;
-  if (hf.flag_or("enable_moe_block", false)) hf.wrong("enable_moe_block", "false: loraine does not build Gemma 4's experts");
   if (const std::string seen = hf.text_or("use_bidirectional_attention", ""); !seen.empty() && seen != "vision")
     hf.wrong("use_bidirectional_attention", "null or vision");
-  const int64_t H = d.config.hidden_size, layers = d.config.num_hidden_layers;
+  const int64_t H = d.config.hidden_size;
   d.config.embedding_scale = std::sqrt(static_cast<float>(H));
   if (hf.get("final_logit_softcapping")) d.config.logit_softcap = static_cast<float>(hf.number_or("final_logit_softcapping", 0));
   d.mlp.activation = activation(hf, "hidden_activation", "gelu_pytorch_tanh");
@@ -92,16 +83,14 @@ ModelConfig gemma4_config(const ConfigReader& hf) {
   const bool k_is_v = hf.flag_or("attention_k_eq_v", false);
   const int64_t full_kv_heads =
       k_is_v && hf.get("num_global_key_value_heads") ? hf.positive("num_global_key_value_heads") : d.attention.kv_heads;
-  const Sharing shared = sharing(hf, sliding);
+  const KvSharing shared = kv_sharing(hf, sliding, 0);
   const bool wide = hf.flag_or("use_double_wide_mlp", false);
   const int64_t p = hf.get("hidden_size_per_layer_input") ? static_cast<int64_t>(hf.number_or("hidden_size_per_layer_input", 0)) : 0;
-  PerLayerInputsConfig inputs;
-  inputs.hidden_size = H;
-  inputs.layers = layers;
-  inputs.width = p;
-  inputs.vocab_size = hf.positive_or("vocab_size_per_layer_input", d.config.vocab_size);
-  inputs.eps = d.norm.eps;
+  const PerLayerInputsConfig inputs = per_layer_inputs_config(d, p, d.config.vocab_size);
   if (p > 0 && inputs.vocab_size < d.config.vocab_size) hf.wrong("vocab_size_per_layer_input", "vocab_size or more");
+
+  std::optional<ExpertsConfig> experts;
+  if (hf.flag_or("enable_moe_block", false)) experts = gemma4_experts(hf, d);
 
   return d.with_layers([&](int64_t layer) {
     const auto i = static_cast<size_t>(layer);
@@ -126,6 +115,7 @@ ModelConfig gemma4_config(const ConfigReader& hf) {
 
     LayerConfig out = d.sandwich(attention, share(mlp));
     out.scalar = "layer_scalar";
+    if (experts) out.branches.back() = {{}, named(d.norm, "post_feedforward_layernorm"), share(with_experts_beside(d, *experts, mlp))};
     if (p == 0) return out;
     if (layer == 0) out.branches.insert(out.branches.begin(), {{}, {}, share(inputs)});
     PerLayerInputConfig input;

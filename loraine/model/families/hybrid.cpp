@@ -27,7 +27,7 @@ std::vector<bool> recurrent_layers(const Decoder& d, const std::vector<std::stri
   return all;
 }
 
-Limits limits_or(const ConfigReader& hf, const char* key, const Limits& otherwise) {
+TimeStepLimits limits_or(const ConfigReader& hf, const char* key, const TimeStepLimits& otherwise) {
   const nlohmann::json* value = hf.get(key);
   if (!value) return otherwise;
   const auto number = [&](const nlohmann::json& one) {
@@ -37,7 +37,7 @@ Limits limits_or(const ConfigReader& hf, const char* key, const Limits& otherwis
     return one.get<float>();
   };
   if (!value->is_array() || value->size() != 2) hf.wrong(key, "two numbers, the second one may be infinite");
-  const Limits limits{number((*value)[0]), number((*value)[1])};
+  const TimeStepLimits limits{number((*value)[0]), number((*value)[1])};
   if (!(limits.low <= limits.high)) hf.wrong(key, "a lower limit and a higher one");
   return limits;
 }
@@ -58,7 +58,7 @@ Mamba2Config read_mamba(const Decoder& d) {
   out.conv_bias = hf.flag_or("mamba_conv_bias", true);
   out.in_bias = out.out_bias = hf.flag_or("mamba_proj_bias", false);
   out.norm_eps = d.norm.eps;
-  const Limits dt = limits_or(hf, "time_step_limit", {0, std::numeric_limits<float>::infinity()});
+  const TimeStepLimits dt = limits_or(hf, "time_step_limit", {0, std::numeric_limits<float>::infinity()});
   out.dt_min = dt.low;
   out.dt_max = dt.high;
   return out;

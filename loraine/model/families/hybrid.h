@@ -15,10 +15,10 @@ std::vector<bool> recurrent_layers(const Decoder& d, const std::vector<std::stri
                                    const std::function<bool(int64_t layer)>& otherwise);
 
 // [low, high] of a list of two numbers, of which the second may be infinite ("Infinity", or transformers' {"__float__": "Infinity"}).
-struct Limits {
+struct TimeStepLimits {
   float low, high;
 };
-Limits limits_or(const ConfigReader& hf, const char* key, const Limits& otherwise);
+TimeStepLimits limits_or(const ConfigReader& hf, const char* key, const TimeStepLimits& otherwise);
 
 // A Mamba-2 mixer by the keys mamba_n_heads, mamba_d_head, mamba_d_state …, with norms as the decoder has them.
 Mamba2Config read_mamba(const Decoder& d);

@@ -65,7 +65,7 @@ Mamba2Config nemotron_mamba(const Decoder& d) {
   out.conv_bias = hf.flag_or("use_conv_bias", true);
   out.in_bias = out.out_bias = hf.flag_or("use_bias", false);
   out.norm_eps = d.norm.eps;
-  const Limits dt = limits_or(hf, "time_step_limit", {0, std::numeric_limits<float>::infinity()});
+  const TimeStepLimits dt = limits_or(hf, "time_step_limit", {0, std::numeric_limits<float>::infinity()});
   out.dt_min = dt.low;
   out.dt_max = dt.high;
   return out;

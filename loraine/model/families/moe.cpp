@@ -25,12 +25,6 @@ void add_qk_norms(Decoder& d, HeadNorms norms) {
   d.attention.k_norm = named(d.norm, "k_norm");
 }
 
-void name_w1_w2_w3(ExpertsConfig& experts) {
-  experts.gate_piece = "w1";
-  experts.up_piece = "w3";
-  experts.down_piece = "w2";
-}
-
 }  // namespace
 
 ModelConfig qwen2_moe_config(const ConfigReader& hf) {
@@ -50,6 +44,19 @@ ModelConfig qwen3_moe_config(const ConfigReader& hf) {
   d.attention_biases(bias, bias);
   add_qk_norms(d, HeadNorms::shared);
   return qwen_layers(d, experts_config(hf, d));
+}
+
+// Its files have the experts' parameters whole and transposed; adapters see them as Qwen 3's.
+ModelConfig qwen3_vl_moe_config(const ConfigReader& hf) {
+  Decoder d(hf);
+  d.mlp.activation = activation(hf, "hidden_act", "silu");
+  const bool bias = hf.flag_or("attention_bias", false);
+  d.attention_biases(bias, bias);
+  d.rope_keys.theta = 500000;
+  add_qk_norms(d, HeadNorms::shared);
+  ExpertsConfig experts = experts_config(hf, d);
+  experts.router.normalise = experts.transposed = experts.whole_in_files = true;
+  return qwen_layers(d, experts);
 }
 
 ModelConfig mixtral_config(const ConfigReader& hf) {

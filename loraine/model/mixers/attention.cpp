@@ -216,13 +216,8 @@ void Attention::attend(const Step& s, const Tensor& o, const Tensor& lse, const 
     const std::vector<Tensor>& given = s.pass.cache->layers[static_cast<size_t>(c_.kv_layer)][c_.kv_branch];
     return attention(s.ctx, o, Tensor(), q(qkv), given[0], given[1], s.batch.sequences, shape(s));
   }
-  const Tensor keys = s.carried[0], values = s.carried[1];
-  for (const Sequence& sequence : s.batch.sequences) {
-    const int64_t first = sequence.kv_start + sequence.kv_length - sequence.length;
-    copy_rows(keys.row_range(first, sequence.length), k(qkv).row_range(sequence.start, sequence.length));
-    copy_rows(values.row_range(first, sequence.length), v(qkv).row_range(sequence.start, sequence.length));
-  }
-  attention(s.ctx, o, Tensor(), q(qkv), keys, values, s.batch.sequences, shape(s));
+  store_keys_and_values(s, k(qkv), v(qkv));
+  attention(s.ctx, o, Tensor(), q(qkv), s.carried[0], s.carried[1], s.batch.sequences, shape(s));
 }
 
 // What later layers gave the gradient of k and v that they share joins that of this one.

@@ -8,6 +8,7 @@
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/kernels/experts/combine.h"
 #include "loraine/kernels/experts/grouped_product.h"
+#include "loraine/kernels/rows/deal_columns.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/rows/sigmoid_gate.h"
 #include "loraine/model/model.h"
@@ -47,6 +48,13 @@ const Groups& groups_of(const Step& s, const ExpertOrder& order) {
   return g;
 }
 
+// Every `step`th row, from the first one.
+Tensor every(int64_t step, Tensor rows) {
+  rows.shape[0] = (rows.shape[0] - 1) / step + 1;
+  rows.row_stride *= step;
+  return rows;
+}
+
 // The matrices of all groups, in room of this thread until the next call.
 std::span<const Tensor> matrices(const ExpertWeights& weights, const ExpertStack& stack, const Groups& groups) {
   thread_local std::vector<Tensor> views;
@@ -56,7 +64,7 @@ std::span<const Tensor> matrices(const ExpertWeights& weights, const ExpertStack
       const std::vector<Tensor>* own = set ? &set->experts[static_cast<size_t>(weights.index)].matrices : nullptr;
       if (!own || own->empty()) views.push_back(stack.parts[e].weight);
       else if (weights.transposed) views.push_back((*own)[e].col_range(stack.first, stack.columns));
-      else views.push_back((*own)[e].row_range(stack.first, stack.columns));
+      else views.push_back(every(stack.step, (*own)[e].row_range(stack.first, stack.step * (stack.columns - 1) + 1)));
     }
   return views;
 }
@@ -79,6 +87,7 @@ Experts::Experts(const ExpertsConfig& config, Placement& p, const std::string& l
   const std::vector<int64_t> correction = c_.correction_is_matrix ? std::vector<int64_t>{1, E} : std::vector<int64_t>{E};
   if (!c_.correction.empty()) p.vector(correction_, folder + c_.correction, correction);
   correction_.is_buffer = true;
+  if (!c_.expert_scale.empty()) p.vector(expert_scale_, folder + c_.expert_scale, E);
   const auto parameter = [&](ExpertWeights& to, const std::string& name, int64_t out, int64_t in, const std::vector<std::string>& pieces) {
     to.module = module;
     to.parameter = name;
@@ -97,7 +106,7 @@ Experts::Experts(const ExpertsConfig& config, Placement& p, const std::string& l
   gate_up_.interleaved = c_.clamped && c_.clamped->interleaved;
   parameter(down_, c_.down, C, c_.intermediate_size, {c_.down_piece});
   down_.gives_output = true;
-  if (c_.clamped && gate_up_.stacks.size() > 1) c_.clamped->interleaved = false;  // files that have them apart
+  if (c_.clamped && gate_up_.stacks.size() > 1 && !spread()) c_.clamped->interleaved = false;  // files that have them apart
   if (c_.biases) {
     p.vector(gate_up_bias_, gate_up_.name() + "_bias", {E, inner_columns()});
     p.vector(down_bias_, down_.name() + "_bias", {E, C});
@@ -112,6 +121,7 @@ Parts Experts::parts() {
   all.sites.insert(all.sites.begin(), &router_);
   if (shared_gated()) all.sites.push_back(&shared_gate_);
   if (!c_.correction.empty()) all.vectors.push_back(&correction_);
+  if (!c_.expert_scale.empty()) all.vectors.push_back(&expert_scale_);
   if (c_.biases) all.vectors.insert(all.vectors.end(), {&gate_up_bias_, &down_bias_});
   all.experts = {&gate_up_, &down_};
   return all;
@@ -131,7 +141,7 @@ std::vector<Tensor> Experts::plan_kept(Arena& arena, int64_t rows, Dtype type) c
 size_t Experts::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), F = static_cast<size_t>(c_.intermediate_size),
                T = static_cast<size_t>(need.rows), chosen = T * static_cast<size_t>(c_.router.per_token),
-               E = static_cast<size_t>(c_.router.experts), columns = static_cast<size_t>(need.expert_columns);
+               E = static_cast<size_t>(c_.router.experts), columns = static_cast<size_t>(need.expert_columns) + (spread() ? F : 0);
   const size_t linear = T * (C + static_cast<size_t>(need.adapter_columns)) * type, sum = T * C * sizeof(float),
                shared = shared_ ? sum + shared_->scratch_bytes(need) : 0, gated = shared_gated() ? 2 * sum : 0, slack = 64 * 16;
   if (!need.training) return std::max({chosen * (std::max(C, F + C) + columns) * type, linear, shared + gated + linear}) + slack;
@@ -162,7 +172,7 @@ Tensor Experts::row_scratch(const Step& s, int64_t columns) const {
   return s.pass.scratch->take(s.type(), {s.batch.rows() * c_.router.per_token, columns});
 }
 RouterVectors Experts::router_vectors(const DenseSet* set) const {
-  return {correction_.values.empty() ? nullptr : vector_of(set, correction_).f32(), nullptr};
+  return {vector_of(set, correction_).f32(), vector_of(set, expert_scale_).f32()};
 }
 bool Experts::trains_router(const AdapterSet& trained) const {
   return trained.at(router_.index) || (trained.dense && trained.dense->sites[static_cast<size_t>(router_.index)].trains());
@@ -175,12 +185,12 @@ Step Experts::of_shared(const Step& s) const {
 }
 
 // Logits, choices, weights and the order of rows.
-void Experts::find_experts(const Step& s, const Tensor& x) const {
+void Experts::find_experts(const Step& s, const Tensor& routed) const {
   const Tensor logits = s.kept(kLogits);
-  linear_forward(s, logits, x, router_);
+  linear_forward(s, logits, routed, router_);
   if (s.pass.balance && s.pass.balance->adding) add_balance(s.ctx, s.pass.balance->sums, logits, c_.router.per_token);
   const auto rows_of = [&](size_t kept, int64_t first, int64_t count) { return s.kept(kept).row_range(first, count); };
-  if (correction_.values.empty()) route(s.ctx, s.kept(kChosen), s.kept(kWeights), logits, c_.router, {});
+  if (correction_.values.empty() && expert_scale_.values.empty()) route(s.ctx, s.kept(kChosen), s.kept(kWeights), logits, c_.router, {});
   else
     for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
       route(s.ctx, rows_of(kChosen, first, count), rows_of(kWeights, first, count), logits.row_range(first, count), c_.router,
@@ -203,11 +213,17 @@ void Experts::read_chosen_ahead(const Step& s) const {
 // to [T · K, out] = from [T · K, in] with each expert's matrix, or back: from [T · K, out], to [T · K, in].
 void Experts::multiply_matrices(const Step& s, const Tensor& to, const Tensor& from, const ExpertWeights& weights, bool back) const {
   const Groups& groups = groups_of(s, order(s));
+  const Tensor& wide = back ? from : to;  // [T · K, out]
   float beta = 0;
   for (const ExpertStack& stack : weights.stacks) {
-    const Tensor y = back ? to : to.col_range(stack.first, stack.columns), x = back ? from.col_range(stack.first, stack.columns) : from;
+    const size_t mark = s.pass.scratch->mark();
+    const Tensor part = stack.step == 1 ? wide.col_range(stack.first, stack.columns) : row_scratch(s, stack.columns);
+    if (back && stack.step != 1) spread_columns_back(s.ctx, part, wide, stack.first, stack.step);
+    const Tensor &y = back ? to : part, &x = back ? part : from;
     if (weights.transposed != back) grouped_nn(s.ctx, y, x, matrices(weights, stack, groups), groups.order, 1, beta);
     else grouped_nt(s.ctx, y, x, matrices(weights, stack, groups), groups.order, 1, beta);
+    if (!back && stack.step != 1) spread_columns(s.ctx, to, part, stack.first, stack.step);
+    s.pass.scratch->release(mark);
     if (back) beta = 1;
   }
 }
@@ -324,8 +340,8 @@ void Experts::shared_backward(const Step& s, AdapterSet& trained, const Tensor& 
   s.pass.scratch->release(mark);
 }
 
-void Experts::forward(const Step& s, const Tensor& y, const Tensor& x) const {
-  find_experts(s, x);
+void Experts::forward(const Step& s, const Tensor& y, const Tensor& x, const Tensor& routed) const {
+  find_experts(s, routed);
   const ExpertOrder order = this->order(s);
   const Tensor inner = rows(s, s.kept_tensors[kInner]), weights = s.kept(kWeights);
   const size_t mark = s.pass.scratch->mark();
@@ -387,21 +403,30 @@ void Experts::experts_backward(const Step& s, AdapterSet& trained, const Tensor&
   s.pass.scratch->release(outer);
 }
 
-void Experts::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
+// Through the weights into what the router reads.
+void Experts::router_backward(const Step& s, AdapterSet& trained, const Tensor& d_routed, const Tensor& d_weights, const Tensor& routed,
+                              bool accumulate) const {
+  const size_t mark = s.pass.scratch->mark();
+  const RouterVectors vectors = router_vectors(trained.dense.get());
+  const Tensor d_logits = s.scratch(Dtype::F32, c_.router.experts), logits = s.kept(kLogits), chosen = s.kept(kChosen),
+               d_own = d_routed.data && accumulate ? s.scratch(Dtype::F32, c_.hidden_size) : d_routed;
+  if (const Tensor d_scale = gradient_of(trained.dense.get(), expert_scale_); d_scale.data)
+    expert_scale_gradient(s.ctx, d_scale, d_weights, chosen, logits, c_.router, vectors);
+  route_backward(s.ctx, d_logits, d_weights, chosen, logits, c_.router, vectors);
+  if (s.pass.balance && s.pass.balance->factor != 0)
+    balance_backward(s.ctx, d_logits, logits, s.pass.balance->sums, s.pass.balance->factor);
+  linear_backward(s, trained, d_own, as_operand(s, d_logits), routed, router_);
+  if (d_routed.data && accumulate) add(s.ctx, d_routed, d_routed, d_own);
+  s.pass.scratch->release(mark);
+}
+
+void Experts::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_routed, const Tensor& d_y, const Tensor& x,
+                       const Tensor& routed) const {
   const size_t mark = s.pass.scratch->mark();
   const Tensor d_weights = s.scratch(Dtype::F32, c_.router.per_token);
   experts_backward(s, trained, d_x, d_weights, d_y, x);
-  if (d_x.data || trains_router(trained)) {
-    const size_t inner = s.pass.scratch->mark();
-    const Tensor d_logits = s.scratch(Dtype::F32, c_.router.experts), logits = s.kept(kLogits),
-                 d_own = d_x.data ? s.scratch(Dtype::F32, c_.hidden_size) : Tensor();
-    route_backward(s.ctx, d_logits, d_weights, s.kept(kChosen), logits, c_.router, router_vectors(trained.dense.get()));
-    if (s.pass.balance && s.pass.balance->factor != 0)
-      balance_backward(s.ctx, d_logits, logits, s.pass.balance->sums, s.pass.balance->factor);
-    linear_backward(s, trained, d_own, as_operand(s, d_logits), x, router_);
-    if (d_x.data) add(s.ctx, d_x, d_x, d_own);
-    s.pass.scratch->release(inner);
-  }
+  if (d_routed.data || trains_router(trained) || gradient_of(trained.dense.get(), expert_scale_).data)
+    router_backward(s, trained, d_routed, d_weights, routed, d_routed.data == d_x.data);
   if (shared_) shared_backward(s, trained, d_x, d_y, x);
   s.pass.scratch->release(mark);
 }

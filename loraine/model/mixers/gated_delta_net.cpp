@@ -24,7 +24,7 @@ std::unique_ptr<Mixer> GatedDeltaNetConfig::place(Placement& placement, const st
 
 GatedDeltaNet::GatedDeltaNet(const GatedDeltaNetConfig& config, Placement& p, const std::string& layer) : c_(config) {
   const std::string folder = layer + c_.folder;
-  if (c_.projections == DeltaProjections::separate) {
+  if (two_products()) {
     add_convolution(p, folder + "q_conv1d", c_.keys());
     add_convolution(p, folder + "k_conv1d", c_.keys());
     add_convolution(p, folder + "v_conv1d", c_.values());
@@ -32,11 +32,14 @@ GatedDeltaNet::GatedDeltaNet(const GatedDeltaNetConfig& config, Placement& p, co
     add_convolution(p, folder + "conv1d", mixed_columns());
   }
   place_projections(p, folder);
-  p.vector(A_log_, folder + "A_log", c_.value_heads);
-  p.vector(dt_bias_, folder + "dt_bias", c_.value_heads);
-  p.vector(norm_, folder + c_.norm + ".weight", c_.value_dim);
-  p.part(out_, folder + c_.output, c_.hidden_size, c_.values(), false, "hidden_size, linear_num_value_heads × linear_value_head_dim");
-  out_.gives_output = true;
+  const std::string decay = folder + (low_rank() ? "forget_gate." : "");
+  if (low_rank()) p.vector(A_log_, decay + "A_log", {1, 1, c_.value_heads, 1});
+  else p.vector(A_log_, decay + "A_log", c_.value_heads);
+  p.vector(dt_bias_, decay + "dt_bias", c_.decays());
+  output_.shape = {c_.value_dim, false, c_.gate, c_.norm_eps};
+  p.vector(output_.norm, folder + c_.norm + ".weight", c_.value_dim);
+  p.part(output_.product, folder + c_.output, c_.hidden_size, c_.values(), false,
+         "hidden_size, linear_num_value_heads × linear_value_head_dim");
 }
 
 void GatedDeltaNet::add_convolution(Placement& p, const std::string& path, int64_t channels) {
@@ -57,13 +60,18 @@ void GatedDeltaNet::place_projections(Placement& p, const std::string& folder) {
     p.part(in_, folder + "in_proj_a", heads, C, false, of_heads);
     return;
   }
-  if (c_.projections == DeltaProjections::separate) {
+  if (two_products()) {
     p.part(in_, folder + "q_proj", K, C, false, of_keys);
     p.part(in_, folder + "k_proj", K, C, false, of_keys);
     p.part(in_, folder + "v_proj", V, C, false, of_values);
-    p.part(in_, folder + "g_proj", V, C, false, of_values);
+    if (!low_rank()) p.part(in_, folder + "g_proj", V, C, false, of_values);
     p.part(gates_, folder + "b_proj", heads, C, false, of_heads);
-    p.part(gates_, folder + "a_proj", heads, C, false, of_heads);
+    if (!low_rank()) return p.part(gates_, folder + "a_proj", heads, C, false, of_heads);
+    const char *into_rank = "head_dim of linear attention, hidden_size", *of_rank = "num_heads × head_dim, head_dim of linear attention";
+    p.part(gates_, folder + "forget_gate.f_a_proj", c_.rank, C, false, into_rank);
+    p.part(gates_, folder + "g_a_proj", c_.rank, C, false, into_rank);
+    p.part(decay_up_, folder + "forget_gate.f_b_proj", c_.decays(), c_.rank, false, of_rank);
+    p.part(gate_up_, folder + "g_b_proj", V, c_.rank, false, of_rank);
     return;
   }
   p.part(in_, folder + "in_proj_qkvz", 2 * K + 2 * V, C, false, "2 × keys + 2 × values of linear attention, hidden_size");
@@ -81,14 +89,16 @@ void GatedDeltaNet::place_projections(Placement& p, const std::string& folder) {
 }
 
 Parts GatedDeltaNet::parts() {
-  Parts all{{&in_, &out_}, {&A_log_, &dt_bias_, &norm_}};
-  if (!gates_.weight.parts.empty()) all.sites.push_back(&gates_);
+  Parts all{{&in_, &output_.product}, {&A_log_, &dt_bias_, &output_.norm}};
+  if (two_products()) all.sites.push_back(&gates_);
+  if (low_rank()) all.sites.insert(all.sites.end(), {&decay_up_, &gate_up_});
   for (ShortConvolution& convolution : convolutions_) convolution.add_parts(all);
   return all;
 }
 
 GatedDeltaShape GatedDeltaNet::shape() const {
-  return {c_.key_heads, c_.value_heads, c_.key_dim, c_.value_dim, 1.0f / std::sqrt(static_cast<float>(c_.key_dim)), kNormaliseEps, false};
+  return {c_.key_heads,  c_.value_heads,  c_.key_dim, c_.value_dim, 1.0f / std::sqrt(static_cast<float>(c_.key_dim)),
+          kNormaliseEps, c_.channel_decay};
 }
 
 std::vector<Tensor> GatedDeltaNet::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
@@ -99,11 +109,11 @@ std::vector<Tensor> GatedDeltaNet::plan_kept(Arena& arena, int64_t rows, Dtype t
 size_t GatedDeltaNet::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), V = static_cast<size_t>(c_.values()),
                all = static_cast<size_t>(columns()), qkv = static_cast<size_t>(mixed_columns()),
-               gates = 2 * sizeof(float) * static_cast<size_t>(c_.value_heads),
+               gates = sizeof(float) * static_cast<size_t>(c_.value_heads + c_.decays()),
                adapter = (std::max(C, V) + static_cast<size_t>(need.adapter_columns)) * type, dealt = deal_.empty() ? 0 : all * type,
-               second = gates_.weight.parts.empty() ? 0 : C * sizeof(float);
+               second = two_products() ? C * sizeof(float) : 0;
   if (!need.training) return static_cast<size_t>(need.rows) * std::max({dealt + adapter, qkv * type + gates, V * type + adapter});
-  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type, ones = sizeof(float) * std::max(V, qkv);
+  const size_t narrow = need.type == Dtype::F32 ? 0 : C * type, ones = 2 * sizeof(float) * std::max(V, qkv);
   return static_cast<size_t>(need.rows) *
              (all * type + V * type + std::max({3 * V * type + narrow + adapter, 2 * qkv * type + 2 * gates, dealt + second + adapter})) +
          ones;
@@ -124,10 +134,14 @@ double GatedDeltaNet::flops(int64_t tokens) const {
 }
 
 void GatedDeltaNet::project(const Step& s, const Tensor& projected, const Tensor& x) const {
-  const bool two = !gates_.weight.parts.empty();
-  const int64_t first = mixed_columns() + c_.values();  // of b and a
-  if (two) linear_forward(s, projected.col_range(first, columns() - first), x, gates_);
-  if (deal_.empty()) return linear_forward(s, two ? projected.col_range(0, first) : projected, x, in_);
+  if (two_products()) {
+    linear_forward(s, second(projected), x, gates_);
+    linear_forward(s, first(projected), x, in_);
+    if (!low_rank()) return;
+    linear_forward(s, a(projected), f(projected), decay_up_);
+    return linear_forward(s, z(projected), g(projected), gate_up_);
+  }
+  if (deal_.empty()) return linear_forward(s, projected, x, in_);
   const size_t mark = s.pass.scratch->mark();
   const Tensor raw = s.scratch(s.type(), columns());
   linear_forward(s, raw, x, in_);
@@ -137,11 +151,14 @@ void GatedDeltaNet::project(const Step& s, const Tensor& projected, const Tensor
 
 void GatedDeltaNet::project_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_projected,
                                      const Tensor& x) const {
-  if (!gates_.weight.parts.empty()) {
-    const int64_t first = mixed_columns() + c_.values();
+  if (two_products()) {
+    if (low_rank()) {
+      linear_backward(s, trained, f(d_projected), a(d_projected), f(s.kept(kProjected)), decay_up_);
+      linear_backward(s, trained, g(d_projected), z(d_projected), g(s.kept(kProjected)), gate_up_);
+    }
     const Tensor d_second = d_x.data ? s.scratch(Dtype::F32, c_.hidden_size) : Tensor();
-    linear_backward(s, trained, d_x, d_projected.col_range(0, first), x, in_);
-    linear_backward(s, trained, d_second, d_projected.col_range(first, columns() - first), x, gates_);
+    linear_backward(s, trained, d_x, first(d_projected), x, in_);
+    linear_backward(s, trained, d_second, second(d_projected), x, gates_);
     if (d_x.data) add(s.ctx, d_x, d_x, d_second);
     return;
   }
@@ -163,7 +180,7 @@ void GatedDeltaNet::convolve(const Step& s, const Tensor& mixed, const Tensor& p
 }
 
 GatedDeltaNet::Gates GatedDeltaNet::gates(const Step& s, const DenseSet* set, const Tensor& projected) const {
-  const Gates out{s.scratch(Dtype::F32, c_.value_heads), s.scratch(Dtype::F32, c_.value_heads)};
+  const Gates out = gates_room(s);
   log_decay(s.ctx, out.g, a(projected), vector_of(set, A_log_), vector_of(set, dt_bias_));
   write_strength(s.ctx, out.beta, b(projected), c_.largest_beta);
   return out;
@@ -175,7 +192,18 @@ void GatedDeltaNet::gates_backward(const Step& s, const AdapterSet& trained, con
   log_decay_backward(s.ctx, a(d_projected), d.g, a(projected), vector_of(set, A_log_), vector_of(set, dt_bias_));
   write_strength_backward(s.ctx, b(d_projected), d.beta, gates.beta, c_.largest_beta);
   if (const Tensor d_bias = gradient_of(set, dt_bias_); d_bias.data) bias_gradient(s.ctx, d_bias, a(d_projected));
-  if (const Tensor d_A_log = gradient_of(set, A_log_); d_A_log.data) add_column_dots(s, d_A_log, d.g, gates.g);  // ∂g / ∂A_log = g
+  if (const Tensor d_A_log = gradient_of(set, A_log_); d_A_log.data) add_decay_rates(s, d_A_log, d.g, gates.g);
+}
+
+// ∂g / ∂A_log = g, and all channels of a head have one A_log.
+void GatedDeltaNet::add_decay_rates(const Step& s, const Tensor& d_A_log, const Tensor& d_g, const Tensor& g) const {
+  if (!c_.channel_decay) return add_column_dots(s, d_A_log, d_g, g);
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor by_channel = s.pass.scratch->take(Dtype::F32, {1, c_.decays()});
+  std::fill_n(by_channel.f32(), c_.decays(), 0.0f);
+  add_column_dots(s, by_channel, d_g, g);
+  for (int64_t channel = 0; channel < c_.decays(); ++channel) d_A_log.f32()[channel / c_.key_dim] += by_channel.f32()[channel];
+  s.pass.scratch->release(mark);
 }
 
 void GatedDeltaNet::forward(const Step& s, const Tensor& y, const Tensor& x) const {
@@ -190,11 +218,7 @@ void GatedDeltaNet::forward(const Step& s, const Tensor& y, const Tensor& x) con
   gated_delta(s.ctx, o, s.decoding() ? Tensor() : s.kept_tensors[kBorders], q(mixed), k(mixed), v(mixed), with.g, with.beta,
               s.batch.sequences, shape(), s.decoding() ? RecurrentState{s.carried[0], slots} : RecurrentState{});
   s.pass.scratch->release(mark);
-  if (!y.data) return;
-  const Tensor out = s.scratch(s.type(), c_.values());
-  gated_norm(s.ctx, out, o, z(projected), vector_of(set, norm_), norm_shape());
-  linear_forward(s, y, out, out_);
-  s.pass.scratch->release(mark);
+  if (y.data) output_.forward(s, y, o, z(projected));
 }
 
 void GatedDeltaNet::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
@@ -203,16 +227,10 @@ void GatedDeltaNet::backward(const Step& s, AdapterSet& trained, const Tensor& d
   const Tensor projected = s.kept(kProjected), o = s.kept(kO), d_projected = s.scratch(s.type(), columns()),
                d_o = s.scratch(s.type(), c_.values());
   const size_t mark = s.pass.scratch->mark();
-  const Tensor weight = vector_of(set, norm_), out = s.scratch(s.type(), c_.values());
-  gated_norm(s.ctx, out, o, z(projected), weight, norm_shape());
-  linear_backward(s, trained, d_o, as_operand(s, d_y), out, out_);
-  if (const Tensor d_weight = gradient_of(set, norm_); d_weight.data)
-    gated_norm_weight_gradient(s, d_weight, d_o, o, z(projected), norm_shape());
-  gated_norm_backward(s.ctx, d_o, z(d_projected), d_o, o, z(projected), weight, norm_shape());
-  s.pass.scratch->release(mark);
+  output_.backward(s, trained, d_o, z(d_projected), d_y, o, z(projected));
   const Tensor mixed = s.scratch(s.type(), mixed_columns()), d_mixed = s.scratch(s.type(), mixed_columns());
   convolve(s, mixed, projected, false);
-  const Gates with = gates(s, set, projected), d{s.scratch(Dtype::F32, c_.value_heads), s.scratch(Dtype::F32, c_.value_heads)};
+  const Gates with = gates(s, set, projected), d = gates_room(s);
   gated_delta_backward(s.ctx, q(d_mixed), k(d_mixed), v(d_mixed), d.g, d.beta, d_o, s.kept_tensors[kBorders], q(mixed), k(mixed), v(mixed),
                        with.g, with.beta, s.batch.sequences, shape());
   gates_backward(s, trained, d_projected, d, with, projected);

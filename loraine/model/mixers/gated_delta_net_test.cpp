@@ -23,12 +23,27 @@ nlohmann::json olmo() {
                                    {"linear_value_head_dim", 10}});
 }
 
+nlohmann::json kimi() {
+  return one_layer("kimi_linear", {{"layer_types", {"linear_attention"}},
+                                   {"mlp_layer_types", {"dense"}},
+                                   {"linear_num_heads", 2},
+                                   {"linear_head_dim", 6},
+                                   {"kv_lora_rank", 8},
+                                   {"qk_nope_head_dim", 8},
+                                   {"qk_rope_head_dim", 4},
+                                   {"v_head_dim", 6},
+                                   {"num_experts", 2},
+                                   {"num_experts_per_token", 1},
+                                   {"moe_intermediate_size", 8}});
+}
+
 TEST(GatedDeltaNet, Gradients) {
   for (const nlohmann::json& config : {qwen3_5(), olmo()}) expect_gradients_by_differences(config, "linear_attn.");
+  expect_gradients_by_differences(kimi(), "self_attn.");
 }
 
 TEST(GatedDeltaNet, PiecesAreAsTheWhole) {
-  for (const nlohmann::json& config : {qwen3_5(), olmo()}) expect_pieces_as_whole(config);
+  for (const nlohmann::json& config : {qwen3_5(), olmo(), kimi()}) expect_pieces_as_whole(config);
 }
 
 }  // namespace

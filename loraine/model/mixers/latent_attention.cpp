@@ -115,13 +115,8 @@ void LatentAttention::project(const Step& s, const Tensor& x) const {
 void LatentAttention::attend(const Step& s) const {
   const Tensor k = s.kept(kK), v = s.kept(kV);
   if (!s.decoding()) return attention(s.ctx, s.kept(kO), s.kept(kLse), q(s), k, v, s.batch.sequences, shape());
-  const Tensor keys = s.carried[0], values = s.carried[1];
-  for (const Sequence& sequence : s.batch.sequences) {
-    const int64_t first = sequence.kv_start + sequence.kv_length - sequence.length;
-    copy_rows(keys.row_range(first, sequence.length), k.row_range(sequence.start, sequence.length));
-    copy_rows(values.row_range(first, sequence.length), v.row_range(sequence.start, sequence.length));
-  }
-  attention(s.ctx, s.kept(kO), Tensor(), q(s), keys, values, s.batch.sequences, shape());
+  store_keys_and_values(s, k, v);
+  attention(s.ctx, s.kept(kO), Tensor(), q(s), s.carried[0], s.carried[1], s.batch.sequences, shape());
 }
 
 void LatentAttention::forward(const Step& s, const Tensor& y, const Tensor& x) const {

@@ -3,18 +3,11 @@
 
 #include <algorithm>
 
-#include "loraine/kernels/recurrent/gated_norm.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 
 namespace loraine {
-namespace {
-
-constexpr GatedNormShape kGateAlone;  // silu, no norm
-
-}  // namespace
-
 std::unique_ptr<Mixer> Mamba1Config::place(Placement& placement, const std::string& layer) const {
   return std::make_unique<Mamba1>(*this, placement, layer);
 }
@@ -24,8 +17,7 @@ Mamba1::Mamba1(const Mamba1Config& config, Placement& p, const std::string& laye
   p.part(in_, folder + "in_proj", 2 * c_.channels, c_.hidden_size, c_.bias, "2 × mamba_expand × hidden_size, hidden_size");
   p.part(x_, folder + "x_proj", small_columns(), c_.channels, false, "mamba_dt_rank + 2 × mamba_d_state, mamba_expand × hidden_size");
   p.part(dt_, folder + "dt_proj", c_.channels, c_.dt_rank, true, "mamba_expand × hidden_size, mamba_dt_rank");
-  p.part(out_, folder + "out_proj", c_.hidden_size, c_.channels, c_.bias, "hidden_size, mamba_expand × hidden_size");
-  out_.gives_output = true;
+  p.part(output_.product, folder + "out_proj", c_.hidden_size, c_.channels, c_.bias, "hidden_size, mamba_expand × hidden_size");
   conv_.channels = c_.channels;
   conv_.taps = c_.taps;
   conv_.place(p, folder + "conv1d", c_.conv_bias);
@@ -36,13 +28,13 @@ Mamba1::Mamba1(const Mamba1Config& config, Placement& p, const std::string& laye
 }
 
 Parts Mamba1::parts() {
-  Parts all{{&in_, &x_, &dt_, &out_}, {&A_log_, &D_}};
+  Parts all{{&in_, &x_, &dt_, &output_.product}, {&A_log_, &D_}};
   for (Norm& norm : norms_) add_parts(all, norm);
   conv_.add_parts(all);
   return all;
 }
 
-Tensor Mamba1::A_log(const DenseSet* set) const { return Tensor(vector_of(set, A_log_).data, Dtype::F32, {c_.channels, c_.state}); }
+Tensor Mamba1::as_matrix(const Tensor& t) const { return t.data ? Tensor(t.data, Dtype::F32, {c_.channels, c_.state}) : Tensor(); }
 
 std::vector<Tensor> Mamba1::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
   return {arena.take(type, {rows, 2 * c_.channels}), arena.take(type, {rows, c_.channels}),
@@ -91,21 +83,13 @@ void Mamba1::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
   step_sizes(s, dt, small(normed, 0));
   const std::vector<int64_t> slots = slots_of(s);
   selective_scan(s.ctx, scanned, s.decoding() ? Tensor() : s.kept_tensors[kBorders], mixed, small(normed, 1), small(normed, 2), dt,
-                 A_log(set), vector_of(set, D_), s.batch.sequences, shape(),
+                 as_matrix(vector_of(set, A_log_)), vector_of(set, D_), s.batch.sequences, shape(),
                  s.decoding() ? RecurrentState{s.carried[kState], slots} : RecurrentState{});
-  if (!y.data) return;
-  const size_t mark = s.pass.scratch->mark();
-  const Tensor out = s.scratch(s.type(), c_.channels);
-  gated_norm(s.ctx, out, scanned, gate(projected), {}, kGateAlone);
-  linear_forward(s, y, out, out_);
-  s.pass.scratch->release(mark);
+  if (y.data) output_.forward(s, y, scanned, gate(projected));
 }
 
 void Mamba1::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x_in) const {
   const DenseSet* set = trained.dense.get();
-  if (gradient_of(set, A_log_).data || gradient_of(set, D_).data)
-    throw Error(ErrorKind::unsupported, "A_log and D of Mamba-1 are not trained: " + A_log_.name,
-                "use finetuning_type lora, or freeze other layers only");
   const size_t start = s.pass.scratch->mark();
   const Tensor projected = s.kept(kProjected), mixed = s.kept(kMixed), raw = s.kept(kSmall), normed = s.kept(kNormed), dt = s.kept(kDt),
                scanned = s.kept(kScanned), &statistics = s.kept_tensors[kStatistics];
@@ -113,13 +97,10 @@ void Mamba1::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, con
                d_mixed = s.scratch(s.type(), c_.channels), d_dt = s.scratch(s.type(), c_.channels),
                d_small = s.scratch(s.type(), small_columns());
   const size_t mark = s.pass.scratch->mark();
-  const Tensor out = s.scratch(s.type(), c_.channels);
-  gated_norm(s.ctx, out, scanned, gate(projected), {}, kGateAlone);
-  linear_backward(s, trained, d_scanned, as_operand(s, d_y), out, out_);
-  gated_norm_backward(s.ctx, d_scanned, gate(d_projected), d_scanned, scanned, gate(projected), {}, kGateAlone);
-  s.pass.scratch->release(mark);
-  selective_scan_backward(s.ctx, d_mixed, small(d_small, 1), small(d_small, 2), d_dt, d_scanned, s.kept_tensors[kBorders], mixed,
-                          small(normed, 1), small(normed, 2), dt, A_log(set), vector_of(set, D_), s.batch.sequences, shape(),
+  output_.backward(s, trained, d_scanned, gate(d_projected), d_y, scanned, gate(projected));
+  selective_scan_backward(s.ctx, d_mixed, small(d_small, 1), small(d_small, 2), d_dt, as_matrix(gradient_of(set, A_log_)),
+                          gradient_of(set, D_), d_scanned, s.kept_tensors[kBorders], mixed, small(normed, 1), small(normed, 2), dt,
+                          as_matrix(vector_of(set, A_log_)), vector_of(set, D_), s.batch.sequences, shape(),
                           s.scratch(Dtype::F32, selective_scan_partial_columns(shape())));
   s.pass.scratch->release(mark);
   step_sizes_backward(s, trained, small(d_small, 0), d_dt, small(normed, 0));

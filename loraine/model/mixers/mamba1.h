@@ -44,13 +44,14 @@ class Mamba1 final : public Mixer {
     return which == 0 ? t.col_range(0, c_.dt_rank) : t.col_range(c_.dt_rank + (which - 1) * c_.state, c_.state);
   }
   SelectiveScanShape shape() const { return {c_.channels, c_.state}; }
-  Tensor A_log(const DenseSet* set) const;
+  Tensor as_matrix(const Tensor& t) const;  // A_log or its gradient
   // transformers takes dt_proj's weight itself: an adapter on it has no effect before it is merged.
   void step_sizes(const Step& s, const Tensor& dt, const Tensor& low) const;
   void step_sizes_backward(const Step& s, AdapterSet& trained, const Tensor& d_low, const Tensor& d_dt, const Tensor& low) const;
 
   Mamba1Config c_;
-  Site in_, x_, dt_, out_;
+  Site in_, x_, dt_;
+  GatedOutput output_;
   ShortConvolution conv_;
   Norm norms_[3];  // of dt, B, C
   Vector A_log_, D_;

@@ -24,23 +24,19 @@ Mamba2::Mamba2(const Mamba2Config& config, Placement& p, const std::string& laye
   p.vector(A_log_, folder + "A_log", c_.heads);
   p.vector(D_, folder + "D", c_.heads);
   p.vector(dt_bias_, folder + "dt_bias", c_.heads);
-  if (c_.norm) p.vector(norm_, folder + "norm.weight", c_.width());
-  p.part(out_, folder + "out_proj", c_.hidden_size, c_.width(), c_.out_bias, "hidden_size, heads × head_dim of Mamba");
-  out_.gives_output = true;
+  output_.shape = {c_.norm ? c_.width() / c_.groups : 0, !c_.norm_before_gate, GateActivation::silu, c_.norm_eps};
+  if (c_.norm) p.vector(output_.norm, folder + "norm.weight", c_.width());
+  p.part(output_.product, folder + "out_proj", c_.hidden_size, c_.width(), c_.out_bias, "hidden_size, heads × head_dim of Mamba");
   if (std::ranges::all_of(c_.multipliers, [](float m) { return m == 1; })) return;
   const int64_t counts[] = {c_.width(), c_.width(), c_.keys(), c_.keys(), c_.heads};
   for (size_t i = 0; i < c_.multipliers.size(); ++i) factors_.insert(factors_.end(), static_cast<size_t>(counts[i]), c_.multipliers[i]);
 }
 
 Parts Mamba2::parts() {
-  Parts all{{&in_, &out_}, {&A_log_, &D_, &dt_bias_}};
-  if (c_.norm) all.vectors.push_back(&norm_);
+  Parts all{{&in_, &output_.product}, {&A_log_, &D_, &dt_bias_}};
+  if (c_.norm) all.vectors.push_back(&output_.norm);
   conv_.add_parts(all);
   return all;
-}
-
-GatedNormShape Mamba2::norm_shape() const {
-  return {c_.norm ? c_.width() / c_.groups : 0, !c_.norm_before_gate, GateActivation::silu, c_.norm_eps};
 }
 
 Mamba2Weights Mamba2::weights(const DenseSet* set) const { return {vector_of(set, A_log_), vector_of(set, D_), vector_of(set, dt_bias_)}; }
@@ -84,11 +80,7 @@ void Mamba2::forward(const Step& s, const Tensor& y, const Tensor& x_in) const {
   mamba2(s.ctx, scanned, s.decoding() ? Tensor() : s.kept_tensors[kBorders], x(mixed), B(mixed), C(mixed), dt(projected), weights(set),
          s.batch.sequences, shape(), s.decoding() ? RecurrentState{s.carried[kState], slots} : RecurrentState{});
   s.pass.scratch->release(mark);
-  if (!y.data) return;
-  const Tensor out = s.scratch(s.type(), c_.width());
-  gated_norm(s.ctx, out, scanned, gate(projected), vector_of(set, norm_), norm_shape());
-  linear_forward(s, y, out, out_);
-  s.pass.scratch->release(mark);
+  if (y.data) output_.forward(s, y, scanned, gate(projected));
 }
 
 void Mamba2::scan_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Tensor& d_scanned,
@@ -109,18 +101,11 @@ void Mamba2::scan_backward(const Step& s, const AdapterSet& trained, const Tenso
 }
 
 void Mamba2::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x_in) const {
-  const DenseSet* set = trained.dense.get();
   const size_t start = s.pass.scratch->mark();
   const Tensor projected = s.kept(kProjected), scanned = s.kept(kScanned), d_projected = s.scratch(s.type(), columns()),
                d_scanned = s.scratch(s.type(), c_.width());
   const size_t mark = s.pass.scratch->mark();
-  const Tensor weight = vector_of(set, norm_), out = s.scratch(s.type(), c_.width());
-  gated_norm(s.ctx, out, scanned, gate(projected), weight, norm_shape());
-  linear_backward(s, trained, d_scanned, as_operand(s, d_y), out, out_);
-  if (const Tensor d_weight = gradient_of(set, norm_); d_weight.data)
-    gated_norm_weight_gradient(s, d_weight, d_scanned, scanned, gate(projected), norm_shape());
-  gated_norm_backward(s.ctx, d_scanned, gate(d_projected), d_scanned, scanned, gate(projected), weight, norm_shape());
-  s.pass.scratch->release(mark);
+  output_.backward(s, trained, d_scanned, gate(d_projected), d_y, scanned, gate(projected));
   scan_backward(s, trained, d_projected, d_scanned, projected);
   s.pass.scratch->release(mark);
   if (!factors_.empty()) scale_columns(s.ctx, d_projected, d_projected, factors_.data());

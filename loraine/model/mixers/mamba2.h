@@ -51,15 +51,15 @@ class Mamba2 final : public Mixer {
   Tensor B(const Tensor& mixed) const { return mixed.col_range(c_.width(), c_.keys()); }
   Tensor C(const Tensor& mixed) const { return mixed.col_range(c_.width() + c_.keys(), c_.keys()); }
   Mamba2Shape shape() const { return {c_.heads, c_.head_dim, c_.groups, c_.state, c_.dt_min, c_.dt_max}; }
-  GatedNormShape norm_shape() const;
   Mamba2Weights weights(const DenseSet* set) const;
   void scan_backward(const Step& s, const AdapterSet& trained, const Tensor& d_projected, const Tensor& d_scanned,
                      const Tensor& projected) const;
 
   Mamba2Config c_;
-  Site in_, out_;
+  Site in_;
   ShortConvolution conv_;
-  Vector A_log_, D_, dt_bias_, norm_;
+  Vector A_log_, D_, dt_bias_;
+  GatedOutput output_;
   std::vector<float> factors_;  // [columns()]; empty: all are 1
 };
 

@@ -2,8 +2,11 @@
 #include "loraine/model/mixers/mlp.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "loraine/kernels/rows/gaussian_topk.h"
 #include "loraine/kernels/rows/scaled.h"
+#include "loraine/kernels/training/dense_gradients.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 
@@ -36,23 +39,43 @@ Parts Mlp::parts() {
   return all;
 }
 
-std::vector<Tensor> Mlp::plan_kept(Arena& arena, int64_t rows, Dtype type) const { return {arena.take(type, {rows, inner_columns()})}; }
+std::vector<Tensor> Mlp::plan_kept(Arena& arena, int64_t rows, Dtype type) const {
+  return {arena.take(type, {rows, inner_columns() + (c_.gate_deviations ? c_.intermediate_size : 0)})};
+}
 
 size_t Mlp::scratch_bytes(const PassNeed& need) const {
   const size_t type = size_of(need.type), C = static_cast<size_t>(c_.hidden_size), F = static_cast<size_t>(c_.intermediate_size),
                adapter = (std::max(C, F) + static_cast<size_t>(need.adapter_columns)) * type;
   const size_t narrow = need.type == Dtype::F32 ? 0 : C * type;
-  return static_cast<size_t>(need.rows) * (need.training ? 2 * F * type + narrow + adapter : F * type + adapter);
+  const size_t alphas = c_.learned_activation ? 2 * sizeof(float) : 0;
+  return static_cast<size_t>(need.rows) * (need.training ? 2 * F * type + std::max(narrow + adapter, alphas) : F * type + adapter);
 }
 
-ActivationShape Mlp::shape() const {
+ActivationShape Mlp::shape(const DenseSet* set) const {
   if (!c_.learned_activation) return {c_.activation};
-  return {c_.activation, alpha_p_.values.at(0), alpha_n_.values.at(0)};
+  return {c_.activation, vector_of(set, alpha_p_).f32()[0], vector_of(set, alpha_n_).f32()[0]};
 }
 
 void Mlp::act(const Step& s, const Tensor& f, const Tensor& inner) const {
-  if (c_.gated) gated_activate(s.ctx, f, inner, shape());
-  else activate(s.ctx, f, inner, shape());
+  if (c_.gated) return gated_activate(s.ctx, f, inner, shape(nullptr));
+  for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
+    activate(s.ctx, f.row_range(first, count), inner.row_range(first, count), shape(set));
+  });
+}
+
+void Mlp::alpha_gradients(const Step& s, const DenseSet* set, const Tensor& d_f, const Tensor& inner) const {
+  const Tensor d_p = gradient_of(set, alpha_p_), d_n = gradient_of(set, alpha_n_);
+  if (!d_p.data && !d_n.data) return;
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor rows = s.scratch(Dtype::F32, 2);
+  float total[2] = {};
+  xielu_slopes(s.ctx, rows, d_f, inner);
+  bias_gradient(s.ctx, Tensor(total, Dtype::F32, {2}), rows);
+  const auto sigmoid = [](float x) { return 1 / (1 + std::exp(-x)); };
+  const ActivationShape now = shape(set);
+  if (d_p.data) d_p.f32()[0] += sigmoid(now.alpha_p) * total[0];
+  if (d_n.data) d_n.f32()[0] += sigmoid(now.alpha_n) * total[1];
+  s.pass.scratch->release(mark);
 }
 
 void Mlp::scale_gate(const Step& s, const Tensor& inner) const {
@@ -61,9 +84,14 @@ void Mlp::scale_gate(const Step& s, const Tensor& inner) const {
 }
 
 void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
-  const Tensor inner = s.kept(0);
+  const Tensor inner = this->inner(s);
   linear_forward(s, inner, x, gate_up_);
   scale_gate(s, inner);
+  if (c_.gate_deviations) {
+    const Tensor gate = inner.col_range(0, c_.intermediate_size);
+    copy_rows(whole_gate(s), gate);
+    gaussian_topk(s.ctx, gate, gate, *c_.gate_deviations);
+  }
   if (!y.data) return;
   const size_t mark = s.pass.scratch->mark();
   const Tensor f = s.scratch(s.type(), c_.intermediate_size);
@@ -74,11 +102,14 @@ void Mlp::forward(const Step& s, const Tensor& y, const Tensor& x) const {
 
 void Mlp::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const {
   const size_t mark = s.pass.scratch->mark();
-  const Tensor inner = s.kept(0), f = s.scratch(s.type(), c_.intermediate_size), d_f = s.scratch(s.type(), c_.intermediate_size);
+  const Tensor inner = this->inner(s), f = s.scratch(s.type(), c_.intermediate_size), d_f = s.scratch(s.type(), c_.intermediate_size);
   act(s, f, inner);
   linear_backward(s, trained, d_f, as_operand(s, d_y), f, down_);
-  if (c_.gated) gated_activate_backward(s.ctx, inner, d_f, inner, shape());
-  else activate_backward(s.ctx, inner, d_f, inner, shape());
+  const DenseSet* set = trained.dense.get();
+  if (c_.learned_activation) alpha_gradients(s, set, d_f, inner);
+  if (c_.gated) gated_activate_backward(s.ctx, inner, d_f, inner, shape(nullptr));
+  else activate_backward(s.ctx, inner, d_f, inner, shape(set));
+  if (c_.gate_deviations) gaussian_topk_backward(s.ctx, inner.col_range(0, c_.intermediate_size), whole_gate(s), *c_.gate_deviations);
   scale_gate(s, inner);
   linear_backward(s, trained, d_x, inner, x, gate_up_);
   s.pass.scratch->release(mark);

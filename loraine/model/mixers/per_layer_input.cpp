@@ -8,6 +8,7 @@
 #include "loraine/kernels/rows/activation.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/rows/scaled.h"
+#include "loraine/kernels/training/dense_gradients.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 
@@ -35,13 +36,14 @@ PerLayerInputs::PerLayerInputs(const PerLayerInputsConfig& config, Placement& p)
   // norm(x / √hidden_size) with eps is norm(x) with eps · hidden_size.
   const NormConfig norm{NormKind::rms, "per_layer_projection_norm", c_.eps * static_cast<float>(c_.hidden_size)};
   norm_ = place_norm(p, norm, folder + norm.name, {c_.width});
-  table_ = p.matrix(names.in_files(names.embedding + "_per_layer") + ".weight", c_.vocab_size, columns(),
-                    "vocab_size_per_layer_input, num_hidden_layers × hidden_size_per_layer_input", table_memory_);
+  p.table(table_, names.embedding + "_per_layer", c_.vocab_size, columns(),
+          "vocab_size_per_layer_input, num_hidden_layers × hidden_size_per_layer_input");
 }
 
 Parts PerLayerInputs::parts() {
   Parts all{{&projection_}, {}};
   add_parts(all, norm_);
+  all.tables = {&table_};
   return all;
 }
 
@@ -66,6 +68,22 @@ Tensor PerLayerInputs::lasting(const Step& s, Lasting which) const {
   return which == kStatistics ? all : s.rows(all);
 }
 
+template <class F>
+void PerLayerInputs::for_pieces(const Step& s, const F& f) const {
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor room = s.pass.scratch->take(Dtype::F32, {kLookedUpRows, columns()});
+  int32_t rows[kLookedUpRows];
+  for (int64_t first = 0; first < s.batch.rows(); first += kLookedUpRows) {
+    const int64_t count = std::min(kLookedUpRows, s.batch.rows() - first);
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t token = s.batch.tokens[static_cast<size_t>(first + i)];
+      rows[i] = token < c_.vocab_size ? token : 0;
+    }
+    f(first, count, room.row_range(0, count), std::span<const int32_t>(rows, static_cast<size_t>(count)));
+  }
+  s.pass.scratch->release(mark);
+}
+
 void PerLayerInputs::forward(const Step& s, const Tensor& y, const Tensor& x) const {
   if (!y.data) return;  // all of it is still there
   for (int64_t row = 0; row < y.rows(); ++row) std::memset(y.row_range(row, 1).data, 0, static_cast<size_t>(y.cols()) * size_of(y.dtype));
@@ -77,21 +95,29 @@ void PerLayerInputs::forward(const Step& s, const Tensor& y, const Tensor& x) co
   for (int64_t layer = 0; layer < c_.layers; ++layer)
     norm_forward(s, norm_, inputs.col_range(layer * c_.width, c_.width), statistics.row_range(layer, 1),
                  product.col_range(layer * c_.width, c_.width));
-  const Tensor room = s.pass.scratch->take(Dtype::F32, {kLookedUpRows, columns()});
-  const std::span<const int32_t> tokens = s.batch.tokens;
-  for (int64_t first = 0; first < s.batch.rows(); first += kLookedUpRows) {
-    const int64_t count = std::min(kLookedUpRows, s.batch.rows() - first);
-    const Tensor looked_up = room.row_range(0, count), here = inputs.row_range(first, count);
-    embedding(s.ctx, looked_up, table_, tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
-    add_scaled(s.ctx, looked_up, here, looked_up, std::sqrt(static_cast<float>(c_.width)));
+  const float root = std::sqrt(static_cast<float>(c_.width));
+  for_pieces(s, [&](int64_t first, int64_t count, const Tensor& looked_up, std::span<const int32_t> rows) {
+    for_each_dense(s.batch, s.pass, [&](int64_t start, int64_t length, const DenseSet* set) {
+      const int64_t from = std::max(first, start), to = std::min(first + count, start + length);
+      if (from < to)
+        embedding(s.ctx, looked_up.row_range(from - first, to - from), table_of(set, table_),
+                  rows.subspan(static_cast<size_t>(from - first), static_cast<size_t>(to - from)));
+    });
+    const Tensor here = inputs.row_range(first, count);
+    add_scaled(s.ctx, looked_up, here, looked_up, root);
     scale(s.ctx, here, looked_up, kHalfRoot);
-  }
+  });
   s.pass.scratch->release(mark);
 }
 
 void PerLayerInputs::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor&, const Tensor& x) const {
   const Tensor d = lasting(s, kGradient), product = lasting(s, kProduct), statistics = lasting(s, kStatistics);
   scale(s.ctx, d, d, kHalfRoot);
+  if (const Tensor d_table = gradient_of(trained.dense.get(), table_); d_table.data)
+    for_pieces(s, [&](int64_t first, int64_t count, const Tensor& d_rows, std::span<const int32_t> rows) {
+      scale(s.ctx, d_rows, d.row_range(first, count), std::sqrt(static_cast<float>(c_.width)));
+      embedding_gradient(s.ctx, d_table, d_rows, rows);
+    });
   for (int64_t layer = 0; layer < c_.layers; ++layer) {
     const Tensor here = d.col_range(layer * c_.width, c_.width);
     norm_backward(s, norm_, trained, here, here, product.col_range(layer * c_.width, c_.width), statistics.row_range(layer, 1), false);

@@ -16,8 +16,8 @@ struct PerLayerInputsConfig final : MixerConfig {
   std::unique_ptr<Mixer> place(Placement& placement, const std::string& layer) const override;
 };
 
-// (norm(projection(x) / √hidden_size) + √p · table[token]) / √2, with one norm [p] for all layers. The first branch of the first layer, to
-// which it adds nothing: what it makes is what it leaves for PerLayerInput.
+// (norm(projection(x) / √hidden_size) + √p · table[token]) / √2, row 0 where the table has none for a token, with one norm [p] for all
+// layers. The first branch of the first layer, to which it adds nothing: what it makes is what it leaves for PerLayerInput.
 class PerLayerInputs final : public Mixer {
  public:
   enum Lasting { kInputs, kGradient, kProduct, kStatistics };  // [T, layers · p] each, the statistics [layers, T]; the last three to train
@@ -34,12 +34,14 @@ class PerLayerInputs final : public Mixer {
  private:
   int64_t columns() const { return c_.layers * c_.width; }
   Tensor lasting(const Step& s, Lasting which) const;
+  // f(first row, number of rows, F32 room for them, their rows of the table) for the batch, piece by piece.
+  template <class F>
+  void for_pieces(const Step& s, const F& f) const;
 
   PerLayerInputsConfig c_;
   Site projection_;
   Norm norm_;
-  Tensor table_;  // [vocab_size, layers · p] as stored; never trained
-  Buffer table_memory_;
+  Table table_;  // [vocab_size, layers · p]
 };
 
 struct PerLayerInputConfig final : MixerConfig {

@@ -1,4 +1,4 @@
-// Views of carried states, and the convolution with the weights of the set that runs.
+// Views of carried states; the convolution and the output with the weights of the set that runs.
 #include "loraine/model/mixers/recurrent.h"
 
 #include <algorithm>
@@ -25,18 +25,6 @@ void add_column_dots(const Step& s, const Tensor& d, const Tensor& a, const Tens
   const Tensor ones = s.pass.scratch->take(Dtype::F32, {1, a.cols()});
   std::fill_n(ones.f32(), a.cols(), 1.0f);
   column_dots(s.ctx, d.f32(), a, b, ones.f32());
-  s.pass.scratch->release(mark);
-}
-
-// y = n · weight, where n is what the op gives with a weight of ones.
-void gated_norm_weight_gradient(const Step& s, const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& gate,
-                                const GatedNormShape& shape) {
-  const size_t mark = s.pass.scratch->mark();
-  const Tensor ones = s.pass.scratch->take(Dtype::F32, {1, shape.width}), n = s.scratch(s.type(), x.cols());
-  std::fill_n(ones.f32(), shape.width, 1.0f);
-  gated_norm(s.ctx, n, x, gate, Tensor(ones.data, Dtype::F32, {shape.width}), shape);
-  for (int64_t first = 0; first < x.cols(); first += d_weight.numel())
-    add_column_dots(s, d_weight, d_y.col_range(first, d_weight.numel()), n.col_range(first, d_weight.numel()));
   s.pass.scratch->release(mark);
 }
 
@@ -75,6 +63,42 @@ void ShortConvolution::backward(const Step& s, const AdapterSet& trained, const 
   const Tensor d_b = gradient_of(set, bias);
   if (d_w.data) causal_conv_weight_gradient(s.ctx, d_w, d_b.data ? d_b.f32() : nullptr, d_y, x, w, b, s.batch.sequences, silu);
   causal_conv_backward(s.ctx, d_x, d_y, x, w, b, s.batch.sequences, silu);
+}
+
+void GatedOutput::forward(const Step& s, const Tensor& y, const Tensor& x, const Tensor& gate) const {
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor out = s.scratch(s.type(), x.cols());
+  gated_norm(s.ctx, out, x, gate, vector_of(dense_set(s), norm), shape);
+  linear_forward(s, y, out, product);
+  s.pass.scratch->release(mark);
+}
+
+namespace {
+
+// y = n · weight, where n is what the op gives with a weight of ones.
+void gated_norm_weight_gradient(const Step& s, const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& gate,
+                                const GatedNormShape& shape) {
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor ones = s.pass.scratch->take(Dtype::F32, {1, shape.width}), n = s.scratch(s.type(), x.cols());
+  std::fill_n(ones.f32(), shape.width, 1.0f);
+  gated_norm(s.ctx, n, x, gate, Tensor(ones.data, Dtype::F32, {shape.width}), shape);
+  for (int64_t first = 0; first < x.cols(); first += d_weight.numel())
+    add_column_dots(s, d_weight, d_y.col_range(first, d_weight.numel()), n.col_range(first, d_weight.numel()));
+  s.pass.scratch->release(mark);
+}
+
+}  // namespace
+
+void GatedOutput::backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_gate, const Tensor& d_y, const Tensor& x,
+                           const Tensor& gate) const {
+  const DenseSet* set = trained.dense.get();
+  const size_t mark = s.pass.scratch->mark();
+  const Tensor weight = vector_of(set, norm), out = s.scratch(s.type(), x.cols());
+  gated_norm(s.ctx, out, x, gate, weight, shape);
+  linear_backward(s, trained, d_x, as_operand(s, d_y), out, product);
+  if (const Tensor d_weight = gradient_of(set, norm); d_weight.data) gated_norm_weight_gradient(s, d_weight, d_x, x, gate, shape);
+  gated_norm_backward(s.ctx, d_x, d_gate, d_x, x, gate, weight, shape);
+  s.pass.scratch->release(mark);
 }
 
 }  // namespace loraine

@@ -1,4 +1,5 @@
-// What mixers with a state share: which row of a carried tensor each sequence has, and the convolution before most recurrences.
+// What mixers with a state share: which row of a carried tensor each sequence has, the convolution before most recurrences, and the norm,
+// gate and product after them.
 #pragma once
 #include <string>
 #include <vector>
@@ -15,9 +16,6 @@ class Placement;
 std::vector<int64_t> slots_of(const Step& s);
 // What stands in the place of the base's vectors. A set that has any runs alone.
 const DenseSet* dense_set(const Step& s);
-// Adds the gradient of the weight of gated_norm to d_weight; d_y, x, gate as its backward has them. Takes room for a row of T in scratch.
-void gated_norm_weight_gradient(const Step& s, const Tensor& d_weight, const Tensor& d_y, const Tensor& x, const Tensor& gate,
-                                const GatedNormShape& shape);
 // d[c] += Σ_t a[t, c] · b[t, c]
 void add_column_dots(const Step& s, const Tensor& d, const Tensor& a, const Tensor& b);
 
@@ -34,6 +32,18 @@ struct ShortConvolution {
   void forward(const Step& s, const Tensor& y, const Tensor& x, const Tensor& state) const;
   // d_x may be d_y. Gradients of weight and bias are added up where they are trained.
   void backward(const Step& s, const AdapterSet& trained, const Tensor& d_x, const Tensor& d_y, const Tensor& x) const;
+};
+
+// y = product(gated_norm(x, gate)); nothing of it is kept.
+struct GatedOutput {
+  GatedNormShape shape;  // width 0: a gate alone
+  Vector norm;
+  Site product{.gives_output = true};
+  // y [T, C] F32; x, gate [T, columns of the product].
+  void forward(const Step& s, const Tensor& y, const Tensor& x, const Tensor& gate) const;
+  // Overwrites d_x and d_gate, in the activations' type. Gradients of the trained set are accumulated.
+  void backward(const Step& s, AdapterSet& trained, const Tensor& d_x, const Tensor& d_gate, const Tensor& d_y, const Tensor& x,
+                const Tensor& gate) const;
 };
 
 }  // namespace loraine

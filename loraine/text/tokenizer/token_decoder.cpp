@@ -54,20 +54,22 @@ TokenDecoder parse_decoder(const Json& value, const Place& place) {
 
 namespace {
 
+void append_byte_level(std::string& bytes, const std::string& token) {
+  const size_t before = bytes.size();
+  for (size_t at = 0; at < token.size();) {
+    int byte = printable_to_byte(next_char(token, at));
+    if (byte < 0) {  // such as an added token: the whole token is text
+      bytes.resize(before);
+      bytes += token;
+      return;
+    }
+    bytes.push_back(static_cast<char>(byte));
+  }
+}
+
 std::string from_byte_level(const std::vector<std::string>& tokens) {
   std::string bytes;
-  for (const std::string& token : tokens) {
-    size_t before = bytes.size();
-    for (size_t at = 0; at < token.size();) {
-      int byte = printable_to_byte(next_char(token, at));
-      if (byte < 0) {  // such as an added token: the whole token is text
-        bytes.resize(before);
-        bytes += token;
-        break;
-      }
-      bytes.push_back(static_cast<char>(byte));
-    }
-  }
+  for (const std::string& token : tokens) append_byte_level(bytes, token);
   return valid_utf8(bytes) ? bytes : repair_utf8(bytes);
 }
 
@@ -142,7 +144,51 @@ std::vector<std::string> decode_chain(const TokenDecoder& d, std::vector<std::st
   return tokens;
 }
 
+// The bytes so far; a step behind `fuse` sees the whole text, not tokens, and is passed over.
+std::string between_others(const TokenDecoder& d, std::string token, bool& fused) {
+  switch (d.kind) {
+    case TokenDecoder::Kind::sequence:
+      for (const TokenDecoder& step : d.steps) token = between_others(step, std::move(token), fused);
+      return token;
+    case TokenDecoder::Kind::fuse: fused = true; return token;
+    case TokenDecoder::Kind::byte_level: {
+      std::string bytes;
+      append_byte_level(bytes, token);
+      return bytes;
+    }
+    case TokenDecoder::Kind::byte_fallback: {
+      const int byte = byte_of(token);
+      return byte < 0 ? token : std::string(1, static_cast<char>(byte));
+    }
+    case TokenDecoder::Kind::strip: return fused ? token : strip(d, token);
+    case TokenDecoder::Kind::replace: return valid_utf8(token) ? replace_all(d.pattern, d.content, token) : token;
+    case TokenDecoder::Kind::metaspace: return replace_all(TextPattern::literal(d.content), " ", token);
+    case TokenDecoder::Kind::suffix: return replace_all(d.pattern, " ", token);
+    case TokenDecoder::Kind::none: return token;
+  }
+  return token;
+}
+
 }  // namespace
+
+std::string bytes_of_token(const TokenDecoder& decoder, const std::string& token) {
+  if (decoder.kind == TokenDecoder::Kind::none) return " " + token;  // they are joined with spaces
+  bool fused = false;
+  return between_others(decoder, token, fused);
+}
+
+bool drops_first_space(const TokenDecoder& decoder) {
+  using Kind = TokenDecoder::Kind;
+  if (decoder.kind == Kind::metaspace) return decoder.drop_first;
+  if (decoder.kind == Kind::none) return true;
+  bool fused = false;
+  for (const TokenDecoder& step : decoder.steps) {
+    fused |= step.kind == Kind::fuse;
+    if (step.kind == Kind::metaspace && step.drop_first) return true;
+    if (fused && step.kind == Kind::strip && step.content == " " && step.start > 0) return true;
+  }
+  return false;
+}
 
 std::string decode_tokens(const TokenDecoder& decoder, std::vector<std::string> tokens) {
   bool join_with_spaces = decoder.kind == TokenDecoder::Kind::none;  // what the library does without a decoder

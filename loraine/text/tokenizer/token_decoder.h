@@ -18,6 +18,9 @@ struct TokenDecoder {
 };
 
 TokenDecoder parse_decoder(const Json& value, const Place& place);
+// What a token is worth between others; whether the first one loses a space.
+std::string bytes_of_token(const TokenDecoder& decoder, const std::string& token);
+bool drops_first_space(const TokenDecoder& decoder);
 std::string decode_tokens(const TokenDecoder& decoder, std::vector<std::string> tokens);
 
 }  // namespace loraine::tokens

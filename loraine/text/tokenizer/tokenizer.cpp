@@ -34,6 +34,8 @@ class FileTokenizer final : public Tokenizer {
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const override;
   std::optional<int32_t> token_to_id(std::string_view token) const override;
   std::optional<std::string> id_to_token(int32_t id) const override;
+  std::string token_bytes(int32_t id) const override;
+  bool drops_first_space() const override { return tokens::drops_first_space(decoder_); }
   int64_t vocab_size() const override { return size_; }
   bool is_special(int32_t id) const override;
   int32_t add_token(const std::string& content, bool special) override;
@@ -273,6 +275,11 @@ std::string FileTokenizer::decode(std::span<const int32_t> ids, bool skip_specia
   return decode_tokens(decoder_, std::move(pieces));
 }
 
+std::string FileTokenizer::token_bytes(int32_t id) const {
+  const auto token = id_to_token(id);
+  return token ? bytes_of_token(decoder_, *token) : std::string();
+}
+
 std::optional<int32_t> FileTokenizer::token_to_id(std::string_view token) const {
   if (auto found = added_by_content_.find(std::string(token)); found != added_by_content_.end()) return added_[found->second].id;
   return model_->id_of(token);
@@ -290,6 +297,16 @@ bool FileTokenizer::is_special(int32_t id) const {
 }
 
 }  // namespace
+
+std::vector<TokenBytes> vocabulary_tokens(const Tokenizer& tokenizer) {
+  std::vector<TokenBytes> out(static_cast<size_t>(tokenizer.vocab_size()));
+  for (size_t id = 0; id < out.size(); ++id) {
+    out[id].special = tokenizer.is_special(static_cast<int32_t>(id));
+    out[id].bytes =
+        out[id].special ? tokenizer.id_to_token(static_cast<int32_t>(id)).value_or("") : tokenizer.token_bytes(static_cast<int32_t>(id));
+  }
+  return out;
+}
 
 std::unique_ptr<Tokenizer> Tokenizer::from_json(std::string_view bytes, const std::string& file) {
   simdjson::dom::parser parser;

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "loraine/core/token_mask.h"
+
 namespace loraine {
 
 struct NewToken {
@@ -32,7 +34,11 @@ class Tokenizer {
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const = 0;
   virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
   virtual std::optional<std::string> id_to_token(int32_t id) const = 0;
-  virtual int64_t vocab_size() const = 0;  // added tokens included: one more than the largest id
+  // The bytes that a token adds in the middle of a text: with a byte-level vocabulary or SentencePiece's byte tokens they may be a part of
+  // a character. Empty: no such id.
+  virtual std::string token_bytes(int32_t id) const { return id_to_token(id).value_or(std::string()); }
+  virtual bool drops_first_space() const { return false; }  // of a text that begins with one, as SentencePiece's decoder does
+  virtual int64_t vocab_size() const = 0;                   // added tokens included: one more than the largest id
   virtual bool is_special(int32_t id) const = 0;
   // Adds a token behind the vocabulary (or marks an existing one as added); returns its id.
   virtual int32_t add_token(const std::string& content, bool special) = 0;
@@ -42,6 +48,9 @@ class Tokenizer {
  protected:
   std::vector<NewToken> new_tokens_;
 };
+
+// token_bytes of every id below vocab_size(), with what is special: what grammars are walked with.
+std::vector<TokenBytes> vocabulary_tokens(const Tokenizer& tokenizer);
 
 // tokenizer.json with these tokens among its added_tokens; every other byte stays.
 std::string with_new_tokens(std::string_view tokenizer_json, const std::vector<NewToken>& tokens);

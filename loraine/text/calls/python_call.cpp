@@ -1,12 +1,12 @@
 // A reader of the few forms of Python that calls consist of. See python_call.h.
-#include "loraine/data/tools/python_call.h"
+#include "loraine/text/calls/python_call.h"
 
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "loraine/data/python_json.h"
+#include "loraine/core/python_json.h"
 
 namespace loraine {
 namespace {

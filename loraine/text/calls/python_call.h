@@ -1,10 +1,11 @@
-// Calls in Python's spelling, [name(key="value", other=3)]: what models with the format lfm2 answer. Called by read_calls.cpp.
+// Calls in Python's spelling, [name(key="value", other=3)]: what models with the format lfm2 answer. Called by
+// read_call.cpp and by data/tools.
 #pragma once
 #include <optional>
 #include <string_view>
 #include <vector>
 
-#include "loraine/data/tools/tools.h"
+#include "loraine/text/calls/tool_call.h"
 
 namespace loraine {
 

@@ -1,5 +1,5 @@
-// json.dumps: separators, indentation and numbers as Python has them. Called by formats.cpp and tools.cpp.
-#include "loraine/data/python_json.h"
+// json.dumps: separators, indentation and numbers as Python has them. See python_json.h.
+#include "loraine/core/python_json.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,295 @@
+// See answer.h.
+#include "loraine/serve/answer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <random>
+
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+constexpr size_t kMostBuffered = 256u << 10;       // bytes that a client has not taken, from which on its request rests
+constexpr size_t kCatchUp = 512;                   // tokens at once after which the engine is told that there is room again
+constexpr int64_t kMostQueuedTokens = 16'000'000;  // of one request, over its prompts and choices
+
+uint64_t random_seed() {
+  static thread_local std::mt19937_64 source{std::random_device{}()};
+  return source();
+}
+
+double milliseconds(EngineClock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
+double seconds(EngineClock::duration time) { return std::chrono::duration<double>(time).count(); }
+
+// Bad words as a model may write them: at the beginning and behind a blank.
+std::vector<std::vector<int32_t>> bad_word_ids(const Tokenizer& tokenizer, const std::vector<std::string>& words) {
+  std::vector<std::vector<int32_t>> all;
+  for (const std::string& word : words)
+    for (const std::string& spelling : {word, " " + word}) {
+      std::vector<int32_t> ids = tokenizer.encode(spelling);
+      if (!ids.empty()) all.push_back(std::move(ids));
+    }
+  return all;
+}
+
+}  // namespace
+
+Answer::Answer(Service& service, Call call, Asked asked, std::shared_ptr<const ServedAdapter> adapter, std::unique_ptr<AnswerForm> form)
+    : service_(service), call_(std::move(call)), asked_(std::move(asked)), adapter_(std::move(adapter)), form_(std::move(form)) {}
+
+Answer::~Answer() = default;
+
+void Answer::start(Service& service, Call call, Asked asked, std::shared_ptr<const ServedAdapter> adapter, std::vector<PromptState> prompts,
+                   std::unique_ptr<AnswerForm> form, std::string id) {
+  const std::shared_ptr<Answer> answer(new Answer(service, std::move(call), std::move(asked), std::move(adapter), std::move(form)));
+  const Asked& asks = answer->asked_;
+  const ChatFormat& format = answer->adapter_ ? answer->adapter_->format : service.loaded->format;
+  answer->stop_ids_ = service.loaded->eos_ids;
+  answer->stop_ids_.insert(answer->stop_ids_.end(), format.stop_ids.begin(), format.stop_ids.end());
+  answer->state_.id = std::move(id);
+  answer->state_.model = asks.model.empty() ? service.model_name : asks.model;
+  answer->state_.fingerprint = service.fingerprint(answer->adapter_.get());
+  answer->state_.created = std::time(nullptr);
+  answer->state_.prompts = std::move(prompts);
+  auto request = std::make_shared<QueuedRequest>();
+  const uint64_t seed = asks.seed ? static_cast<uint64_t>(*asks.seed) : random_seed();
+  const Tokenizer& tokenizer = *service.loaded->text.tokenizer;
+  GenerateOptions options = asks.options;
+  if (!asks.ignore_eos) options.stop_ids = answer->stop_ids_;
+  options.stop_ids.insert(options.stop_ids.end(), asks.stop_token_ids.begin(), asks.stop_token_ids.end());
+  {
+    const std::shared_lock lock(service.text_mutex);
+    options.bad_words = bad_word_ids(tokenizer, asks.bad_words);
+  }
+  int64_t tokens = 0;
+  for (size_t p = 0; p < answer->state_.prompts.size(); ++p) {
+    const std::vector<int32_t>& ids = answer->state_.prompts[p].ids;
+    const auto length = static_cast<int64_t>(ids.size());
+    if (length == 0) throw ApiError{400, "the prompt has no token", "prompt"};
+    const int64_t room = service.max_model_len - length, most = std::min(room, service.defaults.max_tokens.value_or(room)),
+                  wanted = asks.max_tokens.value_or(std::max<int64_t>(most, 1));
+    if (wanted > room)
+      throw ApiError{
+          400,
+          fmt::format("this model takes at most {} tokens, prompt and answer together, and {} were asked for: {} of the prompt and {} of "
+                      "the answer; shorten one of them",
+                      service.max_model_len, length + wanted, length, wanted),
+          answer->call_.request.path.ends_with("/chat/completions") ? "messages" : "prompt", "context_length_exceeded"};
+    options.max_new_tokens = wanted;
+    tokens += (length + wanted) * asks.n;
+    for (int64_t i = 0; i < asks.n; ++i) {
+      auto sequence = std::make_shared<Generation>();
+      sequence->prompt = ids;
+      sequence->adapter = answer->adapter_;
+      sequence->options = options;
+      sequence->options.seed = seed_of_answer(seed, static_cast<uint64_t>(i));
+      if (i > 0) sequence->options.prompt_logprobs = -1;  // told once
+      request->sequences.push_back(sequence);
+      answer->choices_.push_back(
+          {sequence, Detokenizer(tokenizer, asks.skip_special_tokens), StopStrings(asks.stop, asks.include_stop), {}});
+      answer->state_.choices.emplace_back().prompt = p;
+    }
+  }
+  if (tokens > kMostQueuedTokens)
+    throw ApiError{
+        400, fmt::format("prompts and answers of this request have {} tokens, at most {} are taken at once", tokens, kMostQueuedTokens),
+        "n"};
+  request->notify = [&service, weak = std::weak_ptr<Answer>(answer)] {
+    const std::shared_ptr<Answer> here = weak.lock();
+    if (!here || here->pump_posted_.exchange(true)) return;
+    service.http->post([here] {
+      here->pump_posted_ = false;
+      here->pump();
+    });
+  };
+  // In the server's thread, so that nothing of it comes before it is among those in flight.
+  service.http->post([&service, answer, request] {
+    if (answer->call_.reply->gone()) return;
+    switch (service.loop->submit(request)) {
+      case Admission::taken: break;
+      case Admission::full:
+        return answer->call_.fail({429, fmt::format("{} requests wait already (max_queued_requests)", service.config.max_queued_requests),
+                                   "", "queue_full", service.retry_after()});
+      case Admission::draining: return answer->call_.fail({503, "the server is ending", "", "shutting_down", 1});
+    }
+    service.answers.insert(answer);
+    answer->call_.reply->when_gone([weak = std::weak_ptr<Answer>(answer)] {
+      const std::shared_ptr<Answer> here = weak.lock();
+      if (!here || here->over_) return;
+      here->gone_ = true;
+      here->cancel_all();
+      here->pump();
+    });
+    answer->call_.reply->when_drained([&service, weak = std::weak_ptr<Answer>(answer)] {
+      const std::shared_ptr<Answer> here = weak.lock();
+      if (!here || !std::exchange(here->held_, false)) return;
+      for (Choice& choice : here->choices_) choice.sequence->hold(false);
+      service.loop->wake();
+    });
+  });
+}
+
+void Answer::tick(EngineClock::time_point now) {
+  const double limit = service_.config.request_timeout;
+  if (over_ || limit <= 0 || seconds(now - choices_[0].sequence->arrived) < limit) return;
+  cancel_all();
+  fail({503, fmt::format("the answer took longer than {} seconds (request_timeout)", limit), "", "timeout", 1});
+}
+
+void Answer::count(size_t index, const char* reason) {
+  const Choice& choice = choices_[index];
+  const Generation::Times times = choice.sequence->times();
+  const auto now = EngineClock::now(), none = EngineClock::time_point{};
+  FinishedChoice done;
+  done.adapter = adapter_ ? adapter_->name : "";
+  done.reason = reason;
+  done.prompt_tokens = static_cast<int64_t>(choice.sequence->prompt.size());
+  done.answer_tokens = times.first == none ? 0 : std::max<int64_t>(state_.choices[index].tokens, 1);
+  done.queued = seconds((times.started == none ? now : times.started) - choice.sequence->arrived);
+  done.to_first = seconds(times.first - choice.sequence->arrived);
+  done.prefill = seconds(times.first - times.started);
+  done.decode = seconds(times.last - times.first);
+  done.whole = seconds(now - choice.sequence->arrived);
+  service_.metrics->finished(done);
+}
+
+void Answer::end_choice(size_t index, const char* reason, WireJson stop_reason) {
+  Choice& choice = choices_[index];
+  choice.ended = true;
+  if (!choice.left) service_.loop->cancel(choice.sequence);  // it goes on in the engine: the stop string is known here alone
+  ChoiceState& state = state_.choices[index];
+  state.finish_reason = reason;
+  state.stop_reason = std::move(stop_reason);
+  const Generation::Times times = choice.sequence->times();
+  if (times.first != EngineClock::time_point{}) {
+    state_.timings.prompt_ms = std::max(state_.timings.prompt_ms, milliseconds(times.first - times.started));
+    state_.timings.predicted_ms = std::max(state_.timings.predicted_ms, milliseconds(times.last - times.first));
+  }
+  count(index, reason);
+}
+
+void Answer::add_token(size_t index, int32_t id, const TokenLogprobs* told) {
+  Choice& choice = choices_[index];
+  ChoiceState& state = state_.choices[index];
+  ++state.tokens;
+  choice.waiting.ids.push_back(id);
+  const std::vector<int32_t>& stops = choice.sequence->options.stop_ids;
+  if (std::ranges::find(stops, id) != stops.end()) {
+    choice.waiting.text += choice.stops.push(choice.text.finish());
+    const bool by_string = choice.stops.stopped_by().has_value();
+    choice.waiting.text += choice.stops.finish();
+    const bool own = std::ranges::find(stop_ids_, id) != stop_ids_.end();
+    end_choice(index, "stop", by_string ? WireJson(*choice.stops.stopped_by()) : own ? WireJson() : WireJson(id));
+    return;
+  }
+  if (told) choice.waiting.logprobs.push_back(*told);
+  const std::string text = choice.text.push(id);
+  if (state.tokens <= choice.sequence->options.min_tokens) choice.waiting.text += text;
+  else choice.waiting.text += choice.stops.push(text);
+  if (choice.stops.stopped_by()) end_choice(index, "stop", *choice.stops.stopped_by());
+}
+
+// What has come of one choice.
+void Answer::read(size_t index) {
+  Choice& choice = choices_[index];
+  Generation::Fresh fresh = choice.sequence->take();
+  if (fresh.failure) {
+    cancel_all();
+    return fail(api_error(fresh.failure));
+  }
+  choice.left = fresh.done;
+  auto& of_prompt = state_.prompts[state_.choices[index].prompt].logprobs;
+  of_prompt.insert(of_prompt.end(), fresh.of_prompt.begin(), fresh.of_prompt.end());
+  for (size_t i = 0; i < fresh.ids.size() && !choice.ended; ++i)
+    add_token(index, fresh.ids[i], i < fresh.logprobs.size() ? &fresh.logprobs[i] : nullptr);
+  if (fresh.done && !choice.ended) {
+    choice.waiting.text += choice.stops.push(choice.text.finish());
+    const std::optional<std::string> stopped = choice.stops.stopped_by();
+    choice.waiting.text += choice.stops.finish();
+    end_choice(index, stopped ? "stop" : "length", stopped ? WireJson(*stopped) : WireJson());
+  }
+  if (fresh.ids.size() >= kCatchUp) service_.loop->wake();
+  hand_on(index);
+}
+
+// Text that is certain joins the answer, and is sent in a stream.
+void Answer::hand_on(size_t index) {
+  Choice& choice = choices_[index];
+  ChoiceState& state = state_.choices[index];
+  if (choice.waiting.text.empty() && !choice.ended) return;
+  AnswerPiece piece = std::exchange(choice.waiting, {});
+  state.all.text += piece.text;
+  if (!asked_.stream) {
+    state.all.ids.insert(state.all.ids.end(), piece.ids.begin(), piece.ids.end());
+    std::ranges::move(piece.logprobs, std::back_inserter(state.all.logprobs));
+    return;
+  }
+  if (!piece.text.empty() || !piece.logprobs.empty() || (asked_.return_token_ids && !piece.ids.empty()))
+    send(form_->piece(state_, index, piece));
+  if (choice.ended) send(form_->choice_end(state_, index));
+}
+
+void Answer::send(const std::string& text) {
+  if (text.empty()) return;
+  if (!begun_) {
+    begun_ = true;
+    HttpResponse head{.content_type = "text/event-stream; charset=utf-8", .body = form_->begin(state_) + text, .headers = call_.headers};
+    call_.reply->begin(std::move(head));
+  } else {
+    call_.reply->write(text);
+  }
+  if (call_.reply->buffered() <= kMostBuffered || held_) return;
+  held_ = true;
+  for (Choice& choice : choices_) choice.sequence->hold(true);
+}
+
+void Answer::pump() {
+  if (over_) return;
+  const std::shared_ptr<Answer> self = shared_from_this();
+  const std::shared_lock lock(service_.text_mutex);
+  if (gone_) {
+    for (size_t i = 0; i < choices_.size(); ++i)
+      if (!choices_[i].ended) count(i, "abort");
+    return over();
+  }
+  for (size_t i = 0; i < choices_.size() && !over_; ++i)
+    if (!choices_[i].ended) read(i);
+  if (!over_ && std::ranges::all_of(choices_, [](const Choice& choice) { return choice.ended; })) finish();
+}
+
+void Answer::finish() {
+  if (asked_.stream) {
+    send(form_->end(state_));
+    call_.reply->end();
+  } else {
+    call_.json(form_->whole(state_));
+  }
+  over();
+}
+
+void Answer::fail(const ApiError& error) {
+  for (size_t i = 0; i < choices_.size(); ++i)
+    if (!choices_[i].ended) count(i, "error");
+  if (begun_) {
+    call_.reply->write(form_->failure(error));
+    call_.reply->end(true);
+  } else {
+    call_.fail(error);
+  }
+  over();
+}
+
+void Answer::cancel_all() {
+  for (Choice& choice : choices_)
+    if (!choice.left) service_.loop->cancel(choice.sequence);
+}
+
+void Answer::over() {
+  over_ = true;
+  service_.answers.erase(shared_from_this());
+}
+
+}  // namespace loraine

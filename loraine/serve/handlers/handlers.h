@@ -1,0 +1,36 @@
+// What the routes do, one function each (routes.cpp has the table). All run in the server's thread, and go to a worker for what takes time.
+#pragma once
+#include "loraine/serve/service.h"
+
+namespace loraine {
+
+// status.cpp
+void get_health(Service& service, Call call);
+void get_ready(Service& service, Call call);
+void get_version(Service& service, Call call);
+void get_metrics(Service& service, Call call);
+void get_props(Service& service, Call call);
+void log_request(const Call& call);  // a line to stderr
+void log_line(const std::string& text);
+
+// models.cpp: models, and adapters in four spellings
+void list_models(Service& service, Call call);
+void get_model(Service& service, Call call);
+void list_lora(Service& service, Call call);
+void post_lora(Service& service, Call call);
+void post_load_vllm(Service& service, Call call);
+void post_unload_vllm(Service& service, Call call);
+void post_load_sglang(Service& service, Call call);
+void post_unload_sglang(Service& service, Call call);
+
+// completions.cpp
+void post_chat(Service& service, Call call);
+void post_completion(Service& service, Call call);
+void post_score(Service& service, Call call);
+
+// text_tools.cpp
+void post_tokenize(Service& service, Call call);
+void post_detokenize(Service& service, Call call);
+void post_apply_template(Service& service, Call call);
+
+}  // namespace loraine

@@ -1,0 +1,37 @@
+// What a request asks for, whichever protocol it came in: the neutral form between the readers of requests and the engine.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loraine/generate/sampling.h"
+#include "loraine/serve/protocol/fields.h"
+
+namespace loraine {
+
+struct SamplingDefaults;
+
+struct Asked {
+  std::string model;
+  std::optional<std::vector<std::pair<std::string, double>>> lora;  // llama-server's: names (or places in the list) and scales
+  int64_t n = 1;
+  std::optional<int64_t> max_tokens;  // none: what room is left
+  GenerateOptions options;            // without stop ids, seed and bad words
+  std::optional<int64_t> seed;
+  std::vector<std::string> stop, bad_words;
+  std::vector<int32_t> stop_token_ids;
+  bool include_stop = false, ignore_eos = false;
+  bool stream = false, include_usage = false, continuous_usage = false;
+  bool echo = false, return_token_ids = false, skip_special_tokens = true;
+};
+
+// What the protocols of OpenAI's kind have in common. vocab: ids are below it. Throws ApiError with the field.
+Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory);
+
+// What is left: fields that would change the answer and are not built are refused; others are ignored, those nobody knows with a line for
+// the log, which comes back.
+std::string refuse_or_ignore(const Fields& fields, const WireJson& body, bool strict);
+
+}  // namespace loraine

@@ -1,0 +1,37 @@
+// OpenAI's chat completions and completions: from a request's JSON, and to answers. Called by the handlers of these routes.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loraine/serve/protocol/answer_form.h"
+#include "loraine/serve/protocol/asked.h"
+#include "loraine/serve/token_bytes.h"
+
+namespace loraine {
+
+struct AskedChat {
+  Asked asked;
+  WireJson messages, kwargs;  // as chat templates take them
+  std::string ignored;        // fields that nobody knows, for the log
+};
+// Throws ApiError.
+AskedChat read_chat(const WireJson& body, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory, bool strict);
+// Messages checked and made plain: developer is system, contents are texts, arguments of calls are objects.
+WireJson read_messages(Fields& fields);
+// chat_template_kwargs, reasoning_effort, add_generation_prompt, continue_final_message.
+WireJson read_template_kwargs(Fields& fields);
+
+struct AskedCompletion {
+  Asked asked;
+  std::vector<std::string> texts;         // prompts, either as texts
+  std::vector<std::vector<int32_t>> ids;  // or as ids
+  bool add_special_tokens = true;
+  std::string ignored;
+};
+AskedCompletion read_completion(const WireJson& body, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory, bool strict);
+
+std::unique_ptr<AnswerForm> chat_form(const Asked& asked, const TokenBytes& tokens);
+std::unique_ptr<AnswerForm> completion_form(const Asked& asked, const TokenBytes& tokens);
+
+}  // namespace loraine

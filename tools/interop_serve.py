@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Asks loraine serve with the real `openai` package and with curl, on a small random model made here with two adapters.
+Needs openai (and prometheus_client for the figures) in the Python that runs it; LORAINE_PROGRAM names the program."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+root = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(root / "tests/support"), str(root / "tests/e2e")]
+import openai
+import tiny_model as tiny
+from serve_test import Server
+
+failures = 0
+
+
+def check(what, good, shown=""):
+    global failures
+    failures += not good
+    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else f': {shown}'}", flush=True)
+
+
+def raises(what, kind, call, param=None):
+    try:
+        call()
+    except kind as error:
+        return check(what, param is None or error.param == param, error)
+    except Exception as error:
+        return check(what, False, repr(error))
+    check(what, False, "nothing was raised")
+
+
+def served(work, model, adapters, *arguments):
+    return Server(work, "--model_name_or_path", model, "--adapter_name_or_path", ",".join(f"{name}={path}" for name, path in adapters.items()), *arguments)
+
+
+def chats(client):
+    ask = lambda **more: client.chat.completions.create(**(dict(model="a", messages=[{"role": "user", "content": "hello"}], temperature=0, max_tokens=12) | more))
+    check("models.list", {one.id for one in client.models.list()} == {"tiny", "a", "b"})
+    check("models.retrieve", client.models.retrieve("a").id == "a")
+    plain = ask()
+    text = plain.choices[0].message.content
+    check("chat", plain.object == "chat.completion" and plain.usage.completion_tokens <= 12)
+    check("stream", "".join(one.choices[0].delta.content or "" for one in ask(stream=True)) == text)
+    chunks = list(ask(stream=True, stream_options={"include_usage": True}))
+    check("stream_options", chunks[-1].usage.total_tokens == plain.usage.total_tokens and not chunks[-1].choices)
+    several = ask(n=3, seed=5, temperature=1)
+    check("n, seed", len(several.choices) == 3 and [c.message.content for c in ask(n=3, seed=5, temperature=1).choices] == [c.message.content for c in several.choices])
+    check("stop", ask(stop=[text[2]]).choices[0].message.content == text[: text.index(text[2])])
+    told = ask(logprobs=True, top_logprobs=5)
+    content = told.choices[0].logprobs.content
+    check("logprobs", b"".join(bytes(one.bytes) for one in content).decode(errors="replace") == text and all(len(one.top_logprobs) == 5 for one in content))
+    forced = ask(logit_bias={70: 100}, max_tokens=4).choices[0].message.content
+    check("logit_bias", forced == 4 * forced[0], forced)
+    check("max_completion_tokens", ask(max_completion_tokens=1, extra_body={"ignore_eos": True}).usage.completion_tokens == 1)
+    with client.chat.completions.stream(model="a", messages=[{"role": "user", "content": "hello"}], temperature=0, max_tokens=12) as stream:
+        kinds = [event.type for event in stream]
+        check(".stream()", "content.delta" in kinds and kinds[-1] in ("content.done", "chunk") and stream.get_final_completion().choices[0].message.content == text)
+    bad = openai.BadRequestError
+    raises("n=0", bad, lambda: ask(n=0), "n")
+    raises("no messages", bad, lambda: ask(messages=[]), "messages")
+    raises("unknown model", openai.NotFoundError, lambda: ask(model="c"), "model")
+    raises("top_logprobs=99", bad, lambda: ask(logprobs=True, top_logprobs=99), "top_logprobs")
+    raises("stream_options alone", bad, lambda: ask(stream_options={"include_usage": True}), "stream_options")
+    raises("tools", bad, lambda: ask(tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}]), "tools")
+    raises("response_format", bad, lambda: ask(response_format={"type": "json_object"}), "response_format")
+    scored = client.completions.create(model="b", prompt=[70, 71, 72], echo=True, logprobs=1, max_tokens=0)
+    check("completions: scores", len(scored.choices[0].logprobs.tokens) == 3 and scored.choices[0].logprobs.token_logprobs[0] is None)
+    streamed = "".join(one.choices[0].text for one in client.completions.create(model="b", prompt="one", max_tokens=6, temperature=0, stream=True))
+    check("completions: stream", streamed == client.completions.create(model="b", prompt="one", max_tokens=6, temperature=0).choices[0].text)
+    raw = client.chat.completions.with_raw_response.create(model="a", messages=[{"role": "user", "content": "x"}], max_tokens=1)
+    check("headers", raw.headers["x-request-id"] and raw.headers["cache-control"] == "no-store" and raw.http_response.status_code == 200)
+
+
+def loads(work, adapters):
+    slow = tiny.write_model(work / "slow", **(tiny.large | dict(vocab=259)))
+    tiny.write_byte_tokenizer(slow)
+    server = Server(work, "--model_name_or_path", slow, "--max_seqs", "1", "--max_queued_requests", "1", "--api_key", "k")
+    try:
+        address = f"http://127.0.0.1:{server.port}/v1"
+        messages = dict(model="slow", messages=[{"role": "user", "content": "hello"}], extra_body={"ignore_eos": True})
+        once = openai.OpenAI(base_url=address, api_key="k", max_retries=0)
+        raises("wrong key", openai.AuthenticationError, lambda: openai.OpenAI(base_url=address, api_key="x").models.list())
+        streams = [server.open_stream(key="k")]
+        server.until(lambda: server.metric("vllm:num_requests_running") == 1, "one runs")
+        streams.append(server.open_stream(key="k"))
+        server.until(lambda: server.metric("vllm:num_requests_waiting") == 1, "one waits")
+        raises("a full queue", openai.RateLimitError, lambda: once.chat.completions.create(max_tokens=2, **messages))
+        for s in streams[:2]:
+            s.close()
+        check("retries succeed", openai.OpenAI(base_url=address, api_key="k", max_retries=2).chat.completions.create(max_tokens=2, **messages).usage.completion_tokens == 2)
+        raises("a timeout", openai.APITimeoutError, lambda: once.with_options(timeout=0.5).chat.completions.create(max_tokens=900, **messages))
+        time.sleep(1)
+        check("the engine is free a second later", server.metric("vllm:num_requests_running") == 0)
+        for _ in range(1000):
+            server.open_stream(key="k").close()
+        server.until(lambda: server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting") == 0, "all left")
+        check("1,000 streams opened and dropped", once.chat.completions.create(max_tokens=2, **messages).usage.completion_tokens == 2)
+    finally:
+        server.stop()
+
+
+def curls(server):
+    address = f"http://127.0.0.1:{server.port}"
+
+    def curl(*words):
+        return subprocess.run(["curl", "-s", "-o", "-", "-w", "\n%{http_code}", *words], capture_output=True, text=True, timeout=60).stdout.rsplit("\n", 1)
+
+    body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "temperature": 0})
+    chat, kind = f"{address}/v1/chat/completions", ("-H", "content-type: application/json")
+    check("curl", curl(chat, *kind, "-d", body)[1] == "200")
+    check("curl: chunked upload", curl(chat, *kind, "-H", "transfer-encoding: chunked", "-d", body)[1] == "200")
+    check("curl: 100-continue", curl(chat, *kind, "-H", "expect: 100-continue", "-d", body)[1] == "200")
+    check("curl: gzip", curl(chat, *kind, "-H", "content-encoding: gzip", "-d", body)[1] == "415")
+    check("curl: wrong type", curl(chat, "-d", body)[1] == "415")
+    check("curl: HEAD", curl("-I", f"{address}/health")[1] == "200")
+    check("curl: OPTIONS", curl("-X", "OPTIONS", chat)[1] == "204")
+    streamed = curl("-N", chat, *kind, "-d", body[:-1] + ', "stream": true}')
+    check("curl -N", streamed[1] == "200" and streamed[0].strip().endswith("data: [DONE]"))
+
+
+def main():
+    with tempfile.TemporaryDirectory() as holder:
+        work = pathlib.Path(holder)
+        model = tiny.write_model(work / "tiny", vocab=259)
+        tiny.write_byte_tokenizer(model)
+        data = tiny.write_rows(work / "data", vocab=259)
+        adapters = {}
+        for name, seed in (("a", 3), ("b", 7)):
+            adapters[name] = work / name
+            code, text = tiny.run(*tiny.train_arguments(model, data, work / name, learning_rate="5e-2", max_steps=6, seed=seed))
+            if code:
+                sys.exit(text)
+        server = served(work, model, adapters)
+        try:
+            chats(openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", max_retries=0))
+            curls(server)
+            try:
+                from prometheus_client.parser import text_string_to_metric_families
+                families = list(text_string_to_metric_families(server.ask("GET", "/metrics")[2]))
+                check("prometheus_client reads the figures", len(families) > 15)
+            except ImportError:
+                print("     prometheus_client is not there")
+        finally:
+            server.stop()
+        loads(work, adapters)
+    print(f"openai {openai.__version__}: {failures} failed" if failures else f"openai {openai.__version__}: all is well")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
