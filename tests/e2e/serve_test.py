@@ -126,6 +126,7 @@ class Served(unittest.TestCase):
 
     sizes = dict(vocab=259)
     arguments = ()
+    trained = dict(a={}, b=dict(lora_rank=2, lora_target="v_proj,up_proj", seed=7))  # the adapters, and what differs
 
     @classmethod
     def setUpClass(cls):
@@ -136,11 +137,11 @@ class Served(unittest.TestCase):
         cls.folder = cls.work / "adapters"
         cls.folder.mkdir()
         data = tiny.write_rows(cls.work / "data", vocab=259)
-        for name, changes in dict(a={}, b=dict(lora_rank=2, lora_target="v_proj,up_proj", seed=7)).items():
-            done = tiny.run(*tiny.train_arguments(cls.model, data, cls.folder / name, learning_rate="5e-2", max_steps=6, **changes))
+        for name, changes in cls.trained.items():
+            done = tiny.run(*tiny.train_arguments(cls.model, data, cls.folder / name, **(dict(learning_rate="5e-2", max_steps=6) | changes)))
             assert done[0] == 0, done[1]
-        cls.server = Server(cls.work, "--model_name_or_path", cls.model, "--adapter_name_or_path", f"a={cls.folder / 'a'},b={cls.folder / 'b'}",
-                            *cls.more())
+        adapters = ["--adapter_name_or_path", ",".join(f"{name}={cls.folder / name}" for name in cls.trained)] if cls.trained else []
+        cls.server = Server(cls.work, "--model_name_or_path", cls.model, *adapters, *cls.more())
 
     @classmethod
     def more(cls):
@@ -432,7 +433,8 @@ class Answers(Served):
 class Busy(Served):
     """A slow model with room for two: what waits, what goes away, what reads slowly."""
 
-    sizes = tiny.large | dict(vocab=259, heads=8, kv_heads=4)
+    sizes = tiny.large | dict(vocab=259)
+    trained = {}
     arguments = ("--max_seqs", "2", "--max_queued_requests", "2", "--drain_timeout", "1", "--max_model_len", "1000")
 
     def two_that_run(self):
@@ -509,7 +511,8 @@ class Busy(Served):
 class Ends(Served):
     """How a server ends. Each test has one of its own."""
 
-    sizes = tiny.large | dict(vocab=259, heads=8, kv_heads=4)
+    sizes = tiny.large | dict(vocab=259)
+    trained = dict(a=dict(max_steps=1, lora_rank=1, lora_target="v_proj"))
 
     def start(self, *arguments, **more):
         server = Server(self.work, "--model_name_or_path", self.model, *arguments, **more)
