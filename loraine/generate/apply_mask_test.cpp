@@ -57,7 +57,7 @@ TEST(ApplyMask, GreedyUnderAMaskIsGreedyOverWhatIsLeft) {
   const auto first_token = [&](const std::vector<bool>& ids) {
     Engine engine(model, 100, 1);
     const auto mask = std::make_shared<Allowed>(ids);
-    const int64_t number = engine.submit({{3, 1, 4, 1, 5}, nullptr, options, {}, {}, mask});
+    const int64_t number = engine.submit({.prompt = {3, 1, 4, 1, 5}, .options = options, .mask = mask});
     while (engine.step(ctx)) {}
     const auto answer = engine.take(number);
     EXPECT_EQ(answer, mask->accepted);
@@ -88,7 +88,8 @@ TEST(ApplyMask, AFailureEndsItsRequestAlone) {
   Engine engine(model, 200, 1, 2);
   const auto failing = std::make_shared<Allowed>(std::vector<bool>(static_cast<size_t>(kVocab), true));
   failing->fails = true;
-  const int64_t bad = engine.submit({{1, 2}, nullptr, options, {}, {}, failing}), good = engine.submit({{1, 2}, nullptr, options, {}});
+  const int64_t bad = engine.submit({.prompt = {1, 2}, .options = options, .mask = failing}),
+                good = engine.submit({{1, 2}, nullptr, options, {}});
   int failures = 0;
   for (bool more = true; more;) {
     try {
@@ -100,7 +101,7 @@ TEST(ApplyMask, AFailureEndsItsRequestAlone) {
   EXPECT_TRUE(engine.take(bad).empty());
   EXPECT_EQ(engine.take(good).size(), 4u);
   options.num_beams = 2;
-  EXPECT_THROW(engine.submit({{1, 2}, nullptr, options, {}, {}, failing}), Error);
+  EXPECT_THROW(engine.submit({.prompt = {1, 2}, .options = options, .mask = failing}), Error);
 }
 
 }  // namespace

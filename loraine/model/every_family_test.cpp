@@ -423,20 +423,53 @@ nlohmann::json without_choice(nlohmann::json config) {
   return config;
 }
 
+// The weights of any_model, drawn in one of several ways.
+class DrawnWeights : public AnyWeights {
+ public:
+  DrawnWeights(const nlohmann::json& config, int draw) : AnyWeights(tensors_of(config, "config.json")), draw_(draw) {}
+  void read(const TensorInfo& info, const Tensor& out) const override {
+    TensorInfo other = info;
+    if (draw_ > 0) other.name = std::to_string(draw_) + info.name;
+    AnyWeights::read(other, out);
+  }
+
+ private:
+  int draw_;
+};
+
+Model drawn_model(const nlohmann::json& config, int draw, const LoadOptions& options) {
+  ModelFiles files;
+  files.path = "random";
+  files.config = config;
+  files.tensors = std::make_unique<DrawnWeights>(config, draw);
+  return load_model(files, options);
+}
+
+// Some random models carry a rounding far (scores that nothing divides, norms over a few numbers near zero), so that the middle one of
+// five is what tells.
 TEST(EveryFamily, NarrowBasesAreNear) {
+  constexpr int kDraws = 5;
+  const auto middle = [](std::vector<double> values) {
+    std::ranges::sort(values);
+    return values[values.size() / 2];
+  };
+  LoadOptions four_bits;
+  four_bits.quantisation = {Dtype::NF4, true};
   for (const nlohmann::json& given : configurations()) {
     const nlohmann::json config = without_choice(given);
     const Batch batch = batch_of({0, 1});
-    const Result f32 = train(any_model(config), batch), bf16 = train(any_model(config, {true}), batch);
-    // Scores that nothing divides, and norms over a few numbers near zero (of the keys of a delta net), carry a rounding far.
+    std::vector<double> hidden, gradients, quantised;
+    for (int draw = 0; draw < kDraws; ++draw) {
+      const Result f32 = train(drawn_model(config, draw, {}), batch), bf16 = train(drawn_model(config, draw, {true}), batch);
+      hidden.push_back(apart(bf16.hidden, f32.hidden));
+      gradients.push_back(apart(bf16.gradients, f32.gradients));
+      quantised.push_back(apart(train(drawn_model(config, draw, four_bits), batch).hidden, f32.hidden));
+    }
     const double far = config.contains("hidden_size_per_layer_input") ? 4 : config.contains("linear_key_head_dim") ? 10 : 1;
-    EXPECT_LT(apart(bf16.hidden, f32.hidden), 0.05 * far) << text_of(config);
-    EXPECT_LT(apart(bf16.gradients, f32.gradients), 0.25 * far) << text_of(config);
-    LoadOptions four_bits;
-    four_bits.quantisation = {Dtype::NF4, true};
-    const double quantised = apart(train(any_model(config, four_bits), batch).hidden, f32.hidden);
-    EXPECT_GT(quantised, 1e-4) << text_of(config);
-    EXPECT_LT(quantised, 0.9 * far) << text_of(config);
+    EXPECT_LT(middle(hidden), 0.05 * far) << text_of(config);
+    EXPECT_LT(middle(gradients), 0.4 * far) << text_of(config);
+    EXPECT_GT(middle(quantised), 1e-4) << text_of(config);
+    EXPECT_LT(middle(quantised), 0.9 * far) << text_of(config);
   }
 }
 

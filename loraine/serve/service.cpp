@@ -124,7 +124,6 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
   loaded = std::move(model);
   model_name = llama_factory ? api.model_name : config.served_model_name.value_or(own_name(loaded->config.model_name_or_path));
   metrics = std::make_unique<Metrics>(model_name);
-  token_bytes = std::make_unique<TokenBytes>(*loaded->text.tokenizer);
   defaults = sampling_defaults(loaded->config, loaded->files, llama_factory);
   adapters = std::make_unique<AdapterRegistry>(
       *loaded, text_mutex,

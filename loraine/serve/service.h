@@ -19,7 +19,6 @@
 #include "loraine/serve/metrics.h"
 #include "loraine/serve/protocol/errors.h"
 #include "loraine/serve/settings.h"
-#include "loraine/serve/token_bytes.h"
 
 namespace loraine {
 
@@ -75,7 +74,6 @@ struct Service {
   std::string model_name;
   std::unique_ptr<Metrics> metrics;
   std::unique_ptr<AdapterRegistry> adapters;
-  std::unique_ptr<TokenBytes> token_bytes;
   std::unique_ptr<EngineLoop> loop;
   SamplingDefaults defaults;
   int64_t max_model_len = 0;

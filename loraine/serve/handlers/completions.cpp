@@ -61,7 +61,7 @@ void chat(Service& service, Call& call) {
     prompt.ids = std::move(made.ids);
   }
   call.request.body = {};
-  auto form = chat_form(chat.asked, *service.token_bytes);
+  auto form = chat_form(chat.asked, *service.loaded->text.tokenizer);
   std::vector<PromptState> prompts;
   prompts.push_back(std::move(prompt));
   Answer::start(service, call, std::move(chat.asked), std::move(adapter), std::move(prompts), std::move(form), service.new_id("chatcmpl-"));
@@ -80,7 +80,7 @@ void completion(Service& service, Call& call) {
     for (std::vector<int32_t>& ids : asked.ids) prompts.push_back({ids, asked.asked.echo ? tokenizer.decode(ids) : "", {}});
   }
   call.request.body = {};
-  auto form = completion_form(asked.asked, *service.token_bytes);
+  auto form = completion_form(asked.asked, *service.loaded->text.tokenizer);
   Answer::start(service, call, std::move(asked.asked), std::move(adapter), std::move(prompts), std::move(form), service.new_id("cmpl-"));
 }
 

@@ -21,7 +21,7 @@ ChatPrompt prompt_of(Service& service, Fields& fields) {
 
 WireJson pieces(const Service& service, const std::vector<int32_t>& ids) {
   WireJson list = WireJson::array();
-  for (const int32_t id : ids) list.push_back((*service.token_bytes)(id));
+  for (const int32_t id : ids) list.push_back(service.loaded->text.tokenizer->token_bytes(id));
   return list;
 }
 
@@ -36,7 +36,7 @@ void tokenize(Service& service, Call& call) {
     const std::vector<int32_t> ids = tokenizer.encode(*content, special, !parse);
     if (!with_pieces) return call.json({{"tokens", ids}});
     WireJson list = WireJson::array();
-    for (const int32_t id : ids) list.push_back({{"id", id}, {"piece", (*service.token_bytes)(id)}});
+    for (const int32_t id : ids) list.push_back({{"id", id}, {"piece", service.loaded->text.tokenizer->token_bytes(id)}});
     return call.json({{"tokens", list}});
   }
   std::vector<int32_t> ids;

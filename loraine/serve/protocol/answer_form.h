@@ -10,7 +10,7 @@
 
 namespace loraine {
 
-class TokenBytes;
+class Tokenizer;
 
 struct PromptState {
   std::vector<int32_t> ids;

@@ -6,7 +6,7 @@
 
 #include "loraine/serve/protocol/answer_form.h"
 #include "loraine/serve/protocol/asked.h"
-#include "loraine/serve/token_bytes.h"
+#include "loraine/text/tokenizer/tokenizer.h"
 
 namespace loraine {
 
@@ -31,7 +31,7 @@ struct AskedCompletion {
 };
 AskedCompletion read_completion(const WireJson& body, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory, bool strict);
 
-std::unique_ptr<AnswerForm> chat_form(const Asked& asked, const TokenBytes& tokens);
-std::unique_ptr<AnswerForm> completion_form(const Asked& asked, const TokenBytes& tokens);
+std::unique_ptr<AnswerForm> chat_form(const Asked& asked, const Tokenizer& tokens);
+std::unique_ptr<AnswerForm> completion_form(const Asked& asked, const Tokenizer& tokens);
 
 }  // namespace loraine

@@ -38,12 +38,12 @@ WireJson timings_json(const AnswerState& answer) {
 }
 
 // vLLM's prompt_logprobs: null, then for each id of the prompt an object of ids.
-WireJson prompt_logprobs_json(const PromptState& prompt, const TokenBytes& tokens) {
+WireJson prompt_logprobs_json(const PromptState& prompt, const Tokenizer& tokens) {
   WireJson list = WireJson::array({nullptr});
   for (const TokenLogprobs& one : prompt.logprobs) {
     WireJson place = WireJson::object();
     const auto add = [&](int32_t id, float logprob, int64_t rank) {
-      place[std::to_string(id)] = {{"logprob", finite(logprob)}, {"rank", rank}, {"decoded_token", tokens(id)}};
+      place[std::to_string(id)] = {{"logprob", finite(logprob)}, {"rank", rank}, {"decoded_token", tokens.token_bytes(id)}};
     };
     int64_t rank = 0;
     for (const auto& [id, logprob] : one.top) add(id, logprob, ++rank);
@@ -56,7 +56,7 @@ WireJson prompt_logprobs_json(const PromptState& prompt, const TokenBytes& token
 // What chat and completion have in common.
 class OpenAiForm : public AnswerForm {
  public:
-  OpenAiForm(const Asked& asked, const TokenBytes& tokens) : asked_(asked), tokens_(tokens) {}
+  OpenAiForm(const Asked& asked, const Tokenizer& tokens) : asked_(asked), tokens_(tokens) {}
 
   std::string end(const AnswerState& answer) const override {
     std::string out;
@@ -93,7 +93,7 @@ class OpenAiForm : public AnswerForm {
   }
   bool tells() const { return asked_.options.logprobs >= 0; }
   const Asked asked_;
-  const TokenBytes& tokens_;
+  const Tokenizer& tokens_;
 };
 
 class ChatForm : public OpenAiForm {
@@ -148,7 +148,7 @@ class ChatForm : public OpenAiForm {
     if (!tells()) return nullptr;
     WireJson content = WireJson::array();
     const auto token = [&](int32_t id, float logprob) {
-      const std::string text = tokens_(id);
+      const std::string text = tokens_.token_bytes(id);
       return WireJson{{"token", text}, {"logprob", finite(logprob)}, {"bytes", bytes_of(text)}};
     };
     for (const TokenLogprobs& one : piece.logprobs) {
@@ -217,14 +217,14 @@ class CompletionForm : public OpenAiForm {
   WireJson logprobs(const AnswerPiece& piece, const PromptState* prompt, size_t offset) const {
     WireJson names = WireJson::array(), values = WireJson::array(), tops = WireJson::array(), offsets = WireJson::array();
     const auto add = [&](int32_t id, const TokenLogprobs* told) {
-      const std::string text = tokens_(id);
+      const std::string text = tokens_.token_bytes(id);
       names.push_back(text);
       offsets.push_back(offset);
       offset += text.size();
       values.push_back(told ? WireJson(finite(told->logprob)) : WireJson());
       if (!told) return tops.push_back(nullptr);
       WireJson top = WireJson::object();
-      for (const auto& [other, logprob] : told->top) top[tokens_(other)] = finite(logprob);
+      for (const auto& [other, logprob] : told->top) top[tokens_.token_bytes(other)] = finite(logprob);
       if (!told->top.empty()) top[text] = finite(told->logprob);
       tops.push_back(std::move(top));
     };
@@ -251,8 +251,8 @@ int64_t AnswerState::answer_tokens() const {
 
 std::string sse(const WireJson& value) { return "data: " + wire_text(value) + "\n\n"; }
 
-std::unique_ptr<AnswerForm> chat_form(const Asked& asked, const TokenBytes& tokens) { return std::make_unique<ChatForm>(asked, tokens); }
-std::unique_ptr<AnswerForm> completion_form(const Asked& asked, const TokenBytes& tokens) {
+std::unique_ptr<AnswerForm> chat_form(const Asked& asked, const Tokenizer& tokens) { return std::make_unique<ChatForm>(asked, tokens); }
+std::unique_ptr<AnswerForm> completion_form(const Asked& asked, const Tokenizer& tokens) {
   return std::make_unique<CompletionForm>(asked, tokens);
 }
 
