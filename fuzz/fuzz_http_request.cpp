@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return config;
       }(),
       "0", true, {.root_path = "/v0"});
-  HttpRequest request;
+  ServerRequest request;
   const HttpLimits limits{.max_body = 1 << 16, .max_head = 1 << 12};
   if (!parse_http_request({reinterpret_cast<const char*>(data), size}, limits, request).empty()) return 0;
   for (Service* service : {&open, &keyed}) {

@@ -39,7 +39,7 @@ TEST(BeamSearch, AnswersAreThoseOfTransformers) {
   for (const Json& one : cases) {
     const auto prompt = one["prompt"].get<std::vector<int32_t>>(), answer = one["answer"].get<std::vector<int32_t>>();
     const AdapterSet* adapter = one["model"] == "lora" ? &lora : nullptr;
-    Engine engine(model, 320, rank_columns(lora));
+    Engine engine(model, 8 * kKvPage, rank_columns(lora));  // of at most 8 beams, each with a page of its own
     std::vector<int32_t> told;
     const std::vector<int32_t> got = engine.generate(ctx, prompt, adapter, options_of(one), [&](int32_t id) {
       told.push_back(id);

@@ -30,7 +30,8 @@ EngineSize engine_size(const Subject& subject, const std::vector<std::vector<int
   std::ranges::sort(lengths, std::greater<>());
   const auto of = [&](int64_t sequences) {
     const int64_t prompt_rows = std::accumulate(lengths.begin(), lengths.begin() + sequences, int64_t{0});
-    return EngineSize{sequences, (prompt_rows + sequences * options.max_new_tokens) * std::max<int64_t>(options.num_beams, 1)};
+    const int64_t rows = prompt_rows + sequences * options.max_new_tokens, beams = options.num_beams;
+    return EngineSize{sequences, beams > 1 ? (rows + sequences * kKvPage) * beams : rows};  // a beam has a last page of its own
   };
   const auto bytes = [&](const EngineSize& size) {
     return engine_bytes(loaded.model, size.capacity, loaded.widest_adapter(), size.sequences);

@@ -50,7 +50,9 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
       MergedTensor& tensor = all[stored];
       tensor.experts = lora;
       tensor.expert = expert;
-      const bool part = weights->stacks.size() == 1 || weights->stacks.front().stored != weights->stacks.back().stored;  // not all of it
+      // Of a tensor that holds all of the parameter every stack tells the whole.
+      const bool part =
+          stack.stored.empty() || weights->stacks.size() == 1 || weights->stacks.front().stored != weights->stacks.back().stored;
       tensor.first = part ? stack.first : 0;
       tensor.columns = part ? stack.columns : weights->out;
       tensor.transposed = stack.parts.front().transposed;

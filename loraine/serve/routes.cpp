@@ -51,7 +51,7 @@ struct Found {
   std::string argument, allowed;  // allowed: the methods that the path has
 };
 
-Found find_route(const Service& service, const HttpRequest& request) {
+Found find_route(const Service& service, const ServerRequest& request) {
   std::string_view path = request.path;
   const std::string& root = service.api.root_path;
   if (!root.empty() && path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/')) path.remove_prefix(root.size());
@@ -68,13 +68,13 @@ Found find_route(const Service& service, const HttpRequest& request) {
   return found;
 }
 
-std::string_view given_key(const HttpRequest& request) {
+std::string_view given_key(const ServerRequest& request) {
   const std::string_view bearer = request.header("authorization");
   if (bearer.size() > 7 && (bearer.starts_with("Bearer ") || bearer.starts_with("bearer "))) return bearer.substr(7);
   return request.header("x-api-key");
 }
 
-std::string request_id(Service& service, const HttpRequest& request) {
+std::string request_id(Service& service, const ServerRequest& request) {
   const std::string_view given = request.header("x-request-id");
   return is_adapter_name(std::string(given)) ? std::string(given) : service.new_id("req-");  // the same letters, and as many
 }
@@ -82,7 +82,7 @@ std::string request_id(Service& service, const HttpRequest& request) {
 enum class Origin : uint8_t { none, allowed, foreign };
 
 // A page of another site may not ask: browsers send its origin.
-Origin origin_of(const Service& service, const HttpRequest& request) {
+Origin origin_of(const Service& service, const ServerRequest& request) {
   const std::string_view origin = request.header("origin");
   if (origin.empty()) return Origin::none;
   for (const std::string& one : split_list(service.config.allowed_origins))
@@ -92,7 +92,7 @@ Origin origin_of(const Service& service, const HttpRequest& request) {
 }
 
 // Without a key, a name that leads a browser here may be anybody's (DNS rebinding): it has to be one of this machine's own.
-bool is_own_host(const Service& service, const HttpRequest& request) {
+bool is_own_host(const Service& service, const ServerRequest& request) {
   if (!service.keys.empty() || service.config.unix_socket || service.config.allowed_origins || !is_loopback_name(service.config.host))
     return true;
   std::string host(request.header("host"));
@@ -100,7 +100,7 @@ bool is_own_host(const Service& service, const HttpRequest& request) {
   return is_loopback_name(host);
 }
 
-HttpHeaders common_headers(const Service& service, const HttpRequest& request, const std::string& id) {
+HttpHeaders common_headers(const Service& service, const ServerRequest& request, const std::string& id) {
   HttpHeaders headers = {{"cache-control", "no-store"}, {"x-content-type-options", "nosniff"}, {"x-request-id", id}};
   if (origin_of(service, request) == Origin::allowed) {
     headers.emplace_back("access-control-allow-origin", std::string(request.header("origin")));
@@ -118,7 +118,7 @@ bool is_json(std::string_view type) {
 }
 
 // Why the request is not taken, by its head alone.
-std::optional<ApiError> refusal(Service& service, const HttpRequest& request, const Found& found) {
+std::optional<ApiError> refusal(Service& service, const ServerRequest& request, const Found& found) {
   if (origin_of(service, request) == Origin::foreign)
     return ApiError{403, fmt::format("pages of {} may not ask this server (allowed_origins)", request.header("origin")), "",
                     "origin_not_allowed"};
@@ -145,7 +145,7 @@ std::optional<ApiError> refusal(Service& service, const HttpRequest& request, co
   return {};
 }
 
-HttpResponse preflight(const Service& service, const HttpRequest& request, const Found& found) {
+HttpResponse preflight(const Service& service, const ServerRequest& request, const Found& found) {
   HttpResponse response{.status = 204};
   response.headers.emplace_back("allow", found.allowed);
   if (origin_of(service, request) != Origin::allowed) return response;
@@ -174,7 +174,7 @@ bool is_key(const std::vector<std::string>& keys, std::string_view given) {
   return any && !given.empty();
 }
 
-std::optional<HttpResponse> check_head(Service& service, const HttpRequest& request) {
+std::optional<HttpResponse> check_head(Service& service, const ServerRequest& request) {
   const Found found = find_route(service, request);
   if (request.method == "OPTIONS" && !found.allowed.empty() && origin_of(service, request) != Origin::foreign)
     return with_headers(preflight(service, request, found), common_headers(service, request, request_id(service, request)));
@@ -186,7 +186,7 @@ std::optional<HttpResponse> check_head(Service& service, const HttpRequest& requ
   return with_headers(std::move(response), common_headers(service, request, request_id(service, request)));
 }
 
-void route_request(Service& service, HttpRequest request, std::shared_ptr<HttpReply> reply) {
+void route_request(Service& service, ServerRequest request, std::shared_ptr<HttpReply> reply) {
   const Found found = find_route(service, request);
   Call call;
   call.request_id = request_id(service, request);

@@ -22,8 +22,8 @@ struct Route {
 std::span<const Route> routes();
 
 // The first two hooks of HttpHooks, and what bytes that are no request are told.
-std::optional<HttpResponse> check_head(Service& service, const HttpRequest& request);
-void route_request(Service& service, HttpRequest request, std::shared_ptr<HttpReply> reply);
+std::optional<HttpResponse> check_head(Service& service, const ServerRequest& request);
+void route_request(Service& service, ServerRequest request, std::shared_ptr<HttpReply> reply);
 HttpResponse bad_request(Service& service, int status, const std::string& why);
 
 // Whether `given` is one of the keys, in a time that does not tell how much of it is right.

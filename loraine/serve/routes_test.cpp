@@ -13,8 +13,8 @@
 namespace loraine {
 namespace {
 
-HttpRequest request_to(const Route& route, HttpHeaders headers = {}) {
-  HttpRequest request;
+ServerRequest request_to(const Route& route, HttpHeaders headers = {}) {
+  ServerRequest request;
   request.method = route.method;
   request.path = route.path;
   if (const size_t at = request.path.find("{id}"); at != std::string::npos) request.path.replace(at, 4, "a");
@@ -30,7 +30,7 @@ ServeConfig with_key() {
   return config;
 }
 
-int status_of(Service& service, const HttpRequest& request) {
+int status_of(Service& service, const ServerRequest& request) {
   const auto refusal = check_head(service, request);
   return refusal ? refusal->status : 0;
 }
@@ -58,7 +58,7 @@ TEST(Routes, OpenOnesAreFew) {
 TEST(Routes, MethodsAndPaths) {
   Service service(ServeConfig{}, "0", false, {});
   for (const Route& route : routes()) {
-    HttpRequest request = request_to(route);
+    ServerRequest request = request_to(route);
     request.method = "DELETE";
     const auto refusal = check_head(service, request);
     ASSERT_TRUE(refusal) << route.path;
@@ -70,7 +70,7 @@ TEST(Routes, MethodsAndPaths) {
     EXPECT_EQ(status_of(service, request), 204);
   }
   for (const char* path : {"/", "/v1", "/v1/models/", "/v1/chat/completions/x", "/v1//models", "*", "/../health", "/healthz", "//health"}) {
-    HttpRequest request = request_to(routes()[0]);
+    ServerRequest request = request_to(routes()[0]);
     request.path = path;
     EXPECT_EQ(status_of(service, request), std::string(path) == "/v1/models/" ? 503 : 404) << path;
   }
@@ -86,14 +86,14 @@ TEST(Routes, OnlyPagesThatMayAsk) {
   EXPECT_EQ(status_of(open, request_to(routes()[0], evil)), 403);
   EXPECT_EQ(status_of(closed, request_to(routes()[0], good)), 403);
   EXPECT_EQ(status_of(closed, request_to(routes()[0], own)), 0);
-  HttpRequest asks = request_to(routes()[0], good);
+  ServerRequest asks = request_to(routes()[0], good);
   asks.method = "OPTIONS";
   const auto told = check_head(open, asks);
   EXPECT_NE(
       std::ranges::find_if(told->headers,
                            [](const auto& h) { return h.first == "access-control-allow-origin" && h.second == "https://good.example"; }),
       told->headers.end());
-  HttpRequest rebound = request_to(routes()[0]);
+  ServerRequest rebound = request_to(routes()[0]);
   rebound.headers[0].second = "evil.example:8000";
   EXPECT_EQ(status_of(closed, rebound), 403);
   Service keyed(with_key(), "0", false, {});
@@ -104,7 +104,7 @@ TEST(Routes, LlamaFactorysRefusal) {
   Service service(with_key(), "0", true, {.root_path = "/v0"});
   for (const Route& route : routes()) {
     if (route.key != Key::yes) continue;
-    HttpRequest request = request_to(route);
+    ServerRequest request = request_to(route);
     request.path = "/v0" + request.path;
     const auto refusal = check_head(service, request);
     ASSERT_TRUE(refusal);

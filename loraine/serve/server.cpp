@@ -62,8 +62,8 @@ int run_server(ServerStart start) {
   const auto now = [] { return std::chrono::duration<double>(EngineClock::now().time_since_epoch()).count(); };
   bool cut = false;
   HttpHooks hooks;
-  hooks.on_head = [&](const HttpRequest& request) { return check_head(service, request); };
-  hooks.on_request = [&](HttpRequest request, std::shared_ptr<HttpReply> reply) {
+  hooks.on_head = [&](const ServerRequest& request) { return check_head(service, request); };
+  hooks.on_request = [&](ServerRequest request, std::shared_ptr<HttpReply> reply) {
     route_request(service, std::move(request), std::move(reply));
   };
   hooks.on_bad = [&](int status, const std::string& why) { return bad_request(service, status, why); };

@@ -96,7 +96,7 @@ struct Service {
 
 // One request on its way through a route.
 struct Call {
-  HttpRequest request;
+  ServerRequest request;
   std::shared_ptr<HttpReply> reply;
   std::string request_id, argument;  // argument: what stands in the place of {id} in the route
   HttpHeaders headers;               // of every answer to it

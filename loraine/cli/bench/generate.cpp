@@ -30,10 +30,10 @@ GenerateFigures bench_generate(Context& ctx, const Model& model, int64_t rank, i
     for (const WeightPart& part : w.parts) pieces.push_back({part.weight.data, static_cast<int64_t>(part.weight.bytes())});
   };
   for (const Weight* w : model.sites()) add(*w);
-  Best prefill, token, adapter_prefill, adapter_token, read;
+  BestRound prefill, token, adapter_prefill, adapter_token, read;
   GenerateOptions options;
   options.max_new_tokens = new_tokens + 1;
-  auto generate = [&](const AdapterSet* with, Best& first, Best& next) {
+  auto generate = [&](const AdapterSet* with, BestRound& first, BestRound& next) {
     double start = now(), last = start, last_cpu = process_cpu_seconds();
     engine.generate(ctx, prompt, with, options, [&](int32_t) {
       double t = now(), cpu = process_cpu_seconds();
@@ -45,10 +45,10 @@ GenerateFigures bench_generate(Context& ctx, const Model& model, int64_t rank, i
   constexpr int kReads = 5;  // the best of them, as of the tokens
   GenerateFigures figures;
   for (int64_t round = 0; round <= repeats; ++round) {
-    Best now_token, now_adapter;
+    BestRound now_token, now_adapter;
     generate(nullptr, prefill, now_token);
     generate(&adapter, adapter_prefill, now_adapter);
-    Best now_read;
+    BestRound now_read;
     for (int i = 0; i < kReads; ++i) {
       const ProductTime all = time_plain_read(pieces);
       now_read.take(all.wall, all.cpu);

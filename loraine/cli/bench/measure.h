@@ -14,7 +14,7 @@ inline double now() { return std::chrono::duration<double>(std::chrono::steady_c
 void reset_peak();
 int64_t peak_bytes();
 
-struct Best {
+struct BestRound {
   double wall = 1e30, cpu = 1e30;
   void take(double w, double c) {
     wall = std::min(wall, w);
@@ -24,7 +24,7 @@ struct Best {
 
 // Gives the processor time of this time.
 template <class Work>
-double measure(Best& best, Work&& work) {
+double measure(BestRound& best, Work&& work) {
   const double wall = now(), cpu = process_cpu_seconds();
   work();
   const double used = process_cpu_seconds() - cpu;

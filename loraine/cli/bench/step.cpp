@@ -86,8 +86,8 @@ StepFigures bench_step(Context& ctx, const Model& model, int64_t tokens, const S
     optimizer.step(ctx, 1e-4, optimizer.gradient_norm(ctx), 1.0);
   };
   std::map<Shape, int64_t> shapes = frozen_products(model, tokens);
-  std::map<Shape, Best> library;
-  Best best;
+  std::map<Shape, BestRound> library;
+  BestRound best;
   StepFigures figures;
   for (int64_t round = 0; round <= how.repeats; ++round) {  // alternating, so that what else runs on the machine meets both
     if (round == 0) {

@@ -15,7 +15,7 @@ int hex_digit(char c) {
 
 }  // namespace
 
-std::string_view HttpRequest::header(std::string_view name) const {
+std::string_view ServerRequest::header(std::string_view name) const {
   const auto found = std::ranges::find_if(headers, [&](const auto& header) { return header.first == name; });
   return found == headers.end() ? std::string_view() : std::string_view(found->second);
 }

@@ -11,7 +11,7 @@ namespace loraine {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
-struct HttpRequest {
+struct ServerRequest {
   std::string method;   // HEAD comes as GET: the server leaves the body of its answer out
   std::string path;     // decoded, without the query
   std::string query;    // as it came

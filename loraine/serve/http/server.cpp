@@ -71,7 +71,7 @@ void append_chunk(std::string& out, std::string_view text) {
 }
 
 // The head of a request; gives what is wrong with it, or nothing. HEAD comes out as it is.
-std::string read_head(const Parser& parser, HttpRequest& request) {
+std::string read_head(const Parser& parser, ServerRequest& request) {
   const auto& head = parser.get();
   request.method.assign(head.method_string().data(), head.method_string().size());
   for (const auto& field : head) {
@@ -278,7 +278,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     within(server_.limits.head);
     error_code error;
     co_await http::async_read_header(socket_, buffer_, parser, into(error));
-    HttpRequest request;
+    ServerRequest request;
     bool silent = false;
     std::optional<HttpResponse> refusal = refused_by_head(parser, error, request, silent);
     if (silent) co_return false;
@@ -309,7 +309,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // What is said to a head that is not taken, with close where what follows it cannot be told. silent: nothing is said, the connection
   // ends. (No co_await stands in an expression here, nor in a condition: g++ 12 makes wrong code of some of these.)
-  std::optional<HttpResponse> refused_by_head(const Parser& parser, const error_code& error, HttpRequest& request, bool& silent) {
+  std::optional<HttpResponse> refused_by_head(const Parser& parser, const error_code& error, ServerRequest& request, bool& silent) {
     const auto bad = [&](int status, const std::string& why) {
       HttpResponse response = server_.hooks.on_bad(status, why);
       response.close = true;
@@ -352,7 +352,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     return response;
   }
 
-  asio::awaitable<bool> answer(HttpRequest request, bool ends) {
+  asio::awaitable<bool> answer(ServerRequest request, bool ends) {
     request.body = std::exchange(body_, {});
     const bool head_only = head_only_;
     reply_ = std::make_shared<Reply>(weak_from_this(), head_only, ends);
@@ -654,7 +654,7 @@ void HttpServer::finish() {
 void HttpServer::stop() { state_->io.stop(); }
 int HttpServer::connections() const { return state_->count; }
 
-std::string parse_http_request(std::string_view bytes, const HttpLimits& limits, HttpRequest& request) {
+std::string parse_http_request(std::string_view bytes, const HttpLimits& limits, ServerRequest& request) {
   Parser parser;
   parser.header_limit(static_cast<uint32_t>(limits.max_head));
   parser.body_limit(limits.max_body);

@@ -24,9 +24,9 @@ struct HttpLimits {
 
 struct HttpHooks {
   // Before the body is read: an answer here is the answer, and the body is not read.
-  std::function<std::optional<HttpResponse>(const HttpRequest&)> on_head;
+  std::function<std::optional<HttpResponse>(const ServerRequest&)> on_head;
   // In the server's thread, so it must not take long; the reply may be used later, from any thread.
-  std::function<void(HttpRequest, std::shared_ptr<HttpReply>)> on_request;
+  std::function<void(ServerRequest, std::shared_ptr<HttpReply>)> on_request;
   // What to say to bytes that are no request, or not one that is taken.
   std::function<HttpResponse(int status, const std::string& why)> on_bad;
 };
@@ -52,6 +52,6 @@ class HttpServer {
 };
 
 // The request that the bytes are, by the same rules; gives what is wrong with it, or nothing. For tests and fuzzing.
-std::string parse_http_request(std::string_view bytes, const HttpLimits& limits, HttpRequest& request);
+std::string parse_http_request(std::string_view bytes, const HttpLimits& limits, ServerRequest& request);
 
 }  // namespace loraine

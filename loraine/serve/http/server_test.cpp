@@ -6,15 +6,15 @@
 namespace loraine {
 namespace {
 
-std::string wrong_with(const std::string& bytes, HttpRequest* out = nullptr) {
-  HttpRequest request;
+std::string wrong_with(const std::string& bytes, ServerRequest* out = nullptr) {
+  ServerRequest request;
   const std::string wrong = parse_http_request(bytes, {.max_body = 100, .max_head = 1000}, request);
   if (out) *out = request;
   return wrong;
 }
 
 TEST(HttpRequests, AreRead) {
-  HttpRequest r;
+  ServerRequest r;
   EXPECT_EQ(wrong_with("POST /a%20b?c=%20 HTTP/1.1\r\nHost: x\r\nX-Key:  v \r\nContent-Length: 3\r\n\r\nabc", &r), "");
   EXPECT_EQ(r.method, "POST");
   EXPECT_EQ(r.path, "/a b");
