@@ -137,7 +137,11 @@ class OlderNames {
     add(names.in_files(names.embedding), names.embedding);
     for (const Weight* site : model.sites())
       for (const WeightPart& part : site->parts) add(part.stored, part.name);
-    for (const Vector* vector : model.vectors()) add(module_of(vector->stored), module_of(vector->name));
+    for (const Vector* vector : model.vectors()) {
+      const bool of_module = vector->name.ends_with(".weight") || vector->name.ends_with(".bias");  // others may lie beside modules
+      if (of_module) add(module_of(vector->stored), module_of(vector->name));
+      else add(vector->stored, vector->name);
+    }
     for (const ExpertWeights* w : model.experts())
       for (int64_t e = 0; e < w->experts; ++e)
         for (size_t m = 0; m < w->pieces.size(); ++m) {
