@@ -8,8 +8,8 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
-#include "loraine/data/files/json_values.h"
 #include "loraine/core/python_json.h"
+#include "loraine/data/files/json_values.h"
 
 namespace loraine {
 namespace {

@@ -18,7 +18,7 @@ struct DatasetInfo {
   std::string name, folder, file_name;
   Formatting formatting = Formatting::alpaca;
   std::optional<int64_t> num_samples;
-  std::optional<double> weight;  // so many times as many rows are drawn, as in v1 of LLaMA-Factory
+  std::optional<double> weight;                 // so many times as many rows are drawn, as in v1 of LLaMA-Factory
   bool from_hub = false;                        // a repository's folder, in file_name: the files of one split are looked for in it
   std::string split = "train", subset, inside;  // of a repository: which rows, of which configuration, in which of its folders
   bool recognise = false;                       // a file or folder of one's own: the rest is told from its rows (recognise.h)
@@ -37,8 +37,9 @@ struct DatasetInfo {
 };
 
 // What `name` stands for: an entry of `folder`'s dataset_info.json, else a file or folder by its path, else a repository (`recognise` is
-// set then). A `folder` that begins with { holds the entries themselves, as JSON text; their files are named from here. Throws usage when it is neither, bad_data about the entry; unsupported for sets that would have to be fetched.
-// find_repository: the folder of a hub's repository of that name on this machine, or empty; may be absent.
+// set then). A `folder` that begins with { holds the entries themselves, as JSON text; their files are named from here. Throws usage when
+// it is neither, bad_data about the entry; unsupported for sets that would have to be fetched. find_repository: the folder of a hub's
+// repository of that name on this machine, or empty; may be absent.
 DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository = {});
 
 struct Row {

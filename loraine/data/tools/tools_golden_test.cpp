@@ -7,8 +7,8 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/python_json.h"
-#include "loraine/text/calls/python_call.h"
 #include "loraine/data/tools/tools.h"
+#include "loraine/text/calls/python_call.h"
 
 namespace loraine {
 namespace {

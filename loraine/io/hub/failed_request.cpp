@@ -73,7 +73,8 @@ HubRefusal failed_request(const HttpClient& client, const HttpAnswer& answer, co
     return HubRefusal(ErrorKind::io, fmt::format("{}: {} answers {}, it fails at present{}", what, host, answer.status, said),
                       "run again later; what was loaded stays");
   return HubRefusal(ErrorKind::bad_data, fmt::format("{}: {} answers {}{}", what, host, answer.status, said),
-                    client.hub() == Hub::modelscope ? "is the address that of a hub? (MODELSCOPE_ENDPOINT)" : "is the address that of a hub? (HF_ENDPOINT)");
+                    client.hub() == Hub::modelscope ? "is the address that of a hub? (MODELSCOPE_ENDPOINT)"
+                                                    : "is the address that of a hub? (HF_ENDPOINT)");
 }
 
 }  // namespace loraine

@@ -252,12 +252,14 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"frozen_matmul", "run", &c.frozen_matmul,
          "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row",
          one_of({"exact", "int8"})});
-  visit({"push_to_hub", "run", &c.push_to_hub, "upload what is saved at the end to Hugging Face's hub, or with USE_MODELSCOPE_HUB=1 to ModelScope's (docs/hub.md)"});
+  visit({"push_to_hub", "run", &c.push_to_hub,
+         "upload what is saved at the end to Hugging Face's hub, or with USE_MODELSCOPE_HUB=1 to ModelScope's (docs/hub.md)"});
   visit({"hub_model_id", "run", &c.hub_model_id,
          "repository of the upload: org/name, or name; null: the name of output_dir, of the token's account"});
   visit({"hub_token", "run", &c.hub_token, "access token of uploads to Hugging Face's hub; null: hf_hub_token", kSecret});
   visit({"hub_private_repo", "run", &c.hub_private_repo, "a repository that the upload makes is private; null: as the account makes them"});
-  visit({"hub_revision", "run", &c.hub_revision, "branch of the upload, made when it is not there, but for ModelScope's; null: main (ModelScope: master)"});
+  visit({"hub_revision", "run", &c.hub_revision,
+         "branch of the upload, made when it is not there, but for ModelScope's; null: main (ModelScope: master)"});
   visit({"hub_strategy", "run", &c.hub_strategy, "when to upload; whatever it is, once, at the end",
          one_of({"end", "every_save", "checkpoint", "all_checkpoints"})});
   visit({"dry_run", "run", &c.dry_run, "print the tables of parameters, memory and data, and stop"});
