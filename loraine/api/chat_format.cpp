@@ -87,8 +87,10 @@ TemplateChoice choose_template(const TrainConfig& config, const ModelFiles& file
   if (of_adapter && of_adapter->template_name) return recorded(config, *of_adapter, adapter, "the adapter's");
   if (of_model && of_model->template_name) choice = recorded(config, *of_model, files.path, "the model's");
   else choice.why = "the model's own";
+  if (of_model) choice.folder = files.path;
   if (of_adapter) {
     const TemplateChoice own = recorded(config, *of_adapter, adapter, "");
+    choice.folder = adapter;
     choice.default_system = own.default_system;
     choice.enable_thinking = own.enable_thinking;
     choice.tool_format = own.tool_format;
@@ -137,7 +139,9 @@ ChatFormat open_chat_format(const TemplateChoice& choice, const ModelFiles& file
     format.own = choice.jinja ? open_chat_template(files, *choice.jinja, choice.folder + " (chat template)") : text.chat_template;
   }
   format.stop_ids = format.special.stop;
-  if (format.own) {
+  // A model that nobody trained in its template ends where its generation_config.json says, as with transformers, and at no other token.
+  const bool listed = choice.folder.empty() && files.generation_config && files.generation_config->contains("eos_token_id");
+  if (format.own && !listed) {
     const EndOfTurn end = end_of_turn(*format.own, *text.tokenizer, format.special.eos);
     format.stop_ids.insert(format.stop_ids.end(), end.stop.begin(), end.stop.end());
   }
