@@ -58,7 +58,7 @@ def chats(client):
     check("max_completion_tokens", ask(max_completion_tokens=1, extra_body={"ignore_eos": True}).usage.completion_tokens == 1)
     with client.chat.completions.stream(model="a", messages=[{"role": "user", "content": "hello"}], temperature=0, max_tokens=12) as stream:
         kinds = [event.type for event in stream]
-        check(".stream()", "content.delta" in kinds and kinds[-1] in ("content.done", "chunk") and stream.get_final_completion().choices[0].message.content == text)
+        check(".stream()", "content.delta" in kinds and kinds[-1] in ("content.done", "chunk") and stream.current_completion_snapshot.choices[0].message.content == text)
     bad = openai.BadRequestError
     raises("n=0", bad, lambda: ask(n=0), "n")
     raises("no messages", bad, lambda: ask(messages=[]), "messages")
