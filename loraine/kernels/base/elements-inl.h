@@ -76,11 +76,24 @@ struct WholeVectors {
 // … and of the first n elements of one, which leaves the others alone; `valid` zeroes them.
 struct FirstElements {
   size_t n;
-  V load(const float* p) const { return hn::MaskedLoad(hn::FirstN(D(), n), D(), p); }
-  V load(const bf16* p) const { return widen_vector(D(), hn::MaskedLoad(hn::FirstN(D16(), n), D16(), p)); }
+  V load(const float* p) const { return first(D(), p); }
+  V load(const bf16* p) const { return widen_vector(D(), first(D16(), p)); }
   void store(V v, float* p) const { hn::BlendedStore(v, hn::FirstN(D(), n), D(), p); }
   void store(V v, bf16* p) const { hn::BlendedStore(narrow_vector(D(), v), hn::FirstN(D16(), n), D16(), p); }
   V valid(V v) const { return hn::IfThenElseZero(hn::FirstN(D(), n), v); }
+
+ private:
+  // Not hn::MaskedLoad: without AVX-512 that one may read whole aligned vectors, beyond the n elements too.
+  template <class Tag, class T>
+  hn::Vec<Tag> first(Tag d, const T* p) const {
+#if HWY_TARGET <= HWY_AVX3
+    return hn::MaskedLoad(hn::FirstN(d, n), d, p);
+#else
+    HWY_ALIGN T room[hn::MaxLanes(Tag())] = {};
+    for (size_t i = 0; i < n; ++i) room[i] = p[i];
+    return hn::Load(d, room);
+#endif
+  }
 };
 
 // Calls body(i, access) for whole vectors from element 0, then once for the rest of n.
