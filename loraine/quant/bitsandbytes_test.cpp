@@ -87,7 +87,8 @@ TEST(Bitsandbytes, RowsHaveTheBitsOfTheReference) {
         row_dots(want.data(), w.wide, x.data());
         ASSERT_EQ(sums, want) << text(c) << " " << cols;
         dot_tiles(tiles.data(), 9, w.packed, x.data(), cols, 3);
-        ASSERT_TRUE(std::equal(sums.begin(), sums.end(), tiles.begin())) << text(c) << " " << cols;
+        for (size_t i = 0; i < sums.size(); ++i)
+          ASSERT_EQ(sums[i], tiles[i]) << text(c) << " " << cols << " " << i << " " << hwy::TargetName(left & -left);
       }
   }
   hwy::SetSupportedTargetsForTest(0);

@@ -13,8 +13,8 @@
 
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/base/elements-inl.h"
+#include "loraine/kernels/base/lane_sums-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
-#include "loraine/kernels/products/lane_sums-inl.h"
 #include "loraine/kernels/products/packed_rows.h"
 #include "loraine/kernels/products/row_dots.h"
 

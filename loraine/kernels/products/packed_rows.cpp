@@ -13,6 +13,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/packed_runs.h"
 #include "loraine/kernels/base/elements-inl.h"
+#include "loraine/kernels/base/lane_sums-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
 #include "loraine/kernels/products/quantised_rows.h"
 
@@ -276,7 +277,7 @@ HWY_INLINE void dots(float* sums, const Byte* w, int64_t stride, int64_t rows, c
         }
       }
     }
-    for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = hn::GetLane(hn::SumOfLanes(d, s[i]));
+    for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = lane_sum(s[i]);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/kernels/base/elements-inl.h"
+#include "loraine/kernels/base/lane_sums-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
 #include "loraine/kernels/products/row_dots.h"
 
@@ -161,7 +162,7 @@ HWY_INLINE bool four_bit_dots(float* sums, const Tensor& w, const float* x) {
         for (int v = 0; v < kVectors<F>; ++v) s[i] = hn::MulAdd(values[v], xs[v], s[i]);
       }
     }
-    for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = hn::GetLane(hn::SumOfLanes(D(), s[i]));
+    for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = lane_sum(s[i]);
   }
   return true;
 }
@@ -211,7 +212,7 @@ bool Int8Dots(float* sums, const Tensor& w, const float* x) {
       const V xk = hn::LoadU(D(), x + k);
       for (int64_t i = 0; i < kTogether; ++i) s[i] = hn::MulAdd(int8_values(row[i] + k, scale[i], q.values), xk, s[i]);
     }
-    for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = hn::GetLane(hn::SumOfLanes(D(), s[i]));
+    for (int64_t i = 0; i < kTogether && i < left; ++i) sums[r + i] = lane_sum(s[i]);
   }
   return true;
 }

@@ -10,8 +10,8 @@
 #include <algorithm>
 
 #include "loraine/kernels/base/elements-inl.h"
+#include "loraine/kernels/base/lane_sums-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
-#include "loraine/kernels/products/lane_sums-inl.h"
 #include "loraine/kernels/products/packed_rows.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -67,7 +67,7 @@ HWY_INLINE void dots(float* sums, const void* weight, int64_t stride, int64_t ro
       const V xk = and_zeros<F32Elements>(x + k, K - k);
       for (int64_t i = 0; i < kTogether; ++i) s[i] = hn::MulAdd(and_zeros<E>(w.row[i] + k, K - k), xk, s[i]);
     }
-    for (int64_t i = 0; i < kTogether && i < w.left; ++i) sums[r + i] = hn::GetLane(hn::SumOfLanes(d, s[i]));
+    for (int64_t i = 0; i < kTogether && i < w.left; ++i) sums[r + i] = lane_sum(s[i]);
   }
 }
 
@@ -115,7 +115,7 @@ HWY_INLINE void pair_dots(float* sums, const void* weight, int64_t stride, int64
           o[i] = hn::MulAdd(and_zeros<Bf16Elements>(w.row[i] + whole + rest, more), x_more, o[i]);
         }
       }
-      for (int64_t i = 0; i < kTogether && i < w.left; ++i) sums[r + i] += hn::GetLane(hn::SumOfLanes(d, hn::Add(e[i], o[i])));
+      for (int64_t i = 0; i < kTogether && i < w.left; ++i) sums[r + i] += lane_sum(hn::Add(e[i], o[i]));
     }
   }
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "loraine/kernels/base/elements-inl.h"
+#include "loraine/kernels/base/lane_sums-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
@@ -56,7 +57,7 @@ struct Panel {
   HWY_INLINE float sum() const {
     V all = v[0];
     for (int i = 1; i < kVectors; ++i) all = hn::Add(all, v[i]);
-    return hn::GetLane(hn::SumOfLanes(D(), all));
+    return lane_sum(all);
   }
 };
 

@@ -8,6 +8,7 @@
 
 #include <cmath>
 
+#include "loraine/kernels/base/lane_sums-inl.h"
 #include "loraine/kernels/rows/exp-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -144,8 +145,8 @@ HWY_INLINE void xielu_slopes(float* sums, const T* d_h, const T* x, int64_t n) {
     right = hn::Add(right, hn::IfThenElseZero(above, hn::Mul(up, hn::Mul(v, v))));
     left = hn::Add(left, hn::IfThenZeroElse(above, hn::Mul(up, hn::Add(curve.bend(d, m), hn::Sub(m, v)))));
   });
-  sums[0] = hn::GetLane(hn::SumOfLanes(d, right));
-  sums[1] = hn::GetLane(hn::SumOfLanes(d, left));
+  sums[0] = lane_sum(right);
+  sums[1] = lane_sum(left);
 }
 
 void XieluSlopesRow(float* sums, const void* d_h, const void* x, Dtype type, int64_t n) {

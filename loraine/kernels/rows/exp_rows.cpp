@@ -8,6 +8,7 @@
 
 #include <limits>
 
+#include "loraine/kernels/base/lane_sums-inl.h"
 #include "loraine/kernels/rows/exp-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,7 +25,7 @@ HWY_INLINE float exp_to(T* out, const float* x, int64_t n, float scale, float sh
     access.store(e, out + i);
     sum = hn::Add(sum, access.valid(e));
   });
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+  return lane_sum(sum);
 }
 
 float ExpRow(void* out, Dtype type, const float* x, int64_t n, float scale, float shift) {
@@ -53,7 +54,7 @@ float SumExpRow(const float* x, int64_t n, float shift) {
   const V b = hn::Set(d, shift);
   V sum = hn::Zero(d);
   for_vectors(n, [&](int64_t i, auto access) { sum = hn::Add(sum, access.valid(exp_of(d, hn::Sub(access.load(x + i), b)))); });
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+  return lane_sum(sum);
 }
 
 float MaxRow(const float* x, int64_t n) {

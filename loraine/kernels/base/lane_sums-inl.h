@@ -1,5 +1,5 @@
-// What the sums of row_dots and dot_tiles share: the last elements of a row, and the sum of the lanes in one order, half by half, so that
-// lane i meets lane i + n / 2 first. Include inside HWY_NAMESPACE files, after elements-inl.h.
+// The last elements of a row, and sums of the lanes of a vector in one order, half by half, so that lane i meets lane i + n / 2 first: what
+// row_dots and dot_tiles share to the bit. Include inside HWY_NAMESPACE files, after elements-inl.h.
 #if defined(LORAINE_KERNELS_LANE_SUMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LORAINE_KERNELS_LANE_SUMS_INL_H_
 #undef LORAINE_KERNELS_LANE_SUMS_INL_H_
@@ -25,6 +25,7 @@ HWY_INLINE V and_zeros(const typename E::T* p, int64_t count) {
 }
 
 #if HWY_TARGET == HWY_SCALAR
+HWY_INLINE float lane_sum(V v) { return hn::GetLane(v); }
 HWY_INLINE void four_lane_sums(const V* s, float* out) {
   for (int i = 0; i < 4; ++i) out[i] = hn::GetLane(s[i]);
 }
@@ -38,7 +39,13 @@ HWY_INLINE hn::Vec<hn::FixedTag<float, 4> > folded(DV d, hn::Vec<DV> v) {
     return folded(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
   }
 }
-// out[i] = the sum of the lanes of s[i], with the bits of hn::SumOfLanes.
+// The sum of the lanes, halves onto halves: not hn::SumOfLanes, whose order is the compiler's own for AVX-512.
+HWY_INLINE float lane_sum(V v) {
+  const hn::FixedTag<float, 4> d4;
+  const auto four = folded(D(), v), two = hn::Add(four, hn::Shuffle1032(four));
+  return hn::GetLane(hn::Add(two, hn::Shuffle2301(two)));
+}
+// out[i] = lane_sum(s[i]), to the bit.
 HWY_INLINE void four_lane_sums(const V* s, float* out) {
   const hn::FixedTag<float, 4> d4;
   const hn::Repartition<double, decltype(d4)> d2;
