@@ -26,6 +26,9 @@ struct ChatTemplate::State {
   std::mutex headers_guard;
   std::map<std::string, std::string> unasked_headers;  // by what is said beside the messages
 
+  // The head that `chat`, whose state this is, writes behind a conversation with `kwargs` unasked.
+  const std::string& header(const ChatTemplate& chat, const Json& kwargs);
+
   const Source& source_for(const Json& kwargs) const {
     const auto tools = kwargs.find("tools");
     return with_tools && tools != kwargs.end() && !tools->is_null() ? *with_tools : source;
@@ -174,6 +177,24 @@ std::string find_unasked_header(const ChatTemplate& chat, const Json& kwargs, co
 
 }  // namespace
 
+const std::string& ChatTemplate::State::header(const ChatTemplate& chat, const Json& kwargs) {
+  static const std::string none;
+  if (source_for(kwargs).asks_for_prompt) return none;
+  Json said = Json::object();  // not which tools there are: that there are some
+  for (const auto& [key, value] : kwargs.items()) said[key] = value.is_structured() ? Json(true) : value;
+  const std::string key = said.dump(-1, ' ', false, Json::error_handler_t::replace);
+  {
+    const std::lock_guard lock(headers_guard);
+    if (const auto known = unasked_headers.find(key); known != unasked_headers.end()) return known->second;
+  }
+  std::string header;
+  try {
+    header = find_unasked_header(chat, kwargs, special_tokens.value("bos_token", Json()));
+  } catch (const Error&) {}  // a template that refuses a plain conversation has none
+  const std::lock_guard lock(headers_guard);
+  return unasked_headers.try_emplace(key, header).first->second;
+}
+
 ChatTemplate::ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file)
     : state_(std::make_unique<State>()) {
   state_->source = {parse(source, file), file, source.find("add_generation_prompt") != std::string::npos};
@@ -230,29 +251,13 @@ RenderedChat ChatTemplate::render_turns(const nlohmann::ordered_json& messages, 
   RenderedChat chat = render(messages, kwargs);
   const auto asked = kwargs.find("add_generation_prompt");
   if (asked != kwargs.end() && asked->is_boolean() && asked->get<bool>()) return chat;
-  const std::string& header = unasked_header(kwargs);
+  const std::string& header = state_->header(*this, kwargs);
   if (header.empty() || !chat.text.ends_with(header)) return chat;
   chat.text.resize(chat.text.size() - header.size());
   for (auto& span : chat.generation) span.second = std::min(span.second, chat.text.size());
   return chat;
 }
 
-const std::string& ChatTemplate::unasked_header(const nlohmann::ordered_json& kwargs) const {
-  static const std::string none;
-  if (state_->source_for(kwargs).asks_for_prompt) return none;
-  Json said = Json::object();  // not which tools there are: that there are some
-  for (const auto& [key, value] : kwargs.items()) said[key] = value.is_structured() ? Json(true) : value;
-  const std::string key = said.dump(-1, ' ', false, Json::error_handler_t::replace);
-  {
-    const std::lock_guard lock(state_->headers_guard);
-    if (const auto known = state_->unasked_headers.find(key); known != state_->unasked_headers.end()) return known->second;
-  }
-  std::string header;
-  try {
-    header = find_unasked_header(*this, kwargs, state_->special_tokens.value("bos_token", Json()));
-  } catch (const Error&) {}  // a template that refuses a plain conversation has none
-  const std::lock_guard lock(state_->headers_guard);
-  return state_->unasked_headers.try_emplace(key, header).first->second;
-}
+const std::string& ChatTemplate::unasked_header() const { return state_->header(*this, Json::object()); }
 
 }  // namespace loraine

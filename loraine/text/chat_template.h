@@ -16,8 +16,7 @@ struct RenderedChat {
 
 class ChatTemplate {
  public:
-  // special_tokens: bos_token, eos_token, … as in tokenizer_config.json (an object; values are strings or {"content": …}), and the list
-  // additional_special_tokens, which transformers 4 gave to templates.
+  // special_tokens: bos_token, eos_token, … as in tokenizer_config.json (an object; values are strings or {"content": …}).
   ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file);
   ~ChatTemplate();
   // The template that transformers takes where kwargs has tools (the one named tool_use).
@@ -29,7 +28,7 @@ class ChatTemplate {
   RenderedChat render_turns(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const;
   // The head of an answer that a template without add_generation_prompt writes behind every conversation, as Llama 3's first one does: its
   // generation prompt. Empty for others.
-  const std::string& unasked_header(const nlohmann::ordered_json& kwargs = nlohmann::ordered_json::object()) const;
+  const std::string& unasked_header() const;
 
  private:
   struct State;

@@ -13,7 +13,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/missing_file.h"
 #include "loraine/io/files/durable_file.h"
-#include "loraine/io/hub/hub.h"
+#include "loraine/io/hub/data_file.h"
 
 namespace loraine {
 namespace {

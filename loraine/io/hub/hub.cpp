@@ -11,6 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/missing_file.h"
 #include "loraine/io/hub/cache.h"
+#include "loraine/io/hub/data_file.h"
 #include "loraine/io/hub/fetch.h"
 #include "loraine/io/hub/listing.h"
 

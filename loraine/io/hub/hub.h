@@ -38,9 +38,6 @@ FoundPlace find_place(const std::string& name, const HubAccess& access, HubKind 
 // The same for an id alone. None for what is no id, and where offline no cache has it.
 std::optional<FoundPlace> find_repository(const std::string& id, const HubAccess& access, HubKind kind);
 
-// A file at the path `name`, else org/name/FILE of a data set at Hugging Face's hub, found and downloaded as above.
-FoundPlace find_data_file(const std::string& name, const HubAccess& access);
-
 Hub preferred_hub();  // USE_MODELSCOPE_HUB
 
 bool is_plain_revision(const std::string& revision);  // that may become part of a path
