@@ -146,6 +146,11 @@ struct Renderings {
   // tools before the last question, Qwen 3's drop earlier thoughts), or message i has no text of its own: what is written around a message
   // begins and ends where a change of its words does. Behind the message before it comes the head of the answer, as it stands in the
   // rendering up to there; behind the message its end, in the same way.
+  std::optional<Range> by_change_where_taken(size_t i) const {
+    try {
+      return by_change(i);
+    } catch (const Error&) { return std::nullopt; }  // the template refuses other words
+  }
   std::optional<Range> by_change(size_t i) const {
     if (i == 0) return std::nullopt;
     const Json other_before = with_other_words(messages, i - 1), other = with_other_words(messages, i);
@@ -253,7 +258,7 @@ std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Tokenizer& t
     if (!range) {
       const auto good = [&] { return range && range->first >= from && range->second >= range->first; };
       range = renderings.exact(i);
-      if (!good()) range = renderings.by_change(i);
+      if (!good()) range = renderings.by_change_where_taken(i);
       if (!good())
         throw Error(ErrorKind::bad_data,
                     fmt::format("chat template: where the answer of message {} begins and ends cannot be told from its renderings", i + 1),
