@@ -25,6 +25,14 @@ bool is_assistant(const Json& message) {
   return found != message.end() && found->is_string() && found->get_ref<const std::string&>() == "assistant";
 }
 
+// Of the first call of tools in a message; empty where there is none.
+std::string called_name(const Json& message) {
+  const auto calls = message.find("tool_calls");
+  if (calls == message.end() || !calls->is_array() || calls->empty()) return "";
+  const Json function = calls->front().value("function", Json());
+  return function.is_object() && function.contains("name") && function["name"].is_string() ? function["name"].get<std::string>() : "";
+}
+
 bool starts_with_at(const std::string& text, size_t at, std::string_view part) { return text.compare(at, part.size(), part) == 0; }
 
 // Letters that two texts have in common at their beginning, and at their end.
@@ -265,6 +273,10 @@ std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Tokenizer& t
                     "put {% generation %} … {% endgeneration %} around the assistant's text in the template, or name a template");
       if (regular) frame = learn_frame(text, from, *range, content_of(messages[previous]), content_of(messages[i]));
     }
+    if (const std::string name = called_name(messages[i]);
+        text.substr(range->first, range->second - range->first).find(name) == std::string::npos)
+      throw Error(ErrorKind::bad_data, fmt::format("chat template: it writes nothing of the call of {} in message {}", name, i + 1),
+                  "name a template that knows calls of tools, or leave such rows out");
     ranges.push_back(*range);
     from = range->second;
     previous = i + 1;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
+#include "loraine/core/python_json.h"
 #include "loraine/data/answer_ranges.h"
 #include "loraine/data/encode.h"
 
@@ -82,18 +83,38 @@ Json with_call_ids(const Json& messages) {
   return numbered;
 }
 
-// The messages as the template takes them: with ids of calls only where it refuses them without (Mistral's), since others write them.
+// The arguments of calls: objects where they are JSON texts, or the other way round.
+Json with_arguments(const Json& messages, bool objects) {
+  Json changed = messages;
+  for (Json& message : changed) {
+    if (!message.is_object() || !message.contains("tool_calls") || !message["tool_calls"].is_array()) continue;
+    for (Json& call : message["tool_calls"]) {
+      if (!call.is_object() || !call.contains("function") || !call["function"].is_object() || !call["function"].contains("arguments"))
+        continue;
+      Json& arguments = call["function"]["arguments"];
+      if (objects && arguments.is_string()) {
+        if (Json read = Json::parse(arguments.get<std::string>(), nullptr, false); read.is_object()) arguments = std::move(read);
+      } else if (!objects && arguments.is_object()) {
+        arguments = python_json(arguments);
+      }
+    }
+  }
+  return changed;
+}
+
+// The messages as the template takes them. Arguments of calls are objects, as transformers asks for, and texts where it refuses objects
+// (DeepSeek's); calls have ids only where it refuses them without (Mistral's), since others write them.
 Json taken_messages(const ChatTemplate& chat, const Json& messages, const Json& kwargs) {
-  Json numbered = with_call_ids(messages);
-  if (numbered == messages) return messages;
-  try {
-    chat.render(messages, kwargs);
-    return messages;
-  } catch (const Error&) {}
-  try {
-    chat.render(numbered, kwargs);
-    return numbered;
-  } catch (const Error&) { return messages; }  // it is refused for something else, which the caller gets to see
+  const auto calls = [](const Json& message) { return message.is_object() && message.contains("tool_calls"); };
+  if (std::none_of(messages.begin(), messages.end(), calls)) return messages;
+  const Json objects = with_arguments(messages, true), texts = with_arguments(messages, false);
+  for (const Json& form : {objects, with_call_ids(objects), texts, with_call_ids(texts)}) {
+    try {
+      chat.render(form, kwargs);
+      return form;
+    } catch (const Error&) {}
+  }
+  return objects;  // it is refused for something else, which the caller gets to see
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/batch.h"
+#include "loraine/core/error.h"
 #include "loraine/data/encode.h"
 
 namespace loraine {
@@ -233,6 +234,28 @@ std::string thinking(const std::string& thought, const std::string& prompt, cons
   for (const auto& [word, text] : {std::pair<std::string, std::string>{"THOUGHT", thought}, {"PROMPT", prompt}, {"LINE_END", line_end}})
     source.replace(source.find(word), word.size(), text);
   return source;
+}
+
+TEST(ChatEncode, ArgumentsAsTheTemplateTakesThem) {
+  const auto source = [](const std::string& arguments) {
+    return "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name + ' "
+           "' }}" +
+           arguments + "{% endfor %}{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+  };
+  for (const Json& arguments : {Json({{"word", "blue"}}), Json("{\"word\": \"blue\"}")}) {
+    for (const char* writing : {"{{ c.function.arguments | tojson }}", "{{ '' + c.function.arguments }}"})
+      EXPECT_EQ(trained_text(source(writing), calling(0, arguments)), "look {\"word\": \"blue\"}<|im_end|>a0<|im_end|>") << writing;
+    EXPECT_EQ(trained_text(source("{% for k, v in c.function.arguments.items() %}{{ k ~ '=' ~ v }}{% endfor %}"), calling(0, arguments)),
+              "look word=blue<|im_end|>a0<|im_end|>");
+  }
+  // One that knows no calls trains no empty answer in their place.
+  const std::string unaware =
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+  try {
+    trained_text(unaware, calling(0));
+    ADD_FAILURE();
+  } catch (const Error& error) { EXPECT_NE(std::string(error.what()).find("nothing of the call of look in message 2"), std::string::npos); }
 }
 
 TEST(ChatEncode, CallsOfTemplatesThatWriteTheLastTurnOtherwise) {
