@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs recorded cases of transformers + PEFT through build/loraine and prints the worst figure of each kind. Called by ./dev golden.
 
-usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py, golden_runs.py and golden_adapters.py say what a case is. Without DIR it ends with 77,
-                                   which ctest counts as skipped.
+usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py, golden_runs.py, golden_adapters.py, golden_data.py and golden_units.py say what a case is.
+                                   Without DIR it ends with 77, which ctest counts as skipped. The last line counts what is equal, what is refused as
+                                   it was recorded, and what is left out, and why.
 """
 import pathlib
 import sys
@@ -10,11 +11,14 @@ import tempfile
 
 import golden_adapters
 import golden_cases
+import golden_data
 import golden_runs
+import golden_units
 import golden_variants
 
 limits = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-4, "run losses": 1e-3, "final adapter": 1e-3, "merged weights": 1e-6, "greedy tokens": 0, "ranks": 0,
-          "gradient norms": 1e-3, "learning rates": 1e-9, "results": 1e-3}
+          "gradient norms": 1e-3, "learning rates": 1e-9, "results": 1e-3,
+          "encoded lines apart": 0, "unit tests failed": 0}
 
 
 def main():
@@ -22,22 +26,25 @@ def main():
     if not top.is_dir():
         print(f"golden: {top} is not there, so its recorded cases are not run")
         return 77
-    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_runs, golden_adapters) for case in kind.cases(top)}
+    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_runs, golden_adapters, golden_data, golden_units) for case in kind.cases(top)}
     cases = [case for case in runners if not names or case.name in names]
     if not cases:
         print(f"golden: no case (a folder with model/, lora/ and base.safetensors) under {top}", file=sys.stderr)
         return 2
-    worst, failed = {}, 0
+    worst, failed, equal = {}, 0, 0
     for case in cases:
         here, trouble = {}, None
+        lines = 0
         with tempfile.TemporaryDirectory() as work:
             try:
                 for kind, figure in runners[case](case, pathlib.Path(work)):
                     here[kind] = max(here.get(kind, 0), figure)
+                    lines += kind == "encoded lines apart"
             except (RuntimeError, OSError, KeyError) as error:
                 trouble = f"{type(error).__name__}: {error}"
         over = [kind for kind, figure in here.items() if figure > limits[kind]]
         failed += bool(trouble or over)
+        equal += lines if case in golden_data.lines else not (trouble or over)
         figures = "  ".join(f"{kind} {figure:.2g}" for kind, figure in here.items())
         print(f"{'FAIL' if trouble or over else 'ok':4} {case.relative_to(top)}: {figures}" + (f"  | {trouble}" if trouble else ""), flush=True)
         for kind, figure in here.items():
@@ -45,7 +52,10 @@ def main():
     print("\nworst of each kind")
     for kind, (figure, name) in worst.items():
         print(f"  {kind:15} {figure:.3g} (limit {limits[kind]:g}) {name}")
-    print(f"golden: {len(cases) - failed} cases equal, {failed} not")
+    left = golden_data.left + golden_runs.left(top)
+    print(f"golden: {equal} cases equal, {golden_data.refused} refused as recorded, {left.total()} left, {failed} not equal")
+    for why, count in left.items():
+        print(f"  left: {count} {why}")
     return 1 if failed else 0
 
 

@@ -1,5 +1,6 @@
 """Whole runs of LLaMA-Factory, from their own YAML: losses, gradient norms, learning rates, evaluations, what is saved. Called by golden.py.
 A case: runs/NAME with train.yaml, data/ and output/; its base is the folder that the YAML names."""
+import collections
 import json
 import math
 import pathlib
@@ -22,6 +23,12 @@ others = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
 
 def cases(top):
     return sorted(path.parent for path in top.rglob("train.yaml") if path.parent.name in names and (path.parent / "output").is_dir())
+
+
+def left(top):
+    """Runs of what is not built, by their number."""
+    not_run = {path.parent.name for path in top.rglob("train.yaml") if (path.parent / "output").is_dir()} - set(names)
+    return collections.Counter({f"whole runs of what is not built: {', '.join(sorted(not_run))}": len(not_run)} if not_run else {})
 
 
 def relative(ours, theirs):

@@ -107,6 +107,8 @@ own |= {
     "glm4_moe_lite": dict(mlp_layer_types=["dense", "sparse"], **{key: value for key, value in grouped.items() if key != "first_k_dense_replace"}, **latent),
     "mistral4": dict(**(grouped | dict(first_k_dense_replace=0)), **latent),
     "youtu": latent,
+    "kimi_linear": dict(head_dim=8, layer_types=hybrid, linear_conv_kernel_dim=4, linear_head_dim=8, linear_num_heads=4, mlp_layer_types=["dense", "sparse"], moe_intermediate_size=12, num_experts=4,
+                        num_experts_per_token=2, num_expert_group=1, topk_group=1, num_shared_experts=1, routed_scaling_factor=1.5, model_max_length=128, **(latent | dict(q_lora_rank=None))),
     "minicpm3": dict(dim_model_base=16, scale_depth=1.4, scale_emb=6, **latent),
 }
 # PEFT adapts no Mamba layer's out_proj, whose kernels read the weight by themselves, and fails at Llama 4's router, which answers with a pair. PhiMoE's

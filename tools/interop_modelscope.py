@@ -63,6 +63,13 @@ def main():
     check("  loraine opens it", opens("me/theirs"))
     good, text = loraine("upload", model, "--hub_model_id", "me/theirs")
     check("  and would send none of it again", good and "nothing to upload" in text)
+    # Its login, in the place of the variable; the model is of a new cache, so that it is asked for.
+    del os.environ["MODELSCOPE_API_TOKEN"]
+    hub.repositories["models", "me/theirs"].private = True
+    os.environ["MODELSCOPE_CACHE"] = str(work / "again")
+    check("without a login it is refused", not opens("me/theirs"))
+    modelscope_hub.config.HubConfig(endpoint=hub.url).save_token("ms-token")
+    check("  with the client's login it opens", opens("me/theirs"))
     # Which files went apart from the commit: the same ones.
     apart = [entry[4] for entry in hub.log if entry[1] == "POST" and entry[2].endswith("/objects/batch")]
     check("  both sent the same contents apart from the commit", len(apart) == 2 and names_in(apart[0]) == names_in(apart[1]))

@@ -6,161 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
+#include "loraine/core/python_json.h"
+#include "loraine/data/answer_ranges.h"
 #include "loraine/data/encode.h"
-#include "loraine/data/trimmed.h"
 
 namespace loraine {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Range = std::pair<size_t, size_t>;
-
-std::string content_of(const Json& message) {
-  const auto found = message.find("content");
-  return found != message.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
-bool is_assistant(const Json& message) {
-  const auto found = message.find("role");
-  return found != message.end() && found->is_string() && found->get_ref<const std::string&>() == "assistant";
-}
-
-bool starts_with_at(const std::string& text, size_t at, std::string_view part) { return text.compare(at, part.size(), part) == 0; }
-
-// Behind the first special token of text[from, to); none where there is no such token.
-std::optional<size_t> behind_special(const Tokenizer& tokenizer, const std::string& text, size_t from, size_t to) {
-  const std::string_view part = std::string_view(text).substr(from, to - from);
-  for (const int32_t id : tokenizer.encode(part)) {
-    const std::string spelling = tokenizer.is_special(id) ? tokenizer.id_to_token(id).value_or("") : "";
-    const size_t at = spelling.empty() ? std::string::npos : part.find(spelling);
-    if (at != std::string::npos) return from + at + spelling.size();
-  }
-  return std::nullopt;
-}
-
-// One conversation, its whole rendering, and what tells the assistant's turns apart in it.
-struct Renderings {
-  const ChatTemplate& chat;
-  const Tokenizer& tokenizer;
-  const Json& messages;
-  const Json& kwargs;
-  const std::string& text;
-
-  std::string head(size_t count, bool generate) const {
-    Json list = Json::array(), with = kwargs;
-    for (size_t m = 0; m < count; ++m) list.push_back(messages[m]);
-    with["add_generation_prompt"] = generate;
-    return chat.render_turns(list, with).text;
-  }
-
-  // The turn of message i, from three renderings. Start: the rendering up to the turn with the generation prompt. End: the rendering
-  // that includes the turn; where a template writes a last turn differently, the turn's text and what follows it there, or, where that is
-  // something else (gpt-oss: <|return|> behind the last answer, <|end|> behind others), up to the first special token behind it.
-  std::optional<Range> exact(size_t i) const {
-    const std::string before = head(i, true);
-    // With the generation prompt the text may go on (an empty thought) where the whole conversation does not: the shared part counts.
-    const size_t start = static_cast<size_t>(std::mismatch(before.begin(), before.end(), text.begin(), text.end()).first - before.begin());
-    const std::string bare = head(i, false);
-    const bool same_start = start == before.size() || (start >= bare.size() && starts_with_at(text, 0, bare));
-    if (!same_start) return std::nullopt;
-    const std::string through = i + 1 == messages.size() ? text : head(i + 1, false);
-    if (starts_with_at(text, 0, through)) return Range(start, through.size());
-    std::string content = content_of(messages[i]);
-    if (const size_t thought = content.rfind("</think>"); thought != std::string::npos) content.erase(0, thought + 8);
-    content = trimmed(content);
-    const size_t here = text.find(content, start), there = through.rfind(content);
-    if (content.empty() || here == std::string::npos || there == std::string::npos) return std::nullopt;
-    const std::string tail = through.substr(there + content.size());
-    const size_t behind = here + content.size();
-    if (starts_with_at(text, behind, tail)) return Range(start, behind + tail.size());
-    const std::string next = i + 1 < messages.size() ? trimmed(content_of(messages[i + 1])) : "";
-    const std::optional<size_t> end =
-        behind_special(tokenizer, text, behind, next.empty() ? text.size() : std::min(text.find(next, behind), text.size()));
-    return end ? std::optional(Range(start, *end)) : std::nullopt;
-  }
-};
-
-// What a template writes around one question and its answer, learnt from a turn whose place is known: before the question, between the
-// two, behind the answer. A later turn that consists of exactly these parts lies where they say, without rendering anything again.
-struct TurnFrame {
-  std::string before, between, behind;
-  bool trim_question = false, trim_answer = false;
-};
-
-bool plain_message(const Json& message, std::string_view role) {
-  return message.size() == 2 && message.contains("role") && message["role"] == role && message.contains("content") &&
-         message["content"].is_string();
-}
-
-std::optional<TurnFrame> learn_frame(const std::string& text, size_t from, Range turn, const std::string& question,
-                                     const std::string& answer) {
-  TurnFrame frame;
-  const auto find_question = [&](const std::string& part) {
-    const size_t at = part.empty() ? std::string::npos : text.find(part, from);
-    if (at == std::string::npos || at + part.size() > turn.first) return false;
-    frame.before = text.substr(from, at - from);
-    frame.between = text.substr(at + part.size(), turn.first - at - part.size());
-    return true;
-  };
-  if (!find_question(question)) {
-    frame.trim_question = true;
-    if (!find_question(trimmed(question))) return std::nullopt;
-  }
-  const auto find_answer = [&](const std::string& part) {
-    if (part.empty() || turn.first + part.size() > turn.second || !starts_with_at(text, turn.first, part)) return false;
-    frame.behind = text.substr(turn.first + part.size(), turn.second - turn.first - part.size());
-    return true;
-  };
-  if (!find_answer(answer)) {
-    frame.trim_answer = true;
-    if (!find_answer(trimmed(answer))) return std::nullopt;
-  }
-  if (frame.between.empty() || frame.behind.empty()) return std::nullopt;  // nothing would hold a turn in its place
-  return frame;
-}
-
-std::optional<Range> match_frame(const TurnFrame& frame, const std::string& text, size_t from, const std::string& question,
-                                 const std::string& answer) {
-  const auto take = [&](const std::string& part) {
-    if (!starts_with_at(text, from, part)) return false;
-    from += part.size();
-    return true;
-  };
-  if (!take(frame.before) || !take(frame.trim_question ? trimmed(question) : question) || !take(frame.between)) return std::nullopt;
-  const size_t start = from;
-  if (!take(frame.trim_answer ? trimmed(answer) : answer) || !take(frame.behind)) return std::nullopt;
-  return Range(start, from);
-}
-
-// Byte ranges of the assistant's turns in `text`. The first, the second and the last answer, and every one that does not look like the one
-// before it, are placed by renderings; the others by what is written around them, so that long conversations stay linear.
-std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Tokenizer& tokenizer, const Json& messages, const Json& kwargs,
-                                    const std::string& text) {
-  const Renderings renderings{chat, tokenizer, messages, kwargs, text};
-  std::vector<Range> ranges;
-  std::optional<TurnFrame> frame;
-  size_t from = 0, previous = 0;  // end of the last answer; the message behind it
-  for (size_t i = 0; i < messages.size(); ++i) {
-    if (!is_assistant(messages[i])) continue;
-    const bool regular =
-        !ranges.empty() && previous + 1 == i && plain_message(messages[previous], "user") && plain_message(messages[i], "assistant");
-    std::optional<Range> range;
-    if (regular && frame && i + 2 < messages.size())
-      range = match_frame(*frame, text, from, content_of(messages[previous]), content_of(messages[i]));
-    if (!range) {
-      range = renderings.exact(i);
-      if (!range || range->first < from || range->second < range->first)
-        throw Error(ErrorKind::bad_data,
-                    fmt::format("chat template: where the answer of message {} begins and ends cannot be told from its renderings", i + 1),
-                    "put {% generation %} … {% endgeneration %} around the assistant's text in the template, or name a template");
-      if (regular) frame = learn_frame(text, from, *range, content_of(messages[previous]), content_of(messages[i]));
-    }
-    ranges.push_back(*range);
-    from = range->second;
-    previous = i + 1;
-  }
-  return ranges;
-}
 
 // Places in the text that the tokenizer cannot look across: where a special token begins, with its index among the ids.
 struct TextCut {
@@ -208,6 +61,62 @@ void guard_texts(Json& value, const Tokenizer& tokenizer) {
   }
 }
 
+// Calls of tools and their results with ids of nine letters and digits, where they have none.
+Json with_call_ids(const Json& messages) {
+  Json numbered = messages;
+  std::vector<std::string> open;  // calls whose result has not come yet
+  size_t count = 0;
+  for (Json& message : numbered) {
+    if (!message.is_object()) continue;
+    if (const auto calls = message.find("tool_calls"); calls != message.end() && calls->is_array()) {
+      open.clear();
+      for (Json& call : *calls) {
+        if (!call.is_object()) continue;
+        if (!call.contains("id")) call["id"] = fmt::format("call{:05}", count++ % 100000);
+        if (call["id"].is_string()) open.push_back(call["id"].get<std::string>());
+      }
+    } else if (message.value("role", Json()) == "tool" && !message.contains("tool_call_id") && !open.empty()) {
+      message["tool_call_id"] = open.front();
+      if (open.size() > 1) open.erase(open.begin());
+    }
+  }
+  return numbered;
+}
+
+// The arguments of calls: objects where they are JSON texts, or the other way round.
+Json with_arguments(const Json& messages, bool objects) {
+  Json changed = messages;
+  for (Json& message : changed) {
+    if (!message.is_object() || !message.contains("tool_calls") || !message["tool_calls"].is_array()) continue;
+    for (Json& call : message["tool_calls"]) {
+      if (!call.is_object() || !call.contains("function") || !call["function"].is_object() || !call["function"].contains("arguments"))
+        continue;
+      Json& arguments = call["function"]["arguments"];
+      if (objects && arguments.is_string()) {
+        if (Json read = Json::parse(arguments.get<std::string>(), nullptr, false); read.is_object()) arguments = std::move(read);
+      } else if (!objects && arguments.is_object()) {
+        arguments = python_json(arguments);
+      }
+    }
+  }
+  return changed;
+}
+
+// The messages as the template takes them. Arguments of calls are objects, as transformers asks for, and texts where it refuses objects
+// (DeepSeek's); calls have ids only where it refuses them without (Mistral's), since others write them.
+Json taken_messages(const ChatTemplate& chat, const Json& messages, const Json& kwargs) {
+  const auto calls = [](const Json& message) { return message.is_object() && message.contains("tool_calls"); };
+  if (std::none_of(messages.begin(), messages.end(), calls)) return messages;
+  const Json objects = with_arguments(messages, true), texts = with_arguments(messages, false);
+  for (const Json& form : {objects, with_call_ids(objects), texts, with_call_ids(texts)}) {
+    try {
+      chat.render(form, kwargs);
+      return form;
+    } catch (const Error&) {}
+  }
+  return objects;  // it is refused for something else, which the caller gets to see
+}
+
 }  // namespace
 
 Json guarded_messages(const Json& messages, const Tokenizer& tokenizer) {
@@ -221,8 +130,7 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
   Json with = kwargs.is_object() ? kwargs : Json::object();
   if (!with.contains("add_generation_prompt")) with["add_generation_prompt"] = false;
   if (options.enable_thinking && !with.contains("enable_thinking")) with["enable_thinking"] = *options.enable_thinking;
-  const Json guarded = options.split_special_tokens ? guarded_messages(messages, tokenizer) : Json();
-  const Json& written = options.split_special_tokens ? guarded : messages;
+  const Json written = taken_messages(chat, options.split_special_tokens ? guarded_messages(messages, tokenizer) : messages, with);
   const RenderedChat rendered = chat.render_turns(written, with);
   const auto ranges =
       rendered.has_generation_blocks ? rendered.generation : assistant_ranges(chat, tokenizer, written, with, rendered.text);
@@ -285,7 +193,7 @@ std::vector<int32_t> encode_prompt(const ChatTemplate& chat, const Tokenizer& to
                                    const std::string& default_system, const EncodeOptions& options) {
   Json kwargs = {{"add_generation_prompt", true}};
   if (options.enable_thinking) kwargs["enable_thinking"] = *options.enable_thinking;
-  const Json messages = template_messages(conversation, default_system, kwargs);
+  const Json messages = taken_messages(chat, template_messages(conversation, default_system, kwargs), kwargs);
   if (!options.split_special_tokens) return tokenizer.encode(chat.render(messages, kwargs).text);
   return tokenizer.encode_guarded(chat.render(guarded_messages(messages, tokenizer), kwargs).text);
 }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/batch.h"
+#include "loraine/core/error.h"
 #include "loraine/data/encode.h"
 
 namespace loraine {
@@ -165,6 +166,112 @@ TEST(ChatEncode, LastTurnWrittenDifferently) {  // thoughts stay in the last ans
   for (size_t i = 0; i < example.labels.size(); ++i)
     if (example.labels[i] != kIgnoreLabel) trained += tokenizer.decode(std::vector<int32_t>{example.labels[i]}, false);
   EXPECT_EQ(trained, "a0<|im_end|>\na1<|im_end|>\na2<|im_end|>\na3<|im_end|>\na4<|im_end|>\n<think>\nt\n</think>\n\na5<|im_end|>\n");
+}
+
+std::string trained_text(const std::string& source, const Json& messages, const Json& kwargs = Json::object()) {
+  const MarkerTokenizer tokenizer;
+  EncodeOptions options;
+  options.cutoff_len = 1 << 24;
+  const Example example =
+      encode_with_chat_template(ChatTemplate(source, Json::object(), "template"), tokenizer, messages, kwargs, options).example;
+  std::string trained;
+  for (size_t i = 0; i < example.labels.size(); ++i)
+    if (example.labels[i] != kIgnoreLabel) trained += tokenizer.decode(std::vector<int32_t>{example.labels[i]}, false);
+  return trained;
+}
+
+// A question, a call with its result, an answer; and `more` questions with answers behind them.
+Json calling(int more, const Json& arguments = {{"word", "blue"}}) {
+  Json call = {{"type", "function"}, {"function", {{"name", "look"}, {"arguments", arguments}}}};
+  Json messages = {{{"role", "user"}, {"content", "q0"}},
+                   {{"role", "assistant"}, {"content", ""}, {"tool_calls", Json::array({call})}},
+                   {{"role", "tool"}, {"content", "{\"found\": 1}"}},
+                   {{"role", "assistant"}, {"content", "a0"}}};
+  for (int i = 1; i <= more; ++i) {
+    messages.push_back({{"role", "user"}, {"content", "q" + std::to_string(i)}});
+    messages.push_back({{"role", "assistant"}, {"content", "a" + std::to_string(i)}});
+  }
+  return messages;
+}
+
+const std::string kCall = R"({"name": "look", "arguments": {"word": "blue"}})";
+
+TEST(ChatEncode, WhatMovesToTheLastQuestion) {  // the system text and the tools, as in Mistral's templates; calls have to have ids there
+  const std::string source =
+      "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}{% set turns = messages[1:] %}{% else %}{% set turns = "
+      "messages %}{% endif %}{% set asked = turns | selectattr('role', 'equalto', 'user') | list %}{{ '<s>' }}{% for m in turns %}"
+      "{% if m.role == 'user' %}{% if tools and m == asked[-1] %}{{ '[TOOLS]' ~ (tools | tojson) }}{% endif %}{{ '[Q]' }}"
+      "{% if s and loop.last %}{{ s + '\n\n' }}{% endif %}{{ m.content + '[/Q]' }}{% elif m.tool_calls %}{% for c in m.tool_calls %}"
+      "{% if c.id | length != 9 %}{{ raise_exception('ids of nine letters') }}{% endif %}{{ '[CALL]' ~ (c.function | tojson) ~ c.id }}"
+      "{% endfor %}{{ '<|im_end|>' }}{% elif m.role == 'tool' %}{{ '[RESULT]' ~ m.content ~ m.tool_call_id ~ '[/RESULT]' }}"
+      "{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{% endfor %}";
+  Json talk = {{{"role", "system"}, {"content", "Be kind."}}};
+  std::string wanted;
+  for (int i = 0; i < 4; ++i) {
+    talk.push_back({{"role", "user"}, {"content", "q" + std::to_string(i)}});
+    talk.push_back({{"role", "assistant"}, {"content", "a" + std::to_string(i)}});
+    wanted += "a" + std::to_string(i) + "<|im_end|>";
+    EXPECT_EQ(trained_text(source, talk), wanted);
+  }
+  const Json with_tools = {{"tools", Json::array({{{"type", "function"}, {"function", {{"name", "look"}}}}})}};
+  EXPECT_EQ(trained_text(source, calling(0), with_tools), "[CALL]" + kCall + "call00000<|im_end|>a0<|im_end|>");
+  EXPECT_EQ(trained_text(source, calling(2), with_tools), "[CALL]" + kCall + "call00000<|im_end|>a0<|im_end|>a1<|im_end|>a2<|im_end|>");
+  Json twice = calling(0);
+  for (const Json& message : calling(0)) twice.push_back(message);
+  EXPECT_EQ(trained_text(source, twice, with_tools),
+            "[CALL]" + kCall + "call00000<|im_end|>a0<|im_end|>[CALL]" + kCall + "call00001<|im_end|>a0<|im_end|>");
+}
+
+const std::string kThinking =  // THOUGHT: where an empty thought stands
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' and THOUGHT %}{{ '<think>\n\n</think>\n\n' }}"
+    "{% endif %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ '<tool_call>' ~ (c.function | tojson) ~ '</tool_call>' }}{% endfor %}"
+    "{% if m.role == 'tool' and not loop.last %}{{ LINE_END }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\nPROMPT' }}{% endif %}";
+
+std::string thinking(const std::string& thought, const std::string& prompt, const std::string& line_end = "''") {
+  std::string source = kThinking;
+  for (const auto& [word, text] : {std::pair<std::string, std::string>{"THOUGHT", thought}, {"PROMPT", prompt}, {"LINE_END", line_end}})
+    source.replace(source.find(word), word.size(), text);
+  return source;
+}
+
+TEST(ChatEncode, ArgumentsAsTheTemplateTakesThem) {
+  const auto source = [](const std::string& arguments) {
+    return "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name + ' "
+           "' }}" +
+           arguments + "{% endfor %}{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+  };
+  for (const Json& arguments : {Json({{"word", "blue"}}), Json("{\"word\": \"blue\"}")}) {
+    for (const char* writing : {"{{ c.function.arguments | tojson }}", "{{ '' + c.function.arguments }}"})
+      EXPECT_EQ(trained_text(source(writing), calling(0, arguments)), "look {\"word\": \"blue\"}<|im_end|>a0<|im_end|>") << writing;
+    EXPECT_EQ(trained_text(source("{% for k, v in c.function.arguments.items() %}{{ k ~ '=' ~ v }}{% endfor %}"), calling(0, arguments)),
+              "look word=blue<|im_end|>a0<|im_end|>");
+  }
+  // One that knows no calls trains no empty answer in their place.
+  const std::string unaware =
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+  try {
+    trained_text(unaware, calling(0));
+    ADD_FAILURE();
+  } catch (const Error& error) { EXPECT_NE(std::string(error.what()).find("nothing of the call of look in message 2"), std::string::npos); }
+}
+
+TEST(ChatEncode, CallsOfTemplatesThatWriteTheLastTurnOtherwise) {
+  const std::string call = "<tool_call>" + kCall + "</tool_call><|im_end|>\n", empty = "<think>\n\n</think>\n\n";
+  // Qwen 3: an empty thought before the last message alone.
+  const std::string last = thinking("loop.last", "");
+  EXPECT_EQ(trained_text(last, calling(0)), call + empty + "a0<|im_end|>\n");
+  EXPECT_EQ(trained_text(last, calling(1)), call + "a0<|im_end|>\n" + empty + "a1<|im_end|>\n");
+  // Qwen 3.5: before all behind the last question, and the head of an answer opens one.
+  const std::string behind = thinking("loop.index0 > ns.last", "<think>\\n");
+  EXPECT_EQ(trained_text(behind, calling(2)), call + "a0<|im_end|>\na1<|im_end|>\n\n</think>\n\na2<|im_end|>\n");
+  // A call without arguments.
+  EXPECT_EQ(trained_text(last, calling(0, Json::object())),
+            "<tool_call>{\"name\": \"look\", \"arguments\": {}}</tool_call><|im_end|>\n" + empty + "a0<|im_end|>\n");
+  // Hermes: a result ends otherwise where something follows.
+  EXPECT_EQ(trained_text(thinking("false", "", "'\\n'"), calling(1)), call + "a0<|im_end|>\na1<|im_end|>\n");
 }
 
 }  // namespace

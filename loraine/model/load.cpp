@@ -68,12 +68,23 @@ std::string untied_text(const Model& model) {
 
 namespace {
 
-// Of the forms in which files of nested models are found, the one that these have.
+// Whether files hold names with a word that a form of names has another word for.
+bool holds_renamed(const TensorSource& source, const std::vector<std::pair<std::string, std::string>>& form) {
+  for (const auto& [word, there] : form)
+    if (word.starts_with('.') && word != there)
+      for (const TensorInfo& tensor : source.tensors())
+        if (tensor.name.find(word + ".") != std::string::npos) return true;
+  return false;
+}
+
+// Of the forms in which files of a model are found, the one that these have; the last, where none fits.
 void choose_names(ModelNames& names, const TensorSource& source) {
   const auto stored = names.stored;
   for (const auto& form : stored) {
     names.stored = {form};
-    if (source.find(names.in_files(names.embedding) + ".weight") || source.find(names.in_files(names.final_norm) + ".weight")) break;
+    const bool found =
+        source.find(names.in_files(names.embedding) + ".weight") || source.find(names.in_files(names.final_norm) + ".weight");
+    if (found && !holds_renamed(source, form)) break;
   }
 }
 

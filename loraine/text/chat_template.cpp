@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
 #include <mutex>
 #include <optional>
 
@@ -16,13 +18,21 @@ struct ChatTemplate::State {
   struct Source {
     jinja::Template parsed;
     std::string file;
+    bool asks_for_prompt = false;  // the text speaks of add_generation_prompt
   };
   Source source;
   std::optional<Source> with_tools;
   Json special_tokens = Json::object();
-  bool asks_for_prompt = false;  // the text speaks of add_generation_prompt
-  std::once_flag header_looked_for;
-  std::string unasked_header;
+  std::mutex headers_guard;
+  std::map<std::string, std::string> unasked_headers;  // by what is said beside the messages
+
+  // The head that `chat`, whose state this is, writes behind a conversation with `kwargs` unasked.
+  const std::string& header(const ChatTemplate& chat, const Json& kwargs);
+
+  const Source& source_for(const Json& kwargs) const {
+    const auto tools = kwargs.find("tools");
+    return with_tools && tools != kwargs.end() && !tools->is_null() ? *with_tools : source;
+  }
 };
 
 namespace {
@@ -42,6 +52,13 @@ jinja::Template parse(const std::string& source, const std::string& file) {
   try {
     return jinja::parse(source);
   } catch (const jinja::JinjaError& error) { rethrow(error, file, true); }
+}
+
+// Of tokens that are given as texts or as {"content": …}.
+Json spellings(const Json& tokens) {
+  Json texts = Json::array();
+  for (const Json& token : tokens) texts.push_back(token.is_object() && token.contains("content") ? token["content"] : token);
+  return texts;
 }
 
 [[noreturn]] void refuse(const std::string& message) {
@@ -117,46 +134,82 @@ std::tm parse_now(const std::string& text) {
   return time;
 }
 
-// From three conversations: what stands behind a question, behind its answer, and between that and the next question.
-std::string find_unasked_header(const ChatTemplate& chat, const Json& bos) {
+size_t same_start(std::string_view a, std::string_view b) {
+  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
+size_t same_end(std::string_view a, std::string_view b) {
+  return static_cast<size_t>(std::mismatch(a.rbegin(), a.rend(), b.rbegin(), b.rend()).first - a.rbegin());
+}
+
+// From three conversations: what stands behind a question, behind its answer, and between that and the next question. Behind the answer its
+// end is followed by the header, between the two by the head of a question, which stands before the first question too. Where the header
+// and the head of a question begin alike (<|START_OF_TURN_TOKEN|>), or the ends of an answer and of what precedes the first question are
+// alike, several places may be where the end ends: a conversation begins as a turn does.
+std::string find_unasked_header(const ChatTemplate& chat, const Json& kwargs, const Json& bos) {
   const std::string question = "q7Fz", answer = "a2Kw", next = "n9Xd";
   const auto render = [&](size_t count) {
     const Json all = Json::array(
         {{{"role", "user"}, {"content", question}}, {{"role", "assistant"}, {"content", answer}}, {{"role", "user"}, {"content", next}}});
-    return chat.render(Json(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)), Json::object()).text;
+    return chat.render(Json(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)), kwargs).text;
   };
   const auto behind = [](const std::string& text, const std::string& content) {
     const size_t at = text.rfind(content);
     return at == std::string::npos ? std::string() : text.substr(at + content.size());
   };
   const std::string asked = render(1), answered = render(2), asked_again = render(3);
-  const std::string tail = behind(asked, question);
-  if (tail.empty() || tail != behind(answered, answer) || !answered.starts_with(asked)) return "";
-  std::string before = asked.substr(0, asked.find(question));
+  const std::string tail = behind(answered, answer);
+  const size_t next_at = asked_again.rfind(next), question_at = asked.find(question);
+  if (tail.empty() || next_at == std::string::npos || question_at == std::string::npos) return "";
+  const std::string between = behind(asked_again.substr(0, next_at), answer);
+  std::string before = asked.substr(0, question_at);
   if (bos.is_string() && before.starts_with(bos.get<std::string>())) before.erase(0, bos.get<std::string>().size());
-  std::string between = behind(asked_again.substr(0, asked_again.rfind(next)), answer);
-  if (before.empty() || !between.ends_with(before)) return "";
-  const std::string end = between.substr(0, between.size() - before.size());  // what ends an answer; the head of a question follows
-  return tail.starts_with(end) ? tail.substr(end.size()) : "";
+  size_t end = std::string::npos, best = 0;
+  for (size_t at = between.size() - same_end(between, before); at <= same_start(between, tail); ++at)
+    if (const size_t alike = same_start(std::string_view(between).substr(at), before); alike > best) end = at, best = alike;
+  if (end == std::string::npos || end >= tail.size()) return "";
+  const std::string header = tail.substr(end);
+  // It stands behind a question that is not answered, and an answer begins as it does.
+  if (!asked.ends_with(header)) return "";
+  const size_t header_at = asked.size() - header.size();
+  const size_t shared = same_start(std::string_view(answered).substr(std::min(header_at, answered.size())), header);
+  return answered.starts_with(asked.substr(0, header_at)) && shared > 0 ? header : "";
 }
 
 }  // namespace
 
+const std::string& ChatTemplate::State::header(const ChatTemplate& chat, const Json& kwargs) {
+  static const std::string none;
+  if (source_for(kwargs).asks_for_prompt) return none;
+  Json said = Json::object();  // not which tools there are: that there are some
+  for (const auto& [key, value] : kwargs.items()) said[key] = value.is_structured() ? Json(true) : value;
+  const std::string key = said.dump(-1, ' ', false, Json::error_handler_t::replace);
+  {
+    const std::lock_guard lock(headers_guard);
+    if (const auto known = unasked_headers.find(key); known != unasked_headers.end()) return known->second;
+  }
+  std::string header;
+  try {
+    header = find_unasked_header(chat, kwargs, special_tokens.value("bos_token", Json()));
+  } catch (const Error&) {}  // a template that refuses a plain conversation has none
+  const std::lock_guard lock(headers_guard);
+  return unasked_headers.try_emplace(key, header).first->second;
+}
+
 ChatTemplate::ChatTemplate(const std::string& source, const nlohmann::ordered_json& special_tokens, const std::string& file)
     : state_(std::make_unique<State>()) {
-  state_->source = {parse(source, file), file};
-  state_->asks_for_prompt = source.find("add_generation_prompt") != std::string::npos;
+  state_->source = {parse(source, file), file, source.find("add_generation_prompt") != std::string::npos};
   if (!special_tokens.is_object()) return;
   for (auto it = special_tokens.begin(); it != special_tokens.end(); ++it) {
     if (it.value().is_string()) state_->special_tokens[it.key()] = it.value();
     else if (it.value().is_object() && it.value().contains("content")) state_->special_tokens[it.key()] = it.value()["content"];
+    else if (it.key() == "additional_special_tokens" && it.value().is_array()) state_->special_tokens[it.key()] = spellings(it.value());
   }
 }
 
 ChatTemplate::~ChatTemplate() = default;
 
 void ChatTemplate::set_tools_template(const std::string& source, const std::string& file) {
-  state_->with_tools = State::Source{parse(source, file), file};
+  state_->with_tools = State::Source{parse(source, file), file, source.find("add_generation_prompt") != std::string::npos};
 }
 
 RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const {
@@ -182,7 +235,7 @@ RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const 
   std::string final_text;
   if (!continued.empty()) final_text = mark_final_message(prepared, continued);
   context["messages"] = std::move(prepared);
-  const State::Source& source = state_->with_tools && !context["tools"].is_null() ? *state_->with_tools : state_->source;
+  const State::Source& source = state_->source_for(context);
   RenderedChat chat;
   chat.has_generation_blocks = source.parsed.has_generation;
   try {
@@ -196,23 +249,15 @@ RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const 
 
 RenderedChat ChatTemplate::render_turns(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const {
   RenderedChat chat = render(messages, kwargs);
-  const std::string& header = unasked_header();
   const auto asked = kwargs.find("add_generation_prompt");
-  const bool generates = asked != kwargs.end() && asked->is_boolean() && asked->get<bool>();
-  if (header.empty() || generates || !chat.text.ends_with(header)) return chat;
+  if (asked != kwargs.end() && asked->is_boolean() && asked->get<bool>()) return chat;
+  const std::string& header = state_->header(*this, kwargs);
+  if (header.empty() || !chat.text.ends_with(header)) return chat;
   chat.text.resize(chat.text.size() - header.size());
   for (auto& span : chat.generation) span.second = std::min(span.second, chat.text.size());
   return chat;
 }
 
-const std::string& ChatTemplate::unasked_header() const {
-  std::call_once(state_->header_looked_for, [this] {
-    if (state_->asks_for_prompt) return;
-    try {
-      state_->unasked_header = find_unasked_header(*this, state_->special_tokens.value("bos_token", Json()));
-    } catch (const Error&) {}  // a template that refuses a plain conversation has none
-  });
-  return state_->unasked_header;
-}
+const std::string& ChatTemplate::unasked_header() const { return state_->header(*this, Json::object()); }
 
 }  // namespace loraine

@@ -74,6 +74,25 @@ TEST(ChatTemplate, HeaderThatNobodyAskedFor) {
   }
 }
 
+TEST(ChatTemplate, HeaderBehindAPreamble) {  // as Command R7B writes it, by what is said of thoughts
+  const ChatTemplate chat(
+      "{{ bos_token }}<t><sys>You are kind.</t>{% for m in messages %}{% if m.role == 'user' %}<t><q>{{ m.content }}</t>{% else %}"
+      "<t><a><r>{{ m.content }}</r></t>{% endif %}{% endfor %}<t><a>{% if not enable_thinking %}<th></th>{% endif %}",
+      {{"bos_token", "<s>"}}, "preamble");
+  EXPECT_EQ(chat.unasked_header(), "<t><a><th></th>");
+  for (const bool thinks : {false, true})
+    EXPECT_TRUE(chat.render_turns(conversation(2), {{"enable_thinking", thinks}}).text.ends_with("<t><a><r>so</r></t>")) << thinks;
+  // What stands at the end of every conversation and begins no answer is no header.
+  const ChatTemplate ended("{% for m in messages %}# {{ m.role }}: {{ m.content }}\n{% endfor %}</s>", Json::object(), "ended");
+  EXPECT_EQ(ended.unasked_header(), "");
+}
+
+TEST(ChatTemplate, ListOfAdditionalTokens) {
+  const ChatTemplate chat("{{ additional_special_tokens[1] }}{{ messages[0].content }}",
+                          {{"additional_special_tokens", {"<a>", {{"content", "<b>"}}}}}, "list");
+  EXPECT_EQ(chat.render(conversation(1), Json::object()).text, "<b>how");
+}
+
 TEST(ChatTemplate, GoldenCases) {
   if (!fs::exists(kGolden / "cases.jsonl.xz")) GTEST_SKIP() << "no " << kGolden;
   std::map<std::string, std::unique_ptr<ChatTemplate>> templates;

@@ -1,23 +1,40 @@
 #!/usr/bin/env python3
 """Ids of hubs, against a hub on this machine (tests/support/hub_server.py): what is downloaded, what happens when the hub or the network fails, who
 gets the token, and uploads. Run by ctest (label e2e)."""
+import http.cookiejar
 import itertools
 import json
 import os
 import pathlib
+import pickle
 import pty
 import re
 import subprocess
 import sys
 import threading
 import time
+import types
 import unittest
+import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import hub_server
 import tiny_model as tiny
 
 SECRET = "hf_ThisIsTheSecretToken"
+
+
+def cookies(host, token, lasts):
+    """A login of modelscope's client for `lasts` seconds: a pickle of requests' cookies, whose classes are made up here."""
+    class RequestsCookieJar(http.cookiejar.CookieJar):
+        def __getstate__(self):
+            return {key: value for key, value in vars(self).items() if key != "_cookies_lock"}
+    module = types.ModuleType("requests.cookies")
+    RequestsCookieJar.__module__, RequestsCookieJar.__qualname__, module.RequestsCookieJar = module.__name__, "RequestsCookieJar", RequestsCookieJar
+    jar = RequestsCookieJar()
+    jar.set_cookie(http.cookiejar.Cookie(0, "m_session_id", token, None, False, host, True, False, "/", True, False, int(time.time()) + lasts, False, None, None, {}))
+    with unittest.mock.patch.dict(sys.modules, {"requests": types.ModuleType("requests"), "requests.cookies": module}):
+        return pickle.dumps(jar, 4)
 
 
 class HubCase(tiny.Case):
@@ -215,6 +232,24 @@ class Downloads(HubCase):
         self.refused(train("none", HF_HUB_OFFLINE="1"), 2, "the data set org/none of a hub is not on this machine", "unset HF_HUB_OFFLINE")
         self.refused(train("subset"), 3, "no data file is of the subset en")
         self.refused(train("script"), 2, "script_url x is no folder of data files")
+
+    def test_lists_of_data_of_v1(self):
+        """A YAML list in a data set's repository, whose sets are repositories too."""
+        self.hub.add("org/rows", {"train.jsonl": (self.data / "rows.jsonl").read_bytes()}, "datasets")
+        lists = self.hub.add("org/lists", {"info.yaml": b"mine:\n  path: org/rows\n  size: 3\n", "more.jsonl": b"{}\n"}, "datasets")
+        (self.work / "v1.yaml").write_text(f"model: {self.model}\nmodel_class: llm\npeft_config:\n  name: lora\ntrain_dataset: org/lists/info.yaml\noutput_dir: v1\nmax_steps: 1\nbf16: false\n")
+        code, text = self.run_with("train", "v1.yaml", "template=default", "cutoff_len=64", "dry_run=true")
+        self.good((code, text))
+        self.assertRegex(text, r"examples +3\n")
+        self.assertIn("org/lists/info.yaml: ", text)
+        self.assertEqual(self.hub.asked("more.jsonl"), [])  # that one file alone
+        asked = len(self.hub.log)
+        self.good(self.run_with("train", "v1.yaml", "template=default", "cutoff_len=64", "dry_run=true", HF_HUB_OFFLINE="1"))
+        self.assertEqual(len(self.hub.log), asked)
+        lists.commit({"info.yaml": b"mine:\n  path: org/rows\n  size: 5\n"}, "main")
+        self.assertRegex(self.good(self.run_with("train", "v1.yaml", "template=default", "cutoff_len=64", "dry_run=true")), r"examples +5\n")
+        for name, words in {"org/lists/none.yaml": "has no file none.yaml", "org/none/info.yaml": "no such file here, and 127.0.0.1", "none.yaml": "no such file", "a/b/c/none.yaml": "no such file"}.items():
+            self.refused(self.run_with("train", "v1.yaml", f"train_dataset={name}", "dry_run=true"), 2, name, words)
 
     def test_cache_dir_and_copies(self):
         self.hub.add("org/tiny", self.files)
@@ -487,6 +522,24 @@ class Tokens(HubCase):
         self.refused(self.open("org/secret", HF_TOKEN="hf_wrong", HF_HOME=str(self.work / "home5")), 3, "does not accept the token of HF_TOKEN (Invalid credentials in Authorization header)", "/settings/tokens")
         self.refused(self.open("org/none", HF_TOKEN=SECRET), 3, "answers 404: there is no such model, or it is private and the token of HF_TOKEN may not read it")
         self.refused(self.open("org/none", HF_TOKEN="two\nlines"), 2, "the token of HF_TOKEN holds blanks or letters that no token has")
+
+    def test_the_login_of_modelscope(self):
+        """What `modelscope login` keeps counts where no token is given, and goes to the hub that it is of."""
+        self.hub.add("org/tiny", self.files)
+        folder = self.work / ".modelscope/credentials"
+        folder.mkdir(parents=True)
+        for name, (host, lasts, environment, wanted) in {
+            "its own": ("127.0.0.1", 1000, {}, SECRET), "expired": ("127.0.0.1", -1000, {}, None), "another hub's": ("www.modelscope.cn", 1000, {}, None),
+            "a token that is set": ("127.0.0.1", 1000, {"MODELSCOPE_API_TOKEN": "other"}, "other"), "none": ("127.0.0.1", 1000, {"MODELSCOPE_API_TOKEN": ""}, None)}.items():
+            with self.subTest(name):
+                self.hub.log.clear()
+                (folder / "cookies").write_bytes(cookies(host, SECRET, lasts))
+                self.hub.tokens["other"] = "me"
+                self.good(self.open("org/tiny", "--cache_dir", name, USE_MODELSCOPE_HUB="1", **environment))
+                self.assertTrue(self.hub.log)
+                self.assertEqual({entry[3].get("Cookie") for entry in self.hub.log}, {wanted and f"m_session_id={wanted}"})
+        (folder / "cookies").write_bytes(b"no pickle")
+        self.refused(self.open("org/tiny", "--cache_dir", "broken", USE_MODELSCOPE_HUB="1"), 3, "expected the cookies that modelscope login writes", "MODELSCOPE_API_TOKEN")
 
     def test_gated(self):
         self.hub.add("org/gated", self.files).gated = True

@@ -11,7 +11,9 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/core/missing_file.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/hub/data_file.h"
 
 namespace loraine {
 namespace {
@@ -76,6 +78,7 @@ class Translation {
     return std::move(own_);
   }
   const std::vector<std::string>& without_effect() const { return without_effect_; }
+  const std::vector<std::string>& notes() const { return notes_; }
 
  private:
   [[noreturn]] static void no_counterpart(const KeyValue& pair, const std::string& key, const std::string& hint) {
@@ -201,13 +204,16 @@ class Translation {
     add(pair, pair.key, "save_strategy", "epoch");
   }
 
-  // A data file by its path, or a YAML file that lists sets: each becomes an entry as dataset_info.json has them.
+  // A data file by its path, or a YAML file that lists sets, which may lie in a data set at Hugging Face's hub (org/name/FILE.yaml): each
+  // becomes an entry as dataset_info.json has them.
   Value sets(const KeyValue& pair) {
     if (!pair.value.is_string()) return pair.value;
     const std::string path = pair.value.get<std::string>();
     if (!path.ends_with(".yaml")) return pair.value;
     std::string names;
-    for (const KeyValue& set : yaml_pairs(read_settings_text(pair, path), path)) {
+    const FoundPlace place = list_place(pair, path);
+    if (!place.note.empty()) notes_.push_back(place.note);
+    for (const KeyValue& set : yaml_pairs(read_settings_text(pair, place.path), place.path)) {
       std::string name = set.key;
       const Value entry = entry_of(set);
       if (entries_.contains(name) && entries_[name] != entry) name += " (" + pair.key + ")";
@@ -251,6 +257,23 @@ class Translation {
       entry["columns"] = {{"prompt", "instruction"}, {"query", "input"}, {"response", "output"}, {"system", "system"}};
     if (entry["formatting"] == "sharegpt") entry["columns"] = {{"messages", "conversations"}, {"tools", "tools"}};
     return entry;
+  }
+
+  // What the file says of the hub counts, wherever it stands.
+  FoundPlace list_place(const KeyValue& pair, const std::string& path) const {
+    HubAccess access;
+    const auto text = [&](const char* key, std::string& into) {
+      for (const KeyValue& given : given_)
+        if (given.key == key && given.value.is_string()) into = given.value.get<std::string>();
+    };
+    text("hf_hub_token", access.token);
+    text("cache_dir", access.cache_dir);
+    const std::string where = fmt::format("{}: {}", pair.where, pair.key);
+    try {
+      return find_data_file(path, access);
+    } catch (const MissingFile& error) {
+      throw Error(ErrorKind::usage, fmt::format("{}: {}", where, error.what()), error.hint);
+    } catch (const Error& error) { throw with_context(error, where); }
   }
 
   static std::string read_settings_text(const KeyValue& pair, const std::string& path) {
@@ -297,7 +320,7 @@ class Translation {
 
   std::vector<KeyValue> given_, own_;
   const KeyValue* global_batch_ = nullptr;
-  std::vector<std::string> without_effect_;
+  std::vector<std::string> without_effect_, notes_;
   Value entries_ = Value::object();  // of lists of data
   std::string entries_where_;
 };
@@ -313,6 +336,7 @@ void translate_v1(std::vector<KeyValue>& pairs, bool training, std::vector<std::
   pairs = translation.run(training);
   if (!translation.without_effect().empty()) note += fmt::format("; without effect: {}", fmt::join(translation.without_effect(), ", "));
   notes.push_back(note);
+  notes.insert(notes.end(), translation.notes().begin(), translation.notes().end());
 }
 
 }  // namespace loraine

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cctype>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "loraine/core/clock.h"
 #include "loraine/core/error.h"
 #include "loraine/core/python_json.h"
 #include "loraine/data/tools/tool_format.h"
@@ -158,9 +158,7 @@ std::string tool_text(ToolStyle style, const Json& tool) {
 }
 
 std::string machine_date() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
+  const std::tm local = written_time();
   constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
   return fmt::format("{:02} {} {}", local.tm_mday, kMonths[local.tm_mon], local.tm_year + 1900);
 }

@@ -6,9 +6,12 @@
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
+#include <ctime>
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/io/hub/modelscope_login.h"
+#include "loraine/io/hub/url.h"
 
 namespace loraine {
 namespace {
@@ -80,8 +83,13 @@ HubToken hugging_face_token(const HubAccess& access, bool to_write) {
 
 HubToken modelscope_token(const HubAccess& access) {
   if (!access.modelscope_token.empty()) return {access.modelscope_token, "ms_hub_token"};
-  if (const auto token = variable("MODELSCOPE_API_TOKEN")) return {*token, "MODELSCOPE_API_TOKEN"};
-  return {};
+  if (const char* token = std::getenv("MODELSCOPE_API_TOKEN")) return {token, "MODELSCOPE_API_TOKEN"};  // an empty one: none is sent
+  std::error_code failed;
+  const std::string file = modelscope_cookies().string();
+  if (!fs::is_regular_file(file, failed)) return {};
+  std::string host = url_host(endpoint(Hub::modelscope));
+  host = host.substr(0, host.find(':'));
+  return {session_cookie(file, read_file(file, 1 << 20), host, std::time(nullptr)), "the file " + file};
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ const char* noun(HubKind kind) { return kind == HubKind::dataset ? "data set" : 
 
 std::string how_to_get_a_token(const HttpClient& client) {
   return client.hub() == Hub::modelscope
-             ? "set MODELSCOPE_API_TOKEN or ms_hub_token to an access token of ModelScope"
+             ? "set MODELSCOPE_API_TOKEN or ms_hub_token to an access token of ModelScope, or run modelscope login"
              : "make a token at " + client.endpoint() + "/settings/tokens and set HF_TOKEN or hf_hub_token to it, or run hf auth login";
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "loraine/core/error.h"
+#include "loraine/core/missing_file.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/hub/blob.h"
 #include "loraine/io/hub/listing.h"
@@ -35,9 +36,17 @@ class Fetch {
     snapshot_.folder = snapshot_.repository / "snapshots" / listing_.commit;
   }
 
-  Snapshot run() {
+  Snapshot whole() { return load(select_files(listing_, kind_, client_.access().subfolder, id_)); }
+
+  Snapshot one(const std::string& path) {
+    if (!listing_.find(path))
+      throw MissingFile(fmt::format("{}: the repository has no file {}", id_, path), "look at " + page_url(client_, id_, kind_));
+    return load({{path}, "", {}});
+  }
+
+ private:
+  Snapshot load(const Selection& selection) {
     const HubAccess& access = client_.access();
-    const Selection selection = select_files(listing_, kind_, access.subfolder, id_);
     if (snapshot_.hub == Hub::hugging_face) {
       write_ref(snapshot_.repository, access.revision, listing_.commit);
       keep_listing(snapshot_.repository, listing_);
@@ -60,7 +69,6 @@ class Fetch {
     return snapshot_;
   }
 
- private:
   // Its size and hash are known then.
   ListedFile& entry(const std::string& path) {
     const auto found =
@@ -131,7 +139,11 @@ class Fetch {
 Snapshot fetch_snapshot(Hub hub, const std::string& id, const HubAccess& access, HubKind kind) {
   if (!is_plain_revision(access.revision))
     throw Error(ErrorKind::usage, fmt::format("model_revision is '{}', expected a branch, a tag or a commit", access.revision));
-  return Fetch(hub, id, access, kind).run();
+  return Fetch(hub, id, access, kind).whole();
+}
+
+Snapshot fetch_data_file(const std::string& id, const std::string& path, const HubAccess& access) {
+  return Fetch(Hub::hugging_face, id, access, HubKind::dataset).one(path);
 }
 
 }  // namespace loraine

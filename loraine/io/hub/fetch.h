@@ -6,5 +6,7 @@ namespace loraine {
 
 // The snapshot, whole for its kind. What it throws: see find_place.
 Snapshot fetch_snapshot(Hub hub, const std::string& id, const HubAccess& access, HubKind kind);
+// Of a data set at Hugging Face's hub, with that one file of it.
+Snapshot fetch_data_file(const std::string& id, const std::string& path, const HubAccess& access);
 
 }  // namespace loraine

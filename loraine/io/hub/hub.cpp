@@ -11,6 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/missing_file.h"
 #include "loraine/io/hub/cache.h"
+#include "loraine/io/hub/data_file.h"
 #include "loraine/io/hub/fetch.h"
 #include "loraine/io/hub/listing.h"
 
@@ -172,6 +173,40 @@ FoundPlace find_place(const std::string& name, const HubAccess& access, HubKind 
     throw Error(error.kind, fmt::format("{}: {} here, and {}", name, not_here(kind), error.what()), error.hint);
   }
   refuse(name, access, kind);
+}
+
+FoundPlace find_data_file(const std::string& name, const HubAccess& access) {
+  if (is_there(name)) return {name, ""};
+  const size_t slash = name.rfind('/');
+  const std::string id = slash == name.npos ? "" : name.substr(0, slash), file = name.substr(slash + 1);  // npos + 1: the whole
+  if (id.find('/') == id.npos || !is_hub_id(id) || !is_safe_path(file))
+    throw MissingFile(name + ": no such file", "give the path of a file, or org/name/FILE of a data set at Hugging Face's hub");
+  const auto place = [&](const Snapshot& snapshot, const std::string& note) {
+    const std::string path = (snapshot.folder / file).string();
+    return FoundPlace{path, fmt::format("{}: {} in the local cache, revision {}{}", name, path, snapshot.revision, note)};
+  };
+  std::optional<Snapshot> snapshot = find_snapshot(Hub::hugging_face, id, access, HubKind::dataset);
+  if (snapshot && !is_there(snapshot->folder / file)) snapshot.reset();
+  if (offline()) {
+    if (snapshot) return place(*snapshot, "");
+    throw MissingFile(
+        fmt::format("{}: no such file, and not in the local cache {}", name, cache_root(Hub::hugging_face, access).string()),
+        fmt::format("HF_HUB_OFFLINE is set, and nothing is downloaded: unset it, or fetch it on a machine with a network: {} {}",
+                    download_command(id, access.revision, HubKind::dataset), file));
+  }
+  try {
+    if (snapshot) {
+      HttpClient client(Hub::hugging_face, access);
+      std::string why;
+      const std::optional<std::string> commit = ask_for_commit(client, id, HubKind::dataset, why);
+      if (!commit) return place(*snapshot, fmt::format("; whether {} has a newer one is not known: {}", access.revision, why));
+      if (*commit == snapshot->revision) return place(*snapshot, "");
+    }
+    return place(fetch_data_file(id, file, access), "");
+  } catch (const HubRefusal& error) {
+    if (!error.not_there) throw;
+    throw MissingFile(fmt::format("{}: no such file here, and {}", name, error.what()), error.hint);
+  }
 }
 
 }  // namespace loraine

@@ -22,7 +22,7 @@ constexpr const char* kText[] = {"tokenizer_config.json", "tokenizer.json",     
                                  "tokenizer.model",       "chat_template.jinja", "loraine.json",
                                  "qwen.tiktoken",         "tiktoken.model",      "tekken.json"};
 constexpr const char* kLicences[] = {"license", "licence", "notice", "copying", "use_policy"};
-constexpr const char* kDataEndings[] = {".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet"};
+constexpr const char* kDataEndings[] = {".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow"};
 constexpr const char* kPackings[] = {"", ".gz", ".zst"};
 
 std::string lower(std::string text) {
@@ -129,7 +129,7 @@ Selection select_dataset(const Listing& listing, const std::string& what) {
     if (file.path == "README.md" || is_data(file.path)) selection.files.push_back(file.path);
   if (std::none_of(selection.files.begin(), selection.files.end(), is_data))
     throw Error(ErrorKind::bad_data, fmt::format("{}: holds no data files that are read, but {}", what, held(listing)),
-                "data are read as JSON, JSONL, CSV, TSV, text and Parquet");
+                "data are read as JSON, JSONL, CSV, TSV, text, Parquet and Arrow");
   return selection;
 }
 

@@ -26,7 +26,8 @@ void check_token(const HttpClient& client) {
   const bool modelscope = client.hub() == Hub::modelscope;
   throw Error(ErrorKind::usage, fmt::format("an upload to {} needs an access token, and none is set", url_host(client.endpoint())),
               fmt::format("make one that may write at {} and set {}", token_page(client),
-                          modelscope ? "MODELSCOPE_API_TOKEN or ms_hub_token to it" : "HF_TOKEN or hub_token to it, or run hf auth login"));
+                          modelscope ? "MODELSCOPE_API_TOKEN or ms_hub_token to it, or run modelscope login"
+                                     : "HF_TOKEN or hub_token to it, or run hf auth login"));
 }
 
 }  // namespace

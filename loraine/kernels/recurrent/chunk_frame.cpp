@@ -5,7 +5,10 @@ namespace loraine {
 
 void check_recurrence(const char* op, int64_t T, std::span<const Sequence> sequences, const Tensor& borders, const RecurrentState& state,
                       int64_t columns) {
-  if (borders.data) check_f32(op, "borders", borders, recurrent_border_rows(T), columns);
+  if (borders.data) {  // planned for the largest batch of a run: there may be more
+    check_op(borders.rows() >= recurrent_border_rows(T), op, "there are fewer borders than the batch has chunks");
+    check_f32(op, "borders", borders, borders.rows(), columns);
+  }
   if (state.states.data) {
     check_f32(op, "states", state.states, state.states.rows(), columns);
     check_op(state.slots.size() == sequences.size(), op, "there must be one slot for each sequence");

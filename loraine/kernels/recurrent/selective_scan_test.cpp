@@ -47,6 +47,7 @@ Weights<float> random_weights(const SelectiveScanShape& a, float A) {
   return w;
 }
 
+// Borders are planned for the largest batch of a run: here there is room for one more.
 struct Results {
   std::vector<float> y, d_x, d_B, d_C, d_dt, d_A_log, d_D;
   bool operator==(const Results&) const = default;
@@ -55,7 +56,7 @@ struct Results {
 // trained: A_log and D have gradients too.
 Results run(Inputs<float> in, Weights<float> w, std::vector<float> d_y, const std::vector<Sequence>& sequences, const SelectiveScanShape& a,
             bool trained = false) {
-  const int64_t E = a.channels, N = a.state, T = static_cast<int64_t>(in.x.size()) / E, rows = recurrent_border_rows(T),
+  const int64_t E = a.channels, N = a.state, T = static_cast<int64_t>(in.x.size()) / E, rows = recurrent_border_rows(T) + 1,
                 columns = selective_scan_partial_columns(a);
   std::vector<float> borders(static_cast<size_t>(rows * a.state_columns())), partial(static_cast<size_t>(T * columns));
   Results r{std::vector<float>(in.x.size()),

@@ -123,11 +123,17 @@ TEST(Families, KimiLinearIsReadAsPublished) {
     EXPECT_EQ(delta->rank, 6);
     EXPECT_EQ(delta->taps, 3);
   }
-  const auto at = [&](const char* path) { return c.names.in_files(path); };
-  EXPECT_EQ(at("model.layers.0.mlp.gate_proj"), "model.layers.0.mlp.gate_proj");
-  EXPECT_EQ(at("model.layers.1.mlp.gate"), "model.layers.1.block_sparse_moe.gate");
-  EXPECT_EQ(at("model.layers.1.mlp.shared_experts.up_proj"), "model.layers.1.block_sparse_moe.shared_experts.up_proj");
-  EXPECT_EQ(at("model.layers.0.self_attn.forget_gate.A_log"), "model.layers.0.self_attn.A_log");
+  // Saved by transformers, and published: the dense layer alone is called otherwise.
+  ASSERT_EQ(c.names.stored.size(), 2u);
+  for (const size_t form : {0, 1}) {
+    ModelNames names = c.names;
+    names.stored = {c.names.stored[form]};
+    EXPECT_EQ(names.in_files("model.layers.0.mlp.gate_proj"),
+              form == 0 ? "model.layers.0.block_sparse_moe.gate_proj" : "model.layers.0.mlp.gate_proj");
+    EXPECT_EQ(names.in_files("model.layers.1.mlp.gate"), "model.layers.1.block_sparse_moe.gate");
+    EXPECT_EQ(names.in_files("model.layers.1.mlp.shared_experts.up_proj"), "model.layers.1.block_sparse_moe.shared_experts.up_proj");
+    EXPECT_EQ(names.in_files("model.layers.0.self_attn.forget_gate.A_log"), "model.layers.0.self_attn.A_log");
+  }
 
   nlohmann::json hf = published_kimi();
   hf["linear_attn_config"]["kda_layers"] = {1, 2};

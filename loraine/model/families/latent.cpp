@@ -176,8 +176,9 @@ ModelConfig kimi_linear_config(const ConfigReader& hf) {
   if (!hf.get("routed_scaling_factor")) experts.router.scale = 2.446f;
   name_w1_w2_w3(experts);
   d.add_shared_experts(experts, "num_shared_experts");
-  // Dense layers keep the name that the experts have in memory.
-  d.config.names.stored = {{{".mlp.gate", ".block_sparse_moe.gate"},
+  // Dense layers keep the name that the experts have in memory, but in what transformers 5.24 saves.
+  d.config.names.stored = {{{".mlp", ".block_sparse_moe"}, {".forget_gate", ""}},
+                           {{".mlp.gate", ".block_sparse_moe.gate"},
                             {".mlp.experts", ".block_sparse_moe.experts"},
                             {".mlp.shared_experts", ".block_sparse_moe.shared_experts"},
                             {".forget_gate", ""}}};

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "loraine/core/clock.h"
 #include "loraine/text/jinja/builtins.h"
 #include "loraine/text/jinja/objects.h"
 
@@ -61,13 +62,7 @@ void Engine::keep(const ScopePtr& scope) {
   if (kept_scopes_.empty() || kept_scopes_.back() != scope) kept_scopes_.push_back(scope);
 }
 
-std::tm Engine::now() const {
-  if (options_.now) return *options_.now;
-  std::time_t t = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&t, &local);
-  return local;
-}
+std::tm Engine::now() const { return options_.now ? *options_.now : written_time(); }
 
 Rendered Engine::run(const Template& source, const nlohmann::ordered_json& context) {
   auto root = std::make_shared<Scope>();

@@ -28,7 +28,8 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
          "HF_HUB_CACHE, HF_HOME and MODELSCOPE_CACHE say"});
   visit({"adapter_folder", "model", &c.adapter_folder, "folder within the adapter's folder or repository that holds the adapter"});
   visit({"hf_hub_token", "model", &c.hf_hub_token, "access token of Hugging Face; null: HF_TOKEN, or as hf auth login left it", kSecret});
-  visit({"ms_hub_token", "model", &c.ms_hub_token, "access token of ModelScope; null: MODELSCOPE_API_TOKEN", kSecret});
+  visit({"ms_hub_token", "model", &c.ms_hub_token, "access token of ModelScope; null: MODELSCOPE_API_TOKEN, or as modelscope login left it",
+         kSecret});
   visit({"infer_dtype", "model", &c.infer_dtype,
          "what chat and eval compute in (auto: float32, or as bf16 says) and the type that export writes (auto: as stored)",
          one_of({"auto", "float16", "bfloat16", "float32"})});
