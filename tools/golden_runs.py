@@ -14,6 +14,7 @@ names = [
     "sft_additional_target", "sft_label_smoothing", "sft_freeze", "sft_full", "sft_full_qwen3", "pt_lora", "pt_full_unpacked",
     "sft_loraplus", "sft_dora", "sft_pissa", "sft_dft", "sft_eaft", "sft_asft", "sft_packing", "sft_neat_packing",
     "sft_resume",
+    "dpo", "dpo_smoothing_ftx", "dpo_full", "dpo_ld_bco", "orpo", "simpo", "kto", "kto_weights_accumulation", "rm",
 ]
 free_signs = ["sft_pissa"]  # of singular vectors: the factors cannot be compared
 # Files of torch and of transformers' own that loraine replaces (docs/cli.md, "Files of a run").
@@ -22,6 +23,18 @@ others = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
 
 def cases(top):
     return sorted(path.parent for path in top.rglob("train.yaml") if path.parent.name in names and (path.parent / "output").is_dir())
+
+
+# Figures of preferences. logits/* are not among them: LLaMA-Factory's count prompts and padding (docs/differences.md).
+preferences = ("rewards/", "logps/", "sft_loss", "odds_ratio_loss", "kl")
+
+
+def compare_preferences(ours, theirs, begin=""):
+    """Yields how far each recorded figure of a log entry is apart: to its size, or to 0.1 where it is smaller (a margin of pairs that are alike)."""
+    for name, value in theirs.items():
+        if not name.startswith(tuple(begin + part for part in preferences)):
+            continue
+        yield "preferences", abs(ours[name] - value) / max(abs(value), 0.1)
 
 
 def relative(ours, theirs):
@@ -51,21 +64,27 @@ def run_case(case, work):
         yield "run losses", relative(step["loss"], entry["loss"])
         yield "gradient norms", relative(step["grad_norm"], entry["grad_norm"])
         yield "learning rates", relative(step["learning_rate"], entry["learning_rate"])
+        yield from compare_preferences(step, entry)
     evaluations, recorded = ([entry for entry in log if "eval_loss" in entry] for log in (ours, theirs))
     if len(evaluations) != len(recorded):
         raise RuntimeError(f"{len(evaluations)} evaluations logged, {len(recorded)} recorded")
     for evaluation, entry in zip(evaluations, recorded):
         yield "run losses", relative(evaluation["eval_loss"], entry["eval_loss"])
+        yield from compare_preferences(evaluation, entry, "eval_")
         if "eval_accuracy" in entry:
             yield "run losses", abs(evaluation["eval_accuracy"] - entry["eval_accuracy"])
     results, wanted = (json.loads((folder / "output/all_results.json").read_text()) for folder in (here, case))
     for key, value in wanted.items():
         if key not in results:
             raise RuntimeError(f"all_results.json has no {key}")
+        if key == "total_flos" and value == 0:  # LLaMA-Factory counts none for reward models
+            continue
+        if "rewards/" in key or "logits/" in key:
+            continue  # compared above, with the log
         if "runtime" not in key and "per_second" not in key:
             yield "results", 0 if value is None else relative(results[key], value)
 
-    for name in ("adapter_model.safetensors", "model.safetensors"):
+    for name in ("adapter_model.safetensors", "model.safetensors", "value_head.safetensors"):
         if not (case / "output" / name).exists():
             continue
         final, recorded = read_tensors(here / "output" / name), read_tensors(case / "output" / name)
