@@ -2,6 +2,7 @@
 #include "loraine/train/objectives/pair_objective.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
@@ -23,6 +24,13 @@ struct Pair {
   double chosen_reward = 0, rejected_reward = 0;
   int64_t shared = 0;  // labels that both answers have
 };
+
+// A difference that rounding explains is none: a policy that is still its reference prefers nothing.
+bool prefers_chosen(const Pair& pair, double beta) {
+  const PairLogps& p = pair.logps;
+  const double size = std::abs(p.chosen) + std::abs(p.rejected) + std::abs(p.reference_chosen) + std::abs(p.reference_rejected);
+  return pair.chosen_reward - pair.rejected_reward > 1e-6 * beta * size;
+}
 
 double share_of(const AnswerLogp& answer, bool means) { return means ? 1 / static_cast<double>(std::max<int64_t>(answer.labels, 1)) : 1.0; }
 
@@ -73,7 +81,7 @@ double PairObjective::loss(const ObjectivePass& pass) {
     loss.loss -= config_.pref_ftx * pair.logps.chosen * to_mean;
     loss.d_chosen -= config_.pref_ftx * to_mean;
     total += loss.loss;
-    accuracy += pair.chosen_reward > pair.rejected_reward ? 1 : 0;
+    accuracy += prefers_chosen(pair, config_.pref_beta) ? 1 : 0;
     const auto weigh = [&](const AnswerLogp& answer, double d) {
       for (int64_t i = 0; i < answer.labels; ++i)
         weights[static_cast<size_t>(answer.first + i)] =
