@@ -18,6 +18,7 @@
 #include "loraine/core/context.h"
 #include "loraine/core/count_text.h"
 #include "loraine/data/batcher.h"
+#include "loraine/data/item.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/train/method.h"
 
@@ -151,7 +152,7 @@ std::string example_text(const Example& example, const Tokenizer* tokenizer, boo
 void print_example(const Dataset& data, const Tokenizer* tokenizer) {
   if (data.size() == 0) return;
   const bool colour = shows_colour();
-  const Item item = data.item(0);
+  const Item item = item_of(data, 0);
   const auto print = [&](const char* what, const Example& example) {
     const int64_t trained =
         std::count_if(example.labels.begin(), example.labels.end(), [](int32_t label) { return label != kIgnoreLabel; });

@@ -95,58 +95,24 @@ int64_t sufficient_cutoff(const Dataset& set, double share) {
   return (int64_t{*place} / 8 + 1) * 8;
 }
 
-namespace {
-
-// A hash of numbers in their order: one round of splitmix64 for each.
-class Fingerprint {
- public:
-  void add(uint64_t value) {
-    hash_ = (hash_ ^ value) * 0xbf58476d1ce4e5b9ull;
-    hash_ ^= hash_ >> 29;
-  }
-  void add(const Example& example) {
-    add(example.input_ids.size());
+uint64_t data_fingerprint(std::span<const Example> examples) {
+  uint64_t hash = 0x9e3779b97f4a7c15ull;
+  const auto mix = [&hash](uint64_t value) {  // one round of splitmix64 per pair of values
+    hash = (hash ^ value) * 0xbf58476d1ce4e5b9ull;
+    hash ^= hash >> 29;
+  };
+  mix(examples.size());
+  for (const Example& example : examples) {
+    mix(example.input_ids.size());
     for (size_t i = 0; i < example.input_ids.size(); ++i) {
       const uint64_t label = i < example.labels.size() ? static_cast<uint32_t>(example.labels[i]) : 0;
-      add(static_cast<uint64_t>(static_cast<uint32_t>(example.input_ids[i])) << 32 | label);
+      mix(static_cast<uint64_t>(static_cast<uint32_t>(example.input_ids[i])) << 32 | label);
     }
-    for (int32_t start : example.starts) add(static_cast<uint64_t>(static_cast<uint32_t>(start)) << 1 | example.sees_all);
+    for (int32_t start : example.starts) mix(static_cast<uint64_t>(static_cast<uint32_t>(start)) << 1 | example.sees_all);
     example.let_go();
   }
-  uint64_t value() const {
-    const uint64_t mixed = (hash_ ^ (hash_ >> 32)) * 0x94d049bb133111ebull;
-    return mixed ^ (mixed >> 31);
-  }
-
- private:
-  uint64_t hash_ = 0x9e3779b97f4a7c15ull;
-};
-
-}  // namespace
-
-Item Dataset::item(size_t i) const {
-  if (!pairs.empty()) return {&pairs[i].chosen, &pairs[i].rejected};
-  if (!feedback.empty()) return {&feedback[i].example, &feedback[i].kl, feedback[i].desirable};
-  return {&examples[i]};
-}
-
-uint64_t data_fingerprint(std::span<const Example> examples) {
-  Fingerprint hash;
-  hash.add(examples.size());
-  for (const Example& example : examples) hash.add(example);
-  return hash.value();
-}
-
-uint64_t data_fingerprint(const Dataset& set) {
-  Fingerprint hash;
-  hash.add(set.size());
-  for (size_t i = 0; i < set.size(); ++i) {
-    const Item item = set.item(i);
-    hash.add(*item.example);
-    if (item.other) hash.add(*item.other);
-    if (!set.feedback.empty()) hash.add(item.desirable);
-  }
-  return hash.value();
+  hash = (hash ^ (hash >> 32)) * 0x94d049bb133111ebull;
+  return hash ^ (hash >> 31);
 }
 
 std::vector<std::string> split_names(const std::string& comma_list) {

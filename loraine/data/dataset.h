@@ -72,7 +72,6 @@ struct Dataset {
   std::vector<WholeSample> whole_samples;  // keep_whole: of the first examples, where they are samples; empty of those that were not cut
   std::vector<std::string> dropped_rows;   // the first few: where and why
   size_t size() const { return examples.size() + pairs.size() + feedback.size(); }
-  Item item(size_t i) const;  // of whichever kind it holds
 };
 
 // The cutoff_len that leaves all but `share` of the examples whole, a multiple of 8; 0 where lengths are not known.
@@ -91,7 +90,6 @@ struct DataSplit {
 
 // A stable 64-bit hash of the token ids and labels in their order: the same data encoded the same way. Kept in checkpoints.
 uint64_t data_fingerprint(std::span<const Example> examples);
-uint64_t data_fingerprint(const Dataset& set);  // of whichever kind it holds
 
 // Turns "a, b" into names.
 std::vector<std::string> split_names(const std::string& comma_list);

@@ -30,17 +30,6 @@ struct FeedbackExample {
   void let_go() const { example.let_go(), kl.let_go(); }
 };
 
-// What is taken at a time, of whichever kind a set holds: an example, a pair, or feedback. It points into the set.
-struct Item {
-  const Example* example;          // of a pair the chosen answer; of feedback the answer that was judged
-  const Example* other = nullptr;  // the rejected answer; the sample for KL
-  bool desirable = false;          // of feedback
-  void let_go() const {
-    example->let_go();
-    if (other) other->let_go();
-  }
-};
-
 // What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto).
 enum class DataStage : uint8_t { sft, pretraining, pairs, feedback };
 

@@ -26,7 +26,7 @@ ItemRows largest_batch(const Objective& objective, const Dataset& set, size_t ba
   ItemRows most, rows;
   for (size_t i = 0; i < set.size(); ++i) {
     if (i % batch == 0) rows = {};
-    const ItemRows one = item_rows(objective, set.item(i));
+    const ItemRows one = item_rows(objective, item_of(set, i));
     rows = {rows.trained + one.trained, rows.beside + one.beside};
     most = {std::max(most.trained, rows.trained), std::max(most.beside, rows.beside)};
   }
@@ -76,7 +76,7 @@ void measure_preferences(const Subject& subject, const Dataset& set, bool predic
   std::vector<double> scores;
   for (size_t first = 0; first < set.size(); first += batch_size) {
     std::vector<Item> items;
-    for (size_t i = first; i < std::min(first + batch_size, set.size()); ++i) items.push_back(set.item(i));
+    for (size_t i = first; i < std::min(first + batch_size, set.size()); ++i) items.push_back(item_of(set, i));
     const std::vector<const Example*> samples = samples_of(*objective, items);
     Batch batch = make_batch(samples);
     if (subject.adapter) batch.adapter_rows = {{0, batch.rows(), 0}};

@@ -37,7 +37,7 @@ int64_t longest_train(const Run& run, const Batches& b) {
   std::vector<const Example*> samples;
   for (size_t i = 0; i < run.input.data.train.size(); ++i) {
     samples.clear();
-    run.objective->samples(run.input.data.train.item(i), samples);
+    run.objective->samples(item_of(run.input.data.train, i), samples);
     for (const Example* sample : samples) longest = std::max(longest, std::min(example_rows(*sample), b.cutoff));
   }
   return longest;
@@ -48,7 +48,7 @@ enum class In { training, beside };
 std::vector<int64_t> lengths_of(const Run& run, const Dataset& set, const Batches& b, In pass) {
   std::vector<int64_t> lengths(set.size());
   for (size_t i = 0; i < lengths.size(); ++i) {
-    const ItemRows rows = item_rows(*run.objective, set.item(i), b.cutoff);
+    const ItemRows rows = item_rows(*run.objective, item_of(set, i), b.cutoff);
     lengths[i] = pass == In::training ? rows.trained : rows.beside;
   }
   return lengths;

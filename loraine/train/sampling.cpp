@@ -22,7 +22,7 @@ std::vector<int64_t> epoch_order(const TrainConfig& c, const Dataset& set, int64
   std::vector<int64_t> lengths;
   lengths.reserve(set.size());
   for (size_t i = 0; i < set.size(); ++i) {
-    const Item item = set.item(i);
+    const Item item = item_of(set, i);
     lengths.push_back(static_cast<int64_t>(item.example->input_ids.size() + (set.pairs.empty() ? 0 : item.other->input_ids.size())));
   }
   return group_by_length(std::move(order), lengths, c.per_device_train_batch_size * c.gradient_accumulation_steps);

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "loraine/data/dataset.h"
+#include "loraine/data/item.h"
 #include "loraine/train/config/config.h"
 
 namespace loraine {

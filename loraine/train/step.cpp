@@ -92,7 +92,7 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
   const double batches = static_cast<double>((n + batch_size - 1) / batch_size);
   for (size_t first = 0; first < n; first += batch_size) {
     std::vector<Item> items;
-    for (size_t i = first; i < std::min(first + batch_size, n); ++i) items.push_back(set.data->item(i));
+    for (size_t i = first; i < std::min(first + batch_size, n); ++i) items.push_back(item_of(*set.data, i));
     const MicroBatch micro = micro_batch(samples_of(*run.objective, items));
     decoder_forward(run.ctx, run.model, micro.batch, pass);
     double one = run.objective->loss(objective_pass(run, items, micro.batch, pass, Tensor(), figures));

@@ -69,7 +69,7 @@ void epochs(Run& run) {
       done = std::min(done + c.gradient_accumulation_steps, run.micro_batches);
       std::vector<Item> taken;
       for (int64_t i = first; i < std::min(n, done * batch); ++i)
-        taken.push_back(set.item(static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])));
+        taken.push_back(item_of(set, static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])));
       if (!one_update(run, taken, epoch, done, done == run.micro_batches)) return;
     }
   }

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "loraine/data/example.h"
+#include "loraine/data/item.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/records/python_number.h"
 #include "loraine/train/side_pass.h"
