@@ -298,7 +298,7 @@ void plan_memory(Run& run) {
   if (run.objective->needs_side()) run.side = std::make_unique<SidePass>(run.model, most.beside, &run.adapter);
   if (run.reference) run.reference->plan_pass(most.beside);
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
-  if (run.objective->balances_experts() && run.model.config.router_aux_loss_coef != 0) {
+  if (run.objective->means_over_tokens() && run.model.config.router_aux_loss_coef != 0) {
     run.balance.emplace(RouterBalance{BalanceSums(run.model.config.num_experts), run.model.config.router_aux_loss_coef});
     run.pass.balance = &*run.balance;
   }

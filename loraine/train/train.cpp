@@ -134,7 +134,7 @@ void watch_loss(Run& run) {
   std::optional<double> began;
   for (const OrderedJson& entry : run.state.log_history)
     if (!began && entry.contains("loss") && entry["loss"].is_number()) began = entry["loss"].get<double>();
-  run.watch.emplace(run.state.max_steps, run.model.config.vocab_size, began);
+  run.watch.emplace(run.state.max_steps, run.objective->means_over_tokens() ? run.model.config.vocab_size : 0, began);
 }
 
 void round_frozen(Run& run) {
@@ -152,7 +152,7 @@ void balance_experts(Run& run) {
                                                 "olmoe",        "phimoe",     "qwen2_moe", "qwen3_moe"};
   const std::optional<double> coefficient = run.config.moe_aux_loss_coef;
   if (!coefficient) return;
-  if (!run.objective->balances_experts())
+  if (!run.objective->means_over_tokens())
     return warn(run, ErrorKind::usage, fmt::format("moe_aux_loss_coef has no effect in stage {}, as in LLaMA-Factory", run.config.stage));
   if (kHaveIt.contains(run.model.config.model_type)) run.model.config.router_aux_loss_coef = *coefficient;
   else

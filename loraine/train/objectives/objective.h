@@ -62,10 +62,10 @@ class Objective {
  public:
   virtual ~Objective() = default;
 
-  // Of the settings and the model. LLaMA-Factory switches dropout off where a policy is compared with a reference, and adds the
-  // load-balancing loss of experts to losses of tokens only.
+  // Of the settings and the model. LLaMA-Factory switches dropout off where a policy is compared with a reference. means_over_tokens: the
+  // loss is a mean of −log p, to which the load-balancing loss of experts is added, and which begins below ln V.
   virtual bool keeps_dropout() const { return true; }
-  virtual bool balances_experts() const { return false; }
+  virtual bool means_over_tokens() const { return false; }
   virtual bool needs_side() const { return false; }                 // passes beside the one that trains, over samples and beside_samples
   virtual void begin(const ObjectiveStart& /*start*/) {}            // once, when the adapter is attached
   virtual std::vector<Parameter> parameters() const { return {}; }  // that it trains itself, with gradients

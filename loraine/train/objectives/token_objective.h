@@ -8,7 +8,7 @@ namespace loraine {
 class TokenObjective : public Objective {
  public:
   explicit TokenObjective(const TrainConfig& config) : token_(token_loss(config)), accuracy_(config.compute_accuracy) {}
-  bool balances_experts() const override { return true; }
+  bool means_over_tokens() const override { return true; }
   bool needs_side() const override { return token_.divergence != 0; }
   size_t scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) const override {
     return loss_scratch_bytes(model, rows, set, token_.divergence != 0);
