@@ -90,6 +90,7 @@ def run_case(case, work):
         final, recorded = read_tensors(here / "output" / name), read_tensors(case / "output" / name)
         if final.keys() != recorded.keys():
             raise RuntimeError(f"{name}: {sorted(final.keys() ^ recorded.keys())[:3]} are on one side only")
+        recorded.pop("v_head.summary.bias", None)  # falls out of every difference of scores: there it moves by rounding alone
         for tensor in recorded if case.name not in free_signs else ():
             yield "final adapter", apart(final[tensor], recorded[tensor], False)
     for name in ("config.json", "generation_config.json", "adapter_config.json"):

@@ -82,8 +82,10 @@ void measure_preferences(const Subject& subject, const Dataset& set, bool predic
     if (subject.adapter) batch.adapter_rows = {{0, batch.rows(), 0}};
     decoder_forward(forward.ctx, subject.loaded.model, batch, pass);
     const Tensor hidden = pass.activations->hidden.row_range(0, batch.rows());
-    loss.add(objective->loss({forward.ctx, subject.loaded.model, subject.adapter, items, batch, hidden, Tensor(), *pass.scratch, side.get(),
-                              reference ? &reference->pass() : nullptr, figures}));
+    const double one = objective->loss({forward.ctx, subject.loaded.model, subject.adapter, items, batch, hidden, Tensor(), *pass.scratch,
+                                        side.get(), reference ? &reference->pass() : nullptr, figures});
+    const auto weight = static_cast<double>(items.size());
+    loss.add(one * weight, weight);
     if (const auto* reward = dynamic_cast<const RewardObjective*>(objective.get())) {
       const std::vector<double> own = reward_scores(forward.ctx, reward->head(), hidden, batch, samples, *pass.scratch);
       scores.insert(scores.end(), own.begin(), own.end());

@@ -88,7 +88,9 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
   if (run.balance) balance.emplace(RouterBalance{BalanceSums(run.model.config.num_experts), run.balance->factor});
   pass.balance = balance ? &*balance : nullptr;
   LoggedFigures figures;
-  double loss = 0;  // the mean over the batches of their means
+  // Of losses of tokens the mean over the batches of their means, a short last one as much as the others; of others the mean over the
+  // items.
+  double loss = 0, weights = 0;
   const double batches = static_cast<double>((n + batch_size - 1) / batch_size);
   for (size_t first = 0; first < n; first += batch_size) {
     std::vector<Item> items;
@@ -97,10 +99,12 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
     decoder_forward(run.ctx, run.model, micro.batch, pass);
     double one = run.objective->loss(objective_pass(run, items, micro.batch, pass, Tensor(), figures));
     if (balance) one += balance->factor * balance_loss(balance->sums);
-    loss += one;
+    const double weight = run.objective->means_over_tokens() ? 1.0 : static_cast<double>(items.size());
+    loss += weight * one;
+    weights += weight;
     for (const Item& item : items) item.let_go();
   }
-  loss /= batches;
+  loss /= weights;
   check_mapped_files();
   if (!std::isfinite(loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));

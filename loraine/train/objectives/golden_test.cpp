@@ -226,7 +226,8 @@ TEST(ObjectivesGolden, MicroBatchesOfOneAddUpToOne) {
   }
 }
 
-// The loss along the gradient falls and rises as the gradient says, for methods that no recorded case has.
+// The loss along the gradient falls and rises as the gradient says, for methods that no recorded case has. DoRA's backward takes the
+// lengths of rows for constants, as in PEFT.
 TEST(ObjectivesGolden, WithDoraAndOverQuantisedBases) {
   for (const char* name : {"sigmoid", "hinge", "ipo", "orpo", "simpo", "reward"})
     for (Changes changes : {Changes{true, false}, Changes{false, true}, Changes{true, true}}) {
@@ -244,7 +245,7 @@ TEST(ObjectivesGolden, WithDoraAndOverQuantisedBases) {
       const double up = run(kLlama, kCases, settings(name), 1, changes).loss;
       changes.step = -changes.step;
       const double down = run(kLlama, kCases, settings(name), 1, changes).loss;
-      EXPECT_NEAR((up - down) / (2e-3 * std::sqrt(squares)), 1, 0.01) << name << changes.dora << changes.quantised;
+      EXPECT_NEAR((up - down) / (2e-3 * std::sqrt(squares)), 1, changes.dora ? 0.1 : 0.01) << name << changes.dora << changes.quantised;
     }
 }
 
