@@ -18,7 +18,7 @@ import golden_variants
 
 limits = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-4, "run losses": 1e-3, "final adapter": 1e-3, "merged weights": 1e-6, "greedy tokens": 0, "ranks": 0,
           "gradient norms": 1e-3, "learning rates": 1e-9, "results": 1e-3,
-          "encoded lines apart": 0, "unit tests failed": 0}
+          "preferences": 1e-3, "encoded lines apart": 0, "unit tests failed": 0}
 
 
 def main():

@@ -15,6 +15,7 @@ names = [
     "sft_additional_target", "sft_label_smoothing", "sft_freeze", "sft_full", "sft_full_qwen3", "pt_lora", "pt_full_unpacked",
     "sft_loraplus", "sft_dora", "sft_pissa", "sft_dft", "sft_eaft", "sft_asft", "sft_packing", "sft_neat_packing",
     "sft_resume",
+    "dpo", "dpo_smoothing_ftx", "dpo_full", "dpo_ld_bco", "orpo", "simpo", "kto", "kto_weights_accumulation", "rm",
 ]
 free_signs = ["sft_pissa"]  # of singular vectors: the factors cannot be compared
 # Files of torch and of transformers' own that loraine replaces (docs/cli.md, "Files of a run").
@@ -29,6 +30,18 @@ def left(top):
     """Runs of what is not built, by their number."""
     not_run = {path.parent.name for path in top.rglob("train.yaml") if (path.parent / "output").is_dir()} - set(names)
     return collections.Counter({f"whole runs of what is not built: {', '.join(sorted(not_run))}": len(not_run)} if not_run else {})
+
+
+# Figures of preferences. logits/* are not among them: LLaMA-Factory's count prompts and padding (docs/differences.md).
+preferences = ("rewards/", "logps/", "sft_loss", "odds_ratio_loss", "kl")
+
+
+def compare_preferences(ours, theirs, begin=""):
+    """Yields how far each recorded figure of a log entry is apart: to its size, or to 0.1 where it is smaller (a margin of pairs that are alike)."""
+    for name, value in theirs.items():
+        if not name.startswith(tuple(begin + part for part in preferences)):
+            continue
+        yield "preferences", abs(ours[name] - value) / max(abs(value), 0.1)
 
 
 def relative(ours, theirs):
@@ -58,26 +71,33 @@ def run_case(case, work):
         yield "run losses", relative(step["loss"], entry["loss"])
         yield "gradient norms", relative(step["grad_norm"], entry["grad_norm"])
         yield "learning rates", relative(step["learning_rate"], entry["learning_rate"])
+        yield from compare_preferences(step, entry)
     evaluations, recorded = ([entry for entry in log if "eval_loss" in entry] for log in (ours, theirs))
     if len(evaluations) != len(recorded):
         raise RuntimeError(f"{len(evaluations)} evaluations logged, {len(recorded)} recorded")
     for evaluation, entry in zip(evaluations, recorded):
         yield "run losses", relative(evaluation["eval_loss"], entry["eval_loss"])
+        yield from compare_preferences(evaluation, entry, "eval_")
         if "eval_accuracy" in entry:
             yield "run losses", abs(evaluation["eval_accuracy"] - entry["eval_accuracy"])
     results, wanted = (json.loads((folder / "output/all_results.json").read_text()) for folder in (here, case))
     for key, value in wanted.items():
         if key not in results:
             raise RuntimeError(f"all_results.json has no {key}")
+        if key == "total_flos" and value == 0:  # LLaMA-Factory counts none for reward models
+            continue
+        if "rewards/" in key or "logits/" in key:
+            continue  # compared above, with the log
         if "runtime" not in key and "per_second" not in key:
             yield "results", 0 if value is None else relative(results[key], value)
 
-    for name in ("adapter_model.safetensors", "model.safetensors"):
+    for name in ("adapter_model.safetensors", "model.safetensors", "value_head.safetensors"):
         if not (case / "output" / name).exists():
             continue
         final, recorded = read_tensors(here / "output" / name), read_tensors(case / "output" / name)
         if final.keys() != recorded.keys():
             raise RuntimeError(f"{name}: {sorted(final.keys() ^ recorded.keys())[:3]} are on one side only")
+        recorded.pop("v_head.summary.bias", None)  # falls out of every difference of scores: there it moves by rounding alone
         for tensor in recorded if case.name not in free_signs else ():
             yield "final adapter", apart(final[tensor], recorded[tensor], False)
     for name in ("config.json", "generation_config.json", "adapter_config.json"):

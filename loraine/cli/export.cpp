@@ -29,6 +29,7 @@
 #include "loraine/train/hub_access.h"
 #include "loraine/train/load_options.h"
 #include "loraine/train/method.h"
+#include "loraine/train/objectives/value_head.h"
 #include "loraine/train/push.h"
 
 namespace loraine {
@@ -253,6 +254,10 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   describe_quantisation(files.config, model);
   if (written_type(config)) describe_type(files.config, config.infer_dtype);
   write_text_files(files, choice, modelfile, place);
+  if (ValueHead head(model.config.hidden_size); head.read_if_there(adapters.empty() ? files.path : adapters.back())) {
+    head.write(place);
+    print_stderr(fmt::format("{} of the reward model goes with it\n", kValueHeadFile));
+  }
   const ComparedText text = compared_text(files, model);
   const LogitsReport report = compare_logits(*merge, place, text.ids);
   if (!report.not_finite.empty())

@@ -85,12 +85,17 @@ std::vector<Option> options_of(AtTheEnd& c) {
 void check_at_the_end(const TrainConfig& c, const AtTheEnd& end) {
   const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
   if (!end.do_predict && !end.predict_with_generate) return;
-  if (c.stage != "sft") refuse("predict_with_generate goes with stage sft only, and it is " + c.stage, "leave it out");
-  if (!end.predict_with_generate) refuse("do_predict needs predict_with_generate", "set predict_with_generate: true");
+  if (c.stage != "sft" && end.predict_with_generate)
+    refuse("predict_with_generate goes with stage sft only, and it is " + c.stage, "leave it out");
+  if (c.stage != "sft" && c.stage != "rm") refuse("do_predict goes with stages sft and rm only, and it is " + c.stage, "leave it out");
+  if (c.stage == "sft" && !end.predict_with_generate) refuse("do_predict needs predict_with_generate", "set predict_with_generate: true");
   if (!end.do_predict)
     refuse("predict_with_generate without do_predict: evaluations while training measure the loss",
            "set do_predict: true to have answers at the end");
-  if (split_list(c.eval_dataset).empty()) refuse("do_predict answers the questions of eval_dataset, which is not given", "name a set");
+  if (split_list(c.eval_dataset).empty())
+    refuse(c.stage == "rm" ? "do_predict scores the answers of eval_dataset, which is not given"
+                           : "do_predict answers the questions of eval_dataset, which is not given",
+           "name a set");
 }
 
 // A model that starts at random: what its config.json implies, whatever weights lie there.

@@ -18,6 +18,7 @@
 #include "loraine/core/context.h"
 #include "loraine/core/count_text.h"
 #include "loraine/data/batcher.h"
+#include "loraine/data/item.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/train/method.h"
 
@@ -118,7 +119,7 @@ void print_heading(const RunHeading& h) {
 
 void print_data(const char* name, const Dataset& data) {
   if (data.num_rows == 0) return;
-  const auto examples = static_cast<int64_t>(data.examples.size());
+  const auto examples = static_cast<int64_t>(data.size());
   std::vector<std::vector<std::string>> rows = {{"examples", count_text(examples)}};
   if (data.num_samples != examples) rows.push_back({"samples packed in them", count_text(data.num_samples)});
   const std::vector<std::vector<std::string>> counts = {{"tokens", count_text(data.num_tokens)},
@@ -149,14 +150,19 @@ std::string example_text(const Example& example, const Tokenizer* tokenizer, boo
 }
 
 void print_example(const Dataset& data, const Tokenizer* tokenizer) {
-  if (data.examples.empty()) return;
-  const Example& example = data.examples.front();
+  if (data.size() == 0) return;
   const bool colour = shows_colour();
-  const int64_t trained = std::count_if(example.labels.begin(), example.labels.end(), [](int32_t label) { return label != kIgnoreLabel; });
-  std::string text = example_text(example, tokenizer, colour);
-  for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3) text.insert(at + 1, "  ");
-  print_stderr(fmt::format("first example: {} tokens, of which {} are trained, {}\n  {}\n", count_text(example_rows(example)),
-                           count_text(trained), colour ? "in colour" : "between ⟦ and ⟧", text));
+  const Item item = item_of(data, 0);
+  const auto print = [&](const char* what, const Example& example) {
+    const int64_t trained =
+        std::count_if(example.labels.begin(), example.labels.end(), [](int32_t label) { return label != kIgnoreLabel; });
+    std::string text = example_text(example, tokenizer, colour);
+    for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3) text.insert(at + 1, "  ");
+    print_stderr(fmt::format("{}: {} tokens, of which {} are trained, {}\n  {}\n", what, count_text(example_rows(example)),
+                             count_text(trained), colour ? "in colour" : "between ⟦ and ⟧", text));
+  };
+  print("first example", *item.example);
+  if (!data.pairs.empty()) print("its rejected answer", *item.other);
 }
 
 void check_rows(const TrainConfig& c, const Dataset& data, const char* name) {

@@ -8,15 +8,17 @@
 #include <memory>
 
 #include "loraine/adapters/attach.h"
+#include "loraine/eval/preferences.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/files/staged_files.h"
 #include "loraine/train/data_options.h"
 #include "loraine/train/evaluate.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/objectives/objective.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/python_number.h"
-#include "loraine/train/reference_pass.h"
+#include "loraine/train/side_pass.h"
 #include "loraine/train/token_loss.h"
 
 namespace loraine {
@@ -34,10 +36,10 @@ void measure_loss(const Subject& subject, const std::vector<Example>& examples, 
   const int64_t rows = rows_of_largest_batch(examples, c.per_device_eval_batch_size);
   Forward forward(subject, rows);
   const TokenLoss loss_of_token = token_loss(c);
-  std::unique_ptr<ReferencePass> base;
+  std::unique_ptr<SidePass> base;
   if (loss_of_token.divergence != 0) {
-    check_room(subject, ReferencePass::bytes(subject.loaded.model, rows));
-    base = std::make_unique<ReferencePass>(subject.loaded.model, rows);
+    check_room(subject, SidePass::bytes(subject.loaded.model, rows));
+    base = std::make_unique<SidePass>(subject.loaded.model, rows);
   }
   const auto total = static_cast<int64_t>(examples.size());
   const EvalSums sums = evaluate_examples(
@@ -65,6 +67,7 @@ EvalResult evaluate_one(const Subject& subject, const std::string& name, const E
   EvalResult result;
   result.name = name;
   if (!input.examples.empty()) measure_loss(subject, input.examples, result);
+  if (input.preferences.size() > 0) measure_preferences(subject, input.preferences, eval.do_predict, result);
   const int64_t batch = subject.loaded.config.per_device_eval_batch_size, window = window_of(subject.loaded, eval);
   if (!input.prompts.empty()) predict(subject, input.prompts, result);
   if (!input.texts.empty())
@@ -133,6 +136,16 @@ void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
     refuse("there is nothing to evaluate", "give eval_dataset, task, ppl_file, choice_file or match_file");
   if (eval.compare && split_list(c.adapter_name_or_path).empty())
     refuse("compare sets adapters against their base, and adapter_name_or_path is not given", "give them: --adapter_name_or_path DIR");
+  const bool preferences = c.stage == "rm" || c.stage == "dpo" || c.stage == "kto";
+  if (preferences && (eval.predict_with_generate || (eval.do_predict && c.stage != "rm")))
+    refuse(fmt::format("predict_with_generate and do_predict answer questions, which is stage sft, and it is {}", c.stage),
+           c.stage == "rm" ? "leave predict_with_generate out: do_predict writes the scores" : "set stage: sft");
+  if (preferences && eval.compare)
+    refuse(fmt::format("compare goes with stages sft and pt only, and it is {}", c.stage),
+           "evaluate the adapters one by one; stages dpo and kto compare with the base themselves");
+  if (preferences && compares_with_reference(c) && !c.ref_model && split_list(c.adapter_name_or_path).empty())
+    refuse(fmt::format("stage {} compares an adapter with its base, and adapter_name_or_path is not given", c.stage),
+           "give it, or for a model that was trained whole its base as ref_model");
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) refuse("output_dir is empty", "name a folder for the results");
   if (eval.ppl_window && eval.ppl_stride && *eval.ppl_stride >= *eval.ppl_window)
@@ -153,10 +166,11 @@ EvalInput read_eval_input(LoadedModel& loaded, const EvalConfig& eval) {
     DataSplit split = open_data(data, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.format.special);
     input.recognised = std::move(split.recognised);
     Dataset& set = split.eval;
-    input.examples = std::move(set.examples);
+    if (set.size() == 0) throw Error(ErrorKind::bad_data, "eval_dataset: none of its rows can be used");
     input.num_dropped = set.num_dropped;
-    if (input.examples.empty()) throw Error(ErrorKind::bad_data, "eval_dataset: none of its rows can be used");
-    if (generates(eval))
+    if (set.examples.empty()) input.preferences = std::move(set);
+    else input.examples = std::move(set.examples);
+    if (generates(eval) && input.preferences.size() == 0)
       input.prompts = open_prompts(options, loaded.text.tokenizer.get(), loaded.text.chat_template.get(), loaded.format.special);
   }
   if (given(eval.task)) input.exam = read_exam(*eval.task, eval.task_dir);

@@ -32,6 +32,7 @@ void check_eval_config(const TrainConfig& config, const EvalConfig& eval);  // u
 // All inputs, read before the first model runs.
 struct EvalInput {
   std::vector<Example> examples;
+  Dataset preferences;                  // stages rm, dpo and kto: in the place of examples
   int64_t num_dropped = 0;              // rows that cannot be used
   std::vector<std::string> recognised;  // of data sets that were given by their path: what their rows are
   std::vector<Prompt> prompts;

@@ -290,7 +290,9 @@ void write_training_state(const std::string& folder, const TrainingState& state)
                             {"loss_sum", state.loss_sum},
                             {"loss_steps", state.loss_steps},
                             {"train_seconds", state.train_seconds},
-                            {"scheduler", state.scheduler}};
+                            {"scheduler", state.scheduler},
+                            {"figures", state.figures},
+                            {"objective", state.objective}};
   write_file(folder + "/training_state.json", python_json(json, 2, false) + "\n");
 }
 
@@ -311,6 +313,8 @@ TrainingState read_training_state(const std::string& folder) {
     state.loss_steps = json.at("loss_steps").get<int64_t>();
     state.train_seconds = json.at("train_seconds").get<double>();
     state.scheduler = json.at("scheduler").get<std::string>();
+    state.figures = json.value("figures", "");  // older checkpoints have none
+    state.objective = json.value("objective", "");
   } catch (const Json::exception& e) {
     throw Error(ErrorKind::bad_data, fmt::format("{}: {}", path, e.what()), "resume from another checkpoint");
   }

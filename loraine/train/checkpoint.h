@@ -46,6 +46,8 @@ struct TrainingState {         // training_state.json
   int64_t loss_steps = 0;
   double train_seconds = 0;      // spent so far
   std::string scheduler = "{}";  // Schedule::state().dump()
+  std::string figures;           // of the objective, since the last log line: LoggedFigures::text()
+  std::string objective;         // Objective::state()
 };
 void write_training_state(const std::string& folder, const TrainingState& state);
 TrainingState read_training_state(const std::string& folder);

@@ -9,14 +9,12 @@
 #include "loraine/train/token_loss.h"
 
 namespace loraine {
-namespace {
-
-// One figure per example; a packed one has a sequence per sample, and an empty one has none.
-void add_examples(EvalSums& sums, std::span<const Example* const> examples, std::span<const SequenceLoss> sequences) {
+std::vector<SequenceLoss> by_example(std::span<const Example* const> examples, std::span<const SequenceLoss> sequences) {
+  std::vector<SequenceLoss> sums;
   size_t next = 0;
   for (const Example* example : examples) {
     if (example_rows(*example) == 0) continue;
-    SequenceLoss& sum = sums.examples.emplace_back();
+    SequenceLoss& sum = sums.emplace_back();
     const size_t own = example->sees_all ? 1 : std::max<size_t>(example->starts.size(), 1);
     for (size_t end = next + own; next < end; ++next) {
       sum.loss += sequences[next].loss;
@@ -24,9 +22,8 @@ void add_examples(EvalSums& sums, std::span<const Example* const> examples, std:
       sum.right += sequences[next].right;
     }
   }
+  return sums;
 }
-
-}  // namespace
 
 EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Example> examples, int64_t batch_size, Pass& pass,
                            const std::function<void(int64_t)>& on_batch, const TokenLoss& loss,
@@ -55,7 +52,8 @@ EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Exa
     for (const Example* example : picked) example->let_go();
     if (balance) sums.batch_losses.back() += balance->factor * balance_loss(balance->sums);
     sums.loss += sums.batch_losses.back();
-    add_examples(sums, picked, one.by_sequence);
+    const std::vector<SequenceLoss> own = by_example(picked, one.by_sequence);
+    sums.examples.insert(sums.examples.end(), own.begin(), own.end());
     if (on_batch) on_batch(std::min(first + batch_size, n));
   }
   pass.training = was_training;

@@ -23,6 +23,9 @@ EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Exa
                            const std::function<void(int64_t)>& on_batch = {}, const TokenLoss& loss = {},
                            const std::function<Tensor(const Batch&)>& reference = {});
 
+// One figure per example out of those of a batch's sequences: a packed example has a sequence per sample, and an empty one has none.
+std::vector<SequenceLoss> by_example(std::span<const Example* const> examples, std::span<const SequenceLoss> sequences);
+
 int64_t rows_of_largest_batch(std::span<const Example> examples, int64_t batch_size);
 
 }  // namespace loraine

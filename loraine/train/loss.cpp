@@ -2,9 +2,13 @@
 #include "loraine/train/loss.h"
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 #include "loraine/kernels/base/machine.h"
+#include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/kernels/rows/row_factors.h"
 
 namespace loraine {
 
@@ -20,6 +24,17 @@ size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* se
          head_scratch_bytes(model, chunk, set);
 }
 
+namespace {
+
+void row_means(const Tensor& x, std::span<double> means) {
+  parallel_for(x.rows(), [&](int64_t t) {
+    const float* row = x.f32() + t * x.row_stride;
+    means[static_cast<size_t>(t)] = std::accumulate(row, row + x.cols(), 0.0) / static_cast<double>(x.cols());
+  });
+}
+
+}  // namespace
+
 LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden,
                                 float grad_scale, const LossOptions& options, Arena& scratch) {
   std::vector<int64_t> rows;
@@ -32,7 +47,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   }
   int64_t n = static_cast<int64_t>(rows.size());
   const bool both = grad_scale == 0 && !options.token.plain();  // −log p too
-  std::vector<double> losses(rows.size()), plain(both ? rows.size() : 0);
+  std::vector<double> losses(rows.size()), plain(both ? rows.size() : 0), means(options.logit_means ? rows.size() : 0);
   std::vector<uint8_t> correct(rows.size());
   size_t mark = scratch.mark();
   Tensor d_labelled = scratch.take(Dtype::F32, {std::max<int64_t>(n, 1), model.config.hidden_size});
@@ -53,6 +68,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     Tensor columns;  // of the head's adapter
     if (options.set && options.set->head()) columns = scratch.take(x.dtype, {count, options.set->head()->saved_width()});
     head_logits(ctx, model, logits, x, options.set, scratch, columns, options.training);
+    if (options.logit_means) row_means(logits, std::span(means).subspan(f, c));
     Tensor capped;
     if (model.config.logit_softcap != 0 && grad_scale != 0) {
       capped = scratch.take(Dtype::F32, {count, model.config.vocab_size});
@@ -64,6 +80,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
                   grad_scale, options.token, reference);
     if (grad_scale != 0) {
+      if (!options.row_weights.empty()) scale_rows(ctx, d_logits, options.row_weights.subspan(f, c));
       logits_backward(ctx, model, d_logits, capped);
       head_backward(ctx, model, options.set, d_labelled.row_range(first, count), d_logits, x, columns, scratch);
     }
@@ -84,6 +101,8 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     }
     sums.by_sequence.push_back(one);
   }
+  sums.tokens = both ? std::move(plain) : std::move(losses);
+  sums.logit_means = std::move(means);
   return sums;
 }
 

@@ -1,5 +1,6 @@
 // Loss over trained tokens only, in chunks: full logits of a batch exist nowhere. Called by the step loop and by evaluation.
 #pragma once
+#include <span>
 #include <vector>
 
 #include "loraine/kernels/training/cross_entropy.h"
@@ -18,6 +19,8 @@ struct LossSums {
   double loss = 0;     // sum of the loss over labelled rows
   int64_t labels = 0;  // labelled rows (shifted)
   std::vector<SequenceLoss> by_sequence;
+  std::vector<double> tokens;       // −log p of each labelled row, in their order
+  std::vector<double> logit_means;  // with options.logit_means: of each labelled row, over the vocabulary
 };
 
 // What the head runs with: the set that all rows use (nullptr: the base alone), and what the loss is.
@@ -25,7 +28,9 @@ struct LossOptions {
   const AdapterSet* set = nullptr;  // its head, where trained, gets gradients
   bool training = false;            // dropout on
   TokenLoss token = {};
-  Tensor reference = {};  // with token.divergence: hidden states [T, C] of the base alone
+  Tensor reference = {};                    // with token.divergence: hidden states [T, C] of the base alone
+  std::span<const float> row_weights = {};  // of labelled rows, by their order: what the gradient of each is multiplied with; empty: 1
+  bool logit_means = false;
 };
 
 // `divergence`: whether the loss has one.

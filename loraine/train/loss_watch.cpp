@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace loraine {
 namespace {
@@ -18,7 +19,7 @@ constexpr double kNear = 0.95, kFar = 0.85;  // of ln V
 LossWatch::LossWatch(int64_t updates, int64_t vocab_size, std::optional<double> began)
     : first_(static_cast<size_t>(std::clamp<int64_t>(updates / 20, 3, 10))),
       window_(static_cast<size_t>(std::clamp<int64_t>(updates / 10, 3, kMostWindow))),
-      ln_vocab_(std::log(static_cast<double>(vocab_size))),
+      ln_vocab_(vocab_size > 0 ? std::log(static_cast<double>(vocab_size)) : std::numeric_limits<double>::infinity()),
       began_(began) {}
 
 std::string LossWatch::observe(int64_t step, double loss, double learning_rate) {

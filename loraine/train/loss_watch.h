@@ -10,8 +10,8 @@ namespace loraine {
 
 class LossWatch {
  public:
-  // updates: of the whole run. vocab_size: V, of which ln V is the loss of a model that knows nothing. began: the loss that a resumed run
-  // began with, where it is known.
+  // updates: of the whole run. vocab_size: V, of which ln V is the loss of a model that knows nothing; 0: of another loss. began: the loss
+  // that a resumed run began with, where it is known.
   LossWatch(int64_t updates, int64_t vocab_size, std::optional<double> began = {});
 
   // A line, at most twice in a run, else empty: the loss begins near ln V; or the median of the newest updates lies well above that of the

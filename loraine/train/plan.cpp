@@ -73,7 +73,8 @@ void attach(Run& run) {
   const size_t merged = c.create_new_adapter || folders.empty() ? folders.size() : folders.size() - 1;
   for (size_t i = 0; i < folders.size(); ++i) {  // as LLaMA-Factory: all but the last are merged into the base, the last is trained on
     LoraConfig config;
-    AdapterSet set = i >= merged ? load_adapter_to_train(run.model, folders[i], &config) : load_adapter(run.model, folders[i], &config);
+    AdapterSet set = i >= merged ? load_adapter_to_train(run.model, folders[i], &config, run.objective->keeps_dropout())
+                                 : load_adapter(run.model, folders[i], &config);
     for (const auto& [kind, text] : adapter_warnings(config, folders[i], run.input.files)) warn(run, kind, text);
     if (i >= merged) {
       run.adapter = std::move(set);
@@ -92,7 +93,9 @@ void attach(Run& run) {
       if (run.screen.message) run.screen.message(line);
     name_experts(run.lora, expert_parameters(run.model));
     warn_of_words(run);
-    run.adapter = attach_adapter(run.model, run.lora, true);
+    LoraConfig attached = run.lora;
+    if (!run.objective->keeps_dropout()) attached.lora_dropout = 0;
+    run.adapter = attach_adapter(run.model, attached, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
     if (quantises_base(run.lora) && c.quantization_bit.value_or(8) == 4 && c.double_quantization && run.screen.message)
       run.screen.message("LoftQ keeps the scales of its weights in f32; double_quantization goes for the other layers");
@@ -105,7 +108,7 @@ namespace {
 // Everything that follows from the size of a batch, and the memory that it takes.
 void plan_batches(Run& run) {
   const TrainConfig& c = run.config;
-  int64_t n = static_cast<int64_t>(run.input.data.train.examples.size());
+  int64_t n = static_cast<int64_t>(run.input.data.train.size());
   const bool streams = run.input.stream != nullptr;
   if (!streams && n == 0)
     throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
@@ -121,10 +124,10 @@ void plan_batches(Run& run) {
                             c.per_device_train_batch_size),
                 "lower per_device_train_batch_size, or leave dataloader_drop_last out");
   for (const Run::EvalSet& set : run.eval_sets())
-    if (batch_count(static_cast<int64_t>(set.data->examples.size()), c.per_device_eval_batch_size, c.dataloader_drop_last) == 0)
+    if (batch_count(static_cast<int64_t>(set.data->size()), c.per_device_eval_batch_size, c.dataloader_drop_last) == 0)
       throw Error(ErrorKind::usage,
                   fmt::format("dataloader_drop_last leaves no batch to evaluate: {} examples, and per_device_eval_batch_size is {}",
-                              set.data->examples.size(), c.per_device_eval_batch_size),
+                              set.data->size(), c.per_device_eval_batch_size),
                   "lower per_device_eval_batch_size, or leave dataloader_drop_last out");
   run.updates_per_epoch = (run.micro_batches + c.gradient_accumulation_steps - 1) / c.gradient_accumulation_steps;
   TrainerState& s = run.state;
@@ -143,6 +146,7 @@ void plan_batches(Run& run) {
   int64_t warmup = warmup_step_count(c.warmup_steps, c.warmup_ratio, s.max_steps);
   warn_of_warmup(run, warmup);
   std::vector<Parameter> parameters = trained(run.adapter.parameters());
+  for (Parameter& own : run.objective->parameters()) parameters.push_back(std::move(own));
   Recipe recipe = recipe_of(c, run.model.config, parameters, warmup);
   run.optimizer = std::make_unique<Optimizer>(std::move(parameters), std::move(recipe));
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();

@@ -31,19 +31,31 @@ Batches batches_of(const TrainConfig& c) {
           INT64_MAX};  // examples are cut already
 }
 
-int64_t length_of(const Example& example, const Batches& b) { return std::min(example_rows(example), b.cutoff); }
-
 int64_t longest_train(const Run& run, const Batches& b) {
   if (run.input.stream) return std::min(run.config.cutoff_len, b.cutoff);
   int64_t longest = 0;
-  for (const Example& e : run.input.data.train.examples) longest = std::max(longest, length_of(e, b));
+  std::vector<const Example*> samples;
+  for (size_t i = 0; i < run.input.data.train.size(); ++i) {
+    samples.clear();
+    run.objective->samples(item_of(run.input.data.train, i), samples);
+    for (const Example* sample : samples) longest = std::max(longest, std::min(example_rows(*sample), b.cutoff));
+  }
   return longest;
 }
 
-// Rows of the largest micro-batch that the examples of a set can make.
-int64_t worst_rows(const std::vector<Example>& examples, const Batches& b) {
-  std::vector<int64_t> lengths;
-  for (const Example& e : examples) lengths.push_back(length_of(e, b));
+// The rows that each item of a set takes in the pass that trains, or in those beside it.
+enum class In { training, beside };
+std::vector<int64_t> lengths_of(const Run& run, const Dataset& set, const Batches& b, In pass) {
+  std::vector<int64_t> lengths(set.size());
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const ItemRows rows = item_rows(*run.objective, item_of(set, i), b.cutoff);
+    lengths[i] = pass == In::training ? rows.trained : rows.beside;
+  }
+  return lengths;
+}
+
+// Rows of the largest micro-batch that items of these lengths can make.
+int64_t worst_rows(std::vector<int64_t> lengths, const Batches& b) {
   const size_t n = std::min(lengths.size(), static_cast<size_t>(b.train));
   std::partial_sort(lengths.begin(), lengths.begin() + static_cast<ptrdiff_t>(n), lengths.end(), std::greater<>());
   int64_t rows = 0;
@@ -51,13 +63,12 @@ int64_t worst_rows(const std::vector<Example>& examples, const Batches& b) {
   return rows;
 }
 
-// Rows of the largest batch when the first `n` examples of an order (empty: that of the set) are taken `batch` at a time.
-int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vector<int64_t>& order, int64_t n, int64_t batch,
-                           const Batches& b) {
+// Rows of the largest batch when the first `n` items of an order (empty: that of the set) are taken `batch` at a time.
+int64_t most_rows_in_order(const std::vector<int64_t>& lengths, const std::vector<int64_t>& order, int64_t n, int64_t batch) {
   int64_t most = 0, rows = 0;
   for (int64_t i = 0; i < n; ++i) {
     if (i % batch == 0) rows = 0;
-    rows += length_of(examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])], b);
+    rows += lengths[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])];
     most = std::max(most, rows);
   }
   return most;
@@ -65,33 +76,42 @@ int64_t most_rows_in_order(const std::vector<Example>& examples, const std::vect
 
 // Rows of the largest micro-batch that the run will meet: its orders are known. A run too long to look at in advance counts with
 // the worst that could be.
-int64_t largest_train_rows(const Run& run, const Batches& b) {
+int64_t largest_train_rows(const Run& run, const Batches& b, In pass) {
   const TrainConfig& c = run.config;
   if (run.input.stream) return b.train * std::min(c.cutoff_len, b.cutoff);  // nobody knows the longest
-  const std::vector<Example>& examples = run.input.data.train.examples;
-  const int64_t n = static_cast<int64_t>(examples.size()), whole = batch_count(n, b.train, c.dataloader_drop_last);
+  const Dataset& set = run.input.data.train;
+  const std::vector<int64_t> lengths = lengths_of(run, set, b, pass);
+  const int64_t n = static_cast<int64_t>(lengths.size()), whole = batch_count(n, b.train, c.dataloader_drop_last);
   const int64_t updates_per_epoch = (whole + b.accumulation - 1) / b.accumulation;
   const int64_t epochs = (run.state.max_steps + updates_per_epoch - 1) / updates_per_epoch;
   constexpr int64_t kMostLookups = 20'000'000;
-  if (epochs > kMostLookups / n) return worst_rows(examples, b);
+  if (epochs > kMostLookups / n) return worst_rows(lengths, b);
   int64_t most = 0;
   for (int64_t epoch = 0; epoch < epochs; ++epoch) {
-    const std::vector<int64_t> order = epoch_order(c, examples, epoch);
+    const std::vector<int64_t> order = epoch_order(c, set, epoch);
     const int64_t updates = std::min(updates_per_epoch, run.state.max_steps - epoch * updates_per_epoch);
     const int64_t micro_batches = std::min(whole, updates * b.accumulation);
-    most = std::max(most, most_rows_in_order(examples, order, std::min(n, micro_batches * b.train), b.train, b));
+    most = std::max(most, most_rows_in_order(lengths, order, std::min(n, micro_batches * b.train), b.train));
     if (order.empty()) break;  // the first epoch is a whole one, or all there is
   }
   return most;
 }
 
-int64_t largest_rows(const Run& run, const Batches& b) {
-  int64_t most = largest_train_rows(run, b);
+int64_t largest_rows(const Run& run, const Batches& b, In pass) {
+  int64_t most = largest_train_rows(run, b, pass);
   for (const Run::EvalSet& set : run.eval_sets()) {
-    const std::vector<Example>& examples = set.data->examples;
-    most = std::max(most, most_rows_in_order(examples, {}, static_cast<int64_t>(examples.size()), b.eval, b));
+    const std::vector<int64_t> lengths = lengths_of(run, *set.data, b, pass);
+    most = std::max(most, most_rows_in_order(lengths, {}, static_cast<int64_t>(lengths.size()), b.eval));
   }
   return most;
+}
+
+struct Rows {
+  int64_t training, beside;  // of the largest pass that trains, and of the largest beside it
+};
+Rows most_rows(const Run& run, const Batches& b) {
+  const int64_t training = largest_rows(run, b, In::training);
+  return {training, run.objective->needs_side() ? largest_rows(run, b, In::beside) : training};
 }
 
 // Packed tiles of the GEMM library, thread stacks, buffers of writers: touched in the first steps, not planned by us.
@@ -117,16 +137,17 @@ struct Layout {
 
 // What is resident now holds the weights (their check has read them, and let go of experts that lie in a file), the data, and adapter,
 // gradients and optimizer (they start as zeros); activations and scratch are yet to be touched. What is saved goes by in pieces.
-Layout lay_out(Run& run, int64_t rows, int64_t longest, Recompute recompute) {
+Layout lay_out(Run& run, const Rows& most, int64_t longest, Recompute recompute) {
+  const int64_t rows = most.training;
   const ModelConfig& model = run.model.config;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
   Arena dry;
   plan_activations(run.model, rows, true, sets, dry, recompute);
   dry.take(Dtype::F32, {rows, model.hidden_size});
-  const size_t scratch =
-      std::max(scratch_bytes(run.model, rows, true, sets), loss_scratch_bytes(run.model, rows, &run.adapter, run.token.divergence != 0));
+  const size_t scratch = std::max(scratch_bytes(run.model, rows, true, sets), run.objective->scratch_bytes(run.model, rows, &run.adapter));
   size_t planned = dry.peak() + scratch;
-  if (run.token.divergence != 0) planned += ReferencePass::bytes(run.model, rows);
+  if (run.objective->needs_side()) planned += SidePass::bytes(run.model, most.beside, &run.adapter);
+  if (run.reference) planned += run.reference->pass_bytes(most.beside);
   if (run.evaluates_in_bf16()) planned += Bf16Evaluation::bytes(run.model, rows, sets);
   size_t to_come = planned;
   if (!run.model.reads_experts_ahead) to_come += mapped_expert_bytes(run);
@@ -159,7 +180,7 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
   const TrainConfig& c = run.config;
   const Batches now = batches_of(c);
   const auto need = [&](const Batches& b, Recompute level) {
-    return lay_out(run, largest_rows(run, b), longest_train(run, b), level).need.peak;
+    return lay_out(run, most_rows(run, b), longest_train(run, b), level).need.peak;
   };
   const size_t needed = need(now, recompute);
   std::vector<Saving> savings;
@@ -220,7 +241,8 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
 void plan_memory(Run& run) {
   const TrainConfig& c = run.config;
   const Batches batches = batches_of(c);
-  const int64_t rows = largest_rows(run, batches), longest = longest_train(run, batches);
+  const Rows most = most_rows(run, batches);
+  const int64_t rows = most.training, longest = longest_train(run, batches);
   int64_t trainable = 0;
   size_t adapter_bytes = 0;
   for (const Parameter& p : run.optimizer->parameters()) {
@@ -237,21 +259,21 @@ void plan_memory(Run& run) {
   const auto advice = [&](size_t missing) { return what_saves(run, recompute, missing); };
   if (!memory_fits({resident_size(), 0}, limit)) {  // the GEMM library does not survive a lack of address space
     if (c.gradient_checkpointing == "auto") recompute = Recompute::block;
-    check_memory(lay_out(run, rows, longest, recompute).need, limit, advice);
+    check_memory(lay_out(run, most, longest, recompute).need, limit, advice);
   }
   warm_up_products(run.model.use_bf16);
-  Layout layout = lay_out(run, rows, longest, recompute);
+  Layout layout = lay_out(run, most, longest, recompute);
   const Recompute least = recompute;
   const auto recompute_more = [&] {
     if (c.gradient_checkpointing == "auto")
       for (Recompute more : {Recompute::mlp, Recompute::block})
-        if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, rows, longest, recompute = more);
+        if (more > recompute && !memory_fits(layout.need, limit)) layout = lay_out(run, most, longest, recompute = more);
   };
   recompute_more();
   const size_t in_file = mapped_expert_bytes(run);
   if (in_file > 0 && !memory_fits(layout.need, limit)) {  // pages of a file that are read give way to others
     run.model.reads_experts_ahead = true;
-    layout = lay_out(run, rows, longest, recompute = least);
+    layout = lay_out(run, most, longest, recompute = least);
     recompute_more();
     if (run.screen.message && memory_fits(layout.need, limit))
       run.screen.message(
@@ -273,9 +295,10 @@ void plan_memory(Run& run) {
   run.activations = plan_activations(run.model, rows, true, sets, *run.activation_memory, recompute);
   run.d_hidden = run.activation_memory->take(Dtype::F32, {rows, run.model.config.hidden_size});
   if (run.evaluates_in_bf16()) run.bf16_evaluation = std::make_unique<Bf16Evaluation>(run.model, rows, sets);
-  if (run.token.divergence != 0) run.reference = std::make_unique<ReferencePass>(run.model, rows);
+  if (run.objective->needs_side()) run.side = std::make_unique<SidePass>(run.model, most.beside, &run.adapter);
+  if (run.reference) run.reference->plan_pass(most.beside);
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
-  if (run.model.config.router_aux_loss_coef != 0) {
+  if (run.objective->means_over_tokens() && run.model.config.router_aux_loss_coef != 0) {
     run.balance.emplace(RouterBalance{BalanceSums(run.model.config.num_experts), run.model.config.router_aux_loss_coef});
     run.pass.balance = &*run.balance;
   }

@@ -11,12 +11,12 @@
 #include "loraine/train/bf16_evaluation.h"
 #include "loraine/train/checkpoint.h"
 #include "loraine/train/loss_watch.h"
+#include "loraine/train/objectives/objective.h"
 #include "loraine/train/optimizers/optimizer.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/reports/reporters.h"
-#include "loraine/train/reference_pass.h"
+#include "loraine/train/reference_model.h"
 #include "loraine/train/schedule.h"
-#include "loraine/train/token_loss.h"
 #include "loraine/train/train.h"
 
 namespace loraine {
@@ -39,8 +39,9 @@ struct Run {
   Tensor d_hidden;
   Pass pass;
   std::optional<RouterBalance> balance;  // where the loss has that of experts
-  TokenLoss token;
-  std::unique_ptr<ReferencePass> reference;         // where the loss compares with the base
+  std::unique_ptr<Objective> objective;
+  std::unique_ptr<SidePass> side;                   // where the objective needs it
+  std::unique_ptr<ReferenceModel> reference;        // ref_model
   std::unique_ptr<Bf16Evaluation> bf16_evaluation;  // where evaluations compute in another type than training
   TrainerState state;
   TrainingState position;
@@ -53,10 +54,11 @@ struct Run {
   bool stopping = false;
   bool records_kept = false;  // a finished run resumed: what it logged at its end stays
   std::string data_hash;
-  RunRecord record;  // what is written of the settings
+  LoggedFigures figures;  // of the objective, since the last log line
+  RunRecord record;       // what is written of the settings
   Reporters reporters;
 
-  Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config), token(token_loss(in.config)) {}
+  Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config), objective(make_objective(in.config)) {}
   // What is evaluated: one set without a name, or with eval_on_each_dataset each by its name.
   struct EvalSet {
     std::string name;
@@ -65,11 +67,11 @@ struct Run {
   };
   std::vector<EvalSet> eval_sets() const {
     std::vector<EvalSet> sets;
-    if (!input.data.eval.examples.empty()) sets.push_back({"", &input.data.eval});
+    if (input.data.eval.size() > 0) sets.push_back({"", &input.data.eval});
     for (const NamedSet& one : input.data.evals) sets.push_back({one.name, &one.set});
     return sets;
   }
-  bool evaluates() const { return !input.data.eval.examples.empty() || !input.data.evals.empty(); }
+  bool evaluates() const { return input.data.eval.size() > 0 || !input.data.evals.empty(); }
   bool evaluates_in_bf16() const { return config.bf16_full_eval && !config.bf16 && evaluates(); }
   bool counts_tokens() const { return config.include_num_input_tokens_seen != "no"; }
   std::string metric_name() const {
@@ -110,7 +112,7 @@ void plan(Run& run);
 void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recomputing that fits; shows the summary
 
 // step.cpp: one update, one evaluation, their log lines
-double step(Run& run, std::span<const Example* const> examples);  // gradients of an update's examples, by micro-batches; the loss
+double step(Run& run, std::span<const Item> items);  // gradients of an update's items, by micro-batches; the loss
 void update(Run& run, double loss);
 void log_loss(Run& run);                                  // the mean since the last such line
 void check_moments(Run& run);                             // before they are saved

@@ -13,15 +13,18 @@ SampleOrder sample_order(const TrainConfig& c) {
   return c.group_by_length || c.train_sampling_strategy == "group_by_length" ? SampleOrder::group_by_length : SampleOrder::random;
 }
 
-std::vector<int64_t> epoch_order(const TrainConfig& c, std::span<const Example> examples, int64_t epoch) {
+std::vector<int64_t> epoch_order(const TrainConfig& c, const Dataset& set, int64_t epoch) {
   const SampleOrder kind = sample_order(c);
   if (kind == SampleOrder::sequential) return {};
   std::vector<int64_t> order =
-      torch_randperm(static_cast<int64_t>(examples.size()), static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
+      torch_randperm(static_cast<int64_t>(set.size()), static_cast<uint64_t>(c.data_seed.value_or(c.seed) + epoch));
   if (kind == SampleOrder::random) return order;
   std::vector<int64_t> lengths;
-  lengths.reserve(examples.size());
-  for (const Example& e : examples) lengths.push_back(static_cast<int64_t>(e.input_ids.size()));
+  lengths.reserve(set.size());
+  for (size_t i = 0; i < set.size(); ++i) {
+    const Item item = item_of(set, i);
+    lengths.push_back(static_cast<int64_t>(item.example->input_ids.size() + (set.pairs.empty() ? 0 : item.other->input_ids.size())));
+  }
   return group_by_length(std::move(order), lengths, c.per_device_train_batch_size * c.gradient_accumulation_steps);
 }
 

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "loraine/data/example.h"
+#include "loraine/data/item.h"
 #include "loraine/train/config/config.h"
 
 namespace loraine {
@@ -15,8 +15,8 @@ namespace loraine {
 enum class SampleOrder { random, sequential, group_by_length };
 SampleOrder sample_order(const TrainConfig& config);
 
-// The places of the examples in epoch `epoch` (from 0); empty: 0, 1, 2, …
-std::vector<int64_t> epoch_order(const TrainConfig& config, std::span<const Example> examples, int64_t epoch);
+// The places of the items in epoch `epoch` (from 0); empty: 0, 1, 2, …
+std::vector<int64_t> epoch_order(const TrainConfig& config, const Dataset& set, int64_t epoch);
 
 // transformers' get_length_grouped_indices from an order that is drawn already; batch: examples of an update.
 std::vector<int64_t> group_by_length(std::vector<int64_t> order, std::span<const int64_t> lengths, int64_t batch);

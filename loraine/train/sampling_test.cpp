@@ -20,20 +20,21 @@ TEST(Sampling, GroupsByLength) {
 }
 
 TEST(Sampling, OrderOfAnEpoch) {
-  std::vector<Example> examples(10);
-  for (size_t i = 0; i < examples.size(); ++i) examples[i].input_ids = std::vector<int32_t>(i + 1);
+  Dataset set;
+  set.examples.resize(10);
+  for (size_t i = 0; i < set.size(); ++i) set.examples[i].input_ids = std::vector<int32_t>(i + 1);
   TrainConfig c;
-  EXPECT_EQ(epoch_order(c, examples, 1), torch_randperm(10, 43));
+  EXPECT_EQ(epoch_order(c, set, 1), torch_randperm(10, 43));
   c.data_seed = 7;
-  EXPECT_EQ(epoch_order(c, examples, 1), torch_randperm(10, 8));
+  EXPECT_EQ(epoch_order(c, set, 1), torch_randperm(10, 8));
   c.group_by_length = true;
   c.per_device_train_batch_size = 10;
   Places falling(10);
   std::iota(falling.rbegin(), falling.rend(), 0);
-  EXPECT_EQ(epoch_order(c, examples, 0), falling);
+  EXPECT_EQ(epoch_order(c, set, 0), falling);
   c.group_by_length = false;
   c.train_sampling_strategy = "sequential";
-  EXPECT_EQ(epoch_order(c, examples, 0), Places{});
+  EXPECT_EQ(epoch_order(c, set, 0), Places{});
 }
 
 TEST(Sampling, CountsBatches) {

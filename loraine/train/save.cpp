@@ -64,6 +64,7 @@ ModelCard card_of(const Run& run) {
   card.warmup = c.warmup_ratio.value_or(c.warmup_steps);
   if (c.max_steps > 0) card.max_steps = c.max_steps;
   card.num_train_epochs = c.num_train_epochs;
+  if (c.stage == "dpo" || c.stage == "kto") card.extra_tags = {c.stage, "trl"};
   card.log_history = run.state.log_history;
   return card;
 }
@@ -105,7 +106,7 @@ void log_end(Run& run, double seconds, const std::string& folder) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   double samples = static_cast<double>(s.max_steps) * static_cast<double>(c.per_device_train_batch_size * c.gradient_accumulation_steps);
-  if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.examples.size()) * c.num_train_epochs;
+  if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.size()) * c.num_train_epochs;
   OrderedJson metrics = {{"train_loss", run.loss_total / static_cast<double>(s.global_step)}};
   add_speed(metrics, "train", seconds, static_cast<int64_t>(samples), s.max_steps);
   metrics["total_flos"] = s.total_flos;
@@ -127,6 +128,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
   {
     const ValuesToSave values(run);
     write_trained(run, folder);
+    run.objective->write_files(folder);
   }
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
@@ -142,6 +144,8 @@ void write_checkpoint(Run& run, const std::string& folder) {
     run.position.scheduler = run.schedule->state().dump();
     run.position.data_hash = run.data_hash;
     run.position.train_seconds = seconds_now() - run.start;
+    run.position.figures = run.figures.text();
+    run.position.objective = run.objective->state();
     write_training_state(folder, run.position);
   }
   write_run_record(folder, run.record);
@@ -207,7 +211,13 @@ void resume(Run& run, const std::string& folder) {
                             changed.data.empty() ? fmt::format("their hash is {}, that of this run's {}", position.data_hash, run.data_hash)
                                                  : fmt::format("{}", fmt::join(changed.data, ", "))),
                 "give the same data, template and cutoff_len, choose another output_dir, or set allow_data_change: true");
+  if (foreign && !run.objective->parameters().empty())
+    throw Error(ErrorKind::unsupported, folder + " is transformers' own, and its optimizer's state of a value head is not gone on from",
+                "train on from what it holds: adapter_name_or_path");
   read_trained(run, folder);
+  run.objective->read_files(folder);
+  run.objective->read_state(position.objective);
+  run.figures.read(position.figures);
   const TrainerState planned = run.state;
   run.position = position;
   run.state = read_trainer_state(folder);
@@ -254,11 +264,15 @@ void finish(Run& run) {
     run.optimizer->to_averages(run.ctx);
     run.adapter.refresh(run.ctx);
   }
-  if (c.load_best_model_at_end && s.best_model_checkpoint) read_trained(run, *s.best_model_checkpoint);
+  if (c.load_best_model_at_end && s.best_model_checkpoint) {
+    read_trained(run, *s.best_model_checkpoint);
+    run.objective->read_files(*s.best_model_checkpoint);
+  }
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
   StagedFiles files(c.output_dir);
   const std::string& out = files.path();
   write_trained(run, out);
+  run.objective->write_files(out);
   if (converts_pissa(run)) write_converted(run, out);
   if (run.ranks) run.ranks->write_ranks(out + "/ranks.json");
   write_tokenizer_files(run.input.files, out);
@@ -293,7 +307,11 @@ void finish(Run& run) {
                       {"num_untrained", untrained},
                       {"trainable_parameters", trainable_parameters(run)}});
   if (!run.records_kept) merge_results(out, {{"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)}});
-  if (c.plot_loss) plot_training(out, c.output_dir, s.log_history);
+  if (c.plot_loss) {
+    std::vector<std::string> curves = {"loss", "eval_loss", "eval_accuracy"};
+    for (const std::string& name : run.objective->plotted()) curves.push_back(name);
+    plot_training(out, c.output_dir, s.log_history, curves);
+  }
   if (c.plot_loss && run.ranks) plot_ranks(out, c.output_dir, rank_map_of(run));
   write_model_card(out, card_of(run));
   merge_results(out, {{"peak_memory_bytes", peak_resident_size()}});

@@ -9,8 +9,6 @@
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/training/adamw.h"
-#include "loraine/train/evaluate.h"
-#include "loraine/train/loss.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -38,9 +36,15 @@ MicroBatch micro_batch(std::span<const Example* const> picked) {
   return made;
 }
 
-// Labels that a row predicts.
-int64_t predicted_labels(const Batch& batch) {
-  return std::ranges::count_if(batch.labels, [](int32_t label) { return label != kIgnoreLabel; });
+// d_hidden: without data in an evaluation.
+ObjectivePass objective_pass(Run& run, std::span<const Item> items, const Batch& batch, const Pass& pass, const Tensor& d_hidden,
+                             LoggedFigures& figures) {
+  return {run.ctx,        run.model,
+          &run.adapter,   items,
+          batch,          pass.activations->hidden.row_range(0, batch.rows()),
+          d_hidden,       *pass.scratch,
+          run.side.get(), run.reference ? &run.reference->pass() : nullptr,
+          figures};
 }
 
 // Ends the run, naming where to go on.
@@ -72,23 +76,42 @@ void check_moments(Run& run) {
 }
 
 OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
-  const int64_t batch = run.config.per_device_eval_batch_size;
-  std::span<const Example> examples = set.data->examples;
-  if (run.config.dataloader_drop_last) examples = examples.first(examples.size() / static_cast<size_t>(batch) * static_cast<size_t>(batch));
+  const auto batch_size = static_cast<size_t>(run.config.per_device_eval_batch_size);
+  const size_t all = set.data->size(), n = run.config.dataloader_drop_last ? all / batch_size * batch_size : all;
   const double begin = seconds_now();
   const ValuesToSave values(run);
   std::optional<Bf16Evaluation::On> in_bf16;
   if (run.bf16_evaluation) in_bf16.emplace(run.model);
-  Pass& pass = run.bf16_evaluation ? run.bf16_evaluation->pass() : run.pass;
-  const EvalSums sums = evaluate_examples(run.ctx, run.model, examples, batch, pass, {}, run.token,
-                                          [&](const Batch& part) { return run.reference->hidden(run.ctx, part); });
+  Pass pass = run.bf16_evaluation ? run.bf16_evaluation->pass() : run.pass;
+  pass.training = false;
+  std::optional<RouterBalance> balance;
+  if (run.balance) balance.emplace(RouterBalance{BalanceSums(run.model.config.num_experts), run.balance->factor});
+  pass.balance = balance ? &*balance : nullptr;
+  LoggedFigures figures;
+  // Of losses of tokens the mean over the batches of their means, a short last one as much as the others; of others the mean over the
+  // items.
+  double loss = 0, weights = 0;
+  const double batches = static_cast<double>((n + batch_size - 1) / batch_size);
+  for (size_t first = 0; first < n; first += batch_size) {
+    std::vector<Item> items;
+    for (size_t i = first; i < std::min(first + batch_size, n); ++i) items.push_back(item_of(*set.data, i));
+    const MicroBatch micro = micro_batch(samples_of(*run.objective, items));
+    decoder_forward(run.ctx, run.model, micro.batch, pass);
+    double one = run.objective->loss(objective_pass(run, items, micro.batch, pass, Tensor(), figures));
+    if (balance) one += balance->factor * balance_loss(balance->sums);
+    const double weight = run.objective->means_over_tokens() ? 1.0 : static_cast<double>(items.size());
+    loss += weight * one;
+    weights += weight;
+    for (const Item& item : items) item.let_go();
+  }
+  loss /= weights;
   check_mapped_files();
-  if (!std::isfinite(sums.loss))
+  if (!std::isfinite(loss))
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
-  OrderedJson metrics = {{set.prefix() + "_loss", sums.loss}};
-  if (run.config.compute_accuracy) metrics[set.prefix() + "_accuracy"] = sums.accuracy;
-  add_speed(metrics, set.prefix(), seconds_now() - begin, static_cast<int64_t>(examples.size()),
-            static_cast<int64_t>(sums.batch_losses.size()));
+  OrderedJson metrics = {{set.prefix() + "_loss", loss}}, found = figures.values();
+  run.objective->complete(found);
+  for (const auto& [name, value] : found.items()) metrics[set.prefix() + "_" + name] = value;
+  add_speed(metrics, set.prefix(), seconds_now() - begin, static_cast<int64_t>(n), static_cast<int64_t>(batches));
   return metrics;
 }
 
@@ -100,9 +123,14 @@ void log(Run& run, OrderedJson values) {
 
 void log_loss(Run& run) {
   if (run.position.loss_steps == 0) return;
-  log(run, {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)},
-            {"grad_norm", run.gradient_norm},
-            {"learning_rate", run.learning_rate}});
+  OrderedJson values = {{"loss", run.position.loss_sum / static_cast<double>(run.position.loss_steps)},
+                        {"grad_norm", run.gradient_norm},
+                        {"learning_rate", run.learning_rate}};
+  OrderedJson figures = run.figures.values();
+  run.objective->complete(figures);
+  values.update(figures);
+  log(run, std::move(values));
+  run.figures.clear();
   run.position.loss_sum = 0;
   run.position.loss_steps = 0;
 }
@@ -130,37 +158,32 @@ void evaluate_and_note(Run& run) {
   if (run.config.save_strategy == "no") run.state.best_global_step.reset();
 }
 
-double step(Run& run, std::span<const Example* const> examples) {
+double step(Run& run, std::span<const Item> items) {
   const TrainConfig& c = run.config;
-  int64_t labels = 0;
-  for (const Example* example : examples) labels += count_labels(*example);
-  double loss = 0, divisor = static_cast<double>(std::max<int64_t>(labels, 1));
+  double loss = 0;
   run.ctx.seed = static_cast<uint64_t>(c.seed);
   run.optimizer->zero_gradients();
   const auto size = static_cast<size_t>(c.per_device_train_batch_size);
-  for (size_t first = 0; first < examples.size(); first += size) {
+  run.objective->begin_update(items, static_cast<int64_t>((items.size() + size - 1) / size));
+  for (size_t first = 0; first < items.size(); first += size) {
     run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps) + first / size;
-    const MicroBatch micro = micro_batch(examples.subspan(first, std::min(size, examples.size() - first)));
+    const std::span<const Item> picked = items.subspan(first, std::min(size, items.size() - first));
+    const MicroBatch micro = micro_batch(samples_of(*run.objective, picked));
     const Batch& batch = micro.batch;
-    if (batch_means(run.token)) divisor = static_cast<double>(std::max<int64_t>(predicted_labels(batch), 1));
-    Tensor d = run.d_hidden.row_range(0, batch.rows());
+    const Tensor d = run.d_hidden.row_range(0, batch.rows());
     if (c.neftune_noise_alpha)
       run.pass.embedding_noise =
           static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(micro.padded_length * run.model.config.hidden_size)));
-    LossOptions options{&run.adapter, true, run.token};
-    if (run.reference) options.reference = run.reference->hidden(run.ctx, batch);
     decoder_forward(run.ctx, run.model, batch, run.pass);
-    LossSums sums = loss_and_head_gradient(run.ctx, run.model, batch, run.activations.hidden.row_range(0, batch.rows()), d,
-                                           static_cast<float>(1 / divisor), options, *run.scratch);
+    loss += run.objective->loss(objective_pass(run, picked, batch, run.pass, d, run.figures));
     decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
-    loss += sums.loss / divisor;
     if (run.balance) loss += run.balance->factor * balance_loss(run.balance->sums);  // of every micro-batch, as transformers adds it
     run.padded_tokens += micro.padded_tokens;
     run.tokens_since_log += static_cast<double>(batch.rows());
     if (run.counts_tokens())
       run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? micro.present_tokens : micro.padded_tokens;
   }
-  for (const Example* example : examples) example->let_go();
+  for (const Item& item : items) item.let_go();
   run.adapter.finish_gradients(run.ctx);
   if (run.ranks) loss += run.ranks->add_orthogonality(run.ctx);
   return loss;

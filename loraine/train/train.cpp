@@ -1,4 +1,4 @@
-// The story of a run of supervised fine-tuning: folder, model, adapter, plan, steps, files.
+// The story of a run: folder, model, adapter, plan, steps, files.
 #include "loraine/train/train.h"
 
 #include <fmt/format.h>
@@ -47,9 +47,9 @@ bool after_update(Run& run, bool epoch_end) {
   return !last && !stop && !run.stopping;
 }
 
-// One update over its examples, `done` micro-batches of the epoch behind it then. False when the run ends here.
-bool one_update(Run& run, std::span<const Example* const> examples, int64_t epoch, int64_t done, bool epoch_end) {
-  const double loss = step(run, examples);
+// One update over its items, `done` micro-batches of the epoch behind it then. False when the run ends here.
+bool one_update(Run& run, std::span<const Item> items, int64_t epoch, int64_t done, bool epoch_end) {
+  const double loss = step(run, items);
   run.state.epoch = static_cast<double>(epoch) + static_cast<double>(done) / static_cast<double>(run.micro_batches);
   run.position.epoch = epoch_end ? epoch + 1 : epoch;
   run.position.batch_in_epoch = epoch_end ? 0 : done;
@@ -59,17 +59,17 @@ bool one_update(Run& run, std::span<const Example* const> examples, int64_t epoc
 
 void epochs(Run& run) {
   const TrainConfig& c = run.config;
-  const std::vector<Example>& examples = run.input.data.train.examples;
-  const int64_t n = static_cast<int64_t>(examples.size()), batch = c.per_device_train_batch_size;
+  const Dataset& set = run.input.data.train;
+  const int64_t n = static_cast<int64_t>(set.size()), batch = c.per_device_train_batch_size;
   for (int64_t epoch = run.position.epoch;; ++epoch) {
-    const std::vector<int64_t> order = epoch_order(c, examples, epoch);
+    const std::vector<int64_t> order = epoch_order(c, set, epoch);
     int64_t done = epoch == run.position.epoch ? run.position.batch_in_epoch : 0;
     while (done < run.micro_batches) {
       const int64_t first = done * batch;
       done = std::min(done + c.gradient_accumulation_steps, run.micro_batches);
-      std::vector<const Example*> taken;
+      std::vector<Item> taken;
       for (int64_t i = first; i < std::min(n, done * batch); ++i)
-        taken.push_back(&examples[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])]);
+        taken.push_back(item_of(set, static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])));
       if (!one_update(run, taken, epoch, done, done == run.micro_batches)) return;
     }
   }
@@ -102,10 +102,10 @@ void streamed_epochs(Run& run) {
       std::vector<Example> taken = take(stream, next, of_update);
       if (c.dataloader_drop_last) taken.resize(taken.size() / batch * batch);
       if (taken.empty()) break;
-      std::vector<const Example*> examples;
-      for (const Example& example : taken) examples.push_back(&example);
+      std::vector<Item> items;
+      for (const Example& example : taken) items.push_back({&example});
       done += static_cast<int64_t>((taken.size() + batch - 1) / batch);
-      if (!one_update(run, examples, epoch, done, !next)) return;
+      if (!one_update(run, items, epoch, done, !next)) return;
     }
   }
 }
@@ -134,7 +134,7 @@ void watch_loss(Run& run) {
   std::optional<double> began;
   for (const OrderedJson& entry : run.state.log_history)
     if (!began && entry.contains("loss") && entry["loss"].is_number()) began = entry["loss"].get<double>();
-  run.watch.emplace(run.state.max_steps, run.model.config.vocab_size, began);
+  run.watch.emplace(run.state.max_steps, run.objective->means_over_tokens() ? run.model.config.vocab_size : 0, began);
 }
 
 void round_frozen(Run& run) {
@@ -152,12 +152,28 @@ void balance_experts(Run& run) {
                                                 "olmoe",        "phimoe",     "qwen2_moe", "qwen3_moe"};
   const std::optional<double> coefficient = run.config.moe_aux_loss_coef;
   if (!coefficient) return;
+  if (!run.objective->means_over_tokens())
+    return warn(run, ErrorKind::usage, fmt::format("moe_aux_loss_coef has no effect in stage {}, as in LLaMA-Factory", run.config.stage));
   if (kHaveIt.contains(run.model.config.model_type)) run.model.config.router_aux_loss_coef = *coefficient;
   else
     warn(run, ErrorKind::usage,
          fmt::format("moe_aux_loss_coef has no effect on {}, as in LLaMA-Factory; output_router_logits and "
                      "router_aux_loss_coef in config.json have one, where transformers computes that loss",
                      run.model.config.model_type));
+}
+
+void begin_objective(Run& run) {
+  const TrainConfig& c = run.config;
+  const std::vector<FoundPlace> adapters = c.finetuning_type == "lora" ? adapter_places(c, kSeveralAdapters) : std::vector<FoundPlace>();
+  run.objective->begin(
+      {run.model, run.input.files.config, adapters.empty() ? run.input.files.path : adapters.back().path, static_cast<uint64_t>(c.seed)});
+  const std::string& start = run.lora.init_lora_weights;
+  const bool moved = start.starts_with("pissa") || start == "olora" || start == "loftq";
+  if (c.finetuning_type == "lora" && moved && compares_with_reference(c) && !c.ref_model)
+    throw Error(ErrorKind::usage,
+                fmt::format("stage {} compares with the base, and the start {} of the adapter is taken out of it", c.stage, start),
+                "give the base once more as ref_model, or merge the adapter first: create_new_adapter: true");
+  if (c.ref_model && compares_with_reference(c)) run.reference = std::make_unique<ReferenceModel>(c, run.model);
 }
 
 }  // namespace
@@ -177,12 +193,13 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   if (const std::string text = not_finite_text(run.model); !text.empty()) warn(run, ErrorKind::numeric, text);
   run.model.read_once = false;
   attach(run);
+  begin_objective(run);
   if (c.finetuning_type == "lora") input.record.base_fingerprint = input.files.fingerprint;
   if (c.frozen_matmul == "int8") round_frozen(run);
   plan(run);
   if (c.dry_run) return TrainEnd::dry_run;
-  run.data_hash = fmt::format("{:016x}{:016x}", data_fingerprint(input.data.train.examples), data_fingerprint(input.data.eval.examples));
-  for (const NamedSet& one : input.data.evals) run.data_hash += fmt::format("{:016x}", data_fingerprint(one.set.examples));
+  run.data_hash = fmt::format("{:016x}{:016x}", data_fingerprint(input.data.train), data_fingerprint(input.data.eval));
+  for (const NamedSet& one : input.data.evals) run.data_hash += fmt::format("{:016x}", data_fingerprint(one.set));
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);

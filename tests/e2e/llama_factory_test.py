@@ -146,7 +146,7 @@ class LlamaFactory(tiny.Case):
 
     def test_what_is_refused_says_what_to_do(self):
         for more, word in {"shift_attn: true": "leave it out", "mixture_of_depths: convert": "leave it out", "use_kt: true": "leave it out", "use_mca: true": "one process",
-                           "fp8: true": "frozen_matmul", "freeze_language_model: true": "nothing to train", "ignore_pad_token_for_loss: false": "padding", "optim: adamw_torch_4bit": "optim", "stage: dpo": "stage", "fp16: true\nbf16: true": "fp16 and bf16",
+                           "fp8: true": "frozen_matmul", "freeze_language_model: true": "nothing to train", "ignore_pad_token_for_loss: false": "padding", "optim: adamw_torch_4bit": "optim", "stage: ppo": "stage: dpo", "fp16: true\nbf16: true": "fp16 and bf16",
                            "use_dft_loss: true\nuse_eaft_loss: true": "two losses", f"deepspeed: {self.work}/nowhere.json": "nowhere.json", "train_from_scratch: true": "full"}.items():
             with self.subTest(more):
                 text = self.yaml("refused", more=more).read_text()

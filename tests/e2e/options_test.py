@@ -70,7 +70,15 @@ COMMON = {
     "enable_thinking": ("false", {"template": "qwen3"}),
     "memory_limit": ("1MiB", {}),
 }
+DPO = {"stage": "dpo", "dataset": "prefer"}
+KTO = {"stage": "kto", "dataset": "judged"}
+PREFERENCES = {
+    "pref_loss": ("hinge", DPO), "pref_beta": (0.5, DPO), "pref_ftx": (0.5, DPO), "pref_bco_weight": (0.5, DPO), "dpo_label_smoothing": (0.2, DPO),
+    "simpo_gamma": (2, DPO | {"pref_loss": "simpo"}), "ld_alpha": (0.1, DPO), "kto_chosen_weight": (3, KTO), "kto_rejected_weight": (3, KTO),
+    "ref_model": ("{other_model}", DPO), "ref_model_adapters": ("{adapter}", DPO | {"ref_model": "{model}"}), "ref_model_quantization_bit": (4, DPO | {"ref_model": "{model}"}),
+}
 TRAIN = {
+    **PREFERENCES,
     "dataset": ("texts", {}), "eval_dataset": ("texts", {}), "dataset_dir": ("{other_data}", {}), "cutoff_len": (8, {}), "max_samples": (3, {}),
     "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "mix_strategy": ("interleave_over", TWO), "interleave_probs": ("0.9,0.1", TWO | {"mix_strategy": "interleave_under"}), "eval_on_each_dataset": ("true", {"eval_dataset": "talk,texts", "eval_strategy": "steps", "eval_steps": 1}),
    
@@ -118,6 +126,7 @@ GENERATION = {
     "skip_special_tokens": ("false", {"max_new_tokens": 80}), "seed": (7, {}),
 }
 EVAL = {
+    **{name: (value, {"eval_dataset" if key == "dataset" else key: was for key, was in beside.items()} | {"adapter_name_or_path": "{adapter}"}) for name, (value, beside) in PREFERENCES.items()},
     **{name: (value, {**PREDICTED, **beside}) for name, (value, beside) in GENERATION.items()}, "double_quantization": ("false", QUANTISED),
     **{name: TRAIN[name] for name in ("dataset_dir", "cutoff_len", "max_samples", "packing", "preprocessing_batch_size", "compute_accuracy", "stage", "mask_history",
                                       "train_on_prompt", "split_special_tokens", "label_smoothing_factor", "use_dft_loss", "use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha") if name in TRAIN},
@@ -227,8 +236,11 @@ class Options(unittest.TestCase):
                 {"from": "human", "value": "say one"}, {"from": "gpt", "value": "<think>\nabc\n</think>\n\none"}, {"from": "human", "value": "more"}, {"from": "gpt", "value": "two"}]}] * 4))
             (work / name / "tools.json").write_text(json.dumps([{"tools": json.dumps([{"name": "f", "parameters": {"properties": {}}}]), "conversations": [
                 {"from": "human", "value": "say one"}, {"from": "function_call", "value": json.dumps({"name": "f", "arguments": {}})}]}] * 4))
+            (work / name / "prefer.json").write_text(json.dumps([{"instruction": f"say {a}", "chosen": f"{a} {b}", "rejected": b} for a, b in zip("abcdef", "uvwxyz")]))
+            (work / name / "judged.json").write_text(json.dumps([{"instruction": f"say {a}", "output": a * (i + 1), "good": i % 2 == 0} for i, a in enumerate("abcdef")]))
             (work / name / "dataset_info.json").write_text(json.dumps(
-                {"thoughts": {"file_name": "thoughts.json", "formatting": "sharegpt"},
+                {"prefer": {"file_name": "prefer.json", "ranking": True, "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}},
+                 "judged": {"file_name": "judged.json", "columns": {"prompt": "instruction", "response": "output", "kto_tag": "good"}}, "thoughts": {"file_name": "thoughts.json", "formatting": "sharegpt"},
                  "tools": {"file_name": "tools.json", "formatting": "sharegpt", "columns": {"messages": "conversations", "tools": "tools"}}, "talk": {"file_name": "talk.json", "formatting": "sharegpt"}, "texts": {"file_name": "texts.json"}, "bad": {"file_name": "bad.jsonl", "formatting": "sharegpt"}}))
         for name, ids in (("batch", [[5, 9, 33, 7], [8, 6, 4, 12]]), ("other", [[5, 9, 33, 8], [8, 6, 4, 12]])):
             data = array.array("q", sum(ids, [])).tobytes()

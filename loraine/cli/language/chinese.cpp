@@ -90,6 +90,8 @@ constexpr Phrase kPhrases[] = {
     {"{} of {} rows of the evaluation data hold no trained token: their answers are empty, or lie behind cutoff_len ({})", "评估数据 {1} 行中有 {0} 行没有可训练的 token：回答为空，或在 cutoff_len（{2}）之后"},
     {"{} of {} rows of the evaluation data have an empty answer, of which only the end token is trained", "评估数据 {1} 行中有 {0} 行回答为空，只训练结束 token"},
     {"first example: {} tokens, of which {} are trained, between ⟦ and ⟧", "第一个样本：{} 个 token，其中 {} 个参与训练（⟦ 与 ⟧ 之间）"},
+    {"its rejected answer: {} tokens, of which {} are trained, between ⟦ and ⟧", "它的 rejected 回答：{} 个 token，其中 {} 个参与训练（⟦ 与 ⟧ 之间）"},
+    {"its rejected answer: {} tokens, of which {} are trained, in colour", "它的 rejected 回答：{} 个 token，其中 {} 个参与训练（彩色部分）"},
     {"first example: {} tokens, of which {} are trained, in colour", "第一个样本：{} 个 token，其中 {} 个参与训练（彩色部分）"},
     {"dataset is not given, training needs one", "没有给出 dataset，训练需要数据"},
     {"{}: no such file", "{}：没有这个文件"},

@@ -93,7 +93,7 @@ bool command_reads(const std::string& command, const Option& option) {
            (generation && name != "num_beams" && name != "length_penalty");
   if (command == "eval")
     return changes_model || kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || kEval.contains(name) ||
-           generation || (group == "data" && !kNotEvaluated.contains(name));
+           generation || group == "preferences" || (group == "data" && !kNotEvaluated.contains(name));
   if (command == "data")
     return group == "data" || kTokens.contains(name) || name == "model_name_or_path" || name == "model_revision" ||
            name == "adapter_name_or_path" || name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" ||

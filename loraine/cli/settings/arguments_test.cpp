@@ -213,7 +213,19 @@ TEST(Arguments, Rules) {
   EXPECT_NO_THROW(check({"--packing", "true"}));
   EXPECT_NO_THROW(check({"--neat_packing"}));
   EXPECT_THROW(check({"--stage", "pt", "--neat_packing"}), Error);
-  EXPECT_THROW(check({"--stage", "dpo"}), Error);
+  EXPECT_NO_THROW(check({"--stage", "dpo"}));
+  EXPECT_THROW(check({"--stage", "ppo"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo", "--pref_loss", "kto_pair"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo", "--pref_loss", "hinge", "--dpo_label_smoothing", "0.1"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo", "--pref_loss", "orpo", "--pref_bco_weight", "1"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo", "--pref_loss", "simpo", "--ref_model", "m"}), Error);
+  EXPECT_THROW(check({"--stage", "rm", "--ref_model", "m"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo", "--ref_model_adapters", "a"}), Error);
+  EXPECT_THROW(check({"--stage", "dpo", "--pissa_init"}), Error);
+  EXPECT_NO_THROW(check({"--stage", "dpo", "--pissa_init", "--ref_model", "m"}));
+  EXPECT_NO_THROW(check({"--stage", "dpo", "--pissa_init", "--pref_loss", "orpo"}));
+  EXPECT_THROW(check({"--stage", "kto", "--packing"}), Error);
+  EXPECT_THROW(check({"--stage", "rm", "--train_on_prompt"}), Error);
   const auto check_data = [](std::vector<std::string> words) {
     words.insert(words.end(), {"--model_name_or_path", "m", "--dataset", "d"});
     TrainConfig config;

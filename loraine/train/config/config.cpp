@@ -80,6 +80,23 @@ void put_home_in(TrainConfig& c) {
               "leave the key out, or set it to its default");
 }
 
+// Values of LLaMA-Factory's that something else stands for.
+void refuse_replaced(const Option& option, const Setting& setting) {
+  struct Replaced {
+    const char *key, *value, *why, *instead;
+  };
+  static constexpr Replaced kAll[] = {
+      {"stage", "ppo", "LLaMA-Factory 0.9.5 refuses it too, with every trl that it can be installed with",
+       "give the same preferences to stage: dpo, which needs no reward model and no sampling; of answers judged one by one, to stage: kto. "
+       "A reward model by itself is stage: rm"},
+      {"pref_loss", "kto_pair", "trl no longer has it, and LLaMA-Factory computes sigmoid in its place",
+       "use pref_loss: sigmoid; of answers judged one by one, stage: kto"}};
+  for (const Replaced& one : kAll)
+    if (option.name == one.key && (setting.text == one.value || setting.text == fmt::format("\"{}\"", one.value)))
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{}: {} is {}, which loraine does not do; {}", setting.where, one.key, one.value, one.why), one.instead);
+}
+
 // The file of settings that a key of several processes names: a wrong name is a mistake whether the file is used or not.
 void check_named_file(const Setting& setting) {
   Value value = setting.typed ? Value::parse(setting.text) : Value(setting.text);
@@ -144,6 +161,7 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
       if (option == options.end() && other == other_keys().end()) unknown_key(given, known);
     }
     if (option != options.end()) {
+      refuse_replaced(*option, setting);
       set_option(*option, setting);
       config.given.insert(option->name);
       given_twice.check(setting, value_text(*option));

@@ -62,7 +62,7 @@ struct TrainConfig {
   std::optional<std::string> tool_format;  // null: the template's own
 
   // method
-  std::string stage = "sft";
+  std::string stage = "sft";             // pt, sft, rm, dpo, kto
   std::string finetuning_type = "lora";  // lora, freeze, full
   int64_t freeze_trainable_layers = 2;   // the last n, or below 0 the first n
   std::string freeze_trainable_modules = "all";
@@ -73,6 +73,13 @@ struct TrainConfig {
   double label_smoothing_factor = 0.0;
   bool use_dft_loss = false, use_asft_loss = false, use_eaft_loss = false;  // other losses of a token (token_loss.h)
   double asft_alpha = 0.1, eaft_alpha = 1.0;
+  std::string pref_loss = "sigmoid";  // stage dpo: sigmoid, hinge, ipo, orpo, simpo
+  double pref_beta = 0.1, pref_ftx = 0.0, pref_bco_weight = 0.0;
+  double dpo_label_smoothing = 0.0, simpo_gamma = 0.5;
+  std::optional<double> ld_alpha;  // null: all labels of an answer count alike
+  double kto_chosen_weight = 1.0, kto_rejected_weight = 1.0;
+  std::optional<std::string> ref_model, ref_model_adapters;  // null: the base, with the adapter off
+  std::optional<int64_t> ref_model_quantization_bit;
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;

@@ -1,5 +1,6 @@
 // The description of every setting.
 #include "loraine/train/config/config.h"
+#include "loraine/train/config/preferences.h"
 #include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
@@ -369,6 +370,7 @@ void describe_generation_and_export(TrainConfig& c, const OptionVisitor& visit) 
 void describe(TrainConfig& config, const OptionVisitor& visit) {
   describe_model_and_data(config, visit);
   describe_method(config, visit);
+  describe_preferences(config, visit);
   describe_run(config, visit);
   describe_records(config, visit);
   describe_reports(config, visit);

@@ -7,8 +7,10 @@
 #include "loraine/core/error.h"
 #include "loraine/io/hub/hub.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/config/preferences.h"
 #include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/objectives/objective.h"
 #include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
@@ -88,9 +90,11 @@ void check_loss(const TrainConfig& c) {
 void check_types(const TrainConfig& c) {
   if (c.fp16 && c.bf16) broken_rule("fp16 and bf16 are both true", "leave one of the two out");
   if (c.bf16_full_eval && c.fp16_full_eval) broken_rule("bf16_full_eval and fp16_full_eval are both true", "leave one of the two out");
-  if (c.bf16_full_eval && c.use_asft_loss && !c.bf16)
-    broken_rule("bf16_full_eval and use_asft_loss do not go together without bf16: its reference is computed as training is",
-                "set bf16: true, or leave bf16_full_eval out");
+  if (c.bf16_full_eval && compares_with_reference(c) && !c.bf16)
+    broken_rule(
+        "bf16_full_eval and a loss that compares with a reference do not go together without bf16: the reference is computed as "
+        "training is",
+        "set bf16: true, or leave bf16_full_eval out");
 }
 
 void check_new_tokens(const TrainConfig& c) {
@@ -162,14 +166,6 @@ void check_method(const TrainConfig& c) {
   if (c.target_r > c.init_r) broken_rule(fmt::format("target_r {} is above init_r {}, and ranks are only cut", c.target_r, c.init_r));
 }
 
-// Their data are read, by `loraine data`, and nothing is trained on them.
-void check_stage(const TrainConfig& c) {
-  if (c.stage == "rm" || c.stage == "dpo" || c.stage == "kto")
-    throw Error(ErrorKind::unsupported,
-                fmt::format("stage is {}; loraine knows this stage of LLaMA-Factory and does not do it yet", c.stage),
-                "choose sft or pt; loraine data shows what its rows become");
-}
-
 // What training does of the data, and an evaluation by itself does not.
 void check_only_trained(const TrainConfig& c) {
   for (const auto& [key, given] : {std::pair{"streaming", c.streaming}, {"eval_on_each_dataset", c.eval_on_each_dataset}})
@@ -204,7 +200,6 @@ void check_data_config(const TrainConfig& c) {
 
 void check_train_config(const TrainConfig& c) {
   check_model(c);
-  check_stage(c);
   check_streaming(c);
   if (c.create_new_adapter && split_list(c.adapter_name_or_path).empty())
     broken_rule("create_new_adapter needs adapters to merge first, and adapter_name_or_path is not given", "give them, or leave it out");
@@ -238,14 +233,15 @@ void check_train_config(const TrainConfig& c) {
         "leave frozen_matmul out");
   if (c.neat_packing && c.stage != "sft")
     broken_rule(fmt::format("neat_packing goes with stage sft only, and it is {}", c.stage), "leave it out");
-  if (c.stage == "pt" && (c.mask_history || c.train_on_prompt))
-    broken_rule("mask_history and train_on_prompt go with stage sft only, and it is pt", "leave them out");
+  if (c.stage != "sft" && (c.mask_history || c.train_on_prompt))
+    broken_rule(fmt::format("mask_history and train_on_prompt go with stage sft only, and it is {}", c.stage), "leave them out");
   if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");
   if (split_list(c.lora_target).empty()) broken_rule("lora_target is empty", "name layers, or `all`");
   if (c.max_steps == 0) broken_rule("max_steps is 0, expected a number of updates, or -1 for num_train_epochs");
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   check_method(c);
   check_loss(c);
+  check_preferences(c);
   check_sampling(c);
   check_types(c);
   check_llama_pro(c);
@@ -292,7 +288,6 @@ void check_hub_config(const TrainConfig& c) {
 
 void check_chat_config(const TrainConfig& c) {
   check_model(c);
-  check_stage(c);
   check_only_trained(c);
 }
 

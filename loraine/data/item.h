@@ -1,0 +1,23 @@
+// What a stage takes at a time, of whichever kind a set holds. Called by the training loop and by evaluation.
+#pragma once
+#include "loraine/data/dataset.h"
+
+namespace loraine {
+
+// An example, a pair, or feedback. It points into the set.
+struct Item {
+  const Example* example;          // of a pair the chosen answer; of feedback the answer that was judged
+  const Example* other = nullptr;  // the rejected answer; the sample for KL
+  bool desirable = false;          // of feedback
+  void let_go() const {
+    example->let_go();
+    if (other) other->let_go();
+  }
+};
+
+Item item_of(const Dataset& set, size_t i);  // i < set.size()
+
+// As data_fingerprint of examples, of whichever kind the set holds.
+uint64_t data_fingerprint(const Dataset& set);
+
+}  // namespace loraine

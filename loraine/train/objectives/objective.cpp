@@ -1,0 +1,62 @@
+// Figures, and rows of items.
+#include "loraine/train/objectives/objective.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/error.h"
+#include "loraine/data/batcher.h"
+
+namespace loraine {
+
+void LoggedFigures::add(const std::string& name, double sum, double count) {
+  auto found = std::ranges::find(figures_, name, &Figure::name);
+  if (found == figures_.end()) found = figures_.insert(figures_.end(), {name, 0, 0});
+  found->sum += sum;
+  found->count += count;
+}
+
+OrderedJson LoggedFigures::values() const {
+  OrderedJson values = OrderedJson::object();
+  for (const Figure& one : figures_) values[one.name] = one.count > 0 ? one.sum / one.count : one.sum;
+  return values;
+}
+
+std::string LoggedFigures::text() const {
+  OrderedJson all = OrderedJson::array();
+  for (const Figure& one : figures_) all.push_back({one.name, one.sum, one.count});
+  return all.dump();
+}
+
+void LoggedFigures::read(const std::string& text) {
+  figures_.clear();
+  if (text.empty()) return;
+  try {
+    for (const auto& one : nlohmann::json::parse(text))
+      figures_.push_back({one.at(0).get<std::string>(), one.at(1).get<double>(), one.at(2).get<double>()});
+  } catch (const nlohmann::json::exception& e) {
+    throw Error(ErrorKind::bad_data, std::string("training_state.json: figures: ") + e.what(), "resume from another checkpoint");
+  }
+}
+
+ItemRows item_rows(const Objective& objective, const Item& item, int64_t cutoff) {
+  std::vector<const Example*> samples;
+  const auto rows = [&] {
+    int64_t sum = 0;
+    for (const Example* sample : samples) sum += std::min(example_rows(*sample), cutoff);
+    return sum;
+  };
+  objective.samples(item, samples);
+  ItemRows found{rows(), 0};
+  objective.beside_samples(item, samples);
+  found.beside = rows();
+  return found;
+}
+
+std::vector<const Example*> samples_of(const Objective& objective, std::span<const Item> items) {
+  std::vector<const Example*> samples;
+  for (const Item& item : items) objective.samples(item, samples);
+  return samples;
+}
+
+}  // namespace loraine

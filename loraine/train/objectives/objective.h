@@ -1,0 +1,107 @@
+// What a run makes smaller: from what the model says of a micro-batch to a loss, the gradient of the hidden states, and figures for the
+// log. The step loop, the plan, checkpoints and evaluation know objectives by this interface alone; make_objective.cpp lists them.
+#pragma once
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "loraine/data/item.h"
+#include "loraine/train/config/config.h"
+#include "loraine/train/records/python_number.h"
+#include "loraine/train/side_pass.h"
+
+namespace loraine {
+
+// Named figures, added up over micro-batches until they are logged.
+class LoggedFigures {
+ public:
+  void add(const std::string& name, double sum, double count = 1);
+  void add_up(const std::string& name, double value) { add(name, value, 0); }  // logged as the sum itself
+  bool empty() const { return figures_.empty(); }
+  void clear() { figures_.clear(); }
+  OrderedJson values() const;  // name → sum / count
+  std::string text() const;    // to be kept in a checkpoint, and read again: the same bits
+  void read(const std::string& text);
+
+ private:
+  struct Figure {
+    std::string name;
+    double sum = 0, count = 0;
+  };
+  std::vector<Figure> figures_;  // in the order in which they came first
+};
+
+// A micro-batch (or a batch of an evaluation) behind the forward of the model.
+struct ObjectivePass {
+  Context& ctx;
+  const Model& model;
+  const AdapterSet* set;  // that all rows run with, or nothing
+  std::span<const Item> items;
+  const Batch& batch;  // of Objective::samples(items)
+  Tensor hidden;       // [T, C] after the final norm
+  Tensor d_hidden;     // [T, C] F32, all of it to be written; without data in an evaluation
+  Arena& scratch;      // Objective::scratch_bytes of it are free
+  SidePass* side;      // over the model itself, with the set or without; with needs_side() only
+  SidePass* other;     // over ref_model, with its adapters; nothing: the reference is the base of the model
+  LoggedFigures& figures;
+  bool training() const { return d_hidden.data != nullptr; }
+  LossSums reference_losses(const Batch& of) const { return other ? other->label_losses(ctx, of, true) : side->label_losses(ctx, of); }
+};
+
+// What a run begins with.
+struct ObjectiveStart {
+  const Model& model;
+  const nlohmann::json& config_json;  // the model's config.json
+  std::string folder;                 // of the adapter that is trained on, else of the model
+  uint64_t seed = 0;
+};
+
+class Objective {
+ public:
+  virtual ~Objective() = default;
+
+  // Of the settings and the model. LLaMA-Factory switches dropout off where a policy is compared with a reference. means_over_tokens: the
+  // loss is a mean of −log p, to which the load-balancing loss of experts is added, and which begins below ln V.
+  virtual bool keeps_dropout() const { return true; }
+  virtual bool means_over_tokens() const { return false; }
+  virtual bool needs_side() const { return false; }                 // passes beside the one that trains, over samples and beside_samples
+  virtual void begin(const ObjectiveStart& /*start*/) {}            // once, when the adapter is attached
+  virtual std::vector<Parameter> parameters() const { return {}; }  // that it trains itself, with gradients
+  virtual size_t scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) const = 0;
+
+  // Of the data: the samples that an item trains on, in the order of the batch, and those that only go through passes beside.
+  virtual void samples(const Item& item, std::vector<const Example*>& to) const = 0;
+  virtual void beside_samples(const Item& /*item*/, std::vector<const Example*>& /*to*/) const {}
+
+  // Of a step: begin_update with all items of an update, then loss with each micro-batch. loss gives the micro-batch's share of the loss of
+  // the update and writes its gradient; in an evaluation, without begin_update, the loss of the batch.
+  virtual void begin_update(std::span<const Item> items, int64_t micro_batches) = 0;
+  virtual double loss(const ObjectivePass& pass) = 0;
+  virtual void complete(OrderedJson& /*values*/) const {}  // figures that follow from others, before they are logged
+
+  // Of the records: curves that are drawn beside the loss; what a checkpoint keeps beside parameters; files of its own beside the adapter.
+  virtual std::vector<std::string> plotted() const { return {}; }
+  virtual std::string state() const { return ""; }
+  virtual void read_state(const std::string& /*state*/) {}
+  virtual void write_files(const std::string& /*folder*/) const {}
+  virtual void read_files(const std::string& /*folder*/) {}
+};
+
+// That of stage and loss. check_train_config has let the settings through.
+std::unique_ptr<Objective> make_objective(const TrainConfig& config);
+
+// Whether the loss compares with the base as it was before training (or with ref_model).
+bool compares_with_reference(const TrainConfig& config);
+
+// Rows that an item takes of a micro-batch, its samples cut to `cutoff` tokens, and with those beside it.
+struct ItemRows {
+  int64_t trained = 0, beside = 0;
+};
+ItemRows item_rows(const Objective& objective, const Item& item, int64_t cutoff = INT64_MAX);
+
+// The samples of several items, in their order.
+std::vector<const Example*> samples_of(const Objective& objective, std::span<const Item> items);
+
+}  // namespace loraine
