@@ -1,7 +1,11 @@
 // See answer_reader.h.
 #include "loraine/text/calls/answer_reader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "loraine/core/error.h"
 
 namespace loraine {
 namespace {
@@ -17,6 +21,25 @@ size_t begun(std::string_view text, std::string_view word) {
 
 }  // namespace
 
+ThoughtMarks thought_marks(std::string_view name) {
+  struct Known {
+    std::string_view name;
+    ThoughtMarks marks;
+  };
+  static const ThoughtMarks think{"<think>", "</think>"}, brackets{"[THINK]", "[/THINK]"}, seed{"<seed:think>", "</seed:think>"},
+      channels{"<|channel|>analysis<|message|>", "<|end|>"}, gemma{"<|channel>thought\n", "<channel|>"};
+  static const std::vector<Known> known{{"think", think},    {"mistral", brackets}, {"seed_oss", seed}, {"gpt_oss", channels},
+                                        {"gemma4", gemma},   {"qwen3", think},      {"deepseek_r1", think}, {"deepseek_v3", think},
+                                        {"glm45", think},    {"granite", think},    {"ernie45", think}, {"step3", think},
+                                        {"openai_gptoss", channels}};
+  std::string names;
+  for (const Known& one : known) {
+    if (one.name == name) return one.marks;
+    names += fmt::format(", {}", one.name);
+  }
+  throw Error(ErrorKind::usage, fmt::format("reasoning_parser: `{}` is not known", name), "known: auto, none" + names);
+}
+
 std::optional<ThoughtMarks> thought_marks_of_template(std::string_view text) {
   const auto has = [&](std::string_view marker) { return text.find(marker) != std::string_view::npos; };
   if (has("<seed:think>")) return ThoughtMarks{"<seed:think>", "</seed:think>"};
@@ -31,6 +54,13 @@ bool begins_in_thought(const ThoughtMarks& marks, std::string_view prompt) {
   const size_t open = prompt.rfind(marks.open);
   return open != std::string_view::npos && prompt.find(marks.close, open + marks.open.size()) == std::string_view::npos &&
          prompt.find_first_not_of(kBlanks, open + marks.open.size()) == std::string_view::npos;
+}
+
+bool begins_behind_thought(const ThoughtMarks& marks, std::string_view prompt) {
+  const size_t open = prompt.rfind(marks.open), close = prompt.rfind(marks.close);
+  return open != std::string_view::npos && close != std::string_view::npos && open < close &&
+         prompt.find_first_not_of(kBlanks, open + marks.open.size()) == close &&
+         prompt.find_first_not_of(kBlanks, close + marks.close.size()) == std::string_view::npos;
 }
 
 AnswerReader::AnswerReader(Options options)

@@ -27,8 +27,12 @@ struct ThoughtMarks {
 };
 // By markers in the text of a chat template; none where it has none.
 std::optional<ThoughtMarks> thought_marks_of_template(std::string_view chat_template);
+// By name: think, mistral, seed_oss, gpt_oss, gemma4, or vLLM's name of a parser (qwen3, deepseek_r1, …). Throws usage, with the names.
+ThoughtMarks thought_marks(std::string_view name);
 // Whether the end of a prompt has opened a thought already.
 bool begins_in_thought(const ThoughtMarks& marks, std::string_view prompt);
+// Whether the end of a prompt holds a whole thought, an empty one: the answer has none.
+bool begins_behind_thought(const ThoughtMarks& marks, std::string_view prompt);
 
 class AnswerReader {
  public:
@@ -41,6 +45,7 @@ class AnswerReader {
   explicit AnswerReader(Options options);
   AnswerPart push(std::string_view text);
   AnswerPart finish();
+  bool in_thought() const { return stage_ == Stage::thought; }
 
  private:
   void read_thought(AnswerPart& out, bool at_end);
