@@ -1,4 +1,5 @@
-// Bytes as the body of a chat completion, a completion, a response and a message of Anthropic's. It is read, or refused with a status of the client's own. See ./dev fuzz.
+// Bytes as the body of a chat completion, a completion, a response and a message of Anthropic's. It is read, or refused with a status of
+// the client's own. See ./dev fuzz.
 #include "loraine/serve/protocol/anthropic.h"
 #include "loraine/serve/protocol/json_body.h"
 #include "loraine/serve/protocol/openai.h"

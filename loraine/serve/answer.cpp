@@ -101,8 +101,11 @@ void Answer::start(Service& service, Call call, AnswerStart given) {
       sequence->prefix_key = prefix_key;
       sequence->client = answer->call_.client;
       request->sequences.push_back(sequence);
-      answer->choices_.push_back({sequence, Detokenizer(tokenizer, plain && asks.skip_special_tokens),
-                                  StopStrings(asks.stop, asks.include_stop), ReplyReader(answer->reading_), {}});
+      answer->choices_.push_back({sequence,
+                                  Detokenizer(tokenizer, plain && asks.skip_special_tokens),
+                                  StopStrings(asks.stop, asks.include_stop),
+                                  ReplyReader(answer->reading_),
+                                  {}});
       answer->state_.choices.emplace_back().prompt = p;
     }
   }
@@ -280,7 +283,10 @@ void Answer::send(const std::string& text) {
   if (text.empty()) return;
   if (!begun_) {
     begun_ = true;
-    HttpResponse head{.content_type = "text/event-stream; charset=utf-8", .body = form_->begin(state_) + text, .headers = call_.headers, .ping = form_->ping()};
+    HttpResponse head{.content_type = "text/event-stream; charset=utf-8",
+                      .body = form_->begin(state_) + text,
+                      .headers = call_.headers,
+                      .ping = form_->ping()};
     call_.reply->begin(std::move(head));
   } else {
     call_.reply->write(text);

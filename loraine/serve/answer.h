@@ -19,7 +19,7 @@ struct AnswerStart {
   std::vector<PromptState> prompts;  // of each, asked.n choices
   std::string id;
   std::unique_ptr<AnswerForm> form;
-  ReplyReading reading = {};                                     // plain: the text as it comes
+  ReplyReading reading = {};                                       // plain: the text as it comes
   std::shared_ptr<const grammar::TokenGrammar> grammar = nullptr;  // what it may be; nullptr: anything
 };
 

@@ -63,7 +63,8 @@ void describe(ServeConfig& c, const OptionVisitor& visit) {
   visit({"enable_prefix_caching", group, &c.enable_prefix_caching,
          "keys and values of a prompt's beginning are kept for requests with the same beginning and adapter"});
   visit({"tool_call_parser", group, &c.tool_call_parser,
-         "form in which the model writes calls of tools: auto (by its template), hermes, qwen3_coder, llama3_json, mistral, gemma4, glm4_moe, "
+         "form in which the model writes calls of tools: auto (by its template), hermes, qwen3_coder, llama3_json, mistral, gemma4, "
+         "glm4_moe, "
          "pythonic, phi4_mini, deepseek_v3, json"});
   visit({"reasoning_parser", group, &c.reasoning_parser,
          "marks around thoughts: auto (by its template), none, think, mistral, seed_oss, gpt_oss, gemma4"});

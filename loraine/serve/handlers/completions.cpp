@@ -11,9 +11,8 @@ namespace {
 void chat(Service& service, Call& call) {
   AskedChat chat = read_chat(parse_json_body(call.request.body), service.defaults, service.loaded->model.config.vocab_size,
                              service.llama_factory, service.loaded->config.strict);
-  start_conversation(service, call, std::move(chat), service.new_id("chatcmpl-"), [&](const Asked& asked, const std::string&) {
-    return chat_form(asked, *service.loaded->text.tokenizer);
-  });
+  start_conversation(service, call, std::move(chat), service.new_id("chatcmpl-"),
+                     [&](const Asked& asked, const std::string&) { return chat_form(asked, *service.loaded->text.tokenizer); });
 }
 
 void completion(Service& service, Call& call) {

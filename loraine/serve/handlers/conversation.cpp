@@ -123,10 +123,11 @@ ChatPrompt conversation_prompt(Service& service, const AskedChat& chat, const Se
     const ReplyFormat format = service.reply_format_of(adapter);
     if (!format.problem.empty()) throw ApiError{400, "tools: " + format.problem, "tools", "unsupported_parameter"};
     if (!format.template_tools && !format.system_tools)
-      throw ApiError{400,
-                     "the model's chat template never reads tools, so it cannot be given any; start the server with tool_call_parser json to "
-                     "write them into the system text",
-                     "tools", "unsupported_parameter"};
+      throw ApiError{
+          400,
+          "the model's chat template never reads tools, so it cannot be given any; start the server with tool_call_parser json to "
+          "write them into the system text",
+          "tools", "unsupported_parameter"};
     if (format.template_tools) kwargs["tools"] = chat.asked.tools.list;
     else write_tools(messages, chat.asked.tools.list);
   }

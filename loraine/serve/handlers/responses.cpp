@@ -35,10 +35,9 @@ void respond(Service& service, Call& call) {
       all.push_back(message_of_response(response));
       service.responses.put({response["id"].get<std::string>(), client, response, std::move(all)});
     };
-  start_conversation(service, call, std::move(asked.chat), service.new_id("resp_"),
-                     [&](const Asked& wanted, const std::string&) {
-                       return response_form(wanted, std::move(asked.settings), *service.loaded->text.tokenizer, std::move(keep));
-                     });
+  start_conversation(service, call, std::move(asked.chat), service.new_id("resp_"), [&](const Asked& wanted, const std::string&) {
+    return response_form(wanted, std::move(asked.settings), *service.loaded->text.tokenizer, std::move(keep));
+  });
 }
 
 }  // namespace
@@ -64,8 +63,10 @@ void post_response_action(Service& service, Call call) {
   const std::string id = call.argument.ends_with(kCancel) ? call.argument.substr(0, call.argument.size() - kCancel.size()) : "";
   if (id.empty()) throw ApiError{404, "there is no route " + call.request.path, "", "not_found"};
   if (!service.responses.find(id, call.client)) throw no_response(id, "response_id");
-  throw ApiError{400, "the response is complete; only one that runs in the background could be cancelled. One that runs ends when its connection is closed",
-                 "response_id", "invalid_response_status"};
+  throw ApiError{
+      400,
+      "the response is complete; only one that runs in the background could be cancelled. One that runs ends when its connection is closed",
+      "response_id", "invalid_response_status"};
 }
 
 }  // namespace loraine

@@ -27,7 +27,7 @@ struct HttpResponse {
   std::string content_type = "application/json";
   std::string body;
   HttpHeaders headers = {};
-  bool close = false;  // the connection ends behind it
+  bool close = false;               // the connection ends behind it
   std::string ping = ": ping\n\n";  // of a stream: sent after a silence
 };
 

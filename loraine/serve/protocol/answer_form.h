@@ -23,7 +23,7 @@ struct AnswerCall {
   std::string id, name, arguments;  // arguments: JSON text
 };
 
-struct AnswerPiece {  // what is new of one choice
+struct AnswerPiece {            // what is new of one choice
   std::string text, reasoning;  // reasoning: thoughts, which come before the text
   std::vector<AnswerCall> calls;
   std::vector<int32_t> ids;
@@ -69,7 +69,7 @@ class AnswerForm {
   virtual const char* ping() const { return ": ping\n\n"; }  // sent in silence
 };
 
-std::string sse(const WireJson& value);                               // "data: …\n\n"
+std::string sse(const WireJson& value);                                  // "data: …\n\n"
 std::string named_sse(const std::string& event, const WireJson& value);  // "event: …\ndata: …\n\n"
 
 }  // namespace loraine

@@ -101,9 +101,8 @@ TEST(Answers, OfChat) {
   EXPECT_EQ(message["content"], "Hello");
   EXPECT_EQ(message["reasoning"], "Let me see");
   EXPECT_EQ(message["reasoning_content"], "Let me see");
-  EXPECT_EQ(wire_text(message["tool_calls"]),
-            R"([{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"k\":1}"}},)"
-            R"({"id":"call_2","type":"function","function":{"name":"g","arguments":"{}"}}])");
+  EXPECT_EQ(wire_text(message["tool_calls"]), R"([{"id":"call_1","type":"function","function":{"name":"f","arguments":"{\"k\":1}"}},)"
+                                              R"({"id":"call_2","type":"function","function":{"name":"g","arguments":"{}"}}])");
   EXPECT_EQ(whole["usage"]["prompt_tokens_details"]["cached_tokens"], 3);
   EXPECT_EQ(whole["usage"]["completion_tokens_details"]["reasoning_tokens"], 2);
   EXPECT_EQ(whole["timings"]["cache_n"], 3);
@@ -146,15 +145,16 @@ TEST(Answers, OfResponses) {
   WireJson kept;
   const auto form = response_form({}, {{"tools", WireJson::array()}}, kTokens, [&](const WireJson& one) { kept = one; });
   const auto events = streamed(*form, pieces(), "tool_calls");
-  EXPECT_EQ(names_of(events),
-            "response.created response.in_progress "
-            "response.output_item.added response.content_part.added response.reasoning_text.delta response.reasoning_text.delta "
-            "response.reasoning_text.done response.content_part.done response.output_item.done "
-            "response.output_item.added response.content_part.added response.output_text.delta response.output_text.delta "
-            "response.output_text.done response.content_part.done response.output_item.done "
-            "response.output_item.added response.function_call_arguments.delta response.function_call_arguments.done response.output_item.done "
-            "response.output_item.added response.function_call_arguments.delta response.function_call_arguments.done response.output_item.done "
-            "response.completed ");
+  EXPECT_EQ(
+      names_of(events),
+      "response.created response.in_progress "
+      "response.output_item.added response.content_part.added response.reasoning_text.delta response.reasoning_text.delta "
+      "response.reasoning_text.done response.content_part.done response.output_item.done "
+      "response.output_item.added response.content_part.added response.output_text.delta response.output_text.delta "
+      "response.output_text.done response.content_part.done response.output_item.done "
+      "response.output_item.added response.function_call_arguments.delta response.function_call_arguments.done response.output_item.done "
+      "response.output_item.added response.function_call_arguments.delta response.function_call_arguments.done response.output_item.done "
+      "response.completed ");
   for (size_t i = 0; i < events.size(); ++i) {
     EXPECT_EQ(events[i].data["sequence_number"], i);
     EXPECT_EQ(events[i].data["type"], events[i].name);
@@ -207,14 +207,15 @@ TEST(Answers, ErrorsInEachForm) {
   const ApiError busy{503, "later", "", "loading", 1};
   EXPECT_EQ(error_response(busy, ErrorStyle::openai).status, 503);
   EXPECT_EQ(error_response(busy, ErrorStyle::anthropic).status, 529);
-  EXPECT_EQ(wire_text(error_json(busy, ErrorStyle::anthropic)), R"({"type":"error","error":{"type":"overloaded_error","message":"later"}})");
+  EXPECT_EQ(wire_text(error_json(busy, ErrorStyle::anthropic)),
+            R"({"type":"error","error":{"type":"overloaded_error","message":"later"}})");
   for (const auto& [status, type] : std::vector<std::pair<int, const char*>>{{400, "invalid_request_error"},
-                                                                           {401, "authentication_error"},
-                                                                           {403, "permission_error"},
-                                                                           {404, "not_found_error"},
-                                                                           {413, "request_too_large"},
-                                                                           {429, "rate_limit_error"},
-                                                                           {500, "api_error"}})
+                                                                             {401, "authentication_error"},
+                                                                             {403, "permission_error"},
+                                                                             {404, "not_found_error"},
+                                                                             {413, "request_too_large"},
+                                                                             {429, "rate_limit_error"},
+                                                                             {500, "api_error"}})
     EXPECT_EQ(error_json({status, "x"}, ErrorStyle::anthropic)["error"]["type"], type);
 }
 

@@ -67,8 +67,8 @@ class AnthropicForm : public AnswerForm {
             {"cache_creation_input_tokens", 0}};
   }
   static WireJson frame(const AnswerState& answer) {
-    return {{"id", answer.id},          {"type", "message"},       {"role", "assistant"},      {"content", WireJson::array()},
-            {"model", answer.model},    {"stop_reason", nullptr}, {"stop_sequence", nullptr}, {"usage", usage(answer)}};
+    return {{"id", answer.id},       {"type", "message"},      {"role", "assistant"},      {"content", WireJson::array()},
+            {"model", answer.model}, {"stop_reason", nullptr}, {"stop_sequence", nullptr}, {"usage", usage(answer)}};
   }
   static WireJson stop_json(const AnswerState& answer) {
     const ChoiceState& choice = answer.choices[0];

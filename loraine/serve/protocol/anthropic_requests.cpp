@@ -102,8 +102,8 @@ class Turns {
              {"function", {{"name", name}, {"arguments", read_arguments(block.value("input", WireJson()), place + ".input")}}}});
         names_[id] = name;
       } else if (type != "redacted_thinking") {  // nobody here can read those
-        bad(place + ".type", " is " + shown(block.is_object() ? block.value("type", WireJson()) : block) +
-                                 ", expected was text, thinking or tool_use");
+        bad(place + ".type",
+            " is " + shown(block.is_object() ? block.value("type", WireJson()) : block) + ", expected was text, thinking or tool_use");
       }
     }
     message["content"] = std::move(text);
@@ -120,9 +120,10 @@ AskedTools read_anthropic_tools(Fields& fields) {
       const std::string place = fmt::format("tools[{}]", i);
       const WireJson& tool = (*list)[i];
       if (const std::string type = type_of(tool); !type.empty() && type != "custom")
-        throw ApiError{400, fmt::format("{}.type is {}; only tools of one's own are taken, with name, description and input_schema", place,
-                                        shown(type)),
-                       place + ".type", "unsupported_parameter"};
+        throw ApiError{
+            400,
+            fmt::format("{}.type is {}; only tools of one's own are taken, with name, description and input_schema", place, shown(type)),
+            place + ".type", "unsupported_parameter"};
       WireJson function = plain_function(tool, place, "input_schema");
       add_tool(tools, std::move(function), place);
     }

@@ -19,9 +19,9 @@ struct Asked {
   std::string model;
   std::optional<std::vector<std::pair<std::string, double>>> lora;  // llama-server's: names (or places in the list) and scales
   int64_t n = 1;
-  std::optional<int64_t> max_tokens;  // none: what room is left,
+  std::optional<int64_t> max_tokens;        // none: what room is left,
   std::optional<int64_t> most_tokens = {};  // and at most this; none: at most what the server's default is
-  GenerateOptions options;            // without stop ids, seed and bad words
+  GenerateOptions options;                  // without stop ids, seed and bad words
   std::optional<int64_t> seed;
   std::vector<std::string> stop, bad_words;
   std::vector<int32_t> stop_token_ids;

@@ -23,7 +23,8 @@ Shape schema_shape(const WireJson& schema, const std::string& field) {
 }
 
 Shape regex_shape(const WireJson& pattern, const std::string& field) {
-  if (!pattern.is_string() || pattern.get_ref<const std::string&>().empty() || pattern.get_ref<const std::string&>().size() > kLongestPattern)
+  if (!pattern.is_string() || pattern.get_ref<const std::string&>().empty() ||
+      pattern.get_ref<const std::string&>().size() > kLongestPattern)
     bad_shape(field, pattern, fmt::format("a regular expression of 1 to {} bytes", kLongestPattern));
   return {.kind = Shape::Kind::regex, .text = pattern.get<std::string>()};
 }
@@ -52,8 +53,7 @@ AskedShape read_structured(const WireJson& given) {
     else if (key == "json_object" && value == true) shape = Shape{};
     else if (key == "json_object") bad_shape(place, value, "true or false");
     else if (value == false) continue;  // an option that is off
-    else
-      throw ApiError{400, place + " is not built; json, regex, choice and json_object are", place, "unsupported_parameter"};
+    else throw ApiError{400, place + " is not built; json, regex, choice and json_object are", place, "unsupported_parameter"};
     if (asked.shape) throw ApiError{400, fmt::format("{} has both {} and {}, one was expected", field, asked.field, place), field};
     asked = {std::move(shape), place};
   }
@@ -69,7 +69,8 @@ AskedShape read_format(const WireJson& format, const std::string& field, bool sc
   const WireJson type = format.value("type", WireJson());
   if (type == "text") return {};
   if (type == "json_object") {  // llama-server takes a schema here, too
-    if (format.contains("schema") && !format["schema"].is_null()) return {schema_shape(format["schema"], field + ".schema"), field + ".schema"};
+    if (format.contains("schema") && !format["schema"].is_null())
+      return {schema_shape(format["schema"], field + ".schema"), field + ".schema"};
     return {Shape{}, field};
   }
   if (type != "json_schema") bad_shape(field + ".type", type, "text, json_object or json_schema");

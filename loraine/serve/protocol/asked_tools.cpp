@@ -80,7 +80,8 @@ AskedTools read_tools(Fields& fields) {
   if (*choice == "required") {
     tools.choice = AskedTools::Choice::required;
   } else if (*choice != "auto") {
-    const WireJson named = choice->is_object() && choice->value("type", WireJson()) == "function" ? choice->value("function", *choice) : WireJson();
+    const WireJson named =
+        choice->is_object() && choice->value("type", WireJson()) == "function" ? choice->value("function", *choice) : WireJson();
     if (!named.is_object() || !named.contains("name") || !named["name"].is_string())
       fields.fail("tool_choice", R"(none, auto, required or {"type": "function", "function": {"name": …}})");
     require_tool(tools, named["name"].get<std::string>(), "tool_choice");

@@ -107,7 +107,8 @@ WireJson read_arguments(const WireJson& arguments, const std::string& place) {
   if (arguments.is_string()) try {
       object = parse_json_value(arguments.get<std::string>());
     } catch (const ApiError&) { throw ApiError{400, place + " has a call whose arguments are not JSON", place}; }
-  if (!object.is_object()) throw ApiError{400, place + " has a call whose arguments are " + shown(object) + ", an object was expected", place};
+  if (!object.is_object())
+    throw ApiError{400, place + " has a call whose arguments are " + shown(object) + ", an object was expected", place};
   return object;
 }
 

@@ -31,12 +31,13 @@ TEST(ResponsesRequest, ItemsBecomeMessages) {
     {"type":"function_call","call_id":"c1","name":"f","arguments":"{\"k\":1}"},{"type":"function_call","call_id":"c2","name":"g","arguments":"{}"},
     {"type":"function_call_output","call_id":"c2","output":"two"},{"type":"function_call_output","call_id":"c1","output":[{"type":"input_text","text":"one"}]},
     {"type":"message","role":"assistant","content":[{"type":"output_text","text":"so","annotations":[]}]},{"role":"user","content":"and?"}]})");
-  EXPECT_EQ(wire_text(asked.chat.messages),
-            R"([{"role":"system","content":"d"},{"role":"user","content":"a\nb"},)"
-            R"({"role":"assistant","content":"","reasoning_content":"hm","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":{"k":1}}},)"
-            R"({"id":"c2","type":"function","function":{"name":"g","arguments":{}}}]},)"
-            R"({"role":"tool","content":"two","tool_call_id":"c2","name":"g"},{"role":"tool","content":"one","tool_call_id":"c1","name":"f"},)"
-            R"({"role":"assistant","content":"so"},{"role":"user","content":"and?"}])");
+  EXPECT_EQ(
+      wire_text(asked.chat.messages),
+      R"([{"role":"system","content":"d"},{"role":"user","content":"a\nb"},)"
+      R"({"role":"assistant","content":"","reasoning_content":"hm","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":{"k":1}}},)"
+      R"({"id":"c2","type":"function","function":{"name":"g","arguments":{}}}]},)"
+      R"({"role":"tool","content":"two","tool_call_id":"c2","name":"g"},{"role":"tool","content":"one","tool_call_id":"c1","name":"f"},)"
+      R"({"role":"assistant","content":"so"},{"role":"user","content":"and?"}])");
   EXPECT_EQ(asked.instructions, "be brief");
   EXPECT_EQ(asked.previous, "resp_1");
   EXPECT_TRUE(asked.store);
@@ -44,7 +45,8 @@ TEST(ResponsesRequest, ItemsBecomeMessages) {
   EXPECT_EQ(asked.chat.asked.options.logprobs, 0);
   EXPECT_EQ(asked.chat.kwargs["enable_thinking"], false);
   EXPECT_EQ(asked.chat.asked.shape.field, "text.format.schema");
-  const AskedResponse tools = response_of(R"({"input":"hi","tools":[{"type":"function","name":"f","parameters":{"type":"object"},"strict":true}],
+  const AskedResponse tools =
+      response_of(R"({"input":"hi","tools":[{"type":"function","name":"f","parameters":{"type":"object"},"strict":true}],
     "tool_choice":{"type":"function","name":"f"},"parallel_tool_calls":false})");
   EXPECT_EQ(wire_text(tools.chat.messages), R"([{"role":"user","content":"hi"}])");
   EXPECT_EQ(wire_text(tools.chat.asked.tools.list),
@@ -78,15 +80,17 @@ TEST(ResponsesRequest, RefusalsNameTheField) {
 }
 
 TEST(AnthropicRequest, BlocksBecomeMessages) {
-  const AskedChat asked = message_of(R"({"max_tokens":2000,"system":[{"type":"text","text":"be","cache_control":{"type":"ephemeral"}},{"type":"text","text":"brief"}],
+  const AskedChat asked = message_of(
+      R"({"max_tokens":2000,"system":[{"type":"text","text":"be","cache_control":{"type":"ephemeral"}},{"type":"text","text":"brief"}],
     "messages":[{"role":"user","content":"go"},{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"x"},{"type":"text","text":"ok"},
     {"type":"tool_use","id":"t1","name":"f","input":{"k":1}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"one"}]},
     {"type":"text","text":"and?"}]}],"tools":[{"name":"f","description":"d","input_schema":{"type":"object"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},
     "stop_sequences":["x"],"thinking":{"type":"enabled","budget_tokens":1024},"metadata":{"user_id":"me"}})");
-  EXPECT_EQ(wire_text(asked.messages),
-            R"([{"role":"system","content":"be\nbrief"},{"role":"user","content":"go"},)"
-            R"({"role":"assistant","content":"ok","tool_calls":[{"id":"t1","type":"function","function":{"name":"f","arguments":{"k":1}}}],"reasoning_content":"hm"},)"
-            R"({"role":"tool","content":"one","tool_call_id":"t1","name":"f"},{"role":"user","content":"and?"}])");
+  EXPECT_EQ(
+      wire_text(asked.messages),
+      R"([{"role":"system","content":"be\nbrief"},{"role":"user","content":"go"},)"
+      R"({"role":"assistant","content":"ok","tool_calls":[{"id":"t1","type":"function","function":{"name":"f","arguments":{"k":1}}}],"reasoning_content":"hm"},)"
+      R"({"role":"tool","content":"one","tool_call_id":"t1","name":"f"},{"role":"user","content":"and?"}])");
   EXPECT_EQ(wire_text(asked.asked.tools.list),
             R"([{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}}])");
   EXPECT_EQ(asked.asked.tools.choice, AskedTools::Choice::required);
@@ -112,7 +116,8 @@ TEST(AnthropicRequest, RefusalsNameTheField) {
            {R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})", "messages[0].content[0][0]"},
            {R"({"messages":[{"role":"user","content":[{"type":"tool_result"}]}]})", "messages[0].content[0].tool_use_id"},
            {R"({"messages":[{"role":"assistant","content":[{"type":"tool_use","name":"f"}]}]})", "messages[0].content[0]"},
-           {R"({"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":[]}]}]})", "messages[0].content[0].input"},
+           {R"({"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":[]}]}]})",
+            "messages[0].content[0].input"},
            {with(R"("system":5)"), "system"},
            {with(R"("max_tokens":0)"), "max_tokens"},
            {with(R"("temperature":1.5)"), "temperature"},

@@ -162,7 +162,8 @@ TEST(ChatRequest, ToolsAndShapes) {
   EXPECT_TRUE(tools.on() && tools.parallel);
   EXPECT_EQ(wire_text(tools.list), R"([{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])");
   EXPECT_EQ(read(kTools + std::string(R"(,"tool_choice":"required")")).asked.tools.choice, Choice::required);
-  tools = read(kTools + std::string(R"(,"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false)")).asked.tools;
+  tools =
+      read(kTools + std::string(R"(,"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false)")).asked.tools;
   EXPECT_EQ(tools.choice, Choice::required);
   EXPECT_EQ(tools.name, "f");
   EXPECT_FALSE(tools.parallel);
@@ -170,12 +171,14 @@ TEST(ChatRequest, ToolsAndShapes) {
   const auto shape = [&](const std::string& more) { return read(more).asked.shape.shape; };
   EXPECT_FALSE(shape(R"("response_format":{"type":"text"})"));
   EXPECT_EQ(shape(R"("response_format":{"type":"json_object"})")->kind, Kind::json_object);
-  const auto schema = shape(R"("response_format":{"type":"json_schema","json_schema":{"name":"a","strict":true,"schema":{"type":"integer"}}})");
+  const auto schema =
+      shape(R"("response_format":{"type":"json_schema","json_schema":{"name":"a","strict":true,"schema":{"type":"integer"}}})");
   EXPECT_EQ(schema->kind, Kind::json_schema);
   EXPECT_EQ(schema->text, R"({"type":"integer"})");
   EXPECT_EQ(shape(R"("guided_json":"{\"type\":\"integer\"}")")->text, R"({"type":"integer"})");
   EXPECT_EQ(shape(R"("guided_regex":"a+")")->kind, Kind::regex);
-  EXPECT_EQ(shape(R"("structured_outputs":{"choice":["a","b"],"disable_any_whitespace":false})")->texts, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(shape(R"("structured_outputs":{"choice":["a","b"],"disable_any_whitespace":false})")->texts,
+            (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(shape(R"("structured_outputs":{"json_object":true,"regex":null})")->kind, Kind::json_object);
   EXPECT_EQ(read(R"("reasoning_effort":"none")").kwargs["enable_thinking"], false);
   EXPECT_EQ(read(R"("reasoning_effort":"low")").kwargs["enable_thinking"], true);

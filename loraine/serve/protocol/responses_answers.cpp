@@ -53,15 +53,9 @@ class ResponseForm : public AnswerForm {
   }
 
   WireJson response_json(const AnswerState& answer, const char* status) {
-    WireJson response = {{"id", answer.id},
-                         {"object", "response"},
-                         {"created_at", answer.created},
-                         {"status", status},
-                         {"error", nullptr},
-                         {"incomplete_details", nullptr},
-                         {"model", answer.model},
-                         {"output", items_},
-                         {"usage", nullptr}};
+    WireJson response = {{"id", answer.id},       {"object", "response"}, {"created_at", answer.created},
+                         {"status", status},      {"error", nullptr},     {"incomplete_details", nullptr},
+                         {"model", answer.model}, {"output", items_},     {"usage", nullptr}};
     response.update(settings_);
     return last_ = response;
   }
@@ -90,7 +84,8 @@ class ResponseForm : public AnswerForm {
     return object;
   }
   std::string new_item(const char* prefix, const char* type, WireJson more) {
-    items_.push_back(with({{"type", type}, {"id", fmt::format("{}_{}{:02x}", prefix, id_.substr(id_.find('_') + 1), items_.size())},
+    items_.push_back(with({{"type", type},
+                           {"id", fmt::format("{}_{}{:02x}", prefix, id_.substr(id_.find('_') + 1), items_.size())},
                            {"status", "in_progress"}},
                           more));
     return event("response.output_item.added", {{"output_index", items_.size() - 1}, {"item", items_.back()}});

@@ -68,8 +68,8 @@ class Items {
       messages.push_back(std::move(answer));
       return;
     }
-    bad_item(place + ".type", " is " + shown(item.value("type", WireJson())) +
-                                  ", expected was message, reasoning, function_call or function_call_output");
+    bad_item(place + ".type",
+             " is " + shown(item.value("type", WireJson())) + ", expected was message, reasoning, function_call or function_call_output");
   }
   WireJson messages = WireJson::array();
 

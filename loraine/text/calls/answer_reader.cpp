@@ -28,9 +28,9 @@ ThoughtMarks thought_marks(std::string_view name) {
   };
   static const ThoughtMarks think{"<think>", "</think>"}, brackets{"[THINK]", "[/THINK]"}, seed{"<seed:think>", "</seed:think>"},
       channels{"<|channel|>analysis<|message|>", "<|end|>"}, gemma{"<|channel>thought\n", "<channel|>"};
-  static const std::vector<Known> known{{"think", think},    {"mistral", brackets}, {"seed_oss", seed}, {"gpt_oss", channels},
-                                        {"gemma4", gemma},   {"qwen3", think},      {"deepseek_r1", think}, {"deepseek_v3", think},
-                                        {"glm45", think},    {"granite", think},    {"ernie45", think}, {"step3", think},
+  static const std::vector<Known> known{{"think", think},           {"mistral", brackets}, {"seed_oss", seed},     {"gpt_oss", channels},
+                                        {"gemma4", gemma},          {"qwen3", think},      {"deepseek_r1", think}, {"deepseek_v3", think},
+                                        {"glm45", think},           {"granite", think},    {"ernie45", think},     {"step3", think},
                                         {"openai_gptoss", channels}};
   std::string names;
   for (const Known& one : known) {

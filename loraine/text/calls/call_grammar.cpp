@@ -53,7 +53,10 @@ std::vector<Tool> tools_of(const CallGrammar& wanted) {
 class Builder {
  public:
   explicit Builder(const CallGrammar& wanted)
-      : wanted_(wanted), tools_(wanted.format ? tools_of(wanted) : std::vector<Tool>()), values_(rules_, spelling(), quote()), json_(rules_, Spelling::json) {}
+      : wanted_(wanted),
+        tools_(wanted.format ? tools_of(wanted) : std::vector<Tool>()),
+        values_(rules_, spelling(), quote()),
+        json_(rules_, Spelling::json) {}
 
   std::shared_ptr<const Automaton> run() {
     std::vector<Node> parts;
