@@ -187,11 +187,17 @@ void Answer::add_part(size_t index, AnswerPart part) {
   AnswerPiece& piece = choices_[index].waiting;
   piece.text += part.content;
   if (asked_.include_reasoning) piece.reasoning += part.reasoning;
+  const auto new_id = [&] {
+    static thread_local std::mt19937_64 random{std::random_device{}()};
+    return new_call_id(reading_.format.calls ? *reading_.format.calls : call_format("json"), random);
+  };
+  for (CallPiece& more : part.pieces) {
+    const std::string id = more.begins() ? new_id() : "";
+    piece.add({.calls = {{id, std::move(more.name), std::move(more.arguments), !id.empty(), more.ends}}});
+  }
   for (ToolCall& call : part.calls) {
     if (!asked_.tools.parallel && state_.choices[index].all.calls.size() + piece.calls.size() > 0) return;  // one was asked for
-    static thread_local std::mt19937_64 random{std::random_device{}()};
-    const CallFormat& format = reading_.format.calls ? *reading_.format.calls : call_format("json");
-    piece.calls.push_back({new_call_id(format, random), std::move(call.name), std::move(call.arguments)});
+    piece.calls.push_back({new_id(), std::move(call.name), std::move(call.arguments)});
   }
 }
 
@@ -266,9 +272,7 @@ void Answer::hand_on(size_t index) {
   ChoiceState& state = state_.choices[index];
   if (choice.waiting.says_nothing() && !choice.ended) return;
   AnswerPiece piece = std::exchange(choice.waiting, {});
-  state.all.text += piece.text;
-  state.all.reasoning += piece.reasoning;
-  state.all.calls.insert(state.all.calls.end(), piece.calls.begin(), piece.calls.end());
+  state.all.add(piece);
   if (!asked_.stream) {
     state.all.ids.insert(state.all.ids.end(), piece.ids.begin(), piece.ids.end());
     std::ranges::move(piece.logprobs, std::back_inserter(state.all.logprobs));

@@ -95,13 +95,14 @@ ReplyReader::ReplyReader(const ReplyReading& reading) {
   reader_.emplace<AnswerReader>(AnswerReader::Options{.calls = reading.reads_calls ? reading.format.calls : nullptr,
                                                       .tools = reading.tools,
                                                       .thoughts = reading.format.thoughts,
-                                                      .in_thought = begins_in_thought(reading)});
+                                                      .in_thought = begins_in_thought(reading),
+                                                      .in_pieces = reading.in_pieces});
 }
 
 AnswerPart ReplyReader::push(std::string_view text) {
   if (auto* reader = std::get_if<AnswerReader>(&reader_)) return reader->push(text);
   if (auto* reader = std::get_if<ResponseTemplate::Reader>(&reader_)) return reader->push(text);
-  return {.reasoning = {}, .content = std::string(text), .calls = {}};
+  return {.reasoning = {}, .content = std::string(text), .calls = {}, .pieces = {}};
 }
 
 AnswerPart ReplyReader::finish() {

@@ -38,6 +38,7 @@ ReplyFormat reply_format(const ChatFormat& format, const ModelFiles& files, std:
 struct ReplyReading {
   ReplyFormat format = {};
   bool reads_calls = false, enforced = false;  // enforced: a grammar holds calls to the form `format.calls`
+  bool in_pieces = false;                      // calls are told as they come; a grammar holds the answer to what can be read
   WireJson tools = {};
   std::string prompt = {};
   bool plain() const { return !format.response_template && !format.thoughts && !reads_calls; }

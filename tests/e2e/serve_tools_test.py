@@ -163,7 +163,7 @@ class Tools(Taught):
                     self.assertIn(arguments["color"], ("red", "green"))
                     self.assertTrue(1 <= arguments["count"] <= 9 and set(arguments) <= {"color", "count", "deep"}, arguments)
                     streamed, finish = self.joined(self.ask("zzz", stream=True, **asked), index)
-                    self.assertEqual((finish, [call["function"] for call in streamed["tool_calls"]]), ("tool_calls", [call["function"] for call in one["message"]["tool_calls"]]))
+                    self.assertEqual((finish, [call["function"] for call in streamed["tool_calls"]]), ("tool_calls", [call["function"] for call in one["message"]["tool_calls"]]), streamed)
         thinking = self.good(self.ask("weather", tools=[weather], tool_choice="required"))["choices"][0]["message"]
         self.assertEqual((thinking["reasoning"], thinking["tool_calls"][0]["function"]["name"]), ("Look.", "get_weather"))
 

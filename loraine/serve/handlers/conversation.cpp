@@ -149,6 +149,7 @@ void start_conversation(Service& service, Call& call, AskedChat chat, std::strin
     start.prompts.push_back({.ids = std::move(prompt.ids)});
     start.reading = reading_of(service, chat.asked, start.adapter.get(), std::move(prompt.text));
     start.grammar = grammar_of(service, chat.asked, start.adapter.get(), start.reading);
+    start.reading.in_pieces = start.grammar && chat.asked.stream;
   }
   call.request.body = {};
   start.form = form(chat.asked, id);

@@ -1,7 +1,26 @@
 // See answer_form.h.
 #include "loraine/serve/protocol/answer_form.h"
 
+#include <algorithm>
+
 namespace loraine {
+
+void AnswerPiece::add(const AnswerPiece& more) {
+  text += more.text;
+  reasoning += more.reasoning;
+  for (const AnswerCall& call : more.calls) {
+    if (call.begins || calls.empty()) {
+      calls.push_back(call);
+    } else {
+      calls.back().arguments += call.arguments;
+      calls.back().ends = call.ends;
+    }
+  }
+}
+
+size_t AnswerPiece::begun_calls() const {
+  return static_cast<size_t>(std::ranges::count_if(calls, [](const AnswerCall& call) { return call.begins; }));
+}
 
 int64_t AnswerState::prompt_tokens() const {
   int64_t count = 0;

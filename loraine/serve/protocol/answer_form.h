@@ -21,6 +21,7 @@ struct PromptState {
 
 struct AnswerCall {
   std::string id, name, arguments;  // arguments: JSON text
+  bool begins = true, ends = true;  // of a piece: whether the call begins and ends with it; where it does not begin, id and name are empty
 };
 
 struct AnswerPiece {            // what is new of one choice
@@ -28,6 +29,8 @@ struct AnswerPiece {            // what is new of one choice
   std::vector<AnswerCall> calls;
   std::vector<int32_t> ids;
   std::vector<TokenLogprobs> logprobs;  // of those that are text: not of the token that ended it
+  void add(const AnswerPiece& more);    // text, reasoning and calls of it join
+  size_t begun_calls() const;
   bool says_nothing() const { return text.empty() && reasoning.empty() && calls.empty(); }
 };
 

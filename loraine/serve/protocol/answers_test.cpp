@@ -29,6 +29,14 @@ AnswerPiece piece_of(const std::string& text, const std::string& reasoning = {},
   return piece;
 }
 
+// The first call comes in pieces.
+const std::vector<AnswerPiece>& cut_pieces() {
+  static const std::vector<AnswerPiece> all = {
+      piece_of("", "Let me see"), piece_of("Hello"), piece_of("", "", {{"call_1", "f", "", true, false}}),
+      piece_of("", "", {{"", "", R"({"k")", false, false}}), piece_of("", "", {{"", "", ":1}", false, true}, {"call_2", "g", "{}"}})};
+  return all;
+}
+
 // An answer that thinks, speaks and calls, as it comes.
 const std::vector<AnswerPiece>& pieces() {
   static const std::vector<AnswerPiece> all = {piece_of("", "Let me"), piece_of("", " see"), piece_of("Hel"), piece_of("lo"),
@@ -46,12 +54,7 @@ AnswerState state_of() {
   return state;
 }
 
-void add(AnswerState& state, const AnswerPiece& piece) {
-  AnswerPiece& all = state.choices[0].all;
-  all.text += piece.text;
-  all.reasoning += piece.reasoning;
-  all.calls.insert(all.calls.end(), piece.calls.begin(), piece.calls.end());
-}
+void add(AnswerState& state, const AnswerPiece& piece) { state.choices[0].all.add(piece); }
 
 struct Event {
   std::string name;
@@ -106,30 +109,32 @@ TEST(Answers, OfChat) {
   EXPECT_EQ(whole["usage"]["prompt_tokens_details"]["cached_tokens"], 3);
   EXPECT_EQ(whole["usage"]["completion_tokens_details"]["reasoning_tokens"], 2);
   EXPECT_EQ(whole["timings"]["cache_n"], 3);
-  WireJson joined = {{"content", ""}, {"reasoning_content", ""}, {"tool_calls", WireJson::array()}};
-  std::string last;
-  for (const Event& event : streamed(*chat_form({}, kTokens), pieces(), "tool_calls")) {
-    const WireJson& choice = event.data["choices"][0];
-    for (const char* key : {"content", "reasoning_content"})
-      if (choice["delta"].contains(key)) joined[key] = joined[key].get<std::string>() + choice["delta"][key].get<std::string>();
-    if (choice["delta"].contains("tool_calls"))
-      for (const WireJson& call : choice["delta"]["tool_calls"]) {
-        const size_t index = call["index"];
-        if (call.contains("id")) {
-          EXPECT_EQ(index, joined["tool_calls"].size());
-          EXPECT_EQ(call["function"]["arguments"], "");
-          joined["tool_calls"].push_back({{"id", call["id"]}, {"type", call["type"]}, {"function", call["function"]}});
-        } else {
-          WireJson& arguments = joined["tool_calls"][index]["function"]["arguments"];
-          arguments = arguments.get<std::string>() + call["function"]["arguments"].get<std::string>();
+  for (const auto& list : {pieces(), cut_pieces()}) {
+    WireJson joined = {{"content", ""}, {"reasoning_content", ""}, {"tool_calls", WireJson::array()}};
+    std::string last;
+    for (const Event& event : streamed(*chat_form({}, kTokens), list, "tool_calls")) {
+      const WireJson& choice = event.data["choices"][0];
+      for (const char* key : {"content", "reasoning_content"})
+        if (choice["delta"].contains(key)) joined[key] = joined[key].get<std::string>() + choice["delta"][key].get<std::string>();
+      if (choice["delta"].contains("tool_calls"))
+        for (const WireJson& call : choice["delta"]["tool_calls"]) {
+          const size_t index = call["index"];
+          if (call.contains("id")) {
+            EXPECT_EQ(index, joined["tool_calls"].size());
+            EXPECT_EQ(call["function"]["arguments"], "");
+            joined["tool_calls"].push_back({{"id", call["id"]}, {"type", call["type"]}, {"function", call["function"]}});
+          } else {
+            WireJson& arguments = joined["tool_calls"][index]["function"]["arguments"];
+            arguments = arguments.get<std::string>() + call["function"]["arguments"].get<std::string>();
+          }
         }
-      }
-    if (!choice["finish_reason"].is_null()) last = choice["finish_reason"];
+      if (!choice["finish_reason"].is_null()) last = choice["finish_reason"];
+    }
+    EXPECT_EQ(joined["content"], message["content"]);
+    EXPECT_EQ(joined["reasoning_content"], message["reasoning_content"]);
+    EXPECT_EQ(joined["tool_calls"], message["tool_calls"]);
+    EXPECT_EQ(last, "tool_calls");
   }
-  EXPECT_EQ(joined["content"], message["content"]);
-  EXPECT_EQ(joined["reasoning_content"], message["reasoning_content"]);
-  EXPECT_EQ(joined["tool_calls"], message["tool_calls"]);
-  EXPECT_EQ(last, "tool_calls");
 }
 
 TEST(Answers, OfChatWithoutTextHaveContentThatIsNull) {
@@ -171,6 +176,8 @@ TEST(Answers, OfResponses) {
   EXPECT_EQ(wire_text(message_of_response(last)),
             R"({"role":"assistant","content":"Hello","reasoning_content":"Let me see","tool_calls":[{"id":"call_1","type":"function",)"
             R"("function":{"name":"f","arguments":{"k":1}}},{"id":"call_2","type":"function","function":{"name":"g","arguments":{}}}]})");
+  const auto in_pieces = streamed(*response_form({}, {{"tools", WireJson::array()}}, kTokens, {}), cut_pieces(), "tool_calls");
+  EXPECT_EQ(in_pieces.back().data["response"]["output"], last["output"]);
   const WireJson cut = whole_of(*response_form({}, WireJson::object(), kTokens, {}), "length");
   EXPECT_EQ(cut["status"], "incomplete");
   EXPECT_EQ(cut["incomplete_details"]["reason"], "max_output_tokens");
@@ -189,6 +196,11 @@ TEST(Answers, OfAnthropic) {
   EXPECT_EQ(events[events.size() - 2].data["delta"]["stop_reason"], "tool_use");
   const WireJson whole = whole_of(*anthropic_form(), "tool_calls");
   ASSERT_EQ(whole["content"].size(), 4u);
+  std::string inputs;
+  for (const Event& event : streamed(*anthropic_form(), cut_pieces(), "tool_calls"))
+    if (event.name == "content_block_delta" && event.data["delta"].contains("partial_json"))
+      inputs += event.data["index"].dump() + event.data["delta"]["partial_json"].get<std::string>() + ";";
+  EXPECT_EQ(inputs, R"(2{"k";2:1};3{};)");
   EXPECT_EQ(whole["content"][0]["thinking"], "Let me see");
   EXPECT_EQ(whole["content"][0]["signature"], events[4].data["delta"]["signature"]);
   EXPECT_EQ(whole["content"][1], (WireJson{{"type", "text"}, {"text", "Hello"}}));

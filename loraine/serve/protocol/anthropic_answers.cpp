@@ -35,11 +35,13 @@ class AnthropicForm : public AnswerForm {
     if (!piece.reasoning.empty()) out += add("thinking", "thinking_delta", piece.reasoning);
     if (!piece.text.empty()) out += add("text", "text_delta", piece.text);
     for (const AnswerCall& call : piece.calls) {
-      out += open({{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", WireJson::object()}});
-      out += delta({{"type", "input_json_delta"}, {"partial_json", call.arguments}});
-      const WireJson input = json_within_limits(call.arguments);
-      blocks_.back()["input"] = input.is_object() ? input : WireJson::object();
-      out += close();
+      if (call.begins) {
+        out += open({{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", WireJson::object()}});
+        input_.clear();
+      }
+      if (!call.arguments.empty()) out += delta({{"type", "input_json_delta"}, {"partial_json", call.arguments}});
+      input_ += call.arguments;
+      if (call.ends) out += close();
     }
     return out;
   }
@@ -96,6 +98,9 @@ class AnthropicForm : public AnswerForm {
     if (block["type"] == "thinking") {
       block["signature"] = signature(block["thinking"].get<std::string>());
       out = delta({{"type", "signature_delta"}, {"signature", block["signature"]}});
+    } else if (block["type"] == "tool_use") {
+      const WireJson input = json_within_limits(input_);
+      if (input.is_object()) block["input"] = input;
     }
     return out + event("content_block_stop", {{"index", blocks_.size() - 1}});
   }
@@ -113,6 +118,7 @@ class AnthropicForm : public AnswerForm {
   }
 
   WireJson blocks_ = WireJson::array();
+  std::string input_;  // of the tool use that is open
   bool open_ = false;
 };
 

@@ -119,10 +119,11 @@ class ChatForm : public OpenAiForm {
     std::vector<WireJson> deltas;
     if (!piece.reasoning.empty()) deltas.push_back({{"reasoning", piece.reasoning}, {"reasoning_content", piece.reasoning}});
     if (!piece.text.empty()) deltas.push_back({{"content", piece.text}});
-    size_t index = answer.choices[choice].all.calls.size() - piece.calls.size();
+    size_t begun = answer.choices[choice].all.calls.size() - piece.begun_calls();
     for (const AnswerCall& call : piece.calls) {
-      deltas.push_back({{"tool_calls", {call_json(call, "", index)}}});
-      deltas.push_back({{"tool_calls", {{{"index", index++}, {"function", {{"arguments", call.arguments}}}}}}});
+      if (call.begins) deltas.push_back({{"tool_calls", {call_json(call, "", begun++)}}});
+      if (!call.arguments.empty())
+        deltas.push_back({{"tool_calls", {{{"index", begun - 1}, {"function", {{"arguments", call.arguments}}}}}}});
     }
     if (deltas.empty()) deltas.push_back({{"content", ""}});
     std::string out;

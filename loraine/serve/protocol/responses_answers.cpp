@@ -44,7 +44,7 @@ class ResponseForm : public AnswerForm {
   }
 
  private:
-  enum class Open : uint8_t { nothing, thoughts, message };
+  enum class Open : uint8_t { nothing, thoughts, message, call };
 
   std::string event(const char* name, WireJson more) {
     WireJson value = {{"type", name}, {"sequence_number", sequence_++}};
@@ -120,6 +120,7 @@ class ResponseForm : public AnswerForm {
 
   std::string close(const char* status) {
     if (open_ == Open::nothing) return {};
+    if (open_ == Open::call) return end_call(status);
     const bool thoughts = open_ == Open::thoughts;
     WireJson done = with(at_part(), {{"text", text_}});
     if (!thoughts) done["logprobs"] = logprobs_;
@@ -135,12 +136,22 @@ class ResponseForm : public AnswerForm {
   }
 
   std::string add_call(const AnswerCall& call) {
-    std::string out = close("completed");
-    out += new_item("fc", "function_call", {{"call_id", call.id}, {"name", call.name}, {"arguments", ""}});
-    out += event("response.function_call_arguments.delta", with(at(), {{"delta", call.arguments}}));
-    items_.back()["arguments"] = call.arguments;
-    out += event("response.function_call_arguments.done", with(at(), {{"name", call.name}, {"arguments", call.arguments}}));
-    return out + item_done("completed");
+    std::string out;
+    if (call.begins) {
+      out = close("completed");
+      out += new_item("fc", "function_call", {{"call_id", call.id}, {"name", call.name}, {"arguments", ""}});
+      open_ = Open::call;
+      text_.clear();
+    }
+    if (!call.arguments.empty()) out += event("response.function_call_arguments.delta", with(at(), {{"delta", call.arguments}}));
+    text_ += call.arguments;
+    return call.ends ? out + end_call("completed") : out;
+  }
+  std::string end_call(const char* status) {
+    open_ = Open::nothing;
+    items_.back()["arguments"] = text_;
+    return event("response.function_call_arguments.done", with(at(), {{"name", items_.back()["name"]}, {"arguments", text_}})) +
+           item_done(status);
   }
 
   const Asked asked_;
@@ -149,7 +160,7 @@ class ResponseForm : public AnswerForm {
   const std::function<void(const WireJson&)> kept_;
   WireJson items_ = WireJson::array(), last_ = WireJson::object(), logprobs_ = WireJson::array();
   Open open_ = Open::nothing;
-  std::string text_, id_;  // text_: of the open item
+  std::string text_, id_;  // text_: of the open item, or its arguments
   int64_t sequence_ = 0;
   bool is_cut_ = false;
 };

@@ -171,7 +171,9 @@ void AnswerReader::read_content(AnswerPart& out, bool at_end) {
       buffer_.erase(0, first);
       in_call_ = true;
       tried_ = 0;
+      pieces_ = {};
     }
+    if (options_.in_pieces) pieces_.read(*format, buffer_, out.pieces);
     // Only where something that may end a call came is it worth reading again.
     if (!at_end && tried_ > 0 && buffer_.find_first_of("}])>", tried_) == std::string::npos && tried_ + 4096 > buffer_.size()) return;
     CallRead read = read_call(*format, buffer_, at_end, types_);
@@ -180,6 +182,13 @@ void AnswerReader::read_content(AnswerPart& out, bool at_end) {
       return;
     }
     in_call_ = false;
+    const size_t told = pieces_.begun();
+    pieces_ = {};
+    if (read.outcome == CallRead::Outcome::none && told > 0) {  // it was cut: what there is of it was told
+      buffer_.clear();
+      after_call_ = true;
+      break;
+    }
     if (read.outcome == CallRead::Outcome::none) {
       size_t letter = 1;  // one character goes, the rest is looked at again
       while (letter < buffer_.size() && (static_cast<unsigned char>(buffer_[letter]) & 0xC0) == 0x80) ++letter;
@@ -187,7 +196,7 @@ void AnswerReader::read_content(AnswerPart& out, bool at_end) {
       buffer_.erase(0, letter);
       continue;
     }
-    for (ToolCall& call : read.calls) out.calls.push_back(std::move(call));
+    for (size_t i = told; i < read.calls.size(); ++i) out.calls.push_back(std::move(read.calls[i]));
     buffer_.erase(0, read.bytes);
     blanks_.clear();
     after_call_ = true;

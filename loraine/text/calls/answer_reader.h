@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "loraine/text/calls/call_format.h"
+#include "loraine/text/calls/call_pieces.h"
 #include "loraine/text/calls/read_call.h"
 #include "loraine/text/calls/tool_call.h"
 
@@ -18,7 +19,8 @@ namespace loraine {
 
 struct AnswerPart {
   std::string reasoning, content;
-  std::vector<ToolCall> calls;  // each whole
+  std::vector<ToolCall> calls;    // each whole
+  std::vector<CallPiece> pieces;  // of calls as they come, with Options::in_pieces; such calls are not among `calls`
 };
 
 // What stands around the thoughts at the beginning of an answer.
@@ -41,6 +43,9 @@ class AnswerReader {
     nlohmann::ordered_json tools = {};  // the request's, for the types of arguments
     std::optional<ThoughtMarks> thoughts = {};
     bool in_thought = false;  // the answer begins inside one
+    // Calls are told before they are whole, their arguments as they are written. Only where a grammar holds the answer to calls that
+    // can be read (call_grammar.h), and in forms that write arguments as JSON; others are told whole.
+    bool in_pieces = false;
   };
   explicit AnswerReader(Options options);
   AnswerPart push(std::string_view text);
@@ -58,6 +63,7 @@ class AnswerReader {
   std::string buffer_;  // not told apart yet
   std::string blanks_;  // before what comes next
   size_t tried_ = 0;    // bytes of the buffer, which begins like a call, that were looked at
+  CallPieces pieces_;
   bool in_call_ = false, some_ = false, after_call_ = false;
 };
 
