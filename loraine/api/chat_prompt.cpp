@@ -31,6 +31,8 @@ ChatPrompt named_prompt(const ChatFormat& format, const Tokenizer& tokenizer, co
       conversation.tools = value.dump();
     } else if (key == "enable_thinking" && value.is_boolean()) {
       asked.choice.enable_thinking = value.get<bool>();
+    } else if (key == "reasoning_effort" && kwargs.contains("enable_thinking")) {
+      continue;  // a named template thinks or does not
     } else if (!(key == "add_generation_prompt" && value == true) && !(key == "continue_final_message" && value == false)) {
       throw Error(ErrorKind::usage, fmt::format("{} has no effect on the template {}, which is a named one", key, format.named->name),
                   "leave it out, or serve the model with its own chat template");

@@ -14,10 +14,20 @@
 
 #include "loraine/grammar/automaton.h"
 #include "loraine/grammar/grammar_state.h"
+#include "loraine/grammar/rules.h"
 #include "loraine/grammar/token_grammar.h"
 #include "loraine/grammar/vocabulary.h"
 
 namespace loraine::grammar {
+
+// What a whole text may be.
+struct Shape {
+  enum class Kind : uint8_t { json_object, json_schema, regex, choice } kind = Kind::json_object;
+  std::string text = {};                // the schema or the pattern
+  std::vector<std::string> texts = {};  // of a choice: at most 10,000
+};
+// As a part of a larger grammar. Throws GrammarError.
+Rules::Node shape_rules(Rules& rules, const Shape& shape);
 
 std::shared_ptr<const Automaton> json_object();                                  // any JSON object
 std::shared_ptr<const Automaton> json_schema(std::string_view schema);           // the text of the schema

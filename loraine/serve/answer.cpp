@@ -37,23 +37,29 @@ std::vector<std::vector<int32_t>> bad_word_ids(const Tokenizer& tokenizer, const
 
 }  // namespace
 
-Answer::Answer(Service& service, Call call, Asked asked, std::shared_ptr<const ServedAdapter> adapter, std::unique_ptr<AnswerForm> form)
-    : service_(service), call_(std::move(call)), asked_(std::move(asked)), adapter_(std::move(adapter)), form_(std::move(form)) {}
+Answer::Answer(Service& service, Call call, AnswerStart given)
+    : service_(service),
+      call_(std::move(call)),
+      asked_(std::move(given.asked)),
+      adapter_(std::move(given.adapter)),
+      form_(std::move(given.form)),
+      reading_(std::move(given.reading)) {
+  state_.id = std::move(given.id);
+  state_.prompts = std::move(given.prompts);
+}
 
 Answer::~Answer() = default;
 
-void Answer::start(Service& service, Call call, Asked asked, std::shared_ptr<const ServedAdapter> adapter, std::vector<PromptState> prompts,
-                   std::unique_ptr<AnswerForm> form, std::string id) {
-  const std::shared_ptr<Answer> answer(new Answer(service, std::move(call), std::move(asked), std::move(adapter), std::move(form)));
+void Answer::start(Service& service, Call call, AnswerStart given) {
+  const std::shared_ptr<const grammar::TokenGrammar> grammar = std::move(given.grammar);
+  const std::shared_ptr<Answer> answer(new Answer(service, std::move(call), std::move(given)));
   const Asked& asks = answer->asked_;
   const ChatFormat& format = answer->adapter_ ? answer->adapter_->format : service.loaded->format;
   answer->stop_ids_ = service.loaded->eos_ids;
   answer->stop_ids_.insert(answer->stop_ids_.end(), format.stop_ids.begin(), format.stop_ids.end());
-  answer->state_.id = std::move(id);
   answer->state_.model = asks.model.empty() ? service.model_name : asks.model;
   answer->state_.fingerprint = service.fingerprint(answer->adapter_.get());
   answer->state_.created = std::time(nullptr);
-  answer->state_.prompts = std::move(prompts);
   auto request = std::make_shared<QueuedRequest>();
   const uint64_t seed = asks.seed ? static_cast<uint64_t>(*asks.seed) : random_seed();
   const Tokenizer& tokenizer = *service.loaded->text.tokenizer;
@@ -64,12 +70,15 @@ void Answer::start(Service& service, Call call, Asked asked, std::shared_ptr<con
     const std::shared_lock lock(service.text_mutex);
     options.bad_words = bad_word_ids(tokenizer, asks.bad_words);
   }
+  const std::optional<std::string> prefix_key = service.prefix_key(answer->adapter_.get(), asks.cache_salt);
+  const bool plain = answer->reading_.plain();
   int64_t tokens = 0;
   for (size_t p = 0; p < answer->state_.prompts.size(); ++p) {
     const std::vector<int32_t>& ids = answer->state_.prompts[p].ids;
     const auto length = static_cast<int64_t>(ids.size());
     if (length == 0) throw ApiError{400, "the prompt has no token", "prompt"};
-    const int64_t room = service.max_model_len - length, most = std::min(room, service.defaults.max_tokens.value_or(room)),
+    const std::optional<int64_t> usual = asks.most_tokens ? asks.most_tokens : service.defaults.max_tokens;
+    const int64_t room = service.max_model_len - length, most = std::min(room, usual.value_or(room)),
                   wanted = asks.max_tokens.value_or(std::max<int64_t>(most, 1));
     if (wanted > room)
       throw ApiError{
@@ -77,7 +86,7 @@ void Answer::start(Service& service, Call call, Asked asked, std::shared_ptr<con
           fmt::format("this model takes at most {} tokens, prompt and answer together, and {} were asked for: {} of the prompt and {} of "
                       "the answer; shorten one of them",
                       service.max_model_len, length + wanted, length, wanted),
-          answer->call_.request.path.ends_with("/chat/completions") ? "messages" : "prompt", "context_length_exceeded"};
+          asks.prompt_field, "context_length_exceeded"};
     options.max_new_tokens = wanted;
     tokens += (length + wanted) * asks.n;
     for (int64_t i = 0; i < asks.n; ++i) {
@@ -87,9 +96,16 @@ void Answer::start(Service& service, Call call, Asked asked, std::shared_ptr<con
       sequence->options = options;
       sequence->options.seed = seed_of_answer(seed, static_cast<uint64_t>(i));
       if (i > 0) sequence->options.prompt_logprobs = -1;  // told once
+      if (i > 0) sequence->same_prompt_as = request->sequences.size() - static_cast<size_t>(i);
+      if (grammar) sequence->mask = std::make_shared<grammar::GrammarState>(grammar);
+      sequence->prefix_key = prefix_key;
+      sequence->client = answer->call_.client;
       request->sequences.push_back(sequence);
-      answer->choices_.push_back(
-          {sequence, Detokenizer(tokenizer, asks.skip_special_tokens), StopStrings(asks.stop, asks.include_stop), {}});
+      answer->choices_.push_back({sequence,
+                                  Detokenizer(tokenizer, plain && asks.skip_special_tokens),
+                                  StopStrings(asks.stop, asks.include_stop),
+                                  ReplyReader(answer->reading_),
+                                  {}});
       answer->state_.choices.emplace_back().prompt = p;
     }
   }
@@ -156,12 +172,43 @@ void Answer::count(size_t index, const char* reason) {
   service_.metrics->finished(done);
 }
 
+// A special token that is neither shown nor tells parts of the answer apart.
+bool Answer::is_hidden(int32_t id) const {
+  const Tokenizer& tokenizer = *service_.loaded->text.tokenizer;
+  if (reading_.plain() || !asked_.skip_special_tokens || !tokenizer.is_special(id)) return false;
+  return reading_.format.marks.find(tokenizer.id_to_token(id).value_or("")) == std::string::npos;
+}
+
+void Answer::add_text(size_t index, const std::string& text) {
+  if (!text.empty()) add_part(index, choices_[index].reader.push(text));
+}
+
+void Answer::add_part(size_t index, AnswerPart part) {
+  AnswerPiece& piece = choices_[index].waiting;
+  piece.text += part.content;
+  if (asked_.include_reasoning) piece.reasoning += part.reasoning;
+  const auto new_id = [&] {
+    static thread_local std::mt19937_64 random{std::random_device{}()};
+    return new_call_id(reading_.format.calls ? *reading_.format.calls : call_format("json"), random);
+  };
+  for (CallPiece& more : part.pieces) {
+    const std::string id = more.begins() ? new_id() : "";
+    piece.add({.calls = {{id, std::move(more.name), std::move(more.arguments), !id.empty(), more.ends}}});
+  }
+  for (ToolCall& call : part.calls) {
+    if (!asked_.tools.parallel && state_.choices[index].all.calls.size() + piece.calls.size() > 0) return;  // one was asked for
+    piece.calls.push_back({new_id(), std::move(call.name), std::move(call.arguments)});
+  }
+}
+
 void Answer::end_choice(size_t index, const char* reason, WireJson stop_reason) {
   Choice& choice = choices_[index];
   choice.ended = true;
   if (!choice.left) service_.loop->cancel(choice.sequence);  // it goes on in the engine: the stop string is known here alone
   ChoiceState& state = state_.choices[index];
-  state.finish_reason = reason;
+  add_part(index, choice.reader.finish());
+  const bool calls = !state.all.calls.empty() || !choice.waiting.calls.empty();
+  state.finish_reason = calls && reason == std::string_view("stop") ? "tool_calls" : reason;
   state.stop_reason = std::move(stop_reason);
   const Generation::Times times = choice.sequence->times();
   if (times.first != EngineClock::time_point{}) {
@@ -178,17 +225,20 @@ void Answer::add_token(size_t index, int32_t id, const TokenLogprobs* told) {
   choice.waiting.ids.push_back(id);
   const std::vector<int32_t>& stops = choice.sequence->options.stop_ids;
   if (std::ranges::find(stops, id) != stops.end()) {
-    choice.waiting.text += choice.stops.push(choice.text.finish());
+    add_text(index, choice.stops.push(choice.text.finish()));
     const bool by_string = choice.stops.stopped_by().has_value();
-    choice.waiting.text += choice.stops.finish();
+    add_text(index, choice.stops.finish());
     const bool own = std::ranges::find(stop_ids_, id) != stop_ids_.end();
     end_choice(index, "stop", by_string ? WireJson(*choice.stops.stopped_by()) : own ? WireJson() : WireJson(id));
     return;
   }
   if (told) choice.waiting.logprobs.push_back(*told);
-  const std::string text = choice.text.push(id);
-  if (state.tokens <= choice.sequence->options.min_tokens) choice.waiting.text += text;
-  else choice.waiting.text += choice.stops.push(text);
+  const bool thinks = choice.reader.in_thought();
+  if (!is_hidden(id)) {
+    const std::string text = choice.text.push(id);
+    add_text(index, state.tokens <= choice.sequence->options.min_tokens ? text : choice.stops.push(text));
+  }
+  if (thinks || choice.reader.in_thought()) ++state.reasoning_tokens;
   if (choice.stops.stopped_by()) end_choice(index, "stop", *choice.stops.stopped_by());
 }
 
@@ -201,14 +251,15 @@ void Answer::read(size_t index) {
     return fail(api_error(fresh.failure));
   }
   choice.left = fresh.done;
+  if (!choice.sequence->same_prompt_as) state_.prompts[state_.choices[index].prompt].cached = choice.sequence->cached();
   auto& of_prompt = state_.prompts[state_.choices[index].prompt].logprobs;
   of_prompt.insert(of_prompt.end(), fresh.of_prompt.begin(), fresh.of_prompt.end());
   for (size_t i = 0; i < fresh.ids.size() && !choice.ended; ++i)
     add_token(index, fresh.ids[i], i < fresh.logprobs.size() ? &fresh.logprobs[i] : nullptr);
   if (fresh.done && !choice.ended) {
-    choice.waiting.text += choice.stops.push(choice.text.finish());
+    add_text(index, choice.stops.push(choice.text.finish()));
     const std::optional<std::string> stopped = choice.stops.stopped_by();
-    choice.waiting.text += choice.stops.finish();
+    add_text(index, choice.stops.finish());
     end_choice(index, stopped ? "stop" : "length", stopped ? WireJson(*stopped) : WireJson());
   }
   if (fresh.ids.size() >= kCatchUp) service_.loop->wake();
@@ -219,15 +270,15 @@ void Answer::read(size_t index) {
 void Answer::hand_on(size_t index) {
   Choice& choice = choices_[index];
   ChoiceState& state = state_.choices[index];
-  if (choice.waiting.text.empty() && !choice.ended) return;
+  if (choice.waiting.says_nothing() && !choice.ended) return;
   AnswerPiece piece = std::exchange(choice.waiting, {});
-  state.all.text += piece.text;
+  state.all.add(piece);
   if (!asked_.stream) {
     state.all.ids.insert(state.all.ids.end(), piece.ids.begin(), piece.ids.end());
     std::ranges::move(piece.logprobs, std::back_inserter(state.all.logprobs));
     return;
   }
-  if (!piece.text.empty() || !piece.logprobs.empty() || (asked_.return_token_ids && !piece.ids.empty()))
+  if (!piece.says_nothing() || !piece.logprobs.empty() || (asked_.return_token_ids && !piece.ids.empty()))
     send(form_->piece(state_, index, piece));
   if (choice.ended) send(form_->choice_end(state_, index));
 }
@@ -236,7 +287,10 @@ void Answer::send(const std::string& text) {
   if (text.empty()) return;
   if (!begun_) {
     begun_ = true;
-    HttpResponse head{.content_type = "text/event-stream; charset=utf-8", .body = form_->begin(state_) + text, .headers = call_.headers};
+    HttpResponse head{.content_type = "text/event-stream; charset=utf-8",
+                      .body = form_->begin(state_) + text,
+                      .headers = call_.headers,
+                      .ping = form_->ping()};
     call_.reply->begin(std::move(head));
   } else {
     call_.reply->write(text);

@@ -6,17 +6,27 @@
 
 #include "loraine/serve/protocol/answer_form.h"
 #include "loraine/serve/protocol/asked.h"
+#include "loraine/serve/reply_format.h"
 #include "loraine/serve/service.h"
 #include "loraine/serve/text_stream.h"
 
 namespace loraine {
 
+// What an answer begins with.
+struct AnswerStart {
+  Asked asked;
+  std::shared_ptr<const ServedAdapter> adapter;
+  std::vector<PromptState> prompts;  // of each, asked.n choices
+  std::string id;
+  std::unique_ptr<AnswerForm> form;
+  ReplyReading reading = {};                                       // plain: the text as it comes
+  std::shared_ptr<const grammar::TokenGrammar> grammar = nullptr;  // what it may be; nullptr: anything
+};
+
 class Answer : public std::enable_shared_from_this<Answer> {
  public:
-  // From any thread. prompts: of each, n choices. Throws ApiError where nothing is to be queued: too long, the queue full, the server
-  // ending.
-  static void start(Service& service, Call call, Asked asked, std::shared_ptr<const ServedAdapter> adapter,
-                    std::vector<PromptState> prompts, std::unique_ptr<AnswerForm> form, std::string id);
+  // From any thread. Throws ApiError where nothing is to be queued: too long, the queue full, the server ending.
+  static void start(Service& service, Call call, AnswerStart given);
   void tick(EngineClock::time_point now);  // whether it takes too long
   void pump();                             // what is new, to the client
   ~Answer();
@@ -26,12 +36,16 @@ class Answer : public std::enable_shared_from_this<Answer> {
     std::shared_ptr<Generation> sequence;
     Detokenizer text;
     StopStrings stops;
+    ReplyReader reader;
     AnswerPiece waiting;               // not sent yet: its text is held back
     bool ended = false, left = false;  // left: the engine is done with it, too
   };
-  Answer(Service& service, Call call, Asked asked, std::shared_ptr<const ServedAdapter> adapter, std::unique_ptr<AnswerForm> form);
+  Answer(Service& service, Call call, AnswerStart given);
   void read(size_t index);
   void add_token(size_t index, int32_t id, const TokenLogprobs* told);
+  bool is_hidden(int32_t id) const;
+  void add_text(size_t index, const std::string& text);
+  void add_part(size_t index, AnswerPart part);
   void end_choice(size_t index, const char* reason, WireJson stop_reason);
   void hand_on(size_t index);
   void send(const std::string& text);
@@ -46,6 +60,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   const Asked asked_;
   const std::shared_ptr<const ServedAdapter> adapter_;
   const std::unique_ptr<AnswerForm> form_;
+  const ReplyReading reading_;
   std::vector<int32_t> stop_ids_;  // of the model and its template: no reason is given for them
   AnswerState state_;
   std::vector<Choice> choices_;

@@ -103,6 +103,9 @@ MetricsNow EngineLoop::now() const {
   now.waiting = std::max<int64_t>(alive_ - load_.running, 0);
   now.kv_rows = load_.rows;
   now.kv_capacity = sizes_.rows;
+  now.prompt_rows = load_.prompt_rows + load_.reused;
+  now.reused_rows = load_.reused;
+  now.preempted = load_.preempted;
   now.running_adapters = running_adapters_;
   now.waiting_adapters = waiting_adapters_;
   return now;
@@ -120,6 +123,10 @@ void EngineLoop::enter(const std::shared_ptr<QueuedRequest>& request) {
       asked.prompt = sequence->prompt;
       asked.adapter = set;
       asked.options = sequence->options;
+      asked.mask = sequence->mask;
+      asked.prefix_key = sequence->prefix_key;
+      asked.client = sequence->client;
+      if (sequence->same_prompt_as) asked.same_prompt_as = std::max<int64_t>(request->sequences[*sequence->same_prompt_as]->number_, 0);
       asked.on_token = [one](int32_t id) {
         one->staged_.ids.push_back(id);
         return true;
@@ -199,7 +206,10 @@ void EngineLoop::publish(EngineClock::time_point began, EngineClock::time_point 
         if (!is_first) metrics_.between_tokens(seconds(at - times.last));
         metrics_.tokens(name, is_first ? static_cast<int64_t>(sequence->prompt.size()) : 0, count);
         step_tokens += count + (is_first ? static_cast<int64_t>(sequence->prompt.size()) : 0);
-        if (is_first) times.first = at;
+        if (is_first) {
+          times.first = at;
+          sequence->cached_ = engine_->reused(sequence->number_);
+        }
         times.last = at;
       }
       auto& fresh = sequence->fresh_;

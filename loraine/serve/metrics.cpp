@@ -112,9 +112,9 @@ std::string Metrics::text(const MetricsNow& now) const {
   one("vllm:num_requests_waiting", "gauge", "Sequences that wait for room.", std::to_string(now.waiting));
   const double used = now.kv_capacity > 0 ? static_cast<double>(now.kv_rows) / static_cast<double>(now.kv_capacity) : 0;
   one("vllm:kv_cache_usage_perc", "gauge", "Share of the rows of keys and values that are reserved; 1 is all.", fmt::format("{}", used));
-  one("vllm:prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", "0");
-  one("vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", "0");
-  one("vllm:num_preemptions_total", "counter", "Sequences that were put back into the queue.", "0");
+  one("vllm:prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", std::to_string(now.prompt_rows));
+  one("vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", std::to_string(now.reused_rows));
+  one("vllm:num_preemptions_total", "counter", "Sequences that were put back into the queue.", std::to_string(now.preempted));
   one("vllm:prompt_tokens_total", "counter", "Tokens of prompts that were read.", std::to_string(prompt_tokens_));
   one("vllm:generation_tokens_total", "counter", "Tokens that were generated.", std::to_string(answer_tokens_));
   out += heading("vllm:request_success_total", "counter", "Answers that ended, by how.");

@@ -34,6 +34,7 @@ struct FinishedChoice {
 
 struct MetricsNow {  // figures that are looked up when they are asked for
   int64_t running = 0, waiting = 0, kv_rows = 0, kv_capacity = 0;
+  int64_t prompt_rows = 0, reused_rows = 0, preempted = 0;  // so far; reused_rows: of prompt_rows, found in the cache of prefixes
   int64_t most_adapters = 0;
   std::string running_adapters, waiting_adapters;  // comma lists
   size_t resident_bytes = 0;

@@ -23,6 +23,12 @@ constexpr Route kRoutes[] = {
     {"GET", "/lora-adapters", Key::yes, true, false, list_lora},
     {"POST", "/v1/chat/completions", Key::yes, true, false, post_chat},
     {"POST", "/v1/completions", Key::yes, true, false, post_completion},
+    {"POST", "/v1/responses", Key::yes, true, false, post_response},
+    {"GET", "/v1/responses/{id}", Key::yes, true, false, get_response},
+    {"DELETE", "/v1/responses/{id}", Key::yes, true, false, delete_response},
+    {"POST", "/v1/responses/{id}", Key::yes, true, false, post_response_action},
+    {"POST", "/v1/messages", Key::yes, true, false, post_messages},
+    {"POST", "/v1/messages/count_tokens", Key::yes, true, false, post_count_tokens},
     {"POST", "/v1/score/evaluation", Key::yes, true, false, post_score},
     {"POST", "/tokenize", Key::yes, true, false, post_tokenize},
     {"POST", "/v1/tokenize", Key::yes, true, false, post_tokenize},
@@ -36,6 +42,12 @@ constexpr Route kRoutes[] = {
     {"POST", "/unload_lora_adapter", Key::yes, true, true, post_unload_sglang},
     {"POST", "/lora-adapters", Key::yes, true, true, post_lora},
 };
+
+// How errors are written, by whose route it is.
+ErrorStyle style_of(const Service& service, const ServerRequest& request) {
+  if (request.path.starts_with(service.api.root_path + "/v1/messages")) return ErrorStyle::anthropic;
+  return service.llama_factory ? ErrorStyle::llama_factory : ErrorStyle::openai;
+}
 
 // What stands in the place of {id}; none where the route is another.
 std::optional<std::string> matches(const Route& route, std::string_view path) {
@@ -137,7 +149,7 @@ std::optional<ApiError> refusal(Service& service, const ServerRequest& request, 
   if (route.needs_model && !service.is_open()) return ApiError{503, "the model is still being loaded", "", "loading", 1};
   if (route.changes_state && !service.config.allow_runtime_lora_updating)
     return ApiError{403, "adapters cannot be loaded or unloaded by requests (allow_runtime_lora_updating)", "", "lora_updating_disabled"};
-  if (request.method != "POST") return {};
+  if (request.method != "POST" || request.path.ends_with("/cancel")) return {};
   if (const std::string_view coding = request.header("content-encoding"); !coding.empty() && coding != "identity")
     return ApiError{415, fmt::format("a body of content-encoding {} is not taken, send it as it is", coding), "", "unsupported_media_type"};
   if (!is_json(request.header("content-type")))
@@ -180,7 +192,7 @@ std::optional<HttpResponse> check_head(Service& service, const ServerRequest& re
     return with_headers(preflight(service, request, found), common_headers(service, request, request_id(service, request)));
   const std::optional<ApiError> error = refusal(service, request, found);
   if (!error) return {};
-  HttpResponse response = error_response(*error, service.llama_factory);
+  HttpResponse response = error_response(*error, style_of(service, request));
   if (error->status == 405) response.headers.emplace_back("allow", found.allowed);
   if (error->status == 401) response.headers.emplace_back("www-authenticate", "Bearer");
   return with_headers(std::move(response), common_headers(service, request, request_id(service, request)));
@@ -191,8 +203,9 @@ void route_request(Service& service, ServerRequest request, std::shared_ptr<Http
   Call call;
   call.request_id = request_id(service, request);
   call.headers = common_headers(service, request, call.request_id);
-  call.with_detail = service.llama_factory;
+  call.errors = style_of(service, request);
   call.argument = found.argument;
+  if (!service.keys.empty()) call.client = given_key(request);
   call.request = std::move(request);
   call.reply = std::move(reply);
   if (service.config.verbose) log_request(call);
@@ -204,7 +217,7 @@ void route_request(Service& service, ServerRequest request, std::shared_ptr<Http
 HttpResponse bad_request(Service& service, int status, const std::string& why) {
   ApiError error{status, why};
   if (status == 413) error.code = "body_too_large";
-  return with_headers(error_response(error, service.llama_factory),
+  return with_headers(error_response(error, service.llama_factory ? ErrorStyle::llama_factory : ErrorStyle::openai),
                       {{"cache-control", "no-store"}, {"x-content-type-options", "nosniff"}, {"x-request-id", service.new_id("req-")}});
 }
 

@@ -124,6 +124,10 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
   loaded = std::move(model);
   model_name = llama_factory ? api.model_name : config.served_model_name.value_or(own_name(loaded->config.model_name_or_path));
   metrics = std::make_unique<Metrics>(model_name);
+  grammars = std::make_unique<Grammars>(*loaded->text.tokenizer);
+  if (const auto& found = loaded->files.tokenizer_config; found && found->contains("response_template"))
+    response_template = std::make_shared<const ResponseTemplate>(WireJson::parse(found->at("response_template").dump()),
+                                                                 loaded->files.path + "/tokenizer_config.json");
   defaults = sampling_defaults(loaded->config, loaded->files, llama_factory);
   adapters = std::make_unique<AdapterRegistry>(
       *loaded, text_mutex,
@@ -173,6 +177,18 @@ std::string Service::fingerprint(const ServedAdapter* adapter) const {
   return fmt::format("loraine-{}-{:08x}", version, static_cast<uint32_t>(hash ^ (hash >> 32)));
 }
 
+std::optional<std::string> Service::prefix_key(const ServedAdapter* adapter, const std::string& salt) const {
+  if (!config.enable_prefix_caching) return {};
+  // An adapter without a hash was opened with its base, and stays.
+  const std::string of_adapter = !adapter ? "" : adapter->hash.empty() ? "name:" + adapter->name : "hash:" + adapter->hash;
+  return fmt::format("{}\n{}\n{}", loaded->files.fingerprint, of_adapter, salt);
+}
+
+ReplyFormat Service::reply_format_of(const ServedAdapter* adapter) const {
+  return reply_format(adapter ? adapter->format : loaded->format, loaded->files, response_template,
+                      {config.tool_call_parser, config.reasoning_parser});
+}
+
 int Service::retry_after() const {
   const double rate = metrics->finished_per_second();
   if (rate <= 0) return 1;
@@ -186,7 +202,7 @@ void Call::send(HttpResponse response) const {
 
 void Call::json(const WireJson& value, int status) const { send({.status = status, .body = wire_text(value)}); }
 
-void Call::fail(const ApiError& error) const { send(error_response(error, with_detail)); }
+void Call::fail(const ApiError& error) const { send(error_response(error, errors)); }
 
 void in_worker(Service& service, Call call, std::function<void(Service&, Call&)> work) {
   service.workers.add([&service, call = std::move(call), work = std::move(work)]() mutable {

@@ -15,10 +15,13 @@
 #include "loraine/api/loaded_model.h"
 #include "loraine/serve/adapters.h"
 #include "loraine/serve/engine_loop.h"
+#include "loraine/serve/grammars.h"
 #include "loraine/serve/http/server.h"
 #include "loraine/serve/metrics.h"
 #include "loraine/serve/protocol/errors.h"
+#include "loraine/serve/reply_format.h"
 #include "loraine/serve/settings.h"
+#include "loraine/serve/stored_responses.h"
 
 namespace loraine {
 
@@ -76,10 +79,14 @@ struct Service {
   std::unique_ptr<AdapterRegistry> adapters;
   std::unique_ptr<EngineLoop> loop;
   SamplingDefaults defaults;
+  std::unique_ptr<Grammars> grammars;
+  std::shared_ptr<const ResponseTemplate> response_template;  // of the model; nullptr: it has none
   int64_t max_model_len = 0;
   std::string default_adapter;  // of requests whose `model` is the base or missing; empty: the base itself
   std::mutex scales_mutex;
   std::set<std::string> default_lora;  // set by POST /lora-adapters
+
+  StoredResponses responses;
 
   HttpServer* http = nullptr;
   Workers workers{4};
@@ -87,6 +94,9 @@ struct Service {
 
   std::string new_id(const char* prefix);  // "chatcmpl-" + 24 hexadecimal digits
   std::string fingerprint(const ServedAdapter* adapter) const;
+  // Of requests that may share the keys and values of their prompts' beginnings; none where nobody may.
+  std::optional<std::string> prefix_key(const ServedAdapter* adapter, const std::string& salt) const;
+  ReplyFormat reply_format_of(const ServedAdapter* adapter) const;
   int retry_after() const;  // seconds until a place in the queue is likely
 
  private:
@@ -100,7 +110,8 @@ struct Call {
   std::shared_ptr<HttpReply> reply;
   std::string request_id, argument;  // argument: what stands in the place of {id} in the route
   HttpHeaders headers;               // of every answer to it
-  bool with_detail = false;          // errors as LLaMA-Factory's too
+  ErrorStyle errors = ErrorStyle::openai;
+  std::string client;  // the key it came with: who takes turns with others
   void json(const WireJson& value, int status = 200) const;
   void send(HttpResponse response) const;
   void fail(const ApiError& error) const;

@@ -10,6 +10,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/serve/reply_format.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/memory.h"
 
@@ -59,6 +60,14 @@ void describe(ServeConfig& c, const OptionVisitor& visit) {
   visit({"max_body_size", group, &c.max_body_size, "largest body of a request"});
   visit({"request_timeout", group, &c.request_timeout, "seconds after which an answer is cut off; 0: never", between(0, kMost)});
   visit({"drain_timeout", group, &c.drain_timeout, "seconds that running answers have when the server is asked to end", between(0, kMost)});
+  visit({"enable_prefix_caching", group, &c.enable_prefix_caching,
+         "keys and values of a prompt's beginning are kept for requests with the same beginning and adapter"});
+  visit({"tool_call_parser", group, &c.tool_call_parser,
+         "form in which the model writes calls of tools: auto (by its template), hermes, qwen3_coder, llama3_json, mistral, gemma4, "
+         "glm4_moe, "
+         "pythonic, phi4_mini, deepseek_v3, json"});
+  visit({"reasoning_parser", group, &c.reasoning_parser,
+         "marks around thoughts: auto (by its template), none, think, mistral, seed_oss, gpt_oss, gemma4"});
   visit({"metrics", group, &c.metrics, "GET /metrics for Prometheus"});
   visit({"verbose", group, &c.verbose, "a line for every request, to stderr"});
 }
@@ -123,6 +132,7 @@ void check_serve_config(const ServeConfig& config) {
     throw Error(ErrorKind::usage, "allow_runtime_lora_updating is set, and adapter_dir is not",
                 "name the folder that requests may load from: adapter_dir FOLDER");
   kv_bytes(config.kv_memory, 0);
+  check_reply_parsers({config.tool_call_parser, config.reasoning_parser});
   parse_memory_limit(config.max_body_size);
 }
 

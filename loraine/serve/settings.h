@@ -27,6 +27,8 @@ struct ServeConfig {
   int64_t max_queued_requests = 256;
   std::string max_body_size = "16MiB";
   double request_timeout = 0, drain_timeout = 30;
+  bool enable_prefix_caching = true;
+  std::string tool_call_parser = "auto", reasoning_parser = "auto";
   bool metrics = true;
   bool verbose = false;
 };

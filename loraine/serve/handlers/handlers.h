@@ -28,6 +28,16 @@ void post_chat(Service& service, Call call);
 void post_completion(Service& service, Call call);
 void post_score(Service& service, Call call);
 
+// responses.cpp
+void post_response(Service& service, Call call);
+void get_response(Service& service, Call call);
+void delete_response(Service& service, Call call);
+void post_response_action(Service& service, Call call);
+
+// messages.cpp
+void post_messages(Service& service, Call call);
+void post_count_tokens(Service& service, Call call);
+
 // text_tools.cpp
 void post_tokenize(Service& service, Call call);
 void post_detokenize(Service& service, Call call);

@@ -1,7 +1,7 @@
 // Text to tokens, back, and messages to the text of a prompt; in vLLM's and llama-server's forms.
 #include <fmt/format.h>
 
-#include "loraine/api/chat_prompt.h"
+#include "loraine/serve/handlers/conversation.h"
 #include "loraine/serve/handlers/handlers.h"
 #include "loraine/serve/protocol/json_body.h"
 #include "loraine/serve/protocol/openai.h"
@@ -11,12 +11,12 @@ namespace {
 
 ChatPrompt prompt_of(Service& service, Fields& fields) {
   const auto adapter = find_adapter(service, fields.text("model", 512).value_or(""));
-  const WireJson messages = read_messages(fields);
-  WireJson kwargs = read_template_kwargs(fields);
-  if (const WireJson* tools = fields.array("tools", 128); tools && !tools->empty()) kwargs["tools"] = *tools;
+  AskedChat chat;
+  chat.messages = read_messages(fields);
+  chat.kwargs = read_template_kwargs(fields);
+  chat.asked.tools = read_tools(fields);
   const std::shared_lock lock(service.text_mutex);
-  return chat_prompt(adapter ? adapter->format : service.loaded->format, *service.loaded->text.tokenizer, messages, kwargs,
-                     service.loaded->config.split_special_tokens);
+  return conversation_prompt(service, chat, adapter.get());
 }
 
 WireJson pieces(const Service& service, const std::vector<int32_t>& ids) {

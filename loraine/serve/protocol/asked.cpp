@@ -88,6 +88,11 @@ void read_lora(Fields& fields, Asked& asked) {
 
 }  // namespace
 
+void set_reasoning_effort(WireJson& kwargs, const std::string& effort) {
+  kwargs["reasoning_effort"] = effort;
+  if (!kwargs.contains("enable_thinking")) kwargs["enable_thinking"] = effort != "none";
+}
+
 Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory) {
   Asked asked;
   asked.model = fields.text("model", 512).value_or("");
@@ -122,6 +127,10 @@ Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab
   o.allowed_ids = read_ids(fields, "allowed_token_ids", vocab, static_cast<size_t>(vocab));
   if (allowed && o.allowed_ids.empty()) fields.fail("allowed_token_ids", "a list of at least one token id");
   asked.return_token_ids = fields.boolean("return_token_ids").value_or(false);
+  if (const auto salt = fields.text("cache_salt", 1024)) {
+    if (salt->empty()) fields.fail("cache_salt", "a string of 1 to 1024 bytes");
+    asked.cache_salt = *salt;
+  }
   asked.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
   o.prompt_logprobs = fields.integer("prompt_logprobs", 0, 20).value_or(-1);
   fields.text("cache_salt", 1024);  // enters the key of a prefix cache: nothing of one request reaches another without one
@@ -145,18 +154,18 @@ std::string refuse_or_ignore(const Fields& fields, const WireJson& body, bool st
                                                  "request_id",
                                                  "session_id",
                                                  "verbosity",
-                                                 "parallel_tool_calls",
                                                  "spaces_between_special_tokens",
+                                                 "parallel_tool_calls",
                                                  "include_reasoning",
                                                  "truncate_prompt_tokens",
                                                  "detokenize",
                                                  "best_of"};
-  static const std::set<std::string> kUnbuilt = {"response_format",
-                                                 "structured_outputs",
+  static const std::set<std::string> kUnbuilt = {"guided_grammar",
                                                  "guided_json",
                                                  "guided_regex",
                                                  "guided_choice",
-                                                 "guided_grammar",
+                                                 "response_format",
+                                                 "structured_outputs",
                                                  "grammar",
                                                  "json_schema",
                                                  "tools",
@@ -186,8 +195,7 @@ std::string refuse_or_ignore(const Fields& fields, const WireJson& body, bool st
     const WireJson& value = body.at(name);
     const bool says_nothing = value.is_null() || (value.is_structured() && value.empty());
     if (says_nothing || kNothing.contains(name)) continue;
-    if (name == "response_format" && value.is_object() && value.value("type", WireJson()) == "text") continue;
-    if (name == "tool_choice" && (value == "none" || value == "auto")) continue;
+    if (name == "tool_choice" && value == "none") continue;
     if (kUnbuilt.contains(name))
       throw ApiError{400, fmt::format("{} is not built, and the answer would not be what it asks for; leave it out", name), name,
                      "unsupported_parameter"};

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "loraine/generate/sampling.h"
+#include "loraine/serve/protocol/asked_shape.h"
+#include "loraine/serve/protocol/asked_tools.h"
 #include "loraine/serve/protocol/fields.h"
 
 namespace loraine {
@@ -17,18 +19,33 @@ struct Asked {
   std::string model;
   std::optional<std::vector<std::pair<std::string, double>>> lora;  // llama-server's: names (or places in the list) and scales
   int64_t n = 1;
-  std::optional<int64_t> max_tokens;  // none: what room is left
-  GenerateOptions options;            // without stop ids, seed and bad words
+  std::optional<int64_t> max_tokens;        // none: what room is left,
+  std::optional<int64_t> most_tokens = {};  // and at most this; none: at most what the server's default is
+  GenerateOptions options;                  // without stop ids, seed and bad words
   std::optional<int64_t> seed;
   std::vector<std::string> stop, bad_words;
   std::vector<int32_t> stop_token_ids;
   bool include_stop = false, ignore_eos = false;
   bool stream = false, include_usage = false, continuous_usage = false;
   bool echo = false, return_token_ids = false, skip_special_tokens = true;
+  bool include_reasoning = true;  // thoughts are in the answer
+  std::string cache_salt = {};    // the beginning of a prompt is shared with requests of the same salt alone
+  AskedTools tools = {};
+  AskedShape shape = {};
+  const char* prompt_field = "messages";  // where the prompt stands in the request, for errors
 };
 
 // What the protocols of OpenAI's kind have in common. vocab: ids are below it. Throws ApiError with the field.
 Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory);
+
+// A conversation to be answered: what chat completions, responses and Anthropic's messages become.
+struct AskedChat {
+  Asked asked;
+  WireJson messages, kwargs;  // as chat templates take them
+  std::string ignored;        // fields that nobody knows, for the log
+};
+// How much is to be thought, as templates take it: reasoning_effort, and enable_thinking where the request does not say that itself.
+void set_reasoning_effort(WireJson& kwargs, const std::string& effort);
 
 // What is left: fields that would change the answer and are not built are refused; others are ignored, those nobody knows with a line for
 // the log, which comes back.

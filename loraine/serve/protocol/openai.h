@@ -10,16 +10,13 @@
 
 namespace loraine {
 
-struct AskedChat {
-  Asked asked;
-  WireJson messages, kwargs;  // as chat templates take them
-  std::string ignored;        // fields that nobody knows, for the log
-};
 // Throws ApiError.
 AskedChat read_chat(const WireJson& body, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory, bool strict);
 // Messages checked and made plain: developer is system, contents are texts, arguments of calls are objects.
 WireJson read_messages(Fields& fields);
-// chat_template_kwargs, reasoning_effort, add_generation_prompt, continue_final_message.
+// The arguments of a call in a message as an object, which templates want; place: of the call, for errors.
+WireJson read_arguments(const WireJson& arguments, const std::string& place);
+// chat_template_kwargs, reasoning_effort, enable_thinking, add_generation_prompt, continue_final_message.
 WireJson read_template_kwargs(Fields& fields);
 
 struct AskedCompletion {

@@ -1,37 +1,26 @@
 // See openai.h: the answers.
-#include <fmt/format.h>
-
-#include <cmath>
-
 #include "loraine/serve/protocol/openai.h"
+#include "loraine/serve/protocol/token_json.h"
 
 namespace loraine {
 namespace {
-
-// What JSON can carry of it: -inf has no number there.
-double finite(float logprob) { return std::isfinite(logprob) ? static_cast<double>(logprob) : -9999.0; }
-
-WireJson bytes_of(const std::string& text) {
-  WireJson bytes = WireJson::array();
-  for (const char c : text) bytes.push_back(static_cast<unsigned char>(c));
-  return bytes;
-}
 
 WireJson usage_json(const AnswerState& answer) {
   return {{"prompt_tokens", answer.prompt_tokens()},
           {"completion_tokens", answer.answer_tokens()},
           {"total_tokens", answer.prompt_tokens() + answer.answer_tokens()},
-          {"prompt_tokens_details", {{"cached_tokens", 0}}},
-          {"completion_tokens_details", {{"reasoning_tokens", 0}}}};
+          {"prompt_tokens_details", {{"cached_tokens", answer.cached_tokens()}}},
+          {"completion_tokens_details", {{"reasoning_tokens", answer.reasoning_tokens()}}}};
 }
 
 WireJson timings_json(const AnswerState& answer) {
   const auto rate = [](int64_t tokens, double ms) { return ms > 0 ? static_cast<double>(tokens) / ms * 1e3 : 0.0; };
   const AnswerTimings& t = answer.timings;
-  return {{"cache_n", 0},
-          {"prompt_n", answer.prompt_tokens()},
+  const int64_t read = answer.prompt_tokens() - answer.cached_tokens();
+  return {{"cache_n", answer.cached_tokens()},
+          {"prompt_n", read},
           {"prompt_ms", t.prompt_ms},
-          {"prompt_per_second", rate(answer.prompt_tokens(), t.prompt_ms)},
+          {"prompt_per_second", rate(read, t.prompt_ms)},
           {"predicted_n", answer.answer_tokens()},
           {"predicted_ms", t.predicted_ms},
           {"predicted_per_second", rate(answer.answer_tokens(), t.predicted_ms)}};
@@ -43,7 +32,7 @@ WireJson prompt_logprobs_json(const PromptState& prompt, const Tokenizer& tokens
   for (const TokenLogprobs& one : prompt.logprobs) {
     WireJson place = WireJson::object();
     const auto add = [&](int32_t id, float logprob, int64_t rank) {
-      place[std::to_string(id)] = {{"logprob", finite(logprob)}, {"rank", rank}, {"decoded_token", tokens.token_bytes(id)}};
+      place[std::to_string(id)] = {{"logprob", finite_logprob(logprob)}, {"rank", rank}, {"decoded_token", tokens.token_bytes(id)}};
     };
     int64_t rank = 0;
     for (const auto& [id, logprob] : one.top) add(id, logprob, ++rank);
@@ -58,7 +47,7 @@ class OpenAiForm : public AnswerForm {
  public:
   OpenAiForm(const Asked& asked, const Tokenizer& tokens) : asked_(asked), tokens_(tokens) {}
 
-  std::string end(const AnswerState& answer) const override {
+  std::string end(const AnswerState& answer) override {
     std::string out;
     if (asked_.include_usage) {
       WireJson last = chunk(answer);
@@ -69,7 +58,7 @@ class OpenAiForm : public AnswerForm {
     }
     return out + "data: [DONE]\n\n";
   }
-  std::string failure(const ApiError& error) const override { return sse(error_json(error, false)); }
+  std::string failure(const ApiError& error) override { return sse(error_json(error, ErrorStyle::openai)); }
 
  protected:
   virtual const char* object(bool streams) const = 0;
@@ -99,13 +88,13 @@ class OpenAiForm : public AnswerForm {
 class ChatForm : public OpenAiForm {
  public:
   using OpenAiForm::OpenAiForm;
-  WireJson whole(const AnswerState& answer) const override {
+  WireJson whole(const AnswerState& answer) override {
     WireJson whole = frame(answer, false);
     whole["choices"] = WireJson::array();
     for (size_t i = 0; i < answer.choices.size(); ++i) {
       const ChoiceState& choice = answer.choices[i];
       WireJson one = {{"index", i},
-                      {"message", {{"role", "assistant"}, {"content", choice.all.text}}},
+                      {"message", message(choice.all)},
                       {"logprobs", logprobs(choice.all)},
                       {"finish_reason", choice.finish_reason},
                       {"stop_reason", choice.stop_reason}};
@@ -117,7 +106,7 @@ class ChatForm : public OpenAiForm {
     finish_whole(whole, answer);
     return whole;
   }
-  std::string begin(const AnswerState& answer) const override {
+  std::string begin(const AnswerState& answer) override {
     std::string out;
     for (size_t i = 0; i < answer.choices.size(); ++i) {
       WireJson one = {{"index", i}, {"delta", {{"role", "assistant"}, {"content", ""}}}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
@@ -126,12 +115,30 @@ class ChatForm : public OpenAiForm {
     }
     return out;
   }
-  std::string piece(const AnswerState& answer, size_t choice, const AnswerPiece& piece) const override {
-    WireJson one = {{"index", choice}, {"delta", {{"content", piece.text}}}, {"logprobs", logprobs(piece)}, {"finish_reason", nullptr}};
-    if (asked_.return_token_ids) one["token_ids"] = piece.ids;
-    return chunk_of(answer, std::move(one));
+  std::string piece(const AnswerState& answer, size_t choice, const AnswerPiece& piece) override {
+    std::vector<WireJson> deltas;
+    if (!piece.reasoning.empty()) deltas.push_back({{"reasoning", piece.reasoning}, {"reasoning_content", piece.reasoning}});
+    if (!piece.text.empty()) deltas.push_back({{"content", piece.text}});
+    size_t begun = answer.choices[choice].all.calls.size() - piece.begun_calls();
+    for (const AnswerCall& call : piece.calls) {
+      if (call.begins) deltas.push_back({{"tool_calls", {call_json(call, "", begun++)}}});
+      if (!call.arguments.empty())
+        deltas.push_back({{"tool_calls", {{{"index", begun - 1}, {"function", {{"arguments", call.arguments}}}}}}});
+    }
+    if (deltas.empty()) deltas.push_back({{"content", ""}});
+    std::string out;
+    for (size_t i = 0; i < deltas.size(); ++i) {
+      const bool is_last = i + 1 == deltas.size();
+      WireJson one = {{"index", choice},
+                      {"delta", std::move(deltas[i])},
+                      {"logprobs", is_last ? logprobs(piece) : WireJson()},
+                      {"finish_reason", nullptr}};
+      if (is_last && asked_.return_token_ids) one["token_ids"] = piece.ids;
+      out += chunk_of(answer, std::move(one));
+    }
+    return out;
   }
-  std::string choice_end(const AnswerState& answer, size_t choice) const override {
+  std::string choice_end(const AnswerState& answer, size_t choice) override {
     const ChoiceState& state = answer.choices[choice];
     return chunk_of(answer, {{"index", choice},
                              {"delta", WireJson::object()},
@@ -144,27 +151,30 @@ class ChatForm : public OpenAiForm {
   const char* object(bool streams) const override { return streams ? "chat.completion.chunk" : "chat.completion"; }
 
  private:
+  static WireJson call_json(const AnswerCall& call, const std::string& arguments, std::optional<size_t> index) {
+    WireJson json = index ? WireJson{{"index", *index}} : WireJson::object();
+    json["id"] = call.id;
+    json["type"] = "function";
+    json["function"] = {{"name", call.name}, {"arguments", arguments}};
+    return json;
+  }
+  static WireJson message(const AnswerPiece& all) {
+    const bool only_else = all.text.empty() && !all.says_nothing();
+    WireJson json = {{"role", "assistant"}, {"content", only_else ? WireJson() : WireJson(all.text)}};
+    if (!all.reasoning.empty()) json["reasoning"] = json["reasoning_content"] = all.reasoning;  // vLLM's name, and everybody else's
+    for (const AnswerCall& call : all.calls) json["tool_calls"].push_back(call_json(call, call.arguments, {}));
+    return json;
+  }
   WireJson logprobs(const AnswerPiece& piece) const {
     if (!tells()) return nullptr;
-    WireJson content = WireJson::array();
-    const auto token = [&](int32_t id, float logprob) {
-      const std::string text = tokens_.token_bytes(id);
-      return WireJson{{"token", text}, {"logprob", finite(logprob)}, {"bytes", bytes_of(text)}};
-    };
-    for (const TokenLogprobs& one : piece.logprobs) {
-      WireJson entry = token(one.id, one.logprob);
-      entry["top_logprobs"] = WireJson::array();
-      for (const auto& [id, logprob] : one.top) entry["top_logprobs"].push_back(token(id, logprob));
-      content.push_back(std::move(entry));
-    }
-    return {{"content", std::move(content)}};
+    return {{"content", token_logprobs_json(piece.logprobs, tokens_)}};
   }
 };
 
 class CompletionForm : public OpenAiForm {
  public:
   using OpenAiForm::OpenAiForm;
-  WireJson whole(const AnswerState& answer) const override {
+  WireJson whole(const AnswerState& answer) override {
     WireJson whole = frame(answer, false);
     whole["choices"] = WireJson::array();
     for (size_t i = 0; i < answer.choices.size(); ++i) {
@@ -182,7 +192,7 @@ class CompletionForm : public OpenAiForm {
     finish_whole(whole, answer);
     return whole;
   }
-  std::string begin(const AnswerState& answer) const override {
+  std::string begin(const AnswerState& answer) override {
     std::string out;
     if (!asked_.echo) return out;
     for (size_t i = 0; i < answer.choices.size(); ++i)
@@ -191,7 +201,7 @@ class CompletionForm : public OpenAiForm {
           {{"index", i}, {"text", answer.prompts[answer.choices[i].prompt].text}, {"logprobs", nullptr}, {"finish_reason", nullptr}});
     return out;
   }
-  std::string piece(const AnswerState& answer, size_t choice, const AnswerPiece& piece) const override {
+  std::string piece(const AnswerState& answer, size_t choice, const AnswerPiece& piece) override {
     const size_t before = answer.choices[choice].all.text.size() - piece.text.size();
     WireJson one = {{"index", choice},
                     {"text", piece.text},
@@ -200,7 +210,7 @@ class CompletionForm : public OpenAiForm {
     if (asked_.return_token_ids) one["token_ids"] = piece.ids;
     return chunk_of(answer, std::move(one));
   }
-  std::string choice_end(const AnswerState& answer, size_t choice) const override {
+  std::string choice_end(const AnswerState& answer, size_t choice) override {
     const ChoiceState& state = answer.choices[choice];
     return chunk_of(answer, {{"index", choice},
                              {"text", ""},
@@ -221,11 +231,11 @@ class CompletionForm : public OpenAiForm {
       names.push_back(text);
       offsets.push_back(offset);
       offset += text.size();
-      values.push_back(told ? WireJson(finite(told->logprob)) : WireJson());
+      values.push_back(told ? WireJson(finite_logprob(told->logprob)) : WireJson());
       if (!told) return tops.push_back(nullptr);
       WireJson top = WireJson::object();
-      for (const auto& [other, logprob] : told->top) top[tokens_.token_bytes(other)] = finite(logprob);
-      if (!told->top.empty()) top[text] = finite(told->logprob);
+      for (const auto& [other, logprob] : told->top) top[tokens_.token_bytes(other)] = finite_logprob(logprob);
+      if (!told->top.empty()) top[text] = finite_logprob(told->logprob);
       tops.push_back(std::move(top));
     };
     for (size_t i = 0; prompt && i < prompt->ids.size(); ++i)
@@ -236,20 +246,6 @@ class CompletionForm : public OpenAiForm {
 };
 
 }  // namespace
-
-int64_t AnswerState::prompt_tokens() const {
-  int64_t count = 0;
-  for (const PromptState& prompt : prompts) count += static_cast<int64_t>(prompt.ids.size());
-  return count;
-}
-
-int64_t AnswerState::answer_tokens() const {
-  int64_t count = 0;
-  for (const ChoiceState& choice : choices) count += choice.tokens;
-  return count;
-}
-
-std::string sse(const WireJson& value) { return "data: " + wire_text(value) + "\n\n"; }
 
 std::unique_ptr<AnswerForm> chat_form(const Asked& asked, const Tokenizer& tokens) { return std::make_unique<ChatForm>(asked, tokens); }
 std::unique_ptr<AnswerForm> completion_form(const Asked& asked, const Tokenizer& tokens) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "loraine/serve/protocol/json_body.h"
 #include "loraine/serve/protocol/openai.h"
@@ -42,14 +43,7 @@ WireJson plain_calls(const WireJson& calls, size_t index) {
         !call["function"]["name"].is_string())
       bad_message(index, ".tool_calls has a call without function.name");
     WireJson& function = call["function"];
-    const auto arguments = function.find("arguments");
-    if (arguments == function.end() || (arguments->is_string() && arguments->get_ref<const std::string&>().empty())) {
-      function["arguments"] = WireJson::object();
-    } else if (arguments->is_string()) {
-      try {
-        function["arguments"] = parse_json_value(arguments->get<std::string>());
-      } catch (const ApiError&) { bad_message(index, ".tool_calls has a call whose arguments are not JSON"); }
-    }
+    function["arguments"] = read_arguments(function.value("arguments", WireJson()), fmt::format("messages[{}].tool_calls", index));
   }
   return plain;
 }
@@ -75,7 +69,6 @@ WireJson plain_message(const WireJson& message, size_t index) {
       plain[key == "reasoning" ? "reasoning_content" : key] = value;
     }
   }
-  if (name == "assistant" || plain.contains("content")) return plain;
   return plain;
 }
 
@@ -93,13 +86,38 @@ void check_turns(const WireJson& messages) {
     throw ApiError{400, "messages: only system, user, assistant, user, … is taken: an odd number without system", "messages"};
 }
 
+// Answers of tools get the name of the tool whose call they answer: some templates write it.
+void name_answers(WireJson& messages) {
+  std::map<std::string, std::string> names;
+  for (WireJson& message : messages) {
+    if (message.contains("tool_calls"))
+      for (const WireJson& call : message["tool_calls"])
+        if (const WireJson id = call.value("id", WireJson()); id.is_string()) names[id.get<std::string>()] = call["function"]["name"];
+    if (message["role"] != "tool" || message.contains("name") || !message.contains("tool_call_id")) continue;
+    const auto found = names.find(message["tool_call_id"].get<std::string>());
+    if (found != names.end()) message["name"] = found->second;
+  }
+}
+
 }  // namespace
+
+WireJson read_arguments(const WireJson& arguments, const std::string& place) {
+  WireJson object = arguments;
+  if (arguments.is_null() || (arguments.is_string() && arguments.get_ref<const std::string&>().empty())) return WireJson::object();
+  if (arguments.is_string()) try {
+      object = parse_json_value(arguments.get<std::string>());
+    } catch (const ApiError&) { throw ApiError{400, place + " has a call whose arguments are not JSON", place}; }
+  if (!object.is_object())
+    throw ApiError{400, place + " has a call whose arguments are " + shown(object) + ", an object was expected", place};
+  return object;
+}
 
 WireJson read_messages(Fields& fields) {
   const WireJson* list = fields.array("messages", kMostMessages);
   if (!list || list->empty()) fields.fail("messages", fmt::format("a list of 1 to {} messages", kMostMessages));
   WireJson messages = WireJson::array();
   for (size_t i = 0; i < list->size(); ++i) messages.push_back(plain_message((*list)[i], i));
+  name_answers(messages);
   return messages;
 }
 
@@ -112,8 +130,8 @@ WireJson read_template_kwargs(Fields& fields) {
       if (given->contains(reserved)) fields.fail("chat_template_kwargs", fmt::format("an object without the key {}", reserved));
     kwargs = *given;
   }
-  if (const auto effort = fields.text("reasoning_effort", 64)) kwargs["reasoning_effort"] = *effort;
   if (const auto thinking = fields.boolean("enable_thinking")) kwargs["enable_thinking"] = *thinking;
+  if (const auto effort = fields.text("reasoning_effort", 64)) set_reasoning_effort(kwargs, *effort);
   const auto add = fields.boolean("add_generation_prompt"), go_on = fields.boolean("continue_final_message");
   if (go_on.value_or(false) && add.value_or(false)) fields.fail("continue_final_message", "false, since add_generation_prompt is true");
   kwargs["add_generation_prompt"] = add.value_or(!go_on.value_or(false));
@@ -130,6 +148,9 @@ AskedChat read_chat(const WireJson& body, const SamplingDefaults& defaults, int6
   chat.messages = read_messages(fields);
   if (llama_factory) check_turns(chat.messages);
   chat.kwargs = read_template_kwargs(fields);
+  chat.asked.tools = read_tools(fields);
+  chat.asked.shape = read_shape(fields);
+  chat.asked.include_reasoning = fields.boolean("include_reasoning").value_or(true);
   const bool logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs", 0, 20);
   if (top.value_or(0) > 0 && !logprobs) fields.fail("top_logprobs", "nothing, since logprobs is not true");
@@ -145,6 +166,8 @@ AskedCompletion read_completion(const WireJson& body, const SamplingDefaults& de
   AskedCompletion completion;
   completion.asked = read_asked(fields, defaults, vocab, llama_factory);
   Asked& asked = completion.asked;
+  asked.prompt_field = "prompt";
+  asked.shape = read_shape(fields);
   if (!asked.max_tokens) asked.max_tokens = 16;
   asked.echo = fields.boolean("echo").value_or(false);
   if (*asked.max_tokens == 0 && !asked.echo) fields.fail("max_tokens", "a whole number from 1, or 0 with echo");

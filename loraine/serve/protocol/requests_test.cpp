@@ -88,9 +88,6 @@ TEST(ChatRequest, RefusalsNameTheField) {
       {chat_with(R"("stream_options":{"include_usage":true})"), "stream_options"},
       {chat_with(R"("stream":true,"stream_options":{"include_usage":1})"), "stream_options.include_usage"},
       {chat_with(R"("continue_final_message":true,"add_generation_prompt":true)"), "continue_final_message"},
-      {chat_with(R"("response_format":{"type":"json_object"})"), "response_format"},
-      {chat_with(R"("tools":[{"type":"function","function":{"name":"f"}}])"), "tools"},
-      {chat_with(R"("guided_regex":"a")"), "guided_regex"},
       {chat_with(R"("chat_template_kwargs":{"tools":[]})"), "chat_template_kwargs"},
       {chat_with(R"("min_tokens":5,"max_tokens":4)"), "min_tokens"},
   };
@@ -102,11 +99,97 @@ TEST(ChatRequest, RefusalsNameTheField) {
   EXPECT_EQ(refusal_of(chat_with(R"("chat_template":"{{ x }}")")).status, 403);
 }
 
+constexpr const char* kTools = R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])";
+
+TEST(ChatRequest, ToolsAndShapesAreRefusedByName) {
+  const auto tool = [](const std::string& function) { return R"("tools":[{"type":"function","function":)" + function + "}]"; };
+  std::string many = R"("tools":[)";
+  for (int i = 0; i < 129; ++i) many += R"({"type":"function","function":{"name":"f)" + std::to_string(i) + "\"}},";
+  many.back() = ']';
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {R"("tools":{})", "tools"},
+      {many, "tools"},
+      {R"("tools":[1])", "tools[0]"},
+      {R"("tools":[{"type":"web_search"}])", "tools[0]"},
+      {R"("tools":[{"type":"function"}])", "tools[0].function"},
+      {tool("{}"), "tools[0].function.name"},
+      {tool(R"({"name":"a b"})"), "tools[0].function.name"},
+      {tool(R"({"name":")" + std::string(65, 'a') + "\"}"), "tools[0].function.name"},
+      {tool(R"({"name":"f","description":5})"), "tools[0].function.description"},
+      {tool(R"({"name":"f","parameters":"x"})"), "tools[0].function.parameters"},
+      {tool(R"({"name":"f","strict":1})"), "tools[0].function.strict"},
+      {R"("tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"f"}}])", "tools[1].function.name"},
+      {R"("tool_choice":"auto")", "tool_choice"},
+      {R"("tool_choice":"required")", "tool_choice"},
+      {kTools + std::string(R"(,"tool_choice":"always")"), "tool_choice"},
+      {kTools + std::string(R"(,"tool_choice":{"type":"function","function":{"name":"g"}})"), "tool_choice"},
+      {kTools + std::string(R"(,"tool_choice":{"type":"function"})"), "tool_choice"},
+      {kTools + std::string(R"(,"parallel_tool_calls":"no")"), "parallel_tool_calls"},
+      {R"("functions":[{"name":"f"}])", "functions"},
+      {R"("include_reasoning":1)", "include_reasoning"},
+      {R"("cache_salt":"")", "cache_salt"},
+      {R"("response_format":"json")", "response_format"},
+      {R"("response_format":{"type":"xml"})", "response_format.type"},
+      {R"("response_format":{"type":"json_schema"})", "response_format.json_schema"},
+      {R"("response_format":{"type":"json_schema","json_schema":{"name":"a"}})", "response_format.json_schema.schema"},
+      {R"("response_format":{"type":"json_schema","json_schema":{"name":"a","schema":5}})", "response_format.json_schema.schema"},
+      {R"("structured_outputs":{})", "structured_outputs"},
+      {R"("structured_outputs":{"regex":""})", "structured_outputs.regex"},
+      {R"("structured_outputs":{"choice":[]})", "structured_outputs.choice"},
+      {R"("structured_outputs":{"choice":["a",1]})", "structured_outputs.choice"},
+      {R"("structured_outputs":{"grammar":"root ::= x"})", "structured_outputs.grammar"},
+      {R"("structured_outputs":{"regex":"a","choice":["a"]})", "structured_outputs"},
+      {R"("guided_grammar":"root ::= x")", "guided_grammar"},
+      {R"("guided_json":5)", "guided_json"},
+      {R"("guided_regex":"a","response_format":{"type":"json_object"})", "guided_regex"},
+  };
+  for (const auto& [more, param] : cases) {
+    const ApiError error = refusal_of(chat_with(more));
+    EXPECT_EQ(error.status, 400) << more;
+    EXPECT_EQ(error.param, param) << more << "\n" << error.message;
+  }
+  EXPECT_EQ(refusal_of(R"({"prompt":"a",)" + std::string(kTools) + "}", true).param, "tools");
+  EXPECT_EQ(refusal_of(R"({"prompt":"a","response_format":{"type":"xml"}})", true).param, "response_format.type");
+}
+
+TEST(ChatRequest, ToolsAndShapes) {
+  const auto read = [](const std::string& more) { return read_chat(parse_json_body(chat_with(more)), {}, kVocab, false, false); };
+  using Choice = AskedTools::Choice;
+  EXPECT_FALSE(read(R"("tools":[],"tool_choice":"none")").asked.tools.on());
+  EXPECT_FALSE(read(kTools + std::string(R"(,"tool_choice":"none")")).asked.tools.on());
+  AskedTools tools = read(kTools).asked.tools;
+  EXPECT_EQ(tools.choice, Choice::automatic);
+  EXPECT_TRUE(tools.on() && tools.parallel);
+  EXPECT_EQ(wire_text(tools.list), R"([{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])");
+  EXPECT_EQ(read(kTools + std::string(R"(,"tool_choice":"required")")).asked.tools.choice, Choice::required);
+  tools =
+      read(kTools + std::string(R"(,"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false)")).asked.tools;
+  EXPECT_EQ(tools.choice, Choice::required);
+  EXPECT_EQ(tools.name, "f");
+  EXPECT_FALSE(tools.parallel);
+  using Kind = grammar::Shape::Kind;
+  const auto shape = [&](const std::string& more) { return read(more).asked.shape.shape; };
+  EXPECT_FALSE(shape(R"("response_format":{"type":"text"})"));
+  EXPECT_EQ(shape(R"("response_format":{"type":"json_object"})")->kind, Kind::json_object);
+  const auto schema =
+      shape(R"("response_format":{"type":"json_schema","json_schema":{"name":"a","strict":true,"schema":{"type":"integer"}}})");
+  EXPECT_EQ(schema->kind, Kind::json_schema);
+  EXPECT_EQ(schema->text, R"({"type":"integer"})");
+  EXPECT_EQ(shape(R"("guided_json":"{\"type\":\"integer\"}")")->text, R"({"type":"integer"})");
+  EXPECT_EQ(shape(R"("guided_regex":"a+")")->kind, Kind::regex);
+  EXPECT_EQ(shape(R"("structured_outputs":{"choice":["a","b"],"disable_any_whitespace":false})")->texts,
+            (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(shape(R"("structured_outputs":{"json_object":true,"regex":null})")->kind, Kind::json_object);
+  EXPECT_EQ(read(R"("reasoning_effort":"none")").kwargs["enable_thinking"], false);
+  EXPECT_EQ(read(R"("reasoning_effort":"low")").kwargs["enable_thinking"], true);
+  EXPECT_EQ(read(R"("reasoning_effort":"low","enable_thinking":false)").kwargs["enable_thinking"], false);
+}
+
 TEST(ChatRequest, ReadsWhatItSays) {
   const AskedChat chat = read_chat(
       parse_json_body(
           chat_with(R"("temperature":0,"top_k":-1,"stop":"x","n":2,"seed":-5,"logprobs":true,"top_logprobs":3,"logit_bias":{"7":-100},
-      "user":"me","tools":[],"tool_choice":"auto","response_format":{"type":"text"},"enable_thinking":false,"who_knows":1,"max_tokens":7.0)")),
+      "user":"me","tools":[],"tool_choice":"none","response_format":{"type":"text"},"enable_thinking":false,"who_knows":1,"max_tokens":7.0)")),
       {}, kVocab, false, false);
   const Asked& a = chat.asked;
   EXPECT_FALSE(a.options.do_sample);
@@ -127,13 +210,13 @@ TEST(ChatRequest, MessagesArePlain) {
   const WireJson body =
       parse_json_body(R"({"messages":[{"role":"developer","content":"be brief"},{"role":"user","content":[{"type":"text","text":"a"},
     {"type":"text","text":"b"}],"name":"me","junk":1},{"role":"assistant","content":null,"tool_calls":[{"id":"x","type":"function",
-    "function":{"name":"f","arguments":"{\"k\": [1]}"}}]},{"role":"function","content":"r"}]})");
+    "function":{"name":"f","arguments":"{\"k\": [1]}"}}],"reasoning":"hm"},{"role":"tool","tool_call_id":"x","content":"r"}]})");
   Fields fields(body);
   EXPECT_EQ(
       wire_text(read_messages(fields)),
       R"([{"role":"system","content":"be brief"},{"role":"user","content":"a\nb","name":"me"},)"
-      R"({"role":"assistant","content":"","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":{"k":[1]}}}]},)"
-      R"({"role":"tool","content":"r"}])");
+      R"({"role":"assistant","content":"","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":{"k":[1]}}}],"reasoning_content":"hm"},)"
+      R"({"role":"tool","content":"r","tool_call_id":"x","name":"f"}])");
 }
 
 TEST(ChatRequest, LlamaFactorysHabits) {

@@ -1,7 +1,11 @@
 // See answer_reader.h.
 #include "loraine/text/calls/answer_reader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "loraine/core/error.h"
 
 namespace loraine {
 namespace {
@@ -17,6 +21,25 @@ size_t begun(std::string_view text, std::string_view word) {
 
 }  // namespace
 
+ThoughtMarks thought_marks(std::string_view name) {
+  struct Known {
+    std::string_view name;
+    ThoughtMarks marks;
+  };
+  static const ThoughtMarks think{"<think>", "</think>"}, brackets{"[THINK]", "[/THINK]"}, seed{"<seed:think>", "</seed:think>"},
+      channels{"<|channel|>analysis<|message|>", "<|end|>"}, gemma{"<|channel>thought\n", "<channel|>"};
+  static const std::vector<Known> known{{"think", think},           {"mistral", brackets}, {"seed_oss", seed},     {"gpt_oss", channels},
+                                        {"gemma4", gemma},          {"qwen3", think},      {"deepseek_r1", think}, {"deepseek_v3", think},
+                                        {"glm45", think},           {"granite", think},    {"ernie45", think},     {"step3", think},
+                                        {"openai_gptoss", channels}};
+  std::string names;
+  for (const Known& one : known) {
+    if (one.name == name) return one.marks;
+    names += fmt::format(", {}", one.name);
+  }
+  throw Error(ErrorKind::usage, fmt::format("reasoning_parser: `{}` is not known", name), "known: auto, none" + names);
+}
+
 std::optional<ThoughtMarks> thought_marks_of_template(std::string_view text) {
   const auto has = [&](std::string_view marker) { return text.find(marker) != std::string_view::npos; };
   if (has("<seed:think>")) return ThoughtMarks{"<seed:think>", "</seed:think>"};
@@ -31,6 +54,13 @@ bool begins_in_thought(const ThoughtMarks& marks, std::string_view prompt) {
   const size_t open = prompt.rfind(marks.open);
   return open != std::string_view::npos && prompt.find(marks.close, open + marks.open.size()) == std::string_view::npos &&
          prompt.find_first_not_of(kBlanks, open + marks.open.size()) == std::string_view::npos;
+}
+
+bool begins_behind_thought(const ThoughtMarks& marks, std::string_view prompt) {
+  const size_t open = prompt.rfind(marks.open), close = prompt.rfind(marks.close);
+  return open != std::string_view::npos && close != std::string_view::npos && open < close &&
+         prompt.find_first_not_of(kBlanks, open + marks.open.size()) == close &&
+         prompt.find_first_not_of(kBlanks, close + marks.close.size()) == std::string_view::npos;
 }
 
 AnswerReader::AnswerReader(Options options)
@@ -141,7 +171,9 @@ void AnswerReader::read_content(AnswerPart& out, bool at_end) {
       buffer_.erase(0, first);
       in_call_ = true;
       tried_ = 0;
+      pieces_ = {};
     }
+    if (options_.in_pieces) pieces_.read(*format, buffer_, out.pieces);
     // Only where something that may end a call came is it worth reading again.
     if (!at_end && tried_ > 0 && buffer_.find_first_of("}])>", tried_) == std::string::npos && tried_ + 4096 > buffer_.size()) return;
     CallRead read = read_call(*format, buffer_, at_end, types_);
@@ -150,6 +182,13 @@ void AnswerReader::read_content(AnswerPart& out, bool at_end) {
       return;
     }
     in_call_ = false;
+    const size_t told = pieces_.begun();
+    pieces_ = {};
+    if (read.outcome == CallRead::Outcome::none && told > 0) {  // it was cut: what there is of it was told
+      buffer_.clear();
+      after_call_ = true;
+      break;
+    }
     if (read.outcome == CallRead::Outcome::none) {
       size_t letter = 1;  // one character goes, the rest is looked at again
       while (letter < buffer_.size() && (static_cast<unsigned char>(buffer_[letter]) & 0xC0) == 0x80) ++letter;
@@ -157,7 +196,7 @@ void AnswerReader::read_content(AnswerPart& out, bool at_end) {
       buffer_.erase(0, letter);
       continue;
     }
-    for (ToolCall& call : read.calls) out.calls.push_back(std::move(call));
+    for (size_t i = told; i < read.calls.size(); ++i) out.calls.push_back(std::move(read.calls[i]));
     buffer_.erase(0, read.bytes);
     blanks_.clear();
     after_call_ = true;

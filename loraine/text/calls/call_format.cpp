@@ -13,16 +13,26 @@ namespace {
 
 const std::vector<CallFormat>& formats() {
   static const std::vector<CallFormat> all{
-      {"hermes", CallForm::tagged_json, {"<tool_call>"}, "", ""},
-      {"qwen3_coder", CallForm::function_tags, {"<tool_call>", "<function="}, "", ""},
-      {"llama3_json", CallForm::llama_json, {"<|python_tag|>"}, "{", ";"},
-      {"mistral", CallForm::mistral, {"[TOOL_CALLS]"}, "", ""},
-      {"gemma4", CallForm::gemma, {"<|tool_call>call:"}, "", ""},
-      {"glm4_moe", CallForm::argument_pairs, {"<tool_call>"}, "", ""},
-      {"pythonic", CallForm::python_calls, {"<|tool_call_start|>"}, "", ""},
-      {"phi4_mini", CallForm::functools, {"functools["}, "", ""},
-      {"deepseek_v3", CallForm::deepseek, {"<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"}, "", ""},
-      {"json", CallForm::bare_json, {}, "{[", ""},
+      {"hermes", CallForm::tagged_json, {"<tool_call>"}, "", "", "<tool_call></tool_call>"},
+      {"qwen3_coder",
+       CallForm::function_tags,
+       {"<tool_call>", "<function="},
+       "",
+       "",
+       "<tool_call></tool_call><function=</function><parameter=</parameter>"},
+      {"llama3_json", CallForm::llama_json, {"<|python_tag|>"}, "{", ";", "<|python_tag|>"},
+      {"mistral", CallForm::mistral, {"[TOOL_CALLS]"}, "", "", "[TOOL_CALLS][ARGS][CALL_ID]"},
+      {"gemma4", CallForm::gemma, {"<|tool_call>call:"}, "", "", "<|tool_call><tool_call|><|\"|>"},
+      {"glm4_moe", CallForm::argument_pairs, {"<tool_call>"}, "", "", "<tool_call></tool_call><arg_key></arg_key><arg_value></arg_value>"},
+      {"pythonic", CallForm::python_calls, {"<|tool_call_start|>"}, "", "", "<|tool_call_start|><|tool_call_end|>"},
+      {"phi4_mini", CallForm::functools, {"functools["}, "", "", ""},
+      {"deepseek_v3",
+       CallForm::deepseek,
+       {"<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"},
+       "",
+       "",
+       "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜><｜tool▁sep｜><｜tool▁call▁end｜><｜tool▁calls▁end｜>"},
+      {"json", CallForm::bare_json, {}, "{[", "", ""},
   };
   return all;
 }

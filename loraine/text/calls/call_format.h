@@ -28,6 +28,7 @@ struct CallFormat {
   std::vector<std::string_view> openers;  // texts that a call may begin with, anywhere
   std::string_view at_start;              // characters that a call may begin with where nothing but blanks came before
   std::string_view after_call;            // texts that a further call may begin with, right behind one
+  std::string_view marks;                 // all that may be special tokens in a call: their spellings are parts of this
 };
 
 std::vector<std::string> call_formats();

@@ -53,12 +53,15 @@ std::vector<Tool> tools_of(const CallGrammar& wanted) {
 class Builder {
  public:
   explicit Builder(const CallGrammar& wanted)
-      : wanted_(wanted), tools_(tools_of(wanted)), values_(rules_, spelling(), quote()), json_(rules_, Spelling::json) {}
+      : wanted_(wanted),
+        tools_(wanted.format ? tools_of(wanted) : std::vector<Tool>()),
+        values_(rules_, spelling(), quote()),
+        json_(rules_, Spelling::json) {}
 
   std::shared_ptr<const Automaton> run() {
     std::vector<Node> parts;
     if (wanted_.thoughts) parts.push_back(thought());
-    parts.push_back(wanted_.required ? calls() : text_with_calls());
+    parts.push_back(body());
     return compile(rules_, rules_.add("calls", rules_.sequence(std::move(parts))));
   }
 
@@ -66,11 +69,17 @@ class Builder {
   bool is_special(std::string_view text) const {
     return std::find(wanted_.special_tokens.begin(), wanted_.special_tokens.end(), text) != wanted_.special_tokens.end();
   }
+  Node body() {
+    if (!wanted_.format) return shape_rules(rules_, *wanted_.shape);
+    if (wanted_.required) return calls();
+    return wanted_.shape ? rules_.choice({calls(), shape_rules(rules_, *wanted_.shape)}) : text_with_calls();
+  }
   Node marker(std::string_view text) { return rules_.literal(is_special(text) ? special_token(text) : std::string(text)); }
   Node text(std::string_view words) { return rules_.literal(words); }
 
   Spelling spelling() const {
-    return wanted_.format->form == CallForm::gemma          ? Spelling::gemma
+    return !wanted_.format                                  ? Spelling::json
+           : wanted_.format->form == CallForm::gemma        ? Spelling::gemma
            : wanted_.format->form == CallForm::python_calls ? Spelling::python
                                                             : Spelling::json;
   }
@@ -281,8 +290,10 @@ class Builder {
 }  // namespace
 
 std::shared_ptr<const Automaton> call_grammar(const CallGrammar& wanted) {
-  if (!wanted.required && wanted.format->openers.empty()) return nullptr;
-  if (!wanted.required && wanted.format->form == CallForm::llama_json) return nullptr;  // it mostly begins without its marker
+  if (!wanted.format && !wanted.shape) return nullptr;
+  if (wanted.format && !wanted.shape && !wanted.required && wanted.format->openers.empty()) return nullptr;
+  if (wanted.format && !wanted.shape && !wanted.required && wanted.format->form == CallForm::llama_json)
+    return nullptr;  // it mostly begins without its marker
   return Builder(wanted).run();
 }
 

@@ -1,6 +1,7 @@
 // Each form of calls: read whole and in pieces, broken ones as text, and what its grammar lets through read back.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
 #include <random>
 
@@ -365,6 +366,58 @@ TEST(Calls, ToolsThatCannotBeEnforced) {
   wanted.format = &call_format("pythonic");
   wanted.tools = Json::parse(R"([{"name": "f", "strict": true, "parameters": {"properties": {"a b": {}}}}])");
   EXPECT_EQ(failure(wanted), "unsupported_schema #/tools/0/parameters/properties/a b");
+}
+
+// Of each form that writes arguments as JSON, a byte at a time: name first, arguments as they are written, nothing twice.
+TEST(CallPieces, AsTheyAreWritten) {
+  const std::string deep = R"({"city": "a \"}{ b", "x": [1, {"y": []}]})";
+  for (const auto& [name, before, between, after] : std::vector<std::array<std::string, 4>>{
+           {"hermes", "<tool_call>\n{\"name\": \"f\", \"arguments\": ", "}\n</tool_call>\n<tool_call>\n{\"name\": \"g-2\", \"arguments\": ",
+            "}\n</tool_call>"},
+           {"llama3_json", "{\"name\": \"f\", \"parameters\": ", "}; {\"name\": \"g-2\", \"parameters\": ", "}"},
+           {"mistral", "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": ", "}, {\"name\": \"g-2\", \"arguments\": ", "}]"},
+           {"mistral", "[TOOL_CALLS]f[ARGS]", "[TOOL_CALLS]g-2[ARGS]", ""},
+           {"phi4_mini", "functools[{\"name\": \"f\", \"arguments\": ", "}, {\"name\": \"g-2\", \"arguments\": ", "}]"},
+           {"json", "[{\"name\": \"f\", \"arguments\": ", "}, {\"name\": \"g-2\", \"arguments\": ", "}]"},
+           {"deepseek_v3", "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n",
+            "\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g-2\n```json\n",
+            "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"}}) {
+    AnswerReader reader({.calls = &call_format(name), .in_pieces = true});
+    std::vector<CallPiece> calls;
+    AnswerPart all;
+    int pieces = 0;
+    const auto take = [&](const AnswerPart& part) {
+      all.content += part.content;
+      all.calls.insert(all.calls.end(), part.calls.begin(), part.calls.end());
+      for (const CallPiece& piece : part.pieces) {
+        ++pieces;
+        if (piece.begins()) calls.push_back({piece.name, "", false});
+        ASSERT_FALSE(calls.empty());
+        ASSERT_FALSE(calls.back().ends);
+        calls.back().arguments += piece.arguments;
+        calls.back().ends = piece.ends;
+      }
+    };
+    for (const char c : before + deep + between + "{}" + after) take(reader.push(std::string(1, c)));
+    take(reader.finish());
+    EXPECT_TRUE(all.calls.empty() && all.content.empty()) << name << all.content;
+    ASSERT_EQ(calls.size(), 2u) << name;
+    EXPECT_EQ(calls[0].name + calls[0].arguments, "f" + deep) << name;
+    EXPECT_EQ(calls[1].name + calls[1].arguments, "g-2{}") << name;
+    EXPECT_TRUE(calls[0].ends && calls[1].ends);
+    EXPECT_GT(pieces, 20) << name;
+  }
+  // One that is cut stays what was told of it; forms without JSON are told whole.
+  AnswerReader cut({.calls = &call_format("hermes"), .in_pieces = true});
+  AnswerPart part = cut.push("so <tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": ");
+  ASSERT_EQ(part.pieces.size(), 1u);
+  EXPECT_EQ(part.content + part.pieces[0].name + part.pieces[0].arguments, "sof{\"a\": ");
+  part = cut.finish();
+  EXPECT_TRUE(part.content.empty() && part.calls.empty());
+  AnswerReader tags({.calls = &call_format("qwen3_coder"), .in_pieces = true});
+  part = tags.push("<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>");
+  EXPECT_TRUE(part.pieces.empty());
+  EXPECT_EQ(calls_of(part), "f{\"a\": 1};");
 }
 
 }  // namespace

@@ -451,6 +451,10 @@ AnswerPart ResponseTemplate::Reader::finish() {
   return out;
 }
 
+bool ResponseTemplate::Reader::in_thought() const {
+  return field_ >= 0 && template_.state_->fields[static_cast<size_t>(field_)].role == Field::Role::thinking;
+}
+
 // Text of a field that streams: without the blanks at both ends where it is stripped.
 void ResponseTemplate::Reader::give(AnswerPart& out, size_t number, std::string_view text) {
   const Field& field = template_.state_->fields[number];

@@ -23,6 +23,7 @@ class ResponseTemplate {
     Reader(const ResponseTemplate& response_template, std::string_view prompt, const nlohmann::ordered_json& tools = {});
     AnswerPart push(std::string_view text);
     AnswerPart finish();
+    bool in_thought() const;
 
    private:
     void read(AnswerPart& out, bool at_end);
