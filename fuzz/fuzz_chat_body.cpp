@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         else read_chat(json, {}, 1000, llama_factory, llama_factory);
       } catch (const ApiError& error) {
         if (error.status < 400 || error.status > 499) __builtin_trap();
-        wire_text(error_json(error, true));
+        wire_text(error_json(error, ErrorStyle::llama_factory));
       }
     }
   return 0;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,6 +28,9 @@ class Generation {
   std::vector<int32_t> prompt;
   std::shared_ptr<const ServedAdapter> adapter;  // held until the sequence has left the engine; nullptr: the base
   GenerateOptions options;
+  std::optional<std::string> prefix_key = {};  // as Request::prefix_key
+  // As in Request, called in threads of the engine.
+  std::function<void(std::span<const float>)> on_prompt_hidden = {}, on_logits = {};
   EngineClock::time_point arrived = EngineClock::now();
 
   struct Fresh {
@@ -43,6 +47,7 @@ class Generation {
     EngineClock::time_point started, first, last;
   };
   Times times() const;
+  int64_t cached() const { return cached_; }  // tokens of the prompt that were read for an earlier request
 
  private:
   friend class EngineLoop;
@@ -50,6 +55,7 @@ class Generation {
   Fresh fresh_;
   Times times_{};
   std::atomic<bool> held_{false};
+  std::atomic<int64_t> cached_{0};
   // Of the engine's thread alone:
   int64_t number_ = -1;
   bool started_ = false, is_held_ = false;

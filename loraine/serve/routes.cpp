@@ -23,6 +23,9 @@ constexpr Route kRoutes[] = {
     {"GET", "/lora-adapters", Key::yes, true, false, list_lora},
     {"POST", "/v1/chat/completions", Key::yes, true, false, post_chat},
     {"POST", "/v1/completions", Key::yes, true, false, post_completion},
+    {"POST", "/v1/embeddings", Key::yes, true, false, post_embeddings},
+    {"POST", "/v1/decisions", Key::yes, true, false, post_decisions},
+    {"POST", "/v1/systemone", Key::yes, true, false, post_system_one},
     {"POST", "/v1/score/evaluation", Key::yes, true, false, post_score},
     {"POST", "/tokenize", Key::yes, true, false, post_tokenize},
     {"POST", "/v1/tokenize", Key::yes, true, false, post_tokenize},
@@ -30,12 +33,33 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/detokenize", Key::yes, true, false, post_detokenize},
     {"POST", "/apply-template", Key::yes, true, false, post_apply_template},
     {"POST", "/v1/apply-template", Key::yes, true, false, post_apply_template},
+    {"GET", "/api/version", Key::yes, false, false, get_ollama_version},
+    {"GET", "/api/tags", Key::yes, true, false, get_ollama_tags},
+    {"GET", "/api/ps", Key::yes, true, false, get_ollama_running},
+    {"POST", "/api/show", Key::yes, true, false, post_ollama_show},
+    {"POST", "/api/chat", Key::yes, true, false, post_ollama_chat},
+    {"POST", "/api/generate", Key::yes, true, false, post_ollama_generate},
+    {"POST", "/api/embed", Key::yes, true, false, post_ollama_embed},
+    {"POST", "/api/embeddings", Key::yes, true, false, post_ollama_embeddings},
+    {"POST", "/api/pull", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/push", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/create", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/copy", Key::yes, false, false, refuse_ollama},
+    {"DELETE", "/api/delete", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/blobs/{id}", Key::yes, false, false, refuse_ollama},
     {"POST", "/v1/load_lora_adapter", Key::yes, true, true, post_load_vllm},
     {"POST", "/v1/unload_lora_adapter", Key::yes, true, true, post_unload_vllm},
     {"POST", "/load_lora_adapter", Key::yes, true, true, post_load_sglang},
     {"POST", "/unload_lora_adapter", Key::yes, true, true, post_unload_sglang},
     {"POST", "/lora-adapters", Key::yes, true, true, post_lora},
 };
+
+// How errors are written, by whose route it is.
+ErrorStyle style_of(const Service& service, const ServerRequest& request) {
+  if (request.path.starts_with(service.api.root_path + "/v1/messages")) return ErrorStyle::anthropic;
+  if (request.path.starts_with(service.api.root_path + "/api/")) return ErrorStyle::ollama;
+  return service.llama_factory ? ErrorStyle::llama_factory : ErrorStyle::openai;
+}
 
 // What stands in the place of {id}; none where the route is another.
 std::optional<std::string> matches(const Route& route, std::string_view path) {
@@ -180,7 +204,7 @@ std::optional<HttpResponse> check_head(Service& service, const ServerRequest& re
     return with_headers(preflight(service, request, found), common_headers(service, request, request_id(service, request)));
   const std::optional<ApiError> error = refusal(service, request, found);
   if (!error) return {};
-  HttpResponse response = error_response(*error, service.llama_factory);
+  HttpResponse response = error_response(*error, style_of(service, request));
   if (error->status == 405) response.headers.emplace_back("allow", found.allowed);
   if (error->status == 401) response.headers.emplace_back("www-authenticate", "Bearer");
   return with_headers(std::move(response), common_headers(service, request, request_id(service, request)));
@@ -191,7 +215,7 @@ void route_request(Service& service, ServerRequest request, std::shared_ptr<Http
   Call call;
   call.request_id = request_id(service, request);
   call.headers = common_headers(service, request, call.request_id);
-  call.with_detail = service.llama_factory;
+  call.errors = style_of(service, request);
   call.argument = found.argument;
   call.request = std::move(request);
   call.reply = std::move(reply);
@@ -204,7 +228,7 @@ void route_request(Service& service, ServerRequest request, std::shared_ptr<Http
 HttpResponse bad_request(Service& service, int status, const std::string& why) {
   ApiError error{status, why};
   if (status == 413) error.code = "body_too_large";
-  return with_headers(error_response(error, service.llama_factory),
+  return with_headers(error_response(error, service.llama_factory ? ErrorStyle::llama_factory : ErrorStyle::openai),
                       {{"cache-control", "no-store"}, {"x-content-type-options", "nosniff"}, {"x-request-id", service.new_id("req-")}});
 }
 

@@ -12,6 +12,7 @@
 
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/serve/answer.h"
+#include "loraine/serve/sequence_run.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/memory.h"
 
@@ -130,6 +131,7 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
       AdapterRegistry::Limits{
           .names = config.max_loaded_adapters, .resident = config.max_resident_adapters, .folder = config.adapter_dir.value_or("")},
       model_name, *metrics);
+  mixtures = std::make_unique<AdapterMixtures>(loaded->model);
   // Those that load_for_answers opened; the others were named to it not at all.
   std::string on = loaded->adapter ? loaded->adapter->name : "";
   loaded->adapter = nullptr;
@@ -173,6 +175,13 @@ std::string Service::fingerprint(const ServedAdapter* adapter) const {
   return fmt::format("loraine-{}-{:08x}", version, static_cast<uint32_t>(hash ^ (hash >> 32)));
 }
 
+std::optional<std::string> Service::prefix_key(const ServedAdapter* adapter, const std::string& salt) const {
+  if (!config.enable_prefix_caching) return {};
+  // An adapter without a hash was opened with its base, and stays.
+  const std::string of_adapter = !adapter ? "" : adapter->hash.empty() ? "name:" + adapter->name : "hash:" + adapter->hash;
+  return fmt::format("{}\n{}\n{}", loaded->files.fingerprint, of_adapter, salt);
+}
+
 int Service::retry_after() const {
   const double rate = metrics->finished_per_second();
   if (rate <= 0) return 1;
@@ -186,7 +195,7 @@ void Call::send(HttpResponse response) const {
 
 void Call::json(const WireJson& value, int status) const { send({.status = status, .body = wire_text(value)}); }
 
-void Call::fail(const ApiError& error) const { send(error_response(error, with_detail)); }
+void Call::fail(const ApiError& error) const { send(error_response(error, errors)); }
 
 void in_worker(Service& service, Call call, std::function<void(Service&, Call&)> work) {
   service.workers.add([&service, call = std::move(call), work = std::move(work)]() mutable {

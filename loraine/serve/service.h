@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -17,12 +18,14 @@
 #include "loraine/serve/engine_loop.h"
 #include "loraine/serve/http/server.h"
 #include "loraine/serve/metrics.h"
+#include "loraine/serve/mixtures.h"
 #include "loraine/serve/protocol/errors.h"
 #include "loraine/serve/settings.h"
 
 namespace loraine {
 
 class Answer;
+class SequenceRun;
 
 // Threads for what takes a while and is no step of the engine: reading bodies, templates, tokens, adapters.
 class Workers {
@@ -74,19 +77,23 @@ struct Service {
   std::string model_name;
   std::unique_ptr<Metrics> metrics;
   std::unique_ptr<AdapterRegistry> adapters;
+  std::unique_ptr<AdapterMixtures> mixtures;
   std::unique_ptr<EngineLoop> loop;
   SamplingDefaults defaults;
   int64_t max_model_len = 0;
   std::string default_adapter;  // of requests whose `model` is the base or missing; empty: the base itself
   std::mutex scales_mutex;
-  std::set<std::string> default_lora;  // set by POST /lora-adapters
+  std::map<std::string, double> default_lora;  // scales other than 0, set by POST /lora-adapters
 
   HttpServer* http = nullptr;
   Workers workers{4};
   std::set<std::shared_ptr<Answer>> answers;  // in flight; of the server's thread
+  std::set<std::shared_ptr<SequenceRun>> runs;
 
   std::string new_id(const char* prefix);  // "chatcmpl-" + 24 hexadecimal digits
   std::string fingerprint(const ServedAdapter* adapter) const;
+  // Of requests that may share the keys and values of their prompts' beginnings; none where nobody may.
+  std::optional<std::string> prefix_key(const ServedAdapter* adapter, const std::string& salt) const;
   int retry_after() const;  // seconds until a place in the queue is likely
 
  private:
@@ -100,7 +107,7 @@ struct Call {
   std::shared_ptr<HttpReply> reply;
   std::string request_id, argument;  // argument: what stands in the place of {id} in the route
   HttpHeaders headers;               // of every answer to it
-  bool with_detail = false;          // errors as LLaMA-Factory's too
+  ErrorStyle errors = ErrorStyle::openai;
   void json(const WireJson& value, int status = 200) const;
   void send(HttpResponse response) const;
   void fail(const ApiError& error) const;

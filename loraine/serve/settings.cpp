@@ -59,6 +59,8 @@ void describe(ServeConfig& c, const OptionVisitor& visit) {
   visit({"max_body_size", group, &c.max_body_size, "largest body of a request"});
   visit({"request_timeout", group, &c.request_timeout, "seconds after which an answer is cut off; 0: never", between(0, kMost)});
   visit({"drain_timeout", group, &c.drain_timeout, "seconds that running answers have when the server is asked to end", between(0, kMost)});
+  visit({"enable_prefix_caching", group, &c.enable_prefix_caching,
+         "keys and values of a prompt's beginning are kept for requests with the same beginning and adapter"});
   visit({"metrics", group, &c.metrics, "GET /metrics for Prometheus"});
   visit({"verbose", group, &c.verbose, "a line for every request, to stderr"});
 }

@@ -27,6 +27,7 @@ struct ServeConfig {
   int64_t max_queued_requests = 256;
   std::string max_body_size = "16MiB";
   double request_timeout = 0, drain_timeout = 30;
+  bool enable_prefix_caching = true;
   bool metrics = true;
   bool verbose = false;
 };

@@ -59,6 +59,7 @@ const char* http_reason(int status) {
     case 500: return "Internal Server Error";
     case 501: return "Not Implemented";
     case 503: return "Service Unavailable";
+    case 529: return "Overloaded";
     case 505: return "HTTP Version Not Supported";
     default: return "Error";
   }

@@ -27,7 +27,8 @@ struct HttpResponse {
   std::string content_type = "application/json";
   std::string body;
   HttpHeaders headers = {};
-  bool close = false;  // the connection ends behind it
+  bool close = false;               // the connection ends behind it
+  std::string ping = ": ping\n\n";  // of a stream: sent after a silence
 };
 
 // The answer to one request: either `send`, or `begin`, any number of `write`, `end`. Every call may come from any thread and none blocks.

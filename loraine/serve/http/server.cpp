@@ -145,7 +145,7 @@ class Reply : public HttpReply {
   std::weak_ptr<Connection> connection_;
   const bool head_only_;
   mutable std::mutex mutex_;
-  std::string out_;
+  std::string out_, ping_;
   bool begun_ = false, ended_ = false, streams_ = false;
   std::atomic<bool> close_, gone_{false};
   std::atomic<size_t> buffered_{0};
@@ -452,6 +452,7 @@ void Reply::begin(HttpResponse head) {
     if (begun_) return;
     begun_ = streams_ = true;
     if (head.close) close_ = true;
+    ping_ = std::move(head.ping);
     put(head_text(head, close_, true));
     std::string chunk;
     append_chunk(chunk, head.body);
@@ -497,7 +498,7 @@ void Reply::ping_after(Clock::duration silence) {
     const std::lock_guard lock(mutex_);
     if (!streams_ || ended_ || buffered_ > 0 || Clock::now() - last_ < silence) return;
     std::string chunk;
-    append_chunk(chunk, ": ping\n\n");
+    append_chunk(chunk, ping_);
     put(chunk);
   }
   wake();

@@ -15,17 +15,37 @@ const char* error_type(int status) {
   }
 }
 
-WireJson error_json(const ApiError& error, bool with_detail) {
+namespace {
+
+const char* anthropic_error_type(int status) {
+  switch (status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 413: return "request_too_large";
+    case 429: return "rate_limit_error";
+    case 503: return "overloaded_error";
+    default: return status >= 500 ? "api_error" : "invalid_request_error";
+  }
+}
+
+}  // namespace
+
+WireJson error_json(const ApiError& error, ErrorStyle style) {
+  if (style == ErrorStyle::anthropic)
+    return {{"type", "error"}, {"error", {{"type", anthropic_error_type(error.status)}, {"message", error.message}}}};
+  if (style == ErrorStyle::ollama) return {{"error", error.message}};
   const auto or_null = [](const std::string& text) { return text.empty() ? WireJson() : WireJson(text); };
   WireJson body = {
       {"error",
        {{"message", error.message}, {"type", error_type(error.status)}, {"param", or_null(error.param)}, {"code", or_null(error.code)}}}};
-  if (with_detail) body["detail"] = error.message;
+  if (style == ErrorStyle::llama_factory) body["detail"] = error.message;
   return body;
 }
 
-HttpResponse error_response(const ApiError& error, bool with_detail) {
-  HttpResponse response{.status = error.status, .body = wire_text(error_json(error, with_detail))};
+HttpResponse error_response(const ApiError& error, ErrorStyle style) {
+  const int status = error.status == 503 && style == ErrorStyle::anthropic ? 529 : error.status;
+  HttpResponse response{.status = status, .body = wire_text(error_json(error, style))};
   if (error.retry_after) response.headers.emplace_back("retry-after", std::to_string(*error.retry_after));
   if (error.runs_once) response.headers.emplace_back("x-should-retry", "false");
   return response;

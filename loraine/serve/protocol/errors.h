@@ -1,5 +1,6 @@
 // What a client is told when its request is not answered. Every protocol writes it in its own form.
 #pragma once
+#include <cstdint>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -23,9 +24,14 @@ struct ApiError {
 
 // Of OpenAI's protocol: invalid_request_error, authentication_error, permission_error, rate_limit_error, server_error, unavailable_error.
 const char* error_type(int status);
-// {"error": {"message", "type", "param", "code"}}; with_detail: and LLaMA-Factory's {"detail"}.
-WireJson error_json(const ApiError& error, bool with_detail);
-HttpResponse error_response(const ApiError& error, bool with_detail);
+enum class ErrorStyle : uint8_t {
+  openai,         // {"error": {"message", "type", "param", "code"}}
+  llama_factory,  // the same and {"detail"}
+  anthropic,      // {"type": "error", "error": {"type", "message"}}; 503 is 529 there
+  ollama,         // {"error": message}
+};
+WireJson error_json(const ApiError& error, ErrorStyle style);
+HttpResponse error_response(const ApiError& error, ErrorStyle style);
 
 // What a request met, as its client should hear it: the client's own mistakes with their words, ours without.
 ApiError api_error(std::exception_ptr failure);

@@ -69,7 +69,7 @@ class OpenAiForm : public AnswerForm {
     }
     return out + "data: [DONE]\n\n";
   }
-  std::string failure(const ApiError& error) const override { return sse(error_json(error, false)); }
+  std::string failure(const ApiError& error) const override { return sse(error_json(error, ErrorStyle::openai)); }
 
  protected:
   virtual const char* object(bool streams) const = 0;
