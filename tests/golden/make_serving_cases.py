@@ -29,7 +29,7 @@ for family in ("llama", "qwen3", "gemma2"):
     layers = [m for m in model.modules() if isinstance(m, peft.tuners.tuners_utils.BaseTunerLayer)]
     vocab = base.config.vocab_size
     for scales in ({}, {"lora": 1.0}, {"lora": 0.5}, {"lora": -1.25}, {"lora": 1.0, "other": 1.0}, {"lora": 0.7, "other": 1.5}):
-        prompts = [[draw.randrange(3, vocab) for _ in range(n)] for n in (1, 7, 80)]
+        prompts = [[draw.randrange(3, vocab) for _ in range(n)] for n in (1, 7, 60)]
         inner = model.base_model.model
         model.base_model.set_adapter(list(scales) or ["lora"])
         for layer in layers:

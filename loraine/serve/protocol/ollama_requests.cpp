@@ -135,6 +135,7 @@ OllamaRequest read_ollama_generate(const WireJson& body, int64_t vocab) {
   request.prompt = fields.text("prompt").value_or("");
   request.only_loads = request.prompt.empty();
   request.raw = fields.boolean("raw").value_or(false);
+  request.chat["return_token_ids"] = !request.raw;  // the context that the answer ends with
   WireJson messages = WireJson::array();
   if (const auto system = fields.text("system"); system && !system->empty()) messages.push_back({{"role", "system"}, {"content", *system}});
   messages.push_back({{"role", "user"}, {"content", request.prompt}});
