@@ -342,48 +342,6 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
   return set;
 }
 
-AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites) {
-  for (const AdapterSet* set : sets)
-    if (set->dense || set->embedding)
-      throw Error(ErrorKind::unsupported,
-                  "one of several adapters trains whole tensors (modules_to_save, bias) or the embedding; such adapters are not added up",
-                  "merge them one after the other with loraine export");
-  AdapterSet out;
-  out.sites.resize(sites.size());
-  out.head_site = sets.front()->head_site;
-  for (size_t s = 0; s < sites.size(); ++s) {
-    std::vector<const Lora*> adapters;
-    std::vector<LoraPart> parts;
-    for (const AdapterSet* set : sets) {
-      if (!set->sites[s]) continue;
-      const Lora* lora = set->sites[s]->as_lora();
-      if (!lora)
-        throw Error(ErrorKind::unsupported,
-                    fmt::format("the adapter {} rescales the base (DoRA), so that it cannot be on together with others", set->name),
-                    "merge the adapters one after the other with loraine export");
-      adapters.push_back(lora);
-      parts.insert(parts.end(), lora->parts().begin(), lora->parts().end());
-    }
-    if (parts.empty()) continue;
-    auto joined = std::make_unique<Lora>(sites[s]->in(), std::move(parts), 0.0f, s, false);
-    size_t next = 0;
-    for (const Lora* lora : adapters)
-      for (size_t i = 0; i < lora->parts().size(); ++i, ++next) {
-        std::copy_n(lora->a(i).f32(), lora->a(i).numel(), joined->a(next).f32());
-        std::copy_n(lora->b(i).f32(), lora->b(i).numel(), joined->b(next).f32());
-      }
-    out.sites[s] = std::move(joined);
-  }
-  for (const AdapterSet* set : sets) out.experts.resize(std::max(out.experts.size(), set->experts.size()));
-  for (size_t i = 0; i < out.experts.size(); ++i) {
-    std::vector<const ExpertLora*> adapters;
-    for (const AdapterSet* set : sets)
-      if (const ExpertLora* lora = set->expert(static_cast<int64_t>(i))) adapters.push_back(lora);
-    if (!adapters.empty()) out.experts[i] = join(adapters);
-  }
-  return out;
-}
-
 void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes) {
   const int64_t rows = part.weight.rows(), cols = part.weight.cols();
   const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form

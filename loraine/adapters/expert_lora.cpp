@@ -117,7 +117,7 @@ MergeRow ExpertLora::exact_merge(int64_t e, int64_t first, int64_t n, bool trans
   };
 }
 
-std::shared_ptr<ExpertLora> join(const std::vector<const ExpertLora*>& adapters) {
+std::shared_ptr<ExpertLora> join(const std::vector<const ExpertLora*>& adapters, const std::vector<float>& weights) {
   ExpertLoraShape shape = adapters.front()->shape();
   shape.r = 0;
   shape.scale = 1;
@@ -128,14 +128,15 @@ std::shared_ptr<ExpertLora> join(const std::vector<const ExpertLora*>& adapters)
   all.down.data = down.data();
   all.up.data = up.data();
   int64_t first = 0;
-  for (const ExpertLora* lora : adapters) {
-    const ExpertFactors& own = lora->factors();
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    const ExpertFactors& own = adapters[i]->factors();
     const int64_t r = own.rank();
+    const float scale = own.scale * weights[i];
     for (int64_t e = 0; e < shape.experts; ++e) {
       std::copy_n(own.down.f32() + e * r * shape.in, r * shape.in, all.down.f32() + (e * shape.r + first) * shape.in);
       for (int64_t o = 0; o < shape.out; ++o)
         for (int64_t k = 0; k < r; ++k)
-          all.up.f32()[(e * shape.out + o) * shape.r + first + k] = own.scale * own.up.f32()[(e * shape.out + o) * r + k];
+          all.up.f32()[(e * shape.out + o) * shape.r + first + k] = scale * own.up.f32()[(e * shape.out + o) * r + k];
     }
     first += r;
   }

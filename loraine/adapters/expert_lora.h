@@ -46,7 +46,7 @@ class ExpertLora {
   ExpertFactors factors_, gradients_;
 };
 
-// One that adds what all of them add, over the same parameter.
-std::shared_ptr<ExpertLora> join(const std::vector<const ExpertLora*>& adapters);
+// One that adds what all of them add, over the same parameter, each times a weight.
+std::shared_ptr<ExpertLora> join(const std::vector<const ExpertLora*>& adapters, const std::vector<float>& weights);
 
 }  // namespace loraine

@@ -82,7 +82,7 @@ TEST(ExpertLora, GradientsComeInPeftsOrder) {
 
 TEST(ExpertLora, SeveralAsOne) {
   const auto one = random_lora(false, 4), other = random_lora(false, 5, 3);
-  const auto joined = join({one.get(), other.get()});
+  const auto joined = join({one.get(), other.get()}, {1.0f, 1.0f});
   joined->refresh();
   for (int64_t e = 0; e < kE; ++e) {
     const std::vector<double> a = change(*one, e), b = change(*other, e), sum = change(*joined, e);

@@ -16,6 +16,7 @@
 #include "loraine/generate/beam_search.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/products/row_dots.h"
 
 namespace loraine {
 namespace {
@@ -131,7 +132,7 @@ int64_t Engine::submit(Request request) {
   entry.seen = request.prompt;
   entry.random.seed(request.options.seed);
   entry.limit = std::min(request.options.max_new_tokens, most - n);
-  entry.finished = entry.limit <= 0 && !request.on_prompt_logprobs;
+  entry.finished = entry.limit <= 0 && !request.tells_prompt();
   entry.beams = beams;
   if (beams > 1) {
     entry.search = std::make_shared<BeamSearch>(request.prompt, request.options, entry.limit);
@@ -235,11 +236,21 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
   if (failure) std::rethrow_exception(failure);
 }
 
-// The prompt's ids that rows [first_row, first_row + rows) of the last batch foretell: the last ones that were read. Once, also where they
-// are computed again.
+// What rows [first_row, first_row + rows) of the last batch, the last ones of the prompt that were read, end with, and the ids that they
+// foretell. Once, also where they are computed again.
 void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first_row) {
-  const int64_t first = entry.kv_length - rows;
+  const int64_t first = std::max(entry.kv_length - rows, entry.told);
+  first_row += first - (entry.kv_length - rows);
+  rows = entry.kv_length - first;
   entry.told = entry.kv_length;
+  if (entry.request.on_prompt_hidden) {
+    std::vector<float> state(static_cast<size_t>(model_.config.hidden_size));
+    for (int64_t row = 0; row < rows; ++row) {
+      widen_row(state.data(), activations_.hidden.row_range(first_row + row, 1));
+      entry.request.on_prompt_hidden(state);
+    }
+  }
+  if (!entry.request.on_prompt_logprobs) return;
   const int64_t V = model_.config.vocab_size, most = static_cast<int64_t>(logits_.size()) / V;
   const int64_t count = std::min(rows, entry.prompt_length() - 1 - first);
   const AdapterSet* set = changes_head(entry.request.adapter) ? entry.request.adapter : nullptr;
@@ -352,7 +363,7 @@ void Engine::prompts_read(Context& ctx, std::span<const Piece> pieces) {
     row += rows;
     counts_.prompt_rows += rows;
     keep_prefix(*entry);
-    if (entry->request.on_prompt_logprobs && entry->kv_length > entry->told) tell_prompt(ctx, *entry, rows, row - rows);
+    if (entry->request.tells_prompt() && entry->kv_length > entry->told) tell_prompt(ctx, *entry, rows, row - rows);
     if (entry->reading() || entry->replaying()) continue;
     if (entry->limit <= 0) {
       entry->finished = true;

@@ -42,6 +42,10 @@ struct Request {
   std::string client = {};  // who asks: requests take turns by adapter and client
   // Number of a request with the same prompt and adapter that is not read yet: the prompt is read once for both. 0: none.
   int64_t same_prompt_as = 0;
+  // Gets what the model ends with for each id of the prompt, behind its last norm, [C], in order, while it is read; with max_new_tokens 0
+  // nothing follows. Not with beam search. It must not call the engine.
+  std::function<void(std::span<const float>)> on_prompt_hidden = {};
+  bool tells_prompt() const { return on_prompt_logprobs || on_prompt_hidden; }
 };
 
 // What an engine has to do, by requests: `running` have pages of the cache, `waiting` do not.
@@ -94,7 +98,7 @@ class Engine {
     int64_t kv_length = 0, began = -1;
     int64_t slot = 0;              // of its states, where the model has any
     int64_t limit = 0;             // most tokens of the answer
-    int64_t reused = 0, told = 0;  // rows of the prompt: found in the cache, told to on_prompt_logprobs
+    int64_t reused = 0, told = 0;  // rows of the prompt: found in the cache, told to whoever asks for them
     bool finished = false, held = false, begun = false;
     int64_t leader = 0;                  // the request that reads its prompt, while that is so
     std::vector<int64_t> followers;      // those whose prompt it reads

@@ -144,7 +144,7 @@ void Engine::part_from_leader(Entry& entry) {
 }
 
 bool Engine::shares_prefix(const Entry& entry) const {
-  return entry.request.prefix_key.has_value() && !entry.search && !alone_ && !cache_.has_states() && !entry.request.on_prompt_logprobs;
+  return entry.request.prefix_key.has_value() && !entry.search && !alone_ && !cache_.has_states() && !entry.request.tells_prompt();
 }
 
 // Whether a batch of prompts has this one alone: what stands in the base's place may be set for one adapter at a time.

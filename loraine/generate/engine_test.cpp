@@ -340,5 +340,43 @@ TEST(Engine, LogprobsAreThoseOfTheRawLogits) {
   }
 }
 
+TEST(Engine, WhatAPromptEndsWithForetellsItsIds) {
+  const Model model = make_model(false, false);
+  const AdapterSet set = make_adapter(model, 4, 1);
+  Context ctx;
+  GenerateOptions o = tokens(0);
+  o.prompt_logprobs = 0;
+  const std::vector<int32_t> prompt = prompt_of(300, 2);
+  std::vector<std::vector<float>> alone;
+  std::vector<float> told;
+  {
+    Engine engine(model, 1200, rank_columns(set), 4);
+    Request request{prompt, &set, o, {}};
+    request.on_prompt_hidden = [&](std::span<const float> hidden) { alone.emplace_back(hidden.begin(), hidden.end()); };
+    request.on_prompt_logprobs = [&](const TokenLogprobs& one) { told.push_back(one.logprob); };
+    engine.submit(request);
+    while (engine.step(ctx)) {}
+  }
+  ASSERT_EQ(alone.size(), prompt.size());
+  ASSERT_EQ(told.size(), prompt.size() - 1);
+  Arena scratch(head_scratch_bytes(model, 1, &set));
+  for (size_t i = 0; i + 1 < prompt.size(); ++i) {
+    std::vector<float> logits(static_cast<size_t>(kVocab));
+    head_logits(ctx, model, Tensor(logits.data(), Dtype::F32, {1, kVocab}), Tensor(alone[i].data(), Dtype::F32, {1, kHidden}), &set,
+                scratch);
+    EXPECT_EQ(token_logprobs(logits, prompt[i + 1], 0).logprob, told[i]) << i;
+  }
+  // The same bits, each row once, beside others and where a small cache makes it start again.
+  Engine engine(model, 400, rank_columns(set), 4);
+  std::vector<std::vector<float>> beside;
+  for (int32_t i = 0; i < 3; ++i) engine.submit({prompt_of(90 + i, i), i == 1 ? &set : nullptr, tokens(60), {}});
+  for (int step = 0; step < 3; ++step) engine.step(ctx);
+  Request request{prompt, &set, tokens(0), {}};
+  request.on_prompt_hidden = [&](std::span<const float> hidden) { beside.emplace_back(hidden.begin(), hidden.end()); };
+  engine.submit(request);
+  while (engine.step(ctx)) {}
+  EXPECT_EQ(beside, alone);
+}
+
 }  // namespace
 }  // namespace loraine

@@ -287,10 +287,8 @@ void Answer::send(const std::string& text) {
   if (text.empty()) return;
   if (!begun_) {
     begun_ = true;
-    HttpResponse head{.content_type = "text/event-stream; charset=utf-8",
-                      .body = form_->begin(state_) + text,
-                      .headers = call_.headers,
-                      .ping = form_->ping()};
+    HttpResponse head{
+        .content_type = form_->content_type(), .body = form_->begin(state_) + text, .headers = call_.headers, .ping = form_->ping()};
     call_.reply->begin(std::move(head));
   } else {
     call_.reply->write(text);

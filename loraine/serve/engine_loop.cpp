@@ -134,6 +134,8 @@ void EngineLoop::enter(const std::shared_ptr<QueuedRequest>& request) {
       if (sequence->options.logprobs >= 0) asked.on_logprobs = [one](const TokenLogprobs& told) { one->staged_.logprobs.push_back(told); };
       if (sequence->options.prompt_logprobs >= 0)
         asked.on_prompt_logprobs = [one](const TokenLogprobs& told) { one->staged_.of_prompt.push_back(told); };
+      asked.on_prompt_hidden = sequence->on_prompt_hidden;
+      asked.on_logits = sequence->on_logits;
       sequence->number_ = engine_->submit(std::move(asked));
       active_.push_back(sequence);
     } catch (...) { end(sequence, std::current_exception()); }
@@ -193,7 +195,10 @@ void EngineLoop::publish(EngineClock::time_point began, EngineClock::time_point 
   std::set<std::string> running, waiting;
   for (const std::shared_ptr<Generation>& sequence : active_) {
     const std::string name = sequence->adapter ? sequence->adapter->name : "";
-    if (engine_->started(sequence->number_)) mark_started(sequence, began);
+    if (!sequence->started_ && engine_->started(sequence->number_)) {
+      sequence->cached_ = engine_->reused(sequence->number_);
+      mark_started(sequence, began);
+    }
     if (!name.empty()) (sequence->started_ ? running : waiting).insert(name);
     auto& staged = sequence->staged_;
     const auto count = static_cast<int64_t>(staged.ids.size());
@@ -206,10 +211,7 @@ void EngineLoop::publish(EngineClock::time_point began, EngineClock::time_point 
         if (!is_first) metrics_.between_tokens(seconds(at - times.last));
         metrics_.tokens(name, is_first ? static_cast<int64_t>(sequence->prompt.size()) : 0, count);
         step_tokens += count + (is_first ? static_cast<int64_t>(sequence->prompt.size()) : 0);
-        if (is_first) {
-          times.first = at;
-          sequence->cached_ = engine_->reused(sequence->number_);
-        }
+        if (is_first) times.first = at;
         times.last = at;
       }
       auto& fresh = sequence->fresh_;
@@ -219,7 +221,9 @@ void EngineLoop::publish(EngineClock::time_point began, EngineClock::time_point 
       staged = {};
       heard.insert(sequence->request_.get());
     }
-    if (finished) done.push_back(sequence);
+    if (!finished) continue;
+    if (sequence->options.max_new_tokens <= 0) metrics_.tokens(name, static_cast<int64_t>(sequence->prompt.size()), 0);
+    done.push_back(sequence);
   }
   for (const std::shared_ptr<Generation>& sequence : done) {
     heard.erase(sequence->request_.get());

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,6 +32,8 @@ class Generation {
   std::optional<std::string> prefix_key = {};  // as Request::prefix_key
   std::string client = {};                     // as Request::client
   std::optional<size_t> same_prompt_as = {};   // place of an earlier one in the request, with the same prompt
+  // As in Request, called in threads of the engine.
+  std::function<void(std::span<const float>)> on_prompt_hidden = {}, on_logits = {};
   EngineClock::time_point arrived = EngineClock::now();
 
   struct Fresh {

@@ -29,6 +29,9 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/responses/{id}", Key::yes, true, false, post_response_action},
     {"POST", "/v1/messages", Key::yes, true, false, post_messages},
     {"POST", "/v1/messages/count_tokens", Key::yes, true, false, post_count_tokens},
+    {"POST", "/v1/embeddings", Key::yes, true, false, post_embeddings},
+    {"POST", "/v1/decisions", Key::yes, true, false, post_decisions},
+    {"POST", "/v1/systemone", Key::yes, true, false, post_system_one},
     {"POST", "/v1/score/evaluation", Key::yes, true, false, post_score},
     {"POST", "/tokenize", Key::yes, true, false, post_tokenize},
     {"POST", "/v1/tokenize", Key::yes, true, false, post_tokenize},
@@ -36,6 +39,20 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/detokenize", Key::yes, true, false, post_detokenize},
     {"POST", "/apply-template", Key::yes, true, false, post_apply_template},
     {"POST", "/v1/apply-template", Key::yes, true, false, post_apply_template},
+    {"GET", "/api/version", Key::yes, false, false, get_ollama_version},
+    {"GET", "/api/tags", Key::yes, true, false, get_ollama_tags},
+    {"GET", "/api/ps", Key::yes, true, false, get_ollama_running},
+    {"POST", "/api/show", Key::yes, true, false, post_ollama_show},
+    {"POST", "/api/chat", Key::yes, true, false, post_ollama_chat},
+    {"POST", "/api/generate", Key::yes, true, false, post_ollama_generate},
+    {"POST", "/api/embed", Key::yes, true, false, post_ollama_embed},
+    {"POST", "/api/embeddings", Key::yes, true, false, post_ollama_embeddings},
+    {"POST", "/api/pull", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/push", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/create", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/copy", Key::yes, false, false, refuse_ollama},
+    {"DELETE", "/api/delete", Key::yes, false, false, refuse_ollama},
+    {"POST", "/api/blobs/{id}", Key::yes, false, false, refuse_ollama},
     {"POST", "/v1/load_lora_adapter", Key::yes, true, true, post_load_vllm},
     {"POST", "/v1/unload_lora_adapter", Key::yes, true, true, post_unload_vllm},
     {"POST", "/load_lora_adapter", Key::yes, true, true, post_load_sglang},
@@ -46,6 +63,7 @@ constexpr Route kRoutes[] = {
 // How errors are written, by whose route it is.
 ErrorStyle style_of(const Service& service, const ServerRequest& request) {
   if (request.path.starts_with(service.api.root_path + "/v1/messages")) return ErrorStyle::anthropic;
+  if (request.path.starts_with(service.api.root_path + "/api/")) return ErrorStyle::ollama;
   return service.llama_factory ? ErrorStyle::llama_factory : ErrorStyle::openai;
 }
 

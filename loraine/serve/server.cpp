@@ -15,6 +15,7 @@
 #include "loraine/io/hub/hub.h"
 #include "loraine/serve/answer.h"
 #include "loraine/serve/routes.h"
+#include "loraine/serve/sequence_run.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/hub_access.h"
 #include "loraine/train/memory.h"
@@ -71,6 +72,8 @@ int run_server(ServerStart start) {
   http.when_ticking([&] {
     const auto each = service.answers;
     for (const auto& answer : each) answer->tick(EngineClock::now());
+    const auto runs = service.runs;
+    for (const auto& run : runs) run->tick(EngineClock::now());
     if (drain_ends == 0) return;
     if (!cut && now() >= drain_ends && service.is_open()) {
       cut = true;

@@ -12,6 +12,7 @@
 
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/serve/answer.h"
+#include "loraine/serve/sequence_run.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/memory.h"
 
@@ -134,6 +135,7 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
       AdapterRegistry::Limits{
           .names = config.max_loaded_adapters, .resident = config.max_resident_adapters, .folder = config.adapter_dir.value_or("")},
       model_name, *metrics);
+  mixtures = std::make_unique<AdapterMixtures>(loaded->model);
   // Those that load_for_answers opened; the others were named to it not at all.
   std::string on = loaded->adapter ? loaded->adapter->name : "";
   loaded->adapter = nullptr;

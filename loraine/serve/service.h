@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -18,6 +19,7 @@
 #include "loraine/serve/grammars.h"
 #include "loraine/serve/http/server.h"
 #include "loraine/serve/metrics.h"
+#include "loraine/serve/mixtures.h"
 #include "loraine/serve/protocol/errors.h"
 #include "loraine/serve/reply_format.h"
 #include "loraine/serve/settings.h"
@@ -26,6 +28,7 @@
 namespace loraine {
 
 class Answer;
+class SequenceRun;
 
 // Threads for what takes a while and is no step of the engine: reading bodies, templates, tokens, adapters.
 class Workers {
@@ -77,6 +80,7 @@ struct Service {
   std::string model_name;
   std::unique_ptr<Metrics> metrics;
   std::unique_ptr<AdapterRegistry> adapters;
+  std::unique_ptr<AdapterMixtures> mixtures;
   std::unique_ptr<EngineLoop> loop;
   SamplingDefaults defaults;
   std::unique_ptr<Grammars> grammars;
@@ -84,13 +88,14 @@ struct Service {
   int64_t max_model_len = 0;
   std::string default_adapter;  // of requests whose `model` is the base or missing; empty: the base itself
   std::mutex scales_mutex;
-  std::set<std::string> default_lora;  // set by POST /lora-adapters
+  std::map<std::string, double> default_lora;  // scales other than 0, set by POST /lora-adapters
 
   StoredResponses responses;
 
   HttpServer* http = nullptr;
   Workers workers{4};
   std::set<std::shared_ptr<Answer>> answers;  // in flight; of the server's thread
+  std::set<std::shared_ptr<SequenceRun>> runs;
 
   std::string new_id(const char* prefix);  // "chatcmpl-" + 24 hexadecimal digits
   std::string fingerprint(const ServedAdapter* adapter) const;

@@ -1,5 +1,6 @@
 // Answers to messages and to texts.
 #include "loraine/serve/answer.h"
+#include "loraine/serve/chosen_adapter.h"
 #include "loraine/serve/handlers/conversation.h"
 #include "loraine/serve/handlers/handlers.h"
 #include "loraine/serve/protocol/json_body.h"
@@ -20,7 +21,7 @@ void completion(Service& service, Call& call) {
                                           service.llama_factory, service.loaded->config.strict);
   note_ignored(call, asked.ignored);
   const Tokenizer& tokenizer = *service.loaded->text.tokenizer;
-  AnswerStart start{.adapter = adapter_of(service, asked.asked), .id = service.new_id("cmpl-")};
+  AnswerStart start{.adapter = chosen_adapter(service, asked.asked.model, asked.asked.lora), .id = service.new_id("cmpl-")};
   {
     const std::shared_lock lock(service.text_mutex);
     for (std::string& text : asked.texts)

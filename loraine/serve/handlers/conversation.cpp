@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "loraine/serve/answer.h"
+#include "loraine/serve/chosen_adapter.h"
 #include "loraine/serve/handlers/handlers.h"
 
 namespace loraine {
@@ -82,30 +83,6 @@ std::shared_ptr<const grammar::TokenGrammar> grammar_of(Service& service, const 
 
 }  // namespace
 
-std::shared_ptr<const ServedAdapter> adapter_of(Service& service, const Asked& asked) {
-  std::shared_ptr<const ServedAdapter> adapter = find_adapter(service, asked.model);
-  if (!asked.lora) {
-    std::string on;
-    {
-      const std::lock_guard lock(service.scales_mutex);
-      if (!service.default_lora.empty()) on = *service.default_lora.begin();
-    }
-    return adapter || on.empty() ? adapter : service.adapters->find(on);
-  }
-  adapter = nullptr;
-  for (const auto& [given, scale] : *asked.lora) {
-    if (scale == 0) continue;
-    if (scale != 1 || adapter) throw ApiError{400, "lora: only one adapter with scale 1 is built", "lora", "unsupported_parameter"};
-    std::string name = given;
-    const std::vector<AdapterListing> all = service.adapters->list();
-    const bool is_number = given.size() < 6 && given.find_first_not_of("0123456789") == given.npos;
-    if (is_number && !service.adapters->has(given) && std::stoul(given) < all.size()) name = all[std::stoul(given)].name;
-    adapter = service.adapters->find(name);
-    if (!adapter) throw ApiError{404, fmt::format("lora: no adapter is called '{}'", name), "lora", "model_not_found"};
-  }
-  return adapter;
-}
-
 bool refused_early(Service& service, const Call& call) {
   if (service.loop->waiting_requests() < service.config.max_queued_requests) return false;
   call.fail({429, fmt::format("{} requests wait already (max_queued_requests)", service.config.max_queued_requests), "", "queue_full",
@@ -118,6 +95,7 @@ void note_ignored(const Call& call, const std::string& names) {
 }
 
 ChatPrompt conversation_prompt(Service& service, const AskedChat& chat, const ServedAdapter* adapter) {
+  if (chat.plain) return {.text = *chat.plain, .ids = service.loaded->text.tokenizer->encode(*chat.plain, chat.context_before.empty())};
   WireJson kwargs = chat.kwargs, messages = chat.messages;
   if (chat.asked.tools.on()) {
     const ReplyFormat format = service.reply_format_of(adapter);
@@ -142,13 +120,18 @@ std::shared_ptr<const grammar::TokenGrammar> shape_grammar(Service& service, con
 
 void start_conversation(Service& service, Call& call, AskedChat chat, std::string id, const FormMaker& form) {
   note_ignored(call, chat.ignored);
-  AnswerStart start{.adapter = adapter_of(service, chat.asked)};
+  AnswerStart start{.adapter = chosen_adapter(service, chat.asked.model, chat.asked.lora)};
   {
     const std::shared_lock lock(service.text_mutex);
     ChatPrompt prompt = conversation_prompt(service, chat, start.adapter.get());
+    prompt.ids.insert(prompt.ids.begin(), chat.context_before.begin(), chat.context_before.end());
     start.prompts.push_back({.ids = std::move(prompt.ids)});
-    start.reading = reading_of(service, chat.asked, start.adapter.get(), std::move(prompt.text));
-    start.grammar = grammar_of(service, chat.asked, start.adapter.get(), start.reading);
+    if (chat.plain) {
+      start.grammar = shape_grammar(service, chat.asked, start.adapter.get());
+    } else {
+      start.reading = reading_of(service, chat.asked, start.adapter.get(), std::move(prompt.text));
+      start.grammar = grammar_of(service, chat.asked, start.adapter.get(), start.reading);
+    }
     start.reading.in_pieces = start.grammar && chat.asked.stream;
   }
   call.request.body = {};

@@ -1,5 +1,5 @@
 // A conversation to its answer on the way: adapter, prompt, how the answer is read, what it may be. Shared by the handlers of chat
-// completions, responses and Anthropic's messages.
+// completions, responses, Anthropic's messages and Ollama's protocol.
 #pragma once
 #include <functional>
 #include <memory>
@@ -11,9 +11,6 @@
 #include "loraine/serve/service.h"
 
 namespace loraine {
-
-// The adapter of a request: of `model`; of `lora`, where it names one; else of what POST /lora-adapters set.
-std::shared_ptr<const ServedAdapter> adapter_of(Service& service, const Asked& asked);
 
 // Its prompt, tools included. Throws ApiError. service.text_mutex is held by the caller.
 ChatPrompt conversation_prompt(Service& service, const AskedChat& chat, const ServedAdapter* adapter);

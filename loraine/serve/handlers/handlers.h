@@ -37,6 +37,24 @@ void post_response_action(Service& service, Call call);
 // messages.cpp
 void post_messages(Service& service, Call call);
 void post_count_tokens(Service& service, Call call);
+// embeddings.cpp
+void post_embeddings(Service& service, Call call);
+
+// decisions.cpp
+void post_decisions(Service& service, Call call);
+void post_system_one(Service& service, Call call);
+
+// ollama.cpp: Ollama's protocol
+void post_ollama_chat(Service& service, Call call);
+void post_ollama_generate(Service& service, Call call);
+void post_ollama_embed(Service& service, Call call);
+void post_ollama_embeddings(Service& service, Call call);
+// ollama_models.cpp
+void get_ollama_version(Service& service, Call call);
+void get_ollama_tags(Service& service, Call call);
+void get_ollama_running(Service& service, Call call);
+void post_ollama_show(Service& service, Call call);
+void refuse_ollama(Service& service, Call call);  // what changes the models that are there
 
 // text_tools.cpp
 void post_tokenize(Service& service, Call call);

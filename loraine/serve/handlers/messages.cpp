@@ -1,4 +1,5 @@
 // Anthropic's messages, and the count of a prompt's tokens.
+#include "loraine/serve/chosen_adapter.h"
 #include "loraine/serve/handlers/conversation.h"
 #include "loraine/serve/handlers/handlers.h"
 #include "loraine/serve/protocol/anthropic.h"
@@ -20,7 +21,7 @@ void messages(Service& service, Call& call) {
 void count_tokens(Service& service, Call& call) {
   const AskedChat chat = read(service, call);
   note_ignored(call, chat.ignored);
-  const auto adapter = adapter_of(service, chat.asked);
+  const auto adapter = chosen_adapter(service, chat.asked.model, chat.asked.lora);
   const std::shared_lock lock(service.text_mutex);
   call.json({{"input_tokens", conversation_prompt(service, chat, adapter.get()).ids.size()}});
 }

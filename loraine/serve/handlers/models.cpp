@@ -55,6 +55,38 @@ WireJson loaded_adapters(const Service& service) {
   return all;
 }
 
+// [{"id" or "name", "scale"}]: what requests have that name neither a model nor `lora`.
+void set_lora(Service& service, Call& call) {
+  const WireJson body = parse_json_value(call.request.body);
+  const std::vector<AdapterListing> all = service.adapters->list();
+  if (!body.is_array() || body.size() > 64)
+    throw ApiError{400, "the body is " + shown(body) + ", expected was a list of {\"id\", \"scale\"}"};
+  std::map<std::string, double> on;
+  for (const WireJson& one : body) {
+    if (!one.is_object()) throw ApiError{400, "the list has " + shown(one) + ", expected was {\"id\", \"scale\"}"};
+    Fields fields(one);
+    std::string name = fields.text("name", 128).value_or("");
+    if (name.empty()) {
+      const auto id = fields.integer("id", 0, static_cast<int64_t>(all.size()) - 1);
+      if (!id) fields.fail("id", "the number of an adapter, as GET /lora-adapters gives it");
+      name = all[static_cast<size_t>(*id)].name;
+    }
+    if (!service.adapters->has(name)) throw ApiError{404, fmt::format("no adapter is called '{}'", name), "name", "model_not_found"};
+    if (const double scale = fields.number("scale", -100, 100).value_or(1); scale != 0) on[name] = scale;
+  }
+  std::vector<ScaledAdapter> parts;  // what cannot be on together is refused here, and not when it is asked for
+  for (const auto& [name, scale] : on)
+    if (auto adapter = service.adapters->find(name)) parts.emplace_back(std::move(adapter), scale);
+  try {
+    service.mixtures->find(parts);
+  } catch (const Error& error) { throw ApiError{400, error.what(), "scale", "unsupported_parameter"}; }
+  {
+    const std::lock_guard lock(service.scales_mutex);
+    service.default_lora = on;
+  }
+  call.json({{"success", true}});
+}
+
 }  // namespace
 
 void list_models(Service& service, Call call) {
@@ -81,43 +113,17 @@ void get_model(Service& service, Call call) {
 void list_lora(Service& service, Call call) {
   WireJson list = WireJson::array();
   const std::lock_guard lock(service.scales_mutex);
-  for (const AdapterListing& one : service.adapters->list())
+  for (const AdapterListing& one : service.adapters->list()) {
+    const auto scale = service.default_lora.find(one.name);
     list.push_back({{"id", list.size()},
                     {"name", one.name},
                     {"path", call.request.local ? one.place : one.name},
-                    {"scale", service.default_lora.contains(one.name) ? 1.0 : 0.0}});
+                    {"scale", scale == service.default_lora.end() ? 0.0 : scale->second}});
+  }
   call.json(list);
 }
 
-// [{"id" or "name", "scale"}]: what requests have that name neither a model nor `lora`.
-void post_lora(Service& service, Call call) {
-  const WireJson body = parse_json_value(call.request.body);
-  const std::vector<AdapterListing> all = service.adapters->list();
-  if (!body.is_array() || body.size() > 64)
-    throw ApiError{400, "the body is " + shown(body) + ", expected was a list of {\"id\", \"scale\"}"};
-  std::set<std::string> on;
-  for (const WireJson& one : body) {
-    if (!one.is_object()) throw ApiError{400, "the list has " + shown(one) + ", expected was {\"id\", \"scale\"}"};
-    Fields fields(one);
-    std::string name = fields.text("name", 128).value_or("");
-    if (name.empty()) {
-      const auto id = fields.integer("id", 0, static_cast<int64_t>(all.size()) - 1);
-      if (!id) fields.fail("id", "the number of an adapter, as GET /lora-adapters gives it");
-      name = all[static_cast<size_t>(*id)].name;
-    }
-    if (!service.adapters->has(name)) throw ApiError{404, fmt::format("no adapter is called '{}'", name), "name", "model_not_found"};
-    const double scale = fields.number("scale", 0, 1).value_or(1);
-    if (scale != 0 && scale != 1) throw ApiError{400, "scales other than 0 and 1 are not built", "scale", "unsupported_parameter"};
-    if (scale == 1) on.insert(name);
-  }
-  if (on.size() > 1)
-    throw ApiError{400, "several adapters at once are not built; set one of them to scale 1", "scale", "unsupported_parameter"};
-  {
-    const std::lock_guard lock(service.scales_mutex);
-    service.default_lora = on;
-  }
-  call.json({{"success", true}});
-}
+void post_lora(Service& service, Call call) { in_worker(service, std::move(call), set_lora); }
 
 void post_load_vllm(Service& service, Call call) {
   change_adapters(service, std::move(call), [](Service& s, Call& c, Fields& fields) {

@@ -69,7 +69,8 @@ class AnswerForm {
   virtual std::string choice_end(const AnswerState& answer, size_t choice) = 0;
   virtual std::string end(const AnswerState& answer) = 0;
   virtual std::string failure(const ApiError& error) = 0;
-  virtual const char* ping() const { return ": ping\n\n"; }  // sent in silence
+  virtual const char* content_type() const { return "text/event-stream; charset=utf-8"; }  // of a stream
+  virtual const char* ping() const { return ": ping\n\n"; }                                // sent in silence
 };
 
 std::string sse(const WireJson& value);                                  // "data: …\n\n"

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "loraine/core/describe.h"
+#include "loraine/serve/chosen_adapter.h"
 #include "loraine/serve/service.h"
 
 namespace loraine {
@@ -72,20 +73,6 @@ void read_stream(Fields& fields, Asked& asked) {
   asked.continuous_usage = inner.boolean("continuous_usage_stats").value_or(false);
 }
 
-void read_lora(Fields& fields, Asked& asked) {
-  const WireJson* list = fields.array("lora", 64);
-  if (!list) return;
-  asked.lora.emplace();
-  for (const WireJson& one : *list) {
-    if (!one.is_object()) fields.fail("lora", "a list of objects with id or name, and scale");
-    Fields inner(one, "lora.");
-    std::string name = inner.any("id") && one["id"].is_number_integer() ? one["id"].dump() : inner.text("id", 128).value_or("");
-    if (const auto given = inner.text("name", 128)) name = *given;
-    if (name.empty()) fields.fail("lora", "a list of objects with id or name, and scale");
-    asked.lora->emplace_back(name, inner.number("scale", -100, 100).value_or(1));
-  }
-}
-
 }  // namespace
 
 void set_reasoning_effort(WireJson& kwargs, const std::string& effort) {
@@ -136,7 +123,7 @@ Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab
   fields.text("cache_salt", 1024);  // enters the key of a prefix cache: nothing of one request reaches another without one
   read_stream(fields, asked);
   if (asked.stream && o.prompt_logprobs >= 0) fields.fail("prompt_logprobs", "nothing, since stream is true");
-  read_lora(fields, asked);
+  asked.lora = read_lora_field(fields);
   return asked;
 }
 

@@ -38,11 +38,13 @@ struct Asked {
 // What the protocols of OpenAI's kind have in common. vocab: ids are below it. Throws ApiError with the field.
 Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab, bool llama_factory);
 
-// A conversation to be answered: what chat completions, responses and Anthropic's messages become.
+// A conversation to be answered: what chat completions, responses, Anthropic's messages and Ollama's protocol become.
 struct AskedChat {
   Asked asked;
-  WireJson messages, kwargs;  // as chat templates take them
-  std::string ignored;        // fields that nobody knows, for the log
+  WireJson messages, kwargs;                 // as chat templates take them
+  std::string ignored;                       // fields that nobody knows, for the log
+  std::optional<std::string> plain = {};     // the prompt as it is, without the template
+  std::vector<int32_t> context_before = {};  // ids that come before the prompt
 };
 // How much is to be thought, as templates take it: reasoning_effort, and enable_thinking where the request does not say that itself.
 void set_reasoning_effort(WireJson& kwargs, const std::string& effort);

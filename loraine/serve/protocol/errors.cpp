@@ -34,6 +34,7 @@ const char* anthropic_error_type(int status) {
 WireJson error_json(const ApiError& error, ErrorStyle style) {
   if (style == ErrorStyle::anthropic)
     return {{"type", "error"}, {"error", {{"type", anthropic_error_type(error.status)}, {"message", error.message}}}};
+  if (style == ErrorStyle::ollama) return {{"error", error.message}};
   const auto or_null = [](const std::string& text) { return text.empty() ? WireJson() : WireJson(text); };
   WireJson body = {
       {"error",

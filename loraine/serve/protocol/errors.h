@@ -28,6 +28,7 @@ enum class ErrorStyle : uint8_t {
   openai,         // {"error": {"message", "type", "param", "code"}}
   llama_factory,  // the same and {"detail"}
   anthropic,      // {"type": "error", "error": {"type", "message"}}; 503 is 529 there
+  ollama,         // {"error": message}
 };
 WireJson error_json(const ApiError& error, ErrorStyle style);
 HttpResponse error_response(const ApiError& error, ErrorStyle style);

@@ -6,6 +6,7 @@
 
 #include "loraine/serve/protocol/json_body.h"
 #include "loraine/serve/protocol/openai.h"
+#include "loraine/serve/protocol/prompts.h"
 #include "loraine/serve/service.h"
 
 namespace loraine {
@@ -180,34 +181,9 @@ AskedCompletion read_completion(const WireJson& body, const SamplingDefaults& de
   if (asked.stream && asked.echo && logprobs) fields.fail("echo", "false, since stream is true and logprobs are asked for");
   completion.add_special_tokens = fields.boolean("add_special_tokens").value_or(true);
 
-  const WireJson* prompt = fields.any("prompt");
-  const std::string expected =
-      fmt::format("a string, a list of token ids below {}, or a list of at most {} such prompts, none of them empty", vocab, kMostPrompts);
-  if (!prompt) fields.fail("prompt", expected);
-  const auto read_ids = [&](const WireJson& list) {
-    std::vector<int32_t> ids;
-    for (const WireJson& id : list) {
-      if (!id.is_number_unsigned() && !(id.is_number_integer() && id.get<int64_t>() >= 0)) fields.fail("prompt", expected);
-      if (id.get<uint64_t>() >= static_cast<uint64_t>(vocab))
-        fields.fail("prompt", expected + fmt::format("; it has the id {}", id.dump()));
-      ids.push_back(id.get<int32_t>());
-    }
-    return ids;
-  };
-  if (prompt->is_string()) {
-    completion.texts = {prompt->get<std::string>()};
-  } else if (!prompt->is_array() || prompt->empty()) {
-    fields.fail("prompt", expected);
-  } else if ((*prompt)[0].is_number()) {
-    completion.ids = {read_ids(*prompt)};
-  } else {
-    if (prompt->size() > kMostPrompts) fields.fail("prompt", expected);
-    for (const WireJson& one : *prompt) {
-      if (one.is_string() && completion.ids.empty()) completion.texts.push_back(one.get<std::string>());
-      else if (one.is_array() && completion.texts.empty() && !one.empty()) completion.ids.push_back(read_ids(one));
-      else fields.fail("prompt", expected);
-    }
-  }
+  Prompts prompts = read_prompts(fields, "prompt", vocab, kMostPrompts);
+  completion.texts = std::move(prompts.texts);
+  completion.ids = std::move(prompts.ids);
   completion.ignored = refuse_or_ignore(fields, body, strict);
   return completion;
 }
