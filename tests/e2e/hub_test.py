@@ -248,7 +248,7 @@ class Downloads(HubCase):
         self.assertEqual(len(self.hub.log), asked)
         lists.commit({"info.yaml": b"mine:\n  path: org/rows\n  size: 5\n"}, "main")
         self.assertRegex(self.good(self.run_with("train", "v1.yaml", "template=default", "cutoff_len=64", "dry_run=true")), r"examples +5\n")
-        for name, words in {"org/lists/none.yaml": "has no file none.yaml", "org/none/info.yaml": "no such file here, and 127.0.0.1", "none.yaml": "no such file", "a/b/c/none.yaml": "no such file"}.items():
+        for name, words in {"org/lists/none.yaml": "has no file none.yaml", "org/none/info.yaml": "no such file here, and org/none: 127.0.0.1", "none.yaml": "no such file", "a/b/c/none.yaml": "no such file"}.items():
             self.refused(self.run_with("train", "v1.yaml", f"train_dataset={name}", "dry_run=true"), 2, name, words)
 
     def test_cache_dir_and_copies(self):
