@@ -166,7 +166,7 @@ class Preferences(tiny.Case):
         for one, other in zip(lines, third):
             self.assertAlmostEqual(one["chosen"], other["chosen"], delta=0.02)
         # training goes on with the head that is there
-        self.train("on", stage="rm", max_steps=1, adapter_name_or_path=out, learning_rate="1e-9", warmup_steps=1)
+        self.train("on", stage="rm", max_steps=1, adapter_name_or_path=out, lr_scheduler_type="constant_with_warmup", warmup_steps=1)  # at rate 0
         self.assertEqual(self.values("on", "value_head.safetensors"), head)
         self.refused(tiny.run("eval", "--model_name_or_path", self.model, *asked, "--output_dir", self.work / "none"), 3, "value_head.safetensors", "stage: rm")
         (out / "value_head.safetensors").write_bytes((self.work / "merged/value_head.safetensors").read_bytes()[:40])
@@ -186,6 +186,8 @@ class Preferences(tiny.Case):
                     self.assertAlmostEqual(found[key], last[key], delta=1e-5)
 
     def test_dry_run_plans_the_passes_beside(self):
+        self.model = tiny.write_model(self.work / "wide", vocab=2000, channels=192, inner=512, layers=4, heads=4, kv_heads=2)  # so that it shows
+        tiny.write_tokenizer(self.model)
         wide = self.forecast("dpo", pref_loss="orpo"), self.forecast("dpo"), self.forecast("dpo", ref_model=self.model)
         self.assertLess(wide[0], wide[1])
         self.assertLess(wide[1], wide[2])
