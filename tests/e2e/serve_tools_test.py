@@ -279,8 +279,8 @@ class Unkept(Taught):
 
 
 class Responses(Taught):
-    def respond(self, text, **more):
-        return self.server.ask("POST", "/v1/responses", dict(input=text, temperature=0) | more)
+    def respond(self, said, **more):
+        return self.server.ask("POST", "/v1/responses", dict(input=said, temperature=0) | more)
 
     def test_whole_and_streamed(self):
         flat = weather["function"] | {"type": "function"}
