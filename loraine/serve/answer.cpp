@@ -278,21 +278,22 @@ void Answer::hand_on(size_t index) {
     std::ranges::move(piece.logprobs, std::back_inserter(state.all.logprobs));
     return;
   }
+  begin();
   if (!piece.says_nothing() || !piece.logprobs.empty() || (asked_.return_token_ids && !piece.ids.empty()))
     send(form_->piece(state_, index, piece));
   if (choice.ended) send(form_->choice_end(state_, index));
 }
 
+// The head of a stream, and what its form says first.
+void Answer::begin() {
+  if (std::exchange(begun_, true)) return;
+  HttpResponse head{.content_type = form_->content_type(), .body = form_->begin(state_), .headers = call_.headers, .ping = form_->ping()};
+  call_.reply->begin(std::move(head));
+}
+
 void Answer::send(const std::string& text) {
   if (text.empty()) return;
-  if (!begun_) {
-    begun_ = true;
-    HttpResponse head{
-        .content_type = form_->content_type(), .body = form_->begin(state_) + text, .headers = call_.headers, .ping = form_->ping()};
-    call_.reply->begin(std::move(head));
-  } else {
-    call_.reply->write(text);
-  }
+  call_.reply->write(text);
   if (call_.reply->buffered() <= kMostBuffered || held_) return;
   held_ = true;
   for (Choice& choice : choices_) choice.sequence->hold(true);

@@ -48,6 +48,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void add_part(size_t index, AnswerPart part);
   void end_choice(size_t index, const char* reason, WireJson stop_reason);
   void hand_on(size_t index);
+  void begin();
   void send(const std::string& text);
   void fail(const ApiError& error);
   void finish();

@@ -21,7 +21,9 @@ void completion(Service& service, Call& call) {
                                           service.llama_factory, service.loaded->config.strict);
   note_ignored(call, asked.ignored);
   const Tokenizer& tokenizer = *service.loaded->text.tokenizer;
-  AnswerStart start{.adapter = chosen_adapter(service, asked.asked.model, asked.asked.lora), .id = service.new_id("cmpl-")};
+  AnswerStart start;
+  start.adapter = chosen_adapter(service, asked.asked.model, asked.asked.lora);
+  start.id = service.new_id("cmpl-");
   {
     const std::shared_lock lock(service.text_mutex);
     for (std::string& text : asked.texts)

@@ -120,7 +120,8 @@ std::shared_ptr<const grammar::TokenGrammar> shape_grammar(Service& service, con
 
 void start_conversation(Service& service, Call& call, AskedChat chat, std::string id, const FormMaker& form) {
   note_ignored(call, chat.ignored);
-  AnswerStart start{.adapter = chosen_adapter(service, chat.asked.model, chat.asked.lora)};
+  AnswerStart start;
+  start.adapter = chosen_adapter(service, chat.asked.model, chat.asked.lora);
   {
     const std::shared_lock lock(service.text_mutex);
     ChatPrompt prompt = conversation_prompt(service, chat, start.adapter.get());

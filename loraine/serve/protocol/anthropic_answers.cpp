@@ -47,7 +47,9 @@ class AnthropicForm : public AnswerForm {
   }
   std::string choice_end(const AnswerState&, size_t) override {
     std::string out = close();
-    if (blocks_.empty()) out = open({{"type", "text"}, {"text", ""}}) + close();
+    if (!blocks_.empty()) return out;
+    out = open({{"type", "text"}, {"text", ""}});
+    out += close();
     return out;
   }
   std::string end(const AnswerState& answer) override {

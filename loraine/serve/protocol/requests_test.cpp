@@ -59,7 +59,7 @@ TEST(ChatRequest, RefusalsNameTheField) {
       {R"({"messages":[{"role":"user","content":5}]})", "messages[0]"},
       {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})", "messages[0]"},
       {R"({"messages":[{"role":"assistant","tool_calls":[{}]}]})", "messages[0]"},
-      {R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{"}}]}]})", "messages[0]"},
+      {R"({"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{"}}]}]})", "messages[0].tool_calls"},
       {chat_with(R"("n":0)"), "n"},
       {chat_with(R"("n":17)"), "n"},
       {chat_with(R"("n":1.5)"), "n"},

@@ -19,7 +19,8 @@ class ResponseForm : public AnswerForm {
   }
   std::string begin(const AnswerState& answer) override {
     const WireJson response = response_json(answer, "in_progress");
-    return event("response.created", {{"response", response}}) + event("response.in_progress", {{"response", response}});
+    std::string out = event("response.created", {{"response", response}});
+    return out += event("response.in_progress", {{"response", response}});
   }
   std::string piece(const AnswerState& answer, size_t, const AnswerPiece& piece) override {
     std::string out;
@@ -150,8 +151,8 @@ class ResponseForm : public AnswerForm {
   std::string end_call(const char* status) {
     open_ = Open::nothing;
     items_.back()["arguments"] = text_;
-    return event("response.function_call_arguments.done", with(at(), {{"name", items_.back()["name"]}, {"arguments", text_}})) +
-           item_done(status);
+    std::string out = event("response.function_call_arguments.done", with(at(), {{"name", items_.back()["name"]}, {"arguments", text_}}));
+    return out += item_done(status);
   }
 
   const Asked asked_;
