@@ -146,6 +146,25 @@ class Tools(Taught):
         self.assertEqual(prompt, '[get_weather ]u:weather a:<think>Look.</think>Wait.<tool_call>get_weather {"city": "Rome"}</tool_call> t:22 C a:')
         self.good(self.server.ask("POST", "/v1/chat/completions", dict(messages=messages, tools=[weather], max_tokens=5)))
 
+    def test_by_ollamas_protocol(self):
+        def ask(text, **more):
+            return self.server.ask("POST", "/api/chat", {"model": "taught", "messages": [{"role": "user", "content": text}], "options": {"temperature": 0, "num_predict": 400}} | more)
+        rome = {"function": {"name": "get_weather", "arguments": {"city": "Rome"}}}
+        wanted = {"role": "assistant", "content": "Wait.", "thinking": "Look.", "tool_calls": [rome]}
+        self.assertEqual(self.good(ask("weather", tools=[weather], stream=False))["message"], wanted)
+        said = [json.loads(line)["message"] for line in self.good(ask("weather", tools=[weather])).splitlines()]
+        self.assertEqual("".join(one.get("thinking", "") for one in said), "Look.")
+        self.assertEqual("".join(one["content"] for one in said), "Wait.")
+        self.assertEqual([call for one in said for call in one.get("tool_calls", [])], [rome])
+        quiet = self.good(ask("hello", think=False, stream=False))["message"]
+        self.assertEqual(quiet, {"role": "assistant", "content": "Hi there."})
+        shape = {"type": "object", "properties": {"n": {"enum": [7]}}, "required": ["n"], "additionalProperties": False}
+        self.assertEqual(json.loads(self.good(ask("hello", think=False, format=shape, stream=False))["message"]["content"]), {"n": 7})
+        again = [{"role": "user", "content": "weather"}, wanted, {"role": "tool", "tool_name": "get_weather", "content": "22 C"}]
+        self.good(ask("", messages=again, tools=[weather], stream=False, options={"num_predict": 5}))
+        told = self.good(self.server.ask("POST", "/api/generate", {"model": "taught", "prompt": "hello", "stream": False, "options": {"temperature": 0}}))
+        self.assertEqual((told["response"], told["thinking"]), ("Hi there.", "Hm."))
+
     def test_enforced(self):
         """A prompt that the model never saw: what it says is the grammar's."""
         read = lambda call: (call["function"]["name"], json.loads(call["function"]["arguments"]))  # a stream has the blanks that were written
