@@ -338,7 +338,9 @@ TEST(Arguments, EveryNumberHasARange) {
     for (const char* type : {"(an integer", "(a number"})
       for (size_t at = help.find(type); at != help.npos; at = help.find(type, at + 1), ++numbers) {
         const std::string range = help.substr(at, help.find(';', at) - at);
-        EXPECT_TRUE(range.find(" to ") != range.npos || range.find(" and below ") != range.npos) << command.name << ": " << range;
+        EXPECT_TRUE(range.find(" to ") != range.npos || range.find(" and below ") != range.npos ||
+                    range.find(" and at most ") != range.npos)
+            << command.name << ": " << range;
       }
   }
   EXPECT_GT(numbers, 60);

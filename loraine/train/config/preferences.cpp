@@ -20,7 +20,7 @@ void describe_preferences(TrainConfig& c, const OptionVisitor& visit) {
          "preferences",
          &c.pref_loss,
          "stage dpo: the loss of a pair; orpo and simpo need no reference",
-         {.choices = {"sigmoid", "hinge", "ipo", "orpo", "simpo"}}});
+         {.choices = {"sigmoid", "hinge", "ipo", "kto_pair", "orpo", "simpo"}, .built = {"sigmoid", "hinge", "ipo", "orpo", "simpo"}}});
   visit({"pref_beta",
          "preferences",
          &c.pref_beta,
