@@ -275,7 +275,7 @@ class Adapters(tiny.Case):
                 self.assertNotIn("warning", said)
                 of_merge, *of_rounding = (float(x) for x in re.findall(r"mean KL ([0-9.e+-]+)", said))
                 if type == "float32":
-                    self.assertLess(of_merge, 1e-6)
+                    self.assertLess(of_merge, 1e-5)  # 2e-10 to 4e-6, by what a processor's sums make of the adapter
                     self.assertEqual(of_rounding, [])
                 else:
                     self.assertGreater(of_merge, 1e-4)
