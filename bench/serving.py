@@ -210,7 +210,7 @@ class Bench:
             ours = self.loraine(self.options.gguf, *(["--adapter_name_or_path", ",".join(f"{n}={p}" for n, p in adapters.items())] if with_adapters else []))
             return {"loraine": ours, "llama": llama.ready("/health")}
 
-        for clients, with_adapters, mark in ((1, False, 1), (8, False, 1), (32, False, 1), (8, True, 3)):
+        for clients, with_adapters, mark in ((1, False, 1.3), (8, False, 1.5), (32, False, 1.5), (8, True, 3)):
             sides = start(clients, with_adapters)
             body = (lambda i: self.body(lora=[{"id": i % 8, "scale": 1.0}])) if with_adapters else (lambda i: self.body())
             try:
