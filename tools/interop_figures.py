@@ -7,28 +7,12 @@ import tempfile
 
 root = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root / "tests/support"), str(root / "tests/e2e")]
+import interop_checks
 import ollama
 import openai
 import tiny_model as tiny
+from interop_checks import check, raises
 from serve_test import Server
-
-failures = 0
-
-
-def check(what, good, shown=""):
-    global failures
-    failures += not good
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else f': {shown}'}", flush=True)
-
-
-def raises(what, kind, call, status):
-    try:
-        call()
-    except kind as error:
-        return check(what, error.status_code == status, error)
-    except Exception as error:
-        return check(what, False, repr(error))
-    check(what, False, "nothing was raised")
 
 
 def with_openai(client):
@@ -38,7 +22,7 @@ def with_openai(client):
     check("embeddings", [one.index for one in by_base64.data] == [0, 1] and by_base64.usage.total_tokens == 15)
     check("embeddings: base64 is float", all(a.embedding == b.embedding for a, b in zip(by_base64.data, by_float.data)))
     check("embeddings: dimensions", len(client.embeddings.create(**asked, dimensions=5).data[0].embedding) == 5)
-    raises("embeddings: an empty list", openai.BadRequestError, lambda: client.embeddings.create(model="a", input=[]), 400)
+    raises("embeddings: an empty list", openai.BadRequestError, lambda: client.embeddings.create(model="a", input=[]), status_code=400)
     decision = client.decisions.create(model="a", input=[{"role": "user", "content": [{"type": "input_text", "text": "My payouts fail"}, {"type": "input_json", "data": {"days": 3}}]}], questions=[
         {"type": "predicate", "name": "urgent", "instructions": "This is urgent."},
         {"type": "choice", "instructions": "Who answers?", "choices": [{"value": "sales"}, {"value": True, "description": "anyone"}]},
@@ -48,7 +32,7 @@ def with_openai(client):
     check("decisions: choice", choice.choice in ("sales", True) and abs(sum(one.probability for one in choice.probabilities) - 1) < 1e-9, choice)
     check("decisions: score", 0 <= score.score <= 2 and [one.label for one in score.probabilities] == ["calm", "cross", "furious"], score)
     check("decisions: usage", decision.usage.output_tokens == 0 and decision.usage.input_tokens > 100, decision.usage)
-    raises("decisions: no questions", openai.BadRequestError, lambda: client.decisions.create(model="a", input="x", questions=[]), 400)
+    raises("decisions: no questions", openai.BadRequestError, lambda: client.decisions.create(model="a", input="x", questions=[]), status_code=400)
 
 
 def with_ollama(client):
@@ -68,10 +52,10 @@ def with_ollama(client):
     check("ollama: ps", client.ps().models[0].context_length == 1024)
     shown = client.show("a")
     check("ollama: show", shown.modelinfo["general.architecture"] == "llama" and "completion" in shown.capabilities, shown)
-    raises("ollama: an unknown model", ollama.ResponseError, lambda: client.chat(model="nobody", messages=messages), 404)
+    raises("ollama: an unknown model", ollama.ResponseError, lambda: client.chat(model="nobody", messages=messages), status_code=404)
     for name, call in (("pull", lambda: client.pull("x")), ("push", lambda: client.push("x")), ("create", lambda: client.create(model="x", from_="a")), ("copy", lambda: client.copy("a", "x")),
                        ("delete", lambda: client.delete("a"))):
-        raises(f"ollama: {name}", ollama.ResponseError, call, 501)
+        raises(f"ollama: {name}", ollama.ResponseError, call, status_code=501)
     if hasattr(client, "systemone"):
         answer = client.systemone(model="a", state={"text": "My payouts fail"}, questions={"urgent": {"type": "noul", "instructions": "Is it urgent?"}})
         check("ollama: systemone", 0 < answer.answers["urgent"].noul < 1, answer)
@@ -93,8 +77,8 @@ def main():
             with_ollama(ollama.Client(host=f"http://127.0.0.1:{server.port}"))
         finally:
             server.stop()
-    print(f"openai {openai.__version__}: {failures} failed" if failures else f"openai {openai.__version__}, ollama: all is well")
-    sys.exit(failures > 0)
+    print(f"openai {openai.__version__}: {interop_checks.failures} failed" if interop_checks.failures else f"openai {openai.__version__}, ollama: all is well")
+    sys.exit(interop_checks.failures > 0)
 
 
 main()

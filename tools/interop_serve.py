@@ -11,29 +11,13 @@ import time
 root = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root / "tests/support"), str(root / "tests/e2e")]
 import anthropic
+import interop_checks
 import openai
 import pydantic
 import tiny_model as tiny
+from interop_checks import check, raises
 from serve_test import Server
 from serve_tools_test import Shapes, Taught, pick, weather
-
-failures = 0
-
-
-def check(what, good, shown=""):
-    global failures
-    failures += not good
-    print(f"{'ok  ' if good else 'FAIL'} {what}{'' if good else f': {shown}'}", flush=True)
-
-
-def raises(what, kind, call, param=None):
-    try:
-        call()
-    except kind as error:
-        return check(what, param is None or error.param == param, error)
-    except Exception as error:
-        return check(what, False, repr(error))
-    check(what, False, "nothing was raised")
 
 
 def served(work, model, adapters, *arguments):
@@ -63,13 +47,13 @@ def chats(client):
         kinds = [event.type for event in stream]
         check(".stream()", "content.delta" in kinds and kinds[-1] in ("content.done", "chunk") and stream.current_completion_snapshot.choices[0].message.content == text)
     bad = openai.BadRequestError
-    raises("n=0", bad, lambda: ask(n=0), "n")
-    raises("no messages", bad, lambda: ask(messages=[]), "messages")
-    raises("unknown model", openai.NotFoundError, lambda: ask(model="c"), "model")
-    raises("top_logprobs=99", bad, lambda: ask(logprobs=True, top_logprobs=99), "top_logprobs")
-    raises("stream_options alone", bad, lambda: ask(stream_options={"include_usage": True}), "stream_options")
-    raises("tools", bad, lambda: ask(tools=[{"type": "function", "function": {"name": "f g", "parameters": {}}}]), "tools[0].function.name")
-    raises("response_format", bad, lambda: ask(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}), "response_format.json_schema.schema")
+    raises("n=0", bad, lambda: ask(n=0), param="n")
+    raises("no messages", bad, lambda: ask(messages=[]), param="messages")
+    raises("unknown model", openai.NotFoundError, lambda: ask(model="c"), param="model")
+    raises("top_logprobs=99", bad, lambda: ask(logprobs=True, top_logprobs=99), param="top_logprobs")
+    raises("stream_options alone", bad, lambda: ask(stream_options={"include_usage": True}), param="stream_options")
+    raises("tools", bad, lambda: ask(tools=[{"type": "function", "function": {"name": "f g", "parameters": {}}}]), param="tools[0].function.name")
+    raises("response_format", bad, lambda: ask(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}), param="response_format.json_schema.schema")
     scored = client.completions.create(model="b", prompt=[70, 71, 72], echo=True, logprobs=1, max_tokens=0)
     check("completions: scores", len(scored.choices[0].logprobs.tokens) == 3 and scored.choices[0].logprobs.token_logprobs[0] is None)
     streamed = "".join(one.choices[0].text for one in client.completions.create(model="b", prompt="one", max_tokens=6, temperature=0, stream=True))
@@ -128,8 +112,8 @@ def responses(client):
     check("responses: a result goes back", client.responses.create(model="taught", input=results, tools=[flat], max_output_tokens=5).status == "incomplete")
     parsed = client.responses.parse(model="taught", input="zzz", temperature=0, reasoning={"effort": "none"}, text_format=Person)
     check("responses.parse", isinstance(parsed.output_parsed, Person))
-    raises("previous_response_id: unknown", openai.NotFoundError, lambda: client.responses.create(model="taught", input="x", previous_response_id="resp_x"), "previous_response_id")
-    raises("responses: hosted tools", openai.BadRequestError, lambda: client.responses.create(model="taught", input="x", tools=[{"type": "web_search"}]), "tools[0].type")
+    raises("previous_response_id: unknown", openai.NotFoundError, lambda: client.responses.create(model="taught", input="x", previous_response_id="resp_x"), param="previous_response_id")
+    raises("responses: hosted tools", openai.BadRequestError, lambda: client.responses.create(model="taught", input="x", tools=[{"type": "web_search"}]), param="tools[0].type")
     client.responses.delete(first.id)
     raises("responses.delete", openai.NotFoundError, lambda: client.responses.retrieve(first.id))
 
@@ -242,8 +226,8 @@ def main():
     finally:
         Taught.tearDownClass()
     versions = f"openai {openai.__version__}, anthropic {anthropic.__version__}"
-    print(f"{versions}: {failures} failed" if failures else f"{versions}: all is well")
-    return 1 if failures else 0
+    print(f"{versions}: {interop_checks.failures} failed" if interop_checks.failures else f"{versions}: all is well")
+    return 1 if interop_checks.failures else 0
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ void post_response_action(Service& service, Call call);
 // messages.cpp
 void post_messages(Service& service, Call call);
 void post_count_tokens(Service& service, Call call);
+
 // embeddings.cpp
 void post_embeddings(Service& service, Call call);
 
