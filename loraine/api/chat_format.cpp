@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "loraine/core/batch.h"
-#include "loraine/data/end_of_turn.h"
+#include "loraine/data/templates/end_of_turn.h"
 #include "loraine/io/chat_templates.h"
 
 namespace loraine {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "loraine/api/open_text.h"
-#include "loraine/data/encode.h"
+#include "loraine/data/encode/encode.h"
 #include "loraine/io/training_record.h"
 #include "loraine/train/config/config.h"
 

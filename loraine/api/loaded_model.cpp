@@ -15,9 +15,9 @@
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
+#include "loraine/train/config/hub_access.h"
+#include "loraine/train/config/load_options.h"
 #include "loraine/train/config/named_adapters.h"
-#include "loraine/train/hub_access.h"
-#include "loraine/train/load_options.h"
 
 namespace loraine {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/data/dataset.h"
-#include "loraine/data/templates.h"
+#include "loraine/data/templates/templates.h"
 #include "loraine/io/model_files.h"
 #include "loraine/text/chat_template.h"
 #include "loraine/text/tokenizer/tokenizer.h"

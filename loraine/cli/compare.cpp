@@ -25,11 +25,11 @@
 #include "loraine/core/signals.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
-#include "loraine/train/checkpoint.h"
 #include "loraine/train/config/other_words.h"
-#include "loraine/train/output_lock.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/plot.h"
+#include "loraine/train/saving/checkpoint.h"
+#include "loraine/train/saving/output_lock.h"
 
 extern char** environ;
 

@@ -13,11 +13,11 @@
 #include "loraine/cli/print_line.h"
 #include "loraine/cli/settings/arguments.h"
 #include "loraine/cli/training_template.h"
-#include "loraine/data/stream.h"
+#include "loraine/data/order/stream.h"
 #include "loraine/io/files/durable_file.h"
+#include "loraine/train/config/hub_access.h"
+#include "loraine/train/config/load_options.h"
 #include "loraine/train/config/named_adapters.h"
-#include "loraine/train/hub_access.h"
-#include "loraine/train/load_options.h"
 
 namespace loraine {
 namespace {

@@ -25,12 +25,12 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
 #include "loraine/model/load.h"
+#include "loraine/train/config/hub_access.h"
+#include "loraine/train/config/load_options.h"
+#include "loraine/train/config/method.h"
 #include "loraine/train/config/named_adapters.h"
-#include "loraine/train/hub_access.h"
-#include "loraine/train/load_options.h"
-#include "loraine/train/method.h"
 #include "loraine/train/objectives/value_head.h"
-#include "loraine/train/push.h"
+#include "loraine/train/saving/push.h"
 
 namespace loraine {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "loraine/api/open_text.h"
-#include "loraine/data/templates.h"
+#include "loraine/data/templates/templates.h"
 
 namespace loraine {
 

@@ -9,7 +9,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_lines.h"
 #include "loraine/io/model_files.h"
-#include "loraine/train/hub_access.h"
+#include "loraine/train/config/hub_access.h"
 
 namespace loraine {
 namespace {

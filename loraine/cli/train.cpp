@@ -24,11 +24,11 @@
 #include "loraine/io/fingerprint.h"
 #include "loraine/io/fresh_weights.h"
 #include "loraine/model/load.h"
-#include "loraine/train/data_options.h"
-#include "loraine/train/hub_access.h"
-#include "loraine/train/load_options.h"
+#include "loraine/train/config/data_options.h"
+#include "loraine/train/config/hub_access.h"
+#include "loraine/train/config/load_options.h"
 #include "loraine/train/memory.h"
-#include "loraine/train/push.h"
+#include "loraine/train/saving/push.h"
 
 namespace loraine {
 namespace {

@@ -17,10 +17,10 @@
 #include "loraine/core/batch.h"
 #include "loraine/core/context.h"
 #include "loraine/core/count_text.h"
-#include "loraine/data/batcher.h"
-#include "loraine/data/item.h"
+#include "loraine/data/examples/batcher.h"
+#include "loraine/data/examples/item.h"
 #include "loraine/kernels/base/machine.h"
-#include "loraine/train/method.h"
+#include "loraine/train/config/method.h"
 
 namespace loraine {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/print_line.h"
-#include "loraine/train/data_options.h"
+#include "loraine/train/config/data_options.h"
 
 namespace loraine {
 

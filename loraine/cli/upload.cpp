@@ -7,7 +7,7 @@
 #include "loraine/cli/progress.h"
 #include "loraine/cli/settings/arguments.h"
 #include "loraine/core/error.h"
-#include "loraine/train/push.h"
+#include "loraine/train/saving/push.h"
 
 namespace loraine {
 

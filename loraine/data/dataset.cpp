@@ -8,10 +8,10 @@
 
 #include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
-#include "loraine/data/make_examples.h"
-#include "loraine/data/mix.h"
-#include "loraine/data/prepared.h"
-#include "loraine/data/row_encoder.h"
+#include "loraine/data/encode/make_examples.h"
+#include "loraine/data/encode/row_encoder.h"
+#include "loraine/data/examples/prepared.h"
+#include "loraine/data/rows/mix.h"
 
 namespace loraine {
 namespace {

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "loraine/core/error.h"
-#include "loraine/data/encode.h"
-#include "loraine/data/example.h"
-#include "loraine/data/hub_ids.h"
-#include "loraine/data/orders.h"
+#include "loraine/data/encode/encode.h"
+#include "loraine/data/examples/example.h"
+#include "loraine/data/order/orders.h"
+#include "loraine/data/rows/hub_ids.h"
 
 namespace loraine {
 
@@ -35,11 +35,11 @@ struct DataOptions {
   Mixing mixing = Mixing::concat;        // of several sets
   std::vector<double> interleave_probs;  // one per set; empty: they take turns
   bool eval_on_each_dataset = false;
-  bool streaming = false;       // rows are read while they are trained on (data/stream.h)
+  bool streaming = false;       // rows are read while they are trained on (data/order/stream.h)
   int64_t buffer_size = 16384;  // streaming: rows among which the next one is drawn
   int64_t shards = 1;           // streaming: parts of each set, whose order changes from epoch to epoch
   DataStage stage = DataStage::sft;
-  std::optional<bool> packing;  // several samples in one block (data/packing.h); none: of pretraining only
+  std::optional<bool> packing;  // several samples in one block (data/examples/packing.h); none: of pretraining only
   bool neat_packing = false;    // packing whose samples do not see each other
   int64_t preprocessing_batch_size = 1000;
   int64_t preprocessing_num_workers = 1;                // they share the rows: batches begin anew at each share

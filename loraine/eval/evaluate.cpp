@@ -12,13 +12,13 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/files/staged_files.h"
-#include "loraine/train/data_options.h"
-#include "loraine/train/evaluate.h"
+#include "loraine/train/config/data_options.h"
+#include "loraine/train/evaluation/evaluate.h"
+#include "loraine/train/evaluation/side_pass.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/objectives/objective.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/python_number.h"
-#include "loraine/train/side_pass.h"
 #include "loraine/train/token_loss.h"
 
 namespace loraine {

@@ -8,7 +8,7 @@
 #include <filesystem>
 
 #include "loraine/core/missing_file.h"
-#include "loraine/data/orders.h"
+#include "loraine/data/order/orders.h"
 #include "loraine/eval/csv.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/train/records/python_number.h"

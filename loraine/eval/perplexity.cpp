@@ -7,7 +7,7 @@
 
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_lines.h"
-#include "loraine/train/evaluate.h"
+#include "loraine/train/evaluation/evaluate.h"
 
 namespace loraine {
 

@@ -6,11 +6,11 @@
 #include <algorithm>
 
 #include "loraine/core/error.h"
-#include "loraine/data/batcher.h"
-#include "loraine/train/load_options.h"
+#include "loraine/data/examples/batcher.h"
+#include "loraine/train/config/load_options.h"
+#include "loraine/train/evaluation/reference_model.h"
 #include "loraine/train/objectives/reward_objective.h"
 #include "loraine/train/records/python_number.h"
-#include "loraine/train/reference_model.h"
 
 namespace loraine {
 namespace {

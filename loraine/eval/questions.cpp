@@ -10,7 +10,7 @@
 #include "loraine/eval/generation.h"
 #include "loraine/io/files/json_lines.h"
 #include "loraine/text/tokenizer/unicode.h"
-#include "loraine/train/evaluate.h"
+#include "loraine/train/evaluation/evaluate.h"
 
 namespace loraine {
 namespace {

@@ -1,7 +1,7 @@
 // Planning and running of batches for evaluation.
 #include "loraine/eval/subject.h"
 
-#include "loraine/data/batcher.h"
+#include "loraine/data/examples/batcher.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/token_loss.h"

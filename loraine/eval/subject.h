@@ -5,7 +5,7 @@
 #include <string>
 
 #include "loraine/api/loaded_model.h"
-#include "loraine/data/example.h"
+#include "loraine/data/examples/example.h"
 
 namespace loraine {
 

@@ -1,8 +1,8 @@
 // By kind; rows by the sets whose weights they are normalised with.
 #include "loraine/model/norm.h"
 
-#include "loraine/kernels/rows/layer_norm.h"
-#include "loraine/kernels/rows/rms_norm.h"
+#include "loraine/kernels/norms/layer_norm.h"
+#include "loraine/kernels/norms/rms_norm.h"
 #include "loraine/kernels/training/dense_gradients.h"
 #include "loraine/model/placement.h"
 

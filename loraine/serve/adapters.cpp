@@ -15,7 +15,7 @@
 #include "loraine/io/hub/hub.h"
 #include "loraine/model/attach.h"
 #include "loraine/serve/folder_beneath.h"
-#include "loraine/train/hub_access.h"
+#include "loraine/train/config/hub_access.h"
 
 namespace loraine {
 namespace {

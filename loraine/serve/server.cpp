@@ -16,8 +16,8 @@
 #include "loraine/serve/answer.h"
 #include "loraine/serve/routes.h"
 #include "loraine/serve/sequence_run.h"
+#include "loraine/train/config/hub_access.h"
 #include "loraine/train/config/named_adapters.h"
-#include "loraine/train/hub_access.h"
 #include "loraine/train/memory.h"
 
 namespace loraine {

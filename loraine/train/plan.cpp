@@ -9,8 +9,8 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/model/attach.h"
-#include "loraine/train/load_options.h"
-#include "loraine/train/method.h"
+#include "loraine/train/config/load_options.h"
+#include "loraine/train/config/method.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
 

@@ -6,13 +6,13 @@
 #include <functional>
 
 #include "loraine/adapters/dense.h"
-#include "loraine/data/batcher.h"
+#include "loraine/data/examples/batcher.h"
 #include "loraine/kernels/attention/attention.h"
 #include "loraine/kernels/base/machine.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/smaller_base.h"
-#include "loraine/train/load_options.h"
+#include "loraine/train/config/load_options.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"

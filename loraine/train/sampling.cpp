@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "loraine/data/orders.h"
+#include "loraine/data/order/orders.h"
 
 namespace loraine {
 

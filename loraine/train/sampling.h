@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "loraine/data/item.h"
+#include "loraine/data/examples/item.h"
 #include "loraine/train/config/config.h"
 
 namespace loraine {

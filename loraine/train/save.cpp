@@ -17,7 +17,7 @@
 #include "loraine/train/records/model_card.h"
 #include "loraine/train/records/plot.h"
 #include "loraine/train/run.h"
-#include "loraine/train/transformers_checkpoint.h"
+#include "loraine/train/saving/transformers_checkpoint.h"
 
 namespace loraine {
 namespace {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "loraine/data/batcher.h"
-#include "loraine/data/example.h"
+#include "loraine/data/examples/batcher.h"
+#include "loraine/data/examples/example.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/training/adamw.h"

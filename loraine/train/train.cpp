@@ -11,7 +11,7 @@
 #include "loraine/model/finite.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
-#include "loraine/train/load_options.h"
+#include "loraine/train/config/load_options.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
 

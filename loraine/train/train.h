@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "loraine/data/stream.h"
+#include "loraine/data/order/stream.h"
 #include "loraine/io/model_files.h"
 #include "loraine/io/training_record.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/config/config.h"
-#include "loraine/train/run_folder.h"
+#include "loraine/train/saving/run_folder.h"
 
 namespace loraine {
 

@@ -20,8 +20,8 @@
 #include "loraine/kernels/base/machine.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
-#include "loraine/train/hub_access.h"
-#include "loraine/train/load_options.h"
+#include "loraine/train/config/hub_access.h"
+#include "loraine/train/config/load_options.h"
 
 namespace loraine {
 namespace {

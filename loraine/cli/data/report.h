@@ -3,7 +3,7 @@
 #include <string>
 
 #include "loraine/data/dataset.h"
-#include "loraine/data/inspect.h"
+#include "loraine/data/examples/inspect.h"
 
 namespace loraine {
 

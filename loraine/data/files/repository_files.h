@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "loraine/data/rows.h"
+#include "loraine/data/rows/rows.h"
 
 namespace loraine {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "loraine/core/error.h"
-#include "loraine/data/rows.h"
+#include "loraine/data/rows/rows.h"
 
 namespace loraine {
 

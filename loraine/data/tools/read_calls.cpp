@@ -8,9 +8,9 @@
 
 #include "loraine/core/error.h"
 #include "loraine/core/python_json.h"
+#include "loraine/data/encode/trimmed.h"
 #include "loraine/data/tools/tool_format.h"
 #include "loraine/data/tools/tools.h"
-#include "loraine/data/trimmed.h"
 #include "loraine/text/calls/gemma_arguments.h"
 #include "loraine/text/calls/python_call.h"
 

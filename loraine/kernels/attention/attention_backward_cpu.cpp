@@ -6,11 +6,11 @@
 #include <span>
 #include <vector>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/attention/attention_tiles.h"
 #include "loraine/kernels/attention/softcap.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/simd.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

@@ -4,13 +4,13 @@
 #include <cmath>
 #include <vector>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/attention/attention_rows.h"
 #include "loraine/kernels/attention/attention_tiles.h"
 #include "loraine/kernels/attention/head_rows.h"
 #include "loraine/kernels/attention/softcap.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

@@ -3,9 +3,9 @@
 
 #include <cmath>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/attention/attention_tiles.h"
 #include "loraine/kernels/base/simd.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

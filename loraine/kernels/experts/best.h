@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "loraine/kernels/rows/exp_rows.h"
+#include "loraine/kernels/activations/exp_rows.h"
 
 namespace loraine {
 

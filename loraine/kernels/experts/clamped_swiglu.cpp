@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/dispatch.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

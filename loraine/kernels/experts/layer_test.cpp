@@ -4,11 +4,11 @@
 
 #include <numeric>
 
+#include "loraine/kernels/activations/swiglu.h"
 #include "loraine/kernels/experts/combine.h"
 #include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/kernels/experts/router.h"
 #include "loraine/kernels/products/matmul.h"
-#include "loraine/kernels/rows/swiglu.h"
 #include "tests/support/op_check.h"
 
 namespace loraine {

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <limits>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/experts/best.h"
 #include "loraine/kernels/experts/indices.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/simd.h"
 #include "loraine/kernels/products/sgemm.h"
 #include "loraine/kernels/recurrent/state_rows.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 

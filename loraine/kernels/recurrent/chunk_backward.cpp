@@ -1,11 +1,11 @@
 // The backward of a chunk: what the forward made of its rows is computed once more from the state before it.
 #include <algorithm>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/simd.h"
 #include "loraine/kernels/products/sgemm.h"
 #include "loraine/kernels/recurrent/chunk.h"
 #include "loraine/kernels/recurrent/state_rows.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

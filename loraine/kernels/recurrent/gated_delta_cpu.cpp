@@ -2,10 +2,10 @@
 // and one value head.
 #include <cmath>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/simd.h"
 #include "loraine/kernels/recurrent/chunk_frame.h"
 #include "loraine/kernels/recurrent/gated_delta.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

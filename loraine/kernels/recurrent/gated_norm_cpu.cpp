@@ -1,11 +1,11 @@
 // The gated RMSNorm on the CPU, row by row; the backward computes what it needs of the forward once more.
 #include <cmath>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
 #include "loraine/kernels/recurrent/gated_norm.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

@@ -1,11 +1,11 @@
 // The gates of recurrent mixers on the CPU, row by row.
 #include <cmath>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
 #include "loraine/kernels/recurrent/recurrent_gates.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

@@ -3,11 +3,11 @@
 // ascending order afterwards. Where A_log or D is trained, one thread takes a part of the channels of all sequences in turn.
 #include <cmath>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/simd.h"
 #include "loraine/kernels/recurrent/chunk_frame.h"
 #include "loraine/kernels/recurrent/recurrent_gates.h"
 #include "loraine/kernels/recurrent/selective_scan.h"
-#include "loraine/kernels/rows/exp_rows.h"
 
 namespace loraine {
 namespace {

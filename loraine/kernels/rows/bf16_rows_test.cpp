@@ -1,8 +1,8 @@
 // Ops that go row by row give on BF16 activations what they give in F32 on the same values, rounded once.
+#include "loraine/kernels/activations/swiglu.h"
 #include "loraine/kernels/attention/rope.h"
+#include "loraine/kernels/norms/rms_norm.h"
 #include "loraine/kernels/rows/elementwise.h"
-#include "loraine/kernels/rows/rms_norm.h"
-#include "loraine/kernels/rows/swiglu.h"
 #include "tests/support/op_check.h"
 
 namespace loraine {

@@ -1,9 +1,9 @@
 // Ops with one factor on the CPU, row by row.
 #include "loraine/core/tensor.h"
+#include "loraine/kernels/activations/activation_rows.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
-#include "loraine/kernels/rows/activation_rows.h"
 
 namespace loraine {
 namespace {

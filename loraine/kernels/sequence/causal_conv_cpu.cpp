@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "loraine/kernels/activations/activation_rows.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/rows.h"
 #include "loraine/kernels/base/simd.h"
-#include "loraine/kernels/rows/activation_rows.h"
 #include "loraine/kernels/sequence/causal_conv.h"
 
 namespace loraine {

@@ -6,9 +6,9 @@
 #include <numeric>
 #include <span>
 
+#include "loraine/kernels/activations/exp_rows.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/row_dots.h"
-#include "loraine/kernels/rows/exp_rows.h"
 #include "loraine/kernels/training/cross_entropy.h"
 
 namespace loraine {

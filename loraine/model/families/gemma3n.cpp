@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "loraine/kernels/rows/gaussian_topk.h"
+#include "loraine/kernels/activations/gaussian_topk.h"
 #include "loraine/model/families/families.h"
 #include "loraine/model/families/gemma_parts.h"
 #include "loraine/model/mixers/altup.h"

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "loraine/kernels/activations/sigmoid_gate.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/rows/row_factors.h"
-#include "loraine/kernels/rows/sigmoid_gate.h"
 #include "loraine/model/mixers/temperature.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"

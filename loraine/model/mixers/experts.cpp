@@ -6,11 +6,11 @@
 
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/kernels/activations/sigmoid_gate.h"
 #include "loraine/kernels/experts/combine.h"
 #include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/kernels/rows/deal_columns.h"
 #include "loraine/kernels/rows/elementwise.h"
-#include "loraine/kernels/rows/sigmoid_gate.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 

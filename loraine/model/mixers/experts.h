@@ -5,10 +5,10 @@
 #include <optional>
 #include <string>
 
+#include "loraine/kernels/activations/activation.h"
 #include "loraine/kernels/experts/clamped_swiglu.h"
 #include "loraine/kernels/experts/order.h"
 #include "loraine/kernels/experts/router.h"
-#include "loraine/kernels/rows/activation.h"
 #include "loraine/model/mixer.h"
 #include "loraine/model/mixers/mlp.h"
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "loraine/kernels/activations/activation.h"
 #include "loraine/kernels/recurrent/lightning.h"
-#include "loraine/kernels/rows/activation.h"
 #include "loraine/kernels/rows/deal_columns.h"
 #include "loraine/model/mixer.h"
 #include "loraine/model/mixers/recurrent.h"

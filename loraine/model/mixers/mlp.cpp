@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "loraine/kernels/rows/gaussian_topk.h"
+#include "loraine/kernels/activations/gaussian_topk.h"
 #include "loraine/kernels/rows/scaled.h"
 #include "loraine/kernels/training/dense_gradients.h"
 #include "loraine/model/model.h"

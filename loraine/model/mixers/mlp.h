@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "loraine/kernels/rows/activation.h"
+#include "loraine/kernels/activations/activation.h"
 #include "loraine/model/mixer.h"
 
 namespace loraine {
@@ -14,7 +14,7 @@ struct MlpConfig final : MixerConfig {
   Activation activation = Activation::silu;
   bool gated = true, bias = false;
   float gate_scale = 1;                  // of what the gate's matrix gives
-  std::optional<float> gate_deviations;  // of a gate that is kept where it lies so far above its mean (kernels/rows/gaussian_topk)
+  std::optional<float> gate_deviations;  // of a gate that is kept where it lies so far above its mean (kernels/activations/gaussian_topk)
   bool learned_activation = false;       // xIELU without a gate: act_fn.alpha_p and act_fn.alpha_n, one number each
   // Names of the modules within the layer. With `gate_up` one matrix holds both, the gate's rows first.
   std::string folder = "mlp.", gate = "gate_proj", up = "up_proj", down = "down_proj", gate_up;

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "loraine/kernels/rows/activation.h"
+#include "loraine/kernels/activations/activation.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/rows/scaled.h"
 #include "loraine/kernels/training/dense_gradients.h"

@@ -1,7 +1,7 @@
 // Keeps what in_proj gives; the products and the convolution are computed once more in the backward.
 #include "loraine/model/mixers/short_conv.h"
 
-#include "loraine/kernels/rows/sigmoid_gate.h"
+#include "loraine/kernels/activations/sigmoid_gate.h"
 #include "loraine/model/model.h"
 #include "loraine/model/placement.h"
 

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/data/batcher.h"
+#include "loraine/data/examples/batcher.h"
 #include "loraine/io/model_files.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/safetensors/safetensors.h"

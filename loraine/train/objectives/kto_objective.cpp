@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "loraine/data/batcher.h"
+#include "loraine/data/examples/batcher.h"
 #include "loraine/train/objectives/label_logps.h"
 
 namespace loraine {

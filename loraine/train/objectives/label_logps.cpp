@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "loraine/data/batcher.h"
+#include "loraine/data/examples/batcher.h"
 #include "loraine/kernels/rows/row_factors.h"
 
 namespace loraine {

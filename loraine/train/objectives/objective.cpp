@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/data/batcher.h"
+#include "loraine/data/examples/batcher.h"
 
 namespace loraine {
 

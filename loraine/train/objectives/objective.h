@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "loraine/data/item.h"
+#include "loraine/data/examples/item.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/evaluation/side_pass.h"
 #include "loraine/train/records/python_number.h"
-#include "loraine/train/side_pass.h"
 
 namespace loraine {
 

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
-#include "loraine/data/batcher.h"
+#include "loraine/data/examples/batcher.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/train/objectives/label_logps.h"
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "loraine/data/batcher.h"
-#include "loraine/train/evaluate.h"
+#include "loraine/data/examples/batcher.h"
+#include "loraine/train/evaluation/evaluate.h"
 
 namespace loraine {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "loraine/data/orders.h"
+#include "loraine/data/order/orders.h"
 
 namespace loraine {
 

@@ -1,0 +1,36 @@
+// Encoded training examples, what every reader of data sets ends in.
+#pragma once
+#include <cstdint>
+
+#include "loraine/data/examples/token_ids.h"
+
+namespace loraine {
+
+struct Example {
+  TokenIds input_ids;
+  TokenIds labels;        // same length; kIgnoreLabel where nothing is trained; not shifted
+  TokenIds starts;        // of the samples that were packed into one block: their first ids, from 0; empty: it is one sample
+  int32_t padding = 0;    // ids at the end that only fill a block; nothing is computed for them
+  bool sees_all = false;  // plain packing: a sample sees those before it in its block, too
+  void let_go() const {   // it was read, and is not soon again
+    for (const TokenIds* ids : {&input_ids, &labels, &starts}) ids->let_go();
+  }
+};
+
+// Two answers to one question, of which the first is preferred. Both begin with the same prompt.
+struct PairExample {
+  Example chosen, rejected;
+  void let_go() const { chosen.let_go(), rejected.let_go(); }
+};
+
+// An answer that was found good or not; `kl` is the same prompt with another row's answer.
+struct FeedbackExample {
+  Example example, kl;
+  bool desirable = false;
+  void let_go() const { example.let_go(), kl.let_go(); }
+};
+
+// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto).
+enum class DataStage : uint8_t { sft, pretraining, pairs, feedback };
+
+}  // namespace loraine

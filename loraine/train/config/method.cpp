@@ -1,0 +1,86 @@
+// The keys of the method, in LLaMA-Factory's and PEFT's words.
+#include "loraine/train/config/method.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+template <class Number>
+std::vector<std::pair<std::string, Number>> pattern_of(const char* key, const std::optional<std::string>& text, Number lowest,
+                                                       Number highest) {
+  std::vector<std::pair<std::string, Number>> pattern;
+  if (!text) return pattern;
+  const Value map = Value::parse(*text);  // in the order given: the first that matches counts
+  for (const auto& [name, number] : map.items()) {
+    const double value = number.is_number() ? number.template get<double>() : std::nan("");
+    if ((std::is_integral_v<Number> && !number.is_number_integer()) || !(value >= lowest && value <= highest))
+      throw Error(ErrorKind::usage,
+                  fmt::format("{}: '{}' has the value {}, expected {} from {} to {}", key, name, number.dump().substr(0, 80),
+                              std::is_integral_v<Number> ? "an integer" : "a number", lowest, highest));
+    pattern.emplace_back(name, number.template get<Number>());
+  }
+  return pattern;
+}
+
+std::vector<int64_t> layer_numbers(const std::optional<std::string>& text) {
+  std::vector<int64_t> layers;
+  for (const std::string& item : split_list(text)) {
+    int64_t layer = 0;
+    const auto [end, failed] = std::from_chars(item.data(), item.data() + item.size(), layer);
+    if (failed != std::errc() || end != item.data() + item.size() || layer < 0)
+      throw Error(ErrorKind::usage, fmt::format("layers_to_transform: '{}' is not the number of a layer", item), "count from 0: 0,1,5");
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
+}  // namespace
+
+std::vector<int64_t> llama_pro_layers(int64_t layers, int64_t count) {
+  if (layers % count != 0)
+    throw Error(ErrorKind::usage,
+                fmt::format("use_llama_pro: the model has {} layers, which freeze_trainable_layers {} does not divide", layers, count),
+                "set freeze_trainable_layers to the number of layers that were put in");
+  std::vector<int64_t> chosen;
+  for (int64_t layer = layers / count - 1; layer < layers; layer += layers / count) chosen.push_back(layer);
+  return chosen;
+}
+
+LoraConfig method_config(const TrainConfig& c) {
+  LoraConfig lora;
+  lora.r = c.lora_rank;
+  lora.lora_alpha = static_cast<double>(c.lora_alpha.value_or(2 * c.lora_rank));
+  lora.lora_dropout = c.lora_dropout;
+  lora.use_rslora = c.use_rslora;
+  lora.use_dora = c.use_dora;
+  lora.init_lora_weights = c.init_lora_weights;
+  lora.loftq_bits = c.loftq_bits;
+  lora.loftq_iter = c.loftq_iter;
+  if (c.pissa_init) lora.init_lora_weights = c.pissa_iter < 0 ? "pissa" : fmt::format("pissa_niter_{}", c.pissa_iter);
+  if (c.use_adalora)
+    lora.adalora = AdaloraConfig{c.init_r, c.target_r, c.tinit, c.tfinal, c.deltaT, 0, c.beta1, c.beta2, c.orth_reg_weight, {}};
+  set_targets(lora, c.lora_target);
+  lora.modules_to_save = split_list(c.additional_target);
+  lora.bias = c.bias;
+  if (c.exclude_modules) set_excluded(lora, *c.exclude_modules);
+  lora.rank_pattern = pattern_of<int64_t>("rank_pattern", c.rank_pattern, 1, 65536);
+  lora.alpha_pattern = pattern_of<double>("alpha_pattern", c.alpha_pattern, -1e9, 1e9);
+  lora.layers_to_transform = layer_numbers(c.layers_to_transform);
+  lora.layers_pattern = split_list(c.layers_pattern);
+  if (!lora.target_regex.empty() && !lora.layers_to_transform.empty())
+    throw Error(ErrorKind::usage,
+                "layers_to_transform and a regular expression as lora_target exclude each other: the expression chooses the layers itself",
+                "leave layers_to_transform out, or name the layers' modules in lora_target");
+  if (!lora.layers_pattern.empty() && lora.layers_to_transform.empty())
+    throw Error(ErrorKind::usage, "layers_pattern is given without layers_to_transform", "name the layers with layers_to_transform");
+  return lora;
+}
+
+}  // namespace loraine
