@@ -1,4 +1,4 @@
-"""What the scripts that ask a server with real clients share: checks that are counted and told, one line each."""
+"""What the scripts that run real clients and libraries beside the program share: checks that are counted and told, one line each."""
 
 failures = 0
 

@@ -15,14 +15,10 @@ sys.path.insert(0, str(root / "tests/support"))
 os.environ.setdefault("LORAINE_PROGRAM", str(root / "build/loraine"))
 import tiny_model as tiny
 
-failures = 0
+import interop_checks
+from interop_checks import check
+
 datasets.disable_progress_bars()
-
-
-def check(what, good):
-    global failures
-    failures += not good
-    print(f"{'ok' if good else 'FAIL':4} {what}", flush=True)
 
 
 def loraine(*words, cwd):
@@ -55,4 +51,4 @@ with tempfile.TemporaryDirectory() as folder:
                   len(rows) == len(theirs[split]) and all(a["input_ids"] == b["input_ids"] and a["labels"] == b["labels"] for a, b in zip(rows, theirs[split])))
         theirs.save_to_disk(str(work / f"back_{packing}"))
         check(f"neat_packing {packing}: what datasets wrote of it", examples(work, "--dataset", "pairs.jsonl", "--tokenized_path", work / f"back_{packing}") == ours)
-sys.exit(1 if failures else 0)
+sys.exit(interop_checks.failures > 0)

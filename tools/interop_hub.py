@@ -13,6 +13,9 @@ sys.path.insert(0, str(root / "tests/support"))
 import hub_server
 import tiny_model as tiny
 
+import interop_checks
+from interop_checks import check
+
 program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
 work = pathlib.Path(tempfile.mkdtemp(prefix="loraine_hub_"))
 hub = hub_server.Hub()
@@ -22,14 +25,6 @@ for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
 os.environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(work / "home"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 import huggingface_hub
 import transformers
-
-failures = 0
-
-
-def check(what, good):
-    global failures
-    failures += not good
-    print(f"{'ok' if good else 'FAIL':4} {what}", flush=True)
 
 
 def loraine(*words, **environment):
@@ -105,8 +100,8 @@ def main():
     check("  and has the same files", hub.repositories["models", "me/pushed"].files() == files)
     code, text = loraine("upload", model, "--hub_model_id", "me/pushed", HF_TOKEN="hf_token")
     check("  none of which loraine would send again", code == 0 and "nothing to upload" in text)
-    print("all well" if not failures else f"{failures} checks failed")
-    return 1 if failures else 0
+    print(f"{interop_checks.failures} checks failed" if interop_checks.failures else "all well")
+    return 1 if interop_checks.failures else 0
 
 
 try:

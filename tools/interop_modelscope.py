@@ -14,6 +14,9 @@ sys.path.insert(0, str(root / "tests/support"))
 import hub_server
 import tiny_model as tiny
 
+import interop_checks
+from interop_checks import check
+
 program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
 work = pathlib.Path(tempfile.mkdtemp(prefix="loraine_modelscope_"))
 hub = hub_server.Hub()
@@ -24,14 +27,6 @@ for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
 os.environ |= {"HOME": str(work), "MODELSCOPE_ENDPOINT": hub.url, "MODELSCOPE_CACHE": str(work / "cache"), "MODELSCOPE_API_TOKEN": "ms-token", "USE_MODELSCOPE_HUB": "1"}
 os.environ.pop("HF_HUB_OFFLINE", None)  # of tests/support
 import modelscope_hub
-
-failures = 0
-
-
-def check(what, good):
-    global failures
-    failures += not good
-    print(f"{'ok' if good else 'FAIL':4} {what}", flush=True)
 
 
 def loraine(*words):
@@ -74,8 +69,8 @@ def main():
     # Which files went apart from the commit: the same ones.
     apart = [entry[4] for entry in hub.log if entry[1] == "POST" and entry[2].endswith("/objects/batch")]
     check("  both sent the same contents apart from the commit", len(apart) == 2 and names_in(apart[0]) == names_in(apart[1]))
-    print("all well" if not failures else f"{failures} checks failed")
-    return 1 if failures else 0
+    print(f"{interop_checks.failures} checks failed" if interop_checks.failures else "all well")
+    return 1 if interop_checks.failures else 0
 
 
 def names_in(body):
