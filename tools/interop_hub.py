@@ -69,8 +69,9 @@ def main():
 
     hub.add("org/theirs", files)
     huggingface_hub.snapshot_download("org/theirs")
-    before = len(hub.log)
-    check("what snapshot_download loaded opens in loraine, offline and online", opens("org/theirs", HF_HUB_OFFLINE="1") and opens("org/theirs") and len(hub.log) == before)
+    before, asked = len(transfers()), len(hub.log)
+    check("what snapshot_download loaded opens in loraine, offline", opens("org/theirs", HF_HUB_OFFLINE="1") and len(hub.log) == asked)
+    check("  and online, where the branch is asked for and no file", opens("org/theirs") and len(transfers()) == before)
 
     hub.add("org/half", files)
     for path in ("config.json", "tokenizer.json"):
