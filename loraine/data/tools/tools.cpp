@@ -143,7 +143,7 @@ std::string tool_text(ToolStyle style, const OrderedJson& tool) {
     case ToolStyle::indented: return python_json(wrapped_tool(tool), {.indent = 4}) + "\n\n";
     case ToolStyle::titled: {
       const OrderedJson& function = function_of(tool);
-      return fmt::format("\n\n## {}\n\n{}\n在调用上述函数时，请使用 OrderedJson 格式表示调用的参数。", function["name"].get<std::string>(),
+      return fmt::format("\n\n## {}\n\n{}\n在调用上述函数时，请使用 Json 格式表示调用的参数。", function["name"].get<std::string>(),
                          python_json(function, {.indent = 4}));
     }
     case ToolStyle::functions_in_list: return python_json(function_of(tool));
