@@ -1,12 +1,9 @@
-// The tensors of a model by name, copied where they are trained; LoRA on embedding and head; loading a folder.
+// LoRA on layers, experts, embedding and head, and what else an adapter has; loading a folder.
 #include "loraine/model/attach.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <map>
 #include <random>
 
 #include "loraine/adapters/dense.h"
@@ -19,132 +16,12 @@
 #include "loraine/io/safetensors/safetensors.h"
 #include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/kernels/products/row_dots.h"
+#include "loraine/model/base_tensors.h"
 #include "loraine/model/older_adapters.h"
+#include "loraine/model/stored_beside.h"
 
 namespace loraine {
 namespace {
-
-// One tensor of the base and how a copy takes its place.
-struct BaseTensor {
-  std::string name, stored;  // as adapters and as the model's files call it
-  Tensor value;              // of experts its shape alone
-  bool mapped = false;       // in a file, and read by nothing else
-  std::function<void(DenseSet&, const DenseTensor&)> place;
-  bool trained = true;                     // false: a buffer
-  const ExpertWeights* experts = nullptr;  // whose matrices it is
-};
-
-// The site of a set, with the base's parts as views the first time it is needed.
-DenseSite& site_with_views(DenseSite& site, const Weight& base) {
-  if (site.weight.parts.empty())
-    for (const WeightPart& part : base.parts) {
-      WeightPart view;
-      view.name = part.name;
-      view.stored = part.stored;
-      view.weight = part.weight;
-      view.bias = part.bias;
-      site.weight.parts.push_back(std::move(view));
-    }
-  return site;
-}
-
-// shared: the weight is another tensor's too, which goes on being read.
-void add_site(std::vector<BaseTensor>& all, const Weight& base, size_t index, bool shared) {
-  for (size_t p = 0; p < base.parts.size(); ++p) {
-    const WeightPart& part = base.parts[p];
-    all.push_back({part.name + ".weight", part.stored + ".weight", part.weight, !shared && part.owned.bytes() == 0,
-                   [&base, index, p](DenseSet& set, const DenseTensor& t) {
-                     DenseSite& site = site_with_views(set.sites[index], base);
-                     site.weight.parts[p].weight = t.value;
-                     site.d_weight[p] = t.gradient;
-                   }});
-    if (!part.bias) continue;
-    const Tensor bias(const_cast<float*>(part.bias), Dtype::F32, {part.weight.rows()});
-    all.push_back({part.name + ".bias", part.stored + ".bias", bias, false, [&base, index, p](DenseSet& set, const DenseTensor& t) {
-                     DenseSite& site = site_with_views(set.sites[index], base);
-                     site.weight.parts[p].bias = t.value.f32();
-                     site.d_bias[p] = t.gradient;
-                   }});
-  }
-}
-
-void add_experts(std::vector<BaseTensor>& all, const ExpertWeights& w) {
-  const std::vector<int64_t> shape = {w.experts, w.transposed ? w.in : w.out, w.transposed ? w.out : w.in};
-  const auto place = [&w](DenseSet& set, const DenseTensor& t) {
-    DenseExperts& own = set.experts[static_cast<size_t>(w.index)];
-    for (int64_t e = 0; e < w.experts; ++e) {
-      own.matrices.push_back(expert_matrix(t.value, e));
-      if (t.gradient.data) own.gradients.push_back(expert_matrix(t.gradient, e));
-    }
-  };
-  bool mapped = false;
-  for (const ExpertStack& stack : w.stacks)
-    for (const WeightPart& part : stack.parts) mapped = mapped || part.owned.bytes() == 0;
-  BaseTensor& tensor = all.emplace_back();
-  tensor.name = w.name();
-  tensor.value = Tensor(nullptr, Dtype::F32, shape);
-  tensor.mapped = mapped;
-  tensor.place = place;
-  tensor.experts = &w;
-}
-
-// Columns [first, first + n) of the product with expert e's matrix: rows of it, or columns where it is transposed.
-Tensor stack_of(const Tensor& matrix, const ExpertWeights& w, const ExpertStack& stack) {
-  return w.transposed ? matrix.col_range(stack.first, stack.columns) : matrix.row_range(stack.first, stack.columns);
-}
-
-void copy_experts(const Tensor& to, const ExpertWeights& w, size_t& replaced) {
-  for (const ExpertStack& stack : w.stacks)
-    for (int64_t e = 0; e < w.experts; ++e) {
-      const WeightPart& part = stack.parts[static_cast<size_t>(e)];
-      widen_rows(stack_of(expert_matrix(to, e), w, stack), part.weight);
-      if (part.owned.bytes() > 0) continue;
-      release_if_mapped(part.weight.data, part.weight.bytes());
-      replaced += part.weight.bytes();
-    }
-}
-
-// The tensors that the model's files have for a parameter of experts.
-void store_experts(std::vector<StoredTensor>& stored, const Tensor& value, const ExpertWeights& w) {
-  for (const ExpertStack& stack : w.stacks) {
-    if (!stack.stored.empty()) {
-      Tensor all = value;
-      all.data = stack_of(expert_matrix(value, 0), w, stack).data;
-      all.shape[w.transposed ? 2 : 1] = stack.columns;
-      stored.push_back({stack.stored, all});
-      continue;
-    }
-    for (int64_t e = 0; e < w.experts; ++e)
-      stored.push_back({stack.parts[static_cast<size_t>(e)].stored + ".weight", stack_of(expert_matrix(value, e), w, stack)});
-  }
-}
-
-std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
-  std::vector<BaseTensor> all;
-  const bool tied = model.config.tie_word_embeddings, share = tied && share_tied;
-  const ModelNames& names = model.config.names;
-  all.push_back({names.embedding + ".weight", names.in_files(names.embedding) + ".weight", model.embedding,
-                 (share || !tied) && model.embedding_memory.bytes() == 0, [&model, share](DenseSet& set, const DenseTensor& t) {
-                   set.embedding = t;
-                   if (!share) return;
-                   DenseSite& head = site_with_views(set.sites.back(), model.head.weight);
-                   head.weight.parts[0].weight = t.value;
-                   head.d_weight[0] = t.gradient;
-                 }});
-  const std::vector<const Vector*> vectors = model.vectors();
-  for (size_t i = 0; i < vectors.size(); ++i)
-    if (const Tensor value = vectors[i]->view(); value.data)
-      all.push_back({vectors[i]->name, vectors[i]->stored, value, false, [i](DenseSet& set, const DenseTensor& t) { set.vectors[i] = t; },
-                     !vectors[i]->is_buffer});
-  for (const Table* table : model.tables())
-    all.push_back({table->name, table->stored, table->value, table->memory.bytes() == 0,
-                   [table](DenseSet& set, const DenseTensor& t) { set.tables[static_cast<size_t>(table->index)] = t; }});
-  const std::vector<const Weight*> sites = model.sites();
-  for (size_t site = 0; site < sites.size(); ++site)
-    if (!sites[site]->is_head || !share) add_site(all, *sites[site], site, sites[site]->is_head && tied);
-  for (const ExpertWeights* experts : model.experts()) add_experts(all, *experts);
-  return all;
-}
 
 std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
@@ -174,121 +51,6 @@ void check_saved_modules(const LoraConfig& config, const Model& model) {
 
 constexpr std::string_view kPrefix = "base_model.model.", kBaseLayer = ".base_layer";
 
-// The base's name of a tensor that PEFT stores whole: "base_model.model.lm_head.base_layer.weight" → "lm_head.weight".
-std::string base_name(const std::string& in_file) {
-  std::string name = in_file.substr(std::min(kPrefix.size(), in_file.size()));
-  if (const size_t at = name.rfind(kBaseLayer); at != name.npos) name.erase(at, kBaseLayer.size());
-  return name;
-}
-
-// Tensors of the base that the file holds though the config names them nowhere (save_embedding_layers, which PEFT switches on by itself
-// after a vocabulary was resized): PEFT puts them in the base's place.
-void find_beside(AdapterSet& set, const Model& model, const LoraConfig& config, const TensorSource& source) {
-  const std::vector<Parameter> parameters = set.parameters();
-  const auto known = [](const std::vector<Parameter>& all, const std::string& name) {
-    return std::ranges::any_of(all, [&](const Parameter& p) { return p.name == name; });
-  };
-  for (const BaseTensor& t : base_tensors(model, false)) {
-    const std::string name = std::string(kPrefix) + t.name;
-    if (t.experts || !source.find(name) || known(parameters, name) || known(set.beside, name)) continue;
-    if (!target_rank(config, module_of(t.name))) set.beside.push_back({name, t.value, {}});
-  }
-}
-
-// PEFT's trainable_token_indices: rows of embedding or head. In a tied model those of the embedding are the head's too, unless that has
-// ids of its own.
-void attach_token_rows(AdapterSet& set, const Model& model, const LoraConfig& config) {
-  const int64_t vocabulary = model.config.vocab_size, columns = model.config.hidden_size;
-  const ModelNames& names = model.config.names;
-  for (const auto& [module, ids] : config.trainable_tokens) {
-    const bool embedding = names.embedding.ends_with(module), head = names.head.ends_with(module);
-    if (module.empty() || !(embedding || head))
-      throw Error(ErrorKind::unsupported, "trainable_token_indices is not built for " + module, "merge the adapter with PEFT");
-    const std::string path = embedding ? names.embedding : names.head;
-    if (target_rank(config, path) || is_saved_module(config, path))
-      throw Error(ErrorKind::unsupported, "trainable_token_indices beside LoRA on " + path + ", or beside training it whole, is not built",
-                  "merge the adapter with PEFT");
-    for (const int64_t id : ids)
-      if (id < 0 || id >= vocabulary)
-        throw Error(ErrorKind::usage, fmt::format("trainable_token_indices names token {}, and the model has {}", id, vocabulary),
-                    "give it over a base whose vocabulary was enlarged in the same way");
-    const bool same =
-        std::ranges::any_of(config.trainable_tokens, [&, &ids = ids](const auto& one) { return &one.second != &ids && one.second == ids; });
-    if (head && same && model.config.tie_word_embeddings) continue;  // one adapter for both
-    TokenRows rows{path + ".weight", ids, {}, Buffer(ids.size() * static_cast<size_t>(columns) * sizeof(float), true)};
-    rows.rows = {std::string(kPrefix) + path + ".token_adapter.trainable_tokens_delta",
-                 Tensor(rows.memory.data(), Dtype::F32, {static_cast<int64_t>(ids.size()), columns}),
-                 {}};
-    set.token_rows.push_back(std::move(rows));
-  }
-}
-
-// What PEFT stores of the base beside an adapter (the layer below a LoRA on embedding or head, what find_beside finds, and single rows): a
-// tensor that differs from the model's is used.
-void read_beside(AdapterSet& set, const Model& model, const AdapterFile& file, bool trained) {
-  if (set.beside.empty() && set.token_rows.empty()) return;
-  const std::string embedding = model.config.names.embedding + ".weight", head = model.config.names.head + ".weight";
-  const TensorSource* source = file.tensors.get();
-  const auto own = [&](const std::string& name) { return set.dense && set.dense->find(name).data; };
-  const bool rows_of_head = std::ranges::any_of(set.token_rows, [&](const TokenRows& t) { return t.base_name == head; });
-  const bool share = model.config.tie_word_embeddings && !own(embedding) && !own(head) && !rows_of_head;  // the last that is read counts
-  std::map<std::string, std::pair<std::string, Buffer>> differing;  // the base's name → the file's, values
-  for (const Parameter& p : set.beside) {
-    const TensorInfo* info = source->find(p.name);
-    std::string name = base_name(p.name);
-    if (!info || own(name)) continue;
-    if (info->shape != std::vector<int64_t>(p.value.shape, p.value.shape + p.value.rank))
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} is {}, and the model's is {}{}", file.path, p.name,
-                                                   Tensor(nullptr, Dtype::F32, info->shape).shape_text(), p.value.shape_text(),
-                                                   vocabulary_text(p.name, info->shape, p.value)));
-    if (share && name == head) differing.erase(embedding), name = embedding;
-    else if (share && name == embedding && differing.contains(name)) continue;
-    const size_t bytes = static_cast<size_t>(p.value.numel()) * sizeof(float);
-    Buffer stored(bytes), base(bytes);
-    source->read(*info, Tensor(stored.data(), Dtype::F32, info->shape));
-    widen_row(static_cast<float*>(base.data()), p.value);
-    if (std::memcmp(stored.data(), base.data(), bytes) != 0) differing[name] = {p.name, std::move(stored)};
-  }
-  for (const TokenRows& t : set.token_rows) {
-    auto& [name, table] = differing[t.base_name];
-    const Tensor& base = t.base_name == head ? model.head.weight.parts.at(0).weight : model.embedding;
-    if (name.empty()) {
-      name = std::string(kPrefix) + t.base_name;
-      table = Buffer(static_cast<size_t>(base.numel()) * sizeof(float));
-      widen_row(static_cast<float*>(table.data()), base);
-    }
-    const int64_t columns = base.cols();
-    for (size_t i = 0; i < t.ids.size(); ++i)
-      std::copy_n(t.rows.value.f32() + static_cast<int64_t>(i) * columns, columns, static_cast<float*>(table.data()) + t.ids[i] * columns);
-  }
-  if (differing.empty()) return;
-  for (const auto& [name, one] : differing) {
-    const float* values = static_cast<const float*>(one.second.data());
-    if (!std::all_of(values, values + one.second.bytes() / sizeof(float), [](float v) { return std::isfinite(v); }))
-      throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", file.path, one.first));
-  }
-  const std::shared_ptr<DenseSet> before = set.dense;
-  if (before && trained)
-    throw Error(ErrorKind::unsupported, file.path + ": it stores changed tensors of the base beside those that it trains",
-                "merge it with loraine export, and train on the result");
-  attach_dense(
-      set, model,
-      [&](const std::string& name) -> std::string {
-        if (const auto found = differing.find(name); found != differing.end()) return found->second.first;
-        if (before)
-          for (size_t i = 0; i < before->base_name.size(); ++i)
-            if (before->base_name[i] == name) return before->parameters[i].name;
-        return "";
-      },
-      false, share);
-  for (size_t i = 0; i < set.dense->base_name.size(); ++i) {
-    const Tensor& to = set.dense->parameters[i].value;
-    const auto found = differing.find(set.dense->base_name[i]);
-    std::memcpy(to.data, found != differing.end() ? found->second.second.data() : before->find(set.dense->base_name[i]).data, to.bytes());
-  }
-  std::erase_if(set.beside, [&](const Parameter& p) { return set.dense->find(base_name(p.name)).data != nullptr; });
-}
-
 // ensure_weight_tying over a base whose embedding and head are one tensor: what is said of one of them holds for both.
 void tie_targets(LoraConfig& config, const Model& model) {
   if (!config.ensure_weight_tying || !model.config.tie_word_embeddings) return;
@@ -310,52 +72,6 @@ bool ties_saved(const LoraConfig& config, const Model& model) {
 }
 
 }  // namespace
-
-void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied) {
-  std::vector<std::pair<BaseTensor, std::string>> chosen;
-  int64_t elements = 0;
-  for (BaseTensor& t : base_tensors(model, share_tied))
-    if (std::string name = choose(t.name); !name.empty() && (t.trained || name != t.name)) {  // PEFT stores buffers, with their modules
-      elements += t.value.numel();
-      chosen.emplace_back(std::move(t), std::move(name));
-    }
-  if (chosen.empty()) return;
-  auto dense = std::make_shared<DenseSet>();
-  dense->sites.resize(model.sites().size());
-  dense->vectors.resize(model.vectors().size());
-  dense->tables.resize(model.tables().size());
-  dense->experts.resize(model.experts().size());
-  dense->memory = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained ? 2 : 1), true);
-  float* next = static_cast<float*>(dense->memory.data());
-  for (auto& [base, name] : chosen) {
-    const Tensor& from = base.value;
-    const std::vector<int64_t> shape(from.shape, from.shape + from.rank);
-    DenseTensor t;
-    t.value = Tensor(next, Dtype::F32, shape);
-    if (trained && base.trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
-    next += from.numel();
-    if (base.experts) {
-      copy_experts(t.value, *base.experts, dense->replaced_bytes);
-      store_experts(dense->in_files, t.value, *base.experts);
-    } else {
-      widen_row(t.value.f32(), from);
-      if (base.mapped) {  // the copy is what is used
-        release_if_mapped(from.data, from.bytes());
-        dense->replaced_bytes += from.bytes();
-      }
-      dense->in_files.push_back({base.stored, {t.value}});
-    }
-    base.place(*dense, t);
-    dense->parameters.push_back({name, t.value, t.gradient});
-    dense->base_name.push_back(base.name);
-  }
-  check_mapped_files();
-  set.dense = std::move(dense);
-  if (set.sites.empty()) {
-    set.sites.resize(set.dense->sites.size());
-    set.head_site = model.head.index;
-  }
-}
 
 void merge_into_base(Model& model, const AdapterSet& set) {
   if (set.dense || set.embedding || set.head())
