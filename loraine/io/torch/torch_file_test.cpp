@@ -142,8 +142,10 @@ TEST(TorchFile, NothingIsRun) {
                                             "cos\nsystem\nX\x04\x00\x00\x00true\x85R."s));
   expect_in("\"builtins.eval\"", refused_pickle("\x80\x02"
                                                 "cbuiltins\neval\n."));
-  expect_in("STACK_GLOBAL", refused_pickle("\x80\x02\x93."));
-  expect_in("NEWOBJ", refused_pickle("\x80\x02\x81."));
+  expect_in("\"os.system\"", refused_pickle("\x80\x02\x8c\x02os\x8c\x06system\x93."));  // STACK_GLOBAL
+  expect_in("\"torch FloatStorage\" is called", refused_pickle("\x80\x02"
+                                                               "ctorch\nFloatStorage\n)\x81."));  // NEWOBJ
+  expect_in("NEWOBJ_EX", refused_pickle("\x80\x02\x92."));
   expect_in("protocol 4", refused_pickle("\x80\x04."));
   expect_in("not a tensor", refused_pickle("\x80\x02}X\x01\x00\x00\x00"
                                            "aK\x01s."s));

@@ -1,17 +1,16 @@
-// Values live in one list and refer to each other by index, so that nothing recurses and a value that holds itself is no matter.
+// See torch_pickle.h: what the calls and ids of a state dict mean (io/pickle).
 #include "loraine/io/torch/torch_pickle.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
-#include <unordered_map>
 
 #include "loraine/core/error.h"
 #include "loraine/io/files/json_text.h"
+#include "loraine/io/pickle/pickle_machine.h"
 
 namespace loraine {
 namespace {
@@ -37,198 +36,71 @@ const StorageType* storage_type(std::string_view global) {
   return nullptr;
 }
 
-enum class Kind : uint8_t { none, boolean, integer, real, text, tuple, list, dict, global, storage, tensor };
-
-using Index = uint32_t;
-
-struct Value {
-  Kind kind = Kind::none;
-  int64_t integer = 0;       // integer, boolean; real: its bits; storage: elements; tensor: its place in tensors
-  std::string text;          // text, global; storage: its key
-  std::vector<Index> items;  // tuple, list; dict: keys and values in turn; storage: the global of its type
-};
-
-const char* opcode_name(unsigned char code) {
-  static constexpr struct {
-    unsigned char code;
-    const char* name;
-  } kNames[] = {{'0', "POP"},
-                {'1', "POP_MARK"},
-                {'2', "DUP"},
-                {'F', "FLOAT"},
-                {'I', "INT"},
-                {'L', "LONG"},
-                {'P', "PERSID"},
-                {'S', "STRING"},
-                {'T', "BINSTRING"},
-                {'V', "UNICODE"},
-                {'d', "DICT"},
-                {'g', "GET"},
-                {'i', "INST"},
-                {'l', "LIST"},
-                {'o', "OBJ"},
-                {'p', "PUT"},
-                {0x81, "NEWOBJ"},
-                {0x82, "EXT1"},
-                {0x83, "EXT2"},
-                {0x84, "EXT4"},
-                {0x8b, "LONG4"},
-                {'B', "BINBYTES"},
-                {'C', "SHORT_BINBYTES"},
-                {0x8c, "SHORT_BINUNICODE"},
-                {0x8d, "BINUNICODE8"},
-                {0x8e, "BINBYTES8"},
-                {0x8f, "EMPTY_SET"},
-                {0x90, "ADDITEMS"},
-                {0x91, "FROZENSET"},
-                {0x92, "NEWOBJ_EX"},
-                {0x93, "STACK_GLOBAL"},
-                {0x94, "MEMOIZE"},
-                {0x95, "FRAME"},
-                {0x96, "BYTEARRAY8"},
-                {0x97, "NEXT_BUFFER"},
-                {0x98, "READONLY_BUFFER"}};
-  for (const auto& known : kNames)
-    if (known.code == code) return known.name;
-  return "unknown";
-}
-
-class Machine {
+class StateDict : private PickleMachine {
  public:
-  Machine(const std::string& file, const unsigned char* data, size_t size) : file_(file), data_(data), size_(size) {}
-  std::vector<PickledTensor> state_dict();
+  StateDict(const std::string& file, std::string_view bytes) : PickleMachine(bytes, kMaxValues), file_(file) {}
+  std::vector<PickledTensor> tensors();
   std::vector<PickledTensor> nested(nlohmann::json& values);
 
  private:
-  const Value& run();  // the whole, a dict
-  nlohmann::json value_of(Index index, const std::string& path, int depth, std::vector<PickledTensor>& found);
+  enum Made { storage, tensor };  // storage: elements, its key, the global of its type; tensor: its place in tensors_
 
-  [[noreturn]] void refuse(const std::string& message) const {
-    throw Error(ErrorKind::bad_data, fmt::format("{}: byte {} of its pickle: {}", file_, opcode_at_, message),
+  [[noreturn]] void refuse(const std::string& message) const override {
+    throw Error(ErrorKind::bad_data, fmt::format("{}: byte {} of its pickle: {}", file_, place(), message),
                 "only a state dict of tensors is read; save the tensors as safetensors");
   }
-  const unsigned char* take(size_t bytes) {
-    if (bytes > size_ - at_) refuse("is cut off");
-    at_ += bytes;
-    return data_ + at_ - bytes;
+  void check_protocol(unsigned version) const override {
+    if (version != 2) refuse(fmt::format("is of pickle protocol {}, expected 2", version));
   }
-  uint64_t number(size_t bytes) {  // little-endian
-    const unsigned char* from = take(bytes);
-    uint64_t value = 0;
-    for (size_t i = 0; i < bytes; ++i) value |= static_cast<uint64_t>(from[i]) << (8 * i);
-    return value;
-  }
-  std::string_view line() {
-    const void* end = std::memchr(data_ + at_, '\n', size_ - at_);
-    if (!end) refuse("a name is cut off");
-    const size_t length = static_cast<size_t>(static_cast<const unsigned char*>(end) - data_) - at_;
-    const char* from = reinterpret_cast<const char*>(take(length + 1));
-    return {from, length};
-  }
+  Index global(std::string name) override;
+  Index call(Index callable, Index arguments) override;
+  Index persistent(Index id) override;
+  void build(Index object, Index) override { get(object, Kind::dict, "what gets attributes"); }  // _metadata, of no use here
 
-  Index add(Value value) {
-    if (values_.size() >= kMaxValues) refuse(fmt::format("holds more than {} values", kMaxValues));
-    values_.push_back(std::move(value));
-    return static_cast<Index>(values_.size() - 1);
+  const Value& made(Index index, Made what, const char* name) const {
+    const Value& found = get(index, Kind::made, name);
+    if (found.what != what) refuse(std::string(name) + " is something else");
+    return found;
   }
-  void push(Index index) { stack_.push_back(index); }
-  void push(Kind kind, int64_t integer = 0, std::string text = {}, std::vector<Index> items = {}) {
-    push(add({kind, integer, std::move(text), std::move(items)}));
+  Index whole() {
+    const Index all = run();
+    get(all, Kind::dict, "the whole");
+    return all;
   }
-  size_t bottom() const { return marks_.empty() ? 0 : marks_.back(); }
-  Index pop() {
-    if (stack_.size() <= bottom()) refuse("takes a value where there is none");
-    Index index = stack_.back();
-    stack_.pop_back();
-    return index;
-  }
-  Index top() const {
-    if (stack_.size() <= bottom()) refuse("uses a value where there is none");
-    return stack_.back();
-  }
-  std::vector<Index> pop_to_mark() {
-    if (marks_.empty()) refuse("closes what was never opened");
-    std::vector<Index> items(stack_.begin() + static_cast<ptrdiff_t>(marks_.back()), stack_.end());
-    stack_.resize(marks_.back());
-    marks_.pop_back();
-    return items;
-  }
-  std::vector<Index> pop_some(size_t count) {
-    std::vector<Index> items(count);
-    for (size_t i = count; i-- > 0;) items[i] = pop();
-    return items;
-  }
-  const Value& get(Index index, Kind kind, const char* what) const {
-    if (values_[index].kind != kind) refuse(std::string(what) + " is something else");
-    return values_[index];
-  }
-
-  void step(unsigned char code);
-  void set_items(const std::vector<Index>& pairs) {
-    Index target = top();
-    get(target, Kind::dict, "what gets items");
-    if (pairs.size() % 2) refuse("a key has no value");
-    values_[target].items.insert(values_[target].items.end(), pairs.begin(), pairs.end());
-  }
-  void append(const std::vector<Index>& items) {
-    Index target = top();
-    get(target, Kind::list, "what gets appended to");
-    values_[target].items.insert(values_[target].items.end(), items.begin(), items.end());
-  }
-  void remember(uint64_t place) {
-    if (place > kMaxValues) refuse(fmt::format("remembers a value under the number {}", place));
-    memo_[place] = top();
-  }
-  void recall(uint64_t place) {
-    auto found = memo_.find(place);
-    if (found == memo_.end()) refuse(fmt::format("recalls the number {}, under which nothing was remembered", place));
-    push(found->second);
-  }
-  void global();
-  void persistent_id();
-  void reduce();
   Index rebuild_tensor(const std::vector<Index>& arguments);
   std::vector<int64_t> sizes(Index tuple, const char* what) const;
+  nlohmann::json value_of(Index index, const std::string& path, int depth, std::vector<PickledTensor>& found);
 
   const std::string& file_;
-  const unsigned char* data_;
-  size_t size_, at_ = 0, opcode_at_ = 0;
-  std::vector<Value> values_;
-  std::vector<Index> stack_;
-  std::vector<size_t> marks_;  // places in the stack
-  std::unordered_map<uint64_t, Index> memo_;
   std::vector<PickledTensor> tensors_;
   size_t shown_ = 0;  // values that were made of a nested state
 };
 
-void Machine::global() {
-  std::string name(line());
-  name += ' ';
-  name += line();
+PickleMachine::Index StateDict::global(std::string name) {
   if (name != kOrderedDict && name != kRebuildTensor && name != kRebuildParameter && !storage_type(name)) {
     std::replace(name.begin(), name.end(), ' ', '.');
     refuse("names " + in_quotes(name.substr(0, 200)) + ", which is no part of a state dict; it was not run");
   }
-  push(Kind::global, 0, name);
+  return add({Kind::global, 0, std::move(name), {}});
 }
 
 // ('storage', type, key, device, elements)
-void Machine::persistent_id() {
-  const std::vector<Index> id = get(pop(), Kind::tuple, "the id of a storage").items;
-  if (id.size() != 5 || values_[id[0]].kind != Kind::text || values_[id[0]].text != "storage") refuse("an id that is not a storage's");
+PickleMachine::Index StateDict::persistent(Index given) {
+  const std::vector<Index> id = get(given, Kind::tuple, "the id of a storage").items;
+  if (id.size() != 5 || value(id[0]).kind != Kind::text || value(id[0]).text != "storage") refuse("an id that is not a storage's");
   const Value& type = get(id[1], Kind::global, "the type of a storage");
   if (!storage_type(type.text)) refuse("the type of a storage is something else");
   const std::string key = get(id[2], Kind::text, "the key of a storage").text;
   const int64_t elements = get(id[4], Kind::integer, "the size of a storage").integer;
   if (elements < 0) refuse("a storage of negative size");
-  push(Kind::storage, elements, key, {id[1]});
+  return add({Kind::made, elements, key, {id[1]}, storage});
 }
 
-std::vector<int64_t> Machine::sizes(Index tuple, const char* what) const {
-  const Value& value = get(tuple, Kind::tuple, what);
-  if (value.items.size() > 64) refuse(std::string(what) + " has more than 64 dimensions");
+std::vector<int64_t> StateDict::sizes(Index tuple, const char* what) const {
+  const Value& numbers = get(tuple, Kind::tuple, what);
+  if (numbers.items.size() > 64) refuse(std::string(what) + " has more than 64 dimensions");
   std::vector<int64_t> out;
-  for (Index item : value.items) {
+  for (Index item : numbers.items) {
     const int64_t size = get(item, Kind::integer, what).integer;
     if (size < 0) refuse(std::string(what) + " has a negative number");
     out.push_back(size);
@@ -237,13 +109,13 @@ std::vector<int64_t> Machine::sizes(Index tuple, const char* what) const {
 }
 
 // _rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks[, metadata])
-Index Machine::rebuild_tensor(const std::vector<Index>& arguments) {
+PickleMachine::Index StateDict::rebuild_tensor(const std::vector<Index>& arguments) {
   if (arguments.size() != 6 && arguments.size() != 7) refuse("a tensor is built from 6 or 7 values");
-  const Value& storage = get(arguments[0], Kind::storage, "the storage of a tensor");
+  const Value& from = made(arguments[0], storage, "the storage of a tensor");
   PickledTensor t;
-  t.dtype = storage_type(values_[storage.items[0]].text)->dtype;
-  t.storage = storage.text;
-  t.storage_elements = storage.integer;
+  t.dtype = storage_type(value(from.items[0]).text)->dtype;
+  t.storage = from.text;
+  t.storage_elements = from.integer;
   t.offset = get(arguments[1], Kind::integer, "the offset of a tensor").integer;
   t.shape = sizes(arguments[2], "the shape of a tensor");
   t.stride = sizes(arguments[3], "the stride of a tensor");
@@ -265,156 +137,77 @@ Index Machine::rebuild_tensor(const std::vector<Index>& arguments) {
     refuse(fmt::format("a tensor of shape [{}] shows a storage of {} elements several times over", fmt::join(t.shape, ", "),
                        t.storage_elements));
   tensors_.push_back(std::move(t));
-  return add({Kind::tensor, static_cast<int64_t>(tensors_.size() - 1), {}, {}});
+  return add({Kind::made, static_cast<int64_t>(tensors_.size() - 1), {}, {}, tensor});
 }
 
-void Machine::reduce() {
-  const std::vector<Index> arguments = get(pop(), Kind::tuple, "the arguments of a call").items;
-  const std::string name = get(pop(), Kind::global, "what is called").text;
+PickleMachine::Index StateDict::call(Index callable, Index given) {
+  const std::vector<Index> arguments = value(given).items;
+  const std::string name = get(callable, Kind::global, "what is called").text;
   if (name == kOrderedDict) {
     if (!arguments.empty()) refuse("an OrderedDict is made with values");
-    push(Kind::dict);
-  } else if (name == kRebuildTensor) {
-    push(rebuild_tensor(arguments));
-  } else if (name == kRebuildParameter) {  // (tensor, requires_grad, hooks)
-    if (arguments.size() != 3) refuse("a parameter is built from 3 values");
-    get(arguments[0], Kind::tensor, "the tensor of a parameter");
-    push(arguments[0]);
-  } else {
-    refuse(in_quotes(name) + " is called");
+    return add({Kind::dict, 0, {}, {}});
   }
+  if (name == kRebuildTensor) return rebuild_tensor(arguments);
+  if (name != kRebuildParameter) refuse(in_quotes(name) + " is called");
+  if (arguments.size() != 3) refuse("a parameter is built from 3 values");  // (tensor, requires_grad, hooks)
+  made(arguments[0], tensor, "the tensor of a parameter");
+  return arguments[0];
 }
 
-void Machine::step(unsigned char code) {
-  switch (code) {
-    case 0x80: {  // PROTO
-      const unsigned version = *take(1);
-      if (version != 2) refuse(fmt::format("is of pickle protocol {}, expected 2", version));
-      return;
-    }
-    case 'c': return global();
-    case '(': marks_.push_back(stack_.size()); return;
-    case ')': return push(Kind::tuple);
-    case '}': return push(Kind::dict);
-    case ']': return push(Kind::list);
-    case 't': {
-      std::vector<Index> items = pop_to_mark();
-      return push(Kind::tuple, 0, {}, std::move(items));
-    }
-    case 0x85: return push(Kind::tuple, 0, {}, pop_some(1));
-    case 0x86: return push(Kind::tuple, 0, {}, pop_some(2));
-    case 0x87: return push(Kind::tuple, 0, {}, pop_some(3));
-    case 'R': return reduce();
-    case 'Q': return persistent_id();
-    case 'q': return remember(number(1));
-    case 'r': return remember(number(4));
-    case 'h': return recall(number(1));
-    case 'j': return recall(number(4));
-    case 'X': {  // BINUNICODE
-      const size_t length = number(4);
-      std::string text(reinterpret_cast<const char*>(take(length)), length);
-      if (!is_utf8(text)) refuse("a text is not UTF-8");
-      return push(Kind::text, 0, std::move(text));
-    }
-    case 'U': {  // SHORT_BINSTRING
-      const size_t length = number(1);
-      return push(Kind::text, 0, std::string(reinterpret_cast<const char*>(take(length)), length));
-    }
-    case 'J': return push(Kind::integer, static_cast<int32_t>(number(4)));
-    case 'K': return push(Kind::integer, static_cast<int64_t>(number(1)));
-    case 'M': return push(Kind::integer, static_cast<int64_t>(number(2)));
-    case 0x8a: {  // LONG1
-      const size_t length = number(1);
-      if (length > 8) refuse("a number beyond 64 bits");
-      uint64_t value = number(length);
-      if (length > 0 && length < 8 && value >> (8 * length - 1)) value |= ~uint64_t{0} << (8 * length);
-      return push(Kind::integer, static_cast<int64_t>(value));
-    }
-    case 'G': return push(Kind::real, std::bit_cast<int64_t>(__builtin_bswap64(number(8))));  // BINFLOAT, big-endian
-    case 0x88: return push(Kind::boolean, 1);
-    case 0x89: return push(Kind::boolean, 0);
-    case 'N': return push(Kind::none);
-    case 's': {
-      std::vector<Index> pair = pop_some(2);
-      return set_items(pair);
-    }
-    case 'u': return set_items(pop_to_mark());
-    case 'a': return append(pop_some(1));
-    case 'e': return append(pop_to_mark());
-    case 'b':  // BUILD: attributes of the dict itself (_metadata), of no use here
-      pop();
-      get(top(), Kind::dict, "what gets attributes");
-      return;
-    default: refuse(fmt::format("has the opcode {} ({:#04x}), which no state dict needs", opcode_name(code), code));
-  }
-}
-
-const Value& Machine::run() {
-  for (;;) {
-    opcode_at_ = at_;
-    const unsigned char code = *take(1);
-    if (code == '.') break;
-    step(code);
-  }
-  if (at_ != size_) refuse("has bytes behind its end");
-  if (stack_.size() != 1 || !marks_.empty()) refuse("ends with values left over");
-  return get(stack_[0], Kind::dict, "the whole");
-}
-
-std::vector<PickledTensor> Machine::state_dict() {
-  const Value& all = run();
+std::vector<PickledTensor> StateDict::tensors() {
+  const Value& all = value(whole());
   std::vector<PickledTensor> out;
   for (size_t i = 0; i < all.items.size(); i += 2) {
-    const Value &key = values_[all.items[i]], &value = values_[all.items[i + 1]];
+    const Value &key = value(all.items[i]), &one = value(all.items[i + 1]);
     if (key.kind != Kind::text) refuse("a name of the state dict is not a text");
-    if (value.kind != Kind::tensor) refuse("the state dict has " + in_quotes(key.text.substr(0, 200)) + ", which is not a tensor");
-    out.push_back(tensors_[static_cast<size_t>(value.integer)]);
+    if (one.kind != Kind::made || one.what != tensor)
+      refuse("the state dict has " + in_quotes(key.text.substr(0, 200)) + ", which is not a tensor");
+    out.push_back(tensors_[static_cast<size_t>(one.integer)]);
     out.back().name = key.text;
   }
   return out;
 }
 
-std::vector<PickledTensor> Machine::nested(nlohmann::json& values) {
-  run();
+std::vector<PickledTensor> StateDict::nested(nlohmann::json& values) {
   std::vector<PickledTensor> found;
-  values = value_of(stack_[0], "", 0, found);
+  values = value_of(whole(), "", 0, found);
   return found;
 }
 
 // A pickle may refer to one list from many places, each of which becomes values of its own: they are counted, and so is how deep they lie.
-nlohmann::json Machine::value_of(Index index, const std::string& path, int depth, std::vector<PickledTensor>& found) {
+nlohmann::json StateDict::value_of(Index index, const std::string& path, int depth, std::vector<PickledTensor>& found) {
   if (depth > 16) refuse("holds lists within lists more than 16 deep");
   if (++shown_ > kMaxValues) refuse(fmt::format("holds more than {} values", kMaxValues));
-  const Value& value = values_[index];
+  const Value& one = value(index);
   const auto below = [&](const std::string& name) { return path.empty() ? name : path + "." + name; };
-  switch (value.kind) {
+  switch (one.kind) {
     case Kind::none: return nullptr;
-    case Kind::boolean: return value.integer != 0;
-    case Kind::integer: return value.integer;
-    case Kind::real: return std::bit_cast<double>(value.integer);
-    case Kind::text: return value.text;
+    case Kind::boolean: return one.integer != 0;
+    case Kind::integer: return one.integer;
+    case Kind::real: return std::bit_cast<double>(one.integer);
+    case Kind::text: return one.text;
     case Kind::tuple:
     case Kind::list: {
       nlohmann::json list = nlohmann::json::array();
-      for (size_t i = 0; i < value.items.size(); ++i) list.push_back(value_of(value.items[i], below(std::to_string(i)), depth + 1, found));
+      for (size_t i = 0; i < one.items.size(); ++i) list.push_back(value_of(one.items[i], below(std::to_string(i)), depth + 1, found));
       return list;
     }
     case Kind::dict: {
       nlohmann::json dict = nlohmann::json::object();
-      for (size_t i = 0; i < value.items.size(); i += 2) {
-        const Value& key = values_[value.items[i]];
+      for (size_t i = 0; i < one.items.size(); i += 2) {
+        const Value& key = value(one.items[i]);
         if (key.kind != Kind::text && key.kind != Kind::integer) refuse("a key is neither a text nor a number");
         const std::string name = key.kind == Kind::text ? key.text : std::to_string(key.integer);
-        dict[name] = value_of(value.items[i + 1], below(name), depth + 1, found);
+        dict[name] = value_of(one.items[i + 1], below(name), depth + 1, found);
       }
       return dict;
     }
-    case Kind::tensor:
-      found.push_back(tensors_[static_cast<size_t>(value.integer)]);
+    case Kind::made:
+      if (one.what != tensor) break;
+      found.push_back(tensors_[static_cast<size_t>(one.integer)]);
       found.back().name = path;
       return nullptr;
-    case Kind::global:
-    case Kind::storage: break;
+    case Kind::global: break;
   }
   refuse("a value is neither a number, a text, a list nor a tensor");
 }
@@ -453,11 +246,11 @@ void put_ordered_dict(std::string& out) {
 }  // namespace
 
 std::vector<PickledTensor> read_state_dict(const std::string& file, const unsigned char* data, size_t size) {
-  return Machine(file, data, size).state_dict();
+  return StateDict(file, {reinterpret_cast<const char*>(data), size}).tensors();
 }
 
 std::vector<PickledTensor> read_nested_state(const std::string& file, const unsigned char* data, size_t size, nlohmann::json& values) {
-  return Machine(file, data, size).nested(values);
+  return StateDict(file, {reinterpret_cast<const char*>(data), size}).nested(values);
 }
 
 std::string write_state_dict(const std::vector<SafetensorsEntry>& entries) {

@@ -1,5 +1,5 @@
 // An HTTP/1.1 server: connections, limits, timeouts, streams with backpressure. It knows no route. One thread serves all connections.
-// Called by serve/server.cpp. server.cpp is the only file of the project that includes Boost (Beast and Asio).
+// Called by serve/server.cpp. Only the files of this room include Boost (Beast and Asio).
 #pragma once
 #include <chrono>
 #include <cstdint>
