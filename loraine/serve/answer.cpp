@@ -37,8 +37,7 @@ std::vector<std::vector<int32_t>> bad_word_ids(const Tokenizer& tokenizer, const
 }  // namespace
 
 Answer::Answer(Service& service, Call call, AnswerStart given)
-    : service_(service),
-      call_(std::move(call)),
+    : RequestInFlight(service, std::move(call)),
       asked_(std::move(given.asked)),
       adapter_(std::move(given.adapter)),
       form_(std::move(given.form)),
@@ -59,7 +58,7 @@ void Answer::start(Service& service, Call call, AnswerStart given) {
   answer->state_.model = asks.model.empty() ? service.model_name : asks.model;
   answer->state_.fingerprint = service.fingerprint(answer->adapter_.get());
   answer->state_.created = std::time(nullptr);
-  auto request = std::make_shared<QueuedRequest>();
+  std::vector<std::shared_ptr<Generation>> sequences;
   const uint64_t seed = asks.seed ? static_cast<uint64_t>(*asks.seed) : random_seed();
   const Tokenizer& tokenizer = *service.loaded->text.tokenizer;
   GenerateOptions options = asks.options;
@@ -95,11 +94,10 @@ void Answer::start(Service& service, Call call, AnswerStart given) {
       sequence->options = options;
       sequence->options.seed = seed_of_answer(seed, static_cast<uint64_t>(i));
       if (i > 0) sequence->options.prompt_logprobs = -1;  // told once
-      if (i > 0) sequence->same_prompt_as = request->sequences.size() - static_cast<size_t>(i);
+      if (i > 0) sequence->same_prompt_as = sequences.size() - static_cast<size_t>(i);
       if (grammar) sequence->mask = std::make_shared<grammar::GrammarState>(grammar);
       sequence->prefix_key = prefix_key;
-      sequence->client = answer->call_.client;
-      request->sequences.push_back(sequence);
+      sequences.push_back(sequence);
       answer->choices_.push_back({sequence,
                                   Detokenizer(tokenizer, plain && asks.skip_special_tokens),
                                   StopStrings(asks.stop, asks.include_stop),
@@ -112,46 +110,22 @@ void Answer::start(Service& service, Call call, AnswerStart given) {
     throw ApiError{
         400, fmt::format("prompts and answers of this request have {} tokens, at most {} are taken at once", tokens, kMostQueuedTokens),
         "n"};
-  request->notify = [&service, weak = std::weak_ptr<Answer>(answer)] {
-    const std::shared_ptr<Answer> here = weak.lock();
-    if (!here || here->pump_posted_.exchange(true)) return;
-    service.http->post([here] {
-      here->pump_posted_ = false;
-      here->pump();
-    });
-  };
-  // In the server's thread, so that nothing of it comes before it is among those in flight.
-  service.http->post([&service, answer, request] {
-    if (answer->call_.reply->gone()) return;
-    switch (service.loop->submit(request)) {
-      case Admission::taken: break;
-      case Admission::full:
-        return answer->call_.fail({429, fmt::format("{} requests wait already (max_queued_requests)", service.config.max_queued_requests),
-                                   "", "queue_full", service.retry_after()});
-      case Admission::draining: return answer->call_.fail({503, "the server is ending", "", "shutting_down", 1});
-    }
-    service.answers.insert(answer);
-    answer->call_.reply->when_gone([weak = std::weak_ptr<Answer>(answer)] {
-      const std::shared_ptr<Answer> here = weak.lock();
-      if (!here || here->over_) return;
-      here->gone_ = true;
-      here->cancel_all();
-      here->pump();
-    });
-    answer->call_.reply->when_drained([&service, weak = std::weak_ptr<Answer>(answer)] {
-      const std::shared_ptr<Answer> here = weak.lock();
-      if (!here || !std::exchange(here->held_, false)) return;
-      for (Choice& choice : here->choices_) choice.sequence->hold(false);
-      service.loop->wake();
-    });
+  answer->submit(std::move(sequences));
+}
+
+void Answer::entered() {
+  call_.reply->when_drained([&service = service_, weak = weak_from_this()] {
+    const std::shared_ptr<Answer> here = std::static_pointer_cast<Answer>(weak.lock());
+    if (!here || !std::exchange(here->held_, false)) return;
+    for (Choice& choice : here->choices_) choice.sequence->hold(false);
+    service.loop->wake();
   });
 }
 
-void Answer::tick(EngineClock::time_point now) {
-  const double limit = service_.config.request_timeout;
-  if (over_ || limit <= 0 || seconds(now - choices_[0].sequence->arrived) < limit) return;
+void Answer::client_went() {
+  gone_ = true;
   cancel_all();
-  fail({503, fmt::format("the answer took longer than {} seconds (request_timeout)", limit), "", "timeout", 1});
+  pump();
 }
 
 void Answer::count(size_t index, const char* reason) {
@@ -300,7 +274,7 @@ void Answer::send(const std::string& text) {
 
 void Answer::pump() {
   if (over_) return;
-  const std::shared_ptr<Answer> self = shared_from_this();
+  const std::shared_ptr<RequestInFlight> self = shared_from_this();
   const std::shared_lock lock(service_.text_mutex);
   if (gone_) {
     for (size_t i = 0; i < choices_.size(); ++i)
@@ -337,11 +311,6 @@ void Answer::fail(const ApiError& error) {
 void Answer::cancel_all() {
   for (Choice& choice : choices_)
     if (!choice.left) service_.loop->cancel(choice.sequence);
-}
-
-void Answer::over() {
-  over_ = true;
-  service_.answers.erase(shared_from_this());
 }
 
 }  // namespace loraine

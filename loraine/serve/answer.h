@@ -7,7 +7,7 @@
 #include "loraine/serve/protocol/answer_form.h"
 #include "loraine/serve/protocol/asked.h"
 #include "loraine/serve/reply_format.h"
-#include "loraine/serve/service.h"
+#include "loraine/serve/request_in_flight.h"
 #include "loraine/serve/text_stream.h"
 
 namespace loraine {
@@ -23,13 +23,11 @@ struct AnswerStart {
   std::shared_ptr<const grammar::TokenGrammar> grammar = nullptr;  // what it may be; nullptr: anything
 };
 
-class Answer : public std::enable_shared_from_this<Answer> {
+class Answer : public RequestInFlight {
  public:
   // From any thread. Throws ApiError where nothing is to be queued: too long, the queue full, the server ending.
   static void start(Service& service, Call call, AnswerStart given);
-  void tick(EngineClock::time_point now);  // whether it takes too long
-  void pump();                             // what is new, to the client
-  ~Answer();
+  ~Answer() override;
 
  private:
   struct Choice {
@@ -41,6 +39,11 @@ class Answer : public std::enable_shared_from_this<Answer> {
     bool ended = false, left = false;  // left: the engine is done with it, too
   };
   Answer(Service& service, Call call, AnswerStart given);
+  void entered() override;
+  void pump() override;  // what is new, to the client
+  void client_went() override;
+  void cancel_all() override;
+  void fail(const ApiError& error) override;
   void read(size_t index);
   void add_token(size_t index, int32_t id, const TokenLogprobs* told);
   bool is_hidden(int32_t id) const;
@@ -50,14 +53,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void hand_on(size_t index);
   void begin();
   void send(const std::string& text);
-  void fail(const ApiError& error);
   void finish();
-  void cancel_all();
   void count(size_t index, const char* reason);
-  void over();
 
-  Service& service_;
-  const Call call_;
   const Asked asked_;
   const std::shared_ptr<const ServedAdapter> adapter_;
   const std::unique_ptr<AnswerForm> form_;
@@ -65,8 +63,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   std::vector<int32_t> stop_ids_;  // of the model and its template: no reason is given for them
   AnswerState state_;
   std::vector<Choice> choices_;
-  bool begun_ = false, over_ = false, gone_ = false, held_ = false;
-  std::atomic<bool> pump_posted_{false};
+  bool begun_ = false, gone_ = false, held_ = false;
 };
 
 }  // namespace loraine

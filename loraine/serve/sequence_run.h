@@ -5,11 +5,11 @@
 #include <memory>
 #include <vector>
 
-#include "loraine/serve/service.h"
+#include "loraine/serve/request_in_flight.h"
 
 namespace loraine {
 
-class SequenceRun : public std::enable_shared_from_this<SequenceRun> {
+class SequenceRun : public RequestInFlight {
  public:
   using Sequences = std::vector<std::shared_ptr<Generation>>;
   using Done = std::function<void(Service& service, Call& call)>;
@@ -17,23 +17,17 @@ class SequenceRun : public std::enable_shared_from_this<SequenceRun> {
   static void check_lengths(const Service& service, const Sequences& sequences, const char* param);
   // From a worker; checks them. What the sequences bring, their own callbacks keep, which must not hold sequences; `done` runs in a worker.
   static void start(Service& service, Call call, Sequences sequences, const char* param, Done done);
-  void tick(EngineClock::time_point now);  // whether it takes too long
-  ~SequenceRun();
 
  private:
   SequenceRun(Service& service, Call call, Sequences sequences, Done done);
-  void enter();
-  void pump();
-  void fail(const ApiError& error);
-  void over();
+  void pump() override;
+  void client_went() override;
+  void cancel_all() override;
+  void fail(const ApiError& error) override;
 
-  Service& service_;
-  Call call_;
   const Sequences sequences_;
   Done done_;
   std::vector<bool> left_;  // which have left the engine
-  std::atomic<bool> pump_posted_{false};
-  bool over_ = false;
 };
 
 }  // namespace loraine

@@ -13,9 +13,8 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/core/signals.h"
 #include "loraine/io/hub/hub.h"
-#include "loraine/serve/answer.h"
+#include "loraine/serve/request_in_flight.h"
 #include "loraine/serve/routes.h"
-#include "loraine/serve/sequence_run.h"
 #include "loraine/train/config/hub_access.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/memory.h"
@@ -70,10 +69,8 @@ int run_server(ServerStart start) {
   hooks.on_bad = [&](int status, const std::string& why) { return bad_request(service, status, why); };
   HttpServer http(limits, hooks);
   http.when_ticking([&] {
-    const auto each = service.answers;
-    for (const auto& answer : each) answer->tick(EngineClock::now());
-    const auto runs = service.runs;
-    for (const auto& run : runs) run->tick(EngineClock::now());
+    const auto each = service.in_flight;
+    for (const auto& request : each) request->tick(EngineClock::now());
     if (drain_ends == 0) return;
     if (!cut && now() >= drain_ends && service.is_open()) {
       cut = true;

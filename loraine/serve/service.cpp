@@ -11,8 +11,7 @@
 #include <random>
 
 #include "loraine/io/files/mapped_file.h"
-#include "loraine/serve/answer.h"
-#include "loraine/serve/sequence_run.h"
+#include "loraine/serve/request_in_flight.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/memory.h"
 

@@ -27,8 +27,7 @@
 
 namespace loraine {
 
-class Answer;
-class SequenceRun;
+class RequestInFlight;
 
 // Threads for what takes a while and is no step of the engine: reading bodies, templates, tokens, adapters.
 class Workers {
@@ -94,8 +93,7 @@ struct Service {
 
   HttpServer* http = nullptr;
   Workers workers{4};
-  std::set<std::shared_ptr<Answer>> answers;  // in flight; of the server's thread
-  std::set<std::shared_ptr<SequenceRun>> runs;
+  std::set<std::shared_ptr<RequestInFlight>> in_flight;  // of the server's thread
 
   std::string new_id(const char* prefix);  // "chatcmpl-" + 24 hexadecimal digits
   std::string fingerprint(const ServedAdapter* adapter) const;
