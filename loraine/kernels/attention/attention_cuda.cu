@@ -298,7 +298,7 @@ void attention_cuda(GpuStream& stream, const Tensor& o, const Tensor& lse, const
                     const AttentionBatch& batch, const AttentionShape& shape) {
   check_widths("attention", shape);
   if (batch.count == 0) return;
-  if (takes_attention_tiles(q, k, v, batch, shape)) return attention_tiles_cuda(stream, o, lse, q, k, v, batch, shape);
+  if (takes_attention_tiles(q, k, v, batch, shape)) return attention_in_tiles(stream, o, lse, q, k, v, batch, shape);
   with_dims(q, shape.value_width(), [&]<class Dims, class T>(Dims, T) {
     launch("attention_rows", attention_rows_kernel<Dims::value, T>, grid_of(batch, shape.heads), kThreads, sizeof(RowRoom), stream,
            any_rows(o), lse.data ? lse.f32() : nullptr, data_of<T>(q), data_of<T>(k), data_of<T>(v),

@@ -54,21 +54,9 @@ __device__ __forceinline__ CappedScore capped(float dot, const HeadShape& shape)
   return {shape.softcap * t, shape.scale * (1.0f - t * t)};
 }
 
-// Rows that kernels only write: the type is looked up, instead of one kernel for each.
-struct AnyRows {
-  void* data;
-  int64_t stride;
-  bool narrow;
-};
-inline AnyRows any_rows(const Tensor& t) { return {t.data, t.row_stride, t.dtype == Dtype::BF16}; }
-__device__ __forceinline__ void write_element(const AnyRows& rows, int64_t row, int64_t c, float x) {
-  if (rows.narrow) from_float(static_cast<Bf16*>(rows.data)[row * rows.stride + c], x);
-  else static_cast<float*>(rows.data)[row * rows.stride + c] = x;
-}
-
 // On the matrix units (attention_tiles_cuda.cu): whether they take it, and the ops.
 bool takes_attention_tiles(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionBatch& batch, const AttentionShape& shape);
-void attention_tiles_cuda(GpuStream& stream, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                          const AttentionBatch& batch, const AttentionShape& shape);
+void attention_in_tiles(GpuStream& stream, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const AttentionBatch& batch, const AttentionShape& shape);
 
 }  // namespace loraine::cuda

@@ -152,8 +152,8 @@ bool takes_attention_tiles(const Tensor& q, const Tensor& k, const Tensor& v, co
          !batch.pages && batch.longest > kFewRows && whole_vectors(q, k, v);
 }
 
-void attention_tiles_cuda(GpuStream& stream, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                          const AttentionBatch& batch, const AttentionShape& shape) {
+void attention_in_tiles(GpuStream& stream, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const AttentionBatch& batch, const AttentionShape& shape) {
   const dim3 grid(static_cast<unsigned>((batch.longest + kTileRows - 1) / kTileRows), static_cast<unsigned>(shape.heads),
                   static_cast<unsigned>(batch.count));
   auto go = [&](auto kernel, size_t bytes) {

@@ -87,25 +87,25 @@ __device__ __forceinline__ float warp_max(float x) {
   for (int m = 16; m > 0; m /= 2) x = fmaxf(x, shuffle_xor(x, m));
   return x;
 }
-// One float of each warp of a block; used until the next barrier.
-struct WarpRoom {
-  float of_warp[kWarp];
+// One value of each warp of a block; used until the next barrier.
+template <class T>
+struct RoomOf {
+  T of_warp[kWarp];
 };
-__device__ __forceinline__ float block_sum(float x, WarpRoom& room) {
-  x = warp_sum(x);
+using WarpRoom = RoomOf<float>;
+// join(join(x of thread 0, …), …): join is commutative
+template <class T, class Join>
+__device__ __forceinline__ T block_reduce(T x, RoomOf<T>& room, Join&& join) {
+  UNROLL
+  for (int m = 16; m > 0; m /= 2) x = join(x, shuffle_xor(x, m));
   if (threadIdx.x % kWarp == 0) room.of_warp[threadIdx.x / kWarp] = x;
   __syncthreads();
-  float sum = 0;
-  for (int i = 0; i < static_cast<int>(blockDim.x) / kWarp; ++i) sum += room.of_warp[i];
-  return sum;
+  x = room.of_warp[0];
+  for (int i = 1; i < static_cast<int>(blockDim.x) / kWarp; ++i) x = join(x, room.of_warp[i]);
+  return x;
 }
-__device__ __forceinline__ float block_max(float x, WarpRoom& room) {
-  x = warp_max(x);
-  if (threadIdx.x % kWarp == 0) room.of_warp[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  float most = room.of_warp[0];
-  for (int i = 1; i < static_cast<int>(blockDim.x) / kWarp; ++i) most = fmaxf(most, room.of_warp[i]);
-  return most;
+__device__ __forceinline__ float block_sum(float x, WarpRoom& room) {
+  return block_reduce(x, room, [](float a, float b) { return a + b; });
 }
 
 // --- on the host ---
@@ -122,6 +122,22 @@ template <class T>
 Rows<T> rows_of(const Tensor& t) {
   return {static_cast<T*>(t.data), t.row_stride};
 }
+// Rows that are read or written an element at a time: the type is looked up, instead of one kernel for each.
+struct AnyRows {
+  void* data;
+  int64_t stride;
+  bool narrow;
+};
+inline AnyRows any_rows(const Tensor& t) { return {t.data, t.row_stride, t.dtype == Dtype::BF16}; }
+__device__ __forceinline__ float read_element(const AnyRows& rows, int64_t row, int64_t c) {
+  return rows.narrow ? to_float(static_cast<const Bf16*>(rows.data)[row * rows.stride + c])
+                     : static_cast<const float*>(rows.data)[row * rows.stride + c];
+}
+__device__ __forceinline__ void write_element(const AnyRows& rows, int64_t row, int64_t c, float x) {
+  if (rows.narrow) from_float(static_cast<Bf16*>(rows.data)[row * rows.stride + c], x);
+  else static_cast<float*>(rows.data)[row * rows.stride + c] = x;
+}
+
 // Whether the vector path of load_eight may be taken for all of them.
 template <class... T>
 bool whole_vectors(const T&... tensors) {

@@ -51,6 +51,20 @@ __global__ void __launch_bounds__(256) embedding_gradient_kernel(Rows<float> d_t
   *to = sum;
 }
 
+struct Best {  // and the first column where it is
+  float value;
+  int32_t column;
+};
+template <class X>
+__global__ void __launch_bounds__(256) argmax_kernel(int32_t* best, Rows<const X> x, int64_t C) {
+  const X* row = x.data + blockIdx.x * x.stride;
+  auto better = [](Best a, Best b) { return b.value > a.value || (b.value == a.value && b.column < a.column) ? b : a; };
+  Best found{-INFINITY, INT32_MAX};
+  for (int64_t c = threadIdx.x; c < C; c += blockDim.x) found = better(found, {to_float(row[c]), static_cast<int32_t>(c)});
+  found = block_reduce(found, shared<RoomOf<Best>>(), better);
+  if (threadIdx.x == 0) best[blockIdx.x] = found.column < C ? found.column : 0;  // a row of NaN: the first
+}
+
 dim3 grid_of(int64_t rows, int64_t C, int64_t each) {
   const int64_t per_block = int64_t{row_threads(C)} * each;
   return dim3(static_cast<unsigned>(rows), static_cast<unsigned>((C + per_block - 1) / per_block));
@@ -114,8 +128,8 @@ void put_rows_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, const in
   move_rows("put_rows", stream, y, x, none, rows, x.rows());
 }
 
-TokenRows token_rows(std::span<const int32_t> tokens) {
-  TokenRows out;
+RowsByToken rows_by_token(std::span<const int32_t> tokens) {
+  RowsByToken out;
   std::unordered_map<int32_t, size_t> group_of;
   std::vector<std::vector<int32_t>> groups;
   for (size_t t = 0; t < tokens.size(); ++t) {
@@ -136,6 +150,13 @@ void embedding_gradient_cuda(GpuStream& stream, const Tensor& d_table, const Ten
   if (groups == 0) return;
   launch("embedding_gradient", embedding_gradient_kernel, grid_of(groups, d_y.cols(), 1), row_threads(d_y.cols()), 0, stream,
          rows_of<float>(d_table), rows_of<const float>(d_y), tokens, starts, rows, d_y.cols());
+}
+
+void argmax_rows_cuda(GpuStream& stream, int32_t* best, const Tensor& x) {
+  with_type(x, [&]<class X>(X) {
+    launch("argmax_rows", argmax_kernel<X>, static_cast<unsigned>(x.rows()), row_threads(x.cols()), sizeof(RoomOf<Best>), stream, best,
+           rows_of<const X>(x), x.cols());
+  });
 }
 
 }  // namespace loraine

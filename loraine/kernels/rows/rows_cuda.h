@@ -21,12 +21,15 @@ void put_rows_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, const in
 
 // Rows of a batch by their token, so that the gradient of an embedding needs no scatter: tokens that occur, in the order of their first
 // rows; those of tokens[g] are rows[starts[g]] … rows[starts[g + 1] − 1], ascending. Made on the host, uploaded with the batch.
-struct TokenRows {
+struct RowsByToken {
   std::vector<int32_t> tokens, starts, rows;
 };
-TokenRows token_rows(std::span<const int32_t> tokens);
+RowsByToken rows_by_token(std::span<const int32_t> tokens);
 // d_table [V, C] F32: row tokens[g] += the rows of d_y [T, C] F32 with it, in their order. `groups` of them.
 void embedding_gradient_cuda(GpuStream& stream, const Tensor& d_table, const Tensor& d_y, const int32_t* tokens, const int32_t* starts,
                              const int32_t* rows, int64_t groups);
+
+// best[t] = the column of the largest element of row t, of several the first. x [T, C]. Greedy decoding.
+void argmax_rows_cuda(GpuStream& stream, int32_t* best, const Tensor& x);
 
 }  // namespace loraine

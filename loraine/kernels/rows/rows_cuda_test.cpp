@@ -1,6 +1,8 @@
 // Small ops on the GPU: their bits are those of the CPU's.
 #include "loraine/kernels/rows/rows_cuda.h"
 
+#include <limits>
+
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/training/dense_gradients.h"
 #include "tests/support/gpu_check.h"
@@ -117,11 +119,11 @@ TEST(RowsCuda, EmbeddingGradientHasTheBitsOfTheCpu) {
   const int64_t V = 6;
   const std::vector<int32_t> tokens = {0, 4, 4, 2, 0, 4, 1, 1, 4};
   const int64_t T = static_cast<int64_t>(tokens.size());
-  const TokenRows groups = token_rows(tokens);
+  const RowsByToken groups = rows_by_token(tokens);
   EXPECT_EQ(groups.tokens, (std::vector<int32_t>{0, 4, 2, 1}));
   EXPECT_EQ(groups.starts, (std::vector<int32_t>{0, 2, 6, 7, 9}));
   EXPECT_EQ(groups.rows, (std::vector<int32_t>{0, 4, 1, 2, 5, 8, 3, 6, 7}));
-  EXPECT_EQ(token_rows({}).starts, std::vector<int32_t>{0});
+  EXPECT_EQ(rows_by_token({}).starts, std::vector<int32_t>{0});
   DeviceArray<int32_t> gt(groups.tokens), gs(groups.starts), gr(groups.rows);
   for (const RowsCase& c : kCases) {
     std::vector<float> d_y = random_floats(T * c.C, 1), table = random_floats(V * c.C, 2);
@@ -136,6 +138,26 @@ TEST(RowsCuda, EmbeddingGradientHasTheBitsOfTheCpu) {
               }),
               table);
   }
+}
+
+TEST(RowsCuda, ArgmaxTakesTheFirst) {
+  for (int64_t C : {1, 7, 300, 5000})
+    for (Dtype type : kTypes) {
+      const int64_t T = 4;
+      std::vector<float> x = as_stored(random_floats(T * C, 1), type);
+      x[static_cast<size_t>(C - 1)] = 50;                                  // row 0: the last
+      x[static_cast<size_t>(C + C / 2)] = x[static_cast<size_t>(C)] = 50;  // row 1: two of them
+      for (int64_t c = 0; c < C; ++c) x[static_cast<size_t>(2 * C + c)] = std::numeric_limits<float>::quiet_NaN();
+      DeviceMatrix gx(type, T, C, x, 3);
+      DeviceArray<int32_t> best(T);
+      const std::vector<int32_t> got = in_all_orders([&](GpuStream& s) {
+        argmax_rows_cuda(s, best.data(), gx.tensor());
+        return best.get(s);
+      });
+      for (int64_t t : {0, 1, 3})
+        EXPECT_EQ(got[static_cast<size_t>(t)], std::max_element(x.begin() + t * C, x.begin() + (t + 1) * C) - x.begin() - t * C);
+      EXPECT_EQ(got[2], 0);
+    }
 }
 
 }  // namespace
