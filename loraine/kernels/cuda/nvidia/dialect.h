@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "loraine/core/dtype.h"
 #include "loraine/core/gpu.h"
@@ -52,7 +53,16 @@ __device__ __forceinline__ uint16_t float_to_half(float x) {
 
 template <class T>
 __device__ __forceinline__ T shuffle_xor(T x, int mask) {
-  return __shfl_xor_sync(0xffffffffu, x, mask);
+  if constexpr (std::is_arithmetic_v<T>) {
+    return __shfl_xor_sync(0xffffffffu, x, mask);
+  } else {  // a struct of eight bytes
+    static_assert(sizeof(T) == sizeof(uint64_t));
+    uint64_t word;
+    memcpy(&word, &x, sizeof word);
+    word = __shfl_xor_sync(0xffffffffu, static_cast<unsigned long long>(word), mask);
+    memcpy(&x, &word, sizeof word);
+    return x;
+  }
 }
 
 __device__ __forceinline__ void copy_async16(void* to, const void* from, int valid = 16) {
