@@ -8,7 +8,7 @@
 #include <functional>
 #include <thread>
 
-namespace loraine {
+namespace loraine::chat_model_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -148,4 +148,4 @@ TEST(ChatModel, RefusalsNameTheirKind) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::chat_model_test

@@ -7,7 +7,7 @@
 #include "loraine/serve/decisions.h"
 #include "loraine/serve/embeddings.h"
 
-namespace loraine {
+namespace loraine::figures_test {
 namespace {
 
 using Ids = std::vector<int32_t>;
@@ -75,4 +75,4 @@ TEST(PooledState, MeanOrLastAndOfLengthOne) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::figures_test
