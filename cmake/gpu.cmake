@@ -15,13 +15,14 @@ function(loraine_gpu_objects name)
 endfunction()
 # loraine_gpu_tests(NAME OBJECTS... ): a test of the emulated GPU
 function(loraine_gpu_tests name)
-  add_executable(${name}_tests tests/support/gpu_orders_emulated.cpp)
-  target_link_libraries(${name}_tests ${ARGN} GTest::gtest_main)
+  add_executable(${name}_tests)
+  target_link_libraries(${name}_tests gpu_orders ${ARGN} GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name}_tests)
   set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 900 ENVIRONMENT "${LORAINE_TEST_ENVIRONMENT}")
 endfunction()
 
 loraine_gpu_objects(gpu_emulator ${gpu_emulator})
+loraine_gpu_objects(gpu_orders tests/support/gpu_orders_emulated.cpp)
 loraine_gpu_objects(gpu_emulated_kernels ${gpu_kernels})
 loraine_gpu_objects(gpu_op_tests ${gpu_op_tests})
 loraine_gpu_objects(gpu_emulator_tests loraine/kernels/cuda/gpu_test.cpp loraine/kernels/cuda/emulate_test.cpp)
@@ -30,6 +31,18 @@ target_link_libraries(gpu_emulator_tests PUBLIC GTest::gtest)
 loraine_gpu_tests(gpu gpu_emulator gpu_emulated_kernels gpu_op_tests gpu_emulator_tests)
 
 if(NOT LORAINE_SANITIZE)
+  # That the tests above test: kernels with planted faults, compiled when the test runs.
+  set(planted ${CMAKE_BINARY_DIR}/planted_faults.json)
+  string(REPLACE ";" "\",\"" libraries "${HWY_LINK_LIBRARIES}")
+  file(GENERATE OUTPUT ${planted} CONTENT "{\"compiler\": \"${CMAKE_CXX_COMPILER}\",
+\"kernels\": [\"$<JOIN:$<TARGET_OBJECTS:gpu_emulated_kernels>,\", \">\"],
+\"objects\": [\"$<JOIN:$<TARGET_OBJECTS:gpu_emulator>,\", \">\", \"$<JOIN:$<TARGET_OBJECTS:gpu_op_tests>,\", \">\", \"$<TARGET_OBJECTS:gpu_orders>\"],
+\"libraries\": [\"$<TARGET_FILE:loraine_kernels>\", \"$<TARGET_FILE:loraine_core>\", \"$<TARGET_LINKER_FILE:DNNL::dnnl>\", \"$<TARGET_LINKER_FILE:fmt::fmt>\",
+\"$<TARGET_LINKER_FILE:GTest::gtest_main>\", \"$<TARGET_LINKER_FILE:GTest::gtest>\", \"${libraries}\", \"${OpenMP_CXX_FLAGS}\", \"-lpthread\"]}
+")
+  add_test(NAME gpu_planted_faults COMMAND Python3::Interpreter tests/gpu/planted_faults_test.py ${planted} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(gpu_planted_faults PROPERTIES LABELS unit TIMEOUT 900 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+
   # Races: of the same ops, whose kernels tell of each access (kernels/cuda/emulated/races.cpp); the compiler's own library is not linked.
   loraine_gpu_objects(gpu_raced_kernels ${gpu_kernels} loraine/kernels/cuda/races_test.cpp)
   target_link_libraries(gpu_raced_kernels PUBLIC GTest::gtest)

@@ -316,16 +316,20 @@ void attention_backward_cuda(GpuStream& stream, const Tensor& d_q, const Tensor&
     launch("attention_delta", attention_delta_kernel<T, O>, static_cast<unsigned>(q.rows()), kThreads, 0, stream, delta.f32(),
            data_of<T>(d_o), d_o.row_stride, data_of<O>(o), o.row_stride, heads);
   });
-  const Sides sides = sides_of(q, k, v, o, lse, d_o, shape);
-  const Gradient in{lse.f32(), delta.f32(), d_o.row_stride};
-  with_dims(q, shape.head_dim, [&]<class Dims, class T>(Dims, T) {
-    launch("attention_d_q", attention_d_q_kernel<Dims::value, T>, grid_of(batch, shape.heads), kThreads, sizeof(RowRoom), stream,
-           any_rows(d_q), data_of<T>(d_o), data_of<T>(q), data_of<T>(k), data_of<T>(v), sides, in, batch.sequences, heads);
-  });
-  with_dims(q, std::max(shape.head_dim, shape.value_width()), [&]<class Dims, class T>(Dims, T) {
-    launch("attention_d_kv", attention_d_kv_kernel<Dims::value, T>, grid_of(batch, shape.kv_heads), kThreads, sizeof(RowRoom), stream,
-           any_rows(d_k), any_rows(d_v), data_of<T>(d_o), data_of<T>(q), data_of<T>(k), data_of<T>(v), sides, in, batch.sequences, heads);
-  });
+  if (takes_attention_tiles(q, k, v, batch, shape) && whole_vectors(d_o)) {
+    attention_backward_in_tiles(stream, d_q, d_k, d_v, d_o, lse, delta, q, k, v, batch, shape);
+  } else {
+    const Sides sides = sides_of(q, k, v, o, lse, d_o, shape);
+    const Gradient in{lse.f32(), delta.f32(), d_o.row_stride};
+    with_dims(q, shape.head_dim, [&]<class Dims, class T>(Dims, T) {
+      launch("attention_d_q", attention_d_q_kernel<Dims::value, T>, grid_of(batch, shape.heads), kThreads, sizeof(RowRoom), stream,
+             any_rows(d_q), data_of<T>(d_o), data_of<T>(q), data_of<T>(k), data_of<T>(v), sides, in, batch.sequences, heads);
+    });
+    with_dims(q, std::max(shape.head_dim, shape.value_width()), [&]<class Dims, class T>(Dims, T) {
+      launch("attention_d_kv", attention_d_kv_kernel<Dims::value, T>, grid_of(batch, shape.kv_heads), kThreads, sizeof(RowRoom), stream,
+             any_rows(d_k), any_rows(d_v), data_of<T>(d_o), data_of<T>(q), data_of<T>(k), data_of<T>(v), sides, in, batch.sequences, heads);
+    });
+  }
   if (d_sinks)
     launch("attention_d_sinks", attention_d_sinks_kernel, static_cast<unsigned>(shape.heads), kThreads, sizeof(SinkRoom), stream, d_sinks,
            lse.f32(), lse.row_stride, delta.f32(), batch.sequences, static_cast<int>(batch.count), heads);

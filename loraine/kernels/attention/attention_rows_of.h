@@ -54,9 +54,13 @@ __device__ __forceinline__ CappedScore capped(float dot, const HeadShape& shape)
   return {shape.softcap * t, shape.scale * (1.0f - t * t)};
 }
 
-// On the matrix units (attention_tiles_cuda.cu): whether they take it, and the ops.
+// On the matrix units (attention_tiles_cuda.cu, attention_tiles_backward_cuda.cu): whether they take it, and the ops.
 bool takes_attention_tiles(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionBatch& batch, const AttentionShape& shape);
 void attention_in_tiles(GpuStream& stream, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                         const AttentionBatch& batch, const AttentionShape& shape);
+// delta [T, H] is there already.
+void attention_backward_in_tiles(GpuStream& stream, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o,
+                                 const Tensor& lse, const Tensor& delta, const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const AttentionBatch& batch, const AttentionShape& shape);
 
 }  // namespace loraine::cuda
