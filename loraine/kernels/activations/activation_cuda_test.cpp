@@ -3,7 +3,7 @@
 #include "loraine/kernels/activations/swiglu.h"
 #include "tests/support/gpu_check.h"
 
-namespace loraine {
+namespace loraine::activation_cuda_test {
 namespace {
 
 const ActivationShape kShapes[] = {{Activation::silu},  {Activation::gelu_tanh}, {Activation::gelu_erf},
@@ -110,4 +110,4 @@ TEST(ActivationCuda, XieluSlopes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::activation_cuda_test

@@ -29,13 +29,16 @@ template <class T>
 __device__ __forceinline__ float dot(const float* a, const T* b, int n, bool whole) {
   float sum = 0;
   int d = 0;
-  if (whole)
+  if (whole) {
+    ROLLED
     for (; d < n; d += 8) {
       float v[8];
       load_vector(v, b + d);
       UNROLL
       for (int i = 0; i < 8; ++i) sum += a[d + i] * v[i];
     }
+  }
+  ROLLED
   for (; d < n; ++d) sum += a[d] * to_float(b[d]);
   return sum;
 }
@@ -49,6 +52,7 @@ __device__ __forceinline__ void take_row(float* to, const T* from, int n) {
 template <int kDims, class T>
 __device__ __forceinline__ void add_rows(float (&sums)[kDims], const float* weight, const int64_t* row, int n, const T* rows,
                                          int64_t stride, int width, int lane) {
+  ROLLED
   for (int j = 0; j < n; ++j) {
     const T* from = rows + row[j] * stride;
     UNROLL
@@ -83,6 +87,7 @@ __global__ void __launch_bounds__(kThreads) attention_rows_kernel(AnyRows o, flo
   take_row(room.first, q + row * sides.q_stride + head * shape.D, shape.D);
   __syncthreads();
   float sums[kDims] = {}, most = kNothing, total = 0;
+  ROLLED
   for (int key = first + warp * kWarp; key < last; key += kThreads) {
     const int n = min(kWarp, last - key);
     float score = kNothing;
@@ -153,6 +158,7 @@ __global__ void __launch_bounds__(kThreads) attention_d_q_kernel(AnyRows d_q, co
   __syncthreads();
   const float lse = in.lse[row * sides.lse_stride + head], delta = in.delta[row * shape.heads + head];
   float sums[kDims] = {};
+  ROLLED
   for (int key = first_key_of(i, shape) + warp * kWarp; key <= i; key += kThreads) {
     const int n = min(kWarp, i + 1 - key);
     float weight = 0;
@@ -189,7 +195,9 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   const int end = end_of_queries(key, s.length, shape);
   float of_k[kDims] = {}, of_v[kDims] = {};
-  for (int head = kv_head * group; head < (kv_head + 1) * group; ++head)
+  ROLLED
+  for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    ROLLED
     for (int i = key + warp * kWarp; i < end; i += kThreads) {
       const int n = min(kWarp, end - i);
       float p = 0, d_s = 0;
@@ -206,6 +214,7 @@ __global__ void __launch_bounds__(kThreads)
       add_rows(of_k, room.second_weight[warp], room.row[warp], n, q + head * shape.D, sides.q_stride, shape.D, lane);
       __syncwarp();
     }
+  }
   put_sums(room, of_k, shape.D, warp, lane);
   __syncthreads();
   for (int d = static_cast<int>(threadIdx.x); d < shape.D; d += kThreads)
@@ -244,8 +253,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class F>
 void with_dims(const Tensor& q, int64_t width, F&& f) {
   with_type(q, [&]<class T>(T of_q) {
-    if (width <= 64) f(std::integral_constant<int, 2>(), of_q);
-    else if (width <= 128) f(std::integral_constant<int, 4>(), of_q);
+    if (width <= 128) f(std::integral_constant<int, 4>(), of_q);
     else if (width <= 256) f(std::integral_constant<int, 8>(), of_q);
     else f(std::integral_constant<int, kMostHeadDim / kWarp>(), of_q);
   });

@@ -6,7 +6,7 @@
 
 #include "tests/support/gpu_check.h"
 
-namespace loraine {
+namespace loraine::attention_cuda_test {
 namespace {
 
 struct AttentionCase {
@@ -259,4 +259,4 @@ TEST(AttentionCuda, WidthsBeyondAreRefused) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::attention_cuda_test

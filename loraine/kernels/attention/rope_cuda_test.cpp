@@ -2,7 +2,7 @@
 #include "loraine/kernels/attention/attention_cuda.h"
 #include "tests/support/gpu_check.h"
 
-namespace loraine {
+namespace loraine::rope_cuda_test {
 namespace {
 
 struct RopeCase {
@@ -62,4 +62,4 @@ TEST(RopeCuda, LayoutsPartsAndBack) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::rope_cuda_test

@@ -2,7 +2,7 @@
 // and one for the emulator (emulated/), and the build's include path chooses. No other file asks which of the two compiles it. In short:
 //   launch(name, kernel, grid, block, shared bytes, stream, arguments…)     shared<T>(): the block's shared memory as one struct
 //   shuffle_xor(x, mask)     copy_async16, copy_commit, copy_wait<pending>     mma_m16n8k16, load_matrices<transposed> (ldmatrix)
-//   pack_bf16(low, high), bits_to_float, float_to_bits, half_to_float, float_to_half
+//   UNROLL and ROLLED before a loop     pack_bf16(low, high), bits_to_float, float_to_bits, half_to_float, float_to_half
 // The rules (docs/cuda.md; tools/check_kernels.py checks what can be checked): all 32 lanes take part in every operation of a warp, all
 // threads of a block in every barrier; no float atomics: sums over blocks are a second launch in a fixed order; arguments are values and
 // device pointers.

@@ -9,7 +9,7 @@
 #include "loraine/kernels/cuda/device.h"
 #include "tests/support/gpu_check.h"
 
-namespace loraine::cuda {
+namespace loraine::cuda::emulate_test {
 namespace {
 
 using emulate::Schedule;
@@ -232,4 +232,4 @@ TEST(Emulator, OrdersShowWhatIsNotOrdered) {
 }
 
 }  // namespace
-}  // namespace loraine::cuda
+}  // namespace loraine::cuda::emulate_test

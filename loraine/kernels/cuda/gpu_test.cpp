@@ -13,7 +13,7 @@
 #include "loraine/core/gpu_emulated.h"
 #include "loraine/kernels/cuda/device.h"
 
-namespace loraine::cuda {
+namespace loraine::cuda::gpu_test {
 namespace {
 
 constexpr int kNumbers = 300, kLayers = 4;
@@ -168,4 +168,4 @@ TEST(EmulatedGpu, IsThereOnlyWhereItIsAskedFor) {
 }
 
 }  // namespace
-}  // namespace loraine::cuda
+}  // namespace loraine::cuda::gpu_test

@@ -11,7 +11,7 @@
 #include "loraine/kernels/cuda/device.h"
 #include "tests/support/gpu_check.h"
 
-namespace loraine::cuda {
+namespace loraine::cuda::races_test {
 namespace {
 
 struct Line {
@@ -88,4 +88,4 @@ class KernelsHaveNoRaces : public testing::Environment {
 [[maybe_unused]] testing::Environment* const kAfterAll = testing::AddGlobalTestEnvironment(new KernelsHaveNoRaces);
 
 }  // namespace
-}  // namespace loraine::cuda
+}  // namespace loraine::cuda::races_test

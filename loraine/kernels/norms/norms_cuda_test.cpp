@@ -7,7 +7,7 @@
 #include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/gpu_check.h"
 
-namespace loraine {
+namespace loraine::norms_cuda_test {
 namespace {
 
 constexpr float kEps = 1e-5f;
@@ -194,4 +194,4 @@ TEST(NormsCuda, LayerNormAsOnTheCpu) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::norms_cuda_test

@@ -6,7 +6,7 @@
 #include "loraine/kernels/products/matmul.h"
 #include "tests/support/gpu_check.h"
 
-namespace loraine {
+namespace loraine::products_cuda_test {
 namespace {
 
 void check_product(ProductForm form, int64_t M, int64_t N, int64_t K, Dtype of_x, Dtype of_w, Dtype of_y, bool accumulate,
@@ -116,4 +116,4 @@ TEST(ProductsCuda, DequantisedBitForBit) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::products_cuda_test

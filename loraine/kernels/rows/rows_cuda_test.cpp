@@ -7,7 +7,7 @@
 #include "loraine/kernels/training/dense_gradients.h"
 #include "tests/support/gpu_check.h"
 
-namespace loraine {
+namespace loraine::rows_cuda_test {
 namespace {
 
 constexpr Dtype kTypes[] = {Dtype::F32, Dtype::BF16};
@@ -161,4 +161,4 @@ TEST(RowsCuda, ArgmaxTakesTheFirst) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::rows_cuda_test

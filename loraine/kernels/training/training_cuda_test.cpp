@@ -6,7 +6,7 @@
 
 #include "tests/support/gpu_check.h"
 
-namespace loraine {
+namespace loraine::training_cuda_test {
 namespace {
 
 void check_loss(int64_t V, int64_t piece, Dtype type, const TokenLoss& loss) {
@@ -178,4 +178,4 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::training_cuda_test

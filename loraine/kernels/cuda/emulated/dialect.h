@@ -16,6 +16,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define UNROLL
+#define ROLLED
 #define threadIdx (loraine::emulate::running.thread->index)
 #define blockIdx (loraine::emulate::running.block->index)
 #define blockDim (loraine::emulate::running.block->size)

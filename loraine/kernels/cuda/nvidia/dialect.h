@@ -12,6 +12,7 @@
 #include "loraine/core/gpu.h"
 
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 
 namespace loraine::cuda {
 
