@@ -53,8 +53,9 @@ def compile_and_note(command):
     sys.stderr.write("".join(line + "\n" for line in run.stderr.splitlines() if not noise.search(line)))
     if run.returncode == 0:
         kernels = parse(run.stderr)
-        for cubin in kept.glob("*.cubin"):  # NAME.sm_80.cubin, or NAME.compute_80.cubin
-            architecture = "sm_" + re.findall(r"(?:sm|compute)_(\w+)", cubin.name)[-1]
+        for cubin in kept.glob("*.cubin"):  # NAME.sm_80.cubin or NAME.compute_80.cubin; of a single architecture NAME.cubin
+            named = re.findall(r"(?:sm|compute)_(\w+)", cubin.name)
+            architecture = f"sm_{named[-1]}" if named else next(iter(kernels))[0]
             for symbol, size in code_sizes(cubin).items():
                 if (architecture, symbol) in kernels:
                     kernels[architecture, symbol]["bytes"] = size

@@ -1,6 +1,8 @@
 // Products with few columns or rows on the GPU: bound by reading the large operand once. One kernel for every form and type; of bf16 and a
 // short w, as adapters have it in every step, one on the matrix units. Where K is long and the tiles are few, K is cut into pieces, which a
 // second launch adds up in their order.
+#include <algorithm>
+
 #include "loraine/kernels/cuda/device.h"
 #include "loraine/kernels/products/products_cuda.h"
 
