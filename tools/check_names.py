@@ -8,7 +8,7 @@ import sys
 root = pathlib.Path(__file__).resolve().parent.parent
 places = collections.defaultdict(list)
 for path in sorted((root / "loraine").rglob("*")):
-    if path.suffix not in (".h", ".cpp"):
+    if path.suffix not in (".h", ".cpp", ".cu"):
         continue
     inside = []  # namespaces; None: one without a name
     for number, line in enumerate(path.read_text().splitlines(), 1):

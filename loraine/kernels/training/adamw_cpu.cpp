@@ -9,7 +9,7 @@
 #include "loraine/core/tensor.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/base/simd.h"
-#include "loraine/kernels/training/adamw.h"
+#include "loraine/kernels/training/adamw_scalars.h"
 
 namespace loraine {
 namespace {
@@ -37,28 +37,38 @@ LORAINE_CLONES double squares(const float* x, int64_t n) {
   return sum;
 }
 
-// The decimal number that was meant: 0.9f is 0.899999976, and torch computes 1 − 0.9 in double.
-double decimal(float x) {
+constexpr int64_t kBlock = 16384;
+
+}  // namespace
+
+double decimal_of(float x) {
   std::string text = fmt::format("{}", x);
   double value = x;
   std::from_chars(text.data(), text.data() + text.size(), value);
   return value;
 }
 
-constexpr int64_t kBlock = 16384;
-
-}  // namespace
+AdamWScalars adamw_scalars(const AdamW& options) {
+  const double lr = decimal_of(options.learning_rate), beta1 = decimal_of(options.beta1), beta2 = decimal_of(options.beta2);
+  const double t = static_cast<double>(options.step);
+  return {.learning_rate = lr,
+          .lerp = static_cast<float>(1 - beta1),
+          .beta2 = static_cast<float>(beta2),
+          .one_minus_beta2 = static_cast<float>(1 - beta2),
+          .denominator = static_cast<float>(std::sqrt(1 - std::pow(beta2, t))),
+          .epsilon = static_cast<float>(decimal_of(options.epsilon)),
+          .step_size = static_cast<float>(lr / (1 - std::pow(beta1, t)))};
+}
 
 void adamw_cpu(const Tensor& parameter, const Tensor& m, const Tensor& v, const Tensor& gradient, float grad_scale, const AdamW& options) {
-  double lr = decimal(options.learning_rate), beta1 = decimal(options.beta1), beta2 = decimal(options.beta2);
-  double t = static_cast<double>(options.step);
-  Step s{.decay = static_cast<float>(1 - lr * decimal(options.weight_decay)),
-         .lerp = static_cast<float>(1 - beta1),
-         .beta2 = static_cast<float>(beta2),
-         .one_minus_beta2 = static_cast<float>(1 - beta2),
-         .denominator = static_cast<float>(std::sqrt(1 - std::pow(beta2, t))),
-         .epsilon = static_cast<float>(decimal(options.epsilon)),
-         .step_size = static_cast<float>(lr / (1 - std::pow(beta1, t))),
+  const AdamWScalars scalars = adamw_scalars(options);
+  Step s{.decay = AdamWScalars::decay(scalars.learning_rate, decimal_of(options.weight_decay)),
+         .lerp = scalars.lerp,
+         .beta2 = scalars.beta2,
+         .one_minus_beta2 = scalars.one_minus_beta2,
+         .denominator = scalars.denominator,
+         .epsilon = scalars.epsilon,
+         .step_size = scalars.step_size,
          .grad_scale = grad_scale};
   int64_t n = parameter.numel();
   parallel_for((n + kBlock - 1) / kBlock, [&](int64_t b) {
