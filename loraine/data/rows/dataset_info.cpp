@@ -179,6 +179,7 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
     info.weight = weight->get<double>();
   }
   auto& c = info.columns;
+  info.plain = !entry.contains("columns") || entry["columns"].is_null();
   if (info.formatting != Formatting::tokenized)
     take_names(entry, "columns", where,
                {{"prompt", &c.prompt},
@@ -190,9 +191,14 @@ DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::
                 {"tools", &c.tools},
                 {"chosen", &c.chosen},
                 {"rejected", &c.rejected},
-                {"kto_tag", &c.kto_tag}},
+                {"kto_tag", &c.kto_tag},
+                {"choices", &c.choices},
+                {"label", &c.label},
+                {"question", &c.question}},
                {"images", "videos", "audios"});
   else take_names(entry, "columns", where, {{"input_ids", &c.input_ids}, {"labels", &c.labels}}, {});
+  if (c.choices.empty()) c.choices = "choices";  // which stage decision needs
+  if (c.label.empty()) c.label = "label";
   auto& t = info.tags;
   take_names(entry, "tags", where,
              {{"role_tag", &t.role},
