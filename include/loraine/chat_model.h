@@ -75,8 +75,8 @@ class ChatModel {
   Response stream_chat(const std::vector<ChatMessage>& messages, const std::function<bool(std::string_view)>& on_text,
                        const ChatOptions& options = {});
 
-  // Of a reward model (stage rm): the score of each text, as it is, without a template, as LLaMA-Factory's get_scores gives them; or of each
-  // conversation, which ends with the answer that is scored, as the model was trained on them.
+  // Of a reward model (stage rm): the score of each text, as it is, without a template, as LLaMA-Factory's get_scores gives them; or of
+  // each conversation, which ends with the answer that is scored, as the model was trained on them.
   std::vector<double> get_scores(const std::vector<std::string>& texts, const ScoreOptions& options = {});
   std::vector<double> get_scores(const std::vector<std::vector<ChatMessage>>& conversations, const ScoreOptions& options = {});
 

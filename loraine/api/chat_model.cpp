@@ -213,9 +213,8 @@ Response ChatModel::stream_chat(const std::vector<ChatMessage>& messages, const 
 
 std::vector<double> ChatModel::get_scores(const std::vector<std::string>& texts, const ScoreOptions& options) {
   return at_the_edge([&] {
-    return state_->scores(texts, options, [&](const std::string& text, const AdapterSet*) {
-      return scored_text(*state_->loaded, text, options.max_length);
-    });
+    return state_->scores(
+        texts, options, [&](const std::string& text, const AdapterSet*) { return scored_text(*state_->loaded, text, options.max_length); });
   });
 }
 

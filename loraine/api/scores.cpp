@@ -43,7 +43,8 @@ std::vector<int32_t> scored_conversation(const LoadedModel& loaded, const Conver
   return ids;
 }
 
-std::vector<double> scores_of(Context& ctx, const LoadedModel& loaded, const AdapterSet* set, std::span<const std::vector<int32_t>> sequences) {
+std::vector<double> scores_of(Context& ctx, const LoadedModel& loaded, const AdapterSet* set,
+                              std::span<const std::vector<int32_t>> sequences) {
   std::string folder = loaded.files.path;
   if (set) {
     const auto found = loaded.folders.find(set->name);

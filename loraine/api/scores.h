@@ -17,6 +17,7 @@ std::vector<int32_t> scored_conversation(const LoadedModel& loaded, const Conver
                                          int64_t max_length);
 
 // One per sequence of ids, each by itself. usage where no value head lies beside the adapter (or the base) or a sequence is empty.
-std::vector<double> scores_of(Context& ctx, const LoadedModel& loaded, const AdapterSet* set, std::span<const std::vector<int32_t>> sequences);
+std::vector<double> scores_of(Context& ctx, const LoadedModel& loaded, const AdapterSet* set,
+                              std::span<const std::vector<int32_t>> sequences);
 
 }  // namespace loraine

@@ -59,11 +59,11 @@ struct WholeSample {
 
 struct Dataset {
   std::vector<Example> examples;
-  std::vector<PairExample> pairs;         // stage pairs: in the place of examples
-  std::vector<FeedbackExample> feedback;  // stage feedback
+  std::vector<PairExample> pairs;          // stage pairs: in the place of examples
+  std::vector<FeedbackExample> feedback;   // stage feedback
   std::vector<DecisionExample> decisions;  // stage decisions
-  int64_t num_rows = 0;                   // rows read
-  int64_t num_samples = 0;                // those that were encoded; packed, an example holds several
+  int64_t num_rows = 0;                    // rows read
+  int64_t num_samples = 0;                 // those that were encoded; packed, an example holds several
   int64_t num_truncated = 0, num_dropped = 0;
   int64_t num_untrained = 0;                // samples without one label that is predicted: nothing is learnt from them
   int64_t num_empty_answers = 0;            // of the others: those with an answer that is empty, of which the end token alone is trained

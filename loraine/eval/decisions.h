@@ -1,4 +1,5 @@
-// Questions with few answers: how many are right, how far their probabilities are what they say, and how fast they are. Called by evaluate.cpp.
+// Questions with few answers: how many are right, how far their probabilities are what they say, and how fast they are. Called by
+// evaluate.cpp.
 #pragma once
 #include "loraine/eval/figures.h"
 #include "loraine/eval/subject.h"

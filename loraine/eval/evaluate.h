@@ -27,7 +27,7 @@ struct EvalConfig {
   bool compare = false;
 };
 std::vector<Option> options_of(EvalConfig& config);
-void take_task(TrainConfig& config, EvalConfig& eval);  // task: decision is stage: decision
+void take_task(TrainConfig& config, EvalConfig& eval);                      // task: decision is stage: decision
 void check_eval_config(const TrainConfig& config, const EvalConfig& eval);  // usage when nothing is asked for, or keys do not fit
 
 // All inputs, read before the first model runs.

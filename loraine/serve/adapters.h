@@ -21,7 +21,7 @@ struct ServedAdapter {
   std::string name, hash;  // hash: SHA-256 of its files, in hexadecimal digits
   AdapterSet set;
   ChatFormat format;
-  int64_t created = 0;  // seconds since 1970
+  int64_t created = 0;                          // seconds since 1970
   std::optional<double> decision_temperature;   // of decision.json beside it
   std::shared_ptr<const ValueHead> value_head;  // of a reward model; nullptr: there is none
 };

@@ -53,7 +53,7 @@ struct Run {
   std::optional<LossWatch> watch;
   bool stopping = false;
   int64_t evaluated_step = -1;  // of the last evaluation of all sets
-  bool records_kept = false;  // a finished run resumed: what it logged at its end stays
+  bool records_kept = false;    // a finished run resumed: what it logged at its end stays
   std::string data_hash;
   LoggedFigures figures;  // of the objective, since the last log line
   RunRecord record;       // what is written of the settings

@@ -94,8 +94,8 @@ std::string DataReport::page() const {
            nullptr);
     for (size_t i = 0; i < std::min(set->decisions.size(), most); ++i) {
       const DecisionExample& one = set->decisions[i];
-      show(escaped(fmt::format("Question {}, answered with {}", i + 1, one.choices->names[static_cast<size_t>(one.label)])), one.samples.front(),
-           nullptr);
+      show(escaped(fmt::format("Question {}, answered with {}", i + 1, one.choices->names[static_cast<size_t>(one.label)])),
+           one.samples.front(), nullptr);
     }
   }
   return out + "</body></html>\n";

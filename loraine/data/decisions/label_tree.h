@@ -20,13 +20,14 @@ struct LabelShares {
 // A softmax of log-probabilities over `temperature`.
 std::vector<double> shares_of(std::span<const double> logprobs, double temperature = 1);
 
-// The longest beginnings of labels behind which one goes on: together they hold all of them; of labels of one token each a single, empty one.
+// The longest beginnings of labels behind which one goes on: together they hold all of them; of labels of one token each a single, empty
+// one.
 std::vector<std::vector<int32_t>> label_beginnings(const std::vector<std::vector<int32_t>>& labels);
 
 // The places behind a prompt at which a label goes on, and with what: for labels of one token each a single place.
 class LabelTree {
  public:
-  explicit LabelTree(const std::vector<std::vector<int32_t>>& labels);                         // none begins another
+  explicit LabelTree(const std::vector<std::vector<int32_t>>& labels);         // none begins another
   const std::vector<std::vector<int32_t>>& places() const { return places_; }  // ids behind the prompt; the first one is empty
   // Logits [V] behind a place. For different places from different threads.
   void tell(size_t place, std::span<const float> logits);

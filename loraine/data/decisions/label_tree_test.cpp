@@ -95,7 +95,9 @@ double weighed(const std::vector<Ids>& labels, const std::vector<double>& w, siz
 
 TEST(LabelTree, BackwardIsTheDerivative) {
   const std::vector<std::pair<std::vector<Ids>, std::vector<double>>> cases = {
-      {{{0}, {3}, {4}}, {0.5, -0.75, 0.25}}, {{{0, 1}, {0, 2}, {1, 1}, {1, 4}}, {0.5, 1, -2, 0.5}}, {{{2}, {0, 1, 4}, {0, 1, 3}, {0, 2}}, {1, -0.5, -0.75, 0.25}}};
+      {{{0}, {3}, {4}}, {0.5, -0.75, 0.25}},
+      {{{0, 1}, {0, 2}, {1, 1}, {1, 4}}, {0.5, 1, -2, 0.5}},
+      {{{2}, {0, 1, 4}, {0, 1, 3}, {0, 2}}, {1, -0.5, -0.75, 0.25}}};
   for (const auto& [labels, w] : cases) {
     const LabelTree tree(labels);
     for (size_t place = 0; place < tree.places().size(); ++place) {

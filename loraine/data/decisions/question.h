@@ -18,9 +18,9 @@ struct DecisionWording {
   std::vector<std::string> labels;  // what the model answers with
 };
 
-// Fills in the labels for what is shown: yes and no; of choices A, B, …, beyond 26 of them 001, 002, …; of scores the numbers themselves where
-// all are numbers of one width, which then are not shown beside, else 0 … 9, beyond 10 of them 000, 001, …. All of one width, so that none
-// begins another.
+// Fills in the labels for what is shown: yes and no; of choices A, B, …, beyond 26 of them 001, 002, …; of scores the numbers themselves
+// where all are numbers of one width, which then are not shown beside, else 0 … 9, beyond 10 of them 000, 001, …. All of one width, so that
+// none begins another.
 void label_choices(DecisionWording& wording);
 
 // What stands behind the text that is asked about, in the same turn: the instructions, a line per label, and that one label is wanted.

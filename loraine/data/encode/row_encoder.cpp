@@ -165,10 +165,12 @@ DecisionExample Encoder::decision(const Row& row) const {
     std::vector<int32_t> ids = prompt;
     ids.insert(ids.end(), beginning.begin(), beginning.end());
     if (static_cast<int64_t>(ids.size()) > options.cutoff_len)
-      throw Error(ErrorKind::bad_data,
-                  fmt::format("{} tokens with its question, more than cutoff_len {}, which is to be raised: the question stands at the end, and is not "
-                              "cut off",
-                              ids.size(), options.cutoff_len));
+      throw Error(
+          ErrorKind::bad_data,
+          fmt::format(
+              "{} tokens with its question, more than cutoff_len {}, which is to be raised: the question stands at the end, and is not "
+              "cut off",
+              ids.size(), options.cutoff_len));
     Example& sample = made.samples.emplace_back();
     sample.labels = std::vector<int32_t>(ids.size(), kIgnoreLabel);
     sample.input_ids = std::move(ids);

@@ -54,8 +54,8 @@ struct DecisionExample {
   }
 };
 
-// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto); decisions: of
-// sets of questions with few answers.
+// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto); decisions:
+// of sets of questions with few answers.
 enum class DataStage : uint8_t { sft, pretraining, pairs, feedback, decisions };
 
 }  // namespace loraine

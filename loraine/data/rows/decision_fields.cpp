@@ -57,8 +57,7 @@ void take_numbers(DecisionRow& row, std::vector<double> numbers) {
 }
 
 void check_count(const std::string& field, size_t count) {
-  if (count < 2 || count > kMostChoices)
-    bad_decision(field, fmt::format("{} choices, and 2 to {} are expected", count, kMostChoices));
+  if (count < 2 || count > kMostChoices) bad_decision(field, fmt::format("{} choices, and 2 to {} are expected", count, kMostChoices));
 }
 
 void read_range(DecisionRow& row, dom::object object, const std::string& field) {
@@ -85,7 +84,8 @@ void read_range(DecisionRow& row, dom::object object, const std::string& field) 
 void read_texts(DecisionRow& row, dom::array list, const std::string& field, std::vector<std::string>& given) {
   for (const dom::element one : list) {
     std::string_view text;
-    if (one.get(text)) bad_decision(field, fmt::format("{} beside texts: choices are all texts, all numbers, or true and false", in_words(one)));
+    if (one.get(text))
+      bad_decision(field, fmt::format("{} beside texts: choices are all texts, all numbers, or true and false", in_words(one)));
     if (text.empty() || text.find('\0') != std::string_view::npos) bad_decision(field, "a choice that is empty, or no text");
     if (std::ranges::find(given, text) != given.end()) bad_decision(field, fmt::format("the choice {} stands twice", in_words(one)));
     given.emplace_back(text);
@@ -157,7 +157,8 @@ DecisionRow read_decision(const DatasetInfo& info, dom::object object) {
   dom::array list;
   dom::object range;
   if (object.at_key(columns.choices).get(choices) || choices.is_null()) {
-    if (!label.is_bool()) bad_decision(columns.choices, "absent: a list of what may be answered is expected, or a label that is true or false");
+    if (!label.is_bool())
+      bad_decision(columns.choices, "absent: a list of what may be answered is expected, or a label that is true or false");
     row.kind = DecisionKind::yes_no;
     row.names = {"yes", "no"};
   } else if (!choices.get(list)) {

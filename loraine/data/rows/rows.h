@@ -61,12 +61,12 @@ struct Row {
   int64_t number = 0;                       // row of a JSON list, from 1; 0 in JSON lines
   std::string dropped;                      // why it cannot be used; empty: it can
   Conversation conversation;
-  std::optional<Example> tokens;    // formatting: tokenized
-  std::optional<Message> rejected;  // stage pairs: beside the conversation's last answer, which is the chosen one
+  std::optional<Example> tokens;                // formatting: tokenized
+  std::optional<Message> rejected;              // stage pairs: beside the conversation's last answer, which is the chosen one
   std::shared_ptr<const DecisionRow> decision;  // stage decisions: the conversation ends with what is asked about
-  bool desirable = false;           // stage feedback
-  std::string place() const;        // "data/a.json, line 12 (row 3)"
-  size_t bytes() const;             // of its texts and ids
+  bool desirable = false;                       // stage feedback
+  std::string place() const;                    // "data/a.json, line 12 (row 3)"
+  size_t bytes() const;                         // of its texts and ids
 };
 
 // All rows in the order of the file(s); at most `limit`, at least one. A bad row is among them, with `dropped` set, so that the rows'

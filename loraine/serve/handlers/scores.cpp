@@ -45,9 +45,8 @@ void score(Service& service, Call& call) {
   }
   call.request.body = {};
   const std::string name = asked.model.empty() ? service.model_name : asked.model;
-  SequenceRun::start(service, call, std::move(sequences), "messages", [told, name](Service& s, Call& answered) {
-    answered.json(scores_json(told->scores, name, s.new_id("scoreval-")));
-  });
+  SequenceRun::start(service, call, std::move(sequences), "messages",
+                     [told, name](Service& s, Call& answered) { answered.json(scores_json(told->scores, name, s.new_id("scoreval-"))); });
 }
 
 }  // namespace

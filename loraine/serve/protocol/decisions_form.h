@@ -11,9 +11,9 @@
 namespace loraine {
 
 struct DecisionQuestion : DecisionWording {
-  std::string name;                // the caller's; empty: none
-  std::vector<WireJson> values;    // of the options, as the answer names them
-  std::vector<double> numbers;     // of a score whose levels are numbers
+  std::string name;              // the caller's; empty: none
+  std::vector<WireJson> values;  // of the options, as the answer names them
+  std::vector<double> numbers;   // of a score whose levels are numbers
 };
 
 struct AskedDecisions {

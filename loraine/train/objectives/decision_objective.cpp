@@ -64,8 +64,8 @@ void each_rows(const DecisionPass& pass, std::span<const PlaceRow> places, const
     std::vector<int64_t> rows;
     for (const PlaceRow& one : some) rows.push_back(one.row);
     const size_t mark = pass.scratch.mark();
-    LogitRows made{some, pass.scratch.take(pass.model.activation_dtype(), {n, c.hidden_size}), pass.scratch.take(Dtype::F32, {n, c.vocab_size}),
-                   {}};
+    LogitRows made{
+        some, pass.scratch.take(pass.model.activation_dtype(), {n, c.hidden_size}), pass.scratch.take(Dtype::F32, {n, c.vocab_size}), {}};
     gather_rows(pass.ctx, made.x, pass.hidden, rows);
     if (pass.set && pass.set->head()) made.columns = pass.scratch.take(made.x.dtype, {n, pass.set->head()->saved_width()});
     head_logits(pass.ctx, pass.model, made.logits, made.x, pass.set, pass.scratch, made.columns, pass.training);

@@ -1,6 +1,6 @@
-// Every objective over preferences, and that of decisions, against torch: the loss of each micro-batch and the gradients of the adapter (and of the value head),
-// through the model's own forward and backward. Cases: tests/golden/make_preference_cases.py, make_decision_cases.py; those of ../shared/golden/peft/preference
-// where they are there.
+// Every objective over preferences, and that of decisions, against torch: the loss of each micro-batch and the gradients of the adapter
+// (and of the value head), through the model's own forward and backward. Cases: tests/golden/make_preference_cases.py,
+// make_decision_cases.py; those of ../shared/golden/peft/preference where they are there.
 #include <gtest/gtest.h>
 
 #include <algorithm>

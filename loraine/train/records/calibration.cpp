@@ -115,10 +115,10 @@ std::optional<Calibration> read_calibration(const std::string& folder) {
   if (!std::filesystem::is_regular_file(path, failed)) return {};
   const Json json = parse_json_file(path);
   const auto refuse = [&](const std::string& what) {
-    throw Error(ErrorKind::bad_data, path + ": " + what, "it is written by training with stage: decision; without it no temperature counts");
+    throw Error(ErrorKind::bad_data, path + ": " + what,
+                "it is written by training with stage: decision; without it no temperature counts");
   };
-  if (!json.is_object() || !json.contains("temperature") || !json["temperature"].is_number())
-    refuse("it has no number `temperature`");
+  if (!json.is_object() || !json.contains("temperature") || !json["temperature"].is_number()) refuse("it has no number `temperature`");
   Calibration c;
   c.temperature = json["temperature"].get<double>();
   if (!(c.temperature >= 0.01 && c.temperature <= 100)) refuse(fmt::format("temperature is {}, expected 0.01 to 100", c.temperature));

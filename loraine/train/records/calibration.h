@@ -35,8 +35,8 @@ double fit_temperature(std::span<const ScoredDecision> decisions);
 inline constexpr const char* kCalibrationFile = "decision.json";
 struct Calibration {
   double temperature = 1;
-  std::string fitted_on = "nothing";  // validation, held out of training, nothing
-  int64_t rows = 0;                   // by which it was fitted
+  std::string fitted_on = "nothing";                            // validation, held out of training, nothing
+  int64_t rows = 0;                                             // by which it was fitted
   double nll = 0, nll_before = 0, error = 0, error_before = 0;  // over those, with it and with 1
 };
 Calibration calibrate(std::span<const ScoredDecision> decisions, const std::string& fitted_on);

@@ -230,6 +230,8 @@ std::string drawing_bytes(const std::string& path, const std::function<void(cair
   return bytes;
 }
 
-void write_drawing(const std::string& path, const std::function<void(cairo_t*)>& draw_on) { write_file(path, drawing_bytes(path, draw_on)); }
+void write_drawing(const std::string& path, const std::function<void(cairo_t*)>& draw_on) {
+  write_file(path, drawing_bytes(path, draw_on));
+}
 
 }  // namespace loraine

@@ -43,7 +43,8 @@ void draw_counts(cairo_t* cr, std::span<const ReliabilityBin> bins) {
   font(cr, 9);
   for (size_t i = 0; i < bins.size(); ++i) {
     if (bins[i].count == 0) continue;
-    const double x = kLeft + width * share * static_cast<double>(i), high = 34.0 * static_cast<double>(bins[i].count) / static_cast<double>(most);
+    const double x = kLeft + width * share * static_cast<double>(i),
+                 high = 34.0 * static_cast<double>(bins[i].count) / static_cast<double>(most);
     bar(cr, {x + width * share * 0.3, floor - high, width * share * 0.4, high}, {1, 1, 1}, 0.55);
     colour(cr, kInk);
     draw_text(cr, x + width * share / 2, floor - 4, fmt::format("{}", bins[i].count), 0.5);
@@ -97,7 +98,8 @@ std::string reliability_png(const ReliabilityPlot& plot) {
     if (plot.temperature != 1) draw_line(cr, axis, axis, x, y, 0.9, 1.6, kOrange);
     draw_counts(cr, plot.calibrated);
     std::vector<LegendLine> lines = {
-        {fmt::format("temperature {:.3f}: calibration error {:.3f}", plot.temperature, calibration_error(plot.calibrated)), kBlue, 0.75, false},
+        {fmt::format("temperature {:.3f}: calibration error {:.3f}", plot.temperature, calibration_error(plot.calibrated)), kBlue, 0.75,
+         false},
         {"what is missing, or too much", kRed, 0.35, false}};
     if (plot.temperature != 1)
       lines.push_back({fmt::format("before: calibration error {:.3f}", calibration_error(plot.before)), kOrange, 0.9, true});
