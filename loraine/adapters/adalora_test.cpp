@@ -8,7 +8,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::adalora_test {
 namespace {
 
 constexpr int64_t T = 6, kIn = 11, kOut = 8, kRank = 4;
@@ -165,4 +165,4 @@ TEST(RankBudget, CutsTheLeastImportantRanksAndGoesOnFromItsState) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::adalora_test

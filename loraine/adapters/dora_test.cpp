@@ -5,7 +5,7 @@
 #include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::dora_test {
 namespace {
 
 constexpr int64_t T = 5, kIn = 12, kRank = 3;
@@ -165,4 +165,4 @@ TEST(Dora, AnswersWithoutDropoutOutsideTraining) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::dora_test

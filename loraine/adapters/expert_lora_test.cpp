@@ -7,7 +7,7 @@
 
 #include "loraine/adapters/attach.h"
 
-namespace loraine {
+namespace loraine::expert_lora_test {
 namespace {
 
 constexpr int64_t kE = 3, kIn = 6, kOut = 8, kR = 2;
@@ -107,4 +107,4 @@ TEST(ExpertLora, WordsOfTargets) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::expert_lora_test

@@ -11,7 +11,7 @@
 #include "tests/support/op_check.h"
 #include "tests/support/recorded_base.h"
 
-namespace loraine {
+namespace loraine::loftq_test {
 namespace {
 
 constexpr int64_t kOut = 20, kIn = 48, kRank = 3;
@@ -253,4 +253,4 @@ TEST(Loftq, StartsAsPeft) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::loftq_test

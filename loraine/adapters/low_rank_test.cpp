@@ -4,7 +4,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::low_rank_test {
 namespace {
 
 std::vector<double> product(const Factors& f, int64_t m, int64_t n, int64_t r) {
@@ -95,4 +95,4 @@ TEST(LowRank, RandomizedIsFixedByItsSeed) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::low_rank_test

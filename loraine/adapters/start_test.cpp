@@ -9,7 +9,7 @@
 #include "tests/support/op_check.h"
 #include "tests/support/recorded_base.h"
 
-namespace loraine {
+namespace loraine::start_test {
 namespace {
 
 constexpr int64_t kIn = 24, kQ = 16, kK = 8;
@@ -174,4 +174,4 @@ TEST(Start, ChangesTheBaseAsPeft) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::start_test

@@ -9,7 +9,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::weighted_sum_test {
 namespace {
 
 constexpr int64_t kIn = 7, kOut = 5;
@@ -81,4 +81,4 @@ TEST(WeightedSum, WholeTensorsAreRefusedByName) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::weighted_sum_test

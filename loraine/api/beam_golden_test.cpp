@@ -10,7 +10,7 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/load.h"
 
-namespace loraine {
+namespace loraine::beam_golden_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -57,4 +57,4 @@ TEST(BeamSearch, AnswersAreThoseOfTransformers) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::beam_golden_test

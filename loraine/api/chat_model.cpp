@@ -73,7 +73,7 @@ Conversation turns_of(const std::vector<ChatMessage>& messages) {
   return conversation;
 }
 
-Conversation conversation_of(const std::vector<ChatMessage>& messages, const ChatOptions& options) {
+Conversation asked_conversation(const std::vector<ChatMessage>& messages, const ChatOptions& options) {
   Conversation conversation = turns_of(messages);
   if (messages.empty() || messages.front().role != "system") conversation.system = options.system.value_or("");
   conversation.tools = options.tools.value_or("");
@@ -174,7 +174,7 @@ struct ChatModel::State {
     const std::shared_lock using_adapters(adapters);
     const AdapterSet* adapter = given.adapter ? loaded->find(*given.adapter) : loaded->adapter;
     GenerateOptions options = options_of(given, adapter);
-    const std::vector<int32_t> prompt = loaded->prompt_ids(conversation_of(messages, given), adapter);
+    const std::vector<int32_t> prompt = loaded->prompt_ids(asked_conversation(messages, given), adapter);
     for (int64_t n = 0; n < given.num_return_sequences; ++n, ++options.seed) {
       responses.push_back(answer(prompt, adapter, options, on_text, given.keep_going));
       if (responses.back().finish_reason == "cancelled") break;

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-namespace loraine {
+namespace loraine::chat_model_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -195,4 +195,4 @@ TEST(ChatModel, RefusalsNameTheirKind) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::chat_model_test

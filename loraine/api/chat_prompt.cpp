@@ -16,7 +16,7 @@ std::string text_of(const OrderedJson& message, const char* key) {
 }
 
 // The calls of an answer as the named templates take them: {"name", "arguments"}, one or a list.
-std::string calls_of(const OrderedJson& calls) {
+std::string template_calls(const OrderedJson& calls) {
   OrderedJson list = OrderedJson::array();
   for (const OrderedJson& call : calls) list.push_back(call.contains("function") ? call["function"] : call);
   return (list.size() == 1 ? list[0] : list).dump();
@@ -64,7 +64,7 @@ Conversation conversation_of(const OrderedJson& messages) {
       throw Error(ErrorKind::usage, fmt::format("messages: the role {} stands in place {}", role, i + 1),
                   "with this template, system may come first, then user (or tool) and assistant take turns");
     if (asks) conversation.messages.push_back({role == "user" ? Role::user : Role::observation, text_of(message, "content")});
-    else if (calls_tools) conversation.messages.push_back({Role::function, calls_of(*calls)});
+    else if (calls_tools) conversation.messages.push_back({Role::function, template_calls(*calls)});
     else conversation.messages.push_back({Role::assistant, text_of(message, "content")});
   }
   return conversation;

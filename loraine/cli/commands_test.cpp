@@ -9,7 +9,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::commands_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -64,4 +64,4 @@ TEST_F(Stop, TrainingSavesACheckpointAndGoesOn) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::commands_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::side_by_side_test {
 namespace {
 
 TEST(SideBySide, WrapsWordsInColumns) {
@@ -30,4 +30,4 @@ TEST(SideBySide, CountsWideCharactersAndSurvivesBadBytes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::side_by_side_test

@@ -8,7 +8,7 @@
 
 #include "loraine/text/chat_template.h"
 
-namespace loraine {
+namespace loraine::template_files_test {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
@@ -119,4 +119,4 @@ TEST(TemplateFiles, TheModelsOwnTemplateStaysUnlessTheNameStandsForAFormat) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::template_files_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::train_screen_test {
 namespace {
 
 class ByteTokenizer : public Tokenizer {
@@ -56,4 +56,4 @@ TEST(TrainScreen, LongTextsAreShortened) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::train_screen_test

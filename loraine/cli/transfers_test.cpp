@@ -5,7 +5,7 @@
 
 #include "loraine/cli/screen_width.h"
 
-namespace loraine {
+namespace loraine::transfers_test {
 namespace {
 
 TEST(Transfers, Line) {
@@ -21,4 +21,4 @@ TEST(Transfers, Line) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::transfers_test

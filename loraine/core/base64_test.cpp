@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::base64_test {
 namespace {
 
 TEST(Base64, BothWays) {
@@ -17,4 +17,4 @@ TEST(Base64, BothWays) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::base64_test

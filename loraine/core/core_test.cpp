@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/tensor.h"
 
-namespace loraine {
+namespace loraine::core_test {
 namespace {
 
 TEST(Dtype, HalfRoundTripsEveryValue) {
@@ -56,4 +56,4 @@ TEST(Arena, DryPassMeasuresWhatTheRealPassUses) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::core_test

@@ -5,7 +5,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::describe_test {
 namespace {
 
 Setting flag(const std::string& text) { return {.key = "x", .text = text, .typed = false, .bare = false, .where = "--x"}; }
@@ -162,4 +162,4 @@ TEST(Describe, NearestWord) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::describe_test

@@ -10,7 +10,7 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kMaxDepth = 256;
 
@@ -18,7 +18,7 @@ struct Writer {
   PythonJsonStyle style;
   std::string out;
 
-  void text(const std::string& value) { out += Json(value).dump(-1, ' ', style.ascii, Json::error_handler_t::replace); }
+  void text(const std::string& value) { out += OrderedJson(value).dump(-1, ' ', style.ascii, OrderedJson::error_handler_t::replace); }
   void line(int depth) {
     out += '\n';
     out.append(static_cast<size_t>(depth * style.indent), ' ');
@@ -30,7 +30,7 @@ struct Writer {
     if (digits.find_first_of(".en") == std::string::npos) out += ".0";
   }
 
-  void value(const Json& v, int depth) {
+  void value(const OrderedJson& v, int depth) {
     if (depth > kMaxDepth) throw Error(ErrorKind::bad_data, fmt::format("JSON nested deeper than {} levels", kMaxDepth));
     if (v.is_string()) return text(v.get_ref<const std::string&>());
     if (v.is_number_float()) return number(v.get<double>());
@@ -58,7 +58,7 @@ struct Writer {
 
 }  // namespace
 
-std::string python_json(const Json& value, PythonJsonStyle style) {
+std::string python_json(const OrderedJson& value, PythonJsonStyle style) {
   Writer writer{style, {}};
   writer.value(value, 0);
   return std::move(writer.out);

@@ -10,7 +10,7 @@
 #include <functional>
 #include <thread>
 
-namespace loraine {
+namespace loraine::signals_test {
 namespace {
 
 bool soon(const std::function<bool()>& holds) {
@@ -162,4 +162,4 @@ TEST(Signals, BusErrorsHaveAStackInEveryThread) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::signals_test

@@ -10,7 +10,7 @@
 
 #include "loraine/core/parallel.h"
 
-namespace loraine {
+namespace loraine::thread_team_test {
 namespace {
 
 struct Threads {
@@ -118,4 +118,4 @@ TEST(ThreadTeam, CountsLoopsAndItems) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::thread_team_test

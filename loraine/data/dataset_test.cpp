@@ -11,7 +11,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::dataset_test {
 namespace {
 
 class ByteTokenizer : public Tokenizer {
@@ -439,4 +439,4 @@ TEST(Encode, KeptLengths) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::dataset_test

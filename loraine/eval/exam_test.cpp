@@ -9,7 +9,7 @@
 #include "loraine/eval/csv.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::exam_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -101,4 +101,4 @@ TEST(Csv, QuotesLineEndsAndMistakes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::exam_test

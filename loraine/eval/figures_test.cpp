@@ -9,7 +9,7 @@
 #include "loraine/eval/perplexity.h"
 #include "loraine/eval/questions.h"
 
-namespace loraine {
+namespace loraine::figures_test {
 namespace {
 
 TEST(Figures, MeanHasTheIntervalOfItsStandardError) {
@@ -102,4 +102,4 @@ TEST(Questions, LooseText) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::figures_test

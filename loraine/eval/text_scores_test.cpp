@@ -8,7 +8,7 @@
 
 #include "loraine/eval/words.h"
 
-namespace loraine {
+namespace loraine::text_scores_test {
 namespace {
 
 // Compares the pairs with Chinese characters, or the others; gives their number.
@@ -44,4 +44,4 @@ TEST(TextScores, BadBytesAreScoredAsReplacementCharacters) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::text_scores_test

@@ -11,7 +11,7 @@
 
 #include "loraine/text/tokenizer/unicode.h"
 
-namespace loraine {
+namespace loraine::words_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -127,4 +127,4 @@ TEST(WordTable, FindsWordsAndBeginningsOfWords) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::words_test

@@ -16,7 +16,7 @@
 #include "loraine/model/attach.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::check_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -151,4 +151,4 @@ TEST(Check, WithoutRoundingNothingIsApart) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::check_test

@@ -10,7 +10,7 @@
 #include "loraine/generate/engine.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::apply_mask_test {
 namespace {
 
 struct Allowed final : TokenMask {
@@ -105,4 +105,4 @@ TEST(ApplyMask, AFailureEndsItsRequestAlone) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::apply_mask_test

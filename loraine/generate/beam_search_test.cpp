@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::beam_search_test {
 namespace {
 
 TEST(BeamSearch, OneBeamMoreNeverFindsWorse) {  // with sums as scores and nothing that ends
@@ -60,4 +60,4 @@ TEST(BeamSearch, EndsWhenItIsTold) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::beam_search_test

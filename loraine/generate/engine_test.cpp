@@ -9,7 +9,7 @@
 #include "loraine/model/int8.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::engine_test {
 namespace {
 
 AdapterSet make_adapter(const Model& model, int64_t rank, size_t seed, const char* targets = "all") {
@@ -379,4 +379,4 @@ TEST(Engine, WhatAPromptEndsWithForetellsItsIds) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::engine_test

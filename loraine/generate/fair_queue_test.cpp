@@ -5,7 +5,7 @@
 
 #include <vector>
 
-namespace loraine {
+namespace loraine::fair_queue_test {
 namespace {
 
 const FairQueue::Flow kA{nullptr, "a"}, kB{nullptr, "b"}, kC{nullptr, "c"};
@@ -72,4 +72,4 @@ TEST(FairQueue, WhoComesBackIsNext) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::fair_queue_test

@@ -5,7 +5,7 @@
 
 #include <numeric>
 
-namespace loraine {
+namespace loraine::kv_pages_test {
 namespace {
 
 std::vector<int32_t> ids(int64_t pages, int32_t seed = 0) {
@@ -93,4 +93,4 @@ TEST(PrefixTree, LetsGoOfWhatWasUsedLongestAgoFromTheEnd) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::kv_pages_test

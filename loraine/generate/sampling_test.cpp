@@ -6,7 +6,7 @@
 #include <cmath>
 #include <map>
 
-namespace loraine {
+namespace loraine::sampling_test {
 namespace {
 
 using Logits = std::vector<float>;
@@ -139,4 +139,4 @@ TEST(Sampling, SeedsOfAnswersDiffer) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::sampling_test

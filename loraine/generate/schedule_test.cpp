@@ -12,7 +12,7 @@
 #include "tests/support/any_model.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::schedule_test {
 namespace {
 
 constexpr int32_t kWords = 61;
@@ -223,4 +223,4 @@ TEST(Schedules, WhoLosesItsPagesIsComputedOnceMore) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::schedule_test

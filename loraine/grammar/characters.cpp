@@ -8,7 +8,7 @@ namespace loraine::grammar {
 namespace {
 
 constexpr size_t kMostStates = 20'000;
-constexpr int64_t kMostWork = 8'000'000;
+constexpr int64_t kMostCharacterWork = 8'000'000;
 
 [[noreturn]] void too_large() {
   throw GrammarError("grammar_too_large", "", "the pattern needs more than 20000 states; use smaller repetitions");
@@ -166,7 +166,7 @@ CharacterAutomaton determined(const CharacterNfa& nfa) {
       out.states.back().final = std::binary_search(set.begin(), set.end(), nfa.last);
       sets.push_back(std::move(set));
     }
-    if (sets.size() > kMostStates || work > kMostWork) too_large();
+    if (sets.size() > kMostStates || work > kMostCharacterWork) too_large();
     return place->second;
   };
   id_of({nfa.first});

@@ -9,7 +9,7 @@
 
 #include "loraine/grammar/json_schema.h"
 
-namespace loraine::grammar {
+namespace loraine::grammar::grammar_test {
 namespace {
 
 // Every byte is a token, and texts of several; the last one ends an answer.
@@ -376,4 +376,4 @@ TEST(Grammar, MasksAreKept) {
 }
 
 }  // namespace
-}  // namespace loraine::grammar
+}  // namespace loraine::grammar::grammar_test

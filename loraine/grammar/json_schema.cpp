@@ -17,7 +17,7 @@ namespace loraine::grammar {
 namespace {
 
 constexpr int kMostDepth = 32;
-constexpr size_t kMostParts = 4096, kMostBytes = 256 << 10, kMostNesting = 256;
+constexpr size_t kMostSchemaParts = 4096, kMostBytes = 256 << 10, kMostSchemaNesting = 256;
 
 constexpr unsigned kNull = 1, kBoolean = 2, kObject = 4, kArray = 8, kString = 16, kInteger = 32, kFraction = 64, kAll = 127;
 
@@ -229,7 +229,7 @@ class JsonSchema::Compiler {
       unsupported(place.path, "refers to itself with nothing in between, so it has no end");
     path.push_back(&s);
     if (path.size() > 200) throw GrammarError("grammar_too_large", place.path, "references and allOf are nested more than 200 deep");
-    if (++parts_ > kMostParts * 8) too_many(place.path);
+    if (++parts_ > kMostSchemaParts * 8) too_many(place.path);
     check_keywords(place);
     if (s.contains("$ref")) spread(target(place), out, path);
     if (s.contains("allOf"))
@@ -241,7 +241,7 @@ class JsonSchema::Compiler {
   }
 
   [[noreturn]] static void too_many(const std::string& path) {
-    throw GrammarError("grammar_too_large", path, fmt::format("the schema has more than {} parts", kMostParts));
+    throw GrammarError("grammar_too_large", path, fmt::format("the schema has more than {} parts", kMostSchemaParts));
   }
 
   Rules::Rule compile(const Places& places, int depth) {
@@ -253,7 +253,7 @@ class JsonSchema::Compiler {
     const std::string& path = places[0].path;
     if (depth > kMostDepth)
       throw GrammarError("grammar_too_large", path, fmt::format("the schema is nested more than {} deep", kMostDepth));
-    if (known_.size() >= kMostParts) too_many(path);
+    if (known_.size() >= kMostSchemaParts) too_many(path);
     const Rules::Rule rule = r_.add(path);
     known_[key] = rule;
     Set set;
@@ -660,8 +660,8 @@ Json read_schema(std::string_view text) {
     const char c = text[i];
     if (inside && c == '\\') ++i;
     else if (c == '"') inside = !inside;
-    else if (!inside && (c == '{' || c == '[') && ++depth > kMostNesting)
-      throw GrammarError("grammar_too_large", "", fmt::format("the schema is nested more than {} deep", kMostNesting));
+    else if (!inside && (c == '{' || c == '[') && ++depth > kMostSchemaNesting)
+      throw GrammarError("grammar_too_large", "", fmt::format("the schema is nested more than {} deep", kMostSchemaNesting));
     else if (!inside && (c == '}' || c == ']') && depth > 0) --depth;
   }
   Json schema = Json::parse(text, nullptr, false);

@@ -9,7 +9,7 @@
 namespace loraine::grammar {
 namespace {
 
-constexpr int kMostNesting = 200;
+constexpr int kMostGroups = 200;
 constexpr int64_t kMostRepeats = 10'000;
 constexpr size_t kMostNfaStates = 200'000;
 constexpr size_t kLongestPattern = 32 << 10;
@@ -81,7 +81,7 @@ class Parser {
   }
 
   Tree alternatives(int depth) {
-    if (depth > kMostNesting) fail("groups are nested too deeply");
+    if (depth > kMostGroups) fail("groups are nested too deeply");
     Tree out{Tree::Kind::choice};
     do out.parts.push_back(sequence(depth));
     while (take('|'));

@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-namespace loraine {
+namespace loraine::fingerprint_test {
 namespace {
 
 // Matrices in memory.
@@ -82,4 +82,4 @@ TEST(Fingerprint, PackedOnesHaveNone) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::fingerprint_test

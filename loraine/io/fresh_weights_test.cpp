@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-namespace loraine {
+namespace loraine::fresh_weights_test {
 namespace {
 
 class Shapes : public TensorSource {
@@ -41,4 +41,4 @@ TEST(FreshWeights, AreWhatAModelStartsWith) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::fresh_weights_test

@@ -14,7 +14,7 @@
 #include "loraine/io/gguf/gguf_names.h"
 #include "loraine/io/gguf_model.h"
 
-namespace loraine {
+namespace loraine::gguf_architectures_test {
 namespace {
 
 std::string folder() {
@@ -395,4 +395,4 @@ TEST(GgufArchitectures, RotationsAndScales) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::gguf_architectures_test

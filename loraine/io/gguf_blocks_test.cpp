@@ -9,7 +9,7 @@
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/safetensors/safetensors.h"
 
-namespace loraine {
+namespace loraine::gguf_blocks_test {
 namespace {
 
 uint64_t fnv(const std::vector<float>& values) {
@@ -47,4 +47,4 @@ TEST(GgufBlocks, AreUnpackedToTheBitsOfTheGgufPackage) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::gguf_blocks_test

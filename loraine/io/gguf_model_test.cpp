@@ -15,7 +15,7 @@
 #include "loraine/io/gguf/gguf_config.h"
 #include "loraine/io/gguf/gguf_names.h"
 
-namespace loraine {
+namespace loraine::gguf_model_test {
 namespace {
 
 std::string folder() {
@@ -417,4 +417,4 @@ TEST(Gguf, RealModel) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::gguf_model_test

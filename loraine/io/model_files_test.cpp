@@ -12,7 +12,7 @@
 #include "loraine/io/safetensors/safetensors.h"
 #include "loraine/io/write_text_files.h"
 
-namespace loraine {
+namespace loraine::model_files_test {
 namespace {
 
 std::string folder() {
@@ -238,4 +238,4 @@ TEST(ModelFiles, ATokenizerOfOtherFiles) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::model_files_test

@@ -12,7 +12,7 @@
 namespace loraine {
 namespace {
 
-bool exists(const std::string& path) {
+bool is_there(const std::string& path) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0;
 }
@@ -24,8 +24,8 @@ std::unique_ptr<TensorSource> open_tensor_source(const std::string& path) {
   if (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
     for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
       const std::string single = path + "/" + name, index = single + ".index.json";
-      if (exists(single)) return open_tensor_source(single);
-      if (exists(index)) return open_sharded(path, index);
+      if (is_there(single)) return open_tensor_source(single);
+      if (is_there(index)) return open_sharded(path, index);
     }
     throw Error(ErrorKind::bad_data, path + ": has no weights: neither model.safetensors nor pytorch_model.bin, nor the index of one",
                 "give the folder of a Hugging Face model or a .gguf file");

@@ -9,7 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::training_record_test {
 namespace {
 
 struct Folder {
@@ -52,4 +52,4 @@ TEST(TrainingRecord, BrokenOnes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::training_record_test

@@ -6,7 +6,7 @@
 #include "loraine/io/tensors/turned_source.h"
 #include "loraine/io/weight_files.h"
 
-namespace loraine {
+namespace loraine::turned_weights_test {
 namespace {
 
 class Stored final : public TensorSource {
@@ -54,4 +54,4 @@ TEST(TurnedSource, ShowsAndWritesBack) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::turned_weights_test

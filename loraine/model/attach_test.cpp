@@ -18,7 +18,7 @@
 #include "loraine/model/mixers/mlp.h"
 #include "tests/support/any_model.h"
 
-namespace loraine {
+namespace loraine::attach_test {
 namespace {
 
 constexpr int64_t kRows = 23, kVocab = 37, kHidden = 32;
@@ -391,4 +391,4 @@ TEST(Attach, LoftqOverCodesIsLoftqInFull) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::attach_test

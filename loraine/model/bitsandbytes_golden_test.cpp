@@ -10,7 +10,7 @@
 #include "loraine/io/tensors/tensor_source.h"
 #include "loraine/quant/bitsandbytes.h"
 
-namespace loraine {
+namespace loraine::bitsandbytes_golden_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -83,4 +83,4 @@ TEST(BitsandbytesGolden, SharedCases) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::bitsandbytes_golden_test

@@ -15,7 +15,7 @@
 #include "loraine/model/int8.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::decoder_test {
 namespace {
 
 constexpr int64_t kRows = 150;
@@ -200,4 +200,4 @@ TEST(Decoder, PackedBaseStaysPackedAndGivesTheBitsOfTheUnpackedOne) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::decoder_test

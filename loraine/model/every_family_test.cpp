@@ -13,7 +13,7 @@
 #include "tests/support/formula_model.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine {
+namespace loraine::every_family_test {
 namespace {
 
 constexpr int64_t kWidth = 32, kVocabulary = 61;
@@ -477,4 +477,4 @@ TEST(EveryFamily, NarrowBasesAreNear) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::every_family_test

@@ -14,7 +14,8 @@
 namespace loraine {
 namespace {
 
-constexpr std::string_view kPrefix = "base_model.model.", kBaseLayer = ".base_layer", kA = ".lora_A.weight", kB = ".lora_B.weight";
+constexpr std::string_view kPrefix = "base_model.model.", kBaseLayer = ".base_layer", kSuffixA = ".lora_A.weight",
+                           kSuffixB = ".lora_B.weight";
 
 // A and B of one matrix of one expert.
 struct Piece {
@@ -43,8 +44,8 @@ class RenamedSource final : public TensorSource {
   explicit RenamedSource(std::shared_ptr<const TensorSource> inner) : inner_(std::move(inner)) {}
   void add(const std::string& name, const TensorInfo& of_inner) { from_.push_back({name, &of_inner, nullptr, false}); }
   void add(const std::string& key, std::shared_ptr<const Split> split) {
-    from_.push_back({key + std::string(kA), nullptr, split, false});
-    from_.push_back({key + std::string(kB), nullptr, std::move(split), true});
+    from_.push_back({key + std::string(kSuffixA), nullptr, split, false});
+    from_.push_back({key + std::string(kSuffixB), nullptr, std::move(split), true});
   }
   // Gives a name that came twice, or nothing.
   std::string finish() {
@@ -303,14 +304,14 @@ bool nests_otherwise(const AdapterFile& file, const Model& model) {
   std::map<std::string, int64_t> widths;  // of A's rows and B's columns
   for (const TensorInfo& info : file.tensors->tensors())
     if (info.name.find(kBaseLayer) != info.name.npos && info.shape.size() == 2)
-      widths[without_wrapper(info.name)] = info.shape[info.name.ends_with(kA) ? 1 : 0];
+      widths[without_wrapper(info.name)] = info.shape[info.name.ends_with(kSuffixA) ? 1 : 0];
   if (widths.empty()) return false;
   const std::vector<const ExpertWeights*> all = model.experts();
   for (const ExpertWeights* inner : all)
     for (const ExpertWeights* outer : all) {
       if (!inner->nested || outer == inner || outer->module != inner->module) continue;
       const std::string key = without_wrapper(std::string(kPrefix) + inner->module) + std::string(kBaseLayer);
-      const auto a = widths.find(key + std::string(kA)), b = widths.find(key + std::string(kB));
+      const auto a = widths.find(key + std::string(kSuffixA)), b = widths.find(key + std::string(kSuffixB));
       if (a == widths.end() || b == widths.end()) continue;
       const auto fits = [&](const ExpertWeights& w) {
         return (a->second == w.in && b->second == w.out) || (a->second == w.out && b->second == w.in);
@@ -333,7 +334,7 @@ AdapterFile adapter_as_named_today(const Model& model, LoraConfig& config, const
     const std::string plain = info.name.starts_with(kPrefix) ? info.name.substr(kPrefix.size()) : info.name;
     std::string rest;
     if (const OlderNames::Place* place = names.expert_of(plain, rest)) {
-      if (rest != kA && rest != kB)
+      if (rest != kSuffixA && rest != kSuffixB)
         throw Error(ErrorKind::unsupported, fmt::format("{}: {} is of DoRA on experts, which is not built", file.path, info.name),
                     "merge the adapter with the PEFT that made it");
       auto& split = splits[static_cast<size_t>(place->weights->index)];
@@ -344,7 +345,7 @@ AdapterFile adapter_as_named_today(const Model& model, LoraConfig& config, const
         split->pieces.resize(static_cast<size_t>(place->weights->experts) * split->ranks.size());
       }
       Piece& piece = split->at(place->expert, place->matrix);
-      (rest == kA ? piece.a : piece.b) = &info;
+      (rest == kSuffixA ? piece.a : piece.b) = &info;
       continue;
     }
     std::string name = names.renamed(plain);

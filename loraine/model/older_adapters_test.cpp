@@ -15,7 +15,7 @@
 #include "tests/support/any_model.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::older_adapters_test {
 namespace {
 
 constexpr int64_t kE = 3, kH = 16, kI = 6, kR = 2;
@@ -248,4 +248,4 @@ TEST(OlderAdapters, FusedExpertsOfPeft018) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::older_adapters_test

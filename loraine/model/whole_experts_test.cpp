@@ -12,7 +12,7 @@
 #include "loraine/model/decoder.h"
 #include "tests/support/any_model.h"
 
-namespace loraine {
+namespace loraine::whole_experts_test {
 namespace {
 
 constexpr int64_t kRows = 17, kC = 32, kE = 4;
@@ -215,4 +215,4 @@ TEST(WholeExperts, AdaptersAreAddedToTheBase) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::whole_experts_test

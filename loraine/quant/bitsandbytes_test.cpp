@@ -13,7 +13,7 @@
 #include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::bitsandbytes_test {
 namespace {
 
 struct Case {
@@ -113,4 +113,4 @@ TEST(Bitsandbytes, ProductsEqualThoseWithTheDequantisedMatrix) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::bitsandbytes_test

@@ -7,7 +7,7 @@
 #include "loraine/quant/weight.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::int8_weight_test {
 namespace {
 
 constexpr int64_t kRows = 70, kIn = 300, kOut0 = 130, kOut1 = 65;
@@ -132,4 +132,4 @@ TEST(Int8Weight, WeightsAreTheNearestCodes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::int8_weight_test

@@ -4,7 +4,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::weight_test {
 namespace {
 
 TEST(Weight, PartsAreStackedAlongOut) {
@@ -45,4 +45,4 @@ TEST(Weight, PartsAreStackedAlongOut) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::weight_test

@@ -22,7 +22,6 @@ uint64_t random_seed() {
 }
 
 double milliseconds(EngineClock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
-double seconds(EngineClock::duration time) { return std::chrono::duration<double>(time).count(); }
 
 // Bad words as a model may write them: at the beginning and behind a blank.
 std::vector<std::vector<int32_t>> bad_word_ids(const Tokenizer& tokenizer, const std::vector<std::string>& words) {

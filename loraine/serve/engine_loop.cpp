@@ -14,8 +14,6 @@ namespace {
 
 constexpr size_t kMostUnread = 1024;  // tokens; a reader that is further behind is waited for
 
-double seconds(EngineClock::duration time) { return std::chrono::duration<double>(time).count(); }
-
 }  // namespace
 
 Generation::Fresh Generation::take() {

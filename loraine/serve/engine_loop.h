@@ -21,6 +21,7 @@ namespace loraine {
 
 struct ServedAdapter;
 using EngineClock = std::chrono::steady_clock;
+inline double seconds(EngineClock::duration time) { return std::chrono::duration<double>(time).count(); }
 
 // One sequence to be generated, and what has come of it. The engine's thread writes, one reader takes.
 class Generation {

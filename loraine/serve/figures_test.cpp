@@ -5,7 +5,7 @@
 
 #include "loraine/serve/embeddings.h"
 
-namespace loraine {
+namespace loraine::figures_test {
 namespace {
 
 TEST(PooledState, MeanOrLastAndOfLengthOne) {
@@ -20,4 +20,4 @@ TEST(PooledState, MeanOrLastAndOfLengthOne) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::figures_test

@@ -7,7 +7,7 @@
 #include "loraine/serve/grammars.h"
 #include "loraine/serve/stored_responses.h"
 
-namespace loraine {
+namespace loraine::reply_format_test {
 namespace {
 
 // Bytes, and two special tokens behind them.
@@ -147,4 +147,4 @@ TEST(StoredResponses, OfOneClientAndTheLatest) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::reply_format_test

@@ -10,7 +10,7 @@
 #include "loraine/core/error.h"
 #include "loraine/serve/folder_beneath.h"
 
-namespace loraine {
+namespace loraine::routes_test {
 namespace {
 
 ServerRequest request_to(const Route& route, HttpHeaders headers = {}) {
@@ -180,4 +180,4 @@ TEST(FolderBeneath, NoWayLeadsOut) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::routes_test

@@ -5,7 +5,7 @@
 
 #include <random>
 
-namespace loraine {
+namespace loraine::text_stream_test {
 namespace {
 
 struct Cut {
@@ -76,4 +76,4 @@ TEST(StopStrings, WhatIsHeldComesAtTheEnd) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::text_stream_test

@@ -12,7 +12,7 @@
 
 namespace loraine {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct ChatTemplate::State {
   struct Source {
@@ -22,14 +22,14 @@ struct ChatTemplate::State {
   };
   Source source;
   std::optional<Source> with_tools;
-  Json special_tokens = Json::object();
+  OrderedJson special_tokens = OrderedJson::object();
   std::mutex headers_guard;
   std::map<std::string, std::string> unasked_headers;  // by what is said beside the messages
 
   // The head that `chat`, whose state this is, writes behind a conversation with `kwargs` unasked.
-  const std::string& header(const ChatTemplate& chat, const Json& kwargs);
+  const std::string& header(const ChatTemplate& chat, const OrderedJson& kwargs);
 
-  const Source& source_for(const Json& kwargs) const {
+  const Source& source_for(const OrderedJson& kwargs) const {
     const auto tools = kwargs.find("tools");
     return with_tools && tools != kwargs.end() && !tools->is_null() ? *with_tools : source;
   }
@@ -55,9 +55,9 @@ jinja::Template parse(const std::string& source, const std::string& file) {
 }
 
 // Of tokens that are given as texts or as {"content": …}.
-Json spellings(const Json& tokens) {
-  Json texts = Json::array();
-  for (const Json& token : tokens) texts.push_back(token.is_object() && token.contains("content") ? token["content"] : token);
+OrderedJson spellings(const OrderedJson& tokens) {
+  OrderedJson texts = OrderedJson::array();
+  for (const OrderedJson& token : tokens) texts.push_back(token.is_object() && token.contains("content") ? token["content"] : token);
   return texts;
 }
 
@@ -66,20 +66,20 @@ Json spellings(const Json& tokens) {
 }
 
 // What transformers does to messages before a template sees them: no keys that are none; reasoning under the names templates read.
-Json prepare_messages(const Json& messages) {
+OrderedJson prepare_messages(const OrderedJson& messages) {
   if (!messages.is_array()) refuse("messages must be a list");
-  Json out = Json::array();
-  for (const Json& message : messages) {
+  OrderedJson out = OrderedJson::array();
+  for (const OrderedJson& message : messages) {
     if (!message.is_object()) {
       out.push_back(message);
       continue;
     }
-    Json clean = Json::object();
+    OrderedJson clean = OrderedJson::object();
     for (auto it = message.begin(); it != message.end(); ++it)
       if (!it.value().is_null()) clean[it.key()] = it.value();
     for (const char* key : {"reasoning_content", "thinking", "reasoning"}) {
       if (!clean.contains(key)) continue;
-      Json reasoning = clean[key];
+      OrderedJson reasoning = clean[key];
       if (!clean.contains("reasoning_content")) clean["reasoning_content"] = reasoning;
       if (!clean.contains("thinking")) clean["thinking"] = reasoning;
       break;
@@ -90,11 +90,11 @@ Json prepare_messages(const Json& messages) {
 }
 
 // Appends the tag to the text that is to be continued; gives that text without it.
-std::string mark_final_message(Json& messages, const std::string& field) {
+std::string mark_final_message(OrderedJson& messages, const std::string& field) {
   if (messages.empty()) refuse("continue_final_message needs a last message, found none");
-  Json& last = messages.back();
+  OrderedJson& last = messages.back();
   if (!last.is_object() || !last.contains(field)) refuse("continue_final_message: the last message has no \"" + field + "\"");
-  Json& content = last[field];
+  OrderedJson& content = last[field];
   if (content.is_string()) {
     auto text = content.get<std::string>();
     content = text + kContinueTag;
@@ -145,12 +145,12 @@ size_t same_end(std::string_view a, std::string_view b) {
 // end is followed by the header, between the two by the head of a question, which stands before the first question too. Where the header
 // and the head of a question begin alike (<|START_OF_TURN_TOKEN|>), or the ends of an answer and of what precedes the first question are
 // alike, several places may be where the end ends: a conversation begins as a turn does.
-std::string find_unasked_header(const ChatTemplate& chat, const Json& kwargs, const Json& bos) {
+std::string find_unasked_header(const ChatTemplate& chat, const OrderedJson& kwargs, const OrderedJson& bos) {
   const std::string question = "q7Fz", answer = "a2Kw", next = "n9Xd";
   const auto render = [&](size_t count) {
-    const Json all = Json::array(
+    const OrderedJson all = OrderedJson::array(
         {{{"role", "user"}, {"content", question}}, {{"role", "assistant"}, {"content", answer}}, {{"role", "user"}, {"content", next}}});
-    return chat.render(Json(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)), kwargs).text;
+    return chat.render(OrderedJson(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)), kwargs).text;
   };
   const auto behind = [](const std::string& text, const std::string& content) {
     const size_t at = text.rfind(content);
@@ -177,19 +177,19 @@ std::string find_unasked_header(const ChatTemplate& chat, const Json& kwargs, co
 
 }  // namespace
 
-const std::string& ChatTemplate::State::header(const ChatTemplate& chat, const Json& kwargs) {
+const std::string& ChatTemplate::State::header(const ChatTemplate& chat, const OrderedJson& kwargs) {
   static const std::string none;
   if (source_for(kwargs).asks_for_prompt) return none;
-  Json said = Json::object();  // not which tools there are: that there are some
-  for (const auto& [key, value] : kwargs.items()) said[key] = value.is_structured() ? Json(true) : value;
-  const std::string key = said.dump(-1, ' ', false, Json::error_handler_t::replace);
+  OrderedJson said = OrderedJson::object();  // not which tools there are: that there are some
+  for (const auto& [key, value] : kwargs.items()) said[key] = value.is_structured() ? OrderedJson(true) : value;
+  const std::string key = said.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   {
     const std::lock_guard lock(headers_guard);
     if (const auto known = unasked_headers.find(key); known != unasked_headers.end()) return known->second;
   }
   std::string header;
   try {
-    header = find_unasked_header(chat, kwargs, special_tokens.value("bos_token", Json()));
+    header = find_unasked_header(chat, kwargs, special_tokens.value("bos_token", OrderedJson()));
   } catch (const Error&) {}  // a template that refuses a plain conversation has none
   const std::lock_guard lock(headers_guard);
   return unasked_headers.try_emplace(key, header).first->second;
@@ -214,7 +214,7 @@ void ChatTemplate::set_tools_template(const std::string& source, const std::stri
 
 RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const nlohmann::ordered_json& kwargs) const {
   if (!messages.is_array() || messages.empty()) refuse("found an empty conversation, expected at least one message");
-  Json context = state_->special_tokens;
+  OrderedJson context = state_->special_tokens;
   context["tools"] = nullptr;
   context["documents"] = nullptr;
   context["add_generation_prompt"] = false;
@@ -226,12 +226,12 @@ RenderedChat ChatTemplate::render(const nlohmann::ordered_json& messages, const 
     else if (it.value().is_string()) continued = it.value().get<std::string>();
     else if (it.value().is_boolean() && it.value().get<bool>()) continued = "content";
   }
-  const Json& prompt = context["add_generation_prompt"];
+  const OrderedJson& prompt = context["add_generation_prompt"];
   if (!continued.empty() && prompt.is_boolean() && prompt.get<bool>())
     refuse(
         "continue_final_message and add_generation_prompt exclude each other; the final message cannot be continued and followed by a new "
         "one");
-  Json prepared = prepare_messages(messages);
+  OrderedJson prepared = prepare_messages(messages);
   std::string final_text;
   if (!continued.empty()) final_text = mark_final_message(prepared, continued);
   context["messages"] = std::move(prepared);
@@ -258,6 +258,6 @@ RenderedChat ChatTemplate::render_turns(const nlohmann::ordered_json& messages, 
   return chat;
 }
 
-const std::string& ChatTemplate::unasked_header() const { return state_->header(*this, Json::object()); }
+const std::string& ChatTemplate::unasked_header() const { return state_->header(*this, OrderedJson::object()); }
 
 }  // namespace loraine

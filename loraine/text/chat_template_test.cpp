@@ -12,7 +12,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::chat_template_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -160,4 +160,4 @@ TEST(ChatTemplate, ContinuesTheFinalMessage) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::chat_template_test

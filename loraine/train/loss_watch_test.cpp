@@ -6,7 +6,7 @@
 #include <cmath>
 #include <functional>
 
-namespace loraine {
+namespace loraine::loss_watch_test {
 namespace {
 
 // All that is said in a run of this course.
@@ -49,4 +49,4 @@ TEST(LossWatch, AStartThatKnowsNothing) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::loss_watch_test

@@ -9,7 +9,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::memory_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -66,4 +66,4 @@ TEST(MemoryLimit, TakesUnitsAndRefusesTheRest) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::memory_test

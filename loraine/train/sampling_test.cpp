@@ -6,7 +6,7 @@
 
 #include "loraine/data/order/orders.h"
 
-namespace loraine {
+namespace loraine::sampling_test {
 namespace {
 
 using Places = std::vector<int64_t>;
@@ -44,4 +44,4 @@ TEST(Sampling, CountsBatches) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::sampling_test

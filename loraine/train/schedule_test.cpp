@@ -9,7 +9,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::schedule_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -154,4 +154,4 @@ TEST(Schedule, PlateauHalvesAfterPatienceAndSurvivesACheckpoint) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::schedule_test

@@ -4,19 +4,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <vector>
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
+#include "loraine/cli/bench/measure.h"
 #include "loraine/generate/engine.h"
 #include "loraine/model/attach.h"
 
 namespace loraine {
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct Adapters {
   LoraConfig config;

@@ -15,7 +15,7 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string share(int64_t part, int64_t whole) {
   return fmt::format("{} of {} ({:.3g} %)", count_text(part), count_text(whole),
@@ -71,7 +71,7 @@ std::string ids_text(const Example& example) {
   return fmt::format("  ids: {}\n  labels: {}\n", fmt::join(example.input_ids, " "), fmt::join(example.labels, " "));
 }
 
-Json sample_json(const Example& example, const std::string& prefix, Json line) {
+OrderedJson sample_json(const Example& example, const std::string& prefix, OrderedJson line) {
   line[prefix + "input_ids"] = example.input_ids;
   line[prefix + "labels"] = example.labels;
   return line;
@@ -153,15 +153,15 @@ std::string DataReport::text(bool colour) const {
 
 void DataReport::write_json(const std::string& file) const {
   DurableFile out(file);
-  const auto write = [&](const Json& line) {
+  const auto write = [&](const OrderedJson& line) {
     const std::string text = line.dump() + "\n";
     out.write(text.data(), text.size());
   };
   for (const auto& [name, set] : sets_of(data)) {
-    Json head = {{"set", set == &data.train ? "train" : "eval"}};
+    OrderedJson head = {{"set", set == &data.train ? "train" : "eval"}};
     if (set != &data.train && set != &data.eval) head["name"] = name;
     for (const Example& example : set->examples) {
-      Json line = sample_json(example, "", head);
+      OrderedJson line = sample_json(example, "", head);
       if (!example.starts.empty()) line["starts"] = example.starts;
       write(line);
       example.let_go();
@@ -171,7 +171,7 @@ void DataReport::write_json(const std::string& file) const {
       pair.let_go();
     }
     for (const FeedbackExample& feedback : set->feedback) {
-      Json line = sample_json(feedback.kl, "kl_", sample_json(feedback.example, "", head));
+      OrderedJson line = sample_json(feedback.kl, "kl_", sample_json(feedback.example, "", head));
       line["kto_tag"] = feedback.desirable;
       write(line);
       feedback.let_go();

@@ -8,7 +8,7 @@
 #include <iterator>
 #include <set>
 
-namespace loraine {
+namespace loraine::language_test {
 namespace {
 
 constexpr Phrase kPhrases[] = {
@@ -109,4 +109,4 @@ TEST(Language, EveryChinesePhraseIsOneOfTheProgram) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::language_test

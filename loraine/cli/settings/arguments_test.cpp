@@ -13,7 +13,7 @@
 #include "loraine/cli/settings/yaml_values.h"
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::arguments_test {
 namespace {
 
 const std::string kGolden = LORAINE_SOURCE_DIR "/../shared/golden/llamafactory/";
@@ -366,4 +366,4 @@ TEST(Arguments, TheReferenceInDocsIsWhatTheProgramPrints) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::arguments_test

@@ -12,7 +12,7 @@
 namespace loraine {
 namespace {
 
-constexpr int kMaxDepth = 32;
+constexpr int kMostReferences = 32;
 constexpr int kMaxLookups = 100000;   // lists of lists that refer to each other multiply
 constexpr size_t kMaxText = 1 << 20;  // a value that doubles itself at each level
 
@@ -66,8 +66,8 @@ class Resolver {
 
   Value value(const Value& from, const Path& path, int depth) {
     if (--left_ < 0) refuse(fmt::format("more than {} values are made of ${{…}}", kMaxLookups), "write it shorter");
-    if (depth > kMaxDepth)
-      refuse(fmt::format("its ${{…}} lead back to itself, or through more than {} others", kMaxDepth),
+    if (depth > kMostReferences)
+      refuse(fmt::format("its ${{…}} lead back to itself, or through more than {} others", kMostReferences),
              "write the value itself in one of them");
     if (from.is_string()) return text(from.get<std::string>(), path, depth);
     if (!from.is_structured()) return from;

@@ -7,7 +7,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::interpolation_test {
 namespace {
 
 Value resolved(const std::string& yaml, const std::string& key) {
@@ -103,4 +103,4 @@ TEST_F(Interpolation, CirclesEnd) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::interpolation_test

@@ -12,7 +12,7 @@
 #include "loraine/eval/evaluate.h"
 #include "loraine/train/config/other_keys.h"
 
-namespace loraine {
+namespace loraine::other_words_test {
 namespace {
 
 std::set<std::string> words_of_others() {
@@ -186,4 +186,4 @@ TEST(OtherWords, KeysWithoutEffectShareALine) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::other_words_test

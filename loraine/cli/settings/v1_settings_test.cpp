@@ -11,7 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::v1_settings_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -159,4 +159,4 @@ TEST(V1Settings, OtherFilesStayAsTheyAre) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::v1_settings_test

@@ -12,7 +12,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/arrow/arrow_writer.h"
 
-namespace loraine {
+namespace loraine::arrow_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -123,4 +123,4 @@ TEST(Arrow, DamagedBytes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::arrow_test

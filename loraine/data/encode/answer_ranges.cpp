@@ -12,24 +12,24 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Range = std::pair<size_t, size_t>;
 
-std::string content_of(const Json& message) {
+std::string content_of(const OrderedJson& message) {
   const auto found = message.find("content");
   return found != message.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-bool is_assistant(const Json& message) {
+bool is_assistant(const OrderedJson& message) {
   const auto found = message.find("role");
   return found != message.end() && found->is_string() && found->get_ref<const std::string&>() == "assistant";
 }
 
 // Of the first call of tools in a message; empty where there is none.
-std::string called_name(const Json& message) {
+std::string called_name(const OrderedJson& message) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end() || !calls->is_array() || calls->empty()) return "";
-  const Json function = calls->front().value("function", Json());
+  const OrderedJson function = calls->front().value("function", OrderedJson());
   return function.is_object() && function.contains("name") && function["name"].is_string() ? function["name"].get<std::string>() : "";
 }
 
@@ -54,10 +54,10 @@ size_t before_mark(const std::string& text, size_t from, size_t at) {
 std::string other_text(const std::string& text);
 
 // Every value within becomes another one of its type: texts, numbers, yes and no.
-void change_values(Json& value) {
+void change_values(OrderedJson& value) {
   if (value.is_string()) value = other_text(value.get_ref<const std::string&>());
   else if (value.is_boolean()) value = !value.get<bool>();
-  else if (value.is_number()) value = value == Json(7) ? 8 : 7;
+  else if (value.is_number()) value = value == OrderedJson(7) ? 8 : 7;
   else if (value.is_structured())
     for (auto& [key, part] : value.items())
       if (!value.is_object() || key != "type") change_values(part);  // of a part of a text
@@ -66,7 +66,7 @@ void change_values(Json& value) {
 std::string other_text(const std::string& text) {
   if (text.empty()) return text;  // a call of tools has none
   if (text.front() == '{' || text.front() == '[')
-    if (Json parsed = Json::parse(text, nullptr, false); parsed.is_structured()) {
+    if (OrderedJson parsed = OrderedJson::parse(text, nullptr, false); parsed.is_structured()) {
       change_values(parsed);
       return parsed.dump();
     }
@@ -75,9 +75,9 @@ std::string other_text(const std::string& text) {
 
 // The messages with other words in message i: its texts and the arguments of its calls; where it has neither, the names of what it calls,
 // else a text where it has an empty one.
-Json with_other_words(const Json& messages, size_t i) {
-  Json changed = messages;
-  Json& message = changed[i];
+OrderedJson with_other_words(const OrderedJson& messages, size_t i) {
+  OrderedJson changed = messages;
+  OrderedJson& message = changed[i];
   for (auto& [key, value] : message.items()) {
     if (key == "role" || key == "name" || key == "tool_call_id" || key == "tool_calls") continue;
     change_values(value);
@@ -85,7 +85,7 @@ Json with_other_words(const Json& messages, size_t i) {
   const auto calls = message.find("tool_calls");
   const auto functions = [&](const char* key, auto change) {
     if (calls == message.end() || !calls->is_array()) return;
-    for (Json& call : *calls)
+    for (OrderedJson& call : *calls)
       if (call.is_object() && call.contains("function") && call["function"].is_object() && call["function"].contains(key))
         change(call["function"][key]);
   };
@@ -110,13 +110,13 @@ std::optional<size_t> behind_special(const Tokenizer& tokenizer, const std::stri
 struct Renderings {
   const ChatTemplate& chat;
   const Tokenizer& tokenizer;
-  const Json& messages;
-  const Json& kwargs;
+  const OrderedJson& messages;
+  const OrderedJson& kwargs;
   const std::string& text;
 
   // The first `count` messages of a list.
-  std::string rendered(const Json& list, size_t count, bool generate) const {
-    Json first = Json::array(), with = kwargs;
+  std::string rendered(const OrderedJson& list, size_t count, bool generate) const {
+    OrderedJson first = OrderedJson::array(), with = kwargs;
     for (size_t m = 0; m < count; ++m) first.push_back(list[m]);
     with["add_generation_prompt"] = generate;
     return chat.render_turns(first, with).text;
@@ -161,7 +161,7 @@ struct Renderings {
   }
   std::optional<Range> by_change(size_t i) const {
     if (i == 0) return std::nullopt;
-    const Json other_before = with_other_words(messages, i - 1), other = with_other_words(messages, i);
+    const OrderedJson other_before = with_other_words(messages, i - 1), other = with_other_words(messages, i);
     const std::string text_before = rendered(other_before, messages.size(), false), text_other = rendered(other, messages.size(), false);
     if (text_before == text || text_other == text) return std::nullopt;  // it is not written at all
 
@@ -201,7 +201,7 @@ struct TurnFrame {
   bool trim_question = false, trim_answer = false;
 };
 
-bool plain_message(const Json& message, std::string_view role) {
+bool plain_message(const OrderedJson& message, std::string_view role) {
   return message.size() == 2 && message.contains("role") && message["role"] == role && message.contains("content") &&
          message["content"].is_string();
 }
@@ -250,8 +250,8 @@ std::optional<Range> match_frame(const TurnFrame& frame, const std::string& text
 
 // The first, the second and the last answer, and every one that does not look like the one before it, are placed by renderings; the others
 // by what is written around them, so that long conversations stay linear.
-std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Tokenizer& tokenizer, const Json& messages, const Json& kwargs,
-                                    const std::string& text) {
+std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Tokenizer& tokenizer, const OrderedJson& messages,
+                                    const OrderedJson& kwargs, const std::string& text) {
   const Renderings renderings{chat, tokenizer, messages, kwargs, text};
   std::vector<Range> ranges;
   std::optional<TurnFrame> frame;

@@ -13,7 +13,7 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // Places in the text that the tokenizer cannot look across: where a special token begins, with its index among the ids.
 struct TextCut {
@@ -53,7 +53,7 @@ size_t token_at(const Tokenizer& tokenizer, const std::string& text, size_t at, 
 }
 
 // What people wrote in a conversation, its roles and kinds left as they are.
-void guard_texts(Json& value, const Tokenizer& tokenizer) {
+void guard_texts(OrderedJson& value, const Tokenizer& tokenizer) {
   for (auto& [key, part] : value.items()) {
     if (key == "role" || key == "type") continue;
     if (part.is_string()) part = tokenizer.guard(part.get_ref<const std::string&>());
@@ -62,20 +62,20 @@ void guard_texts(Json& value, const Tokenizer& tokenizer) {
 }
 
 // Calls of tools and their results with ids of nine letters and digits, where they have none.
-Json with_call_ids(const Json& messages) {
-  Json numbered = messages;
+OrderedJson with_call_ids(const OrderedJson& messages) {
+  OrderedJson numbered = messages;
   std::vector<std::string> open;  // calls whose result has not come yet
   size_t count = 0;
-  for (Json& message : numbered) {
+  for (OrderedJson& message : numbered) {
     if (!message.is_object()) continue;
     if (const auto calls = message.find("tool_calls"); calls != message.end() && calls->is_array()) {
       open.clear();
-      for (Json& call : *calls) {
+      for (OrderedJson& call : *calls) {
         if (!call.is_object()) continue;
         if (!call.contains("id")) call["id"] = fmt::format("call{:05}", count++ % 100000);
         if (call["id"].is_string()) open.push_back(call["id"].get<std::string>());
       }
-    } else if (message.value("role", Json()) == "tool" && !message.contains("tool_call_id") && !open.empty()) {
+    } else if (message.value("role", OrderedJson()) == "tool" && !message.contains("tool_call_id") && !open.empty()) {
       message["tool_call_id"] = open.front();
       if (open.size() > 1) open.erase(open.begin());
     }
@@ -84,16 +84,17 @@ Json with_call_ids(const Json& messages) {
 }
 
 // The arguments of calls: objects where they are JSON texts, or the other way round.
-Json with_arguments(const Json& messages, bool objects) {
-  Json changed = messages;
-  for (Json& message : changed) {
+OrderedJson with_arguments(const OrderedJson& messages, bool objects) {
+  OrderedJson changed = messages;
+  for (OrderedJson& message : changed) {
     if (!message.is_object() || !message.contains("tool_calls") || !message["tool_calls"].is_array()) continue;
-    for (Json& call : message["tool_calls"]) {
+    for (OrderedJson& call : message["tool_calls"]) {
       if (!call.is_object() || !call.contains("function") || !call["function"].is_object() || !call["function"].contains("arguments"))
         continue;
-      Json& arguments = call["function"]["arguments"];
+      OrderedJson& arguments = call["function"]["arguments"];
       if (objects && arguments.is_string()) {
-        if (Json read = Json::parse(arguments.get<std::string>(), nullptr, false); read.is_object()) arguments = std::move(read);
+        if (OrderedJson read = OrderedJson::parse(arguments.get<std::string>(), nullptr, false); read.is_object())
+          arguments = std::move(read);
       } else if (!objects && arguments.is_object()) {
         arguments = python_json(arguments);
       }
@@ -104,11 +105,11 @@ Json with_arguments(const Json& messages, bool objects) {
 
 // The messages as the template takes them. Arguments of calls are objects, as transformers asks for, and texts where it refuses objects
 // (DeepSeek's); calls have ids only where it refuses them without (Mistral's), since others write them.
-Json taken_messages(const ChatTemplate& chat, const Json& messages, const Json& kwargs) {
-  const auto calls = [](const Json& message) { return message.is_object() && message.contains("tool_calls"); };
+OrderedJson taken_messages(const ChatTemplate& chat, const OrderedJson& messages, const OrderedJson& kwargs) {
+  const auto calls = [](const OrderedJson& message) { return message.is_object() && message.contains("tool_calls"); };
   if (std::none_of(messages.begin(), messages.end(), calls)) return messages;
-  const Json objects = with_arguments(messages, true), texts = with_arguments(messages, false);
-  for (const Json& form : {objects, with_call_ids(objects), texts, with_call_ids(texts)}) {
+  const OrderedJson objects = with_arguments(messages, true), texts = with_arguments(messages, false);
+  for (const OrderedJson& form : {objects, with_call_ids(objects), texts, with_call_ids(texts)}) {
     try {
       chat.render(form, kwargs);
       return form;
@@ -119,18 +120,18 @@ Json taken_messages(const ChatTemplate& chat, const Json& messages, const Json& 
 
 }  // namespace
 
-Json guarded_messages(const Json& messages, const Tokenizer& tokenizer) {
-  Json guarded = messages;
+OrderedJson guarded_messages(const OrderedJson& messages, const Tokenizer& tokenizer) {
+  OrderedJson guarded = messages;
   if (guarded.is_structured()) guard_texts(guarded, tokenizer);
   return guarded;
 }
 
-std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer& tokenizer, const Json& messages, const Json& kwargs,
-                                      const EncodeOptions& options) {
-  Json with = kwargs.is_object() ? kwargs : Json::object();
+std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer& tokenizer, const OrderedJson& messages,
+                                      const OrderedJson& kwargs, const EncodeOptions& options) {
+  OrderedJson with = kwargs.is_object() ? kwargs : OrderedJson::object();
   if (!with.contains("add_generation_prompt")) with["add_generation_prompt"] = false;
   if (options.enable_thinking && !with.contains("enable_thinking")) with["enable_thinking"] = *options.enable_thinking;
-  const Json written = taken_messages(chat, options.split_special_tokens ? guarded_messages(messages, tokenizer) : messages, with);
+  const OrderedJson written = taken_messages(chat, options.split_special_tokens ? guarded_messages(messages, tokenizer) : messages, with);
   const RenderedChat rendered = chat.render_turns(written, with);
   const auto ranges =
       rendered.has_generation_blocks ? rendered.generation : assistant_ranges(chat, tokenizer, written, with, rendered.text);
@@ -151,26 +152,26 @@ std::vector<Turn> chat_template_turns(const ChatTemplate& chat, const Tokenizer&
   return turns;  // what follows the last answer trains nothing and is left out
 }
 
-Encoded encode_with_chat_template(const ChatTemplate& chat, const Tokenizer& tokenizer, const Json& messages, const Json& kwargs,
-                                  const EncodeOptions& options) {
+Encoded encode_with_chat_template(const ChatTemplate& chat, const Tokenizer& tokenizer, const OrderedJson& messages,
+                                  const OrderedJson& kwargs, const EncodeOptions& options) {
   const auto turns = chat_template_turns(chat, tokenizer, messages, kwargs, options);
   return assemble_turns(turns, options, std::nullopt);
 }
 
-Json template_messages(const Conversation& conversation, const std::string& default_system, Json& kwargs) {
-  Json messages = Json::array();
+OrderedJson template_messages(const Conversation& conversation, const std::string& default_system, OrderedJson& kwargs) {
+  OrderedJson messages = OrderedJson::array();
   const std::string& system = conversation.system.empty() ? default_system : conversation.system;
   if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
   const auto parse = [](const std::string& text, const char* what) {
-    Json value = Json::parse(text, nullptr, false);
+    OrderedJson value = OrderedJson::parse(text, nullptr, false);
     if (value.is_discarded())
       throw Error(ErrorKind::bad_data, fmt::format("{}: not JSON", what), "write the list of tools or of calls as JSON text");
-    return value.is_array() ? value : Json::array({value});
+    return value.is_array() ? value : OrderedJson::array({value});
   };
   if (!conversation.tools.empty()) {
-    Json tools = Json::array();
-    for (const Json& tool : parse(conversation.tools, "tools"))
-      tools.push_back(tool.is_object() && tool.contains("function") ? tool : Json{{"type", "function"}, {"function", tool}});
+    OrderedJson tools = OrderedJson::array();
+    for (const OrderedJson& tool : parse(conversation.tools, "tools"))
+      tools.push_back(tool.is_object() && tool.contains("function") ? tool : OrderedJson{{"type", "function"}, {"function", tool}});
     kwargs["tools"] = std::move(tools);
   }
   for (const Message& message : conversation.messages) {
@@ -179,8 +180,8 @@ Json template_messages(const Conversation& conversation, const std::string& defa
       case Role::assistant: messages.push_back({{"role", "assistant"}, {"content", message.content}}); break;
       case Role::observation: messages.push_back({{"role", "tool"}, {"content", message.content}}); break;
       case Role::function: {
-        Json calls = Json::array();
-        for (const Json& call : parse(message.content, "function call")) calls.push_back({{"type", "function"}, {"function", call}});
+        OrderedJson calls = OrderedJson::array();
+        for (const OrderedJson& call : parse(message.content, "function call")) calls.push_back({{"type", "function"}, {"function", call}});
         messages.push_back({{"role", "assistant"}, {"content", ""}, {"tool_calls", calls}});
         break;
       }
@@ -191,9 +192,9 @@ Json template_messages(const Conversation& conversation, const std::string& defa
 
 std::vector<int32_t> encode_prompt(const ChatTemplate& chat, const Tokenizer& tokenizer, const Conversation& conversation,
                                    const std::string& default_system, const EncodeOptions& options) {
-  Json kwargs = {{"add_generation_prompt", true}};
+  OrderedJson kwargs = {{"add_generation_prompt", true}};
   if (options.enable_thinking) kwargs["enable_thinking"] = *options.enable_thinking;
-  const Json messages = taken_messages(chat, template_messages(conversation, default_system, kwargs), kwargs);
+  const OrderedJson messages = taken_messages(chat, template_messages(conversation, default_system, kwargs), kwargs);
   if (!options.split_special_tokens) return tokenizer.encode(chat.render(messages, kwargs).text);
   return tokenizer.encode_guarded(chat.render(guarded_messages(messages, tokenizer), kwargs).text);
 }

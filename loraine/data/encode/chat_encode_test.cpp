@@ -9,7 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/encode/encode.h"
 
-namespace loraine {
+namespace loraine::chat_encode_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -275,4 +275,4 @@ TEST(ChatEncode, CallsOfTemplatesThatWriteTheLastTurnOtherwise) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::chat_encode_test

@@ -16,7 +16,7 @@
 #include "loraine/data/templates/templates.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine {
+namespace loraine::encode_golden_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -320,4 +320,4 @@ TEST(EncodeGolden, RecordedRuns) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::encode_golden_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::batcher_test {
 namespace {
 
 TEST(Batcher, LaysExamplesEndToEnd) {
@@ -50,4 +50,4 @@ TEST(Batcher, LetsPackedSamplesSeeEachOther) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::batcher_test

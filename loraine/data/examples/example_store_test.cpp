@@ -13,7 +13,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/dataset.h"
 
-namespace loraine {
+namespace loraine::example_store_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -151,4 +151,4 @@ TEST(ExampleStore, AFullDisk) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::example_store_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::inspect_test {
 namespace {
 
 TEST(Inspect, CountsWhatIsToBeTold) {
@@ -38,4 +38,4 @@ TEST(Inspect, BothAnswersOfAPair) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::inspect_test

@@ -5,7 +5,7 @@
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::packing_test {
 namespace {
 
 using Blocks = std::vector<std::vector<int64_t>>;
@@ -40,4 +40,4 @@ TEST(Packing, BatchesBeginAnewInEveryShare) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::packing_test

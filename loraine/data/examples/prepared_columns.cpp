@@ -12,7 +12,7 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 constexpr size_t kAbsent = SIZE_MAX;
 
 struct DtypeName {
@@ -58,13 +58,13 @@ std::vector<ArrowWriteColumn> prepared_columns(DataStage stage, bool packed, boo
   return columns;
 }
 
-Json features_json(const std::vector<ArrowWriteColumn>& columns) {
-  Json features = Json::object();
+OrderedJson features_json(const std::vector<ArrowWriteColumn>& columns) {
+  OrderedJson features = OrderedJson::object();
   for (const ArrowWriteColumn& column : columns) {
     const auto* name = std::find_if(std::begin(kNames), std::end(kNames), [&](const DtypeName& n) { return n.type == column.type; });
-    const Json value = {{"dtype", name->name}, {"_type", "Value"}};
+    const OrderedJson value = {{"dtype", name->name}, {"_type", "Value"}};
     const bool list = column.type != ArrowType::null && column.type != ArrowType::boolean;
-    features[column.name] = list ? Json{{"feature", value}, {"_type", "List"}} : value;
+    features[column.name] = list ? OrderedJson{{"feature", value}, {"_type", "List"}} : value;
   }
   return features;
 }

@@ -9,7 +9,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::prepared_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -116,4 +116,4 @@ TEST(Prepared, FoldersThatAreNone) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::prepared_test

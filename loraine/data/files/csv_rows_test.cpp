@@ -11,7 +11,7 @@
 
 #include "loraine/data/files/load_file.h"
 
-namespace loraine {
+namespace loraine::csv_rows_test {
 namespace {
 
 using Strings = std::vector<std::string>;
@@ -164,4 +164,4 @@ TEST(LoadFile, Kinds) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::csv_rows_test

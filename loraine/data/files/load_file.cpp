@@ -12,18 +12,13 @@
 #include <utility>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 #include "loraine/io/files/mapped_file.h"
 
 namespace loraine {
 namespace {
 
 constexpr uint64_t kUnpackedLimit = uint64_t{1} << 32;  // it is held in memory
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
 
 [[noreturn]] void refuse_size(const std::string& path) {
   throw Error(ErrorKind::bad_data, fmt::format("{}: more than 4 GiB once it is unpacked", path),
@@ -109,7 +104,7 @@ Compression take_compression(std::string& name) {
 }  // namespace
 
 std::optional<FileKind> file_kind(std::string_view path) {
-  std::string name = lower(path);
+  std::string name = lower_case(path);
   const bool packed = take_compression(name) != Compression::none;
   constexpr std::pair<const char*, FileKind> kinds[] = {
       {".json", FileKind::json}, {".jsonl", FileKind::json},      {".csv", FileKind::csv},    {".tsv", FileKind::tsv},
@@ -121,7 +116,7 @@ std::optional<FileKind> file_kind(std::string_view path) {
 
 LoadedFile::LoadedFile(const std::string& path) : mapped_(std::make_unique<MappedFile>(path)) {
   text_ = {reinterpret_cast<const char*>(mapped_->data()), mapped_->size()};
-  std::string name = lower(path);
+  std::string name = lower_case(path);
   const Compression compression = take_compression(name);
   if (compression == Compression::none) return;
   unpacked_ = compression == Compression::gzip ? gunzip(text_, path) : unzstd(text_, path);

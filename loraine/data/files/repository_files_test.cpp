@@ -8,7 +8,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::repository_files_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -60,4 +60,4 @@ TEST(RepositoryFiles, WithoutSplitsAllIsTraining) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::repository_files_test

@@ -8,7 +8,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::orders_test {
 namespace {
 
 using Rows = std::vector<int64_t>;
@@ -84,4 +84,4 @@ TEST(Orders, SeedsOfSuccessiveShuffles) {  // numpy.random.seed(42), as datasets
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::orders_test

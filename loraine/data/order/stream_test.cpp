@@ -10,7 +10,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::stream_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -160,4 +160,4 @@ TEST(Stream, BadRowsAndSettings) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::stream_test

@@ -19,7 +19,7 @@ int64_t most_values(std::string_view file) {
   return std::max(int64_t{1} << 22, std::min(int64_t{1} << 27, static_cast<int64_t>(file.size()) * 256));
 }
 
-[[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::bad_data, what); }
+[[noreturn]] void refuse_metadata(const std::string& what) { throw Error(ErrorKind::bad_data, what); }
 
 uint32_t u32(std::string_view bytes, size_t at) {
   uint32_t value = 0;
@@ -37,8 +37,8 @@ struct Schema {
   int leaves = 0;
 
   Field read(int depth, int definition, int repetition) {
-    if (next >= elements.size()) refuse("the schema ends before its fields do");
-    if (depth > kMostDepth) refuse(fmt::format("fields are nested deeper than {} levels", kMostDepth));
+    if (next >= elements.size()) refuse_metadata("the schema ends before its fields do");
+    if (depth > kMostDepth) refuse_metadata(fmt::format("fields are nested deeper than {} levels", kMostDepth));
     const bool root = next == 0;
     const Thrift& element = elements[next++];
     Field field;
@@ -46,23 +46,24 @@ struct Schema {
     const int64_t kind = root ? 0 : element.at(3).number, children = element.at(5).number,
                   converted = element.has(6) ? element.at(6).number : -1;
     const Thrift& logical = element.at(10);
-    if (kind < 0 || kind > 2) refuse(fmt::format("field `{}`: neither required, optional nor repeated", field.name));
+    if (kind < 0 || kind > 2) refuse_metadata(fmt::format("field `{}`: neither required, optional nor repeated", field.name));
     field.optional = kind == 1;
     field.repeated = kind == 2;
     field.definition = definition + (kind != 0);
     field.repetition = repetition + field.repeated;
     field.column = leaves;
     if (children < 0 || static_cast<uint64_t>(children) > elements.size())
-      refuse(fmt::format("field `{}`: {} children", field.name, children));
+      refuse_metadata(fmt::format("field `{}`: {} children", field.name, children));
     for (int64_t i = 0; i < children; ++i) field.children.push_back(read(depth + 1, field.definition, field.repetition));
     if (children == 0) {
-      if (root) refuse("it has no columns");
+      if (root) refuse_metadata("it has no columns");
       const int64_t physical = element.at(1).number;
-      if (!element.has(1) || physical < 0 || physical > 7) refuse(fmt::format("field `{}`: its type is not one of Parquet's", field.name));
+      if (!element.has(1) || physical < 0 || physical > 7)
+        refuse_metadata(fmt::format("field `{}`: its type is not one of Parquet's", field.name));
       field.physical = static_cast<Physical>(physical);
       field.width = element.at(2).number;
       if (field.physical == Physical::fixed_bytes && (field.width < 1 || field.width > 1 << 20))
-        refuse(fmt::format("field `{}`: values of {} bytes", field.name, field.width));
+        refuse_metadata(fmt::format("field `{}`: values of {} bytes", field.name, field.width));
       field.is_unsigned = (converted >= kConvertedUnsigned8 && converted <= kConvertedUnsigned64) ||
                           (logical.has(kLogicalInteger) && logical.at(kLogicalInteger).at(2).number == 0);
       ++leaves;
@@ -82,7 +83,7 @@ void collect_leaves(const Field& field, std::vector<const Field*>& leaves) {
 
 Chunk read_chunk(const Thrift& column, const Field& leaf, uint64_t end, int64_t most) {
   const Thrift& data = column.at(3);
-  const auto wrong = [&](const std::string& what) { refuse(fmt::format("column `{}`: {}", leaf.name, what)); };
+  const auto wrong = [&](const std::string& what) { refuse_metadata(fmt::format("column `{}`: {}", leaf.name, what)); };
   if (!column.at(1).bytes.empty()) wrong("its bytes are in another file");
   if (!column.has(3)) wrong("encrypted, or without a description");
   if (data.at(1).number != static_cast<int64_t>(leaf.physical)) wrong("its type is another one than the schema says");
@@ -100,24 +101,24 @@ Chunk read_chunk(const Thrift& column, const Field& leaf, uint64_t end, int64_t 
 
 void read_metadata(std::string_view file, Metadata& metadata) {
   if (file.size() < 12 || file.substr(0, 4) != "PAR1")
-    refuse(file.substr(0, 4) == "PARE" ? "an encrypted Parquet file" : "not a Parquet file");
-  if (file.substr(file.size() - 4) != "PAR1") refuse("it does not end as a Parquet file does; was it copied whole?");
+    refuse_metadata(file.substr(0, 4) == "PARE" ? "an encrypted Parquet file" : "not a Parquet file");
+  if (file.substr(file.size() - 4) != "PAR1") refuse_metadata("it does not end as a Parquet file does; was it copied whole?");
   const uint64_t size = u32(file, file.size() - 8), end = file.size() - 8;
-  if (size > end - 4 || size > kMostFooter) refuse(fmt::format("its footer is said to have {} bytes", size));
+  if (size > end - 4 || size > kMostFooter) refuse_metadata(fmt::format("its footer is said to have {} bytes", size));
   size_t at = 0;
   const Thrift footer = read_thrift(file.substr(end - size, size), at);
   Schema schema{footer.at(2).items};
   metadata.root = schema.read(0, 0, 0);
-  if (schema.next != schema.elements.size()) refuse("the schema has fields that belong to nothing");
+  if (schema.next != schema.elements.size()) refuse_metadata("the schema has fields that belong to nothing");
   collect_leaves(metadata.root, metadata.leaves);
   for (const Thrift& group : footer.at(4).items) {
     RowGroup one{group.at(3).number, {}};
     const std::vector<Thrift>& columns = group.at(1).items;
     if (columns.size() != metadata.leaves.size())
-      refuse(fmt::format("a row group has {} columns, the schema {}", columns.size(), metadata.leaves.size()));
+      refuse_metadata(fmt::format("a row group has {} columns, the schema {}", columns.size(), metadata.leaves.size()));
     for (size_t i = 0; i < columns.size(); ++i)
       one.chunks.push_back(read_chunk(columns[i], *metadata.leaves[i], end - size, most_values(file)));
-    if (one.rows < 0 || one.rows > most_values(file)) refuse(fmt::format("a row group of {} rows", one.rows));
+    if (one.rows < 0 || one.rows > most_values(file)) refuse_metadata(fmt::format("a row group of {} rows", one.rows));
     metadata.groups.push_back(std::move(one));
   }
 }

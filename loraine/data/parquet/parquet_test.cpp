@@ -12,7 +12,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/parquet/codecs.h"
 
-namespace loraine {
+namespace loraine::parquet_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -134,4 +134,4 @@ TEST(Codecs, Blocks) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::parquet_test

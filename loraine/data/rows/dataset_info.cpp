@@ -18,9 +18,9 @@ namespace loraine {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-Json read_json(const std::string& path) {
+OrderedJson read_json(const std::string& path) {
   std::error_code failed;
   if (!std::filesystem::is_regular_file(path, failed))
     throw Error(ErrorKind::usage, fmt::format("{}: no such file", path),
@@ -31,15 +31,17 @@ Json read_json(const std::string& path) {
   if (!in) throw Error(ErrorKind::io, fmt::format("{}: cannot be read", path));
   const std::string text = bytes.str();
   try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& e) {
+    return OrderedJson::parse(text);
+  } catch (const OrderedJson::parse_error& e) {
     const auto position = text_position(text, e.byte > 0 ? e.byte - 1 : 0);
     throw Error(ErrorKind::bad_data, fmt::format("{}, {}: not valid JSON", path, position.text()));
-  } catch (const Json::out_of_range&) { throw Error(ErrorKind::bad_data, fmt::format("{}: it holds a number beyond 1.8e308", path)); }
+  } catch (const OrderedJson::out_of_range&) {
+    throw Error(ErrorKind::bad_data, fmt::format("{}: it holds a number beyond 1.8e308", path));
+  }
 }
 
 // Fields named in `object`; the others become empty, as LLaMA-Factory does once `columns` or `tags` is given.
-void take_names(const Json& entry, const char* section, const std::string& where,
+void take_names(const OrderedJson& entry, const char* section, const std::string& where,
                 const std::vector<std::pair<const char*, std::string*>>& fields, const std::vector<std::string>& ignored) {
   const auto found = entry.find(section);
   if (found == entry.end() || found->is_null()) return;
@@ -63,13 +65,13 @@ std::string info_path(const std::string& folder) {
   return holds_entries(folder) ? "dataset_dir" : (fs::path(folder) / "dataset_info.json").string();
 }
 
-Json read_all(const std::string& folder) {
-  const Json all = holds_entries(folder) ? Json::parse(folder, nullptr, false) : read_json(info_path(folder));
+OrderedJson read_all(const std::string& folder) {
+  const OrderedJson all = holds_entries(folder) ? OrderedJson::parse(folder, nullptr, false) : read_json(info_path(folder));
   if (!all.is_object()) throw Error(ErrorKind::bad_data, fmt::format("{}: not an object of data sets", info_path(folder)));
   return all;
 }
 
-[[noreturn]] void refuse_name(const Json& all, const std::string& folder, const std::string& name) {
+[[noreturn]] void refuse_name(const OrderedJson& all, const std::string& folder, const std::string& name) {
   std::vector<std::string> names;
   for (const auto& [key, value] : all.items()) names.push_back(key);
   if (names.size() > 20) names.resize(20);
@@ -139,7 +141,8 @@ void find_files(DatasetInfo& info, const std::function<std::string(const char*)>
                 "leave split out");
 }
 
-DatasetInfo read_entry(const Json& entry, const std::string& folder, const std::string& name, const FindRepository& find_repository) {
+DatasetInfo read_entry(const OrderedJson& entry, const std::string& folder, const std::string& name,
+                       const FindRepository& find_repository) {
   const std::string where = fmt::format("{}: `{}`", info_path(folder), name);
   if (!entry.is_object()) throw Error(ErrorKind::bad_data, where + " is not an object");
   const auto text = [&](const char* key) -> std::string {
@@ -228,7 +231,7 @@ DatasetInfo find_dataset(const std::string& folder, const std::string& name, con
   }
   if (looks_like_path(name) && !holds_entries(folder) && !fs::exists(info_path(folder), failed))
     return own_data(folder, name, find_repository);
-  const Json all = read_all(folder);
+  const OrderedJson all = read_all(folder);
   if (const auto found = all.find(name); found != all.end()) return read_entry(*found, folder, name, find_repository);
   if (looks_like_path(name)) return own_data(folder, name, find_repository);
   refuse_name(all, folder, name);

@@ -16,7 +16,7 @@ namespace loraine {
 namespace {
 
 namespace dom = simdjson::dom;
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 [[noreturn]] void bad_field(const std::string& field, const std::string& found) {
   throw Error(ErrorKind::bad_data, fmt::format("field `{}`: {}", field, found));
@@ -110,9 +110,9 @@ std::string field_text(dom::object object, const std::string& field, bool requir
   return value.is_null() ? std::string() : text_of(value, field);
 }
 
-Json to_json(dom::element value, const std::string& field) {
-  Json json = Json::parse(std::string(simdjson::minify(value)));
-  const Json parts = json.flatten();
+OrderedJson to_json(dom::element value, const std::string& field) {
+  OrderedJson json = OrderedJson::parse(std::string(simdjson::minify(value)));
+  const OrderedJson parts = json.flatten();
   for (const auto& [place, part] : parts.items())
     if (part.is_string())
       if (const std::string beyond = beyond_json(part.get_ref<const std::string&>()); !beyond.empty())
@@ -180,7 +180,7 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
 // Qwen's do. Calls have to stand alone; they become the JSON text of their list.
 std::string joined_parts(dom::array parts, const std::string& field, bool& calls) {
   std::string text;
-  Json functions = Json::array();
+  OrderedJson functions = OrderedJson::array();
   for (size_t i = 0; const dom::element part : parts) {
     const std::string place = fmt::format("{}[{}]", field, i++);
     dom::element type, value;
@@ -195,7 +195,7 @@ std::string joined_parts(dom::array parts, const std::string& field, bool& calls
     } else if (kind == "reasoning") {
       text += "<think>\n" + content + "\n</think>\n\n";
     } else if (kind == "tool_call") {
-      functions.push_back(Json::parse(content, nullptr, false));
+      functions.push_back(OrderedJson::parse(content, nullptr, false));
       if (!functions.back().is_object()) bad_field(place, "a tool_call that is no JSON object");
     } else {
       bad_field(place, fmt::format("a part of type {}: texts, reasoning and tool calls are read", kind));
@@ -233,7 +233,7 @@ RawMessage raw_message(const DatasetInfo& info, dom::element element, const std:
   if (info.formatting == Formatting::openai && (message.role == info.tags.assistant || message.role == info.tags.function)) {
     dom::array calls;
     if (!object.at_key("tool_calls").get(calls) && calls.size() > 0) {
-      Json functions = Json::array();
+      OrderedJson functions = OrderedJson::array();
       for (const dom::element call : calls) {
         dom::element function;
         if (call.at_key("function").get(function)) bad_field(field + ".tool_calls", "a call without `function`");

@@ -9,7 +9,7 @@
 #include "loraine/data/files/json_values.h"
 #include "loraine/data/rows/rows.h"
 
-namespace loraine {
+namespace loraine::read_rows_test {
 namespace {
 
 using Strings = std::vector<std::string>;
@@ -189,4 +189,4 @@ TEST(JsonValues, PlainSpelling) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::read_rows_test

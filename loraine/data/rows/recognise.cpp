@@ -9,11 +9,12 @@
 #include <filesystem>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Names = std::vector<std::string>;
 
 // Names that such columns have, in lower case. Where two of a list stand in the same rows, which one is meant is not guessed.
@@ -42,37 +43,32 @@ void add_once(Names& names, const std::string& name) {
 
 bool contains(const Names& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
-Names keys_of(const Json& object) {
+Names keys_of(const OrderedJson& object) {
   Names keys;
   for (const auto& [key, value] : object.items()) keys.push_back("`" + key.substr(0, 40) + "`");
   if (keys.size() > 6) keys.resize(6);
   return keys;
 }
 
-std::string kind_of(const Json& value) {
+std::string kind_of(const OrderedJson& value) {
   if (value.is_string()) return "a text";
   if (value.is_number()) return "a number";
   if (value.is_boolean()) return "true or false";
   if (value.is_object()) return fmt::format("an object with {}", fmt::join(keys_of(value), ", "));
   if (!value.is_array() || value.empty()) return "an empty list";
-  const Json& first = value.front();
+  const OrderedJson& first = value.front();
   if (first.is_object()) return fmt::format("a list of objects with {}", fmt::join(keys_of(first), ", "));
   return first.is_string() ? "a list of texts" : first.is_number() ? "a list of numbers" : "a list";
 }
 
-bool is_ids(const Json& value) {
-  return value.is_array() && std::all_of(value.begin(), value.end(), [](const Json& item) { return item.is_number_integer(); });
+bool is_ids(const OrderedJson& value) {
+  return value.is_array() && std::all_of(value.begin(), value.end(), [](const OrderedJson& item) { return item.is_number_integer(); });
 }
 
 // Whether a value is a list of messages; notes its keys and roles.
-bool take_messages(Field& field, const Json& value) {
+bool take_messages(Field& field, const OrderedJson& value) {
   if (!value.is_array()) return false;
-  for (const Json& message : value) {
+  for (const OrderedJson& message : value) {
     if (!message.is_object()) return false;
     if (field.role_key.empty())
       for (const auto& [role, content] : kMessageKeys)
@@ -85,9 +81,9 @@ bool take_messages(Field& field, const Json& value) {
   return true;
 }
 
-std::vector<Field> fields_of(const std::vector<Json>& rows) {
+std::vector<Field> fields_of(const std::vector<OrderedJson>& rows) {
   std::vector<Field> fields;
-  for (const Json& row : rows)
+  for (const OrderedJson& row : rows)
     for (const auto& [name, value] : row.items()) {
       auto field = std::find_if(fields.begin(), fields.end(), [&name = name](const Field& f) { return f.name == name; });
       if (field == fields.end()) field = fields.insert(fields.end(), Field{name});
@@ -106,17 +102,17 @@ std::vector<Field> fields_of(const std::vector<Json>& rows) {
 }
 
 // Lists that a table holds as text.
-void unpack_cells(std::vector<Json>& rows) {
+void unpack_cells(std::vector<OrderedJson>& rows) {
   Names lists, others;
-  for (const Json& row : rows)
+  for (const OrderedJson& row : rows)
     for (const auto& [name, value] : row.items())
       if (value.is_string()) {
-        const Json list = Json::parse(value.get_ref<const std::string&>(), nullptr, false);
+        const OrderedJson list = OrderedJson::parse(value.get_ref<const std::string&>(), nullptr, false);
         add_once(list.is_array() ? lists : others, name);
       }
-  for (Json& row : rows)
+  for (OrderedJson& row : rows)
     for (auto& [name, value] : row.items())
-      if (value.is_string() && contains(lists, name) && !contains(others, name)) value = Json::parse(value.get<std::string>());
+      if (value.is_string() && contains(lists, name) && !contains(others, name)) value = OrderedJson::parse(value.get<std::string>());
 }
 
 struct Recogniser {
@@ -125,7 +121,7 @@ struct Recogniser {
   std::string why;  // what stood in the way, for the refusal
 
   const Field* find(const char* name) const {
-    const auto field = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return lower(f.name) == name; });
+    const auto field = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return lower_case(f.name) == name; });
     return field == fields.end() ? nullptr : &*field;
   }
   // Fields of a kind that have one of the names, in the order of the names.
@@ -161,7 +157,7 @@ struct Recogniser {
   bool role(const Field& field, const Names& spellings, const char* what, std::string& tag, Names& known) {
     tag.clear();
     for (const std::string& spelling : field.roles)
-      if (contains(spellings, lower(spelling))) {
+      if (contains(spellings, lower_case(spelling))) {
         known.push_back(spelling);
         if (!tag.empty()) why = fmt::format("in `{}` both {} and {} are roles of {}", field.name, tag, spelling, what);
         if (!tag.empty()) return false;
@@ -208,7 +204,7 @@ struct Recogniser {
     std::vector<const Field*> asked = named(kAsked, &Field::text), answers = named(kAnswers, &Field::text);
     if (asked.empty() || answers.empty()) return false;
     std::string beside;
-    if (const std::string first = lower(asked[0]->name); first == "instruction" || first == "指令") {
+    if (const std::string first = lower_case(asked[0]->name); first == "instruction" || first == "指令") {
       const auto more = named(kBeside, &Field::text);
       if (more.size() == 1) beside = more[0]->name;
       std::erase_if(asked, [&](const Field* field) { return field->name == beside; });
@@ -292,7 +288,7 @@ struct Recogniser {
         ((info.stage == DataStage::pretraining) || fields.size() == 1))  // beside others it may as well be half of a question and answer
       for (const Field& field : fields)
         if (field.text) texts.push_back(&field);
-    const bool plain = !texts.empty() && lower(texts[0]->name) == kTexts[0];
+    const bool plain = !texts.empty() && lower_case(texts[0]->name) == kTexts[0];
     if (texts.size() > 1 && !plain) why = names_of(texts) + " may all be the text";
     if (texts.empty() || (texts.size() > 1 && !plain)) return false;
     clear();
@@ -351,7 +347,7 @@ struct Recogniser {
     }
     std::error_code failed;
     const std::filesystem::path place = std::filesystem::absolute(std::filesystem::path(info.folder) / info.file_name, failed);
-    Json columns, one = {{"file_name", place.lexically_normal().string()}};
+    OrderedJson columns, one = {{"file_name", place.lexically_normal().string()}};
     if (messages) {
       one["formatting"] = "sharegpt";
       one["tags"] = {{"role_tag", messages->role_key},
@@ -368,7 +364,7 @@ struct Recogniser {
     one["columns"] = columns;
     std::string name = place.filename().string();
     name.resize(std::min(name.find('.'), name.size()));
-    return Json{{name.empty() ? "mine" : name, one}}.dump();
+    return OrderedJson{{name.empty() ? "mine" : name, one}}.dump();
   }
 
   [[noreturn]] void refuse() const {
@@ -387,8 +383,8 @@ struct Recogniser {
 }  // namespace
 
 void RowSample::add(simdjson::dom::element row) {
-  Json json = Json::parse(std::string(simdjson::minify(row)));
-  if (json.is_string()) json = Json{{"text", json}};  // a list of bare texts
+  OrderedJson json = OrderedJson::parse(std::string(simdjson::minify(row)));
+  if (json.is_string()) json = OrderedJson{{"text", json}};  // a list of bare texts
   if (!json.is_object())
     throw Error(ErrorKind::bad_data, fmt::format("{} where an object is expected: a row is a JSON object", kind_of(json)));
   rows.push_back(std::move(json));

@@ -9,7 +9,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::recognise_test {
 namespace {
 
 struct Found {
@@ -158,4 +158,4 @@ TEST(Recognise, WhatCannotBeTold) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::recognise_test

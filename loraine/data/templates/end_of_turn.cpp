@@ -9,12 +9,12 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 const char* const kQuestion = "Which word?";
 const char* const kAnswer = "blueberry";  // stands nowhere else
 
-std::optional<std::string> rendered(const ChatTemplate& chat, const Json& messages) {
+std::optional<std::string> rendered(const ChatTemplate& chat, const OrderedJson& messages) {
   try {
     return chat.render_turns(messages, {{"add_generation_prompt", false}}).text;
   } catch (const Error&) {
@@ -23,7 +23,7 @@ std::optional<std::string> rendered(const ChatTemplate& chat, const Json& messag
 }
 
 // Special tokens in what is written behind the last answer; none where it is not written itself.
-std::optional<std::vector<int32_t>> behind_answer(const ChatTemplate& chat, const Json& messages, const Tokenizer& tokenizer,
+std::optional<std::vector<int32_t>> behind_answer(const ChatTemplate& chat, const OrderedJson& messages, const Tokenizer& tokenizer,
                                                   std::optional<int32_t> eos) {
   const std::optional<std::string> text = rendered(chat, messages);
   const size_t at = text ? text->rfind(kAnswer) : std::string::npos;
@@ -40,7 +40,7 @@ EndOfTurn end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer, std:
   const auto add = [&](int32_t id) {
     if (std::find(end.stop.begin(), end.stop.end(), id) == end.stop.end()) end.stop.push_back(id);
   };
-  Json talk = {{{"role", "user"}, {"content", kQuestion}}, {{"role", "assistant"}, {"content", kAnswer}}};
+  OrderedJson talk = {{{"role", "user"}, {"content", kQuestion}}, {{"role", "assistant"}, {"content", kAnswer}}};
   const auto behind = behind_answer(chat, talk, tokenizer, eos);
   if (!behind) return end;
   talk.push_back({{"role", "user"}, {"content", kQuestion}});
@@ -55,8 +55,9 @@ EndOfTurn end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer, std:
   const auto shared = std::mismatch(behind->begin(), behind->end(), next.begin(), next.end()).first;
   end.written = shared == behind->begin() ? behind->front() : *std::prev(shared);
   add(*end.written);
-  const Json call = {{"type", "function"}, {"id", "call00000"}, {"function", {{"name", "look"}, {"arguments", {{"word", kAnswer}}}}}};
-  const Json calling = {talk[0], {{"role", "assistant"}, {"content", ""}, {"tool_calls", Json::array({call})}}};
+  const OrderedJson call = {
+      {"type", "function"}, {"id", "call00000"}, {"function", {{"name", "look"}, {"arguments", {{"word", kAnswer}}}}}};
+  const OrderedJson calling = {talk[0], {{"role", "assistant"}, {"content", ""}, {"tool_calls", OrderedJson::array({call})}}};
   const auto called = behind_answer(chat, calling, tokenizer, eos);
   if (called && !called->empty()) add(called->back());  // marks of the call itself come before its end
   return end;

@@ -13,7 +13,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/encode/row_encoder.h"
 
-namespace loraine {
+namespace loraine::end_of_turn_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -380,4 +380,4 @@ TEST(EndOfTurn, OfATemplateThatRefuses) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::end_of_turn_test

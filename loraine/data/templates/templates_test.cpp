@@ -7,7 +7,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::templates_test {
 namespace {
 
 std::unique_ptr<Tokenizer> small(const std::string& added = "") {
@@ -79,4 +79,4 @@ TEST(Templates, TheDefaultSystemOfTheUserCounts) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::templates_test

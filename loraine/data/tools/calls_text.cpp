@@ -13,35 +13,35 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 [[noreturn]] void refuse(const std::string& what, const std::string& hint) { throw Error(ErrorKind::bad_data, what, hint); }
 
 struct Call {
   std::string name;
-  Json arguments;
+  OrderedJson arguments;
 };
 
 // Texts as they are, anything else as JSON.
-std::string argument_text(const Json& value) { return value.is_string() ? value.get<std::string>() : python_json(value); }
+std::string argument_text(const OrderedJson& value) { return value.is_string() ? value.get<std::string>() : python_json(value); }
 
 // A value as Gemma writes it: texts between <|"|>, keys in their order and bare.
-std::string gemma_value(const Json& value) {
+std::string gemma_value(const OrderedJson& value) {
   if (value.is_string()) return "<|\"|>" + value.get<std::string>() + "<|\"|>";
   if (!value.is_structured()) return python_json(value);
   std::vector<std::string> items;
   if (value.is_array()) {
-    for (const Json& item : value) items.push_back(gemma_value(item));
+    for (const OrderedJson& item : value) items.push_back(gemma_value(item));
     return fmt::format("[{}]", fmt::join(items, ","));
   }
-  std::map<std::string, const Json*> sorted;
+  std::map<std::string, const OrderedJson*> sorted;
   for (const auto& [key, item] : value.items()) sorted[key] = &item;
   for (const auto& [key, item] : sorted) items.push_back(key + ":" + gemma_value(*item));
   return fmt::format("{{{}}}", fmt::join(items, ","));
 }
 
 std::string call_text(CallStyle style, const Call& call) {
-  const auto object = [&](const char* key) { return python_json(Json{{"name", call.name}, {key, call.arguments}}); };
+  const auto object = [&](const char* key) { return python_json(OrderedJson{{"name", call.name}, {key, call.arguments}}); };
   std::string text;
   switch (style) {
     case CallStyle::action: return fmt::format("Action: {}\nAction Input: {}", call.name, python_json(call.arguments));
@@ -102,12 +102,12 @@ std::string calls_text(const std::string& name, const std::string& content, cons
   const bool python = format.calls == CallStyle::python_calls;
   if (words && !split(python ? "<|tool_call_start|>" : "<tool_call>", python ? "<|tool_call_end|>" : "</tool_call>", true))
     split(words->open_thought, words->close_thought, false);
-  Json calls = Json::parse(json, nullptr, false);
+  OrderedJson calls = OrderedJson::parse(json, nullptr, false);
   if (calls.is_discarded())
     refuse(fmt::format("function call: not valid JSON: {}", json.substr(0, 60)), "write the list of tools or of calls as JSON text");
-  if (!calls.is_array()) calls = Json::array({std::move(calls)});
+  if (!calls.is_array()) calls = OrderedJson::array({std::move(calls)});
   std::vector<std::string> texts;
-  for (const Json& call : calls) {
+  for (const OrderedJson& call : calls) {
     const bool whole = call.is_object() && call.contains("name") && call["name"].is_string() && call.contains("arguments");
     if (!whole) refuse("function call: without `name` or `arguments`", "a call is an object {\"name\": …, \"arguments\": {…}}");
     const bool pairs = format.calls == CallStyle::function_tags || format.calls == CallStyle::argument_pairs ||

@@ -17,7 +17,7 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Groups = std::vector<std::string>;
 using Calls = std::optional<std::vector<ToolCall>>;
 
@@ -45,9 +45,9 @@ std::vector<Groups> find_all(const char* pattern, const std::string& text) {
   return found;
 }
 
-std::optional<Json> json_of(const std::string& text) {
-  Json value = Json::parse(text, nullptr, false);
-  return value.is_discarded() ? std::optional<Json>() : std::move(value);
+std::optional<OrderedJson> json_of(const std::string& text) {
+  OrderedJson value = OrderedJson::parse(text, nullptr, false);
+  return value.is_discarded() ? std::optional<OrderedJson>() : std::move(value);
 }
 
 std::string without(std::string text, char letter) {  // at both ends
@@ -74,7 +74,7 @@ Calls read_name_first(const std::string& answer) {
   return std::vector<ToolCall>{{answer.substr(0, line), python_json(*arguments)}};
 }
 
-std::optional<ToolCall> call_of(const Json& object, const char* arguments) {
+std::optional<ToolCall> call_of(const OrderedJson& object, const char* arguments) {
   if (!object.is_object() || !object.contains("name") || !object["name"].is_string() || !object.contains(arguments)) return std::nullopt;
   return ToolCall{object["name"].get<std::string>(), python_json(object[arguments])};
 }
@@ -83,9 +83,9 @@ std::optional<ToolCall> call_of(const Json& object, const char* arguments) {
 Calls read_objects(const std::string& answer, const char* arguments) {
   auto objects = json_of(trimmed(answer));
   if (!objects) return std::nullopt;
-  if (!objects->is_array()) objects = Json::array({std::move(*objects)});
+  if (!objects->is_array()) objects = OrderedJson::array({std::move(*objects)});
   std::vector<ToolCall> calls;
-  for (const Json& object : *objects) {
+  for (const OrderedJson& object : *objects) {
     auto call = call_of(object, arguments);
     if (!call) return std::nullopt;
     calls.push_back(std::move(*call));
@@ -120,10 +120,10 @@ Calls read_call_lines(const std::string& answer) {
 
 // Values in tags: JSON, or else the text, with the blanks around it or without.
 std::string tagged_arguments(const char* pattern, const std::string& block, bool trims) {
-  Json arguments = Json::object();
+  OrderedJson arguments = OrderedJson::object();
   for (const Groups& found : find_all(pattern, block)) {
     const auto value = json_of(trimmed(found[1]));
-    arguments[found[0]] = value ? *value : Json(trims ? trimmed(found[1]) : found[1]);
+    arguments[found[0]] = value ? *value : OrderedJson(trims ? trimmed(found[1]) : found[1]);
   }
   return python_json(arguments);
 }

@@ -10,7 +10,7 @@
 #include "loraine/data/tools/tools.h"
 #include "loraine/text/calls/python_call.h"
 
-namespace loraine {
+namespace loraine::tools_golden_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -90,4 +90,4 @@ TEST(Tools, BrokenCallsAreTexts) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::tools_golden_test

@@ -8,7 +8,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::durable_file_test {
 namespace {
 
 std::string folder() {
@@ -38,4 +38,4 @@ TEST(DurableFile, AppearsOnlyWhenCommitted) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::durable_file_test

@@ -9,7 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::json_file_test {
 namespace {
 
 std::string folder() {
@@ -47,4 +47,4 @@ TEST(JsonFile, PositionsDuplicatesAndDepth) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::json_file_test

@@ -9,7 +9,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::json_lines_test {
 namespace {
 
 std::vector<JsonRow> rows_of(const std::string& text) {
@@ -50,4 +50,4 @@ TEST(JsonLines, Refusals) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::json_lines_test

@@ -12,7 +12,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::mapped_file_test {
 namespace {
 
 struct MappedFileTest : testing::Test {
@@ -68,4 +68,4 @@ TEST_F(MappedFileTest, RefusesWhatIsNotAFile) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::mapped_file_test

@@ -8,7 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::staged_files_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -89,4 +89,4 @@ TEST(StagedFiles, WhatKilledProcessesLeftIsSettled) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::staged_files_test

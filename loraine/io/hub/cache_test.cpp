@@ -9,7 +9,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/hub/hub.h"
 
-namespace loraine {
+namespace loraine::cache_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -184,4 +184,4 @@ TEST_F(HubCache, NotThere) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::cache_test

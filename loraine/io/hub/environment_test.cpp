@@ -10,7 +10,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::environment_test {
 namespace {
 
 const char* const kVariables[] = {"HF_HUB_OFFLINE",
@@ -123,4 +123,4 @@ TEST_F(HubEnvironment, Timeouts) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::environment_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::hash_test {
 namespace {
 
 TEST(HubHash, KnownValues) {
@@ -25,4 +25,4 @@ TEST(HubHash, Base64) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::hash_test

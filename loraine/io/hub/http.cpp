@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 #include "loraine/core/stopped.h"
 #include "loraine/io/hub/curl_library.h"
 
@@ -24,11 +25,6 @@ namespace {
 constexpr size_t kMostBody = 256u << 20, kMostHeaders = 1u << 20;
 constexpr int kMostRedirects = 8;
 constexpr int64_t kLongestWait = 300;  // seconds
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 // One attempt under way: what the callbacks of libcurl work on. No exception may pass through libcurl: it is kept, and thrown after.
 struct Exchange {
@@ -67,7 +63,7 @@ size_t on_header(char* data, size_t one, size_t count, void* user) {
     if (line.starts_with("HTTP/")) exchange.answer.headers.clear();  // of an interim answer
     if (const size_t colon = line.find(':'); colon != line.npos) {
       const size_t value = line.find_first_not_of(" \t", colon + 1);
-      exchange.answer.headers[lower(line.substr(0, colon))] = value == line.npos ? "" : line.substr(value);
+      exchange.answer.headers[lower_case(line.substr(0, colon))] = value == line.npos ? "" : line.substr(value);
     }
   } catch (...) {
     exchange.thrown = std::current_exception();

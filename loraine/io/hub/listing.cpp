@@ -22,7 +22,7 @@ constexpr size_t kMostFiles = 1000000;
 
 std::string kinds(HubKind kind) { return kind == HubKind::dataset ? "datasets" : "models"; }
 
-[[noreturn]] void malformed(const std::string& source, const std::string& what) {
+[[noreturn]] void malformed_listing(const std::string& source, const std::string& what) {
   throw Error(ErrorKind::bad_data, source + ": " + what, "is the address that of a hub? (HF_ENDPOINT)");
 }
 
@@ -30,20 +30,20 @@ std::optional<uint64_t> size_of(const Json& object, const char* key, const std::
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return std::nullopt;
   if (!found->is_number_integer() || (!found->is_number_unsigned() && found->get<int64_t>() < 0))
-    malformed(source, fmt::format("{} is no size of a file", key));
+    malformed_listing(source, fmt::format("{} is no size of a file", key));
   return found->get<uint64_t>();
 }
 
 std::string hash_of(const Json& object, const char* key, size_t digits, const std::string& source) {
   const std::string text = text_of(object, key);
   if (!text.empty() && (text.size() != digits || !is_hash(text)))
-    malformed(source, fmt::format("{} is {}, which is no hash", key, in_quotes(text)));
+    malformed_listing(source, fmt::format("{} is {}, which is no hash", key, in_quotes(text)));
   return text;
 }
 
 void add_file(Listing& listing, ListedFile file, const std::string& source) {
-  if (!is_safe_path(file.path)) malformed(source, "names the file " + in_quotes(file.path) + ", which cannot be one");
-  if (listing.files.size() >= kMostFiles) malformed(source, "names more files than can be");
+  if (!is_safe_path(file.path)) malformed_listing(source, "names the file " + in_quotes(file.path) + ", which cannot be one");
+  if (listing.files.size() >= kMostFiles) malformed_listing(source, "names more files than can be");
   listing.files.push_back(std::move(file));
 }
 
@@ -132,13 +132,13 @@ bool is_hash(const std::string& text) {
 }
 
 Listing parse_listing(const Json& json, const std::string& source) {
-  if (!json.is_object()) malformed(source, "expected an object with sha and siblings");
+  if (!json.is_object()) malformed_listing(source, "expected an object with sha and siblings");
   Listing listing{text_of(json, "sha"), {}};
-  if (!is_hash(listing.commit)) malformed(source, "its sha is " + in_quotes(listing.commit) + ", which is no commit");
+  if (!is_hash(listing.commit)) malformed_listing(source, "its sha is " + in_quotes(listing.commit) + ", which is no commit");
   const auto siblings = json.find("siblings");
-  if (siblings == json.end() || !siblings->is_array()) malformed(source, "it has no list `siblings`");
+  if (siblings == json.end() || !siblings->is_array()) malformed_listing(source, "it has no list `siblings`");
   for (const Json& one : *siblings) {
-    if (!one.is_object()) malformed(source, "`siblings` holds something that is no object");
+    if (!one.is_object()) malformed_listing(source, "`siblings` holds something that is no object");
     ListedFile file{text_of(one, "rfilename"), size_of(one, "size", source), "", hash_of(one, "blobId", 40, source)};
     if (const auto lfs = one.find("lfs"); lfs != one.end() && lfs->is_object()) {
       file.sha256 = hash_of(*lfs, "sha256", 64, source);
@@ -153,10 +153,10 @@ Listing parse_modelscope_listing(const Json& json, const std::string& revision, 
   Listing listing{revision, {}};
   const Json* data = json.is_object() && json.contains("Data") ? &json["Data"] : &json;
   const Json* files = data->is_object() && data->contains("Files") ? &(*data)["Files"] : data;
-  if (!files->is_array()) malformed(source, "it has no list `Files`");
+  if (!files->is_array()) malformed_listing(source, "it has no list `Files`");
   entries = files->size();
   for (const Json& one : *files) {
-    if (!one.is_object()) malformed(source, "`Files` holds something that is no object");
+    if (!one.is_object()) malformed_listing(source, "`Files` holds something that is no object");
     if (text_of(one, "Type") == "tree") continue;
     add_file(listing, {text_of(one, "Path"), size_of(one, "Size", source), hash_of(one, "Sha256", 64, source), ""}, source);
   }
@@ -167,7 +167,7 @@ Json parse_answer(const HttpClient& client, const HttpAnswer& answer) {
   try {
     return Json::parse(answer.body);
   } catch (const Json::exception&) {
-    malformed(url_host(answer.url), "its answer is not JSON: " + in_quotes(client.safe(answer.body), 80));
+    malformed_listing(url_host(answer.url), "its answer is not JSON: " + in_quotes(client.safe(answer.body), 80));
   }
 }
 
@@ -190,7 +190,7 @@ void complete_entry(HttpClient& client, const std::string& id, HubKind kind, con
   const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), bytes);
   if (error != std::errc() || end != size.data() + size.size() || size.empty() || (etag.size() != 40 && etag.size() != 64) ||
       !is_hash(etag))
-    malformed(url_host(answer.url), fmt::format("{}: its answer has no size and hash (ETag) of the file", what));
+    malformed_listing(url_host(answer.url), fmt::format("{}: its answer has no size and hash (ETag) of the file", what));
   file.size = bytes;
   (etag.size() == 64 ? file.sha256 : file.git_sha1) = etag;
 }

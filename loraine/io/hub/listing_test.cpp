@@ -7,7 +7,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::listing_test {
 namespace {
 
 using nlohmann::json;
@@ -95,4 +95,4 @@ TEST(HubAddresses, Origins) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::listing_test

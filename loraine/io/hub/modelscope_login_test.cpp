@@ -6,7 +6,7 @@
 #include "loraine/core/base64.h"
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::modelscope_login_test {
 namespace {
 
 // HubConfig(endpoint="https://www.modelscope.cn").save_token("ms-stored-token"), good until 1797592000.
@@ -49,4 +49,4 @@ TEST(ModelscopeLogin, DamagedBytes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::modelscope_login_test

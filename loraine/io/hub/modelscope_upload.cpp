@@ -9,6 +9,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/io/hub/hash.h"
@@ -27,11 +28,6 @@ constexpr int kPublic = 5, kPrivate = 1;
 constexpr std::array<int64_t, 2> kThereAlready = {10010101001, 10010202004};
 constexpr int64_t kBranchMoved = 10030000001;  // by another commit: worth another attempt
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 // The hub reads these itself, wherever they lie; they never go apart.
 bool is_read_by_the_hub(const std::string& name) {
   static const std::set<std::string> names = {"readme.md",          ".gitattributes",    ".gitignore",         "configuration.json",
@@ -44,7 +40,7 @@ bool is_large(const UploadFile& file) {
                                                  ".joblib",  ".mlmodel", ".model",  ".msgpack", ".npy",  ".npz", ".onnx", ".ot",
                                                  ".parquet", ".pb",      ".pickle", ".pkl",     ".pt",   ".pth", ".rar",  ".safetensors",
                                                  ".tar",     ".tflite",  ".tgz",    ".wasm",    ".xz",   ".zip", ".zst"};
-  const std::filesystem::path path(lower(file.path));
+  const std::filesystem::path path(lower_case(file.path));
   if (file.size == 0 || is_read_by_the_hub(path.filename().string())) return false;
   return file.size > kMostInline || suffixes.contains(path.extension().string());
 }

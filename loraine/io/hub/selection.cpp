@@ -9,6 +9,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 #include "loraine/core/missing_file.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/io/files/json_text.h"
@@ -25,18 +26,13 @@ constexpr const char* kLicences[] = {"license", "licence", "notice", "copying", 
 constexpr const char* kDataEndings[] = {".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow"};
 constexpr const char* kPackings[] = {"", ".gz", ".zst"};
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 bool is_licence(const std::string& name) {
-  const std::string small = lower(name);
+  const std::string small = lower_case(name);
   return std::any_of(std::begin(kLicences), std::end(kLicences), [&](const char* start) { return small.starts_with(start); });
 }
 
 bool is_data(const std::string& name) {
-  const std::string small = lower(name);
+  const std::string small = lower_case(name);
   for (const char* ending : kDataEndings)
     for (const char* packing : kPackings)
       if (small.ends_with(std::string(ending) + packing)) return true;

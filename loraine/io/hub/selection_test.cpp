@@ -5,7 +5,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::selection_test {
 namespace {
 
 Listing listing_of(const std::vector<std::string>& names) {
@@ -61,4 +61,4 @@ TEST(HubSelection, OtherRepositories) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::selection_test

@@ -5,15 +5,11 @@
 #include <algorithm>
 #include <cctype>
 
+#include "loraine/core/lower_case.h"
 #include "loraine/io/hub/curl_library.h"
 
 namespace loraine {
 namespace {
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 struct CurlUrl {
   CURLU* handle = curl_library().url();
@@ -50,16 +46,17 @@ std::string url_host(const std::string& url) {
 bool same_origin(const std::string& a, const std::string& b) {
   CurlUrl one, other;
   if (!one.set(a) || !other.set(b)) return false;
-  const auto same = [&](CURLUPart part, unsigned flags) { return lower(one.get(part, flags)) == lower(other.get(part, flags)); };
+  const auto same = [&](CURLUPart part, unsigned flags) { return lower_case(one.get(part, flags)) == lower_case(other.get(part, flags)); };
   return same(CURLUPART_SCHEME, 0) && same(CURLUPART_HOST, 0) && same(CURLUPART_PORT, CURLU_DEFAULT_PORT);
 }
 
 bool same_domain(const std::string& url, const std::string& hub) {
   CurlUrl one, other;
-  if (!one.set(url) || !other.set(hub) || lower(one.get(CURLUPART_SCHEME)) != "https" || lower(other.get(CURLUPART_SCHEME)) != "https")
+  if (!one.set(url) || !other.set(hub) || lower_case(one.get(CURLUPART_SCHEME)) != "https" ||
+      lower_case(other.get(CURLUPART_SCHEME)) != "https")
     return false;
-  const std::string host = lower(one.get(CURLUPART_HOST));
-  std::string domain = lower(other.get(CURLUPART_HOST));
+  const std::string host = lower_case(one.get(CURLUPART_HOST));
+  std::string domain = lower_case(other.get(CURLUPART_HOST));
   if (domain.starts_with("www.")) domain.erase(0, 4);
   const bool is_name = domain.find('.') != domain.npos && std::isalpha(static_cast<unsigned char>(domain.back()));  // no number of a host
   return is_name && (host == domain || host.ends_with("." + domain));

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::url_test {
 namespace {
 
 TEST(Url, OfOneOrigin) {
@@ -28,4 +28,4 @@ TEST(Url, OfOneDomain) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::url_test

@@ -9,7 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/safetensors/safetensors.h"
 
-namespace loraine {
+namespace loraine::bitsandbytes_source_test {
 namespace {
 
 using Tensors = std::vector<std::pair<std::string, Tensor>>;
@@ -124,4 +124,4 @@ TEST(BitsandbytesSource, RefusesWhatDoesNotFitTogether) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::bitsandbytes_source_test

@@ -11,7 +11,7 @@
 #include "loraine/core/packed.h"
 #include "loraine/io/safetensors/safetensors.h"
 
-namespace loraine {
+namespace loraine::mxfp4_source_test {
 namespace {
 
 constexpr int64_t kExperts = 2, kOut = 3, kGroups = 2, kIn = kGroups * 32;
@@ -99,4 +99,4 @@ TEST(Mxfp4Source, ScalesMustFit) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::mxfp4_source_test

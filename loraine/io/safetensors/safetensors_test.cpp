@@ -11,7 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::safetensors_test {
 namespace {
 
 std::string folder() {
@@ -178,4 +178,4 @@ TEST(Safetensors, SameBytesAsReference) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::safetensors_test

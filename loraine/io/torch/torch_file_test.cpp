@@ -11,7 +11,7 @@
 #include "loraine/io/torch/torch_pickle.h"
 #include "loraine/io/torch/zip_file.h"
 
-namespace loraine {
+namespace loraine::torch_file_test {
 namespace {
 
 using namespace std::string_literals;
@@ -193,4 +193,4 @@ TEST(ZipFile, RefusesByName) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::torch_file_test

@@ -7,7 +7,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/vocabulary/sentencepiece_tokenizer.h"
 
-namespace loraine {
+namespace loraine::sentencepiece_file_test {
 namespace {
 
 using namespace std::string_literals;
@@ -55,4 +55,4 @@ TEST(SentencePieceFile, EveryCutIsAnErrorOrASmallerFile) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::sentencepiece_file_test

@@ -6,7 +6,7 @@
 #include "loraine/core/base64.h"
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::token_ranks_test {
 namespace {
 
 std::string bytes_file(int64_t first = 0) {
@@ -62,4 +62,4 @@ TEST(TokenRanks, BrokenTekkenFilesAreErrors) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::token_ranks_test

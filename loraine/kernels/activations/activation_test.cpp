@@ -9,7 +9,7 @@
 #include "loraine/kernels/activations/swiglu.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::activation_test {
 namespace {
 
 constexpr Activation kAll[] = {Activation::silu,  Activation::gelu_tanh, Activation::gelu_erf,
@@ -206,4 +206,4 @@ TEST(Activation, BfloatIsTheRoundedF32AndThreadsDoNotMatter) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::activation_test

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-namespace loraine {
+namespace loraine::exp_rows_test {
 namespace {
 
 float exp_one(float x) {
@@ -54,4 +54,4 @@ TEST(ExpRows, EveryLength) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::exp_rows_test

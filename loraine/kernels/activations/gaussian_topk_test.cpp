@@ -3,7 +3,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::gaussian_topk_test {
 namespace {
 
 std::vector<double> reference(const std::vector<double>& x, int64_t C, double deviations) {
@@ -59,4 +59,4 @@ TEST(GaussianTopk, QuantilesOfTheNormalDistribution) {  // scipy.stats.norm.ppf
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::gaussian_topk_test

@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::sigmoid_gate_test {
 namespace {
 
 enum class Gate { elements, rows, silu };
@@ -111,4 +111,4 @@ TEST(SigmoidGate, MultipliesRows) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::sigmoid_gate_test

@@ -3,7 +3,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::swiglu_test {
 namespace {
 
 std::vector<double> reference(const std::vector<double>& gu, int64_t T, int64_t F) {
@@ -35,4 +35,4 @@ TEST(Swiglu, ForwardAndBackward) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::swiglu_test

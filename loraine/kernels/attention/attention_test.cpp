@@ -7,7 +7,7 @@
 #include "tests/support/op_check.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine {
+namespace loraine::attention_test {
 namespace {
 
 struct Inputs {
@@ -344,4 +344,4 @@ TEST(Attention, DecodingGivesWhatTheWholeSequenceGives) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::attention_test

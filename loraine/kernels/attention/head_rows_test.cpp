@@ -4,7 +4,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::head_rows_test {
 namespace {
 
 constexpr int64_t kWide = 211, kFirst = 3, kBetween = 40;  // row stride of keys, first column, distance between the heads of scores
@@ -45,4 +45,4 @@ TEST_P(HeadRows, EqualTheSumInDouble) {
 INSTANTIATE_TEST_SUITE_P(Types, HeadRows, testing::Values(Dtype::F32, Dtype::BF16), [](const auto& type) { return name_of(type.param); });
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::head_rows_test

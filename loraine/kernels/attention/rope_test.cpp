@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::rope_test {
 namespace {
 
 TEST(Rope, TurnsEachHeadAndBack) {
@@ -97,4 +97,4 @@ TEST(Rope, LayoutsAndPartsOfAHead) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::rope_test

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-namespace loraine {
+namespace loraine::machine_test {
 namespace {
 
 TEST(Machine, TimesAndInstructionSet) {
@@ -20,4 +20,4 @@ TEST(Machine, TimesAndInstructionSet) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::machine_test

@@ -7,7 +7,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::balance_test {
 namespace {
 
 double reference(const std::vector<double>& logits, int64_t E, int64_t K) {
@@ -63,4 +63,4 @@ TEST(Balance, LossAndGradientOverAllLayers) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::balance_test

@@ -3,7 +3,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::clamped_swiglu_test {
 namespace {
 
 constexpr int64_t kT = 5, kF = 37;
@@ -48,4 +48,4 @@ TEST(ClampedSwiglu, ForwardAndBackward) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::clamped_swiglu_test

@@ -7,7 +7,7 @@
 #include "tests/support/expert_rows.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::combine_test {
 namespace {
 
 constexpr int64_t kT = 37, kK = 3, kE = 6, kC = 45, kRows = kT * kK;
@@ -205,4 +205,4 @@ TEST(CombineExperts, WrongShapesAreNamed) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::combine_test

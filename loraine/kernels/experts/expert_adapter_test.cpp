@@ -7,7 +7,7 @@
 #include "tests/support/expert_rows.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::expert_adapter_test {
 namespace {
 
 constexpr int64_t kE = 5, kK = 2, kIn = 19, kOut = 23, kR = 3;
@@ -145,4 +145,4 @@ TEST(ExpertAdapter, PeftsLayouts) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::expert_adapter_test

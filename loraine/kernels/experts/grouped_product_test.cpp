@@ -10,7 +10,7 @@
 #include "tests/support/op_check.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine {
+namespace loraine::grouped_product_test {
 namespace {
 
 constexpr int64_t kE = 7, kK = 3;  // experts, and choices of a token
@@ -210,4 +210,4 @@ TEST(GroupedProduct, EmptyAndWrongShapes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::grouped_product_test

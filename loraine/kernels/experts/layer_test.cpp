@@ -11,7 +11,7 @@
 #include "loraine/kernels/products/matmul.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::layer_test {
 namespace {
 
 constexpr int64_t kT = 40, kH = 24, kI = 16, kE = 6, kK = 2;
@@ -95,4 +95,4 @@ TEST(ExpertLayer, ForwardAndBackward) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::layer_test

@@ -8,7 +8,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/expert_rows.h"
 
-namespace loraine {
+namespace loraine::order_test {
 namespace {
 
 TEST(ExpertOrder, SortsChoicesByExpertAndToken) {
@@ -41,4 +41,4 @@ TEST(ExpertOrder, RefusesAnExpertThatIsNone) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::order_test

@@ -11,7 +11,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::router_test {
 namespace {
 
 using Indices = std::vector<int64_t>;
@@ -240,4 +240,4 @@ TEST(RouterChoice, WrongShapesAreNamed) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::router_test

@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::layer_norm_test {
 namespace {
 
 constexpr float kEps = 1e-5f;
@@ -93,4 +93,4 @@ TEST(LayerNorm, BfloatIsTheRoundedF32AndThreadsDoNotMatter) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::layer_norm_test

@@ -5,7 +5,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::rms_norm_test {
 namespace {
 
 constexpr float kEps = 1e-5f;
@@ -82,4 +82,4 @@ TEST(RmsNorm, OffsetAndNoWeight) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::rms_norm_test

@@ -11,7 +11,7 @@
 #include "loraine/kernels/optimizers/momentum.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::moments_test {
 namespace {
 
 // A moment of n elements in memory of its own.
@@ -82,4 +82,4 @@ TEST(Updates, CheckTheirStates) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::moments_test

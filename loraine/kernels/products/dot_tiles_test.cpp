@@ -6,7 +6,7 @@
 #include "loraine/kernels/products/row_dots.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::dot_tiles_test {
 namespace {
 
 TEST(DotTiles, HaveTheBitsOfRowDots) {
@@ -33,4 +33,4 @@ TEST(DotTiles, HaveTheBitsOfRowDots) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::dot_tiles_test

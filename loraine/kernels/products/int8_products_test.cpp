@@ -9,7 +9,7 @@
 #include "loraine/kernels/products/matmul.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::int8_products_test {
 namespace {
 
 struct Quantised {
@@ -231,4 +231,4 @@ TEST(Int8Products, WrongShapesAreRefused) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::int8_products_test

@@ -7,7 +7,7 @@
 #include "loraine/kernels/products/row_dots.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::library_product_test {
 namespace {
 
 void check(int64_t m, int64_t n, int64_t k, bool x_t, bool w_t, float alpha, bool add, Dtype y_type) {
@@ -65,4 +65,4 @@ TEST(RowDots, NarrowingRoundsToNearestEven) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::library_product_test

@@ -8,7 +8,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::low_rank_rows_test {
 namespace {
 
 // One adapter: parts of ranks r over columns [0, 40) and [45, 45 + more) of y.
@@ -107,4 +107,4 @@ TEST(LowRankRows, WrongShapesAreNamed) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::low_rank_rows_test

@@ -8,7 +8,7 @@
 #include "tests/support/op_check.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine {
+namespace loraine::matmul_test {
 namespace {
 
 enum class Form { nt, nn, tn };
@@ -178,4 +178,4 @@ TEST(Matmul, EmptyAndWrongShapes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::matmul_test

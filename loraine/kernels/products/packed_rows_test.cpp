@@ -10,7 +10,7 @@
 #include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::packed_rows_test {
 namespace {
 
 const std::vector<Dtype> kPacked = [] {
@@ -224,4 +224,4 @@ TEST(PackedRows, LongSumsAndEmbedding) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::packed_rows_test

@@ -5,7 +5,7 @@
 #include "loraine/kernels/recurrent/recurrent_test.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::gated_delta_test {
 namespace {
 
 template <class T>
@@ -263,4 +263,4 @@ TEST(GatedDelta, OfBfloatActivationsIsThatOfTheirValues) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::gated_delta_test

@@ -4,7 +4,7 @@
 #include "loraine/kernels/recurrent/recurrent_test.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::gated_norm_test {
 namespace {
 
 std::vector<double> reference(const std::vector<double>& x, const std::vector<double>& z, const std::vector<float>& weight, int64_t C,
@@ -77,4 +77,4 @@ TEST(GatedNorm, OfBfloatActivationsIsThatOfTheirValuesOnAnyThreads) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::gated_norm_test

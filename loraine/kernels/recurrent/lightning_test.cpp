@@ -4,7 +4,7 @@
 #include "loraine/kernels/recurrent/recurrent_test.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::lightning_test {
 namespace {
 
 struct Inputs {
@@ -94,4 +94,4 @@ TEST(Lightning, PiecesWithAStateAreTheWhole) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::lightning_test

@@ -5,7 +5,7 @@
 #include "loraine/kernels/recurrent/recurrent_test.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::mamba2_test {
 namespace {
 
 template <class T>
@@ -197,4 +197,4 @@ TEST(Mamba2, OfBfloatActivationsIsThatOfTheirValues) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::mamba2_test

@@ -4,7 +4,7 @@
 #include "loraine/kernels/recurrent/recurrent_test.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::recurrent_gates_test {
 namespace {
 
 TEST(RecurrentGates, SoftplusIsExactToTwoUnits) {
@@ -79,4 +79,4 @@ TEST(RecurrentGates, WriteStrength) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::recurrent_gates_test

@@ -4,7 +4,7 @@
 #include "loraine/kernels/recurrent/recurrent_test.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::selective_scan_test {
 namespace {
 
 template <class T>
@@ -182,4 +182,4 @@ TEST(SelectiveScan, OfBfloatActivationsIsThatOfTheirValues) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::selective_scan_test

@@ -5,7 +5,7 @@
 #include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::bf16_rows_test {
 namespace {
 
 constexpr int64_t kRows = 5, kCols = 72;
@@ -115,4 +115,4 @@ TEST(Bf16Rows, SmallOps) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::bf16_rows_test

@@ -3,7 +3,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::columns_test {
 namespace {
 
 constexpr int64_t T = 7, C = 150;
@@ -58,4 +58,4 @@ TEST(Columns, DotsDivide) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::columns_test

@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::deal_columns_test {
 namespace {
 
 constexpr int64_t T = 300, kHeads = 3, kDim = 10, C = 3 * kHeads * kDim;
@@ -76,4 +76,4 @@ TEST(DealColumns, SpreadAndBack) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::deal_columns_test

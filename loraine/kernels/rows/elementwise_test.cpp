@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::elementwise_test {
 namespace {
 
 TEST(Elementwise, SumsAndRows) {
@@ -89,4 +89,4 @@ TEST(Dropout, IsAFunctionOfSeedStepAndSite) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::elementwise_test

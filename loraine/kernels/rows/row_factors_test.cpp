@@ -3,7 +3,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::row_factors_test {
 namespace {
 
 TEST(RowFactors, ScaleEachRowAndItsGradient) {
@@ -31,4 +31,4 @@ TEST(RowFactors, WhatIsClampedHasNoGradient) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::row_factors_test

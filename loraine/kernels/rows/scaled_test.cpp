@@ -7,7 +7,7 @@
 #include "loraine/kernels/rows/elementwise.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::scaled_test {
 namespace {
 
 constexpr int64_t T = 300, C = 75, kSize = T * C;
@@ -94,4 +94,4 @@ TEST(Scaled, SoftCapAndItsBackward) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::scaled_test

@@ -5,7 +5,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::streams_test {
 namespace {
 
 constexpr int64_t kRows = 5, kColumns = 1037;
@@ -112,4 +112,4 @@ TEST(Streams, NothingTakesNoSizeFromZeros) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::streams_test

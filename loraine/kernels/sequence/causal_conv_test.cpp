@@ -7,7 +7,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::causal_conv_test {
 namespace {
 
 Sequence whole(int64_t start, int64_t length) { return {start, length, start, length}; }
@@ -185,4 +185,4 @@ TEST(CausalConv, RefusesWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::causal_conv_test

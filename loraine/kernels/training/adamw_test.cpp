@@ -3,7 +3,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::adamw_test {
 namespace {
 
 TEST(AdamW, FollowsTheFormula) {
@@ -33,4 +33,4 @@ TEST(AdamW, FollowsTheFormula) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::adamw_test

@@ -4,7 +4,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::cross_entropy_test {
 namespace {
 
 TEST(CrossEntropy, LossGradientAndCorrect) {
@@ -146,4 +146,4 @@ TEST(CrossEntropy, WeightedTokensAndDivergence) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::cross_entropy_test

@@ -6,7 +6,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::dense_gradients_test {
 namespace {
 
 TEST(DenseGradients, NormWeight) {
@@ -130,4 +130,4 @@ TEST(DenseGradients, NumberOfThreadsDoesNotMatter) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::dense_gradients_test

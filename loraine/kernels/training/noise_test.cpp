@@ -3,7 +3,7 @@
 
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::noise_test {
 namespace {
 
 std::vector<float> noise(uint64_t seed, uint64_t step, uint64_t site, float size = 0.25f, int64_t T = 64, int64_t C = 1000) {
@@ -49,4 +49,4 @@ TEST(Noise, IsAFunctionOfItsPlaceAndIsAdded) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::noise_test

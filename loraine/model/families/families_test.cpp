@@ -10,7 +10,7 @@
 #include "loraine/model/mixers/latent_attention.h"
 #include "loraine/model/mixers/lightning_attention.h"
 
-namespace loraine {
+namespace loraine::families_test {
 namespace {
 
 nlohmann::json config(const char* type) {
@@ -171,4 +171,4 @@ TEST(Families, MiniMaxGoesOnFromItsNorms) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::families_test

@@ -6,7 +6,7 @@
 namespace loraine {
 namespace {
 
-ModelConfig layers(Decoder& d) {
+ModelConfig mistral_layers(Decoder& d) {
   d.mlp.activation = activation(d.hf, "hidden_act", "silu");
   d.rope();
   const std::vector<int64_t> windows = d.windows(0);
@@ -20,7 +20,7 @@ ModelConfig layers(Decoder& d) {
 
 ModelConfig mistral_config(const ConfigReader& hf) {
   Decoder d(hf);
-  return layers(d);
+  return mistral_layers(d);
 }
 
 ModelConfig ministral3_config(const ConfigReader& hf) {
@@ -30,7 +30,7 @@ ModelConfig ministral3_config(const ConfigReader& hf) {
     d.attention.temperature_beta = static_cast<float>(rope.number_or("llama_4_scaling_beta", 0));
     d.attention.temperature_length = rope.positive("original_max_position_embeddings");
   }
-  return layers(d);
+  return mistral_layers(d);
 }
 
 }  // namespace loraine

@@ -6,7 +6,7 @@
 namespace loraine {
 namespace {
 
-ModelConfig layers(Decoder& d) {
+ModelConfig qwen_layers(Decoder& d) {
   d.mlp.activation = activation(d.hf, "hidden_act", "silu");
   d.rope();
   std::vector<int64_t> windows(static_cast<size_t>(d.config.num_hidden_layers), 0);
@@ -22,7 +22,7 @@ ModelConfig layers(Decoder& d) {
 ModelConfig qwen2_config(const ConfigReader& hf) {
   Decoder d(hf);
   d.attention_biases(true, false);
-  return layers(d);
+  return qwen_layers(d);
 }
 
 ModelConfig qwen3_config(const ConfigReader& hf) {
@@ -31,7 +31,7 @@ ModelConfig qwen3_config(const ConfigReader& hf) {
   d.attention_biases(bias, bias);
   d.attention.q_norm = named(d.norm, "q_norm");
   d.attention.k_norm = named(d.norm, "k_norm");
-  return layers(d);
+  return qwen_layers(d);
 }
 
 }  // namespace loraine

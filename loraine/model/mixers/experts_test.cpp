@@ -11,7 +11,7 @@
 #include "tests/support/any_model.h"
 #include "tests/support/formula_model.h"
 
-namespace loraine {
+namespace loraine::experts_test {
 namespace {
 
 constexpr int64_t kE = 4, kH = 32, kI = 12, kRows = 19;
@@ -205,4 +205,4 @@ TEST(Experts, BalanceHasItsGradient) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::experts_test

@@ -3,7 +3,7 @@
 
 #include "tests/support/mixer_check.h"
 
-namespace loraine {
+namespace loraine::gated_delta_net_test {
 namespace {
 
 nlohmann::json qwen3_5() {
@@ -47,4 +47,4 @@ TEST(GatedDeltaNet, PiecesAreAsTheWhole) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::gated_delta_net_test

@@ -3,7 +3,7 @@
 
 #include "tests/support/mixer_check.h"
 
-namespace loraine {
+namespace loraine::lightning_attention_test {
 namespace {
 
 nlohmann::json minimax(int64_t layers) {
@@ -29,4 +29,4 @@ TEST(LightningAttention, GradientsThroughNormedResiduals) {
 TEST(LightningAttention, PiecesAreAsTheWhole) { expect_pieces_as_whole(minimax(1)); }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::lightning_attention_test

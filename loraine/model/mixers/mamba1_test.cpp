@@ -3,7 +3,7 @@
 
 #include "tests/support/mixer_check.h"
 
-namespace loraine {
+namespace loraine::mamba1_test {
 namespace {
 
 nlohmann::json jamba() {
@@ -16,4 +16,4 @@ TEST(Mamba1, Gradients) { expect_gradients_by_differences(jamba(), "mamba."); }
 TEST(Mamba1, PiecesAreAsTheWhole) { expect_pieces_as_whole(jamba()); }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::mamba1_test

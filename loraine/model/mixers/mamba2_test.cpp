@@ -4,7 +4,7 @@
 #include "loraine/core/error.h"
 #include "tests/support/mixer_check.h"
 
-namespace loraine {
+namespace loraine::mamba2_test {
 namespace {
 
 nlohmann::json mamba(const char* model_type, const nlohmann::json& own) {
@@ -48,4 +48,4 @@ TEST(Mamba2, OutputIsNoTargetWherePeftRefusesIt) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::mamba2_test

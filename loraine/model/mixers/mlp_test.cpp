@@ -3,10 +3,10 @@
 
 #include "tests/support/mixer_check.h"
 
-namespace loraine {
+namespace loraine::mlp_test {
 namespace {
 
 TEST(Mlp, LearnedActivationHasGradients) { expect_gradients_by_differences(one_layer("apertus", {{"intermediate_size", 40}}), "mlp."); }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::mlp_test

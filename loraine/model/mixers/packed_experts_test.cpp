@@ -11,7 +11,7 @@
 #include "tests/support/any_model.h"
 #include "tests/support/op_check.h"
 
-namespace loraine {
+namespace loraine::packed_experts_test {
 namespace {
 
 constexpr int64_t kE = 3, kH = 64, kI = 32, kRows = 33;
@@ -164,4 +164,4 @@ TEST(PackedExperts, AreTheSameModelAsTheUnpackedWhole) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::packed_experts_test

@@ -3,7 +3,7 @@
 
 #include "tests/support/mixer_check.h"
 
-namespace loraine {
+namespace loraine::short_conv_test {
 namespace {
 
 nlohmann::json lfm2(bool bias) { return one_layer("lfm2", {{"layer_types", {"conv"}}, {"conv_bias", bias}, {"block_multiple_of", 8}}); }
@@ -15,4 +15,4 @@ TEST(ShortConv, Gradients) {
 TEST(ShortConv, PiecesAreAsTheWhole) { expect_pieces_as_whole(lfm2(true)); }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::short_conv_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace loraine {
+namespace loraine::server_test {
 namespace {
 
 std::string wrong_with(const std::string& bytes, ServerRequest* out = nullptr) {
@@ -41,4 +41,4 @@ TEST(HttpRequests, AreRefused) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::server_test

@@ -5,7 +5,7 @@
 #include "loraine/serve/protocol/openai.h"
 #include "loraine/serve/protocol/responses.h"
 
-namespace loraine {
+namespace loraine::answers_test {
 namespace {
 
 class NoTokens final : public Tokenizer {
@@ -232,4 +232,4 @@ TEST(Answers, ErrorsInEachForm) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::answers_test

@@ -10,7 +10,7 @@ namespace {
 
 using grammar::Shape;
 
-constexpr size_t kMostChoices = 10'000, kLongestPattern = 64u << 10;
+constexpr size_t kMostStrings = 10'000, kLongestPattern = 64u << 10;
 
 [[noreturn]] void bad_shape(const std::string& field, const WireJson& value, const std::string& expected) {
   throw ApiError{400, fmt::format("{} is {}, expected was {}", field, value.is_null() ? "missing" : shown(value), expected), field};
@@ -30,8 +30,8 @@ Shape regex_shape(const WireJson& pattern, const std::string& field) {
 }
 
 Shape choice_shape(const WireJson& list, const std::string& field) {
-  const std::string expected = fmt::format("a list of 1 to {} strings", kMostChoices);
-  if (!list.is_array() || list.empty() || list.size() > kMostChoices) bad_shape(field, list, expected);
+  const std::string expected = fmt::format("a list of 1 to {} strings", kMostStrings);
+  if (!list.is_array() || list.empty() || list.size() > kMostStrings) bad_shape(field, list, expected);
   Shape shape{.kind = Shape::Kind::choice};
   for (const WireJson& one : list) {
     if (!one.is_string()) bad_shape(field, list, expected);

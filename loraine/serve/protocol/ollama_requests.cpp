@@ -93,7 +93,7 @@ void refuse_unread(const Fields& fields) {
     throw ApiError{400, fmt::format("{} is not a field of Ollama's protocol that is known here", name), name, "unknown_parameter"};
 }
 
-WireJson plain_message(const WireJson& message, size_t index) {
+WireJson ollama_message(const WireJson& message, size_t index) {
   if (!message.is_object())
     throw ApiError{400, fmt::format("messages[{}] is {}, expected was an object with role and content", index, shown(message)), "messages"};
   WireJson plain = message;
@@ -120,7 +120,7 @@ OllamaRequest read_ollama_chat(const WireJson& body) {
   read_common(fields, request);
   WireJson messages = WireJson::array();
   if (const WireJson* list = fields.array("messages", 4096))
-    for (size_t i = 0; i < list->size(); ++i) messages.push_back(plain_message((*list)[i], i));
+    for (size_t i = 0; i < list->size(); ++i) messages.push_back(ollama_message((*list)[i], i));
   request.only_loads = messages.empty();
   request.chat["messages"] = std::move(messages);
   if (const WireJson* tools = fields.array("tools", 128); tools && !tools->empty()) request.chat["tools"] = *tools;

@@ -6,7 +6,7 @@
 #include "loraine/serve/protocol/responses.h"
 #include "loraine/serve/service.h"
 
-namespace loraine {
+namespace loraine::other_requests_test {
 namespace {
 
 AskedResponse response_of(const std::string& body) { return read_response(parse_json_body(body), {}, 100, false, false); }
@@ -138,4 +138,4 @@ TEST(AnthropicRequest, RefusalsNameTheField) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::other_requests_test

@@ -8,7 +8,7 @@
 #include "loraine/serve/service.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine {
+namespace loraine::requests_test {
 namespace {
 
 constexpr int64_t kVocab = 100;
@@ -246,4 +246,4 @@ TEST(CompletionRequest, Prompts) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::requests_test

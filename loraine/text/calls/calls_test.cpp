@@ -10,7 +10,7 @@
 #include "loraine/text/calls/answer_reader.h"
 #include "loraine/text/calls/call_grammar.h"
 
-namespace loraine {
+namespace loraine::calls_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -421,4 +421,4 @@ TEST(CallPieces, AsTheyAreWritten) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::calls_test

@@ -11,7 +11,7 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kMaxDepth = 64;
 
@@ -105,7 +105,7 @@ struct Reader {
     return false;
   }
 
-  bool number(Json& value) {
+  bool number(OrderedJson& value) {
     const size_t from = at;
     const bool minus = text[at] == '-';
     if (minus || text[at] == '+') ++at;
@@ -131,7 +131,7 @@ struct Reader {
     return true;
   }
 
-  bool value(Json& out, int depth) {
+  bool value(OrderedJson& out, int depth) {
     if (depth > kMaxDepth) return false;
     const char c = peek();
     if (c == '"' || c == '\'') {
@@ -154,30 +154,30 @@ struct Reader {
     return true;
   }
 
-  bool list(Json& out, int depth) {
+  bool list(OrderedJson& out, int depth) {
     const char close = text[at++] == '[' ? ']' : ')';
-    out = Json::array();
+    out = OrderedJson::array();
     bool comma = false;
     while (!take(close)) {
       if (!out.empty() && !comma) return false;
-      Json item;
+      OrderedJson item;
       if (!value(item, depth + 1)) return false;
       out.push_back(std::move(item));
       comma = take(',');
     }
     if (close == ')' && out.size() == 1 && !comma) {
-      Json only = out[0];
+      OrderedJson only = out[0];
       out = std::move(only);  // brackets around a value
     }
     return true;
   }
 
-  bool dictionary(Json& out, int depth) {
+  bool dictionary(OrderedJson& out, int depth) {
     ++at;
-    out = Json::object();
+    out = OrderedJson::object();
     bool comma = true;
     while (!take('}')) {
-      Json key, item;
+      OrderedJson key, item;
       if (!comma || !value(key, depth + 1) || key.is_structured() || !take(':') || !value(item, depth + 1)) return false;
       out[key.is_string() ? key.get<std::string>() : python_json(key)] = std::move(item);
       comma = take(',');
@@ -187,13 +187,13 @@ struct Reader {
 
   bool call(ToolCall& out) {
     if (!name(out.name) || !take('(')) return false;
-    Json arguments = Json::object();
+    OrderedJson arguments = OrderedJson::object();
     bool comma = true;
     while (!take(')')) {
       if (!comma) return false;
       const size_t before = at;
       std::string key;
-      Json item;
+      OrderedJson item;
       if (name(key) && take('=')) {
         if (!value(item, 0)) return false;
         arguments[key] = std::move(item);

@@ -10,7 +10,7 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Calls = std::vector<ToolCall>;
 enum class Got : uint8_t { yes, more, no };
 
@@ -43,7 +43,7 @@ struct Cursor {
     return Got::yes;
   }
   // A list or an object.
-  Got json(Json& out) {
+  Got json(OrderedJson& out) {
     blanks();
     if (at == text.size()) return Got::more;
     if (text[at] != '{' && text[at] != '[') return Got::no;
@@ -78,34 +78,34 @@ Got last(Cursor& c, std::string_view word, bool at_end) {
   return got;
 }
 
-bool is_name(std::string_view name) {
+bool is_called_name(std::string_view name) {
   return !name.empty() && name.size() <= 256 && name.find_first_of(" \t\r\n\"'{}[]()<>") == std::string_view::npos;
 }
 
 // {"name": …, "arguments" or "parameters": …}; the arguments may also be JSON in a text, or absent.
-bool add_object(const Json& object, Calls& out) {
+bool add_object(const OrderedJson& object, Calls& out) {
   if (!object.is_object() || !object.contains("name") || !object["name"].is_string()) return false;
   const std::string name = object["name"].get<std::string>();
-  if (!is_name(name)) return false;
+  if (!is_called_name(name)) return false;
   const auto given = object.contains("arguments") ? object.find("arguments") : object.find("parameters");
-  Json arguments = given == object.end() ? Json::object() : *given;
+  OrderedJson arguments = given == object.end() ? OrderedJson::object() : *given;
   if (arguments.is_string()) arguments = json_within_limits(arguments.get_ref<const std::string&>());
-  if (arguments.is_null()) arguments = Json::object();
+  if (arguments.is_null()) arguments = OrderedJson::object();
   if (!arguments.is_object()) return false;
   if (given == object.end() && object.size() > 1) return false;  // some other object that has a name
   out.push_back({name, python_json(arguments)});
   return true;
 }
 
-bool add_objects(const Json& value, Calls& out) {
+bool add_objects(const OrderedJson& value, Calls& out) {
   if (!value.is_array()) return add_object(value, out);
-  for (const Json& object : value)
+  for (const OrderedJson& object : value)
     if (!add_object(object, out)) return false;
   return !value.empty();
 }
 
 Got tagged_json(Cursor& c, bool at_end, Calls& out) {
-  Json value;
+  OrderedJson value;
   LORAINE_NEED(c.take("<tool_call>"));
   LORAINE_NEED(c.json(value));
   if (!add_objects(value, out)) return Got::no;
@@ -126,9 +126,9 @@ Got function_tags(Cursor& c, bool at_end, const ToolTypes& types, Calls& out) {
   std::string_view name, key, value;
   LORAINE_NEED(c.take("<function="));
   LORAINE_NEED(c.up_to(">", name));
-  if (!is_name(trimmed(name))) return Got::no;
+  if (!is_called_name(trimmed(name))) return Got::no;
   name = trimmed(name);
-  Json arguments = Json::object();
+  OrderedJson arguments = OrderedJson::object();
   for (;;) {
     c.blanks();
     Got got = c.take("<parameter=");
@@ -150,7 +150,7 @@ Got function_tags(Cursor& c, bool at_end, const ToolTypes& types, Calls& out) {
 Got llama_json(Cursor& c, Calls& out) {
   if (c.rest().starts_with("<|python_tag|>")) c.at += std::string_view("<|python_tag|>").size();
   else if (c.rest().starts_with(";")) ++c.at;
-  Json value;
+  OrderedJson value;
   LORAINE_NEED(c.json(value));
   return add_objects(value, out) ? Got::yes : Got::no;
 }
@@ -159,7 +159,7 @@ Got mistral(Cursor& c, Calls& out) {
   LORAINE_NEED(c.take("[TOOL_CALLS]"));
   c.blanks();
   if (c.at == c.text.size()) return Got::more;
-  Json value;
+  OrderedJson value;
   if (c.rest()[0] == '[' || c.rest()[0] == '{') {
     LORAINE_NEED(c.json(value));
     return add_objects(value, out) ? Got::yes : Got::no;
@@ -168,7 +168,7 @@ Got mistral(Cursor& c, Calls& out) {
   if (c.rest().find_first_of(" \t\r\n{}\"") < c.rest().find("[ARGS]")) return Got::no;
   LORAINE_NEED(c.up_to("[ARGS]", name));
   name = name.substr(0, name.find("[CALL_ID]"));
-  if (!is_name(name)) return Got::no;
+  if (!is_called_name(name)) return Got::no;
   LORAINE_NEED(c.json(value));
   if (!value.is_object()) return Got::no;
   out.push_back({std::string(name), python_json(value)});
@@ -179,7 +179,7 @@ Got gemma(Cursor& c, bool at_end, Calls& out) {
   LORAINE_NEED(c.take("<|tool_call>call:"));
   std::string_view name;
   const size_t brace = c.rest().find('{');
-  if (!is_name(c.rest().substr(0, brace)) && !c.rest().empty()) return Got::no;
+  if (!is_called_name(c.rest().substr(0, brace)) && !c.rest().empty()) return Got::no;
   if (brace == std::string_view::npos) return Got::more;
   name = c.rest().substr(0, brace);
   c.at += brace;
@@ -193,7 +193,7 @@ Got gemma(Cursor& c, bool at_end, Calls& out) {
     } else if (!inside && (c.text[i] == '{' || c.text[i] == '[')) {
       ++depth;
     } else if (!inside && (c.text[i] == '}' || c.text[i] == ']') && --depth == 0) {
-      const Json arguments = json_within_limits(gemma_json(std::string(c.text.substr(c.at, i + 1 - c.at))));
+      const OrderedJson arguments = json_within_limits(gemma_json(std::string(c.text.substr(c.at, i + 1 - c.at))));
       if (!arguments.is_object()) return Got::no;
       c.at = i + 1;
       out.push_back({std::string(name), python_json(arguments)});
@@ -206,11 +206,11 @@ Got gemma(Cursor& c, bool at_end, Calls& out) {
 Got argument_pairs(Cursor& c, bool at_end, const ToolTypes& types, Calls& out) {
   LORAINE_NEED(c.take("<tool_call>"));
   const size_t end = c.rest().find('<');
-  if (end == std::string_view::npos) return is_name(trimmed(c.rest())) || trimmed(c.rest()).empty() ? Got::more : Got::no;
+  if (end == std::string_view::npos) return is_called_name(trimmed(c.rest())) || trimmed(c.rest()).empty() ? Got::more : Got::no;
   const std::string_view name = trimmed(c.rest().substr(0, end));
-  if (!is_name(name)) return Got::no;
+  if (!is_called_name(name)) return Got::no;
   c.at += end;
-  Json arguments = Json::object();
+  OrderedJson arguments = OrderedJson::object();
   for (;;) {
     c.blanks();
     std::string_view key, value;
@@ -248,7 +248,7 @@ Got python_calls(Cursor& c, bool at_end, Calls& out) {
 
 Got functools(Cursor& c, Calls& out) {
   LORAINE_NEED(c.take("functools"));
-  Json value;
+  OrderedJson value;
   LORAINE_NEED(c.json(value));
   return value.is_array() && add_objects(value, out) ? Got::yes : Got::no;
 }
@@ -270,7 +270,7 @@ Got deepseek(Cursor& c, bool at_end, Calls& out) {
     }
     std::string_view name;
     LORAINE_NEED(c.up_to(kDeepseekBetween, name));
-    Json value;
+    OrderedJson value;
     if (name == "function") {
       LORAINE_NEED(c.up_to("\n", name));
       LORAINE_NEED(c.take("```json"));
@@ -280,7 +280,7 @@ Got deepseek(Cursor& c, bool at_end, Calls& out) {
     } else {
       LORAINE_NEED(c.json(value));
     }
-    if (!is_name(trimmed(name)) || !value.is_object()) return Got::no;
+    if (!is_called_name(trimmed(name)) || !value.is_object()) return Got::no;
     out.push_back({std::string(trimmed(name)), python_json(value)});
     LORAINE_NEED(last(c, kDeepseekEnd, at_end));
     if (!whole) return Got::yes;
@@ -288,7 +288,7 @@ Got deepseek(Cursor& c, bool at_end, Calls& out) {
 }
 
 Got bare_json(Cursor& c, Calls& out) {
-  Json value;
+  OrderedJson value;
   LORAINE_NEED(c.json(value));
   return add_objects(value, out) ? Got::yes : Got::no;
 }

@@ -19,12 +19,12 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
-constexpr std::string_view kBlanks = " \n\t\r\f\v";
+using OrderedJson = nlohmann::ordered_json;
+constexpr std::string_view kPythonBlanks = " \n\t\r\f\v";
 
 std::string_view stripped(std::string_view text) {
-  const size_t first = text.find_first_not_of(kBlanks);
-  return first == std::string_view::npos ? std::string_view() : text.substr(first, text.find_last_not_of(kBlanks) + 1 - first);
+  const size_t first = text.find_first_not_of(kPythonBlanks);
+  return first == std::string_view::npos ? std::string_view() : text.substr(first, text.find_last_not_of(kPythonBlanks) + 1 - first);
 }
 
 [[noreturn]] void refuse(const std::string& place, const std::string& what) {
@@ -36,7 +36,7 @@ std::string_view stripped(std::string_view text) {
 struct Found {
   size_t begin = 0, end = 0;
   bool partial = false;  // the text's end may be the beginning of one, from `begin` on
-  Json names = Json::object();
+  OrderedJson names = OrderedJson::object();
 };
 
 class Pattern {
@@ -113,29 +113,30 @@ struct Parser {
   std::shared_ptr<Parser> values;
 };
 
-bool flag(const Json& args, const char* key, bool otherwise, const std::string& place) {
+bool flag(const OrderedJson& args, const char* key, bool otherwise, const std::string& place) {
   if (!args.contains(key)) return otherwise;
   if (!args[key].is_boolean()) refuse(place + "." + key, "is not true or false");
   return args[key].get<bool>();
 }
 
-void check_keys(const Json& object, std::initializer_list<std::string_view> known, const std::string& place) {
+void check_keys(const OrderedJson& object, std::initializer_list<std::string_view> known, const std::string& place) {
   if (!object.is_object()) refuse(place, "is no object");
   for (const auto& [key, value] : object.items())
     if (std::find(known.begin(), known.end(), key) == known.end()) refuse(place, fmt::format("`{}` is not known", key.substr(0, 60)));
 }
 
-Parser parser_of(const std::string& name, const Json& args, const std::string& place, int depth = 0) {
+Parser parser_of(const std::string& name, const OrderedJson& args, const std::string& place, int depth = 0) {
   if (depth > 8) refuse(place, "value parsers are nested too deeply");
   Parser out;
   using Kind = Parser::Kind;
   const auto values = [&] {
     if (!args.contains("value_parser") || args["value_parser"].is_null()) return;
-    const Json& inner = args["value_parser"];
+    const OrderedJson& inner = args["value_parser"];
     check_keys(inner, {"name", "args"}, place + ".value_parser");
     if (!inner.contains("name") || !inner["name"].is_string()) refuse(place + ".value_parser", "has no name");
-    out.values = std::make_shared<Parser>(parser_of(
-        inner["name"].get<std::string>(), inner.contains("args") ? inner["args"] : Json::object(), place + ".value_parser", depth + 1));
+    out.values =
+        std::make_shared<Parser>(parser_of(inner["name"].get<std::string>(), inner.contains("args") ? inner["args"] : OrderedJson::object(),
+                                           place + ".value_parser", depth + 1));
   };
   const auto text = [&](const char* key, const std::string& otherwise) {
     if (!args.contains(key)) return otherwise;
@@ -154,7 +155,7 @@ Parser parser_of(const std::string& name, const Json& args, const std::string& p
     out.unquoted_keys = flag(args, "unquoted_keys", false, place);
     out.allow_non_json = flag(args, "allow_non_json", false, place);
     if (args.contains("string_delims"))
-      for (const Json& pair : args["string_delims"]) {
+      for (const OrderedJson& pair : args["string_delims"]) {
         if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string() || pair[0].empty() || pair[0] == "" ||
             pair[1] == "")
           refuse(place + ".string_delims", "is no list of pairs of texts");
@@ -198,18 +199,18 @@ std::string plain_json(const Parser& parser, std::string_view text) {
     if (delims != parser.string_delims.end()) {
       const size_t begin = at + delims->first.size(), end = text.find(delims->second, begin);
       if (end != std::string_view::npos) {
-        out += Json(std::string(text.substr(begin, end - begin))).dump(-1, ' ', false, Json::error_handler_t::replace);
+        out += OrderedJson(std::string(text.substr(begin, end - begin))).dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
         at = end + delims->second.size();
         continue;
       }
     }
     if (text[at] == '"') quoted = !quoted;
     const auto letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) || c == '_'; };
-    const size_t before = out.find_last_not_of(kBlanks);
+    const size_t before = out.find_last_not_of(kPythonBlanks);
     if (parser.unquoted_keys && !quoted && letter(text[at]) && before != std::string::npos && (out[before] == '{' || out[before] == ',')) {
       size_t end = at;
       while (end < text.size() && (letter(text[end]) || std::isdigit(static_cast<unsigned char>(text[end])))) ++end;
-      const size_t colon = text.find_first_not_of(kBlanks, end);
+      const size_t colon = text.find_first_not_of(kPythonBlanks, end);
       if (colon != std::string_view::npos && text[colon] == ':') {
         out += '"' + std::string(text.substr(at, end - at)) + '"';
         at = end;
@@ -221,38 +222,38 @@ std::string plain_json(const Parser& parser, std::string_view text) {
   return out;
 }
 
-std::optional<Json> parsed(const Parser& parser, std::string_view text);
+std::optional<OrderedJson> parsed(const Parser& parser, std::string_view text);
 
-std::optional<Json> value_of(const Parser& parser, std::string_view text) {
-  return parser.values ? parsed(*parser.values, text) : std::optional<Json>(std::string(text));
+std::optional<OrderedJson> value_of(const Parser& parser, std::string_view text) {
+  return parser.values ? parsed(*parser.values, text) : std::optional<OrderedJson>(std::string(text));
 }
 
-std::optional<Json> parsed(const Parser& parser, std::string_view text) {
+std::optional<OrderedJson> parsed(const Parser& parser, std::string_view text) {
   using Kind = Parser::Kind;
   const std::string_view inner = stripped(text);
   switch (parser.kind) {
-    case Kind::text: return Json(std::string(parser.strip ? inner : text));
+    case Kind::text: return OrderedJson(std::string(parser.strip ? inner : text));
     case Kind::integer: {
-      const Json value = json_within_limits(inner);
-      return value.is_number_integer() ? std::optional<Json>(value) : std::nullopt;
+      const OrderedJson value = json_within_limits(inner);
+      return value.is_number_integer() ? std::optional<OrderedJson>(value) : std::nullopt;
     }
     case Kind::real: {
-      const Json value = json_within_limits(inner);
-      return value.is_number() ? std::optional<Json>(value.get<double>()) : std::nullopt;
+      const OrderedJson value = json_within_limits(inner);
+      return value.is_number() ? std::optional<OrderedJson>(value.get<double>()) : std::nullopt;
     }
     case Kind::boolean: {
       std::string word(inner);
       std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-      return Json(word == "true" || word == "1");
+      return OrderedJson(word == "true" || word == "1");
     }
     case Kind::json: {
       const bool plain = !parser.unquoted_keys && parser.string_delims.empty();
-      Json value = json_within_limits(plain ? std::string(inner) : plain_json(parser, inner));
+      OrderedJson value = json_within_limits(plain ? std::string(inner) : plain_json(parser, inner));
       if (!value.is_discarded()) return value;
-      return parser.allow_non_json ? std::optional<Json>(std::string(inner)) : std::nullopt;
+      return parser.allow_non_json ? std::optional<OrderedJson>(std::string(inner)) : std::nullopt;
     }
     case Kind::xml_inline: {
-      Json out = Json::object();
+      OrderedJson out = OrderedJson::object();
       std::set<std::string> merged;
       for (size_t at = 0; at <= text.size();) {
         const auto found = parser.tag->find(text, at, false);
@@ -266,13 +267,13 @@ std::optional<Json> parsed(const Parser& parser, std::string_view text) {
           out[key] = std::move(*value);
           continue;
         }
-        if (merged.insert(key).second) out[key] = Json::array({out[key]});
+        if (merged.insert(key).second) out[key] = OrderedJson::array({out[key]});
         out[key].push_back(std::move(*value));
       }
       return out;
     }
     case Kind::kv_lines: {
-      Json out = Json::object();
+      OrderedJson out = OrderedJson::object();
       for (size_t at = 0; at <= text.size();) {
         const size_t end = std::min(text.find(parser.line_sep, at), text.size());
         const std::string_view line = text.substr(at, end - at);
@@ -289,7 +290,7 @@ std::optional<Json> parsed(const Parser& parser, std::string_view text) {
     case Kind::python_calls: {
       const auto calls = read_python_calls(inner);
       if (!calls) return std::nullopt;
-      Json out = Json::array();
+      OrderedJson out = OrderedJson::array();
       for (const ToolCall& call : *calls) out.push_back({{"name", call.name}, {"arguments", json_within_limits(call.arguments)}});
       return out;
     }
@@ -298,12 +299,12 @@ std::optional<Json> parsed(const Parser& parser, std::string_view text) {
 }
 
 // The shape of `transform` with "{name}" replaced; none where a name is not there.
-std::optional<Json> transformed(const Json& shape, const Json& names, int depth = 0) {
+std::optional<OrderedJson> transformed(const OrderedJson& shape, const OrderedJson& names, int depth = 0) {
   if (depth > 32) return std::nullopt;
   if (shape.is_string()) {
     const std::string& text = shape.get_ref<const std::string&>();
     if (text.size() < 3 || text.front() != '{' || text.back() != '}') return shape;
-    const Json* at = &names;
+    const OrderedJson* at = &names;
     for (size_t begin = 1; begin < text.size();) {  // a.b is a member of a
       const size_t end = std::min(text.find('.', begin), text.size() - 1);
       const std::string key = text.substr(begin, end - begin);
@@ -314,7 +315,7 @@ std::optional<Json> transformed(const Json& shape, const Json& names, int depth 
     return *at;
   }
   if (!shape.is_structured()) return shape;
-  Json out = shape.is_array() ? Json::array() : Json::object();
+  OrderedJson out = shape.is_array() ? OrderedJson::array() : OrderedJson::object();
   for (const auto& [key, value] : shape.items()) {
     auto inner = transformed(value, names, depth + 1);
     if (!inner) return std::nullopt;
@@ -324,15 +325,16 @@ std::optional<Json> transformed(const Json& shape, const Json& names, int depth 
   return out;
 }
 
-bool add_calls(const Json& value, const ToolTypes& types, std::vector<ToolCall>& out) {
+bool add_calls(const OrderedJson& value, const ToolTypes& types, std::vector<ToolCall>& out) {
   if (value.is_array())
-    return std::all_of(value.begin(), value.end(), [&](const Json& each) { return !each.is_array() && add_calls(each, types, out); });
+    return std::all_of(value.begin(), value.end(),
+                       [&](const OrderedJson& each) { return !each.is_array() && add_calls(each, types, out); });
   if (!value.is_object()) return false;
-  const Json& function = value.contains("function") && value["function"].is_object() ? value["function"] : value;
+  const OrderedJson& function = value.contains("function") && value["function"].is_object() ? value["function"] : value;
   if (!function.contains("name") || !function["name"].is_string()) return false;
-  Json arguments = function.contains("arguments")    ? function["arguments"]
-                   : function.contains("parameters") ? function["parameters"]
-                                                     : Json::object();
+  OrderedJson arguments = function.contains("arguments")    ? function["arguments"]
+                          : function.contains("parameters") ? function["parameters"]
+                                                            : OrderedJson::object();
   if (arguments.is_string()) arguments = json_within_limits(arguments.get_ref<const std::string&>());
   if (!arguments.is_object()) return false;
   for (auto argument = arguments.begin(); argument != arguments.end(); ++argument)  // texts of what the schema says is none
@@ -346,13 +348,13 @@ struct Field {
   enum class Role : uint8_t { content, thinking, calls, other } role = Role::other;
   std::unique_ptr<Pattern> open, close;  // open absent: the field of all that is in no other; close absent: the end of the answer
   Parser parser;
-  Json transform;
+  OrderedJson transform;
   bool transform_each = false;
   bool streams() const { return parser.kind == Parser::Kind::text && transform.is_null() && role != Role::calls; }
 };
 
 // A literal, one of several, or a pattern; "eos" as an end is none.
-std::unique_ptr<Pattern> mark(const Json& field, const char* literal, const char* pattern, const std::string& place) {
+std::unique_ptr<Pattern> mark(const OrderedJson& field, const char* literal, const char* pattern, const std::string& place) {
   if (field.contains(literal) && field.contains(pattern)) refuse(place, fmt::format("has both `{}` and `{}`", literal, pattern));
   if (field.contains(pattern)) {
     if (!field[pattern].is_string()) refuse(place + "." + pattern, "is no text");
@@ -360,7 +362,7 @@ std::unique_ptr<Pattern> mark(const Json& field, const char* literal, const char
   }
   if (!field.contains(literal) || field[literal].is_null()) return nullptr;
   std::vector<std::string> words;
-  for (const Json& word : field[literal].is_array() ? field[literal] : Json::array({field[literal]})) {
+  for (const OrderedJson& word : field[literal].is_array() ? field[literal] : OrderedJson::array({field[literal]})) {
     if (!word.is_string() || word.get_ref<const std::string&>().empty()) refuse(place + "." + literal, "is no text");
     if (word != "eos" || std::string_view(literal) != "close") words.push_back(word.get<std::string>());
   }
@@ -379,7 +381,7 @@ struct ResponseTemplate::State {
   std::unique_ptr<Pattern> anchor;
 };
 
-ResponseTemplate::ResponseTemplate(const Json& given, const std::string& file) : state_(std::make_unique<State>()) {
+ResponseTemplate::ResponseTemplate(const OrderedJson& given, const std::string& file) : state_(std::make_unique<State>()) {
   const std::string place = file + ": response_template";
   check_keys(given, {"version", "defaults", "start_anchor", "start_anchor_pattern", "fields"}, place);
   if (given.contains("version") && given["version"] != 1)
@@ -400,7 +402,8 @@ ResponseTemplate::ResponseTemplate(const Json& given, const std::string& file) :
     out.open = mark(field, "open", "open_pattern", where);
     out.close = mark(field, "close", "close_pattern", where);
     if (field.contains("content") && !field["content"].is_string()) refuse(where + ".content", "is no text");
-    const Json args = field.contains("content_args") && !field["content_args"].is_null() ? field["content_args"] : Json::object();
+    const OrderedJson args =
+        field.contains("content_args") && !field["content_args"].is_null() ? field["content_args"] : OrderedJson::object();
     out.parser = parser_of(field.contains("content") ? field["content"].get<std::string>() : "text", args, where + ".content_args");
     if (field.contains("transform")) out.transform = field["transform"];
     out.transform_each = flag(field, "transform_each", false, where);
@@ -414,7 +417,7 @@ ResponseTemplate::ResponseTemplate(const Json& given, const std::string& file) :
 
 ResponseTemplate::~ResponseTemplate() = default;
 
-ResponseTemplate::Reader::Reader(const ResponseTemplate& response_template, std::string_view prompt, const Json& tools)
+ResponseTemplate::Reader::Reader(const ResponseTemplate& response_template, std::string_view prompt, const OrderedJson& tools)
     : template_(response_template), types_(tools) {
   const State& t = *template_.state_;
   size_t from = 0;
@@ -469,14 +472,14 @@ void ResponseTemplate::Reader::give(AnswerPart& out, size_t number, std::string_
     *to += text;
     return;
   }
-  const size_t last = text.find_last_not_of(kBlanks);
+  const size_t last = text.find_last_not_of(kPythonBlanks);
   if (last == std::string_view::npos) {
     blanks_ += text;
     return;
   }
   const std::string_view head = text.substr(0, last + 1);
   if (some_) *to += blanks_;
-  *to += some_ ? head : head.substr(head.find_first_not_of(kBlanks));
+  *to += some_ ? head : head.substr(head.find_first_not_of(kPythonBlanks));
   blanks_ = text.substr(last + 1);
   some_ = true;
 }
@@ -486,23 +489,23 @@ void ResponseTemplate::Reader::close(AnswerPart& out, std::string_view body, std
   const Field& field = template_.state_->fields[static_cast<size_t>(field_)];
   if (field.role == Field::Role::other) return;
   auto value = parsed(field.parser, body);
-  const auto shaped = [&](const Json& content) {
-    if (field.transform.is_null()) return std::optional<Json>(content);
-    Json names = names_;
+  const auto shaped = [&](const OrderedJson& content) {
+    if (field.transform.is_null()) return std::optional<OrderedJson>(content);
+    OrderedJson names = names_;
     if (content.is_object() && field.transform_each) names.update(content);
     names["content"] = content;
     return transformed(field.transform, names);
   };
   if (value && field.transform_each) {
-    Json all = Json::array();
+    OrderedJson all = OrderedJson::array();
     bool good = value->is_array();
     if (good)
-      for (const Json& each : *value) {
+      for (const OrderedJson& each : *value) {
         auto one = shaped(each);
         good = good && one.has_value();
         if (good) all.push_back(std::move(*one));
       }
-    value = good ? std::optional<Json>(std::move(all)) : std::nullopt;
+    value = good ? std::optional<OrderedJson>(std::move(all)) : std::nullopt;
   } else if (value) {
     value = shaped(*value);
   }

@@ -7,7 +7,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::response_template_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -110,4 +110,4 @@ TEST(ResponseTemplate, WhatIsNoTemplateIsRefused) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::response_template_test

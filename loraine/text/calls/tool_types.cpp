@@ -7,11 +7,11 @@
 namespace loraine {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 constexpr int kMostNesting = 64;
 
 // The type that a schema names, looking through anyOf and the like; empty: none, or several beside null.
-std::string type_in(const Json& schema, const Json& root, int depth = 0) {
+std::string type_in(const OrderedJson& schema, const OrderedJson& root, int depth = 0) {
   if (!schema.is_object() || depth > 8) return {};
   if (const auto ref = schema.find("$ref"); ref != schema.end() && ref->is_string()) {
     const std::string& way = ref->get_ref<const std::string&>();
@@ -32,43 +32,43 @@ std::string type_in(const Json& schema, const Json& root, int depth = 0) {
   if (const auto type = schema.find("type"); type != schema.end()) {
     if (type->is_string()) add(type->get<std::string>());
     if (type->is_array())
-      for (const Json& name : *type)
+      for (const OrderedJson& name : *type)
         if (name.is_string()) add(name.get<std::string>());
     return found == "several" ? "" : found;
   }
   for (const char* key : {"anyOf", "oneOf", "allOf"}) {
     const auto list = schema.find(key);
     if (list == schema.end() || !list->is_array()) continue;
-    for (const Json& each : *list) {
+    for (const OrderedJson& each : *list) {
       const std::string name = type_in(each, root, depth + 1);
       add(name.empty() ? "several" : name);
     }
   }
   if (const auto values = schema.find("enum");
       found.empty() && values != schema.end() && values->is_array() &&
-      std::all_of(values->begin(), values->end(), [](const Json& value) { return value.is_string(); }))
+      std::all_of(values->begin(), values->end(), [](const OrderedJson& value) { return value.is_string(); }))
     return "string";
   return found == "several" ? "" : found;
 }
 
 }  // namespace
 
-Json json_within_limits(std::string_view text) {
+OrderedJson json_within_limits(std::string_view text) {
   int depth = 0;
   bool inside = false;
   for (size_t i = 0; i < text.size(); ++i) {
     if (inside && text[i] == '\\') ++i;
     else if (text[i] == '"') inside = !inside;
-    else if (!inside && (text[i] == '{' || text[i] == '[') && ++depth > kMostNesting) return Json(Json::value_t::discarded);
+    else if (!inside && (text[i] == '{' || text[i] == '[') && ++depth > kMostNesting) return OrderedJson(OrderedJson::value_t::discarded);
     else if (!inside && (text[i] == '}' || text[i] == ']')) --depth;
   }
-  return Json::parse(text, nullptr, false);
+  return OrderedJson::parse(text, nullptr, false);
 }
 
-ToolTypes::ToolTypes(const Json& tools) {
+ToolTypes::ToolTypes(const OrderedJson& tools) {
   if (!tools.is_array()) return;
-  for (const Json& tool : tools) {
-    const Json& function = tool.is_object() && tool.contains("function") ? tool["function"] : tool;
+  for (const OrderedJson& tool : tools) {
+    const OrderedJson& function = tool.is_object() && tool.contains("function") ? tool["function"] : tool;
     if (!function.is_object() || !function.contains("name") || !function["name"].is_string() || !function.contains("parameters")) continue;
     parameters_[function["name"].get<std::string>()] = function["parameters"];
   }
@@ -81,7 +81,7 @@ bool ToolTypes::knows(std::string_view tool, std::string_view key) const {
   return properties != found->end() && properties->is_object() && properties->contains(std::string(key));
 }
 
-Json ToolTypes::value(std::string_view tool, std::string_view key, std::string_view text) const {
+OrderedJson ToolTypes::value(std::string_view tool, std::string_view key, std::string_view text) const {
   std::string type;
   if (const auto found = parameters_.find(std::string(tool)); found != parameters_.end() && found->is_object()) {
     const auto properties = found->find("properties");
@@ -89,7 +89,7 @@ Json ToolTypes::value(std::string_view tool, std::string_view key, std::string_v
       type = type_in((*properties)[std::string(key)], *found);
   }
   if (type == "string") return std::string(text);
-  Json value = json_within_limits(text);
+  OrderedJson value = json_within_limits(text);
   if (value.is_discarded()) {
     if (type == "boolean" && (text == "True" || text == "False")) return text == "True";
     if (text == "None" && !type.empty()) return nullptr;

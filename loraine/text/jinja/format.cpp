@@ -9,6 +9,7 @@
 #include "loraine/text/jinja/builtins.h"
 #include "loraine/text/jinja/eval.h"
 #include "loraine/text/jinja/markup.h"
+#include "loraine/text/jinja/objects.h"
 #include "loraine/text/jinja/text.h"
 
 namespace loraine::jinja {
@@ -432,13 +433,6 @@ struct Joiner : CallableObject {
 std::optional<Value> Cycler::attribute(Engine&, const std::string& name) {
   if (name == "current") return items[at];
   return std::nullopt;
-}
-
-Value object_value(std::shared_ptr<Object> object) {
-  Value v;
-  v.type = Type::Object;
-  v.o = std::move(object);
-  return v;
 }
 
 Value f_range(Engine&, Args& args) {

@@ -8,7 +8,7 @@
 
 #include "loraine/text/jinja/eval.h"
 
-namespace loraine::jinja {
+namespace loraine::jinja::jinja_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -95,4 +95,4 @@ TEST(Jinja, EndlessWorkIsAnError) {
 }
 
 }  // namespace
-}  // namespace loraine::jinja
+}  // namespace loraine::jinja::jinja_test

@@ -8,7 +8,7 @@
 #include "loraine/text/jinja/eval.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine::jinja {
+namespace loraine::jinja::limits_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -207,4 +207,4 @@ TEST(JinjaLimits, DeepValuesAndCycles) {
 }
 
 }  // namespace
-}  // namespace loraine::jinja
+}  // namespace loraine::jinja::limits_test

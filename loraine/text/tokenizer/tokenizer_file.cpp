@@ -11,11 +11,11 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 // The bytes [begin, end) of the list added_tokens; begin == end: right behind the outermost brace, as there is none.
-struct Range {
+struct ByteRange {
   size_t begin = 0, end = 0;
 };
 
-Range added_tokens_range(const simdjson::padded_string& text) {
+ByteRange added_tokens_range(const simdjson::padded_string& text) {
   simdjson::ondemand::parser parser;
   simdjson::ondemand::document document;
   simdjson::ondemand::object root;
@@ -60,7 +60,7 @@ std::string indented(const OrderedJson& list) {  // as the library writes a list
 std::string with_new_tokens(std::string_view tokenizer_json, const std::vector<NewToken>& tokens) {
   if (tokens.empty()) return std::string(tokenizer_json);
   const simdjson::padded_string text(tokenizer_json);
-  const Range range = added_tokens_range(text);
+  const ByteRange range = added_tokens_range(text);
   const bool absent = range.begin == range.end;
   OrderedJson list = absent ? OrderedJson::array() : OrderedJson::parse(tokenizer_json.substr(range.begin, range.end - range.begin));
   for (const NewToken& token : tokens) add(list, token);

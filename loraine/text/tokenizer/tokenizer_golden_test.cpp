@@ -11,7 +11,7 @@
 #include "loraine/text/tokenizer/tokenizer.h"
 #include "tests/support/sanitized.h"
 
-namespace loraine {
+namespace loraine::tokenizer_golden_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -149,4 +149,4 @@ INSTANTIATE_TEST_SUITE_P(Files, TokenizerGolden, testing::Values("llama3", "qwen
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::tokenizer_golden_test

@@ -8,7 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/text/tokenizer/unicode.h"
 
-namespace loraine {
+namespace loraine::tokenizer_test {
 namespace {
 
 using Ids = std::vector<int32_t>;
@@ -383,4 +383,4 @@ TEST(Tokenizer, MergesOverTheEdgeOfCharacters) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::tokenizer_test

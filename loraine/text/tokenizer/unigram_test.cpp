@@ -8,7 +8,7 @@
 #include "loraine/core/base64.h"
 #include "loraine/text/tokenizer/tokenizer.h"
 
-namespace loraine {
+namespace loraine::unigram_test {
 namespace {
 
 using Ids = std::vector<int32_t>;
@@ -62,4 +62,4 @@ TEST(CharacterMap, WrongOnesAreErrorsAndNoReadGoesOutside) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::unigram_test

@@ -9,7 +9,7 @@
 #include "loraine/text/tokenizer/text_pattern.h"
 #include "loraine/text/tokenizer/unicode.h"
 
-namespace loraine::tokens {
+namespace loraine::tokens::word_scanner_test {
 namespace {
 
 using Words = std::vector<std::pair<size_t, size_t>>;
@@ -86,4 +86,4 @@ TEST_P(WordScanner, RandomTexts) {
 INSTANTIATE_TEST_SUITE_P(Patterns, WordScanner, testing::Values(0, 1, 2));
 
 }  // namespace
-}  // namespace loraine::tokens
+}  // namespace loraine::tokens::word_scanner_test

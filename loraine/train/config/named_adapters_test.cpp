@@ -5,7 +5,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::named_adapters_test {
 namespace {
 
 using Names = std::vector<std::string>;
@@ -61,4 +61,4 @@ TEST(NamedAdapters, Rows) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::named_adapters_test

@@ -10,17 +10,13 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 
 namespace loraine {
 namespace {
 
 constexpr const char* kBatchKey = "per_device_train_batch_size";
 constexpr const char* kAccumulationKey = "gradient_accumulation_steps";
-
-std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
 
 // The text of a setting whose value is a word; empty for another kind of value.
 std::string word_of(const Setting& setting) {
@@ -358,7 +354,7 @@ std::vector<Setting> in_own_words(std::span<const Setting> settings, std::span<c
   const OtherKind* last = nullptr;  // later ones win
   for (Setting& setting : own) {
     if (setting.key != "finetuning_type") continue;
-    const auto found = std::ranges::find(other_kinds(), lower(word_of(setting)), &OtherKind::kind);
+    const auto found = std::ranges::find(other_kinds(), lower_case(word_of(setting)), &OtherKind::kind);
     last = found == other_kinds().end() ? nullptr : &*found;
     if (last) setting = implied(setting, setting.key, "\"lora\"");
   }

@@ -20,7 +20,7 @@
 #include "loraine/model/load.h"
 #include "loraine/train/objectives/objective.h"
 
-namespace loraine {
+namespace loraine::golden_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -335,4 +335,4 @@ TEST(ObjectivesGolden, KtoWithDoraOverAQuantisedBase) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::golden_test

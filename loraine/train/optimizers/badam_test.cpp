@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
-namespace loraine {
+namespace loraine::badam_test {
 namespace {
 
 // The elements that update `step` looks at.
@@ -60,4 +60,4 @@ TEST(BAdamRatio, MomentsBeginAnewWithEachShare) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::badam_test

@@ -11,7 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/train/optimizers/optimizer.h"
 
-namespace loraine {
+namespace loraine::cases_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -133,4 +133,4 @@ TEST(OptimizerCases, AsTheLibrariesDo) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::cases_test

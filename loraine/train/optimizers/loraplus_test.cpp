@@ -5,7 +5,7 @@
 
 #include "loraine/train/optimizers/optimizer.h"
 
-namespace loraine {
+namespace loraine::loraplus_test {
 namespace {
 
 TEST(LoraPlus, GroupsAsLlamaFactory) {
@@ -35,4 +35,4 @@ TEST(LoraPlus, OptimizerMovesEachParameterAtItsRate) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::loraplus_test

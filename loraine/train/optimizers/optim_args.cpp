@@ -5,14 +5,10 @@
 #include <fmt/ranges.h>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 
 namespace loraine {
 namespace {
-
-std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  return text;
-}
 
 template <class Field>
 Field read(const std::string& key, const std::string& text, Field otherwise, const Limits& limits) {
@@ -68,7 +64,7 @@ std::string OptimArgs::word(const std::string& key, const std::string& otherwise
 
 void OptimArgs::only(const std::string& key, const std::string& value, const std::string& hint) {
   const std::string* text = find(key);
-  if (text && lower(*text) != lower(value))
+  if (text && lower_case(*text) != lower_case(value))
     throw Error(ErrorKind::usage, fmt::format("optim_args: {} is {}, optim: {} has only {}", key, *text, optim_, value), hint);
 }
 

@@ -8,7 +8,7 @@
 
 #include "loraine/train/optimizers/rules/adamw.h"
 
-namespace loraine {
+namespace loraine::optimizer_test {
 namespace {
 
 Recipe adamw_recipe(const std::vector<Parameter>& parameters, double decay) {
@@ -109,4 +109,4 @@ TEST(Optimizer, BlocksTakeTurnsAndForget) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::optimizer_test

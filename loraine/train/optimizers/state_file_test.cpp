@@ -8,7 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::state_file_test {
 namespace {
 
 std::string fresh_folder() {
@@ -75,4 +75,4 @@ TEST(StateFile, BadBytes) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::state_file_test

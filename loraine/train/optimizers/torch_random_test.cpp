@@ -5,7 +5,7 @@
 
 #include <vector>
 
-namespace loraine {
+namespace loraine::torch_random_test {
 namespace {
 
 void expect_normal(size_t n, const std::vector<float>& first, size_t from = 0) {
@@ -26,4 +26,4 @@ TEST(TorchRandom, AsTorch) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::torch_random_test

@@ -11,7 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::metrics_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -172,4 +172,4 @@ TEST(Flos, EqualsReferenceRun) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::metrics_test

@@ -10,7 +10,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/train/records/metrics.h"
 
-namespace loraine {
+namespace loraine::model_card_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -84,4 +84,4 @@ TEST(ModelCard, NamesDataSetsAndQuotesYaml) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::model_card_test

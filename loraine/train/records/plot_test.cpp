@@ -10,7 +10,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::plot_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -124,4 +124,4 @@ TEST(Plot, RanksOverTime) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::plot_test

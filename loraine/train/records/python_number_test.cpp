@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace loraine {
+namespace loraine::python_number_test {
 namespace {
 
 TEST(PythonNumber, Repr) {
@@ -51,4 +51,4 @@ TEST(PythonNumber, Json) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::python_number_test

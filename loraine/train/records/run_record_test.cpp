@@ -10,7 +10,7 @@
 
 #include "loraine/core/error.h"
 
-namespace loraine {
+namespace loraine::run_record_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -157,4 +157,4 @@ TEST(RunRecord, IsReadBackAndChecked) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::run_record_test

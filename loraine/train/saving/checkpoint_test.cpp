@@ -12,7 +12,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/train/saving/output_lock.h"
 
-namespace loraine {
+namespace loraine::checkpoint_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -208,4 +208,4 @@ TEST(OutputDir, EmptyOrResumableOrOverwritten) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::checkpoint_test

@@ -17,7 +17,7 @@
 namespace loraine {
 namespace {
 
-[[noreturn]] void io_error(const std::string& path, const std::string& what) {
+[[noreturn]] void lock_error(const std::string& path, const std::string& what) {
   throw Error(ErrorKind::io, fmt::format("{}: {}", path, what), "check free space and permissions");
 }
 
@@ -32,7 +32,7 @@ OutputLock::OutputLock(const std::string& output_dir) {
     fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
     if (fd_ < 0) {
       if (errno == ENOENT) continue;  // a run that made the folder has just taken it away
-      io_error(path, std::strerror(errno));
+      lock_error(path, std::strerror(errno));
     }
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       char text[32] = {};
@@ -56,7 +56,7 @@ OutputLock::OutputLock(const std::string& output_dir) {
     const int code = errno;
     ::close(fd_);
     fd_ = -1;
-    io_error(path, std::strerror(code));
+    lock_error(path, std::strerror(code));
   }
 }
 

@@ -11,7 +11,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::event_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -147,4 +147,4 @@ TEST(EventFile, TheNewestFolderIsFound) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::event_file_test

@@ -9,7 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 
-namespace loraine {
+namespace loraine::reporters_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -160,4 +160,4 @@ TEST(Reporters, ALogThatCannotBeWrittenIsAnError) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::reporters_test
