@@ -7,7 +7,7 @@
 
 #include "loraine/data/decisions/question.h"
 
-namespace loraine {
+namespace loraine::label_tree_test {
 namespace {
 
 using Ids = std::vector<int32_t>;
@@ -136,4 +136,4 @@ TEST(Question, Texts) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::label_tree_test

@@ -5,11 +5,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdlib>
 
 #include "loraine/core/error.h"
+#include "loraine/core/lower_case.h"
 
 namespace loraine {
 namespace {
@@ -26,14 +26,9 @@ std::string in_words(dom::element value) {
   return text;
 }
 
-std::string small_letters(std::string text) {
-  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 // yes: 0, no: 1; anything else: none.
 std::optional<int32_t> yes_or_no(const std::string& text) {
-  const std::string small = small_letters(text);
+  const std::string small = lower_case(text);
   if (small == "yes" || small == "true") return 0;
   if (small == "no" || small == "false") return 1;
   return {};
@@ -56,7 +51,7 @@ void take_numbers(DecisionRow& row, std::vector<double> numbers) {
   row.numbers = std::move(numbers);
 }
 
-void check_count(const std::string& field, size_t count) {
+void check_choice_count(const std::string& field, size_t count) {
   if (count < 2 || count > kMostChoices) bad_decision(field, fmt::format("{} choices, and 2 to {} are expected", count, kMostChoices));
 }
 
@@ -109,7 +104,7 @@ void read_numbers(DecisionRow& row, dom::array list, const std::string& field) {
 }
 
 void read_list(DecisionRow& row, dom::array list, const std::string& field, std::vector<std::string>& given) {
-  check_count(field, list.size());
+  check_choice_count(field, list.size());
   const dom::element first = list.at(0).value();
   if (first.is_number()) return read_numbers(row, list, field);
   if (!first.is_bool()) return read_texts(row, list, field, given);

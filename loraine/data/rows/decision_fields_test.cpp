@@ -8,7 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/rows/rows.h"
 
-namespace loraine {
+namespace loraine::decision_fields_test {
 namespace {
 
 // "kind question: names = label" of each row, or why it cannot be used.
@@ -99,4 +99,4 @@ TEST(DecisionFields, BadRowsSayWhy) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::decision_fields_test

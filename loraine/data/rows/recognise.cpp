@@ -267,7 +267,7 @@ struct Recogniser {
       texts.clear();
     } else {
       if (texts.size() > 1 && question) std::erase(texts, question);
-      if (texts.size() > 1 && lower(texts[0]->name) == kTexts[0]) texts.resize(1);
+      if (texts.size() > 1 && lower_case(texts[0]->name) == kTexts[0]) texts.resize(1);
       if (texts.size() != 1 && why.empty())
         why = texts.empty() ? "there is neither `messages` nor `text`" : names_of(texts) + " may all be the text";
       if (texts.size() != 1) return false;

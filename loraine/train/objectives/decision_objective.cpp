@@ -22,7 +22,7 @@ struct PlaceRow {
 };
 
 // Whether the sample holds the place: its ids behind the prompt begin with it.
-bool holds(const Example& sample, int32_t prompt, const std::vector<int32_t>& place) {
+bool holds_place(const Example& sample, int32_t prompt, const std::vector<int32_t>& place) {
   const auto first = static_cast<size_t>(prompt);
   return sample.input_ids.size() >= first + place.size() && std::equal(place.begin(), place.end(), sample.input_ids.begin() + first);
 }
@@ -38,7 +38,7 @@ std::vector<PlaceRow> place_rows(const DecisionPass& pass, std::span<const Label
     for (const Example& sample : decision.samples) {
       const int64_t start = pass.batch.sequences[sequence++].start;
       for (size_t p = 0; p < places.size(); ++p) {
-        if (found[p] || !holds(sample, decision.prompt, places[p])) continue;
+        if (found[p] || !holds_place(sample, decision.prompt, places[p])) continue;
         found[p] = true;
         rows.push_back({start + decision.prompt - 1 + static_cast<int64_t>(places[p].size()), i, p});
       }
@@ -77,7 +77,7 @@ void each_rows(const DecisionPass& pass, std::span<const PlaceRow> places, const
 // Where bf16 is not multiplied a narrow gradient would only be widened again.
 bool narrow_gradient(const Model& model) { return has_bf16_products() && model.activation_dtype() != Dtype::F32; }
 
-double expected(const DecisionChoices& choices, std::span<const double> shares) {
+double expected_number(const DecisionChoices& choices, std::span<const double> shares) {
   double sum = 0;
   for (size_t i = 0; i < choices.numbers.size(); ++i) sum += choices.numbers[i] * shares[i];
   return sum;
@@ -155,7 +155,7 @@ double DecisionObjective::loss(const ObjectivePass& pass) {
     pass.figures.add("nll", one.nll);
     pass.figures.add("brier", one.brier);
     if (const DecisionChoices& choices = *decision.choices; !choices.numbers.empty())
-      pass.figures.add("mae", std::abs(expected(choices, one.shares) - choices.numbers[label]));
+      pass.figures.add("mae", std::abs(expected_number(choices, one.shares) - choices.numbers[label]));
     if (!pass.training()) seen_.push_back({logprobs, decision.label});
     for (double& share : one.d) share /= n;
     d.push_back(std::move(one.d));

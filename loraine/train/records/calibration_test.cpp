@@ -12,7 +12,7 @@
 #include "loraine/train/objectives/decision_loss.h"
 #include "loraine/train/records/reliability_plot.h"
 
-namespace loraine {
+namespace loraine::calibration_test {
 namespace {
 
 // Decisions whose labels are drawn with softmax(logprobs / true_temperature).
@@ -109,4 +109,4 @@ TEST(ReliabilityPlot, IsAPng) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::calibration_test
