@@ -229,7 +229,7 @@ class Decisions(tiny.Case):
     def test_what_is_refused(self):
         good = dict(text="abc", choices=["x", "y"], label="x")
         talk = [dict(role="user", content="a"), dict(role="assistant", content="b")]
-        rows = {"label": (dict(text="abc", choices=["x", "y"]), ("label", "absent")), "choice": (good | dict(label="z"), ("none of the 2 choices", "x, y")), "place": (good | dict(label=2), ("none of",)),
+        rows = {"label": (dict(text="abc", choices=["x", "y"]), ("no `label`", "choices")), "choice": (good | dict(label="z"), ("none of the 2 choices", "x, y")), "place": (good | dict(label=2), ("none of",)),
                 "one": (good | dict(choices=["x"]), ("1 choices",)), "twice": (good | dict(choices=["x", "x"]), ("twice",)), "mixed": (good | dict(choices=["x", 1]), ("all texts",)),
                 "order": (dict(text="abc", choices=[2, 1], label=1), ("lowest first",)), "range": (dict(text="abc", choices={"from": 1}, label=1), ("`to`",)),
                 "step": (dict(text="abc", choices={"from": 1, "to": 2, "step": 0.3}, label=1), ("equal distances",)), "number": (dict(text="abc", choices=[1, 2], label=3), ("none of",)),
@@ -238,7 +238,7 @@ class Decisions(tiny.Case):
         for name, (row, words) in rows.items():
             with self.subTest(name):
                 self.write(name, [row])
-                code, text = tiny.run(*self.arguments("refused", name, cutoff_len=256))
+                code, text = tiny.run(*self.arguments("refused", name, cutoff_len=256, decision_holdout=0))
                 self.assertEqual(code, 3, text)
                 for word in words:
                     self.assertIn(word, text)

@@ -355,6 +355,10 @@ struct Recogniser {
                      {"user_tag", "NAME OF WHO ASKS"},
                      {"assistant_tag", "NAME OF WHO ANSWERS"}};
       columns = {{"messages", messages->name}};
+    } else if (info.stage == DataStage::decisions) {
+      columns = {{"prompt", texts.empty() ? "FIELD OF THE TEXT" : texts[0]},
+                 {"choices", "FIELD OF THE CHOICES"},
+                 {"label", "FIELD OF THE RIGHT ONE"}};
     } else if ((info.stage == DataStage::pretraining)) {
       columns = {{"prompt", texts.empty() ? "FIELD OF THE TEXT" : texts[0]}};
     } else {
