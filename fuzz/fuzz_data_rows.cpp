@@ -40,7 +40,7 @@ constexpr const char* kSets = R"({
                       "observation_tag": "tool", "function_tag": "function", "system_tag": "system"}},
   "tokenized": {"file_name": "rows", "formatting": "tokenized"}})";
 
-void read(const InputFolder& folder, const std::string& set, const char* named, bool skip, bool pretraining = false) {
+void read(const InputFolder& folder, const std::string& set, const char* named, bool skip, DataStage stage = DataStage::sft) {
   static const ChatTemplate chat(kTemplate, nlohmann::ordered_json::object(), "template");
   ByteTokenizer tokenizer;
   SpecialTokens special;
@@ -51,7 +51,7 @@ void read(const InputFolder& folder, const std::string& set, const char* named, 
   options.cutoff_len = 64;
   options.today = "26 Jul 2024";
   options.vocab_size = 300;
-  options.stage = pretraining ? DataStage::pretraining : DataStage::sft;
+  options.stage = stage;
   options.skip_bad_rows = skip ? 1000000 : 0;
   expect_value_or_refusal([&] { data_fingerprint(open_data(options, &tokenizer, &chat, special).train.examples); });
 }
@@ -67,7 +67,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const char* name = names[(data[0] >> 2) & 7];
   if (data[0] & 0x20) {
     static const char* const own[] = {"own.json", "own.jsonl", "own.csv", "own.txt"};
-    return read(folder, folder.write(own[data[0] & 3], data + 1, size - 1), name, data[0] & 0x40, data[0] & 0x80), 0;
+    const std::string file = folder.write(own[data[0] & 3], data + 1, size - 1);
+    read(folder, file, name, data[0] & 0x40, data[0] & 0x80 ? DataStage::pretraining : DataStage::sft);
+    return read(folder, file, name, data[0] & 0x40, DataStage::decisions), 0;
   }
   const char* file = data[0] & 0x80 ? "rows.jsonl" : "rows.json";
   std::string info(kSets);

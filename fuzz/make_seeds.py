@@ -216,6 +216,7 @@ for name in ("plain_bpe/tokenizer.model", "plain_unigram/tokenizer.model", "qwen
 pairs = b'{"question":"a","answer":"b"}\n'
 for name, first, text in (("own_pairs", 0x21, pairs), ("own_csv", 0x22, b'prompt,response\r\na,"b ""c"",\nd"\r\n'), ("own_texts", 0xa3, b"one\ntwo\n"),
                           ("own_talk", 0x20, b'[{"m":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}]'),
+                          ("own_decisions", 0x21, b'{"text":"a","choices":["x","y"],"label":"x"}\n{"text":"b","choices":{"from":1,"to":3},"label":2}\n'),
                           ("own_talk_csv", 0x22, b'm\n"[{""from"":""human"",""value"":""a""},{""from"":""gpt"",""value"":""b""}]"\n')):
     save("data_rows", name, bytes([first]) + text)
 

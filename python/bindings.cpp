@@ -161,6 +161,25 @@ void add_chat_model(nb::module_& m) {
           },
           nb::arg("arguments"))
       .def("answer", answer, nb::arg("messages"), nb::arg("options"), nb::arg("on_text").none())
+      .def(
+          "score_texts",
+          [](ChatModel& model, const std::vector<std::string>& texts, const std::optional<std::string>& adapter, int64_t max_length) {
+            const nb::gil_scoped_release released;
+            return model.get_scores(texts, {adapter, max_length});
+          },
+          nb::arg("texts"), nb::arg("adapter").none(), nb::arg("max_length"))
+      .def(
+          "score_chats",
+          [](ChatModel& model, const std::vector<Messages>& chats, const std::optional<std::string>& adapter, int64_t max_length) {
+            std::vector<std::vector<ChatMessage>> lists;
+            for (const Messages& messages : chats) {
+              std::vector<ChatMessage>& list = lists.emplace_back();
+              for (const auto& [role, content] : messages) list.push_back({role, content});
+            }
+            const nb::gil_scoped_release released;
+            return model.get_scores(lists, {adapter, max_length});
+          },
+          nb::arg("chats"), nb::arg("adapter").none(), nb::arg("max_length"))
       .def("adapters", &ChatModel::adapters, nb::call_guard<nb::gil_scoped_release>())
       .def("load_adapter", &ChatModel::load_adapter, nb::arg("name"), nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
       .def("unload_adapter", &ChatModel::unload_adapter, nb::arg("name"), nb::call_guard<nb::gil_scoped_release>())

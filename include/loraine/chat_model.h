@@ -47,6 +47,12 @@ struct ChatOptions {
   std::function<bool()> keep_going;  // asked after every token; false ends the call, whose last answer is `cancelled`
 };
 
+// What get_scores may be told.
+struct ScoreOptions {
+  std::optional<std::string> adapter;  // as in ChatOptions
+  int64_t max_length = 0;              // tokens of a text that count, from its beginning; 0: as many as the model has positions
+};
+
 // What every function throws: `kind` is usage, missing_file, bad_data, unsupported, out_of_memory, numeric, io or internal; `hint` says
 // what to do.
 struct ChatError : std::runtime_error {
@@ -68,6 +74,11 @@ class ChatModel {
   // on_text gets the answer piece by piece, whole characters each, and returns false to stop. It must not call the same model.
   Response stream_chat(const std::vector<ChatMessage>& messages, const std::function<bool(std::string_view)>& on_text,
                        const ChatOptions& options = {});
+
+  // Of a reward model (stage rm): the score of each text, as it is, without a template, as LLaMA-Factory's get_scores gives them; or of
+  // each conversation, which ends with the answer that is scored, as the model was trained on them.
+  std::vector<double> get_scores(const std::vector<std::string>& texts, const ScoreOptions& options = {});
+  std::vector<double> get_scores(const std::vector<std::vector<ChatMessage>>& conversations, const ScoreOptions& options = {});
 
   std::vector<std::string> adapters() const;  // names
   void load_adapter(const std::string& name, const std::string& path);

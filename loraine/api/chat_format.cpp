@@ -134,6 +134,7 @@ ChatFormat open_chat_format(const TemplateChoice& choice, const ModelFiles& file
     format.named = named_template(*choice.name, choice.default_system);
     if (choice.tool_format) use_tool_format(*format.named, *choice.tool_format);
     apply_template_tokens(*format.named, *text.tokenizer, format.special, embedding_rows(files));
+    if (format.named->efficient_eos) format.closing = format.special.eos;
   } else {
     if (choice.tool_format) refuse_tool_format(*choice.tool_format);
     format.own = choice.jinja ? open_chat_template(files, *choice.jinja, choice.folder + " (chat template)") : text.chat_template;
@@ -141,9 +142,10 @@ ChatFormat open_chat_format(const TemplateChoice& choice, const ModelFiles& file
   format.stop_ids = format.special.stop;
   // A model that nobody trained in its template ends where its generation_config.json says, as with transformers, and at no other token.
   const bool listed = choice.folder.empty() && files.generation_config && files.generation_config->contains("eos_token_id");
-  if (format.own && !listed) {
+  if (format.own) {
     const EndOfTurn end = end_of_turn(*format.own, *text.tokenizer, format.special.eos);
-    format.stop_ids.insert(format.stop_ids.end(), end.stop.begin(), end.stop.end());
+    if (!listed) format.stop_ids.insert(format.stop_ids.end(), end.stop.begin(), end.stop.end());
+    if (end.missing) format.closing = format.special.eos;
   }
   add_eos(format.stop_ids, token_text_of(files.tokenizer_config, "eos_token"), *text.tokenizer);
   add_eos(format.stop_ids, choice.eos_token, *text.tokenizer);

@@ -43,7 +43,8 @@ struct ChatFormat {
   std::optional<Template> named;
   std::shared_ptr<const ChatTemplate> own;  // where none is named; nullptr: there is no template at all
   SpecialTokens special;
-  std::vector<int32_t> stop_ids;  // what ends an answer, beside what config.json and generation_config.json name
+  std::optional<int32_t> closing;  // put behind the last answer in training, where the template writes no end of it
+  std::vector<int32_t> stop_ids;   // what ends an answer, beside what config.json and generation_config.json name
 
   // Of a conversation that ends with a question.
   std::vector<int32_t> prompt_ids(const Tokenizer& tokenizer, const Conversation& conversation, bool split_special_tokens) const;

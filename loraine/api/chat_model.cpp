@@ -10,6 +10,7 @@
 
 #include "loraine/adapters/peft_files.h"
 #include "loraine/api/loaded_model.h"
+#include "loraine/api/scores.h"
 #include "loraine/core/missing_file.h"
 #include "loraine/core/signals.h"
 #include "loraine/io/files/mapped_file.h"
@@ -54,10 +55,9 @@ Role role_of(const std::string& role) {
               "roles are user, assistant, observation and function; system may come first");
 }
 
-Conversation asked_conversation(const std::vector<ChatMessage>& messages, const ChatOptions& options) {
+// Turns, user first; system may come before them.
+Conversation turns_of(const std::vector<ChatMessage>& messages) {
   Conversation conversation;
-  conversation.system = options.system.value_or("");
-  conversation.tools = options.tools.value_or("");
   for (const ChatMessage& message : messages) {
     if (&message == &messages.front() && message.role == "system") {
       conversation.system = message.content;
@@ -70,6 +70,13 @@ Conversation asked_conversation(const std::vector<ChatMessage>& messages, const 
                   "user or observation and assistant or function take turns, user first");
     conversation.messages.push_back({role, message.content});
   }
+  return conversation;
+}
+
+Conversation asked_conversation(const std::vector<ChatMessage>& messages, const ChatOptions& options) {
+  Conversation conversation = turns_of(messages);
+  if (messages.empty() || messages.front().role != "system") conversation.system = options.system.value_or("");
+  conversation.tools = options.tools.value_or("");
   if (conversation.messages.size() % 2 == 0)
     throw Error(ErrorKind::usage, "messages: the last one is no question", "end with a user message");
   return conversation;
@@ -147,6 +154,18 @@ struct ChatModel::State {
     return response;
   }
 
+  // make_ids: of one text or conversation, with the adapter that scores.
+  template <class One, class MakeIds>
+  std::vector<double> scores(const std::vector<One>& all, const ScoreOptions& given, const MakeIds& make_ids) {
+    if (given.max_length < 0) throw Error(ErrorKind::usage, "max_length is below 0");
+    const std::lock_guard turn(engine_turn);
+    const std::shared_lock using_adapters(adapters);
+    const AdapterSet* adapter = given.adapter ? loaded->find(*given.adapter) : loaded->adapter;
+    std::vector<std::vector<int32_t>> sequences;
+    for (const One& one : all) sequences.push_back(make_ids(one, adapter));
+    return scores_of(ctx, *loaded, adapter, sequences);
+  }
+
   std::vector<Response> answers(const std::vector<ChatMessage>& messages, const ChatOptions& given,
                                 const std::function<bool(std::string_view)>& on_text) {
     if (given.num_return_sequences < 1) throw Error(ErrorKind::usage, "num_return_sequences is below 1");
@@ -189,6 +208,24 @@ Response ChatModel::stream_chat(const std::vector<ChatMessage>& messages, const 
   return at_the_edge([&] {
     if (options.num_return_sequences != 1) throw Error(ErrorKind::usage, "stream_chat gives one answer, num_return_sequences must be 1");
     return state_->answers(messages, options, on_text).front();
+  });
+}
+
+std::vector<double> ChatModel::get_scores(const std::vector<std::string>& texts, const ScoreOptions& options) {
+  return at_the_edge([&] {
+    return state_->scores(
+        texts, options, [&](const std::string& text, const AdapterSet*) { return scored_text(*state_->loaded, text, options.max_length); });
+  });
+}
+
+std::vector<double> ChatModel::get_scores(const std::vector<std::vector<ChatMessage>>& conversations, const ScoreOptions& options) {
+  return at_the_edge([&] {
+    return state_->scores(conversations, options, [&](const std::vector<ChatMessage>& messages, const AdapterSet* adapter) {
+      const Conversation conversation = turns_of(messages);
+      if (conversation.messages.empty() || conversation.messages.size() % 2 != 0 || conversation.messages.back().role != Role::assistant)
+        throw Error(ErrorKind::usage, "messages: the last one is no answer, and an answer is scored", "end with an assistant message");
+      return scored_conversation(*state_->loaded, conversation, adapter, options.max_length);
+    });
   });
 }
 

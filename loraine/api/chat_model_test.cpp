@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 namespace loraine::chat_model_test {
@@ -120,6 +122,51 @@ TEST(ChatModel, ThreadsGetWhatTheyGetAlone) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(together, alone);
+}
+
+const std::string kRecorded = std::string(LORAINE_SOURCE_DIR) + "/tests/golden/llamafactory";
+
+nlohmann::json json_of(const std::string& file) { return nlohmann::json::parse(std::ifstream(file)); }
+
+// tests/golden/make_score_cases.py; the pairs are those that LLaMA-Factory's run was evaluated on.
+TEST(ChatModel, ScoresOfARewardModel) {
+  const Arguments base = {{"model_name_or_path", kRecorded + "/tiny_llama"}, {"template", "chatml"}};
+  Arguments reward = base;
+  reward["adapter_name_or_path"] = "reward=" + kRecorded + "/runs/rm/output";
+  ChatModel model(reward);
+  const nlohmann::json recorded = json_of(kRecorded + "/scores.json");
+  const auto texts = recorded["texts"].get<std::vector<std::string>>();
+  for (const nlohmann::json& one : recorded["cases"]) {
+    ScoreOptions options;
+    if (!one["max_length"].is_null()) options.max_length = one["max_length"].get<int64_t>();
+    const std::vector<double> scores = model.get_scores(texts, options);
+    ASSERT_EQ(scores.size(), texts.size());
+    for (size_t i = 0; i < texts.size(); ++i) EXPECT_NEAR(scores[i], one["scores"][i].get<double>(), 1e-5) << i;
+  }
+  std::vector<std::vector<ChatMessage>> answered;
+  const nlohmann::json pairs = json_of(kRecorded + "/runs/rm/data/test.json");
+  for (const nlohmann::json& pair : pairs)
+    for (const char* side : {"chosen", "rejected"}) {
+      const std::string asked = pair["instruction"], beside = pair["input"];
+      answered.push_back({{"user", beside.empty() ? asked : asked + "\n" + beside}, {"assistant", pair[side].get<std::string>()}});
+    }
+  const std::vector<double> scores = model.get_scores(answered);
+  double loss = 0, right = 0;
+  const auto n = static_cast<double>(pairs.size());
+  for (size_t i = 0; i < scores.size(); i += 2) {
+    loss += std::log1p(std::exp(scores[i + 1] - scores[i])) / n;
+    right += (scores[i] > scores[i + 1] ? 1 : 0) / n;
+  }
+  const nlohmann::json results = json_of(kRecorded + "/runs/rm/output/eval_results.json");
+  EXPECT_NEAR(loss, results["eval_loss"].get<double>(), 2e-6);
+  EXPECT_NEAR(right, results["eval_accuracy"].get<double>(), 1e-9);
+  ScoreOptions of_base;
+  of_base.adapter = "base";
+  EXPECT_EQ(kind_of([&] { model.get_scores(texts, of_base); }), "usage");
+  EXPECT_EQ(kind_of([&] { model.get_scores(std::vector<std::string>{""}); }), "usage");
+  EXPECT_EQ(kind_of([&] { model.get_scores(std::vector<std::vector<ChatMessage>>{{{"user", "x"}}}); }), "usage");
+  EXPECT_EQ(kind_of([&] { model.get_scores(std::vector<std::vector<ChatMessage>>{{}}); }), "usage");
+  EXPECT_TRUE(model.get_scores(std::vector<std::string>()).empty());
 }
 
 TEST(ChatModel, RefusalsNameTheirKind) {

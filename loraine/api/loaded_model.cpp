@@ -115,6 +115,7 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
   for (const auto& [kind, text] : adapter_warnings(lora, path, files)) warn(*this, text, kind);
   formats[name] = one_template ? format : open_adapter_format(*this, path);
   adapter_names.push_back(name);
+  folders[name] = path;
   return adapters[name] = std::move(set);
 }
 
@@ -125,6 +126,7 @@ void LoadedModel::remove_adapter(const std::string& name) {
   std::erase(adapter_names, name);
   adapters.erase(name);
   formats.erase(name);
+  folders.erase(name);
 }
 
 const ChatFormat& LoadedModel::format_of(const AdapterSet* set) const {

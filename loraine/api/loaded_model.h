@@ -21,13 +21,14 @@ struct LoadedModel {
   ModelText text;
   Model model;
   std::map<std::string, AdapterSet> adapters;
-  std::vector<std::string> adapter_names;     // in the order given
-  const AdapterSet* adapter = nullptr;        // the one that is on; nullptr: the base
-  ChatFormat format;                          // of the base
-  std::map<std::string, ChatFormat> formats;  // of the adapters, by their names
-  bool one_template = false;                  // the base's is everyone's
-  std::vector<int32_t> eos_ids;               // what ends an answer by config.json and generation_config.json
-  std::string base_is_for;                    // the LoftQ adapter that the base was quantised for: it fits no other
+  std::vector<std::string> adapter_names;      // in the order given
+  const AdapterSet* adapter = nullptr;         // the one that is on; nullptr: the base
+  ChatFormat format;                           // of the base
+  std::map<std::string, ChatFormat> formats;   // of the adapters, by their names
+  std::map<std::string, std::string> folders;  // where they lie; not of those that are on together
+  bool one_template = false;                   // the base's is everyone's
+  std::vector<int32_t> eos_ids;                // what ends an answer by config.json and generation_config.json
+  std::string base_is_for;                     // the LoftQ adapter that the base was quantised for: it fits no other
   std::vector<std::pair<ErrorKind, std::string>> warnings;
   std::vector<std::string> places;  // of ids that were found in a local cache: where
 

@@ -60,6 +60,7 @@ int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop
   EvalConfig eval;
   const std::vector<Option> own = options_of(eval);
   if (!read_config(args, "eval", config, own)) return 0;
+  take_task(config, eval);
   check_eval_config(config, eval);
   const std::unique_ptr<LoadedModel> loaded = load_for_answers(config, {.needs_text = needs_text(config, eval), .one_template = true});
   for (const std::string& place : loaded->places) print_stderr(place + "\n");

@@ -30,6 +30,7 @@
 #include "loraine/train/config/method.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/objectives/value_head.h"
+#include "loraine/train/records/calibration.h"
 #include "loraine/train/saving/push.h"
 
 namespace loraine {
@@ -257,6 +258,10 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (ValueHead head(model.config.hidden_size); head.read_if_there(adapters.empty() ? files.path : adapters.back())) {
     head.write(place);
     print_stderr(fmt::format("{} of the reward model goes with it\n", kValueHeadFile));
+  }
+  if (const auto calibration = read_calibration(adapters.empty() ? files.path : adapters.back()); calibration && adapters.size() < 2) {
+    write_calibration(place, *calibration);
+    print_stderr(fmt::format("{} goes with it: the temperature of its decisions\n", kCalibrationFile));
   }
   const ComparedText text = compared_text(files, model);
   const LogitsReport report = compare_logits(*merge, place, text.ids);

@@ -16,6 +16,7 @@
 #include "loraine/cli/template_files.h"
 #include "loraine/cli/train_screen.h"
 #include "loraine/cli/training_template.h"
+#include "loraine/core/count_text.h"
 #include "loraine/core/error.h"
 #include "loraine/core/signals.h"
 #include "loraine/core/stopped.h"
@@ -25,6 +26,7 @@
 #include "loraine/io/fresh_weights.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/data_options.h"
+#include "loraine/train/config/decisions.h"
 #include "loraine/train/config/hub_access.h"
 #include "loraine/train/config/load_options.h"
 #include "loraine/train/memory.h"
@@ -154,6 +156,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
     print_stderr(fmt::format("training data: read while they are trained on, in a random order among {} rows\n", c.buffer_size));
   else print_data("training", input.data.train);
   print_data("evaluation", input.data.eval);
+  if (holds_out(c))
+    print_stderr(fmt::format("{} rows are held out of training: the temperature is fitted on them (decision_holdout)\n",
+                             count_text(static_cast<int64_t>(input.data.eval.size()))));
   for (const NamedSet& one : input.data.evals) print_data(one.name.c_str(), one.set);
   if (!input.stream) {
     print_example(input.data.train, text.tokenizer.get());

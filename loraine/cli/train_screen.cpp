@@ -161,6 +161,14 @@ void print_example(const Dataset& data, const Tokenizer* tokenizer) {
     print_stderr(fmt::format("{}: {} tokens, of which {} are trained, {}\n  {}\n", what, count_text(example_rows(example)),
                              count_text(trained), colour ? "in colour" : "between ⟦ and ⟧", text));
   };
+  if (item.decision) {
+    std::string text = example_text(*item.example, tokenizer, colour);
+    for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 3) text.insert(at + 1, "  ");
+    const std::string& right = item.decision->choices->names[static_cast<size_t>(item.decision->label)];
+    print_stderr(
+        fmt::format("first question: {} tokens, answered with {}\n  {}\n", count_text(item.decision->prompt), plain_letters(right), text));
+    return;
+  }
   print("first example", *item.example);
   if (!data.pairs.empty()) print("its rejected answer", *item.other);
 }

@@ -78,6 +78,8 @@ void check_options(const DataOptions& options) {
   if (options.mask_history && options.train_on_prompt) refuse("mask_history and train_on_prompt exclude each other", "set one of them");
   if (options.val_size > 0 && !options.eval_datasets.empty()) refuse("val_size and eval_dataset exclude each other", "set one of them");
   if (options.neat_packing && options.stage != DataStage::sft) refuse("neat_packing goes with stage sft only", "leave it out");
+  if (options.stage == DataStage::decisions && options.tokenized_path)
+    refuse("tokenized_path does not go with stage decision", "leave it out: the rows are encoded while they are read");
   if (encoding_cutoff(options) < 1)
     refuse(fmt::format("cutoff_len: {} leaves no token for packing", options.cutoff_len), "raise cutoff_len");
   if (!(options.val_size >= 0)) refuse(fmt::format("val_size: {} is not a share or a number of rows", options.val_size), "");

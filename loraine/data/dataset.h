@@ -59,10 +59,11 @@ struct WholeSample {
 
 struct Dataset {
   std::vector<Example> examples;
-  std::vector<PairExample> pairs;         // stage pairs: in the place of examples
-  std::vector<FeedbackExample> feedback;  // stage feedback
-  int64_t num_rows = 0;                   // rows read
-  int64_t num_samples = 0;                // those that were encoded; packed, an example holds several
+  std::vector<PairExample> pairs;          // stage pairs: in the place of examples
+  std::vector<FeedbackExample> feedback;   // stage feedback
+  std::vector<DecisionExample> decisions;  // stage decisions
+  int64_t num_rows = 0;                    // rows read
+  int64_t num_samples = 0;                 // those that were encoded; packed, an example holds several
   int64_t num_truncated = 0, num_dropped = 0;
   int64_t num_untrained = 0;                // samples without one label that is predicted: nothing is learnt from them
   int64_t num_empty_answers = 0;            // of the others: those with an answer that is empty, of which the end token alone is trained
@@ -71,7 +72,7 @@ struct Dataset {
   std::vector<int32_t> whole_lengths;      // tokens of each sample before it was cut; empty where texts of stage pt are packed
   std::vector<WholeSample> whole_samples;  // keep_whole: of the first examples, where they are samples; empty of those that were not cut
   std::vector<std::string> dropped_rows;   // the first few: where and why
-  size_t size() const { return examples.size() + pairs.size() + feedback.size(); }
+  size_t size() const { return examples.size() + pairs.size() + feedback.size() + decisions.size(); }
 };
 
 // The cutoff_len that leaves all but `share` of the examples whole, a multiple of 8; 0 where lengths are not known.

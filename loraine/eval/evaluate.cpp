@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "loraine/adapters/attach.h"
+#include "loraine/eval/decisions.h"
 #include "loraine/eval/preferences.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
@@ -67,7 +68,8 @@ EvalResult evaluate_one(const Subject& subject, const std::string& name, const E
   EvalResult result;
   result.name = name;
   if (!input.examples.empty()) measure_loss(subject, input.examples, result);
-  if (input.preferences.size() > 0) measure_preferences(subject, input.preferences, eval.do_predict, result);
+  if (!input.preferences.decisions.empty()) measure_decisions(subject, input.preferences, result);
+  else if (input.preferences.size() > 0) measure_preferences(subject, input.preferences, eval.do_predict, result);
   const int64_t batch = subject.loaded.config.per_device_eval_batch_size, window = window_of(subject.loaded, eval);
   if (!input.prompts.empty()) predict(subject, input.prompts, result);
   if (!input.texts.empty())
@@ -107,7 +109,7 @@ std::vector<Option> options_of(EvalConfig& c) {
       {"predict_with_generate", "evaluation", &c.predict_with_generate,
        "answer the data set's questions and score the answers: BLEU-4, ROUGE"},
       {"do_predict", "evaluation", &c.do_predict, "the same"},
-      {"task", "evaluation", &c.task, "examination: mmlu_test, ceval_validation, cmmlu_test, …"},
+      {"task", "evaluation", &c.task, "examination: mmlu_test, ceval_validation, cmmlu_test, …; or decision: stage decision"},
       {"task_dir", "evaluation", &c.task_dir, "folder with mmlu/, ceval/ or cmmlu/: mapping.json and the published CSV files"},
       {"lang", "evaluation", &c.lang, "language of the examination's prompts", {.choices = {"en", "zh"}}},
       {"n_shot", "evaluation", &c.n_shot, "examples before each question of an examination", {.lowest = 0, .highest = 1000}},
@@ -126,6 +128,14 @@ std::vector<Option> options_of(EvalConfig& c) {
   };
 }
 
+void take_task(TrainConfig& c, EvalConfig& eval) {
+  if (eval.task != "decision") return;
+  if (c.given.contains("stage") && c.stage != "decision")
+    throw Error(ErrorKind::usage, fmt::format("task is decision, and stage {}", c.stage), "leave one of them out");
+  c.stage = "decision";
+  eval.task.reset();
+}
+
 void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
   const auto refuse = [](const std::string& what, const std::string& hint) { throw Error(ErrorKind::usage, what, hint); };
   check_chat_config(c);
@@ -136,7 +146,9 @@ void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
     refuse("there is nothing to evaluate", "give eval_dataset, task, ppl_file, choice_file or match_file");
   if (eval.compare && split_list(c.adapter_name_or_path).empty())
     refuse("compare sets adapters against their base, and adapter_name_or_path is not given", "give them: --adapter_name_or_path DIR");
-  const bool preferences = c.stage == "rm" || c.stage == "dpo" || c.stage == "kto";
+  if (c.stage == "decision" && !set)
+    refuse("stage decision answers the questions of eval_dataset, which is not given", "name a set: --eval_dataset FILE");
+  const bool preferences = c.stage == "rm" || c.stage == "dpo" || c.stage == "kto" || c.stage == "decision";
   if (preferences && (eval.predict_with_generate || (eval.do_predict && c.stage != "rm")))
     refuse(fmt::format("predict_with_generate and do_predict answer questions, which is stage sft, and it is {}", c.stage),
            c.stage == "rm" ? "leave predict_with_generate out: do_predict writes the scores" : "set stage: sft");

@@ -27,12 +27,13 @@ struct EvalConfig {
   bool compare = false;
 };
 std::vector<Option> options_of(EvalConfig& config);
+void take_task(TrainConfig& config, EvalConfig& eval);                      // task: decision is stage: decision
 void check_eval_config(const TrainConfig& config, const EvalConfig& eval);  // usage when nothing is asked for, or keys do not fit
 
 // All inputs, read before the first model runs.
 struct EvalInput {
   std::vector<Example> examples;
-  Dataset preferences;                  // stages rm, dpo and kto: in the place of examples
+  Dataset preferences;                  // stages rm, dpo, kto and decision: in the place of examples
   int64_t num_dropped = 0;              // rows that cannot be used
   std::vector<std::string> recognised;  // of data sets that were given by their path: what their rows are
   std::vector<Prompt> prompts;

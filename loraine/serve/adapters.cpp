@@ -16,12 +16,19 @@
 #include "loraine/model/attach.h"
 #include "loraine/serve/folder_beneath.h"
 #include "loraine/train/config/hub_access.h"
+#include "loraine/train/records/calibration.h"
 
 namespace loraine {
 namespace {
 
 std::string hash_of(const std::string& folder) {
   return sha256_of_file(folder + "/adapter_config.json").substr(0, 32) + sha256_of_file(adapter_file(folder)).substr(0, 32);
+}
+
+// What a stage left beside the adapter.
+void read_beside(ServedAdapter& adapter, const std::string& folder, int64_t hidden_size) {
+  if (const auto calibration = read_calibration(folder)) adapter.decision_temperature = calibration->temperature;
+  adapter.value_head = value_head_beside(folder, hidden_size);
 }
 
 // The words of an error with the path that the client gave in the place of the one that was opened.
@@ -68,6 +75,7 @@ std::shared_ptr<ServedAdapter> AdapterRegistry::read(const std::string& name, co
     adapter->set = load_adapter(loaded_.model, folder);
     check_mapped_files();
     adapter->set.name = name;
+    read_beside(*adapter, folder, loaded_.model.config.hidden_size);
     const std::unique_lock alone(text_mutex_);
     adapter->format = open_adapter_format(loaded_, folder);
   } catch (const Error& error) {
@@ -118,14 +126,15 @@ void AdapterRegistry::add_given(const std::string& name, const std::string& path
   put(name, Entry{.path = place}, read(name, place, false), false);
 }
 
-void AdapterRegistry::add_open(const std::string& name, AdapterSet set, const ChatFormat& format, const std::string& place) {
+void AdapterRegistry::add_open(const std::string& name, AdapterSet set, const ChatFormat& format, const std::string& folder) {
   auto adapter = std::make_shared<ServedAdapter>();
   adapter->name = name;
   adapter->created = std::time(nullptr);
   adapter->set = std::move(set);
   adapter->set.name = name;
   adapter->format = format;
-  put(name, Entry{.path = place, .pinned = true}, std::move(adapter), false);
+  if (!folder.empty()) read_beside(*adapter, folder, loaded_.model.config.hidden_size);
+  put(name, Entry{.path = "", .pinned = true}, std::move(adapter), false);
 }
 
 void AdapterRegistry::load(const std::string& name, const std::string& path, bool in_place, bool pinned) {

@@ -12,6 +12,7 @@
 
 #include "loraine/api/loaded_model.h"
 #include "loraine/serve/metrics.h"
+#include "loraine/train/objectives/value_head.h"
 
 namespace loraine {
 
@@ -20,7 +21,9 @@ struct ServedAdapter {
   std::string name, hash;  // hash: SHA-256 of its files, in hexadecimal digits
   AdapterSet set;
   ChatFormat format;
-  int64_t created = 0;  // seconds since 1970
+  int64_t created = 0;                          // seconds since 1970
+  std::optional<double> decision_temperature;   // of decision.json beside it
+  std::shared_ptr<const ValueHead> value_head;  // of a reward model; nullptr: there is none
 };
 
 struct AdapterListing {
@@ -41,7 +44,7 @@ class AdapterRegistry {
   // path: of the operator, any folder or an id. Read and checked here.
   void add_given(const std::string& name, const std::string& path);
   // One that is open already, with its base: it stays as long as the server runs.
-  void add_open(const std::string& name, AdapterSet set, const ChatFormat& format, const std::string& place);
+  void add_open(const std::string& name, AdapterSet set, const ChatFormat& format, const std::string& folder);
   // path: of a client, below adapter_dir. in_place: the name may be there; requests that run keep what they began with. Throws usage
   // (names, paths, what does not fit the base), bad_data.
   void load(const std::string& name, const std::string& path, bool in_place, bool pinned);

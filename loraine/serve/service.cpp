@@ -14,6 +14,7 @@
 #include "loraine/serve/request_in_flight.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/records/calibration.h"
 
 namespace loraine {
 namespace {
@@ -141,9 +142,12 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
   int64_t columns = 1;
   for (auto& [name, set] : loaded->adapters) {
     columns = std::max(columns, rank_columns(set));
-    adapters->add_open(name, std::move(set), loaded->formats.at(name), "");
+    const auto folder = loaded->folders.find(name);
+    adapters->add_open(name, std::move(set), loaded->formats.at(name), folder == loaded->folders.end() ? "" : folder->second);
   }
   loaded->adapters.clear();
+  if (const auto calibration = read_calibration(loaded->files.path)) decision_temperature = calibration->temperature;
+  value_head = value_head_beside(loaded->files.path, loaded->model.config.hidden_size);
   if (llama_factory) default_adapter = on;
 
   const Model& m = loaded->model;

@@ -84,6 +84,8 @@ struct Service {
   SamplingDefaults defaults;
   std::unique_ptr<Grammars> grammars;
   std::shared_ptr<const ResponseTemplate> response_template;  // of the model; nullptr: it has none
+  std::optional<double> decision_temperature;                 // of decision.json beside the base
+  std::shared_ptr<const ValueHead> value_head;                // beside the base; nullptr: there is none
   int64_t max_model_len = 0;
   std::string default_adapter;  // of requests whose `model` is the base or missing; empty: the base itself
   std::mutex scales_mutex;

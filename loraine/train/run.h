@@ -52,7 +52,8 @@ struct Run {
   int64_t own_steps = 0;
   std::optional<LossWatch> watch;
   bool stopping = false;
-  bool records_kept = false;  // a finished run resumed: what it logged at its end stays
+  int64_t evaluated_step = -1;  // of the last evaluation of all sets
+  bool records_kept = false;    // a finished run resumed: what it logged at its end stays
   std::string data_hash;
   LoggedFigures figures;  // of the objective, since the last log line
   RunRecord record;       // what is written of the settings
@@ -118,6 +119,7 @@ void log_loss(Run& run);                                  // the mean since the 
 void check_moments(Run& run);                             // before they are saved
 OrderedJson evaluate(Run& run, const Run::EvalSet& set);  // of the values that are saved
 void evaluate_and_note(Run& run);
+void calibrate(Run& run);  // where the objective does: evaluates what was not at this step
 void log(Run& run, OrderedJson values);
 
 // save.cpp: checkpoints and the files at the end

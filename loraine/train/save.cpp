@@ -128,6 +128,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
   {
     const ValuesToSave values(run);
     write_trained(run, folder);
+    calibrate(run);
     run.objective->write_files(folder);
   }
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
@@ -267,6 +268,8 @@ void finish(Run& run) {
   if (c.load_best_model_at_end && s.best_model_checkpoint) {
     read_trained(run, *s.best_model_checkpoint);
     run.objective->read_files(*s.best_model_checkpoint);
+  } else {
+    calibrate(run);
   }
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
   StagedFiles files(c.output_dir);

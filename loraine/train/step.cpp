@@ -110,6 +110,7 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
   OrderedJson metrics = {{set.prefix() + "_loss", loss}}, found = figures.values();
   run.objective->complete(found);
+  run.objective->evaluated(found);
   for (const auto& [name, value] : found.items()) metrics[set.prefix() + "_" + name] = value;
   add_speed(metrics, set.prefix(), seconds_now() - begin, static_cast<int64_t>(n), static_cast<int64_t>(batches));
   return metrics;
@@ -137,6 +138,7 @@ void log_loss(Run& run) {
 
 void evaluate_and_note(Run& run) {
   OrderedJson metrics = OrderedJson::object();
+  run.objective->begin_evaluations();
   for (const Run::EvalSet& set : run.eval_sets()) {
     const OrderedJson own = evaluate(run, set);
     const std::string loss = set.prefix() + "_loss";
@@ -144,6 +146,7 @@ void evaluate_and_note(Run& run) {
     log(run, own);
     metrics.update(own);
   }
+  run.evaluated_step = run.state.global_step;
   std::string name = run.metric_name();
   if (!metrics.contains(name))
     throw Error(ErrorKind::usage, "metric_for_best_model: there is no " + name + " among the evaluation's figures",
@@ -156,6 +159,16 @@ void evaluate_and_note(Run& run) {
   if (run.state.early_stopping.patience > 0 && early_stop(run.state, metric, run.greater_is_better())) run.stopping = true;
   note_best(run.state, metric, run.greater_is_better());
   if (run.config.save_strategy == "no") run.state.best_global_step.reset();
+}
+
+void calibrate(Run& run) {
+  if (!run.objective->calibrates()) return;
+  if (run.evaluated_step != run.state.global_step) {
+    run.objective->begin_evaluations();
+    for (const Run::EvalSet& set : run.eval_sets()) evaluate(run, set);
+    run.evaluated_step = run.state.global_step;
+  }
+  run.objective->calibrate();
 }
 
 double step(Run& run, std::span<const Item> items) {

@@ -134,6 +134,16 @@ class ChatModel:
         finally:
             stream.stop()
 
+    def get_scores(self, batch_input, adapter=None, max_length=None):
+        """Scores of a reward model (stage rm), a list of numbers. batch_input: texts, taken as they are and cut behind max_length tokens, or conversations (lists
+        of messages) that end with the answer that is scored."""
+        batch = list(batch_input)
+        if isinstance(batch_input, str):
+            raise TypeError("get_scores takes a list of texts or of conversations, not one text")
+        if all(isinstance(one, str) for one in batch):
+            return self._model.score_texts(batch, adapter, max_length or 0)
+        return self._model.score_chats([_pairs(one) for one in batch], adapter, max_length or 0)
+
     def adapters(self):
         """The names of the loaded adapters."""
         return self._model.adapters()

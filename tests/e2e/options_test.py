@@ -72,13 +72,14 @@ COMMON = {
 }
 DPO = {"stage": "dpo", "dataset": "prefer"}
 KTO = {"stage": "kto", "dataset": "judged"}
+DECISION = {"stage": "decision", "dataset": "questions"}
 PREFERENCES = {
     "pref_loss": ("hinge", DPO), "pref_beta": (0.5, DPO), "pref_ftx": (0.5, DPO), "pref_bco_weight": (0.5, DPO), "dpo_label_smoothing": (0.2, DPO),
     "simpo_gamma": (2, DPO | {"pref_loss": "simpo"}), "ld_alpha": (0.1, DPO), "kto_chosen_weight": (3, KTO), "kto_rejected_weight": (3, KTO),
     "ref_model": ("{other_model}", DPO), "ref_model_adapters": ("{adapter}", DPO | {"ref_model": "{model}"}), "ref_model_quantization_bit": (4, DPO | {"ref_model": "{model}"}),
 }
 TRAIN = {
-    **PREFERENCES,
+    **PREFERENCES, "decision_brier": (3, DECISION), "decision_holdout": (0.4, DECISION),
     "dataset": ("texts", {}), "eval_dataset": ("texts", {}), "dataset_dir": ("{other_data}", {}), "cutoff_len": (8, {}), "max_samples": (3, {}),
     "skip_bad_rows": (1, {"dataset": "bad"}), "val_size": (3, {}), "mix_strategy": ("interleave_over", TWO), "interleave_probs": ("0.9,0.1", TWO | {"mix_strategy": "interleave_under"}), "eval_on_each_dataset": ("true", {"eval_dataset": "talk,texts", "eval_strategy": "steps", "eval_steps": 1}),
    
@@ -238,8 +239,9 @@ class Options(unittest.TestCase):
                 {"from": "human", "value": "say one"}, {"from": "function_call", "value": json.dumps({"name": "f", "arguments": {}})}]}] * 4))
             (work / name / "prefer.json").write_text(json.dumps([{"instruction": f"say {a}", "chosen": f"{a} {b}", "rejected": b} for a, b in zip("abcdef", "uvwxyz")]))
             (work / name / "judged.json").write_text(json.dumps([{"instruction": f"say {a}", "output": a * (i + 1), "good": i % 2 == 0} for i, a in enumerate("abcdef")]))
+            (work / name / "questions.jsonl").write_text("".join(json.dumps({"text": a * 4, "choices": ["up", "down"], "label": i % 2}) + "\n" for i, a in enumerate("abcdefgh")))
             (work / name / "dataset_info.json").write_text(json.dumps(
-                {"prefer": {"file_name": "prefer.json", "ranking": True, "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}},
+                {"questions": {"file_name": "questions.jsonl"}, "prefer": {"file_name": "prefer.json", "ranking": True, "columns": {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}},
                  "judged": {"file_name": "judged.json", "columns": {"prompt": "instruction", "response": "output", "kto_tag": "good"}}, "thoughts": {"file_name": "thoughts.json", "formatting": "sharegpt"},
                  "tools": {"file_name": "tools.json", "formatting": "sharegpt", "columns": {"messages": "conversations", "tools": "tools"}}, "talk": {"file_name": "talk.json", "formatting": "sharegpt"}, "texts": {"file_name": "texts.json"}, "bad": {"file_name": "bad.jsonl", "formatting": "sharegpt"}}))
         for name, ids in (("batch", [[5, 9, 33, 7], [8, 6, 4, 12]]), ("other", [[5, 9, 33, 8], [8, 6, 4, 12]])):

@@ -9,8 +9,9 @@ import shutil
 import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parent.parent / "support")]
 import tiny_model as tiny
+from serve_test import Server
 
 stages = {
     "sigmoid": dict(stage="dpo"), "smooth_ftx": dict(stage="dpo", dpo_label_smoothing=0.1, pref_ftx=0.5), "hinge": dict(stage="dpo", pref_loss="hinge"), "ipo": dict(stage="dpo", pref_loss="ipo"),
@@ -172,6 +173,30 @@ class Preferences(tiny.Case):
         (out / "value_head.safetensors").write_bytes((self.work / "merged/value_head.safetensors").read_bytes()[:40])
         self.refused(tiny.run("eval", "--model_name_or_path", self.model, "--adapter_name_or_path", out, *asked, "--output_dir", self.work / "none"), 3, "value_head.safetensors")
 
+    def test_scores_over_http(self):
+        self.train("reward", stage="rm", max_steps=8, eval_dataset="prefer", do_predict="true")
+        server = Server(self.work, "--model_name_or_path", self.model, "--adapter_name_or_path", f"reward={self.work / 'reward'}", "--template", "default")
+        try:
+            lines = [json.loads(line) for line in (self.work / "reward/generated_predictions.jsonl").read_text().splitlines()]
+            rows = json.loads((self.data / "prefer.json").read_text())[:6]
+            texts = []
+            for row in rows:
+                _, _, reply = server.ask("POST", "/apply-template", {"model": "reward", "messages": [{"role": "user", "content": row["instruction"]}]})
+                texts += [reply["prompt"] + row[side] + "</s>" for side in ("chosen", "rejected")]
+            status, _, reply = server.ask("POST", "/v1/score/evaluation", {"model": "reward", "messages": texts})
+            self.assertEqual((status, reply["object"], reply["model"], reply["id"][:10]), (200, "score.evaluation", "reward", "scoreval-" + reply["id"][9]), reply)
+            for i, line in enumerate(lines[:6]):
+                for side, score in zip(("chosen", "rejected"), reply["scores"][2 * i:]):
+                    self.assertAlmostEqual(score, line[side], delta=0.00501)
+            ask = lambda **body: server.ask("POST", "/v1/score/evaluation", {"model": "reward"} | body)
+            whole, cut, short = (ask(messages=["abcabc"], **more)[2]["scores"] for more in ({}, {"max_length": 3}, {"max_length": 90}))
+            self.assertEqual((whole, cut), (short, ask(messages=["abc"])[2]["scores"]))
+            for body in (dict(messages=[]), dict(messages="abc"), dict(messages=[1]), dict(messages=[""]), dict(messages=["a"], max_length=0)):
+                self.assertEqual(ask(**body)[0], 400, body)
+            self.assertEqual(server.ask("POST", "/v1/score/evaluation", {"model": "base", "messages": ["a"]})[0], 405)
+        finally:
+            server.stop()
+
     def test_evaluation_by_itself(self):
         for name in ("sigmoid", "kto"):
             with self.subTest(name):
@@ -224,4 +249,5 @@ class Preferences(tiny.Case):
                     self.assertIn(word, text)
 
 
-unittest.main()
+if __name__ == "__main__":
+    unittest.main()

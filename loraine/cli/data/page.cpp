@@ -92,6 +92,11 @@ std::string DataReport::page() const {
     for (size_t i = 0; i < std::min(set->feedback.size(), most); ++i)
       show(fmt::format("Example {}, {}", i + 1, set->feedback[i].desirable ? "desirable" : "undesirable"), set->feedback[i].example,
            nullptr);
+    for (size_t i = 0; i < std::min(set->decisions.size(), most); ++i) {
+      const DecisionExample& one = set->decisions[i];
+      show(escaped(fmt::format("Question {}, answered with {}", i + 1, one.choices->names[static_cast<size_t>(one.label)])),
+           one.samples.front(), nullptr);
+    }
   }
   return out + "</body></html>\n";
 }

@@ -142,6 +142,11 @@ std::string DataReport::text(bool colour) const {
            nullptr);
       show(fmt::format("example {}, for KL", i + 1), set->feedback[i].kl, nullptr);
     }
+    for (size_t i = 0; i < std::min(set->decisions.size(), most); ++i) {
+      const DecisionExample& one = set->decisions[i];
+      const std::string& right = one.choices->names[static_cast<size_t>(one.label)];
+      show(fmt::format("question {}, answered with {}", i + 1, plain_letters(right)), one.samples.front(), nullptr);
+    }
   }
   return out;
 }
@@ -170,6 +175,15 @@ void DataReport::write_json(const std::string& file) const {
       line["kto_tag"] = feedback.desirable;
       write(line);
       feedback.let_go();
+    }
+    for (const DecisionExample& decision : set->decisions) {
+      Json line = head;
+      line["input_ids"] = decision.samples.front().input_ids.first(static_cast<size_t>(decision.prompt));
+      line["choices"] = decision.choices->names;
+      line["choice_ids"] = decision.choices->labels;
+      line["label"] = decision.label;
+      write(line);
+      decision.let_go();
     }
   }
   out.commit();

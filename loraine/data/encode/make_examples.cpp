@@ -93,7 +93,22 @@ PretrainOptions pretrain_options(const Encoder& encoder, const DataOptions& opti
   return pretrain;
 }
 
+Made make_decision(const Encoder& encoder, const Row& row) {
+  Made made;
+  made.more().decision = encoder.decision(row);
+  DecisionExample& decision = made.more().decision;
+  for (const Example& sample : decision.samples) {
+    encoder.check_ids(sample);
+    made.count.rows += static_cast<int32_t>(example_rows(sample));
+  }
+  made.count.labels = 1;
+  made.count.is_trained = true;
+  made.whole = static_cast<int32_t>(example_rows(decision.samples.front()));
+  return made;
+}
+
 Made make(const Encoder& encoder, DataStage stage, const Row& row, const Row* kl) {
+  if (stage == DataStage::decisions) return make_decision(encoder, row);
   Made made;
   Encoded first, second;
   if (stage == DataStage::pairs) {
@@ -193,7 +208,9 @@ void keep(ExampleStore* store, std::span<Made* const> made) {
   std::vector<Example*> examples;
   for (Made* one : made) {
     examples.push_back(&one->example);
-    if (one->has_more()) examples.push_back(&one->more().second);
+    if (!one->has_more()) continue;
+    examples.push_back(&one->more().second);
+    for (Example& sample : one->more().decision.samples) examples.push_back(&sample);
   }
   store->keep(examples);
 }
@@ -249,6 +266,11 @@ Dataset collect(const DataOptions& options, int32_t pad, std::span<Made* const> 
       set.pairs.push_back({one->example, one->more().second});
     } else if (options.stage == DataStage::feedback) {
       set.feedback.push_back({one->example, one->more().second, one->desirable});
+    } else if (options.stage == DataStage::decisions) {
+      set.decisions.push_back(one->more().decision);
+      std::shared_ptr<const DecisionChoices>& own = set.decisions.back().choices;
+      if (set.decisions.size() > 1)
+        if (const auto& before = set.decisions[set.decisions.size() - 2].choices; *before == *own) own = before;
     } else if (!blocks) {
       if (static_cast<int64_t>(set.whole_samples.size()) < options.keep_whole)
         set.whole_samples.push_back(one->has_more() ? one->more().uncut : WholeSample());

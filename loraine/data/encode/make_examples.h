@@ -17,12 +17,13 @@ struct SampleCount {
 };
 SampleCount count_of(const Example& sample);
 
-// What a row became: a sample, the two answers of a pair, or feedback and its KL sample; of stage pt the ids of a text. Held for every row,
-// so it is small.
+// What a row became: a sample, the two answers of a pair, or feedback and its KL sample; of stage pt the ids of a text; a
+// question with few answers. Held for every row, so it is small.
 class Made {
  public:
   struct More {
     Example second;  // the rejected answer, or the sample for KL
+    DecisionExample decision;
     SampleCount second_count;
     WholeSample uncut;    // keep_whole
     std::string dropped;  // where and why it became nothing

@@ -8,6 +8,7 @@
 
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
+#include "loraine/data/decisions/label_tree.h"
 #include "loraine/data/templates/end_of_turn.h"
 
 namespace loraine {
@@ -130,6 +131,51 @@ Prompt Encoder::prompt(const Row& row) const {
       kept_lengths(static_cast<int64_t>(made.input_ids.size()), static_cast<int64_t>(made.label_ids.size()), options.cutoff_len);
   made.input_ids.resize(static_cast<size_t>(source));
   made.label_ids.resize(static_cast<size_t>(target));
+  return made;
+}
+
+DecisionExample Encoder::decision(const Row& row) const {
+  if (!row.decision || !tokenizer)
+    throw Error(ErrorKind::usage, "stage decision needs texts or conversations with choices and a label, and these rows are token ids",
+                "use rows with messages or text, choices and label");
+  DecisionWording wording;
+  wording.kind = row.decision->kind;
+  wording.instructions = row.decision->question;
+  wording.shown = wording.kind == DecisionKind::yes_no ? std::vector<std::string>(2) : row.decision->names;
+  label_choices(wording);
+  Conversation asked = row.conversation;
+  asked.messages.back().content += "\n\n" + decision_text(wording);
+  EncodeOptions without_thinking = options;
+  without_thinking.enable_thinking = false;
+  const std::vector<int32_t> prompt = named ? encode_prompt(*named, *tokenizer, *special, asked, without_thinking)
+                                            : encode_prompt(*chat_template, *tokenizer, asked, default_system, without_thinking);
+  auto choices = std::make_shared<DecisionChoices>();
+  choices->names = row.decision->names;
+  choices->numbers = row.decision->numbers;
+  for (const std::string& label : wording.labels) {
+    choices->labels.push_back(tokenizer->encode(label));
+    if (choices->labels.back().empty())
+      throw Error(ErrorKind::bad_data, fmt::format("the tokenizer has no token for the label {} of the choices", label));
+  }
+  if (prompt.empty()) throw Error(ErrorKind::bad_data, "it becomes no token at all");
+  DecisionExample made;
+  made.prompt = static_cast<int32_t>(prompt.size());
+  made.label = row.decision->label;
+  for (const std::vector<int32_t>& beginning : label_beginnings(choices->labels)) {
+    std::vector<int32_t> ids = prompt;
+    ids.insert(ids.end(), beginning.begin(), beginning.end());
+    if (static_cast<int64_t>(ids.size()) > options.cutoff_len)
+      throw Error(
+          ErrorKind::bad_data,
+          fmt::format(
+              "{} tokens with its question, more than cutoff_len {}, which is to be raised: the question stands at the end, and is not "
+              "cut off",
+              ids.size(), options.cutoff_len));
+    Example& sample = made.samples.emplace_back();
+    sample.labels = std::vector<int32_t>(ids.size(), kIgnoreLabel);
+    sample.input_ids = std::move(ids);
+  }
+  made.choices = std::move(choices);
   return made;
 }
 

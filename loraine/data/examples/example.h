@@ -1,6 +1,9 @@
 // Encoded training examples, what every reader of data sets ends in.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "loraine/data/examples/token_ids.h"
 
@@ -30,7 +33,29 @@ struct FeedbackExample {
   void let_go() const { example.let_go(), kl.let_go(); }
 };
 
-// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto).
-enum class DataStage : uint8_t { sft, pretraining, pairs, feedback };
+// The choices of a question with few answers; rows that have the same share them.
+struct DecisionChoices {
+  std::vector<std::vector<int32_t>> labels;  // ids of what the model answers with, in the order of the choices
+  std::vector<std::string> names;            // the choices as the row has them
+  std::vector<double> numbers;               // of scores
+  bool operator==(const DecisionChoices&) const = default;
+};
+
+// A question with few answers, of which `label` is right. Every sample is the prompt with the beginning of labels behind it, so that each
+// place at which a label goes on (data/decisions/label_tree.h) is in one of them; where all labels are one token there is one sample, the
+// prompt. None has labels of its own.
+struct DecisionExample {
+  std::vector<Example> samples;
+  std::shared_ptr<const DecisionChoices> choices;
+  int32_t prompt = 0;  // tokens
+  int32_t label = 0;   // place among the choices
+  void let_go() const {
+    for (const Example& sample : samples) sample.let_go();
+  }
+};
+
+// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto); decisions:
+// of sets of questions with few answers.
+enum class DataStage : uint8_t { sft, pretraining, pairs, feedback, decisions };
 
 }  // namespace loraine

@@ -49,6 +49,7 @@ void for_each_sample(const Dataset& set, const std::function<void(std::span<cons
     take_example(pair.rejected, take);
   }
   for (const FeedbackExample& feedback : set.feedback) take_example(feedback.example, take);
+  for (const DecisionExample& decision : set.decisions) take_example(decision.samples.front(), take);
 }
 
 Inspection inspect(const Dataset& set, const SpecialTokens& special) {

@@ -9,7 +9,7 @@
 namespace loraine {
 
 // The samples of a set in turn: those of a block one by one, without its padding; of a pair the chosen and the rejected one; of feedback
-// the sample itself, without the one for KL.
+// the sample itself, without the one for KL; of a question with few answers the first one.
 void for_each_sample(const Dataset& set, const std::function<void(std::span<const int32_t> ids, std::span<const int32_t> labels)>& take);
 
 struct LengthBin {

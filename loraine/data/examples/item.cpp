@@ -1,4 +1,4 @@
-// Examples, pairs and feedback as one.
+// Examples, pairs, feedback and questions as one.
 #include "loraine/data/examples/item.h"
 
 namespace loraine {
@@ -6,11 +6,12 @@ namespace loraine {
 Item item_of(const Dataset& set, size_t i) {
   if (!set.pairs.empty()) return {&set.pairs[i].chosen, &set.pairs[i].rejected};
   if (!set.feedback.empty()) return {&set.feedback[i].example, &set.feedback[i].kl, set.feedback[i].desirable};
+  if (!set.decisions.empty()) return {&set.decisions[i].samples.front(), nullptr, false, &set.decisions[i]};
   return {&set.examples[i]};
 }
 
 uint64_t data_fingerprint(const Dataset& set) {
-  if (set.pairs.empty() && set.feedback.empty()) return data_fingerprint(set.examples);
+  if (set.pairs.empty() && set.feedback.empty() && set.decisions.empty()) return data_fingerprint(set.examples);
   uint64_t hash = 0;
   const auto mix = [&hash](uint64_t value) {  // one round of splitmix64
     hash = (hash ^ value) * 0xbf58476d1ce4e5b9ull;
@@ -18,6 +19,13 @@ uint64_t data_fingerprint(const Dataset& set) {
   };
   for (size_t i = 0; i < set.size(); ++i) {
     const Item item = item_of(set, i);
+    if (item.decision) {
+      mix(data_fingerprint(item.decision->samples));
+      for (const std::vector<int32_t>& label : item.decision->choices->labels)
+        for (const int32_t id : label) mix(static_cast<uint32_t>(id));
+      mix(static_cast<uint64_t>(item.decision->label));
+      continue;
+    }
     for (const Example* example : {item.example, item.other}) mix(data_fingerprint(std::span(example, 1)));
     mix(item.desirable ? 1 : 0);
   }

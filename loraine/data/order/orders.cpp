@@ -75,7 +75,7 @@ Split split_rows(int64_t n, double val_size, uint64_t seed) {
   const double wanted = val_size < 1 ? std::ceil(val_size * static_cast<double>(n)) : std::floor(val_size);
   if (!(wanted < static_cast<double>(n)) || wanted < 1)
     throw Error(ErrorKind::usage, fmt::format("val_size: {} of {} rows leaves nothing to train on or to evaluate", val_size, n),
-                "choose a smaller val_size");
+                "choose a smaller val_size, or decision_holdout where it is taken of that");
   const auto order = numpy_permutation(n, seed);
   const auto cut = order.begin() + static_cast<int64_t>(wanted);
   return {std::vector<int64_t>(cut, order.end()), std::vector<int64_t>(order.begin(), cut)};

@@ -182,6 +182,7 @@ DatasetInfo read_entry(const OrderedJson& entry, const std::string& folder, cons
     info.weight = weight->get<double>();
   }
   auto& c = info.columns;
+  info.plain = !entry.contains("columns") || entry["columns"].is_null();
   if (info.formatting != Formatting::tokenized)
     take_names(entry, "columns", where,
                {{"prompt", &c.prompt},
@@ -193,9 +194,14 @@ DatasetInfo read_entry(const OrderedJson& entry, const std::string& folder, cons
                 {"tools", &c.tools},
                 {"chosen", &c.chosen},
                 {"rejected", &c.rejected},
-                {"kto_tag", &c.kto_tag}},
+                {"kto_tag", &c.kto_tag},
+                {"choices", &c.choices},
+                {"label", &c.label},
+                {"question", &c.question}},
                {"images", "videos", "audios"});
   else take_names(entry, "columns", where, {{"input_ids", &c.input_ids}, {"labels", &c.labels}}, {});
+  if (c.choices.empty()) c.choices = "choices";  // which stage decision needs
+  if (c.label.empty()) c.label = "label";
   auto& t = info.tags;
   take_names(entry, "tags", where,
              {{"role_tag", &t.role},

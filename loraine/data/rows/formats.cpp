@@ -10,6 +10,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/python_json.h"
 #include "loraine/data/files/json_values.h"
+#include "loraine/data/rows/decision_fields.h"
 
 namespace loraine {
 namespace {
@@ -85,6 +86,7 @@ void check_columns(const DatasetInfo& info, dom::object object) {
   const auto& c = info.columns;
   const bool talk = info.formatting != Formatting::alpaca;
   std::vector<std::string_view> read = {c.system, c.tools, c.chosen, c.rejected, c.kto_tag};
+  if (info.stage == DataStage::decisions) read.insert(read.end(), {c.choices, c.label, c.question});
   if (talk) read.push_back(c.messages);
   else read.insert(read.end(), {c.prompt, c.query, c.response, c.history});
   std::vector<std::string_view> seen;
@@ -156,7 +158,7 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   messages.push_back({Role::user, text + query});
   row.conversation.system = field_text(object, columns.system, false);
   row.conversation.tools = tools_field(object, columns.tools);
-  if (info.stage == DataStage::pretraining) return;
+  if (info.stage == DataStage::pretraining || info.stage == DataStage::decisions) return;
   if (info.stage == DataStage::pairs) {
     const auto answer = [&](const std::string& field, const char* column) {
       dom::element text;
@@ -333,6 +335,11 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
     if (asks != (i % 2 == 0))
       bad_field(columns.messages, fmt::format("message {} breaks the alternation of {} and {}", i + 1, tags.user, tags.assistant));
   }
+  if (info.stage == DataStage::decisions) {
+    if (messages.size() % 2 != 1 || messages.back().role != Role::user)
+      bad_field(columns.messages, fmt::format("the last message is none of {}: the choices are the answers to it", tags.user));
+    return;
+  }
   if (messages.empty() || messages.size() % 2 != 0)
     bad_field(columns.messages, info.stage == DataStage::pairs
                                     ? std::string("the last message is no question; two answers to one are expected behind it")
@@ -385,8 +392,9 @@ void fill_row(const DatasetInfo& info, dom::element element, Row& row) {
     case Formatting::alpaca: fill_alpaca(info, object, row); break;
     case Formatting::sharegpt:
     case Formatting::openai: fill_messages(info, object, row); break;
-    case Formatting::tokenized: fill_tokens(info, object, row); break;
+    case Formatting::tokenized: fill_tokens(info, object, row); return;
   }
+  if (info.stage == DataStage::decisions) row.decision = std::make_shared<const DecisionRow>(read_decision(info, object));
 }
 
 }  // namespace loraine

@@ -88,6 +88,7 @@ MixedRows read_set(const DataOptions& options, const std::string& name, LegacySa
 DatasetInfo find_set(const DataOptions& options, const std::string& name) {
   DatasetInfo info = find_dataset(options.dataset_dir, name, options.find_repository);
   info.stage = options.stage;
+  if (info.stage == DataStage::decisions && info.plain) info.recognise = true;
   check_stage(info, options.stage);
   return info;
 }

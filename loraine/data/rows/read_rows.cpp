@@ -68,7 +68,9 @@ std::string_view content_of(std::string_view text, FileKind kind, const std::str
 // Columns whose cells in a table are JSON text; those of tools may be text anyway.
 std::vector<std::string> json_columns(const DatasetInfo& info) {
   if (info.formatting == Formatting::tokenized) return {info.columns.input_ids, info.columns.labels};
-  return {info.formatting == Formatting::alpaca ? info.columns.history : info.columns.messages};
+  std::vector<std::string> columns = {info.formatting == Formatting::alpaca ? info.columns.history : info.columns.messages};
+  if (info.stage == DataStage::decisions) columns.push_back(info.columns.choices);
+  return columns;
 }
 
 void read_binary_rows(FileKind kind, std::string_view bytes, RowCollector& collector) {

@@ -137,7 +137,7 @@ struct Recogniser {
     return fmt::format("{}", fmt::join(names, " and "));
   }
 
-  void clear() { info.columns = {"", "", "", "", "", "", "", "", "", "", "", ""}; }
+  void clear() { info.columns = {"", "", "", "", "", "", "", "", "", "", "", "", "", "", ""}; }
   void take_system_and_tools() {
     if (const Field* system = find("system"); system && system->text) info.columns.system = system->name;
     if (const Field* tools = find("tools"); tools && !tools->kinds.empty()) info.columns.tools = tools->name;
@@ -182,6 +182,7 @@ struct Recogniser {
         !role(field, {"tool", "observation", "tool_response"}, "what tools return", tags.observation, known) ||
         !role(field, {"function_call", "tool_call"}, "calls", tags.function, known))
       return false;
+    if (info.stage == DataStage::decisions && tags.assistant.empty()) tags.assistant = field.role_key == "role" ? "assistant" : "gpt";
     if (known.size() < field.roles.size() || tags.user.empty() || tags.assistant.empty()) {
       why = fmt::format("the roles in `{}` are {}", field.name, fmt::join(field.roles, ", "));
       return false;
@@ -253,6 +254,34 @@ struct Recogniser {
     return true;
   }
 
+  // A text, or a conversation, with choices and which of them is right.
+  bool decision() {
+    const Field *choices = find("choices"), *label = find("label"), *question = find("question");
+    if (!label) why = "there is no `label`";
+    else if (!choices && label->kinds != Names{"true or false"}) why = "there are no `choices`, and `label` is not true or false";
+    if (!why.empty()) return false;
+    if (!question) question = find("instructions");
+    std::vector<const Field*> texts = named(kTexts, &Field::text);
+    if (texts.empty()) texts = named(kAsked, &Field::text);
+    if (talk()) {
+      texts.clear();
+    } else {
+      if (texts.size() > 1 && question) std::erase(texts, question);
+      if (texts.size() > 1 && lower_case(texts[0]->name) == kTexts[0]) texts.resize(1);
+      if (texts.size() != 1 && why.empty())
+        why = texts.empty() ? "there is neither `messages` nor `text`" : names_of(texts) + " may all be the text";
+      if (texts.size() != 1) return false;
+      clear();
+      info.formatting = Formatting::alpaca;
+      info.columns.prompt = texts[0]->name;
+      take_system_and_tools();
+    }
+    info.columns.choices = choices ? choices->name : "choices";
+    info.columns.label = label->name;
+    if (question && question->text && (texts.empty() || question != texts[0])) info.columns.question = question->name;
+    return true;
+  }
+
   bool text() {
     std::vector<const Field*> texts = named(kTexts, &Field::text);
     if (texts.empty() &&
@@ -272,7 +301,7 @@ struct Recogniser {
   std::string words() const {
     const auto& c = info.columns;
     Names read, more;
-    for (const std::string* name : {&c.system, &c.tools, &c.history, &c.chosen, &c.rejected, &c.kto_tag})
+    for (const std::string* name : {&c.system, &c.tools, &c.history, &c.chosen, &c.rejected, &c.kto_tag, &c.question})
       if (!name->empty()) more.push_back(*name);
     std::string out;
     if (info.formatting == Formatting::tokenized) {
@@ -291,6 +320,10 @@ struct Recogniser {
     } else {
       out = fmt::format("questions and answers: `{}`{} → `{}`", c.prompt, c.query.empty() ? "" : " + `" + c.query + "`", c.response);
       read = {c.prompt, c.query, c.response};
+    }
+    if (info.stage == DataStage::decisions && !c.label.empty()) {
+      out += fmt::format("; `{}` among `{}`", c.label, c.choices);
+      read.insert(read.end(), {c.label, c.choices});
     }
     if (!more.empty()) out += fmt::format("; also {}", fmt::join(more, ", "));
     read.insert(read.end(), more.begin(), more.end());
@@ -322,6 +355,10 @@ struct Recogniser {
                      {"user_tag", "NAME OF WHO ASKS"},
                      {"assistant_tag", "NAME OF WHO ANSWERS"}};
       columns = {{"messages", messages->name}};
+    } else if (info.stage == DataStage::decisions) {
+      columns = {{"prompt", texts.empty() ? "FIELD OF THE TEXT" : texts[0]},
+                 {"choices", "FIELD OF THE CHOICES"},
+                 {"label", "FIELD OF THE RIGHT ONE"}};
     } else if ((info.stage == DataStage::pretraining)) {
       columns = {{"prompt", texts.empty() ? "FIELD OF THE TEXT" : texts[0]}};
     } else {
@@ -373,8 +410,11 @@ DatasetInfo recognise_rows(const DatasetInfo& info, RowSample sample, std::strin
         ErrorKind::usage,
         fmt::format("{}: a ranking set (`chosen`, `rejected`), which stages rm and dpo compare; this stage trains on single answers",
                     info.name));
-  if (info.stage == DataStage::pairs || info.stage == DataStage::feedback) {
-    if (!(info.stage == DataStage::pairs ? preferences && recogniser.preferences() : recogniser.judged())) recogniser.refuse();
+  if (info.stage != DataStage::sft && info.stage != DataStage::pretraining) {
+    const bool found = info.stage == DataStage::pairs      ? preferences && recogniser.preferences()
+                       : info.stage == DataStage::feedback ? recogniser.judged()
+                                                           : recogniser.decision();
+    if (!found) recogniser.refuse();
     if (words) *words = fmt::format("{}: {}", info.name, recogniser.words());
     return recogniser.info;
   }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "loraine/data/decisions/question.h"
 #include "loraine/data/encode/encode.h"
 #include "loraine/data/rows/hub_ids.h"
 
@@ -21,6 +22,7 @@ struct DatasetInfo {
   std::optional<double> weight;                 // so many times as many rows are drawn, as in v1 of LLaMA-Factory
   bool from_hub = false;                        // a repository's folder, in file_name: the files of one split are looked for in it
   std::string split = "train", subset, inside;  // of a repository: which rows, of which configuration, in which of its folders
+  bool plain = false;                           // the entry names no columns: of stage decisions they are told from the rows
   bool recognise = false;                       // a file or folder of one's own: the rest is told from its rows (recognise.h)
   DataStage stage = DataStage::sft;
   bool ranking = false;       // rows of two answers, one preferred
@@ -29,6 +31,7 @@ struct DatasetInfo {
     std::string prompt = "instruction", query = "input", response = "output", history, messages = "conversations", system, tools;
     std::string chosen, rejected, kto_tag;
     std::string input_ids = "input_ids", labels = "labels";
+    std::string choices = "choices", label = "label", question;  // stage decisions
   } columns;
   struct Tags {
     std::string role = "from", content = "value", user = "human", assistant = "gpt", observation = "observation",
@@ -42,6 +45,15 @@ struct DatasetInfo {
 // repository of that name on this machine, or empty; may be absent.
 DatasetInfo find_dataset(const std::string& folder, const std::string& name, const FindRepository& find_repository = {});
 
+// Of a row of stage decisions: what is asked, the choices, and which is right.
+struct DecisionRow {
+  DecisionKind kind = DecisionKind::choice;
+  std::string question;            // may be empty
+  std::vector<std::string> names;  // of the choices; yes and no in that order
+  std::vector<double> numbers;     // of scores, the lowest first
+  int32_t label = 0;               // place among them
+};
+
 struct Row {
   std::shared_ptr<const std::string> file;  // for messages
   int64_t line = 0;                         // from 1; 0: the file has none
@@ -49,11 +61,12 @@ struct Row {
   int64_t number = 0;                       // row of a JSON list, from 1; 0 in JSON lines
   std::string dropped;                      // why it cannot be used; empty: it can
   Conversation conversation;
-  std::optional<Example> tokens;    // formatting: tokenized
-  std::optional<Message> rejected;  // stage pairs: beside the conversation's last answer, which is the chosen one
-  bool desirable = false;           // stage feedback
-  std::string place() const;        // "data/a.json, line 12 (row 3)"
-  size_t bytes() const;             // of its texts and ids
+  std::optional<Example> tokens;                // formatting: tokenized
+  std::optional<Message> rejected;              // stage pairs: beside the conversation's last answer, which is the chosen one
+  std::shared_ptr<const DecisionRow> decision;  // stage decisions: the conversation ends with what is asked about
+  bool desirable = false;                       // stage feedback
+  std::string place() const;                    // "data/a.json, line 12 (row 3)"
+  size_t bytes() const;                         // of its texts and ids
 };
 
 // All rows in the order of the file(s); at most `limit`, at least one. A bad row is among them, with `dropped` set, so that the rows'

@@ -48,6 +48,4 @@ void post_completion(Service& service, Call call) {
   if (!refused_early(service, call)) in_worker(service, std::move(call), completion);
 }
 
-void post_score(Service&, Call call) { call.fail({405, "the model that is served gives answers, not scores", "", "method_not_allowed"}); }
-
 }  // namespace loraine

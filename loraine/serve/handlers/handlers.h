@@ -26,7 +26,6 @@ void post_unload_sglang(Service& service, Call call);
 // completions.cpp
 void post_chat(Service& service, Call call);
 void post_completion(Service& service, Call call);
-void post_score(Service& service, Call call);
 
 // responses.cpp
 void post_response(Service& service, Call call);
@@ -40,6 +39,9 @@ void post_count_tokens(Service& service, Call call);
 
 // embeddings.cpp
 void post_embeddings(Service& service, Call call);
+
+// scores.cpp
+void post_score(Service& service, Call call);
 
 // decisions.cpp
 void post_decisions(Service& service, Call call);

@@ -2,9 +2,10 @@
 #include "loraine/serve/protocol/decisions_form.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 
 #include "loraine/serve/protocol/asked.h"
 #include "loraine/serve/protocol/openai.h"
@@ -12,8 +13,8 @@
 namespace loraine {
 namespace {
 
-using Kind = DecisionQuestion::Kind;
-constexpr size_t kMostQuestions = 400, kMostChoices = 255, kMostLevels = 10, kLongestName = 1024;
+using Kind = DecisionKind;
+constexpr size_t kMostQuestions = 400, kLongestName = 1024;
 
 bool is_text_part(const WireJson& part) {
   if (!part.is_object() || !part.contains("type") || !part.contains("text") || !part["text"].is_string()) return false;
@@ -45,18 +46,6 @@ std::string content_of(const WireJson& value, bool any_json, const std::string& 
   return text;
 }
 
-// As many labels as there are options, of one width: A, B, …; 0 … 9 of levels; 001, 002, … where letters do not last.
-std::vector<std::string> labels_for(Kind kind, size_t count) {
-  if (kind == Kind::yes_no) return {"yes", "no"};
-  std::vector<std::string> labels;
-  const size_t width = fmt::formatted_size("{}", count);
-  for (size_t i = 0; i < count; ++i)
-    labels.push_back(kind == Kind::score ? fmt::format("{}", i)
-                     : count <= 26       ? std::string(1, static_cast<char>('A' + i))
-                                         : fmt::format("{:0{}}", i + 1, width));
-  return labels;
-}
-
 [[noreturn]] void bad_question(const std::string& place, const std::string& expected) {
   throw ApiError{400, fmt::format("{} does not fit, expected was {}", place, expected), place};
 }
@@ -73,6 +62,18 @@ std::string with_description(const std::string& name, Fields& option) {
   return description.empty() ? name : name + ": " + description;
 }
 
+// Levels that are numbers have an expected value.
+void finish_question(DecisionQuestion& question) {
+  label_choices(question);
+  if (question.kind != Kind::score) return;
+  for (const WireJson& level : question.values) {
+    const std::string text = level.get<std::string>();
+    char* end = nullptr;
+    question.numbers.push_back(std::strtod(text.c_str(), &end));
+    if (text.empty() || *end || !std::isfinite(question.numbers.back())) return question.numbers.clear();
+  }
+}
+
 DecisionQuestion read_question(const WireJson& value, const std::string& place) {
   if (!value.is_object()) bad_question(place, "an object with type and instructions");
   Fields fields(value, place + ".");
@@ -82,8 +83,8 @@ DecisionQuestion read_question(const WireJson& value, const std::string& place) 
   const WireJson* instructions = fields.any("instructions");
   if (instructions) question.instructions = content_of(*instructions, false, place + ".instructions");
   if (type == "predicate") {
-    if (question.instructions.empty()) question.instructions = question.name;
-    if (question.instructions.empty()) fields.fail("instructions", "what may be true of the input");
+    if (!instructions) question.instructions = question.name;
+    if (!instructions && question.instructions.empty()) fields.fail("instructions", "what may be true of the input");
     question.values = {true, false};
     question.shown = {"", ""};
   } else if (type == "choice") {
@@ -100,9 +101,9 @@ DecisionQuestion read_question(const WireJson& value, const std::string& place) 
     }
   } else if (type == "score") {
     question.kind = Kind::score;
-    const WireJson* levels = fields.array("levels", kMostLevels);
+    const WireJson* levels = fields.array("levels", kMostChoices);
     if (!levels || levels->size() < 2)
-      fields.fail("levels", fmt::format("a list of 2 to {} objects with label, the lowest first", kMostLevels));
+      fields.fail("levels", fmt::format("a list of 2 to {} objects with label, the lowest first", kMostChoices));
     for (const WireJson& one : *levels) {
       if (!one.is_object()) bad_question(place + ".levels", "objects with label");
       Fields option(one, place + ".levels.");
@@ -112,7 +113,7 @@ DecisionQuestion read_question(const WireJson& value, const std::string& place) 
   } else {
     fields.fail("type", "predicate, choice or score");
   }
-  question.labels = labels_for(question.kind, question.values.size());
+  finish_question(question);
   return question;
 }
 
@@ -143,9 +144,9 @@ DecisionQuestion read_system_one_question(const std::string& id, const WireJson&
     }
   } else if (type == "score") {
     question.kind = Kind::score;
-    const WireJson* criteria = fields.array("criteria", kMostLevels);
+    const WireJson* criteria = fields.array("criteria", kMostChoices);
     if (!criteria || criteria->size() < 2)
-      fields.fail("criteria", fmt::format("a list of 2 to {} descriptions, the lowest first", kMostLevels));
+      fields.fail("criteria", fmt::format("a list of 2 to {} descriptions, the lowest first", kMostChoices));
     for (const WireJson& one : *criteria) {
       if (!one.is_string()) bad_question(place + ".criteria", "strings");
       question.values.push_back(one);
@@ -154,7 +155,7 @@ DecisionQuestion read_system_one_question(const std::string& id, const WireJson&
   } else {
     fields.fail("type", "noul, choice or score");
   }
-  question.labels = labels_for(question.kind, question.values.size());
+  finish_question(question);
   return question;
 }
 
@@ -174,6 +175,13 @@ WireJson read_input(const WireJson& input) {
       if (text->starts_with("messages")) text->replace(0, 8, "input");
     throw;
   }
+}
+
+// Σ probability · number.
+double expected_number(const DecisionQuestion& question, const LabelShares& shares) {
+  double sum = 0;
+  for (size_t i = 0; i < question.numbers.size(); ++i) sum += question.numbers[i] * shares.probabilities[i];
+  return sum;
 }
 
 double expected_level(const std::vector<double>& probabilities) {
@@ -216,11 +224,7 @@ AskedDecisions read_system_one(const WireJson& body, bool strict) {
 }
 
 WireJson messages_with(const AskedDecisions& asked, const DecisionQuestion& question) {
-  std::string text = question.instructions;
-  if (question.kind == Kind::yes_no) text += text.empty() ? "" : "\nIs this so?";
-  for (size_t i = 0; i < question.labels.size(); ++i)
-    if (!question.shown[i].empty()) text += fmt::format("\n{}: {}", question.labels[i], question.shown[i]);
-  text += fmt::format("\nAnswer with one label only: {}.", fmt::join(question.labels, ", "));
+  const std::string text = decision_text(question);
   WireJson messages = asked.messages;
   WireJson& last = messages.back();
   if (last["role"] == "user") last["content"] = last["content"].get<std::string>() + "\n\n" + text;
@@ -251,6 +255,7 @@ WireJson decisions_json(const AskedDecisions& asked, const Decided& decided, con
     }
     if (question.kind == Kind::choice) answer["choice"] = question.values[shares.likeliest];
     else answer["score"] = expected_level(shares.probabilities);
+    if (!question.numbers.empty()) answer["expected_value"] = expected_number(question, shares);
     answer["probabilities"] = std::move(all);
     answer["confidence"] = shares.confidence();
     answers.push_back(std::move(answer));
@@ -283,6 +288,7 @@ WireJson system_one_json(const AskedDecisions& asked, const Decided& decided, co
     WireJson answer = {{"type", question.kind == Kind::choice ? "choice" : "score"}};
     if (question.kind == Kind::choice) answer["choice"] = question.values[shares.likeliest];
     else answer["score"] = expected_level(shares.probabilities), answer["legend"] = std::move(legend);
+    if (!question.numbers.empty()) answer["expected_value"] = expected_number(question, shares);
     answer["probabilities"] = std::move(all);
     answer["confidence"] = shares.confidence();
     answers[question.name] = std::move(answer);

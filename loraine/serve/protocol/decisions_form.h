@@ -4,18 +4,16 @@
 #include <string>
 #include <vector>
 
+#include "loraine/data/decisions/question.h"
 #include "loraine/serve/decisions.h"
 #include "loraine/serve/protocol/errors.h"
 
 namespace loraine {
 
-struct DecisionQuestion {
-  enum class Kind : uint8_t { yes_no, choice, score } kind = Kind::yes_no;
-  std::string name;                 // the caller's; empty: none
-  std::string instructions;         // what is asked
-  std::vector<std::string> labels;  // what the model answers with: yes and no, letters, numbers of one width
-  std::vector<std::string> shown;   // what each label stands for; empty: nothing is said
-  std::vector<WireJson> values;     // of the options, as the answer names them
+struct DecisionQuestion : DecisionWording {
+  std::string name;              // the caller's; empty: none
+  std::vector<WireJson> values;  // of the options, as the answer names them
+  std::vector<double> numbers;   // of a score whose levels are numbers
 };
 
 struct AskedDecisions {

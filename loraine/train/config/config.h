@@ -62,7 +62,7 @@ struct TrainConfig {
   std::optional<std::string> tool_format;  // null: the template's own
 
   // method
-  std::string stage = "sft";             // pt, sft, rm, dpo, kto
+  std::string stage = "sft";             // pt, sft, rm, dpo, kto, decision
   std::string finetuning_type = "lora";  // lora, freeze, full
   int64_t freeze_trainable_layers = 2;   // the last n, or below 0 the first n
   std::string freeze_trainable_modules = "all";
@@ -80,6 +80,8 @@ struct TrainConfig {
   double kto_chosen_weight = 1.0, kto_rejected_weight = 1.0;
   std::optional<std::string> ref_model, ref_model_adapters;  // null: the base, with the adapter off
   std::optional<int64_t> ref_model_quantization_bit;
+  double decision_brier = 0.5;    // weight of the Brier term
+  double decision_holdout = 0.1;  // share of the training rows that calibrate, where no others do
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;

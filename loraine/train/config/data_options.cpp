@@ -9,6 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/examples/prepared.h"
 #include "loraine/io/hub/hub.h"
+#include "loraine/train/config/decisions.h"
 #include "loraine/train/config/hub_access.h"
 
 namespace loraine {
@@ -69,7 +70,7 @@ DataOptions data_options(const TrainConfig& c) {
   d.template_name = c.template_name;
   d.cutoff_len = c.cutoff_len;
   d.max_samples = c.max_samples;
-  d.val_size = c.val_size;
+  d.val_size = holds_out(c) ? c.decision_holdout : c.val_size;
   d.streaming = c.streaming;
   d.buffer_size = c.buffer_size;
   d.shards = std::max<int64_t>(c.dataloader_num_workers, 1);
@@ -86,6 +87,7 @@ DataOptions data_options(const TrainConfig& c) {
   d.stage = c.stage == "pt"                       ? DataStage::pretraining
             : c.stage == "rm" || c.stage == "dpo" ? DataStage::pairs
             : c.stage == "kto"                    ? DataStage::feedback
+            : c.stage == "decision"               ? DataStage::decisions
                                                   : DataStage::sft;
   d.packing = c.packing;
   d.neat_packing = c.neat_packing;

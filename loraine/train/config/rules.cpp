@@ -7,6 +7,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/hub/hub.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/config/decisions.h"
 #include "loraine/train/config/preferences.h"
 #include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
@@ -44,7 +45,7 @@ void check_evaluation(const TrainConfig& c) {
   if (has_set && splits)
     broken_rule("eval_dataset and val_size are both given; the evaluation rows come from one of them", "leave one of the two out");
   bool evaluates = c.do_eval || c.eval_strategy != "no" || c.eval_on_start;
-  if (evaluates && !has_set && !splits)
+  if (evaluates && !has_set && !splits && !holds_out(c))
     broken_rule("an evaluation is asked for (do_eval, eval_strategy or eval_on_start) and there are no rows for it",
                 "set eval_dataset or val_size");
   if (c.early_stopping_steps && c.eval_strategy == "no")
@@ -242,6 +243,7 @@ void check_train_config(const TrainConfig& c) {
   check_method(c);
   check_loss(c);
   check_preferences(c);
+  check_decisions(c);
   check_sampling(c);
   check_types(c);
   check_llama_pro(c);

@@ -1,6 +1,6 @@
-// Every objective over preferences against torch: the loss of each micro-batch and the gradients of the adapter (and of the value head),
-// through the model's own forward and backward. Cases: tests/golden/make_preference_cases.py; those of ../shared/golden/peft/preference
-// where they are there.
+// Every objective over preferences, and that of decisions, against torch: the loss of each micro-batch and the gradients of the adapter
+// (and of the value head), through the model's own forward and backward. Cases: tests/golden/make_preference_cases.py,
+// make_decision_cases.py; those of ../shared/golden/peft/preference where they are there.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/core/error.h"
+#include "loraine/data/decisions/label_tree.h"
 #include "loraine/data/examples/batcher.h"
 #include "loraine/io/model_files.h"
 #include "loraine/io/open_tensors.h"
@@ -62,6 +63,38 @@ std::vector<Example> examples_of(const TensorSource& source, const std::string& 
   return examples;
 }
 
+// Prompts whose labels are those of a case.
+std::vector<DecisionExample> decisions_of(const TensorSource& source, const std::string& name) {
+  const std::vector<int64_t> ids = integers(source, "prompt.input_ids"), mask = integers(source, "prompt.attention_mask"),
+                             label_ids = integers(source, name + ".labels"), right = integers(source, name + ".right");
+  const auto rows = static_cast<size_t>(source.find("prompt.input_ids")->shape[0]),
+             choices = static_cast<size_t>(source.find(name + ".labels")->shape[0]);
+  auto shared = std::make_shared<DecisionChoices>();
+  for (size_t c = 0; c < choices; ++c) {
+    std::vector<int32_t>& label = shared->labels.emplace_back();
+    for (size_t i = c * label_ids.size() / choices; i < (c + 1) * label_ids.size() / choices && label_ids[i] >= 0; ++i)
+      label.push_back(static_cast<int32_t>(label_ids[i]));
+  }
+  std::vector<DecisionExample> decisions;
+  for (size_t row = 0; row < rows; ++row) {
+    std::vector<int32_t> prompt;
+    for (size_t i = row * ids.size() / rows; i < (row + 1) * ids.size() / rows && mask[i]; ++i)
+      prompt.push_back(static_cast<int32_t>(ids[i]));
+    DecisionExample& made = decisions.emplace_back();
+    made.prompt = static_cast<int32_t>(prompt.size());
+    made.label = static_cast<int32_t>(right[row]);
+    made.choices = shared;
+    for (const std::vector<int32_t>& beginning : label_beginnings(shared->labels)) {
+      std::vector<int32_t> whole = prompt;
+      whole.insert(whole.end(), beginning.begin(), beginning.end());
+      Example& sample = made.samples.emplace_back();
+      sample.labels = std::vector<int32_t>(whole.size(), kIgnoreLabel);
+      sample.input_ids = std::move(whole);
+    }
+  }
+  return decisions;
+}
+
 using Values = std::map<std::string, std::vector<float>>;
 
 struct Ran {
@@ -75,6 +108,7 @@ struct Changes {
   bool dora = false, quantised = false;
   const Values* direction = nullptr;
   double step = 0;
+  std::string decision = {};  // stage decision: the case
 };
 
 // One update of `micro_batches` micro-batches, of the items in their order.
@@ -92,8 +126,12 @@ Ran run(const fs::path& llama, const fs::path& file, const TrainConfig& config, 
     start_adapter(set, model, lora, 1);
   }
   const std::unique_ptr<TensorSource> source = open_tensor_source(file.string());
-  const std::vector<Example> chosen = examples_of(*source, "chosen"), rejected = examples_of(*source, "rejected");
+  const bool decides = config.stage == "decision";
+  const std::vector<Example> chosen = decides ? std::vector<Example>() : examples_of(*source, "chosen"),
+                             rejected = decides ? std::vector<Example>() : examples_of(*source, "rejected");
+  const std::vector<DecisionExample> decisions = decides ? decisions_of(*source, changes.decision) : std::vector<DecisionExample>();
   std::vector<Item> items;
+  for (const DecisionExample& one : decisions) items.push_back({&one.samples.front(), nullptr, false, &one});
   for (size_t i = 0; i < chosen.size(); ++i) items.push_back({&chosen[i], &rejected[i], i % 2 == 0});
   const fs::path head = fs::temp_directory_path() / "loraine_value_head_test";
   if (config.stage == "rm") {
@@ -117,7 +155,7 @@ Ran run(const fs::path& llama, const fs::path& file, const TrainConfig& config, 
   set.refresh(ctx);
 
   int64_t rows = 0;
-  for (const Item& item : items) rows += item_rows(*objective, item).beside;
+  for (const Item& item : items) rows += decides ? item_rows(*objective, item).trained : item_rows(*objective, item).beside;
   const std::vector<const AdapterSet*> sets = {&set};
   Arena dry;
   plan_activations(model, rows, true, sets, dry);
@@ -247,6 +285,45 @@ TEST(ObjectivesGolden, WithDoraAndOverQuantisedBases) {
       const double down = run(kLlama, kCases, settings(name), 1, changes).loss;
       EXPECT_NEAR((up - down) / (2e-3 * std::sqrt(squares)), 1, changes.dora ? 0.1 : 0.01) << name << changes.dora << changes.quantised;
     }
+}
+
+// Labels of one token each, where one forward's rows are enough, and labels that begin alike.
+TEST(ObjectivesGolden, Decisions) {
+  const fs::path file = kSource / "tests/golden/preference/decisions.safetensors";
+  const std::unique_ptr<TensorSource> source = open_tensor_source(file.string());
+  TrainConfig config;
+  config.stage = "decision";
+  for (const char* name : {"single", "spelled"}) {
+    EXPECT_EQ(decisions_of(*source, name)[0].samples.size(), std::string(name) == "single" ? 1u : 4u);
+    Changes changes;
+    changes.decision = name;
+    const Ran ran = run(kLlama, file, config, 1, changes);
+    const std::vector<float> losses = floats(*source, std::string(name) + ".losses");
+    double mean = 0;
+    for (const float loss : losses) mean += static_cast<double>(loss) / static_cast<double>(losses.size());
+    EXPECT_NEAR(ran.loss / mean, 1, 1e-5) << name;
+    int compared = 0;
+    const std::string begin = std::string(name) + ".grad.";
+    for (const TensorInfo& info : source->tensors())
+      if (info.name.starts_with(begin)) {
+        EXPECT_LT(apart(ran.gradients.at(info.name.substr(begin.size())), floats(*source, info.name)), 1e-4) << info.name;
+        ++compared;
+      }
+    EXPECT_GE(compared, 14) << name;
+    const Ran parts = run(kLlama, file, config, 3, changes);
+    EXPECT_NEAR(parts.loss, ran.loss, 1e-6 * ran.loss) << name;
+    for (const auto& [path, gradient] : ran.gradients) EXPECT_LT(apart(parts.gradients.at(path), gradient), 1e-4) << name << path;
+    changes.quantised = true;
+    const Ran coarse = run(kLlama, file, config, 1, changes);
+    double squares = 0;
+    for (const auto& [path, gradient] : coarse.gradients)
+      for (const float v : gradient) squares += static_cast<double>(v) * static_cast<double>(v);
+    changes.direction = &coarse.gradients;
+    changes.step = 1e-3 / std::sqrt(squares);
+    const double up = run(kLlama, file, config, 1, changes).loss;
+    changes.step = -changes.step;
+    EXPECT_NEAR((up - run(kLlama, file, config, 1, changes).loss) / (2e-3 * std::sqrt(squares)), 1, 0.01) << name;
+  }
 }
 
 // KTO's estimate of the divergence takes no gradient, so that only the gradient of a single step can be looked at.

@@ -81,6 +81,13 @@ class Objective {
   virtual double loss(const ObjectivePass& pass) = 0;
   virtual void complete(OrderedJson& /*values*/) const {}  // figures that follow from others, before they are logged
 
+  // Of evaluations: begin_evaluations before the sets of one, evaluated behind the batches of each with figures that need all of its items.
+  // Where files are written of what an evaluation has seen (calibrates), calibrate comes after one of the values that are saved.
+  virtual void begin_evaluations() {}
+  virtual void evaluated(OrderedJson& /*figures*/) {}
+  virtual bool calibrates() const { return false; }
+  virtual void calibrate() {}
+
   // Of the records: curves that are drawn beside the loss; what a checkpoint keeps beside parameters; files of its own beside the adapter.
   virtual std::vector<std::string> plotted() const { return {}; }
   virtual std::string state() const { return ""; }

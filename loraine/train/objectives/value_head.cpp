@@ -86,4 +86,9 @@ void ValueHead::backward(const float* state, double d, float* d_state) {
   d_bias_.f32()[0] += factor;
 }
 
+std::shared_ptr<const ValueHead> value_head_beside(const std::string& folder, int64_t hidden_size) {
+  auto head = std::make_shared<ValueHead>(hidden_size);
+  return head->read_if_there(folder) ? head : nullptr;
+}
+
 }  // namespace loraine

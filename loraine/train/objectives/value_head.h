@@ -1,6 +1,7 @@
 // The head of a reward model: a number for each state of the last layer, and its file as LLaMA-Factory (trl) names it. Called by the
 // objective of stage rm, by evaluation and by export.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,5 +30,8 @@ class ValueHead {
   Buffer memory_;
   Tensor weight_, bias_, d_weight_, d_bias_;
 };
+
+// That of a folder; nullptr where there is none.
+std::shared_ptr<const ValueHead> value_head_beside(const std::string& folder, int64_t hidden_size);
 
 }  // namespace loraine

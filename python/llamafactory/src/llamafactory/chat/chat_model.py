@@ -65,7 +65,12 @@ class ChatModel:
             pieces.close()
 
     def get_scores(self, batch_input, **input_kwargs):
-        raise NotImplementedError("get_scores: loraine does not ask reward models for scores")
+        """Scores of a reward model, one per text. max_length: tokens of a text that count."""
+        max_length = input_kwargs.pop("max_length", None)
+        if input_kwargs:
+            raise NotImplementedError(f"{', '.join(sorted(input_kwargs))}: loraine has no such option of a score; it has max_length")
+        return self._model.get_scores(batch_input, max_length=max_length)
 
     async def aget_scores(self, batch_input, **input_kwargs):
-        return self.get_scores(batch_input, **input_kwargs)
+        """get_scores in a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(None, lambda: self.get_scores(batch_input, **input_kwargs))
