@@ -34,6 +34,8 @@ struct Encoder {
   std::pair<Encoded, Encoded> pair(const Row& row) const;
   // The row's sample, and its prompt with the answer `kl`.
   std::pair<Encoded, Encoded> feedback(const Row& row, const Message& kl) const;
+  // Its prompt, cut at the left to cutoff_len; nothing is labelled.
+  Encoded asked(const Row& row) const;
   int32_t pad() const;  // what fills up a block
   // The last answer of a conversation, and all ids before it.
   Prompt last_turn(const Conversation& conversation) const;

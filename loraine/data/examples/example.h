@@ -1,6 +1,7 @@
 // Encoded training examples, what every reader of data sets ends in.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "loraine/data/examples/token_ids.h"
 
@@ -30,7 +31,16 @@ struct FeedbackExample {
   void let_go() const { example.let_go(), kl.let_go(); }
 };
 
-// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto).
-enum class DataStage : uint8_t { sft, pretraining, pairs, feedback };
+// What is known of an answer that a run generated itself (stage grpo): filled in when it is judged.
+struct AnswerScore {
+  double advantage = 0;
+  double generation_tokens = 0;  // of all answers that were generated with it
+  std::vector<double> old_logps,
+      reference_logps;  // log p of its labels by the weights that generated it, and by the reference; empty: unused
+};
+
+// What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto); prompts:
+// of questions whose answers are generated (stage grpo).
+enum class DataStage : uint8_t { sft, pretraining, pairs, feedback, prompts };
 
 }  // namespace loraine

@@ -49,6 +49,7 @@ void for_each_sample(const Dataset& set, const std::function<void(std::span<cons
     take_example(pair.rejected, take);
   }
   for (const FeedbackExample& feedback : set.feedback) take_example(feedback.example, take);
+  for (const AskedExample& asked : set.asked) take_example(asked.prompt, take);
 }
 
 Inspection inspect(const Dataset& set, const SpecialTokens& special) {

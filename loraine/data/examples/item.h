@@ -4,11 +4,12 @@
 
 namespace loraine {
 
-// An example, a pair, or feedback. It points into the set.
+// An example, a pair, feedback, or a prompt. It points into the set; an answer that a run generated, to where the run keeps it.
 struct Item {
-  const Example* example;          // of a pair the chosen answer; of feedback the answer that was judged
-  const Example* other = nullptr;  // the rejected answer; the sample for KL
-  bool desirable = false;          // of feedback
+  const Example* example;              // of a pair the chosen answer; of feedback the answer that was judged
+  const Example* other = nullptr;      // the rejected answer; the sample for KL
+  bool desirable = false;              // of feedback
+  const AnswerScore* score = nullptr;  // of a generated answer
   void let_go() const {
     example->let_go();
     if (other) other->let_go();

@@ -140,7 +140,7 @@ void check_streaming(const DataOptions& options) {
   if (options.tokenized_path)
     refuse("tokenized_path keeps data that are all encoded before, and streaming encodes them while they are trained on",
            "leave one of them out");
-  if (options.stage == DataStage::pairs || options.stage == DataStage::feedback)
+  if (options.stage == DataStage::pairs || options.stage == DataStage::feedback || options.stage == DataStage::prompts)
     refuse("streaming goes with stages sft and pt", "leave it out");
 }
 

@@ -136,6 +136,12 @@ void take_tag(const DatasetInfo& info, dom::object object, Row& row) {
   row.desirable = row.desirable && !row.conversation.messages.back().content.empty();
 }
 
+// Stage prompts: a row needs no answer of its own.
+void add_no_answer(Row& row) {
+  row.conversation.messages.push_back({Role::assistant, ""});
+  row.unanswered = true;
+}
+
 void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   const auto& columns = info.columns;
   auto& messages = row.conversation.messages;
@@ -168,8 +174,9 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
     row.rejected = answer(columns.rejected, "rejected");
     return;
   }
-  if (columns.response.empty() || object.at_key(columns.response).get(value))
-    bad_field(columns.response.empty() ? "output" : columns.response, "absent");
+  const bool absent = columns.response.empty() || object.at_key(columns.response).get(value);
+  if (info.stage == DataStage::prompts && (absent || value.is_null())) return add_no_answer(row);
+  if (absent) bad_field(columns.response.empty() ? "output" : columns.response, "absent");
   messages.push_back({Role::assistant, answer_of(value, columns.response)});
   if (info.stage == DataStage::feedback) take_tag(info, object, row);
 }
@@ -333,6 +340,7 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
     if (asks != (i % 2 == 0))
       bad_field(columns.messages, fmt::format("message {} breaks the alternation of {} and {}", i + 1, tags.user, tags.assistant));
   }
+  if (info.stage == DataStage::prompts && messages.size() % 2 != 0) add_no_answer(row);
   if (messages.empty() || messages.size() % 2 != 0)
     bad_field(columns.messages, info.stage == DataStage::pairs
                                     ? std::string("the last message is no question; two answers to one are expected behind it")

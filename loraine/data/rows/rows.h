@@ -52,6 +52,7 @@ struct Row {
   std::optional<Example> tokens;    // formatting: tokenized
   std::optional<Message> rejected;  // stage pairs: beside the conversation's last answer, which is the chosen one
   bool desirable = false;           // stage feedback
+  bool unanswered = false;          // stage prompts: the conversation's last answer is empty because the row has none
   std::string place() const;        // "data/a.json, line 12 (row 3)"
   size_t bytes() const;             // of its texts and ids
 };
