@@ -91,9 +91,11 @@ std::vector<std::string> remarks(const Dataset& set, const Inspection& found, co
   std::vector<std::string> lines;
   if (set.num_truncated > 0) {
     const int64_t enough = sufficient_cutoff(set, 0), most = sufficient_cutoff(set, 0.05);
-    lines.push_back(fmt::format("cut by cutoff_len {}: {}{}", report.cutoff_len,
+    lines.push_back(fmt::format("cut by {} {}: {}{}", set.asked.empty() ? "cutoff_len" : "max_prompt_length", report.cutoff_len,
                                 share(set.num_truncated, std::max(set.num_samples, set.num_truncated)),
-                                enough == 0 ? "" : fmt::format("; cutoff_len: {} cuts none, {} leaves 95 % of them whole", enough, most)));
+                                enough == 0 ? ""
+                                            : fmt::format("; {}: {} cuts none, {} leaves 95 % of them whole",
+                                                          set.asked.empty() ? "cutoff_len" : "max_prompt_length", enough, most)));
   }
   if (set.num_untrained > 0) lines.push_back("without one trained token: " + share(set.num_untrained, set.num_samples));
   if (set.num_empty_answers > 0)
@@ -142,6 +144,10 @@ std::string DataReport::text(bool colour) const {
            nullptr);
       show(fmt::format("example {}, for KL", i + 1), set->feedback[i].kl, nullptr);
     }
+    for (size_t i = 0; i < std::min(set->asked.size(), most); ++i) {
+      show(fmt::format("prompt {}", i + 1), set->asked[i].prompt, nullptr);
+      if (set->asked[i].reference) out += "reference:\n" + indented(plain_letters(*set->asked[i].reference));
+    }
   }
   return out;
 }
@@ -170,6 +176,11 @@ void DataReport::write_json(const std::string& file) const {
       line["kto_tag"] = feedback.desirable;
       write(line);
       feedback.let_go();
+    }
+    for (const AskedExample& asked : set->asked) {
+      Json line = sample_json(asked.prompt, "", head);
+      line["reference"] = asked.reference ? Json(*asked.reference) : Json();
+      write(line);
     }
   }
   out.commit();
