@@ -12,7 +12,7 @@
 #include "loraine/rollouts/checks/schema_validator.h"
 #include "loraine/rollouts/checks/yaml_json.h"
 
-namespace loraine {
+namespace loraine::checks_test {
 namespace {
 
 class Checks : public testing::Test {
@@ -203,4 +203,4 @@ TEST_F(Checks, WeightsAndNames) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::checks_test

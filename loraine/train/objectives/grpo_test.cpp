@@ -19,7 +19,7 @@
 #include "loraine/train/objectives/grpo_objective.h"
 #include "loraine/train/objectives/label_logps.h"
 
-namespace loraine {
+namespace loraine::grpo_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -284,4 +284,4 @@ TEST(GrpoLoss, ThroughAModelAsTrl) {
 }
 
 }  // namespace
-}  // namespace loraine
+}  // namespace loraine::grpo_test
