@@ -82,8 +82,9 @@ int run_data(const std::vector<std::string>& args) {
     data = open_data(options, text.tokenizer.get(), text.chat_template.get(), special);
   }
   for (const std::string& line : data.recognised) print_stderr(line + "\n");
-  DataReport report{data, text.tokenizer.get(), special, c.cutoff_len, examples, ids, {}};
-  report.heading = fmt::format("stage {}, template {}, cutoff_len {}", c.stage, c.stage == "pt" ? "none" : choice.text(), c.cutoff_len);
+  DataReport report{data, text.tokenizer.get(), special, options.cutoff_len, examples, ids, {}};
+  report.heading = fmt::format("stage {}, template {}, {} {}", c.stage, c.stage == "pt" ? "none" : choice.text(),
+                               c.stage == "grpo" ? "max_prompt_length" : "cutoff_len", options.cutoff_len);
   if (!json.empty()) report.write_json(json);
   if (!page.empty()) write_file(page, report.page());
   if (!page.empty() || !json.empty()) {

@@ -25,6 +25,7 @@
 #include "loraine/io/fingerprint.h"
 #include "loraine/io/fresh_weights.h"
 #include "loraine/model/load.h"
+#include "loraine/rollouts/engine_rollouts.h"
 #include "loraine/train/config/data_options.h"
 #include "loraine/train/config/decisions.h"
 #include "loraine/train/config/hub_access.h"
@@ -150,6 +151,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   for (const std::string& line : input.data.recognised) print_stderr(line + "\n");
   if (text.tokenizer && options.template_name)
     apply_template_to_files(input.files, named_template(*options.template_name, options.default_system), *text.tokenizer, special, "right");
+  if (c.stage == "grpo") input.rollouts = open_rollouts(c, input.files, *text.tokenizer, special);
   if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
   print_heading(run_heading(c, input.files, text.tokenizer && c.stage != "pt" ? choice.text() : ""));
   if (input.stream)

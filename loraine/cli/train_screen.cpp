@@ -169,7 +169,7 @@ void print_example(const Dataset& data, const Tokenizer* tokenizer) {
         fmt::format("first question: {} tokens, answered with {}\n  {}\n", count_text(item.decision->prompt), plain_letters(right), text));
     return;
   }
-  print("first example", *item.example);
+  print(data.asked.empty() ? "first example" : "first prompt", *item.example);
   if (!data.pairs.empty()) print("its rejected answer", *item.other);
 }
 
@@ -182,7 +182,7 @@ void check_rows(const TrainConfig& c, const Dataset& data, const char* name) {
                     "them apart",
                     name),
         c.strict, ErrorKind::usage);
-  if (const int64_t enough = sufficient_cutoff(data, 0); data.num_truncated > 0 && enough > 0) {
+  if (const int64_t enough = sufficient_cutoff(data, 0); data.num_truncated > 0 && enough > 0 && data.asked.empty()) {
     const int64_t most = sufficient_cutoff(data, 0.05);
     input_warning(
         fmt::format("{} of {} rows ({}) of the {} data are longer than cutoff_len {} and are cut; cutoff_len: {} cuts none{}",
@@ -190,6 +190,10 @@ void check_rows(const TrainConfig& c, const Dataset& data, const char* name) {
                     enough, most > c.cutoff_len && most < enough ? fmt::format(", {} leaves 95 % of them whole", most) : ""),
         c.strict, ErrorKind::usage);
   }
+  if (data.num_truncated > 0 && !data.asked.empty())
+    input_warning(fmt::format("{} of {} prompts of the {} data are longer than max_prompt_length {} and are cut at the left",
+                              count_text(data.num_truncated), count_text(examples), name, c.grpo.max_prompt_length.value_or(0)),
+                  c.strict, ErrorKind::usage);
   if (data.num_untrained > 0)
     input_warning(fmt::format("{} of {} rows of the {} data hold no trained token: their answers are empty, or lie behind cutoff_len ({})",
                               data.num_untrained, examples, name, c.cutoff_len),
@@ -208,17 +212,18 @@ void print_summary(const TrainSummary& s, bool dry_run) {
                   {"all", count_text(s.parameters)},
                   {"percent", fmt::format("{:.4f}", 100.0 * static_cast<double>(s.trainable) / static_cast<double>(s.parameters))}},
                  false));
-  print_stderr(table_text("memory",
-                          {{"weights", bytes(s.weight_bytes)},
-                           {"adapter and gradients", bytes(s.adapter_bytes)},
-                           {"optimizer", bytes(s.optimizer_bytes)},
-                           {"activations", bytes(s.activation_bytes)},
-                           {"recomputed", translated(s.recompute == Recompute::block ? "blocks"
-                                                     : s.recompute == Recompute::mlp ? "gate and up"
-                                                                                     : "nothing")},
-                           {"scratch", bytes(s.scratch_bytes)},
-                           {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes)}},
-                          false));
+  std::vector<std::vector<std::string>> memory = {{"weights", bytes(s.weight_bytes)},
+                                                  {"adapter and gradients", bytes(s.adapter_bytes)},
+                                                  {"optimizer", bytes(s.optimizer_bytes)},
+                                                  {"activations", bytes(s.activation_bytes)},
+                                                  {"recomputed", translated(s.recompute == Recompute::block ? "blocks"
+                                                                            : s.recompute == Recompute::mlp ? "gate and up"
+                                                                                                            : "nothing")},
+                                                  {"scratch", bytes(s.scratch_bytes)}};
+  if (s.generation_bytes > 0) memory.push_back({"generation", bytes(s.generation_bytes)});
+  memory.push_back(
+      {"sum", bytes(s.weight_bytes + s.adapter_bytes + s.optimizer_bytes + s.activation_bytes + s.scratch_bytes + s.generation_bytes)});
+  print_stderr(table_text("memory", memory, false));
   print_stderr(
       fmt::format("{} steps, {} micro-batches an epoch, at most {} tokens each\n", s.steps, s.batches_per_epoch, s.micro_batch_rows));
   const std::string forecast = fmt::format("memory forecast: {}\n", bytes(s.peak_bytes));

@@ -57,11 +57,20 @@ struct WholeSample {
   std::vector<bool> kept;  // which of them are in the example
 };
 
+// A question that is to be answered (stage grpo): the ids of its prompt, none of which is labelled, and what is told to those who judge
+// the answers.
+struct AskedExample {
+  Example prompt;
+  Conversation conversation;             // ends with the question
+  std::optional<std::string> reference;  // the row's own answer, where it has one
+};
+
 struct Dataset {
   std::vector<Example> examples;
   std::vector<PairExample> pairs;          // stage pairs: in the place of examples
   std::vector<FeedbackExample> feedback;   // stage feedback
   std::vector<DecisionExample> decisions;  // stage decisions
+  std::vector<AskedExample> asked;         // stage prompts
   int64_t num_rows = 0;                    // rows read
   int64_t num_samples = 0;                 // those that were encoded; packed, an example holds several
   int64_t num_truncated = 0, num_dropped = 0;
@@ -72,7 +81,7 @@ struct Dataset {
   std::vector<int32_t> whole_lengths;      // tokens of each sample before it was cut; empty where texts of stage pt are packed
   std::vector<WholeSample> whole_samples;  // keep_whole: of the first examples, where they are samples; empty of those that were not cut
   std::vector<std::string> dropped_rows;   // the first few: where and why
-  size_t size() const { return examples.size() + pairs.size() + feedback.size() + decisions.size(); }
+  size_t size() const { return examples.size() + pairs.size() + feedback.size() + decisions.size() + asked.size(); }
 };
 
 // The cutoff_len that leaves all but `share` of the examples whole, a multiple of 8; 0 where lengths are not known.

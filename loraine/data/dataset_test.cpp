@@ -80,6 +80,37 @@ TEST(Dataset, AlpacaRows) {
   EXPECT_EQ(data.train.num_trained, 1);
 }
 
+// Stage grpo: a prompt of each question, whose answer is the reference where there is one.
+TEST(Dataset, PromptsWithReferences) {
+  Folder folder;
+  folder.write("dataset_info.json",
+               R"({"d": {"file_name": "d.jsonl", "columns": {"prompt": "instruction", "response": "output", "system": "system"}}})");
+  folder.write("d.jsonl", R"({"instruction":"abc","output":"c"}
+{"instruction":"x"}
+{"instruction":"y","output":null,"system":"s"}
+{"instruction":"z","output":""})");
+  ByteTokenizer tokenizer;
+  SpecialTokens special;
+  auto options = options_for(folder);
+  options.stage = DataStage::prompts;
+  options.cutoff_len = 2;
+  const DataSplit data = open_data(options, &tokenizer, nullptr, special);
+  ASSERT_EQ(data.train.asked.size(), 4u);
+  EXPECT_EQ(data.train.size(), 4u);
+  const std::vector<AskedExample>& asked = data.train.asked;
+  EXPECT_EQ(asked[0].prompt.input_ids, (std::vector<int32_t>{'b', 'c'}));  // cut at the left
+  EXPECT_EQ(asked[0].prompt.labels, (std::vector<int32_t>{-100, -100}));
+  EXPECT_EQ(asked[0].reference, "c");
+  EXPECT_EQ(asked[1].reference, std::nullopt);
+  EXPECT_EQ(asked[2].reference, std::nullopt);
+  EXPECT_EQ(asked[2].conversation.system, "s");
+  EXPECT_EQ(asked[3].reference, "");
+  EXPECT_EQ(asked[0].conversation.messages.size(), 1u);
+  EXPECT_EQ(asked[0].conversation.messages[0].content, "abc");
+  EXPECT_EQ(data.train.num_truncated, 1);
+  EXPECT_EQ(data.train.num_untrained, 0);
+}
+
 TEST(Dataset, BadRowsAreNamed) {
   Folder folder;
   folder.write("dataset_info.json", R"({"d": {"file_name": "d.jsonl"}})");

@@ -148,6 +148,9 @@ void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
     refuse("compare sets adapters against their base, and adapter_name_or_path is not given", "give them: --adapter_name_or_path DIR");
   if (c.stage == "decision" && !set)
     refuse("stage decision answers the questions of eval_dataset, which is not given", "name a set: --eval_dataset FILE");
+  if (c.stage == "grpo")
+    refuse("stage grpo is not evaluated by itself: its rewards come from answers, while it trains (eval_dataset of the run)",
+           "set stage: sft to compare answers with references, or give eval_dataset to loraine train");
   const bool preferences = c.stage == "rm" || c.stage == "dpo" || c.stage == "kto" || c.stage == "decision";
   if (preferences && (eval.predict_with_generate || (eval.do_predict && c.stage != "rm")))
     refuse(fmt::format("predict_with_generate and do_predict answer questions, which is stage sft, and it is {}", c.stage),

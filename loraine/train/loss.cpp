@@ -2,6 +2,7 @@
 #include "loraine/train/loss.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -33,6 +34,20 @@ void row_means(const Tensor& x, std::span<double> means) {
   });
 }
 
+void row_entropies(const Tensor& x, std::span<double> entropies) {
+  parallel_for(x.rows(), [&](int64_t t) {
+    const float* row = x.f32() + t * x.row_stride;
+    const auto top = static_cast<double>(*std::max_element(row, row + x.cols()));
+    double sum = 0, weighted = 0;  // Σ e^(x − top), Σ e^(x − top) (x − top)
+    for (int64_t i = 0; i < x.cols(); ++i) {
+      const double shifted = static_cast<double>(row[i]) - top, e = std::exp(shifted);
+      sum += e;
+      if (e > 0) weighted += e * shifted;
+    }
+    entropies[static_cast<size_t>(t)] = std::log(sum) - weighted / sum;
+  });
+}
+
 }  // namespace
 
 LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden,
@@ -47,6 +62,11 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   }
   int64_t n = static_cast<int64_t>(rows.size());
   const bool both = grad_scale == 0 && !options.token.plain();  // −log p too
+  std::vector<double> entropies(options.entropies ? rows.size() : 0);
+  const bool tempered = options.temperature != 1;
+  const std::vector<float> cooler(tempered ? static_cast<size_t>(std::min(n, loss_chunk(model))) : 0,
+                                  static_cast<float>(1 / options.temperature));
+  const float d_scale = tempered ? static_cast<float>(grad_scale / options.temperature) : grad_scale;
   std::vector<double> losses(rows.size()), plain(both ? rows.size() : 0), means(options.logit_means ? rows.size() : 0);
   std::vector<uint8_t> correct(rows.size());
   size_t mark = scratch.mark();
@@ -74,11 +94,13 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
       capped = scratch.take(Dtype::F32, {count, model.config.vocab_size});
       convert_rows(ctx, capped, logits);
     }
+    if (tempered) scale_rows(ctx, logits, std::span(cooler).first(c));
+    if (options.entropies) row_entropies(logits, std::span(entropies).subspan(f, c));
     // Where bf16 is not multiplied a narrow gradient would only be widened again.
     const Tensor d_logits = gradient_view(logits, has_bf16_products() ? model.activation_dtype() : Dtype::F32);
     if (both) cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(plain).subspan(f, c), {}, 0);
     cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
-                  grad_scale, options.token, reference);
+                  d_scale, options.token, reference);
     if (grad_scale != 0) {
       if (!options.row_weights.empty()) scale_rows(ctx, d_logits, options.row_weights.subspan(f, c));
       logits_backward(ctx, model, d_logits, capped);
@@ -103,6 +125,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   }
   sums.tokens = both ? std::move(plain) : std::move(losses);
   sums.logit_means = std::move(means);
+  sums.entropies = std::move(entropies);
   return sums;
 }
 

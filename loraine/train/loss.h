@@ -21,6 +21,7 @@ struct LossSums {
   std::vector<SequenceLoss> by_sequence;
   std::vector<double> tokens;       // −log p of each labelled row, in their order
   std::vector<double> logit_means;  // with options.logit_means: of each labelled row, over the vocabulary
+  std::vector<double> entropies;    // with options.entropies: of each labelled row's distribution, in nats
 };
 
 // What the head runs with: the set that all rows use (nullptr: the base alone), and what the loss is.
@@ -31,6 +32,8 @@ struct LossOptions {
   Tensor reference = {};                    // with token.divergence: hidden states [T, C] of the base alone
   std::span<const float> row_weights = {};  // of labelled rows, by their order: what the gradient of each is multiplied with; empty: 1
   bool logit_means = false;
+  double temperature = 1;  // that logits are divided by, behind everything that the model does to them
+  bool entropies = false;
 };
 
 // `divergence`: whether the loss has one.

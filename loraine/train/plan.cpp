@@ -112,12 +112,13 @@ void plan_batches(Run& run) {
   const bool streams = run.input.stream != nullptr;
   if (!streams && n == 0)
     throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
-  if (!streams && run.input.data.train.num_trained == 0)
+  if (!streams && !run.input.rollouts && run.input.data.train.num_trained == 0)
     throw Error(ErrorKind::usage, "all labels of the training data are masked: nothing would be trained",
                 "check the template and the roles of the data");
   // As transformers counts an epoch whose end is not known.
-  run.micro_batches =
-      streams ? c.max_steps * c.gradient_accumulation_steps : batch_count(n, c.per_device_train_batch_size, c.dataloader_drop_last);
+  run.micro_batches = streams              ? c.max_steps * c.gradient_accumulation_steps
+                      : run.input.rollouts ? rollout_micro_batches(run, n)
+                                           : batch_count(n, c.per_device_train_batch_size, c.dataloader_drop_last);
   if (run.micro_batches == 0)
     throw Error(ErrorKind::usage,
                 fmt::format("dataloader_drop_last leaves no batch: {} examples, and per_device_train_batch_size is {}", n,

@@ -31,8 +31,20 @@ Batches batches_of(const TrainConfig& c) {
           INT64_MAX};  // examples are cut already
 }
 
+int64_t longest_prompt(const Dataset& set) {
+  int64_t longest = 0;
+  for (const AskedExample& asked : set.asked) longest = std::max(longest, example_rows(asked.prompt));
+  return longest;
+}
+
+// Of a prompt with an answer to come.
+int64_t longest_answered(const Run& run, const Dataset& set, const Batches& b) {
+  return std::min(longest_prompt(set) + run.config.grpo.max_completion_length, b.cutoff);
+}
+
 int64_t longest_train(const Run& run, const Batches& b) {
   if (run.input.stream) return std::min(run.config.cutoff_len, b.cutoff);
+  if (run.input.rollouts) return longest_answered(run, run.input.data.train, b);
   int64_t longest = 0;
   std::vector<const Example*> samples;
   for (size_t i = 0; i < run.input.data.train.size(); ++i) {
@@ -79,6 +91,7 @@ int64_t most_rows_in_order(const std::vector<int64_t>& lengths, const std::vecto
 int64_t largest_train_rows(const Run& run, const Batches& b, In pass) {
   const TrainConfig& c = run.config;
   if (run.input.stream) return b.train * std::min(c.cutoff_len, b.cutoff);  // nobody knows the longest
+  if (run.input.rollouts) return b.train * longest_answered(run, run.input.data.train, b);
   const Dataset& set = run.input.data.train;
   const std::vector<int64_t> lengths = lengths_of(run, set, b, pass);
   const int64_t n = static_cast<int64_t>(lengths.size()), whole = batch_count(n, b.train, c.dataloader_drop_last);
@@ -100,6 +113,10 @@ int64_t largest_train_rows(const Run& run, const Batches& b, In pass) {
 int64_t largest_rows(const Run& run, const Batches& b, In pass) {
   int64_t most = largest_train_rows(run, b, pass);
   for (const Run::EvalSet& set : run.eval_sets()) {
+    if (run.input.rollouts) {
+      most = std::max(most, b.eval * longest_answered(run, *set.data, b));
+      continue;
+    }
     const std::vector<int64_t> lengths = lengths_of(run, *set.data, b, pass);
     most = std::max(most, most_rows_in_order(lengths, {}, static_cast<int64_t>(lengths.size()), b.eval));
   }
@@ -129,9 +146,16 @@ size_t mapped_expert_bytes(const Run& run) {
   return bytes;
 }
 
+// The longest prompt that is answered while the run trains and evaluates.
+int64_t longest_asked(const Run& run) {
+  int64_t longest = longest_prompt(run.input.data.train);
+  for (const Run::EvalSet& set : run.eval_sets()) longest = std::max(longest, longest_prompt(*set.data));
+  return longest;
+}
+
 // What one level of recomputing takes.
 struct Layout {
-  size_t activations, scratch;
+  size_t activations, scratch, generation;
   MemoryNeed need;
 };
 
@@ -149,6 +173,8 @@ Layout lay_out(Run& run, const Rows& most, int64_t longest, Recompute recompute)
   if (run.objective->needs_side()) planned += SidePass::bytes(run.model, most.beside, &run.adapter);
   if (run.reference) planned += run.reference->pass_bytes(most.beside);
   if (run.evaluates_in_bf16()) planned += Bf16Evaluation::bytes(run.model, rows, sets);
+  const size_t generation = run.input.rollouts ? run.input.rollouts->bytes(run.model, run.adapter, longest_asked(run)) : 0;
+  planned += generation;
   size_t to_come = planned;
   if (!run.model.reads_experts_ahead) to_come += mapped_expert_bytes(run);
   // Each thread widens a 16-bit or packed weight by tiles; the head's, of vocab_size rows, are the largest.
@@ -160,7 +186,7 @@ Layout lay_out(Run& run, const Rows& most, int64_t longest, Recompute recompute)
   to_come += widened_x_bytes(rows, widest, run.model.activation_dtype());
   if (run.config.frozen_matmul == "int8") to_come += int8_bytes(run.model, rows);
   to_come += static_cast<size_t>(thread_count()) * thread_bytes(run.model, rows, longest);
-  return {dry.peak(), scratch, {resident_size() + to_come + kStepOverhead, planned}};
+  return {dry.peak(), scratch, generation, {resident_size() + to_come + kStepOverhead, planned}};
 }
 
 bool allowed(TrainConfig c, const std::function<void(TrainConfig&)>& change) {
@@ -212,7 +238,9 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
   if (const int64_t half = longest_train(run, now) / 2; half > 0) {
     Batches b = now;
     b.cutoff = half;
-    add(fmt::format("cutoff_len: {} (half the longest example)", half), need(b, recompute));
+    add(run.input.rollouts ? fmt::format("max_prompt_length and max_completion_length of {} together (half the longest)", half)
+                           : fmt::format("cutoff_len: {} (half the longest example)", half),
+        need(b, recompute));
   }
   if (now.train > 1) {
     Batches b = now;
@@ -285,8 +313,8 @@ void plan_memory(Run& run) {
   if (run.screen.summary)
     run.screen.summary({run.model.parameter_count() + beside, trainable,
                         run.model.weight_bytes() - (run.adapter.dense ? run.adapter.dense->replaced_bytes : 0), adapter_bytes,
-                        run.optimizer->bytes(), layout.activations, layout.scratch, rows, run.state.max_steps, run.micro_batches, recompute,
-                        layout.need.peak});
+                        run.optimizer->bytes(), layout.activations, layout.scratch, layout.generation, rows, run.state.max_steps,
+                        run.micro_batches, recompute, layout.need.peak});
   check_memory(layout.need, limit, advice);
   if (c.dry_run) return;
   const std::vector<const AdapterSet*> sets = {&run.adapter};
@@ -297,6 +325,7 @@ void plan_memory(Run& run) {
   if (run.evaluates_in_bf16()) run.bf16_evaluation = std::make_unique<Bf16Evaluation>(run.model, rows, sets);
   if (run.objective->needs_side()) run.side = std::make_unique<SidePass>(run.model, most.beside, &run.adapter);
   if (run.reference) run.reference->plan_pass(most.beside);
+  if (run.input.rollouts) run.input.rollouts->plan(run.model, run.adapter, longest_asked(run));
   run.pass = {&run.activations, nullptr, sets, run.scratch.get(), true};
   if (run.objective->means_over_tokens() && run.model.config.router_aux_loss_coef != 0) {
     run.balance.emplace(RouterBalance{BalanceSums(run.model.config.num_experts), run.model.config.router_aux_loss_coef});

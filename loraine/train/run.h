@@ -15,6 +15,7 @@
 #include "loraine/train/optimizers/optimizer.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/reports/reporters.h"
+#include "loraine/train/rollouts/generations.h"
 #include "loraine/train/saving/checkpoint.h"
 #include "loraine/train/schedule.h"
 #include "loraine/train/train.h"
@@ -55,8 +56,9 @@ struct Run {
   int64_t evaluated_step = -1;  // of the last evaluation of all sets
   bool records_kept = false;    // a finished run resumed: what it logged at its end stays
   std::string data_hash;
-  LoggedFigures figures;  // of the objective, since the last log line
-  RunRecord record;       // what is written of the settings
+  Generations generations;  // stage grpo: the answers that are trained on
+  LoggedFigures figures;    // of the objective, since the last log line
+  RunRecord record;         // what is written of the settings
   Reporters reporters;
 
   Run(TrainInput& in, const TrainScreen& s) : input(in), screen(s), config(in.config), objective(make_objective(in.config)) {}

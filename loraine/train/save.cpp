@@ -64,7 +64,7 @@ ModelCard card_of(const Run& run) {
   card.warmup = c.warmup_ratio.value_or(c.warmup_steps);
   if (c.max_steps > 0) card.max_steps = c.max_steps;
   card.num_train_epochs = c.num_train_epochs;
-  if (c.stage == "dpo" || c.stage == "kto") card.extra_tags = {c.stage, "trl"};
+  if (c.stage == "dpo" || c.stage == "kto" || c.stage == "grpo") card.extra_tags = {c.stage, "trl"};
   card.log_history = run.state.log_history;
   return card;
 }
@@ -106,7 +106,7 @@ void log_end(Run& run, double seconds, const std::string& folder) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   double samples = static_cast<double>(s.max_steps) * static_cast<double>(c.per_device_train_batch_size * c.gradient_accumulation_steps);
-  if (c.max_steps <= 0) samples = static_cast<double>(run.input.data.train.size()) * c.num_train_epochs;
+  if (c.max_steps <= 0 && !run.input.rollouts) samples = static_cast<double>(run.input.data.train.size()) * c.num_train_epochs;
   OrderedJson metrics = {{"train_loss", run.loss_total / static_cast<double>(s.global_step)}};
   add_speed(metrics, "train", seconds, static_cast<int64_t>(samples), s.max_steps);
   metrics["total_flos"] = s.total_flos;
@@ -148,6 +148,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
     run.position.figures = run.figures.text();
     run.position.objective = run.objective->state();
     write_training_state(folder, run.position);
+    if (run.input.rollouts) run.generations.write_files(run, folder);
   }
   write_run_record(folder, run.record);
   if (s.best_global_step == s.global_step) s.best_model_checkpoint = fmt::format("{}/checkpoint-{}", run.config.output_dir, s.global_step);
@@ -234,6 +235,7 @@ void resume(Run& run, const std::string& folder) {
                             run.config.max_steps > 0 ? "max_steps" : "num_train_epochs", planned.max_steps),
                 other_run_hint(run.config, run.input.folder));
   if (run.config.ignore_data_skip) run.position.batch_in_epoch = 0;
+  if (run.input.rollouts) run.generations.read_files(run, folder);
   if (foreign) {
     run.optimizer->resume_at(read_transformers_optimizer(folder, run.config, *run.optimizer));
   } else {

@@ -9,6 +9,7 @@
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/training/adamw.h"
+#include "loraine/train/config/grpo_options.h"
 #include "loraine/train/run.h"
 
 namespace loraine {
@@ -76,7 +77,8 @@ void check_moments(Run& run) {
 }
 
 OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
-  const auto batch_size = static_cast<size_t>(run.config.per_device_eval_batch_size);
+  const int64_t each = run.input.rollouts ? eval_generations(run.config) : 1;  // items that a row of the set becomes
+  const auto batch_size = static_cast<size_t>(run.config.per_device_eval_batch_size / each);
   const size_t all = set.data->size(), n = run.config.dataloader_drop_last ? all / batch_size * batch_size : all;
   const double begin = seconds_now();
   const ValuesToSave values(run);
@@ -94,7 +96,11 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
   const double batches = static_cast<double>((n + batch_size - 1) / batch_size);
   for (size_t first = 0; first < n; first += batch_size) {
     std::vector<Item> items;
-    for (size_t i = first; i < std::min(first + batch_size, n); ++i) items.push_back(item_of(*set.data, i));
+    std::vector<ScoredAnswer> answers;
+    const size_t count = std::min(batch_size, n - first);
+    if (run.input.rollouts) items = items_of(answers = answers_of_evaluation(run, *set.data, first, count, figures));
+    else
+      for (size_t i = first; i < first + count; ++i) items.push_back(item_of(*set.data, i));
     const MicroBatch micro = micro_batch(samples_of(*run.objective, items));
     decoder_forward(run.ctx, run.model, micro.batch, pass);
     double one = run.objective->loss(objective_pass(run, items, micro.batch, pass, Tensor(), figures));
@@ -129,6 +135,8 @@ void log_loss(Run& run) {
                         {"learning_rate", run.learning_rate}};
   OrderedJson figures = run.figures.values();
   run.objective->complete(figures);
+  if (figures.contains("reward") && run.screen.message)  // whose loss says nothing
+    run.screen.message(fmt::format("step {}: reward {:.4f}", run.state.global_step, figures["reward"].get<double>()));
   values.update(figures);
   log(run, std::move(values));
   run.figures.clear();
@@ -142,7 +150,8 @@ void evaluate_and_note(Run& run) {
   for (const Run::EvalSet& set : run.eval_sets()) {
     const OrderedJson own = evaluate(run, set);
     const std::string loss = set.prefix() + "_loss";
-    if (run.screen.message) run.screen.message(fmt::format("step {}: {} {:.4f}", run.state.global_step, loss, own[loss].get<double>()));
+    const std::string shown = run.input.rollouts ? set.prefix() + "_reward" : loss;
+    if (run.screen.message) run.screen.message(fmt::format("step {}: {} {:.4f}", run.state.global_step, shown, own[shown].get<double>()));
     log(run, own);
     metrics.update(own);
   }
@@ -231,7 +240,7 @@ void update(Run& run, double loss) {
   run.learning_rate = rate;
   if ((c.logging_strategy == "steps" && s.global_step % run.logging_steps == 0) || (c.logging_first_step && s.global_step == 1))
     log_loss(run);
-  const std::string line = run.watch->observe(s.global_step, loss, rate);
+  const std::string line = run.watch ? run.watch->observe(s.global_step, loss, rate) : "";
   if (!line.empty() && run.screen.message) run.screen.message(line);
   double now = seconds_now();
   if (run.screen.progress)

@@ -12,6 +12,7 @@
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/load_options.h"
+#include "loraine/train/rollouts/completions_log.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
 
@@ -75,6 +76,20 @@ void epochs(Run& run) {
   }
 }
 
+// Stage grpo: the items of an update are answers to the prompts, generated when they are due.
+void rolled_out_epochs(Run& run) {
+  const int64_t accumulation = run.config.gradient_accumulation_steps;
+  for (int64_t epoch = run.position.epoch;; ++epoch) {
+    int64_t done = epoch == run.position.epoch ? run.position.batch_in_epoch : 0;
+    while (done < run.micro_batches) {
+      const int64_t first = done;
+      done = std::min(done + accumulation, run.micro_batches);
+      const std::vector<Item> answers = run.generations.items(run, epoch, first, done);
+      if (!one_update(run, answers, epoch, done, done == run.micro_batches)) return;
+    }
+  }
+}
+
 // The next examples of the stream, up to `most`, after the one that was looked at before.
 std::vector<Example> take(ExampleStream& stream, std::optional<Example>& next, size_t most) {
   std::vector<Example> taken;
@@ -126,11 +141,13 @@ void begin_records(Run& run) {
   const TrainConfig& c = run.config;
   const auto from = run.input.folder.resume_from.empty() ? std::optional<int64_t>() : run.state.global_step;
   begin_trainer_log(c.output_dir, from);
+  begin_completions_log(c.output_dir, from);
   run.reporters.begin(c, OrderedJson::parse(run.input.files.config.dump()), from);
 }
 
 // A resumed run began with what its log holds first.
 void watch_loss(Run& run) {
+  if (!run.objective->loss_falls()) return;
   std::optional<double> began;
   for (const OrderedJson& entry : run.state.log_history)
     if (!began && entry.contains("loss") && entry["loss"].is_number()) began = entry["loss"].get<double>();
@@ -216,7 +233,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   watch_loss(run);
   run.start = run.last_log = seconds_now();
   if (c.eval_on_start && run.evaluates() && run.state.global_step == 0) evaluate_and_note(run);
-  if (!nothing_left) input.stream ? streamed_epochs(run) : epochs(run);
+  if (!nothing_left) input.rollouts ? rolled_out_epochs(run) : input.stream ? streamed_epochs(run) : epochs(run);
   if (input.stop && input.stop->load() && run.state.global_step < run.state.max_steps && !stopped_early(run.state)) {
     run.reporters.end();
     return TrainEnd::stopped;

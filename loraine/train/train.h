@@ -11,6 +11,7 @@
 #include "loraine/io/training_record.h"
 #include "loraine/model/decoder.h"
 #include "loraine/train/config/config.h"
+#include "loraine/train/rollouts/rollouts.h"
 #include "loraine/train/saving/run_folder.h"
 
 namespace loraine {
@@ -18,6 +19,7 @@ namespace loraine {
 struct TrainSummary {  // what the table before training shows
   int64_t parameters = 0, trainable = 0;
   size_t weight_bytes = 0, adapter_bytes = 0, optimizer_bytes = 0, activation_bytes = 0, scratch_bytes = 0;
+  size_t generation_bytes = 0;  // stage grpo: what answers take: keys and values, activations
   int64_t micro_batch_rows = 0, steps = 0, batches_per_epoch = 0;
   Recompute recompute = Recompute::none;
   size_t peak_bytes = 0;  // resident set of the whole process at its highest, predicted
@@ -34,6 +36,7 @@ struct TrainInput {
   ModelFiles files;
   DataSplit data;
   std::unique_ptr<ExampleStream> stream;  // streaming: in the place of data.train
+  std::unique_ptr<Rollouts> rollouts;     // stage grpo: who answers and judges
   RunFolder folder;
   TrainingRecord record;                    // written beside what is trained; the fingerprint is added
   const std::atomic<bool>* stop = nullptr;  // set by a signal: the step is finished, a checkpoint saved

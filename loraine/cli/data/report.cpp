@@ -91,9 +91,11 @@ std::vector<std::string> remarks(const Dataset& set, const Inspection& found, co
   std::vector<std::string> lines;
   if (set.num_truncated > 0) {
     const int64_t enough = sufficient_cutoff(set, 0), most = sufficient_cutoff(set, 0.05);
-    lines.push_back(fmt::format("cut by cutoff_len {}: {}{}", report.cutoff_len,
+    lines.push_back(fmt::format("cut by {} {}: {}{}", set.asked.empty() ? "cutoff_len" : "max_prompt_length", report.cutoff_len,
                                 share(set.num_truncated, std::max(set.num_samples, set.num_truncated)),
-                                enough == 0 ? "" : fmt::format("; cutoff_len: {} cuts none, {} leaves 95 % of them whole", enough, most)));
+                                enough == 0 ? ""
+                                            : fmt::format("; {}: {} cuts none, {} leaves 95 % of them whole",
+                                                          set.asked.empty() ? "cutoff_len" : "max_prompt_length", enough, most)));
   }
   if (set.num_untrained > 0) lines.push_back("without one trained token: " + share(set.num_untrained, set.num_samples));
   if (set.num_empty_answers > 0)
@@ -147,6 +149,10 @@ std::string DataReport::text(bool colour) const {
       const std::string& right = one.choices->names[static_cast<size_t>(one.label)];
       show(fmt::format("question {}, answered with {}", i + 1, plain_letters(right)), one.samples.front(), nullptr);
     }
+    for (size_t i = 0; i < std::min(set->asked.size(), most); ++i) {
+      show(fmt::format("prompt {}", i + 1), set->asked[i].prompt, nullptr);
+      if (set->asked[i].reference) out += "reference:\n" + indented(plain_letters(*set->asked[i].reference));
+    }
   }
   return out;
 }
@@ -177,13 +183,18 @@ void DataReport::write_json(const std::string& file) const {
       feedback.let_go();
     }
     for (const DecisionExample& decision : set->decisions) {
-      Json line = head;
+      OrderedJson line = head;
       line["input_ids"] = decision.samples.front().input_ids.first(static_cast<size_t>(decision.prompt));
       line["choices"] = decision.choices->names;
       line["choice_ids"] = decision.choices->labels;
       line["label"] = decision.label;
       write(line);
       decision.let_go();
+    }
+    for (const AskedExample& asked : set->asked) {
+      OrderedJson line = sample_json(asked.prompt, "", head);
+      line["reference"] = asked.reference ? OrderedJson(*asked.reference) : OrderedJson();
+      write(line);
     }
   }
   out.commit();

@@ -86,7 +86,9 @@ bool command_reads(const std::string& command, const Option& option) {
   const bool generation = group == "generation";
   const bool changes_model = kTokens.contains(name) || name == "rope_scaling";  // of commands that answer with it or write it
   if (name == "language") return true;
-  if (command == "train" || command == "compare") return !generation && group != "export" && name != "infer_dtype";
+  static const Names kDrawn = {"temperature", "top_p", "top_k", "repetition_penalty"};  // stage grpo
+  if (command == "train" || command == "compare")
+    return (!generation || kDrawn.contains(name)) && group != "export" && name != "infer_dtype";
   if (command == "chat") return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || generation || changes_model;
   if (command == "serve" || command == "api")
     return kModel.contains(name) || kCompute.contains(name) || kAnswers.contains(name) || changes_model ||
@@ -97,7 +99,7 @@ bool command_reads(const std::string& command, const Option& option) {
   if (command == "data")
     return group == "data" || kTokens.contains(name) || name == "model_name_or_path" || name == "model_revision" ||
            name == "adapter_name_or_path" || name == "strict" || name == "split_special_tokens" || name == "stage" || name == "seed" ||
-           name == "max_steps";
+           name == "max_steps" || name == "max_prompt_length";
   if (command == "trace") return kModel.contains(name) || kCompute.contains(name) || name == "max_new_tokens";
   if (command == "export")
     return changes_model || kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) ||

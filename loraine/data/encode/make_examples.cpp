@@ -115,6 +115,8 @@ Made make(const Encoder& encoder, DataStage stage, const Row& row, const Row* kl
     std::tie(first, second) = encoder.pair(row);
   } else if (stage == DataStage::feedback) {
     std::tie(first, second) = encoder.feedback(row, kl->conversation.messages.back());
+  } else if (stage == DataStage::prompts) {
+    first = encoder.asked(row);
   } else {
     first = encoder.encode(row);
   }
@@ -129,6 +131,15 @@ Made make(const Encoder& encoder, DataStage stage, const Row& row, const Row* kl
   made.example = std::move(first.example);
   made.count = count_of(made.example);
   if (stage == DataStage::sft) return made;
+  if (stage == DataStage::prompts) {
+    made.empty_answer = false;
+    made.count.is_trained = true;  // on the answers to come
+    Made::More& more = made.more();
+    more.conversation = row.conversation;
+    if (!row.unanswered) more.reference = row.conversation.messages.back().content;
+    more.conversation.messages.pop_back();
+    return made;
+  }
   made.more().second = std::move(second.example);
   made.more().second_count = count_of(made.more().second);
   return made;
@@ -271,6 +282,8 @@ Dataset collect(const DataOptions& options, int32_t pad, std::span<Made* const> 
       std::shared_ptr<const DecisionChoices>& own = set.decisions.back().choices;
       if (set.decisions.size() > 1)
         if (const auto& before = set.decisions[set.decisions.size() - 2].choices; *before == *own) own = before;
+    } else if (options.stage == DataStage::prompts) {
+      set.asked.push_back({one->example, one->more().conversation, one->more().reference});
     } else if (!blocks) {
       if (static_cast<int64_t>(set.whole_samples.size()) < options.keep_whole)
         set.whole_samples.push_back(one->has_more() ? one->more().uncut : WholeSample());

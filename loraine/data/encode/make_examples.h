@@ -25,8 +25,10 @@ class Made {
     Example second;  // the rejected answer, or the sample for KL
     DecisionExample decision;
     SampleCount second_count;
-    WholeSample uncut;    // keep_whole
-    std::string dropped;  // where and why it became nothing
+    WholeSample uncut;                     // keep_whole
+    std::string dropped;                   // where and why it became nothing
+    Conversation conversation;             // stage prompts: up to the question,
+    std::optional<std::string> reference;  // and the row's own answer
   };
   Example example;
   SampleCount count;

@@ -114,6 +114,23 @@ std::pair<Encoded, Encoded> Encoder::feedback(const Row& row, const Message& kl)
   return {cut(row.conversation), cut(other)};
 }
 
+Encoded Encoder::asked(const Row& row) const {
+  if (row.tokens)
+    throw Error(ErrorKind::usage, "answers are generated to questions, and these rows are token ids",
+                "use a set in the alpaca, sharegpt or openai layout");
+  Conversation question = row.conversation;
+  question.messages.pop_back();
+  std::vector<int32_t> ids = named ? encode_prompt(*named, *tokenizer, *special, question, options)
+                                   : encode_prompt(*chat_template, *tokenizer, question, default_system, options);
+  Encoded made;
+  made.whole = static_cast<int64_t>(ids.size());
+  made.truncated = made.whole > options.cutoff_len;
+  if (made.truncated) ids.erase(ids.begin(), ids.end() - options.cutoff_len);
+  made.example.labels = std::vector<int32_t>(ids.size(), kIgnoreLabel);
+  made.example.input_ids = std::move(ids);
+  return made;
+}
+
 Prompt Encoder::prompt(const Row& row) const {
   if (row.tokens || !tokenizer)
     throw Error(ErrorKind::usage, "generation needs conversations and a tokenizer, and these rows or this model have none",

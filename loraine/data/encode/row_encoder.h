@@ -36,6 +36,8 @@ struct Encoder {
   std::pair<Encoded, Encoded> feedback(const Row& row, const Message& kl) const;
   // The row's question as serving asks it, with thinking off: data/decisions/question.h. It is never cut.
   DecisionExample decision(const Row& row) const;
+  // Its prompt, cut at the left to cutoff_len; nothing is labelled.
+  Encoded asked(const Row& row) const;
   int32_t pad() const;  // what fills up a block
   // The last answer of a conversation, and all ids before it.
   Prompt last_turn(const Conversation& conversation) const;

@@ -54,8 +54,16 @@ struct DecisionExample {
   }
 };
 
+// What is known of an answer that a run generated itself (stage grpo): filled in when it is judged.
+struct AnswerScore {
+  double advantage = 0;
+  double generation_tokens = 0;  // of all answers that were generated with it
+  std::vector<double> old_logps,
+      reference_logps;  // log p of its labels by the weights that generated it, and by the reference; empty: unused
+};
+
 // What a stage makes of rows. pairs: of ranking sets (stages rm and dpo); feedback: of sets with a tag per answer (stage kto); decisions:
-// of sets of questions with few answers.
-enum class DataStage : uint8_t { sft, pretraining, pairs, feedback, decisions };
+// of sets of questions with few answers; prompts: of questions whose answers are generated (stage grpo).
+enum class DataStage : uint8_t { sft, pretraining, pairs, feedback, decisions, prompts };
 
 }  // namespace loraine

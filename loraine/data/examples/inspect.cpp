@@ -50,6 +50,7 @@ void for_each_sample(const Dataset& set, const std::function<void(std::span<cons
   }
   for (const FeedbackExample& feedback : set.feedback) take_example(feedback.example, take);
   for (const DecisionExample& decision : set.decisions) take_example(decision.samples.front(), take);
+  for (const AskedExample& asked : set.asked) take_example(asked.prompt, take);
 }
 
 Inspection inspect(const Dataset& set, const SpecialTokens& special) {

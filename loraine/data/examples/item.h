@@ -4,12 +4,14 @@
 
 namespace loraine {
 
-// An example, a pair, feedback, or a question with few answers. It points into the set.
+// An example, a pair, feedback, a question with few answers, or a prompt. It points into the set; an answer that a run
+// generated, to where the run keeps it.
 struct Item {
   const Example* example;          // of a pair the chosen answer; of feedback the answer that was judged; of a question its first sample
   const Example* other = nullptr;  // the rejected answer; the sample for KL
   bool desirable = false;          // of feedback
   const DecisionExample* decision = nullptr;
+  const AnswerScore* score = nullptr;  // of a generated answer
   void let_go() const {
     if (decision) return decision->let_go();
     example->let_go();

@@ -138,6 +138,12 @@ void take_tag(const DatasetInfo& info, dom::object object, Row& row) {
   row.desirable = row.desirable && !row.conversation.messages.back().content.empty();
 }
 
+// Stage prompts: a row needs no answer of its own.
+void add_no_answer(Row& row) {
+  row.conversation.messages.push_back({Role::assistant, ""});
+  row.unanswered = true;
+}
+
 void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
   const auto& columns = info.columns;
   auto& messages = row.conversation.messages;
@@ -170,8 +176,9 @@ void fill_alpaca(const DatasetInfo& info, dom::object object, Row& row) {
     row.rejected = answer(columns.rejected, "rejected");
     return;
   }
-  if (columns.response.empty() || object.at_key(columns.response).get(value))
-    bad_field(columns.response.empty() ? "output" : columns.response, "absent");
+  const bool absent = columns.response.empty() || object.at_key(columns.response).get(value);
+  if (info.stage == DataStage::prompts && (absent || value.is_null())) return add_no_answer(row);
+  if (absent) bad_field(columns.response.empty() ? "output" : columns.response, "absent");
   messages.push_back({Role::assistant, answer_of(value, columns.response)});
   if (info.stage == DataStage::feedback) take_tag(info, object, row);
 }
@@ -340,6 +347,7 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
       bad_field(columns.messages, fmt::format("the last message is none of {}: the choices are the answers to it", tags.user));
     return;
   }
+  if (info.stage == DataStage::prompts && messages.size() % 2 != 0) add_no_answer(row);
   if (messages.empty() || messages.size() % 2 != 0)
     bad_field(columns.messages, info.stage == DataStage::pairs
                                     ? std::string("the last message is no question; two answers to one are expected behind it")

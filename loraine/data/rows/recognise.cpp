@@ -183,6 +183,7 @@ struct Recogniser {
         !role(field, {"function_call", "tool_call"}, "calls", tags.function, known))
       return false;
     if (info.stage == DataStage::decisions && tags.assistant.empty()) tags.assistant = field.role_key == "role" ? "assistant" : "gpt";
+    if (info.stage == DataStage::prompts && tags.assistant.empty()) tags.assistant = "assistant";  // there need be none
     if (known.size() < field.roles.size() || tags.user.empty() || tags.assistant.empty()) {
       why = fmt::format("the roles in `{}` are {}", field.name, fmt::join(field.roles, ", "));
       return false;
@@ -202,7 +203,7 @@ struct Recogniser {
 
   bool pair() {
     std::vector<const Field*> asked = named(kAsked, &Field::text), answers = named(kAnswers, &Field::text);
-    if (asked.empty() || answers.empty()) return false;
+    if (asked.empty() || (answers.empty() && info.stage != DataStage::prompts)) return false;
     std::string beside;
     if (const std::string first = lower_case(asked[0]->name); first == "instruction" || first == "指令") {
       const auto more = named(kBeside, &Field::text);
@@ -216,7 +217,7 @@ struct Recogniser {
     info.formatting = Formatting::alpaca;
     info.columns.prompt = asked[0]->name;
     info.columns.query = beside;
-    info.columns.response = answers[0]->name;
+    if (!answers.empty()) info.columns.response = answers[0]->name;
     if (const Field* history = find("history"); history && !history->text && !history->kinds.empty()) info.columns.history = history->name;
     take_system_and_tools();
     return true;
@@ -314,6 +315,9 @@ struct Recogniser {
     } else if (!c.chosen.empty()) {
       out = fmt::format("questions with two answers: `{}` → `{}` rather than `{}`", c.prompt, c.chosen, c.rejected);
       read = {c.prompt};
+    } else if (c.response.empty() && info.stage == DataStage::prompts) {
+      out = fmt::format("questions in `{}`{}", c.prompt, c.query.empty() ? "" : " + `" + c.query + "`");
+      read = {c.prompt, c.query};
     } else if (c.response.empty()) {
       out = fmt::format("plain texts in `{}`", c.prompt);
       read = {c.prompt};
@@ -401,7 +405,9 @@ DatasetInfo recognise_rows(const DatasetInfo& info, RowSample sample, std::strin
   const auto refuse_stage = [&](const std::string& stage) {
     throw Error(ErrorKind::usage,
                 fmt::format("{}: {}, and stage {} does not train on such rows", info.name, recogniser.words(),
-                            (info.stage == DataStage::pretraining) ? "pt" : "sft"),
+                            info.stage == DataStage::pretraining ? "pt"
+                            : info.stage == DataStage::prompts   ? "grpo"
+                                                                 : "sft"),
                 "set stage: " + stage);
   };
   const bool preferences = recogniser.find("chosen") && recogniser.find("rejected");

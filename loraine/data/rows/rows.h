@@ -65,6 +65,7 @@ struct Row {
   std::optional<Message> rejected;              // stage pairs: beside the conversation's last answer, which is the chosen one
   std::shared_ptr<const DecisionRow> decision;  // stage decisions: the conversation ends with what is asked about
   bool desirable = false;                       // stage feedback
+  bool unanswered = false;                      // stage prompts: the last answer is empty because the row has none
   std::string place() const;                    // "data/a.json, line 12 (row 3)"
   size_t bytes() const;                         // of its texts and ids
 };

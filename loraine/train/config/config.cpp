@@ -87,8 +87,10 @@ void refuse_replaced(const Option& option, const Setting& setting) {
   };
   static constexpr Replaced kAll[] = {
       {"stage", "ppo", "LLaMA-Factory 0.9.5 refuses it too, with every trl that it can be installed with",
-       "give the same preferences to stage: dpo, which needs no reward model and no sampling; of answers judged one by one, to stage: kto. "
-       "A reward model by itself is stage: rm"},
+       "use stage: grpo, which trains on rewards of answers that it generates, by a reward model among others (reward_checks), and needs "
+       "no "
+       "value model; with preferences at hand stage: dpo does without a reward model and without sampling, of answers judged one by one "
+       "stage: kto. A reward model by itself is stage: rm"},
       {"pref_loss", "kto_pair", "trl no longer has it, and LLaMA-Factory computes sigmoid in its place",
        "use pref_loss: sigmoid; of answers judged one by one, stage: kto"}};
   for (const Replaced& one : kAll)

@@ -11,6 +11,29 @@
 
 namespace loraine {
 
+// Stage grpo, in trl's words and with its defaults (docs/methods/grpo.md). What it shares with answers (temperature, top_p, top_k) has
+// trl's default there where it is not given: rollout_sampling in grpo_options.h.
+struct GrpoConfig {
+  std::optional<std::string> reward_checks;        // file of checks
+  std::optional<std::string> reward_weights;       // comma list of numbers; null: as the file says
+  int64_t num_generations = 8;                     // answers to a question
+  std::optional<int64_t> num_generations_eval;     // null: the same
+  std::optional<int64_t> max_prompt_length = 512;  // longer prompts are cut at the left; null: none is
+  int64_t max_completion_length = 256;             // longest answer
+  std::optional<int64_t> steps_per_generation;     // micro-batches that the answers of a generation make; null: those of an update
+  std::optional<int64_t> generation_batch_size;    // the same in answers
+  std::optional<double> min_p;
+  double beta = 0.0;  // weight of the divergence from the reference
+  double epsilon = 0.2;
+  std::optional<double> epsilon_high, delta;        // null: epsilon; no bound
+  int64_t num_iterations = 1;                       // times that a generation is trained on
+  std::string importance_sampling_level = "token";  // token, sequence
+  std::string scale_rewards = "group";              // group, batch, none
+  std::string loss_type = "dapo";                   // grpo, bnpo, dr_grpo, dapo
+  double top_entropy_quantile = 1.0;                // share of tokens, by entropy, that the ratio's loss counts
+  bool mask_truncated_completions = false, disable_dropout = false, log_completions = false;
+};
+
 struct TrainConfig {
   std::set<std::string> given;  // keys that were set, to tell them from defaults
 
@@ -62,7 +85,7 @@ struct TrainConfig {
   std::optional<std::string> tool_format;  // null: the template's own
 
   // method
-  std::string stage = "sft";             // pt, sft, rm, dpo, kto, decision
+  std::string stage = "sft";             // pt, sft, rm, dpo, kto, grpo, decision
   std::string finetuning_type = "lora";  // lora, freeze, full
   int64_t freeze_trainable_layers = 2;   // the last n, or below 0 the first n
   std::string freeze_trainable_modules = "all";
@@ -82,6 +105,7 @@ struct TrainConfig {
   std::optional<int64_t> ref_model_quantization_bit;
   double decision_brier = 0.5;    // weight of the Brier term
   double decision_holdout = 0.1;  // share of the training rows that calibrate, where no others do
+  GrpoConfig grpo;
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;

@@ -68,7 +68,7 @@ DataOptions data_options(const TrainConfig& c) {
   d.tokenized_path = c.tokenized_path;
   if (c.dry_run && d.tokenized_path && !is_prepared(*d.tokenized_path)) d.tokenized_path.reset();  // nothing is kept of it
   d.template_name = c.template_name;
-  d.cutoff_len = c.cutoff_len;
+  d.cutoff_len = c.stage == "grpo" ? c.grpo.max_prompt_length.value_or(INT32_MAX) : c.cutoff_len;
   d.max_samples = c.max_samples;
   d.val_size = holds_out(c) ? c.decision_holdout : c.val_size;
   d.streaming = c.streaming;
@@ -88,6 +88,7 @@ DataOptions data_options(const TrainConfig& c) {
             : c.stage == "rm" || c.stage == "dpo" ? DataStage::pairs
             : c.stage == "kto"                    ? DataStage::feedback
             : c.stage == "decision"               ? DataStage::decisions
+            : c.stage == "grpo"                   ? DataStage::prompts
                                                   : DataStage::sft;
   d.packing = c.packing;
   d.neat_packing = c.neat_packing;

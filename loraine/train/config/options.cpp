@@ -1,6 +1,7 @@
 // The description of every setting.
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/decisions.h"
+#include "loraine/train/config/grpo_options.h"
 #include "loraine/train/config/preferences.h"
 #include "loraine/train/optimizers/recipe.h"
 
@@ -105,7 +106,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
 
 void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"stage", "method", &c.stage, "kind of training",
-         one_of({"pt", "sft", "rm", "ppo", "dpo", "kto", "decision"}, {"pt", "sft", "rm", "dpo", "kto", "decision"})});
+         one_of({"pt", "sft", "rm", "ppo", "dpo", "kto", "grpo", "decision"}, {"pt", "sft", "rm", "dpo", "kto", "grpo", "decision"})});
   visit({"finetuning_type", "method", &c.finetuning_type, "what is trained",
          one_of({"lora", "oft", "freeze", "full"}, {"lora", "freeze", "full"})});
   visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N",
@@ -373,6 +374,7 @@ void describe(TrainConfig& config, const OptionVisitor& visit) {
   describe_method(config, visit);
   describe_preferences(config, visit);
   describe_decisions(config, visit);
+  describe_grpo(config, visit);
   describe_run(config, visit);
   describe_records(config, visit);
   describe_reports(config, visit);

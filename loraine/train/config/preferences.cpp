@@ -65,8 +65,13 @@ void check_preferences(const TrainConfig& c) {
     broken("ref_model_adapters and ref_model_quantization_bit belong to ref_model, which is not given",
            "name the reference: ref_model: DIR");
   if (c.ref_model && (!compares || c.use_asft_loss))
-    broken(fmt::format("ref_model is what stages dpo (but for pref_loss orpo and simpo) and kto compare with, and this is stage {}{}",
-                       c.stage, pairs ? ", pref_loss " + c.pref_loss : ""),
+    broken(fmt::format(
+               "ref_model is what stages dpo (but for pref_loss orpo and simpo), kto and grpo (with beta above 0) compare with, and this "
+               "is stage {}{}",
+               c.stage,
+               pairs               ? ", pref_loss " + c.pref_loss
+               : c.stage == "grpo" ? ", beta 0"
+                                   : ""),
            "leave it out");
   const std::string start = c.pissa_init ? "pissa" : c.init_lora_weights;
   if (compares && !c.ref_model && !c.use_asft_loss && (start == "pissa" || start == "olora" || start == "loftq"))

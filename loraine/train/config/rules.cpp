@@ -1,5 +1,6 @@
 // The rules between settings.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <set>
@@ -8,6 +9,7 @@
 #include "loraine/io/hub/hub.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/decisions.h"
+#include "loraine/train/config/grpo_options.h"
 #include "loraine/train/config/preferences.h"
 #include "loraine/train/config/report_to.h"
 #include "loraine/train/memory.h"
@@ -244,6 +246,7 @@ void check_train_config(const TrainConfig& c) {
   check_loss(c);
   check_preferences(c);
   check_decisions(c);
+  check_grpo(c);
   check_sampling(c);
   check_types(c);
   check_llama_pro(c);
@@ -272,6 +275,12 @@ std::vector<std::string> config_notes(const TrainConfig& c) {
       if (!seen.insert(name).second && told.insert(name).second)
         notes.push_back(fmt::format("{} names {} more than once; as in LLaMA-Factory it counts once", key, name));
   }
+  std::vector<std::string> drawn;
+  for (const char* key : {"temperature", "top_p", "top_k", "repetition_penalty"})
+    if (c.stage != "grpo" && c.given.contains(key)) drawn.push_back(key);
+  if (!drawn.empty())
+    notes.push_back(
+        fmt::format("stage {} draws no answers while it trains, so {} counts for do_predict only", c.stage, fmt::join(drawn, ", ")));
   if (c.push_to_hub && c.given.contains("hub_strategy") && c.hub_strategy != "end")
     notes.push_back(fmt::format("hub_strategy: {} uploads once, at the end, as `end` does; checkpoints stay here", c.hub_strategy));
   return notes;

@@ -42,10 +42,11 @@ Tensor SidePass::hidden(Context& ctx, const Batch& batch, bool adapted) {
   return activations_.hidden.row_range(0, batch.rows());
 }
 
-LossSums SidePass::label_losses(Context& ctx, const Batch& batch, bool adapted) {
+LossSums SidePass::label_losses(Context& ctx, const Batch& batch, bool adapted, double temperature) {
   const Tensor states = hidden(ctx, batch, adapted);
   LossOptions options;
   options.set = adapted ? set_ : nullptr;
+  options.temperature = temperature;
   return loss_and_head_gradient(ctx, model_, batch, states, Tensor(), 0, options, scratch_);
 }
 

@@ -15,8 +15,8 @@ class SidePass {
   // Hidden states after the final norm [T, C], in the type of activations, good until the next call. adapted: all rows run with the set, as
   // it is now; else with the base alone. Adapters of the batch do not count.
   Tensor hidden(Context& ctx, const Batch& batch, bool adapted = false);
-  // −log p of the batch's labels, by sequence and by label.
-  LossSums label_losses(Context& ctx, const Batch& batch, bool adapted = false);
+  // −log p of the batch's labels, by sequence and by label; temperature: that logits are divided by.
+  LossSums label_losses(Context& ctx, const Batch& batch, bool adapted = false, double temperature = 1);
 
  private:
   const Model& model_;

@@ -24,18 +24,21 @@ std::vector<AnswerLogp> answer_logps(std::span<const Example* const> samples, co
   return answers;
 }
 
-LossSums policy_losses(const ObjectivePass& pass) {
+LossSums policy_losses(const ObjectivePass& pass, const LogpOptions& taken) {
   LossOptions options{pass.set, pass.training()};
-  options.logit_means = true;
+  options.logit_means = taken.logit_means;
+  options.entropies = taken.entropies;
+  options.temperature = taken.temperature;
   const bool with_gradient = pass.training() && !changes_head(pass.set);
   return loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, with_gradient ? 1.0f : 0.0f, options,
                                 pass.scratch);
 }
 
-void policy_backward(const ObjectivePass& pass, std::span<const float> weights) {
+void policy_backward(const ObjectivePass& pass, std::span<const float> weights, double temperature) {
   if (changes_head(pass.set)) {
     LossOptions options{pass.set, true};
     options.row_weights = weights;
+    options.temperature = temperature;
     loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, 1, options, pass.scratch);
     return;
   }

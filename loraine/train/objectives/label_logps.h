@@ -15,11 +15,17 @@ struct AnswerLogp {
 // Of each sample, in their order; one without rows has no labels.
 std::vector<AnswerLogp> answer_logps(std::span<const Example* const> samples, const LossSums& sums);
 
+// What is taken of the logits beside −log p.
+struct LogpOptions {
+  double temperature = 1;  // that they are divided by
+  bool logit_means = true, entropies = false;
+};
+
 // The policy's −log p by label. While training d_hidden gets their gradient, where the head is the base's.
-LossSums policy_losses(const ObjectivePass& pass);
+LossSums policy_losses(const ObjectivePass& pass, const LogpOptions& taken = {});
 // d_hidden = the gradient of Σ weights[i] · (−log p of label i) (labels in the order of policy_losses). Where the head trains too its
 // products are done once more, since its gradients need the weights.
-void policy_backward(const ObjectivePass& pass, std::span<const float> weights);
+void policy_backward(const ObjectivePass& pass, std::span<const float> weights, double temperature = 1);
 
 double log_sigmoid(double x);
 double sigmoid(double x);

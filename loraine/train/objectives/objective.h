@@ -66,6 +66,7 @@ class Objective {
   // loss is a mean of −log p, to which the load-balancing loss of experts is added, and which begins below ln V.
   virtual bool keeps_dropout() const { return true; }
   virtual bool means_over_tokens() const { return false; }
+  virtual bool loss_falls() const { return true; }                  // while the run goes well; else its size says nothing
   virtual bool needs_side() const { return false; }                 // passes beside the one that trains, over samples and beside_samples
   virtual void begin(const ObjectiveStart& /*start*/) {}            // once, when the adapter is attached
   virtual std::vector<Parameter> parameters() const { return {}; }  // that it trains itself, with gradients

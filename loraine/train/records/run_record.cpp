@@ -13,6 +13,7 @@
 #include "loraine/core/error.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/json_file.h"
+#include "loraine/train/config/grpo_options.h"
 #include "loraine/train/optimizers/recipe.h"
 #include "loraine/train/records/python_number.h"
 
@@ -43,8 +44,12 @@ const Names kOfTheCall = {"output_dir",
                           "hub_strategy",
                           "language"};
 // What is logged, saved and evaluated, how long the run is, and what gives the same bits.
-const Names kFree = {"max_steps", "num_train_epochs",     "do_eval",          "per_device_eval_batch_size",    "gradient_checkpointing",
-                     "plot_loss", "early_stopping_steps", "compute_accuracy", "include_num_input_tokens_seen", "pissa_convert"};
+const Names kFree = {
+    "max_steps",       "num_train_epochs",     "do_eval",          "per_device_eval_batch_size",    "gradient_checkpointing",
+    "plot_loss",       "early_stopping_steps", "compute_accuracy", "include_num_input_tokens_seen", "pissa_convert",
+    "log_completions", "num_generations_eval"};
+// Of the group of answers, what stage grpo reads.
+const Names kDrawn = {"temperature", "top_p", "top_k", "repetition_penalty"};
 // Read only where another key has a value that is not this one: key, the other, the value (JSON).
 struct Beside {
   Names keys;
@@ -106,6 +111,20 @@ Value in_one_form(Value s) {
   return s;
 }
 
+// What counts in stage grpo where it is not given, and the checks by what they say.
+void note_rollouts(const TrainConfig& config, Value& settings) {
+  if (config.stage != "grpo" || !config.grpo.reward_checks) return;
+  const RolloutSampling sampling = rollout_sampling(config);
+  settings["temperature"] = sampling.temperature;
+  settings["top_p"] = sampling.top_p;
+  settings["top_k"] = sampling.top_k;
+  settings["repetition_penalty"] = sampling.repetition_penalty;
+  settings["scale_rewards"] = reward_scale(config);
+  const std::string text = read_file(*config.grpo.reward_checks, 1 << 24);
+  settings["reward_checks"] = fmt::format("{} (crc32 {:08x})", fs::path(*config.grpo.reward_checks).filename().string(),
+                                          crc32_z(0, reinterpret_cast<const Bytef*>(text.data()), text.size()));
+}
+
 std::string shown(const Value& value) {
   if (value.is_null()) return "not set";
   const std::string text = value.is_string() ? value.get<std::string>() : python_json(value, -1, false);
@@ -148,6 +167,7 @@ RunRecord run_record(const TrainConfig& config, const std::string& base) {
   std::string adapters;
   for (const std::string& path : split_list(config.adapter_name_or_path)) adapters += (adapters.empty() ? "" : ",") + canonical(path);
   if (!adapters.empty()) settings["adapter_name_or_path"] = adapters;
+  note_rollouts(config, settings);
   return {settings.dump(-1, ' ', false, Value::error_handler_t::replace), base};
 }
 
@@ -178,7 +198,8 @@ ChangedSettings changed_settings(const RunRecord& record, const TrainConfig& con
   ChangedSettings changed;
   for (const Option& option : options_of(copy)) {
     const std::string &key = option.name, &group = option.group;
-    if (kOfTheCall.contains(key) || group == "generation" || group == "export") continue;
+    const bool drawn = config.stage == "grpo" && was["stage"] == "grpo" && kDrawn.contains(key);
+    if (kOfTheCall.contains(key) || (group == "generation" && !drawn) || group == "export") continue;
     if (!was.contains(key) || !now.contains(key) || was[key] == now[key]) continue;  // one that is not read goes with one that is
     const std::string text = fmt::format("{} differs (was {}, now {})", key, shown(was[key]), shown(now[key]));
     const bool evaluation = by_evaluations && (key == "eval_strategy" || key == "eval_steps" || key.ends_with("_best_model"));

@@ -61,7 +61,8 @@ bool is_partial(const std::string& name) {
 }
 
 bool is_begun(const std::string& name) {
-  return name == "trainer_log.jsonl" || name == "pissa_init" || name == kRunRecord || name == "runs" || name == "report";
+  return name == "trainer_log.jsonl" || name == "completions.jsonl" || name == "pissa_init" || name == kRunRecord || name == "runs" ||
+         name == "report";
 }
 
 // "checkpoint-12" → 12; nothing for another name, a sign, leading zeros or a number out of range.

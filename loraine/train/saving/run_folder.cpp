@@ -55,7 +55,9 @@ NewFolder::~NewFolder() {
   if (!made_.last_one()) return;
   std::error_code failed;
   for (fs::directory_iterator it(path_, failed), end; !failed && it != end; it.increment(failed))
-    if (!counts_as_nothing(it->path().filename().string()) || it->path().filename() == "trainer_log.jsonl") return;
+    if (!counts_as_nothing(it->path().filename().string()) || it->path().filename() == "trainer_log.jsonl" ||
+        it->path().filename() == "completions.jsonl")
+      return;
   if (failed) return;
   fs::remove_all(path_, failed);
   made_.remove_empty();
