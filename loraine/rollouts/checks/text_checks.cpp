@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "loraine/core/lower_case.h"
 #include "loraine/rollouts/checks/check_pattern.h"
 
 namespace loraine {
@@ -88,11 +89,7 @@ class ExactCheck : public RewardCheck {
       const auto x = number_in_text(a), y = number_in_text(b);
       if (x && y) return *x == *y;
     }
-    const auto lower = [](std::string& text) {
-      for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-    };
-    if (ignore_case_) lower(a), lower(b);
-    return a == b;
+    return ignore_case_ ? lower_case(a) == lower_case(b) : a == b;
   }
   std::optional<std::string> expected_;
   bool ignore_case_, as_number_, last_;

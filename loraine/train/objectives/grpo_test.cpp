@@ -202,7 +202,7 @@ GrpoRan run_grpo(const TrainConfig& config, const TensorSource& source, const st
   std::vector<Item> items;
   for (size_t i = 0; i < answers; ++i) {
     scores[i].generation_tokens = tokens;
-    items.push_back({&examples[i], nullptr, false, &scores[i]});
+    items.push_back({.example = &examples[i], .score = &scores[i]});
   }
   const std::vector<const Example*> samples = samples_of(objective, items);
   Batch batch = make_batch(samples);

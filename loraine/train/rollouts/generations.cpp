@@ -148,7 +148,7 @@ int64_t rollout_micro_batches(const Run& run, int64_t n) {
 
 std::vector<Item> items_of(std::span<const ScoredAnswer> answers) {
   std::vector<Item> items;
-  for (const ScoredAnswer& one : answers) items.push_back({&one.example, nullptr, false, &one.score});
+  for (const ScoredAnswer& one : answers) items.push_back({.example = &one.example, .score = &one.score});
   return items;
 }
 
