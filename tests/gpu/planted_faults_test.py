@@ -32,7 +32,6 @@ MORE = [
     ("a shuffle in a branch", TILES, "      top = fmaxf(top, shuffle_xor(top, 1));", "      if (lane < 30) top = fmaxf(top, shuffle_xor(top, 1));",
      "AttentionCuda.InTiles"),
     ("the next tile into the one in use", TILES, "fetch_tile<D>(tiles.k[stage ^ 1], keys", "fetch_tile<D>(tiles.k[stage], keys", "AttentionCuda.InTiles"),
-    ("rows of shared memory not aligned", TILES, "k[2][kTileKeys][D + 8]", "k[2][kTileKeys][D + 4]", "AttentionCuda.InTiles"),
     ("waits for one copy too few", THIN, "copy_wait<kStages - 2>()", "copy_wait<kStages - 1>()", "ProductsCuda.OnThe*"),
     ("no barrier before a step is used", THIN, "    __syncthreads();  // this step", "    // this step", "ProductsCuda.OnThe*"),
     ("the tile is overwritten while it is used", THIN, "    __syncthreads();\n  }\n  UNROLL", "  }\n  UNROLL", "ProductsCuda.OfAn*"),
