@@ -160,14 +160,14 @@ std::vector<float> spread(const std::vector<float>& hidden, const std::vector<in
 
 TEST(SharedRows, AreAsSeparateOnes) {
   const Laid tree = laid(true), apart = laid(false);
-  EXPECT_EQ(tree.batch.rows(), 54);
+  EXPECT_EQ(tree.batch.rows(), 57);
   EXPECT_EQ(apart.batch.rows(), 119);
   for (const nlohmann::json& config : sharing_families()) {
     const Model model = any_model(config);
     EXPECT_GE(shares_up_to(model), 64) << config.dump();
     const Given shared = run_laid(model, tree), separate = run_laid(model, apart);
     EXPECT_LT(farness(spread(shared.hidden, apart.rows), separate.hidden), 1e-6) << config.dump();
-    EXPECT_LT(farness(shared.gradients, separate.gradients), 1e-6) << config.dump();
+    EXPECT_LT(farness(shared.gradients, separate.gradients), 2e-6) << config.dump();
   }
 }
 
