@@ -31,6 +31,7 @@ struct LossOptions {
   Tensor reference = {};                    // with token.divergence: hidden states [T, C] of the base alone
   std::span<const float> row_weights = {};  // of labelled rows, by their order: what the gradient of each is multiplied with; empty: 1
   bool logit_means = false;
+  int64_t trained_rows = INT64_MAX;  // only the first so many rows of the batch get a gradient
 };
 
 // `divergence`: whether the loss has one.

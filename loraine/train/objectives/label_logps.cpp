@@ -27,6 +27,7 @@ std::vector<AnswerLogp> answer_logps(std::span<const Example* const> samples, co
 LossSums policy_losses(const ObjectivePass& pass) {
   LossOptions options{pass.set, pass.training()};
   options.logit_means = true;
+  options.trained_rows = pass.trained_rows;
   const bool with_gradient = pass.training() && !changes_head(pass.set);
   return loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, with_gradient ? 1.0f : 0.0f, options,
                                 pass.scratch);
@@ -36,6 +37,7 @@ void policy_backward(const ObjectivePass& pass, std::span<const float> weights) 
   if (changes_head(pass.set)) {
     LossOptions options{pass.set, true};
     options.row_weights = weights;
+    options.trained_rows = pass.trained_rows;
     loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, 1, options, pass.scratch);
     return;
   }
