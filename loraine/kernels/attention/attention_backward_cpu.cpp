@@ -44,10 +44,10 @@ struct KeyStretch {
 };
 
 struct Piece {
-  size_t first, last;              // query tiles of the tree
-  int64_t rows, keys;              // of them, and all that they see
+  size_t first, last;                 // query tiles of the tree
+  int64_t rows, keys;                 // of them, and all that they see
   std::vector<KeyStretch> stretches;  // where these keys are
-  int64_t sums = 0;                // rows of sums of other pieces that lie before its own in `partial`
+  int64_t sums = 0;                   // rows of sums of other pieces that lie before its own in `partial`
 };
 
 // Sequences that share rows, or one that shares none.
