@@ -1,5 +1,5 @@
-// What to compute: tokens of several sequences laid end to end, without padding. Plain data; `data` and `generate` fill it, `model` reads
-// it.
+// What to compute: tokens of several sequences laid end to end, without padding. Sequences that begin alike may share those rows: they are
+// a tree then. Plain data; `data` and `generate` fill it, `model` reads it.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -17,6 +17,10 @@ struct Sequence {
   int64_t slot = 0;       // of its state, where a mixer carries one from batch to batch
   // When its keys and values lie in pages of the cache: row r is row r % kKvPage of page pages[r / kKvPage], and kv_start is 0.
   const int32_t* pages = nullptr;
+  // Training: the sequence before it in the batch whose first kv_length − length keys come before its own rows; -1: none. That one may
+  // have a parent itself. Its positions and labels are those of the whole sequence.
+  int64_t parent = -1;
+  int64_t shared() const { return parent < 0 ? 0 : kv_length - length; }  // keys of its parent that it sees
   int64_t kv_row(int64_t r) const { return pages ? pages[r / kKvPage] * kKvPage + r % kKvPage : kv_start + r; }
   // Rows from r on that lie one after the other there, at most `most`.
   int64_t kv_run(int64_t r, int64_t most) const { return pages && kKvPage - r % kKvPage < most ? kKvPage - r % kKvPage : most; }

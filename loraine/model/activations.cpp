@@ -230,12 +230,20 @@ size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std:
   return std::max(most, static_cast<size_t>(rows * embedding) * sizeof(float)) + 64 * 32;
 }
 
-size_t thread_bytes(const Model& model, int64_t rows, int64_t longest) {
+size_t thread_bytes(const Model& model, int64_t rows, int64_t longest, bool share) {
+  PassNeed need{rows, longest, model.activation_dtype(), true, 0};
+  need.shared = share ? rows : 0;
   size_t most = 0;
   for (const auto& layer : model.layers)
-    for (const Branch& branch : layer->branches)
-      most = std::max(most, branch.mixer->thread_bytes({rows, longest, model.activation_dtype(), true, 0}));
+    for (const Branch& branch : layer->branches) most = std::max(most, branch.mixer->thread_bytes(need));
   return most;
+}
+
+int64_t shares_up_to(const Model& model) {
+  int64_t least = INT64_MAX;
+  for (const auto& layer : model.layers)
+    for (const Branch& branch : layer->branches) least = std::min(least, branch.mixer->shares_up_to());
+  return least;
 }
 
 }  // namespace loraine

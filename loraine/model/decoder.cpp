@@ -23,6 +23,12 @@ int64_t first_trained_layer(const Model& model, const AdapterSet& set) {
   return model.config.num_hidden_layers;
 }
 
+void check_shared_rows(const Model& model, const Batch& batch) {
+  for (const Sequence& s : batch.sequences)
+    if (s.parent >= 0 && std::max(s.kv_length, batch.sequences[static_cast<size_t>(s.parent)].kv_length) > shares_up_to(model))
+      throw Error(ErrorKind::internal, "a sequence shares rows that its model cannot share");
+}
+
 // The batch's tokens, but for those that stand for what is no text; `room` holds them where there are such.
 std::span<const int32_t> embedded_ids(const Step& s, std::vector<int32_t>& room) {
   if (s.model.config.placeholder_ids.empty()) return s.batch.tokens;
@@ -63,6 +69,7 @@ void embed_backward(const Step& s, AdapterSet& trained, const Tensor& d_x) {
 
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
   Activations& all = *pass.activations;
+  check_shared_rows(model, batch);
   const Step s{ctx, model, batch, pass};
   const Tensor x = s.rows(all.layers[0][0].x), stream = all.stream.data ? s.rows(all.stream) : x;
   if (pass.balance) {

@@ -77,8 +77,10 @@ Activations plan_activations(const Model& model, int64_t rows, bool training, co
 // expert_columns: of adapters on experts that may come later, the largest rank.
 size_t scratch_bytes(const Model& model, int64_t rows, bool training, const std::vector<const AdapterSet*>& adapters,
                      int64_t expert_columns = 0);
-// What each thread of the backward keeps for itself, with sequences of at most `longest`.
-size_t thread_bytes(const Model& model, int64_t rows, int64_t longest);
+// What each thread of the backward keeps for itself, with sequences of at most `longest`; `share`: some of them share rows.
+size_t thread_bytes(const Model& model, int64_t rows, int64_t longest, bool share = false);
+// Tokens that a sequence may have at most to share the rows that it begins with; 0: the model has layers that cannot share.
+int64_t shares_up_to(const Model& model);
 
 // Fills pass.activations->hidden [T, C] (first batch.rows() rows).
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass);

@@ -19,6 +19,7 @@ struct PassNeed {
   bool training = false;
   int64_t adapter_columns = 0;  // most that an adapter takes per row at any site, scratch included
   int64_t expert_columns = 0;   // largest rank of an adapter on experts
+  int64_t shared = 0;           // rows of sequences of which some share rows; 0: none does
 };
 
 class Mixer {
@@ -27,6 +28,9 @@ class Mixer {
   virtual Parts parts() = 0;
   // Whether it treats every row by itself: Recompute::mlp computes such a mixer once more instead of keeping what it gave.
   virtual bool mixes_channels() const = 0;
+  // Tokens that a sequence may have at most to share the rows it begins with (Sequence::parent). A mixer that carries a state along the
+  // rows cannot begin in the middle of them: 0.
+  virtual int64_t shares_up_to() const { return mixes_channels() ? INT64_MAX : 0; }
   // Takes from the arena what the forward keeps for the backward, in an order of the mixer's own (Step::kept).
   virtual std::vector<Tensor> plan_kept(Arena& arena, int64_t rows, Dtype type) const = 0;
   // The same for what later layers read too, which is kept whatever is computed once more (BranchActivations::lasting).

@@ -21,6 +21,8 @@ struct Rope {
 
   // Those for a sequence of this length. transformers chooses by the longest row of a padded batch; here every sequence has its own.
   std::vector<float> frequencies_for(int64_t length) const;
+  // Sequences up to this length turn their rows alike wherever these end.
+  int64_t alike_up_to() const { return original_length == 0 ? INT64_MAX : original_length; }
 };
 
 // In place on x [T, H · head_dim], at the batch's positions.

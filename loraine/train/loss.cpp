@@ -60,7 +60,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     rows.push_back(t);
     labels.push_back(label);
   }
-  int64_t n = static_cast<int64_t>(rows.size());
+  const auto n = static_cast<int64_t>(rows.size()), trained = std::ranges::lower_bound(rows, options.trained_rows) - rows.begin();
   const bool both = grad_scale == 0 && !options.token.plain();  // −log p too
   std::vector<double> entropies(options.entropies ? rows.size() : 0);
   const bool tempered = options.temperature != 1;
@@ -74,6 +74,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   const int64_t chunk = loss_chunk(model);
   for (int64_t first = 0; first < n; first += chunk) {
     int64_t count = std::min(chunk, n - first);
+    const float scale = first < trained ? d_scale : 0.0f;
     size_t inner = scratch.mark();
     Tensor x = scratch.take(model.activation_dtype(), {count, model.config.hidden_size}),
            logits = scratch.take(Dtype::F32, {count, model.config.vocab_size});
@@ -90,7 +91,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     head_logits(ctx, model, logits, x, options.set, scratch, columns, options.training);
     if (options.logit_means) row_means(logits, std::span(means).subspan(f, c));
     Tensor capped;
-    if (model.config.logit_softcap != 0 && grad_scale != 0) {
+    if (model.config.logit_softcap != 0 && scale != 0) {
       capped = scratch.take(Dtype::F32, {count, model.config.vocab_size});
       convert_rows(ctx, capped, logits);
     }
@@ -100,15 +101,15 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
     const Tensor d_logits = gradient_view(logits, has_bf16_products() ? model.activation_dtype() : Dtype::F32);
     if (both) cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(plain).subspan(f, c), {}, 0);
     cross_entropy(ctx, logits, d_logits, std::span(labels).subspan(f, c), std::span(losses).subspan(f, c), std::span(correct).subspan(f, c),
-                  d_scale, options.token, reference);
-    if (grad_scale != 0) {
+                  scale, options.token, reference);
+    if (scale != 0) {
       if (!options.row_weights.empty()) scale_rows(ctx, d_logits, options.row_weights.subspan(f, c));
       logits_backward(ctx, model, d_logits, capped);
       head_backward(ctx, model, options.set, d_labelled.row_range(first, count), d_logits, x, columns, scratch);
     }
     scratch.release(inner);
   }
-  if (grad_scale != 0) scatter_rows(ctx, d_hidden, d_labelled.row_range(0, n), rows);
+  if (grad_scale != 0) scatter_rows(ctx, d_hidden, d_labelled.row_range(0, trained), std::span(rows).first(static_cast<size_t>(trained)));
   scratch.release(mark);
 
   LossSums sums;

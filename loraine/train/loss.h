@@ -34,6 +34,7 @@ struct LossOptions {
   bool logit_means = false;
   double temperature = 1;  // that logits are divided by, behind everything that the model does to them
   bool entropies = false;
+  int64_t trained_rows = INT64_MAX;  // only the first so many rows of the batch get a gradient
 };
 
 // `divergence`: whether the loss has one.

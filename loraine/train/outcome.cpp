@@ -30,14 +30,17 @@ std::vector<Evaluated> evaluations_of(const Run& run) {
 std::vector<std::string> outcome_lines(const Run& run) {
   const TrainConfig& c = run.config;
   const TrainerState& s = run.state;
+  std::vector<std::string> lines;
+  if (run.objective->share_up_to() > 0 && run.sample_tokens > 0)
+    lines.push_back(fmt::format("share_prefixes: {} of {} tokens were computed ({:.3f})", run.computed_tokens, run.sample_tokens,
+                                static_cast<double>(run.computed_tokens) / static_cast<double>(run.sample_tokens)));
   const std::vector<Evaluated> all = evaluations_of(run);
-  if (all.size() < 2) return {};
+  if (all.size() < 2) return lines;
   const bool greater = run.greater_is_better();
   const Evaluated* best = &all.front();
   for (const Evaluated& one : all)
     if (greater ? one.value > best->value : one.value < best->value) best = &one;
   const std::string name = run.metric_name(), what = c.finetuning_type == "lora" ? "adapter" : "model";
-  std::vector<std::string> lines;
   if (stopped_early(s))
     lines.push_back(fmt::format(
         "early stopping: {} evaluations without a gain (early_stopping_steps: {}); the best {} was {:.4f}, at step {}, and the run "

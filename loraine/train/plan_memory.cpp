@@ -55,13 +55,16 @@ int64_t longest_train(const Run& run, const Batches& b) {
   return longest;
 }
 
-// The rows that each item of a set takes in the pass that trains, or in those beside it.
+// The rows that each item of a set takes by itself in the pass that trains, or in those beside it.
 enum class In { training, beside };
+int64_t of_pass(const ItemRows& rows, In pass) { return pass == In::training ? rows.trained : rows.beside; }
 std::vector<int64_t> lengths_of(const Run& run, const Dataset& set, const Batches& b, In pass) {
   std::vector<int64_t> lengths(set.size());
   for (size_t i = 0; i < lengths.size(); ++i) {
-    const ItemRows rows = item_rows(*run.objective, item_of(set, i), b.cutoff);
-    lengths[i] = pass == In::training ? rows.trained : rows.beside;
+    const Item item = item_of(set, i);
+    const ItemRows rows = item_rows(*run.objective, item, b.cutoff);
+    if (run.objective->share_up_to() > 0) item.let_go();  // its tokens were read
+    lengths[i] = of_pass(rows, pass);
   }
   return lengths;
 }
@@ -75,12 +78,26 @@ int64_t worst_rows(std::vector<int64_t> lengths, const Batches& b) {
   return rows;
 }
 
+// Rows of items [first, last) of an order together, where they share some.
+int64_t rows_together(const Run& run, const Dataset& set, const std::vector<int64_t>& order, int64_t first, int64_t last, int64_t cutoff,
+                      In pass) {
+  std::vector<Item> items;
+  for (int64_t i = first; i < last; ++i)
+    items.push_back(item_of(set, static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])));
+  const ItemRows rows = rows_of_items(*run.objective, items, cutoff);
+  for (const Item& item : items) item.let_go();
+  return of_pass(rows, pass);
+}
+
 // Rows of the largest batch when the first `n` items of an order (empty: that of the set) are taken `batch` at a time.
-int64_t most_rows_in_order(const std::vector<int64_t>& lengths, const std::vector<int64_t>& order, int64_t n, int64_t batch) {
-  int64_t most = 0, rows = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    if (i % batch == 0) rows = 0;
-    rows += lengths[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])];
+int64_t most_rows_in_order(const Run& run, const Dataset& set, const std::vector<int64_t>& lengths, const std::vector<int64_t>& order,
+                           int64_t n, int64_t batch, int64_t cutoff, In pass) {
+  int64_t most = 0;
+  for (int64_t first = 0; first < n; first += batch) {
+    const int64_t last = std::min(first + batch, n);
+    int64_t rows = 0;
+    for (int64_t i = first; i < last; ++i) rows += lengths[static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])];
+    if (rows > most && run.objective->share_up_to() > 0) rows = rows_together(run, set, order, first, last, cutoff, pass);
     most = std::max(most, rows);
   }
   return most;
@@ -104,7 +121,7 @@ int64_t largest_train_rows(const Run& run, const Batches& b, In pass) {
     const std::vector<int64_t> order = epoch_order(c, set, epoch);
     const int64_t updates = std::min(updates_per_epoch, run.state.max_steps - epoch * updates_per_epoch);
     const int64_t micro_batches = std::min(whole, updates * b.accumulation);
-    most = std::max(most, most_rows_in_order(lengths, order, std::min(n, micro_batches * b.train), b.train));
+    most = std::max(most, most_rows_in_order(run, set, lengths, order, std::min(n, micro_batches * b.train), b.train, b.cutoff, pass));
     if (order.empty()) break;  // the first epoch is a whole one, or all there is
   }
   return most;
@@ -118,7 +135,7 @@ int64_t largest_rows(const Run& run, const Batches& b, In pass) {
       continue;
     }
     const std::vector<int64_t> lengths = lengths_of(run, *set.data, b, pass);
-    most = std::max(most, most_rows_in_order(lengths, {}, static_cast<int64_t>(lengths.size()), b.eval));
+    most = std::max(most, most_rows_in_order(run, *set.data, lengths, {}, static_cast<int64_t>(lengths.size()), b.eval, b.cutoff, pass));
   }
   return most;
 }
@@ -185,7 +202,7 @@ Layout lay_out(Run& run, const Rows& most, int64_t longest, Recompute recompute)
   for (const Weight* site : run.model.layer_sites()) widest = std::max({widest, site->in(), site->out()});
   to_come += widened_x_bytes(rows, widest, run.model.activation_dtype());
   if (run.config.frozen_matmul == "int8") to_come += int8_bytes(run.model, rows);
-  to_come += static_cast<size_t>(thread_count()) * thread_bytes(run.model, rows, longest);
+  to_come += static_cast<size_t>(thread_count()) * thread_bytes(run.model, rows, longest, run.objective->share_up_to() > 0);
   return {dry.peak(), scratch, generation, {resident_size() + to_come + kStepOverhead, planned}};
 }
 

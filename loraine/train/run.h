@@ -50,6 +50,7 @@ struct Run {
   int64_t padded_tokens = 0, other_parameters = 0;
   double gradient_norm = 0, learning_rate = 0;  // of the last update
   double start = 0, tokens_since_log = 0, last_log = 0, loss_total = 0;
+  int64_t sample_tokens = 0, computed_tokens = 0;  // of all passes that train in this call; those that samples share once
   int64_t own_steps = 0;
   std::optional<LossWatch> watch;
   bool stopping = false;
@@ -111,6 +112,7 @@ void read_trained(Run& run, const std::string& folder);
 
 // plan.cpp: before step 1
 void attach(Run& run);
+void share_prefixes(Run& run);  // shared_prefixes.cpp: tells the objective whether samples share the rows that they begin with
 void plan(Run& run);
 void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recomputing that fits; shows the summary
 

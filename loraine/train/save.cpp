@@ -312,6 +312,8 @@ void finish(Run& run) {
                       {"num_untrained", untrained},
                       {"trainable_parameters", trainable_parameters(run)}});
   if (!run.records_kept) merge_results(out, {{"train_tokens_per_second", run.tokens_since_log / std::max(1e-9, seconds)}});
+  if (!run.records_kept && run.objective->share_up_to() > 0)
+    merge_results(out, {{"train_tokens", run.sample_tokens}, {"train_tokens_computed", run.computed_tokens}});
   if (c.plot_loss) {
     std::vector<std::string> curves = {"loss", "eval_loss", "eval_accuracy"};
     for (const std::string& name : run.objective->plotted()) curves.push_back(name);

@@ -15,37 +15,47 @@
 namespace loraine {
 namespace {
 
-struct MicroBatch {
-  Batch batch;
+struct MicroBatch : ItemsBatch {
   int64_t padded_length = 0;   // tokens of its longest example, rounded up as LLaMA-Factory pads a batch
   int64_t padded_tokens = 0;   // of all its examples, padded
+  int64_t trained_tokens = 0;  // of all its examples, without padding
   int64_t present_tokens = 0;  // that an attention mask would show: with plain packing the padding of a block is among them
 };
 
-MicroBatch micro_batch(std::span<const Example* const> picked) {
-  MicroBatch made;
+MicroBatch micro_batch(const Objective& objective, std::span<const Item> items) {
+  MicroBatch made{batch_of(objective, items)};
+  const std::vector<const Example*> picked = samples_of(objective, items);
   int64_t longest = 0;
   for (const Example* e : picked) {
     const auto length = static_cast<int64_t>(e->input_ids.size());
     longest = std::max(longest, length);
+    made.trained_tokens += example_rows(*e);
     made.present_tokens += e->sees_all ? length : example_rows(*e);
   }
   made.padded_length = (longest + 7) / 8 * 8;
   made.padded_tokens = made.padded_length * static_cast<int64_t>(picked.size());
-  made.batch = make_batch(picked);
-  made.batch.adapter_rows = {{0, made.batch.rows(), 0}};
   return made;
 }
 
 // d_hidden: without data in an evaluation.
-ObjectivePass objective_pass(Run& run, std::span<const Item> items, const Batch& batch, const Pass& pass, const Tensor& d_hidden,
+ObjectivePass objective_pass(Run& run, std::span<const Item> items, const ItemsBatch& micro, const Pass& pass, const Tensor& d_hidden,
                              LoggedFigures& figures) {
+  const Batch& batch = micro.batch;
   return {run.ctx,        run.model,
           &run.adapter,   items,
           batch,          pass.activations->hidden.row_range(0, batch.rows()),
           d_hidden,       *pass.scratch,
           run.side.get(), run.reference ? &run.reference->pass() : nullptr,
-          figures};
+          figures,        micro.trained_rows};
+}
+
+// What was computed for samples behind those that train has no gradient, and needs no backward; but experts are kept in an order of all
+// rows.
+void micro_batch_backward(Run& run, const MicroBatch& micro) {
+  const int64_t rows = run.model.experts().empty() ? micro.trained_rows : micro.batch.rows();
+  const Tensor d = run.d_hidden.row_range(0, rows);
+  if (rows == micro.batch.rows()) decoder_backward(run.ctx, run.model, micro.batch, run.pass, run.adapter, d);
+  else decoder_backward(run.ctx, run.model, first_rows(micro.batch, rows), run.pass, run.adapter, d);
 }
 
 // Ends the run, naming where to go on.
@@ -101,9 +111,9 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
     if (run.input.rollouts) items = items_of(answers = answers_of_evaluation(run, *set.data, first, count, figures));
     else
       for (size_t i = first; i < first + count; ++i) items.push_back(item_of(*set.data, i));
-    const MicroBatch micro = micro_batch(samples_of(*run.objective, items));
+    const MicroBatch micro = micro_batch(*run.objective, items);
     decoder_forward(run.ctx, run.model, micro.batch, pass);
-    double one = run.objective->loss(objective_pass(run, items, micro.batch, pass, Tensor(), figures));
+    double one = run.objective->loss(objective_pass(run, items, micro, pass, Tensor(), figures));
     if (balance) one += balance->factor * balance_loss(balance->sums);
     const double weight = run.objective->means_over_tokens() ? 1.0 : static_cast<double>(items.size());
     loss += weight * one;
@@ -190,18 +200,19 @@ double step(Run& run, std::span<const Item> items) {
   for (size_t first = 0; first < items.size(); first += size) {
     run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps) + first / size;
     const std::span<const Item> picked = items.subspan(first, std::min(size, items.size() - first));
-    const MicroBatch micro = micro_batch(samples_of(*run.objective, picked));
-    const Batch& batch = micro.batch;
-    const Tensor d = run.d_hidden.row_range(0, batch.rows());
+    const MicroBatch micro = micro_batch(*run.objective, picked);
     if (c.neftune_noise_alpha)
       run.pass.embedding_noise =
           static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(micro.padded_length * run.model.config.hidden_size)));
-    decoder_forward(run.ctx, run.model, batch, run.pass);
-    loss += run.objective->loss(objective_pass(run, picked, batch, run.pass, d, run.figures));
-    decoder_backward(run.ctx, run.model, batch, run.pass, run.adapter, d);
+    decoder_forward(run.ctx, run.model, micro.batch, run.pass);
+    const Tensor d = run.d_hidden.row_range(0, micro.batch.rows());
+    loss += run.objective->loss(objective_pass(run, picked, micro, run.pass, d, run.figures));
+    micro_batch_backward(run, micro);
     if (run.balance) loss += run.balance->factor * balance_loss(run.balance->sums);  // of every micro-batch, as transformers adds it
     run.padded_tokens += micro.padded_tokens;
-    run.tokens_since_log += static_cast<double>(batch.rows());
+    run.tokens_since_log += static_cast<double>(micro.trained_tokens);
+    run.sample_tokens += micro.sample_rows;
+    run.computed_tokens += micro.batch.rows();
     if (run.counts_tokens())
       run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? micro.present_tokens : micro.padded_tokens;
   }

@@ -213,6 +213,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   begin_objective(run);
   if (c.finetuning_type == "lora") input.record.base_fingerprint = input.files.fingerprint;
   if (c.frozen_matmul == "int8") round_frozen(run);
+  share_prefixes(run);
   plan(run);
   if (c.dry_run) return TrainEnd::dry_run;
   run.data_hash = fmt::format("{:016x}{:016x}", data_fingerprint(input.data.train), data_fingerprint(input.data.eval));

@@ -3,6 +3,7 @@
 reward model; what is logged, drawn and refused. Run by ctest (label e2e)."""
 import json
 import math
+import os
 import pathlib
 import random
 import shutil
@@ -104,6 +105,53 @@ class Preferences(tiny.Case):
     def without_dropout(self):
         config = json.loads((self.model / "config.json").read_text())
         (self.model / "config.json").write_text(json.dumps(config | dict(summary_dropout_prob=0.0)))
+
+    def test_shared_prompts_change_nothing(self):
+        for name, settings in stages.items():
+            with self.subTest(name):
+                settings = settings | dict(max_steps=6, per_device_train_batch_size=4, val_size=4, eval_strategy="steps", eval_steps=6)
+                self.train(f"{name}_apart", share_prefixes="false", **settings)
+                said = self.train(f"{name}_shared", **settings)
+                results = json.loads((self.work / f"{name}_shared/all_results.json").read_text())
+                self.assertIn(f"{results['train_tokens_computed']} of {results['train_tokens']} tokens were computed", said)
+                self.assertLess(results["train_tokens_computed"], 0.8 * results["train_tokens"])
+                self.assertNotIn("train_tokens", json.loads((self.work / f"{name}_apart/all_results.json").read_text()))
+                first, other = (self.log(f"{name}_{kind}")[0] for kind in ("shared", "apart"))  # from the same weights
+                for key in ("loss", "grad_norm"):
+                    self.assertAlmostEqual(first[key], other[key], delta=1e-6 * abs(other[key]))
+                for one, other in zip(self.log(f"{name}_shared") + self.log(f"{name}_shared", "eval_loss"), self.log(f"{name}_apart") + self.log(f"{name}_apart", "eval_loss")):
+                    self.assertEqual(set(one), set(other))
+                    for key in {"loss", "eval_loss"} & set(one):
+                        self.assertAlmostEqual(one[key], other[key], delta=1e-5 * abs(other[key]))
+
+    def test_shared_prompts_on_any_number_of_threads(self):
+        threads = os.environ.get("OMP_NUM_THREADS")
+        try:
+            for n in ("1", "2", "3"):
+                os.environ["OMP_NUM_THREADS"] = n
+                for name in ("sigmoid", "kto"):
+                    self.train(f"{name}_{n}", max_steps=4, **stages[name])
+                    self.assertEqual(self.values(f"{name}_{n}"), self.values(f"{name}_1"))
+        finally:
+            os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
+
+    def test_shared_system_texts(self):
+        system = "you are one who says no more than is asked"
+        rows = [dict(instruction=f"say {word}", output=word, system=system) for word in ("abc", "bcd", "cde", "def", "efg", "fgh", "gha", "hab")]
+        self.write("ruled", rows, columns=dict(prompt="instruction", response="output", system="system"))
+        settings = dict(stage="sft", dataset="ruled", max_steps=4, per_device_train_batch_size=4, gradient_accumulation_steps=1)
+        self.assertNotIn("tokens were computed", self.train("plain", **settings))  # not by default
+        for name, more in (("shared", {}), ("packed", dict(neat_packing="true", cutoff_len=256)), ("prompts", dict(train_on_prompt="true"))):
+            with self.subTest(name):
+                self.train(f"{name}_apart", **settings | more)
+                self.train(name, share_prefixes="true", **settings | more)
+                results = json.loads((self.work / f"{name}/all_results.json").read_text())
+                share = results["train_tokens_computed"] / results["train_tokens"]
+                self.assertEqual(share, 1) if name == "prompts" else self.assertLess(share, 0.6)
+                for one, other in zip(self.log(name), self.log(f"{name}_apart")):
+                    self.assertAlmostEqual(one["loss"], other["loss"], delta=1e-5 * other["loss"])
+        for more, word in ((dict(lora_dropout=0.1), "lora_dropout"), (dict(neftune_noise_alpha=5), "neftune_noise_alpha")):
+            self.refused(tiny.run(*self.arguments("refused", share_prefixes="true", **settings | more)), 2, "share_prefixes", word)
 
     def test_over_other_bases_and_with_other_methods(self):
         kinds = {"qlora": dict(quantization_bit=4), "int8": dict(quantization_bit=8), "dora": dict(use_dora="true"), "qdora": dict(quantization_bit=4, use_dora="true"),

@@ -214,6 +214,7 @@ constexpr Phrase kPhrases[] = {
     {"gate and up", "gate 与 up"},
     {"blocks", "整层"},
     {"early stopping: {} evaluations without a gain (early_stopping_steps: {}); the best {} was {}, at step {}, and the run ends at step {} of {}", "提前停止：连续 {} 次评估没有改善（early_stopping_steps: {}）；最好的 {} 是 {}，在第 {} 步；训练止于第 {} 步，共 {} 步"},
+    {"share_prefixes: {} of {} tokens were computed ({})", "share_prefixes：共 {1} 个 token，计算了 {0} 个（{2}）"},
     {"the adapter of step {} is saved, the best by {} ({})", "保存的是第 {} 步的适配器，按 {} 最好（{}）"},
     {"the adapter of step {} is saved ({} {}); the best was that of step {} ({}): {}", "保存的是第 {} 步的适配器（{} {}）；最好的是第 {} 步（{}）：{}"},
     {"step {}: the loss has risen from {} at the start to {}: the run diverges; lower learning_rate (now {}), or lengthen the warm-up (warmup_ratio: 0.1)", "第 {} 步：loss 从开始时的 {} 升到 {}：训练发散；请调低 learning_rate（现为 {}），或加长预热（warmup_ratio: 0.1）"},

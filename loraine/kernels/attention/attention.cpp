@@ -23,10 +23,15 @@ void check(const char* op, const Tensor& o, const Tensor& q, const Tensor& k, co
   check_activation(op, "k", k, k.rows(), shape.kv_heads * shape.head_dim);
   check_activation(op, "v", v, k.rows(), shape.kv_heads * shape.value_width());
   check_op(k.dtype == q.dtype && v.dtype == q.dtype, op, "q, k and v must be of one type");
-  for (const Sequence& s : sequences) {
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& s = sequences[i];
     check_op(s.start >= 0 && s.length >= 0 && s.start <= q.rows() - s.length && s.kv_start >= 0 && s.kv_length >= s.length &&
-                 (s.pages || s.kv_start <= k.rows() - s.kv_length),
+                 (s.pages || s.kv_start <= k.rows() - (s.kv_length - s.shared())),
              op, "a sequence lies outside q or k, or has fewer keys than queries");
+    check_op(s.parent < 0 ||
+                 (s.parent < static_cast<int64_t>(i) && !s.pages && s.shared() <= sequences[static_cast<size_t>(s.parent)].kv_length &&
+                  !sequences[static_cast<size_t>(s.parent)].pages),
+             op, "a sequence shares more keys than its parent has, or has one that does not come before it");
     for (int64_t row = 0; s.pages && row < s.kv_length; row += kKvPage)
       check_op(s.kv_row(row) >= 0 && s.kv_row(row) <= k.rows() - kKvPage, op, "a page lies outside k");
   }
@@ -70,7 +75,7 @@ void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, cons
   check_op(partial.contiguous(), op, "partial must be contiguous");
   check_f32(op, "partial", partial, q.rows(), attention_partial_columns(shape));
   for (const Sequence& s : sequences) {
-    check_op(!s.pages && s.kv_start == s.start && s.kv_length == s.length, op, "keys and values must lie in the batch itself");
+    check_op(!s.pages && s.kv_start == s.start && s.kv_length == s.length + s.shared(), op, "keys and values must lie in the batch itself");
   }
   dispatch(
       ctx, op, [&] { attention_backward_cpu(d_q, d_k, d_v, d_o, o, lse, q, k, v, sequences, shape, partial, d_sinks); },

@@ -22,17 +22,18 @@ struct AttentionShape {
 // o [T, H·Dv], lse [T, H] F32 (log-sum-exp of each row with its sink, saved for the backward; may have data == nullptr); q [T, H·D];
 // k [*, Hkv·D], v [*, Hkv·Dv]; F32 or BF16 (q, k, v of one type; products of BF16 run in bf16 where the machine has the instructions, sums
 // and softmax in f32), rows may be strided. Query row i of a sequence of length n with kv_length m is at place m − n + i and sees keys
-// 0 … m − n + i.
+// 0 … m − n + i. Of a sequence with a parent the first m − n keys are the parent's; windows and chunks go by places.
 void attention(Context& ctx, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                std::span<const Sequence> sequences, const AttentionShape& shape);
-// Overwrites d_q, d_k, d_v (training only: kv_start == start, kv_length == length). partial [T, attention_partial_columns] F32 is room for
-// what pieces of the queries give their keys and values, before it is added up. d_sinks [H], where it is given, += the gradient of the
-// sinks.
+// Overwrites d_q, d_k, d_v (training only: kv_start == start, kv_length == length, but for what a parent gives). partial [T,
+// attention_partial_columns] F32 is room for what pieces of the queries give their keys and values, before it is added up. d_sinks [H],
+// where it is given, += the gradient of the sinks.
 void attention_backward(Context& ctx, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& d_o, const Tensor& o,
                         const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
                         const AttentionShape& shape, const Tensor& partial, float* d_sinks = nullptr);
 int64_t attention_partial_columns(const AttentionShape& shape);
-// What each thread keeps for it, for sequences of at most `length`; activations: the type of q.
-size_t attention_backward_bytes(const AttentionShape& shape, Dtype activations, int64_t length);
+// What each thread keeps for it, for sequences of at most `length` and at most `shared` rows of sequences that share some; activations: the
+// type of q.
+size_t attention_backward_bytes(const AttentionShape& shape, Dtype activations, int64_t length, int64_t shared = 0);
 
 }  // namespace loraine

@@ -1,7 +1,8 @@
 // The backward of tiled attention on the CPU (FlashAttention, Dao et al. 2022): scores are computed once more from q, k and lse. A work
-// item is a piece of the query rows of one sequence and one group of heads; the pieces, fixed by the sequence, take about the same time
-// each. Where there are several, each has its own sums of d_k and d_v, which are added up in ascending order afterwards. Of a sink, lse
-// holds all that d_q, d_k and d_v need.
+// item is a piece of the query rows of one tree (a sequence, or all that share rows) and one group of heads; the pieces, fixed by the
+// tree, take about the same time each. Where there are several, each has its own sums of d_k and d_v, which are added up in ascending order
+// afterwards. Of a sink, lse holds all that d_q, d_k and d_v need.
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <vector>
@@ -27,45 +28,132 @@ struct Gradients {
   const AttentionShape& shape;
   const Tensor& partial;
   int64_t group() const { return shape.heads / shape.kv_heads; }
-  // Sums of piece `index` [T, Hkv·D] and [T, Hkv·Dv]: one after the other in the memory of `partial`, so that their rows lie close
-  // together.
-  Tensor partial_k(int64_t index) const { return sums(index * (k.cols() + v.cols()), k.cols()); }
-  Tensor partial_v(int64_t index) const { return sums(index * (k.cols() + v.cols()) + k.cols(), v.cols()); }
+};
 
- private:
-  Tensor sums(int64_t before, int64_t cols) const { return Tensor(partial.f32() + before * k.rows(), Dtype::F32, {k.rows(), cols}); }
+// Query rows [row, row + rows) of a sequence, and the place of its runs of keys among those of its tree.
+struct QueryTile {
+  const Sequence* sequence;
+  int64_t row, rows;
+  size_t first_run, runs;
+};
+
+// Rows [row, row + rows) of the batch, all of sequence `owner`, are keys from `at` on of a piece.
+struct KeyStretch {
+  size_t owner;
+  int64_t row, rows, at;
 };
 
 struct Piece {
-  int64_t row, rows;  // query rows of the sequence
-  Keys keys;          // all that they see
+  size_t first, last;                 // query tiles of the tree
+  int64_t rows, keys;                 // of them, and all that they see
+  std::vector<KeyStretch> stretches;  // where these keys are
+  int64_t sums = 0;                   // rows of sums of other pieces that lie before its own in `partial`
 };
 
+// Sequences that share rows, or one that shares none.
+struct SequenceTree {
+  std::vector<size_t> sequences;
+  int64_t rows = 0;
+  std::vector<QueryTile> tiles;  // of all of them in their order
+  std::vector<KeyRun> runs;
+  std::vector<Piece> pieces;
+  std::span<const KeyRun> runs_of(const QueryTile& tile) const { return std::span(runs).subspan(tile.first_run, tile.runs); }
+};
+
+std::vector<SequenceTree> trees_of(std::span<const Sequence> sequences, const AttentionShape& shape) {
+  std::vector<SequenceTree> trees;
+  std::vector<size_t> tree_of(sequences.size());
+  const int64_t step = query_tile(shape);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& s = sequences[i];
+    tree_of[i] = s.parent < 0 ? trees.size() : tree_of[static_cast<size_t>(s.parent)];
+    if (s.parent < 0) trees.emplace_back();
+    SequenceTree& tree = trees[tree_of[i]];
+    tree.sequences.push_back(i);
+    tree.rows += s.length;
+    const size_t first = tree.runs.size();
+    add_key_runs(tree.runs, sequences, i, s.kv_length);
+    for (int64_t row = 0; row < s.length; row += step)
+      tree.tiles.push_back({&s, row, std::min(step, s.length - row), first, tree.runs.size() - first});
+  }
+  return trees;
+}
+
+void see_keys(std::vector<KeyStretch>& stretches, const KeyRun& run, const Keys& keys) {
+  const int64_t first = run.row_of(keys.first), last = run.row_of(keys.last);
+  const auto found = std::ranges::find(stretches, run.owner, &KeyStretch::owner);
+  if (found == stretches.end()) {
+    stretches.push_back({run.owner, first, last - first, 0});
+    return;
+  }
+  const int64_t end = std::max(found->row + found->rows, last);
+  found->row = std::min(found->row, first);
+  found->rows = end - found->row;
+}
+
+Piece piece_of(const SequenceTree& tree, size_t first, size_t last, const AttentionShape& shape) {
+  Piece piece{first, last, 0, 0, {}};
+  for (size_t i = first; i < last; ++i) {
+    const QueryTile& tile = tree.tiles[i];
+    piece.rows += tile.rows;
+    for (const KeyRun& run : tree.runs_of(tile))
+      if (const Keys keys = tiles_of(run, keys_of_rows(*tile.sequence, tile.row, tile.rows, shape)); keys.last > keys.first)
+        see_keys(piece.stretches, run, keys);
+  }
+  for (KeyStretch& one : piece.stretches) {
+    one.at = piece.keys;
+    piece.keys += one.rows;
+  }
+  return piece;
+}
+
 // Whole query tiles, cut where the tiles before take about index / pieces of the time of all.
-std::vector<Piece> pieces_of(const Sequence& s, const AttentionShape& shape) {
-  const int64_t step = query_tile(shape), tiles = (s.length + step - 1) / step, pieces = std::min(most_pieces(shape), tiles);
-  auto seen = [&](int64_t tile) {
-    const Keys keys = tiles_of(s, tile * step, std::min(step, s.length - tile * step), shape);
-    return keys.last - keys.first;
+std::vector<Piece> cut_tree(const SequenceTree& tree, const AttentionShape& shape, int64_t pieces) {
+  const auto seen = [&](const QueryTile& tile) {
+    int64_t sum = 0;
+    for (const KeyRun& run : tree.runs_of(tile)) {
+      const Keys keys = tiles_of(run, keys_of_rows(*tile.sequence, tile.row, tile.rows, shape));
+      sum += keys.last - keys.first;
+    }
+    return sum;
   };
-  int64_t all = 0, done = 0, first = 0;
-  for (int64_t tile = 0; tile < tiles; ++tile) all += seen(tile);
+  int64_t all = 0, done = 0;
+  for (const QueryTile& tile : tree.tiles) all += seen(tile);
   std::vector<Piece> out;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    done += seen(tile);
-    const int64_t index = static_cast<int64_t>(out.size());
-    if (tile + 1 < tiles && done * pieces < all * (index + 1)) continue;
-    const int64_t row = first * step, rows = std::min((tile + 1) * step, s.length) - row;
-    out.push_back({row, rows, tiles_of(s, row, rows, shape)});
-    first = tile + 1;
+  size_t first = 0;
+  for (size_t i = 0; i < tree.tiles.size(); ++i) {
+    done += seen(tree.tiles[i]);
+    if (i + 1 < tree.tiles.size() && done * pieces < all * (static_cast<int64_t>(out.size()) + 1)) continue;
+    out.push_back(piece_of(tree, first, i + 1, shape));
+    first = i + 1;
   }
   return out;
 }
 
+// As many pieces as the sequences would have by themselves; fewer where the sums that these need have no room in `partial`.
+void cut_into_pieces(SequenceTree& tree, const AttentionShape& shape) {
+  const int64_t step = query_tile(shape), most = most_pieces(shape);
+  int64_t pieces = 0;
+  for (size_t begin = 0; begin < tree.tiles.size();) {
+    const int64_t tiles = (tree.tiles[begin].sequence->length + step - 1) / step;
+    pieces += std::min(most, tiles);
+    begin += static_cast<size_t>(tiles);
+  }
+  if (most == 1) pieces = 1;
+  for (;; pieces -= std::max<int64_t>(1, pieces / 4)) {
+    tree.pieces = cut_tree(tree, shape, pieces);
+    int64_t sums = 0;
+    for (Piece& piece : tree.pieces) {
+      piece.sums = sums;
+      sums += piece.keys;
+    }
+    if (tree.pieces.size() <= 1 || sums <= most * tree.rows) return;
+  }
+}
+
 struct Item {
-  const Sequence* sequence;
-  Piece piece;
-  int64_t index, pieces;  // of the sequence
+  const SequenceTree* tree;
+  const Piece* piece;
   int64_t kv_head;
 };
 
@@ -99,23 +187,24 @@ struct Room {
   }
 };
 
-// Calls body(stacked row, row of the sequence, head) for query rows [row, row + rows) of the group, whose stack begins at `at`.
+// Calls body(stacked row, row of the sequence, head) for the query rows of a tile and the group, whose stack begins at `at`.
 template <class Body>
-void for_stack(const Item& t, int64_t group, int64_t row, int64_t rows, int64_t at, Body&& body) {
+void for_stack(const QueryTile& tile, int64_t kv_head, int64_t group, int64_t at, Body&& body) {
   for (int64_t h = 0; h < group; ++h)
-    for (int64_t i = 0; i < rows; ++i) body(at + h * rows + i, row + i, t.kv_head * group + h);
+    for (int64_t i = 0; i < tile.rows; ++i) body(at + h * tile.rows + i, tile.row + i, kv_head * group + h);
 }
 
-// Adds what query rows [row, row + rows), stacked from `at`, and keys [key, key + n) give each other.
-void backward_tile(const Gradients& g, const Item& t, const Room& room, int64_t row, int64_t rows, int64_t at, int64_t key, int64_t n) {
-  const Sequence& s = *t.sequence;
-  const int64_t stack = rows * g.group(), first = key - t.piece.keys.first;
-  auto part = [&](const Tensor& tile) { return tile.row_range(0, stack).col_range(0, n); };
+// Adds what the query rows of a tile, stacked from `at`, and keys [key, key + n), which lie in the room from `first` on, give each other.
+void backward_tile(const Gradients& g, const Item& t, const Room& room, const QueryTile& tile, int64_t at, int64_t key, int64_t first,
+                   int64_t n) {
+  const Sequence& s = *tile.sequence;
+  const int64_t stack = tile.rows * g.group();
+  auto part = [&](const Tensor& of) { return of.row_range(0, stack).col_range(0, n); };
   const Tensor scores = part(room.scores), d_p = part(room.d_p), p = part(room.p), d_s = part(room.d_s), q = room.q.row_range(at, stack),
                d_o = room.d_o.row_range(at, stack), k = room.k.row_range(first, n);
   tile_product(scores, q, k, false, true, false);
   tile_product(d_p, d_o, room.v.row_range(first, n), false, true, false);
-  for_stack(t, g.group(), row, rows, 0, [&](int64_t j, int64_t i, int64_t head) {
+  for_stack(tile, t.kv_head, g.group(), 0, [&](int64_t j, int64_t i, int64_t head) {
     const Keys keys = keys_of(s, i, g.shape);
     const int64_t lo = std::clamp<int64_t>(keys.first - key, 0, n), hi = std::clamp<int64_t>(keys.last - key, lo, n);
     zero_outside(p, j, lo, hi);
@@ -144,48 +233,76 @@ void write_rows(const Tensor& to, const Tensor& from) {
   for (int64_t i = 0; i < from.rows(); ++i) write_row(to, i, from.f32() + i * from.row_stride);
 }
 
-void backward_piece(const Gradients& g, const Item& t) {
-  const Sequence& s = *t.sequence;
-  const int64_t D = g.shape.head_dim, V = g.shape.value_width(), group = g.group(), step = query_tile(g.shape),
-                keys = t.piece.keys.last - t.piece.keys.first;
-  const Room room(step * group, t.piece.rows * group, keys, g.shape, operand_type(g.q));
-  const int64_t end = t.piece.row + t.piece.rows;
-  auto stack_of = [&](int64_t row) { return (row - t.piece.row) * group; };  // of the tile that begins there
-  for (int64_t row = t.piece.row; row < end; row += step)
-    for_stack(t, group, row, std::min(step, end - row), stack_of(row), [&](int64_t j, int64_t i, int64_t head) {
-      take_rows(room.q.row_range(j, 1), head_rows(g.q, s.start + i, 1, head, D));
-      take_rows(room.d_o.row_range(j, 1), head_rows(g.d_o, s.start + i, 1, head, V));
-      room.delta[j] = delta_of(g, s.start + i, head, room.first, room.second);
-    });
-  take_rows(room.k, head_rows(g.k, s.start + t.piece.keys.first, keys, t.kv_head, D));
-  take_rows(room.v, head_rows(g.v, s.start + t.piece.keys.first, keys, t.kv_head, V));
-  for (const Tensor* sum : {&room.d_q, &room.d_k, &room.d_v}) std::fill(sum->f32(), sum->f32() + sum->numel(), 0.0f);
-  for (int64_t row = t.piece.row; row < end; row += step) {
-    const int64_t rows = std::min(step, end - row);
-    const Keys seen = tiles_of(s, row, rows, g.shape);
-    for (int64_t key = seen.first; key < seen.last; key += kKeyTile)
-      backward_tile(g, t, room, row, rows, stack_of(row), key, std::min(kKeyTile, seen.last - key));
-  }
-  for (int64_t row = t.piece.row; row < end; row += step)
-    for_stack(t, group, row, std::min(step, end - row), stack_of(row),
-              [&](int64_t j, int64_t i, int64_t head) { write_rows(head_rows(g.d_q, s.start + i, 1, head, D), room.d_q.row_range(j, 1)); });
-  const bool alone = t.pieces == 1;
-  write_rows(head_rows(alone ? g.d_k : g.partial_k(t.index), s.start + t.piece.keys.first, keys, t.kv_head, D), room.d_k);
-  write_rows(head_rows(alone ? g.d_v : g.partial_v(t.index), s.start + t.piece.keys.first, keys, t.kv_head, V), room.d_v);
+// The sums of a piece: [keys, Hkv·D] and, behind them, [keys, Hkv·Dv].
+Tensor partial_k(const Gradients& g, const Piece& piece) {
+  return Tensor(g.partial.f32() + piece.sums * (g.k.cols() + g.v.cols()), Dtype::F32, {piece.keys, g.k.cols()});
+}
+Tensor partial_v(const Gradients& g, const Piece& piece) {
+  return Tensor(partial_k(g, piece).f32() + piece.keys * g.k.cols(), Dtype::F32, {piece.keys, g.v.cols()});
 }
 
-// Row i of d_k and d_v of a sequence: the sums of all pieces that see it.
-void add_up(const Gradients& g, const Sequence& s, const std::vector<Piece>& pieces, int64_t i) {
+void backward_piece(const Gradients& g, const Item& t) {
+  const Piece& piece = *t.piece;
+  const int64_t D = g.shape.head_dim, V = g.shape.value_width(), group = g.group();
+  const Room room(query_tile(g.shape) * group, piece.rows * group, piece.keys, g.shape, operand_type(g.q));
+  const auto for_tiles = [&](const auto& body) {  // body(tile, where its stack begins)
+    int64_t at = 0;
+    for (size_t i = piece.first; i < piece.last; ++i) {
+      body(t.tree->tiles[i], at);
+      at += t.tree->tiles[i].rows * group;
+    }
+  };
+  for_tiles([&](const QueryTile& tile, int64_t at) {
+    for_stack(tile, t.kv_head, group, at, [&](int64_t j, int64_t i, int64_t head) {
+      const int64_t row = tile.sequence->start + i;
+      take_rows(room.q.row_range(j, 1), head_rows(g.q, row, 1, head, D));
+      take_rows(room.d_o.row_range(j, 1), head_rows(g.d_o, row, 1, head, V));
+      room.delta[j] = delta_of(g, row, head, room.first, room.second);
+    });
+  });
+  for (const KeyStretch& one : piece.stretches) {
+    take_rows(room.k.row_range(one.at, one.rows), head_rows(g.k, one.row, one.rows, t.kv_head, D));
+    take_rows(room.v.row_range(one.at, one.rows), head_rows(g.v, one.row, one.rows, t.kv_head, V));
+  }
+  for (const Tensor* sum : {&room.d_q, &room.d_k, &room.d_v}) std::fill(sum->f32(), sum->f32() + sum->numel(), 0.0f);
+  for_tiles([&](const QueryTile& tile, int64_t at) {
+    for (const KeyRun& run : t.tree->runs_of(tile)) {
+      const Keys seen = tiles_of(run, keys_of_rows(*tile.sequence, tile.row, tile.rows, g.shape));
+      if (seen.first == seen.last) continue;
+      const KeyStretch& keys = *std::ranges::find(piece.stretches, run.owner, &KeyStretch::owner);
+      for (int64_t key = seen.first; key < seen.last; key += kKeyTile)
+        backward_tile(g, t, room, tile, at, key, keys.at + run.row_of(key) - keys.row, std::min(kKeyTile, seen.last - key));
+    }
+  });
+  for_tiles([&](const QueryTile& tile, int64_t at) {
+    for_stack(tile, t.kv_head, group, at, [&](int64_t j, int64_t i, int64_t head) {
+      write_rows(head_rows(g.d_q, tile.sequence->start + i, 1, head, D), room.d_q.row_range(j, 1));
+    });
+  });
+  if (t.tree->pieces.size() > 1) {
+    write_rows(head_rows(partial_k(g, piece), 0, piece.keys, t.kv_head, D), room.d_k);
+    write_rows(head_rows(partial_v(g, piece), 0, piece.keys, t.kv_head, V), room.d_v);
+    return;
+  }
+  for (const KeyStretch& one : piece.stretches) {
+    write_rows(head_rows(g.d_k, one.row, one.rows, t.kv_head, D), room.d_k.row_range(one.at, one.rows));
+    write_rows(head_rows(g.d_v, one.row, one.rows, t.kv_head, V), room.d_v.row_range(one.at, one.rows));
+  }
+}
+
+// Row `row` of d_k and d_v: the sums of all pieces of its tree that see it.
+void add_up(const Gradients& g, const SequenceTree& tree, int64_t row) {
   for (const bool of_k : {true, false}) {
     const Tensor& to = of_k ? g.d_k : g.d_v;
-    float* sum = begin_row(to, s.start + i, row_room(to.cols()));
+    float* sum = begin_row(to, row, row_room(to.cols()));
     std::fill(sum, sum + to.cols(), 0.0f);
-    for (size_t p = 0; p < pieces.size(); ++p) {
-      if (i < pieces[p].keys.first || i >= pieces[p].keys.last) continue;
-      const Tensor from = of_k ? g.partial_k(static_cast<int64_t>(p)) : g.partial_v(static_cast<int64_t>(p));
-      add_row(sum, from.f32() + (s.start + i) * from.row_stride, to.cols());
-    }
-    finish_row(to, s.start + i, sum);
+    for (const Piece& piece : tree.pieces)
+      for (const KeyStretch& one : piece.stretches) {
+        if (row < one.row || row >= one.row + one.rows) continue;
+        const Tensor from = of_k ? partial_k(g, piece) : partial_v(g, piece);
+        add_row(sum, from.f32() + (one.at + row - one.row) * from.row_stride, to.cols());
+      }
+    finish_row(to, row, sum);
   }
 }
 
@@ -207,13 +324,16 @@ int64_t attention_partial_columns(const AttentionShape& shape) {
   return pieces == 1 ? 0 : pieces * shape.kv_heads * (shape.head_dim + shape.value_width());
 }
 
-size_t attention_backward_bytes(const AttentionShape& shape, Dtype activations, int64_t length) {
+size_t attention_backward_bytes(const AttentionShape& shape, Dtype activations, int64_t length, int64_t shared) {
   const Sequence s{0, length, 0, length};
   const int64_t group = shape.heads / shape.kv_heads;
-  int64_t most = 0;
-  for (const Piece& piece : pieces_of(s, shape))
-    most = std::max(most, Room::floats(query_tile(shape) * group, piece.rows * group, piece.keys.last - piece.keys.first, shape,
-                                       has_bf16_products() ? activations : Dtype::F32));
+  const auto floats = [&](int64_t rows, int64_t keys) {
+    return Room::floats(query_tile(shape) * group, rows * group, keys, shape, has_bf16_products() ? activations : Dtype::F32);
+  };
+  int64_t most = shared > 0 ? floats(shared, shared) : 0;  // a piece has at most all rows of a tree
+  SequenceTree tree = trees_of({&s, 1}, shape)[0];
+  cut_into_pieces(tree, shape);
+  for (const Piece& piece : tree.pieces) most = std::max(most, floats(piece.rows, piece.keys));
   return static_cast<size_t>(most) * sizeof(float);
 }
 
@@ -221,20 +341,24 @@ void attention_backward_cpu(const Tensor& d_q, const Tensor& d_k, const Tensor& 
                             const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Sequence> sequences,
                             const AttentionShape& shape, const Tensor& partial, float* d_sinks) {
   const Gradients g{d_q, d_k, d_v, d_o, o, lse, q, k, v, shape, partial};
+  std::vector<SequenceTree> trees = trees_of(sequences, shape);
   std::vector<Item> items;
-  std::vector<std::vector<Piece>> all;
-  for (const Sequence& s : sequences) {
-    all.push_back(pieces_of(s, shape));
-    const int64_t pieces = static_cast<int64_t>(all.back().size());
-    for (int64_t index = 0; index < pieces; ++index)
-      for (int64_t head = 0; head < shape.kv_heads; ++head)
-        items.push_back({&s, all.back()[static_cast<size_t>(index)], index, pieces, head});
+  int64_t sums = 0;
+  for (SequenceTree& tree : trees) {
+    cut_into_pieces(tree, shape);
+    for (Piece& piece : tree.pieces) {
+      piece.sums += sums;
+      for (int64_t head = 0; head < shape.kv_heads; ++head) items.push_back({&tree, &piece, head});
+    }
+    sums += most_pieces(shape) * tree.rows;
   }
   parallel_for(static_cast<int64_t>(items.size()), [&](int64_t i) { backward_piece(g, items[static_cast<size_t>(i)]); });
-  for (size_t n = 0; n < sequences.size(); ++n)
-    if (all[n].size() > 1)
+  for (const SequenceTree& tree : trees) {
+    if (tree.pieces.size() <= 1) continue;
+    for (const size_t i : tree.sequences)
       parallel_for(
-          sequences[n].length, [&](int64_t i) { add_up(g, sequences[n], all[n], i); }, row_chunk(k.cols() + v.cols()));
+          sequences[i].length, [&](int64_t row) { add_up(g, tree, sequences[i].start + row); }, row_chunk(k.cols() + v.cols()));
+  }
   if (d_sinks) parallel_for(shape.heads, [&](int64_t head) { d_sinks[head] += sink_gradient(g, sequences, head); });
 }
 

@@ -27,6 +27,7 @@ constexpr int64_t kFewRows = 4;
 
 struct Item {
   const Sequence* sequence;
+  std::span<const KeyRun> runs;
   int64_t head, row, rows;  // rows of the sequence; head: of the keys
 };
 
@@ -73,21 +74,24 @@ void forward_tile(const AttentionTensors& in, const Item& t) {
   }
   std::fill(r.sum, r.sum + stack, sinks ? 1.0f : 0.0f);
   std::fill(r.sums.f32(), r.sums.f32() + stack * V, 0.0f);
-  auto tile_of = [&](const Tensor& kv, int64_t key, int64_t n, const Tensor& room) {
-    if (!s.pages && kv.dtype == type) return head_rows(kv, s.kv_start + key, n, t.head, room.cols());
-    for (int64_t done = 0, run = 0; done < n; done += run) {  // pages always, so that the bits are those of any pages
-      run = s.kv_run(key + done, n - done);
-      take_rows(room.row_range(done, run), head_rows(kv, s.kv_row(key + done), run, t.head, room.cols()));
+  auto tile_of = [&](const Tensor& kv, const KeyRun& run, int64_t key, int64_t n, const Tensor& room) {
+    if (!s.pages && kv.dtype == type) return head_rows(kv, run.row_of(key), n, t.head, room.cols());
+    for (int64_t done = 0, count = 0; done < n; done += count) {  // pages always, so that the bits are those of any pages
+      count = s.kv_run(key + done, n - done);
+      const int64_t row = s.pages ? s.kv_row(key + done) : run.row_of(key + done);
+      take_rows(room.row_range(done, count), head_rows(kv, row, count, t.head, room.cols()));
     }
     return room.row_range(0, n);
   };
-  const Keys keys = tiles_of(s, t.row, t.rows, in.shape);
-  for (int64_t key = keys.first; key < keys.last; key += kKeyTile) {
-    const int64_t n = std::min(kKeyTile, keys.last - key);
-    const Tensor scores = r.scores.col_range(0, n), weights = r.weights.col_range(0, n);
-    tile_product(scores, q, tile_of(in.k, key, n, k_room), false, true, false);
-    soften(r, t, in.shape, key, scores, weights);
-    tile_product(r.sums, weights, tile_of(in.v, key, n, v_room), false, false, true);
+  for (const KeyRun& run : t.runs) {
+    const Keys keys = tiles_of(run, keys_of_rows(s, t.row, t.rows, in.shape));
+    for (int64_t key = keys.first; key < keys.last; key += kKeyTile) {
+      const int64_t n = std::min(kKeyTile, keys.last - key);
+      const Tensor scores = r.scores.col_range(0, n), weights = r.weights.col_range(0, n);
+      tile_product(scores, q, tile_of(in.k, run, key, n, k_room), false, true, false);
+      soften(r, t, in.shape, key, scores, weights);
+      tile_product(r.sums, weights, tile_of(in.v, run, key, n, v_room), false, false, true);
+    }
   }
   for (int64_t j = 0; j < stack; ++j) {
     const int64_t row = s.start + t.row + j % t.rows, head = t.head * group + j / t.rows;
@@ -105,14 +109,22 @@ void attention_cpu(const Tensor& o, const Tensor& lse, const Tensor& q, const Te
   const AttentionTensors in{o, lse, q, k, v, shape};
   std::vector<Item> tiles;
   std::vector<Sequence> rows;
-  for (const Sequence& s : sequences) {
-    if (s.length <= kFewRows) {
-      rows.push_back(s);
-      continue;
-    }
+  std::vector<KeyRun> runs;
+  std::vector<size_t> ends;  // of each sequence's runs
+  const auto alone = [](const Sequence& s) { return s.length <= kFewRows && s.parent < 0; };
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (alone(sequences[i])) rows.push_back(sequences[i]);
+    else add_key_runs(runs, sequences, i, sequences[i].kv_length);
+    ends.push_back(runs.size());
+  }
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& s = sequences[i];
+    const size_t first = i == 0 ? 0 : ends[i - 1];
+    const std::span own = std::span<const KeyRun>(runs).subspan(first, ends[i] - first);
+    if (own.empty()) continue;
     const int64_t step = query_tile(shape);
     for (int64_t row = (s.length - 1) / step * step; row >= 0; row -= step)  // those that see most first
-      for (int64_t head = 0; head < shape.kv_heads; ++head) tiles.push_back({&s, head, row, std::min(step, s.length - row)});
+      for (int64_t head = 0; head < shape.kv_heads; ++head) tiles.push_back({&s, own, head, row, std::min(step, s.length - row)});
   }
   parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) { forward_tile(in, tiles[static_cast<size_t>(i)]); });
   if (!rows.empty()) attention_rows_cpu(o, lse, q, k, v, rows, shape);

@@ -1,9 +1,11 @@
-// Attention against the full softmax in double: varlen, grouped heads, windows, chunks, softcap, sinks, values of their own width, decode
-// with a cache; gradients by central differences on small cases and against the closed form on cases of several tiles.
+// Attention against the full softmax in double: varlen, grouped heads, windows, chunks, softcap, sinks, values of their own width,
+// sequences that share rows, decode with a cache; gradients by central differences on small cases and against the closed form on cases of
+// several tiles.
 #include "loraine/kernels/attention/attention.h"
 
 #include <omp.h>
 
+#include "loraine/core/error.h"
 #include "tests/support/op_check.h"
 #include "tests/support/sanitized.h"
 
@@ -28,6 +30,12 @@ struct Reference {
   std::vector<double> o, lse, d_q, d_k, d_v, d_sinks;  // d_sinks is added to 1
 };
 
+// Where key `j` of a sequence lies.
+int64_t key_row_of(const std::vector<Sequence>& sequences, const Sequence& s, int64_t j) {
+  if (j < s.shared()) return key_row_of(sequences, sequences[static_cast<size_t>(s.parent)], j);
+  return s.kv_start + j - s.shared();
+}
+
 Reference reference(const std::vector<double>& q, const std::vector<double>& k, const std::vector<double>& v,
                     const std::vector<double>& sinks, const std::vector<float>& d_o, const std::vector<Sequence>& sequences,
                     const AttentionShape& a) {
@@ -46,7 +54,7 @@ Reference reference(const std::vector<double>& q, const std::vector<double>& k, 
         if (a.window > 0) first = std::max(first, last - a.window + 1);
         if (a.chunk > 0) first = std::max(first, last - last % a.chunk);
         size_t row = static_cast<size_t>((s.start + i) * a.heads + h), qi = row * static_cast<size_t>(D), oi = row * static_cast<size_t>(V);
-        auto key_row = [&](int64_t j) { return (s.kv_start + j) * a.kv_heads + h / group; };
+        auto key_row = [&](int64_t j) { return key_row_of(sequences, s, j) * a.kv_heads + h / group; };
         auto kj = [&](int64_t j) { return static_cast<size_t>(key_row(j) * D); };
         auto vj = [&](int64_t j) { return static_cast<size_t>(key_row(j) * V); };
         std::vector<double> p, slope;
@@ -294,6 +302,98 @@ TEST(Attention, GradientIsThatOfTheForward) {
     for (double& d : d_sinks) d += 1;
     expect_near(got.d_sinks, d_sinks, 2e-6, "d_sinks");
   }
+}
+
+// Sequences of `length` keys of which the first `shared` are those of sequence `parent`.
+struct Branch {
+  int64_t length, shared = 0, parent = -1;
+};
+std::vector<Sequence> tree(std::initializer_list<Branch> branches) {
+  std::vector<Sequence> s;
+  int64_t start = 0;
+  for (const Branch& b : branches) {
+    Sequence& one = s.emplace_back(Sequence{start, b.length - b.shared, start, b.length});
+    one.parent = b.parent;
+    start += one.length;
+  }
+  return s;
+}
+
+// A pair; a group of branches from several places, some of branches, of few rows, of a parent's shared rows alone, and two trees in turn.
+const std::vector<std::vector<Sequence>>& trees() {
+  static const std::vector<std::vector<Sequence>> all = {
+      tree({{260}, {215, 150, 0}}),
+      tree({{200}, {9}, {330, 130, 0}, {140, 139, 0}, {340, 250, 2}, {60, 40, 3}, {12, 7, 1}, {205, 130, 4}, {300, 17, 0}}),
+      tree({{40}, {44, 30, 0}, {42, 30, 0}, {61, 30, 0}, {33, 30, 0}, {35, 31, 3}})};
+  return all;
+}
+
+TEST(Attention, SharedRowsMatchTheFullSoftmax) {
+  std::vector<AttentionShape> shapes = {{4, 2, 16, 0, 0.25f},
+                                        {.heads = 16, .kv_heads = 16, .head_dim = 8, .scale = 0.35f},
+                                        {.heads = 8, .kv_heads = 1, .head_dim = 64, .scale = 0.125f}};
+  for (const Form& form : forms()) shapes.push_back(form.shape);
+  for (const std::vector<Sequence>& s : trees())
+    for (const bool of_bf16 : {false, true})
+      for (const AttentionShape& a : shapes) {
+        SCOPED_TRACE(testing::Message() << s.size() << " sequences, " << a.heads << " heads of " << a.head_dim << ", window " << a.window
+                                        << (of_bf16 ? " in bf16" : ""));
+        const Inputs in = random_inputs(rows_of(s), rows_of(s), a, of_bf16);
+        expect_near_reference(in, s, a, of_bf16, of_bf16 ? kNearBf16 : kNear);
+        expect_same_on_any_threads(in, s, a, of_bf16);
+      }
+}
+
+// The rows of every sequence by itself: shared ones several times.
+TEST(Attention, SharedRowsAreAsSeparateOnes) {
+  for (const std::vector<Sequence>& s : trees())
+    for (const Form& form : forms()) {
+      SCOPED_TRACE(testing::Message() << form.name << ", " << s.size() << " sequences");
+      const AttentionShape& a = form.shape;
+      const Inputs in = random_inputs(rows_of(s), rows_of(s), a);
+      Inputs apart;
+      std::vector<Sequence> alone;
+      std::vector<int64_t> from;  // the shared batch's row of each row
+      for (const Sequence& one : s) {
+        const auto start = static_cast<int64_t>(from.size());
+        alone.push_back({start, one.kv_length, start, one.kv_length});
+        for (int64_t j = 0; j < one.kv_length; ++j) from.push_back(key_row_of(s, one, j));
+      }
+      std::vector<bool> seen(static_cast<size_t>(rows_of(s)));
+      for (const int64_t row : from) {
+        const auto take = [&](std::vector<float>& to, const std::vector<float>& of, int64_t width, float factor) {
+          for (int64_t d = 0; d < width; ++d) to.push_back(factor * of[static_cast<size_t>(row * width + d)]);
+        };
+        take(apart.q, in.q, a.heads * a.head_dim, 1);
+        take(apart.k, in.k, a.kv_heads * a.head_dim, 1);
+        take(apart.v, in.v, a.kv_heads * a.value_width(), 1);
+        take(apart.d_o, in.d_o, a.heads * a.value_width(), seen[static_cast<size_t>(row)] ? 0.0f : 1.0f);  // the gradient of one of them
+        seen[static_cast<size_t>(row)] = true;
+      }
+      const Results shared = run(in, s, a), separate = run(apart, alone, a);
+      const auto added_up = [&](const std::vector<float>& of, int64_t width) {
+        std::vector<double> sums(static_cast<size_t>(rows_of(s) * width));
+        for (size_t i = 0; i < from.size(); ++i)
+          for (int64_t d = 0; d < width; ++d)
+            sums[static_cast<size_t>(from[i] * width + d)] += of[i * static_cast<size_t>(width) + static_cast<size_t>(d)];
+        return sums;
+      };
+      for (size_t i = 0; i < from.size(); ++i)
+        for (int64_t d = 0; d < a.heads * a.value_width(); ++d)
+          ASSERT_NEAR(separate.o[i * static_cast<size_t>(a.heads * a.value_width()) + static_cast<size_t>(d)],
+                      shared.o[static_cast<size_t>(from[i] * a.heads * a.value_width() + d)], 4e-6)
+              << "row " << i;
+      expect_near(shared.d_q, added_up(separate.d_q, a.heads * a.head_dim), 2e-6, "d_q");
+      expect_near(shared.d_k, added_up(separate.d_k, a.kv_heads * a.head_dim), 2e-6, "d_k");
+      expect_near(shared.d_v, added_up(separate.d_v, a.kv_heads * a.value_width()), 2e-6, "d_v");
+      if (a.sinks) expect_near(shared.d_sinks, doubles(separate.d_sinks), 2e-6, "d_sinks");
+    }
+}
+
+TEST(Attention, RefusesMoreSharedRowsThanThereAre) {
+  const AttentionShape a{.heads = 1, .kv_heads = 1, .head_dim = 8, .scale = 0.3f};
+  const std::vector<Sequence> beyond = tree({{10}, {20, 12, 0}}), later = tree({{10}, {20, 5, 1}});
+  for (const std::vector<Sequence>& s : {beyond, later}) EXPECT_THROW(run(random_inputs(rows_of(s), rows_of(s), a), s, a), Error);
 }
 
 TEST(Attention, CachedPrefillAndDecode) {

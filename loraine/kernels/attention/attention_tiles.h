@@ -3,6 +3,8 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
+#include <span>
+#include <vector>
 
 #include "loraine/core/batch.h"
 #include "loraine/kernels/attention/attention.h"
@@ -30,7 +32,7 @@ inline int64_t query_tile(const AttentionShape& shape) {
   return rows;
 }
 
-// Keys [first, last) of the sequence that query row `row` sees.
+// Keys [first, last) of the sequence that query row `row` sees. A key's number is its place in the whole sequence, shared rows included.
 struct Keys {
   int64_t first, last;
 };
@@ -40,9 +42,27 @@ inline Keys keys_of(const Sequence& s, int64_t row, const AttentionShape& shape)
   if (shape.chunk > 0) first = std::max(first, (last - 1) / shape.chunk * shape.chunk);
   return {first, last};
 }
-// Those that rows [row, row + rows) see, from the beginning of a key tile.
-inline Keys tiles_of(const Sequence& s, int64_t row, int64_t rows, const AttentionShape& shape) {
-  return {keys_of(s, row, shape).first / kKeyTile * kKeyTile, keys_of(s, row + rows - 1, shape).last};
+// Those that rows [row, row + rows) see.
+inline Keys keys_of_rows(const Sequence& s, int64_t row, int64_t rows, const AttentionShape& shape) {
+  return {keys_of(s, row, shape).first, keys_of(s, row + rows - 1, shape).last};
+}
+
+// Keys [first, last) of a sequence, which are rows of sequence `owner` and lie one after the other from row `row` on.
+struct KeyRun {
+  int64_t first, last, row;
+  size_t owner;
+  int64_t row_of(int64_t key) const { return row + key - first; }
+};
+// Adds the runs of the first `last` keys of sequence `index`, in ascending order: what it shares, then its own.
+inline void add_key_runs(std::vector<KeyRun>& runs, std::span<const Sequence> sequences, size_t index, int64_t last) {
+  const Sequence& s = sequences[index];
+  if (s.parent >= 0) add_key_runs(runs, sequences, static_cast<size_t>(s.parent), std::min(last, s.shared()));
+  if (last > s.shared()) runs.push_back({s.shared(), last, s.kv_start, index});
+}
+// What of the run lies within `keys`, from the beginning of a key tile of the run; first == last: nothing.
+inline Keys tiles_of(const KeyRun& run, const Keys& keys) {
+  if (keys.first >= run.last || keys.last <= run.first) return {0, 0};
+  return {run.first + std::max<int64_t>(0, keys.first - run.first) / kKeyTile * kKeyTile, std::min(run.last, keys.last)};
 }
 
 // Rows [first, first + rows) of one head's columns, `width` of them.

@@ -127,7 +127,9 @@ size_t Attention::scratch_bytes(const PassNeed& need) const {
   return rows * (Q * type + all * type + std::max({2 * gated + narrow + adapter, read + partial, dealt + adapter}));
 }
 
-size_t Attention::thread_bytes(const PassNeed& need) const { return attention_backward_bytes(shape(), need.type, need.longest); }
+size_t Attention::thread_bytes(const PassNeed& need) const {
+  return attention_backward_bytes(shape(), need.type, need.longest, need.shared);
+}
 
 std::vector<Tensor> Attention::plan_carried(Arena& arena, int64_t rows, int64_t, Dtype type) const {
   if (c_.reads_kv()) return {};

@@ -57,6 +57,7 @@ class Attention final : public Mixer {
   Attention(const AttentionConfig& config, Placement& placement, const std::string& layer);
   Parts parts() override;
   bool mixes_channels() const override { return false; }
+  int64_t shares_up_to() const override { return c_.rope ? c_.rope->alike_up_to() : INT64_MAX; }
   std::vector<Tensor> plan_kept(Arena& arena, int64_t rows, Dtype type) const override;
   std::vector<Tensor> plan_lasting(Arena& arena, int64_t rows, Dtype type, bool training) const override;
   size_t scratch_bytes(const PassNeed& need) const override;

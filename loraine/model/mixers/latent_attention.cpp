@@ -76,7 +76,9 @@ size_t LatentAttention::scratch_bytes(const PassNeed& need) const {
   return rows * ((heads + rank + expanded + narrow + adapter) * type + partial);
 }
 
-size_t LatentAttention::thread_bytes(const PassNeed& need) const { return attention_backward_bytes(shape(), need.type, need.longest); }
+size_t LatentAttention::thread_bytes(const PassNeed& need) const {
+  return attention_backward_bytes(shape(), need.type, need.longest, need.shared);
+}
 
 std::vector<Tensor> LatentAttention::plan_carried(Arena& arena, int64_t rows, int64_t, Dtype type) const {
   return {arena.take(type, {rows, q_size()}), arena.take(type, {rows, v_size()})};

@@ -236,6 +236,9 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          "compute activations once more in the backward instead of keeping them; true: those of whole blocks; mlp: of gate and up; "
          "auto: as few as memory allows, over a quantised base at least mlp",
          one_of({"auto", "true", "false", "mlp"})});
+  visit({"share_prefixes", "run", &c.share_prefixes,
+         "tokens that samples of a micro-batch begin with alike are computed once; auto: in stages dpo, kto and rm",
+         one_of({"auto", "true", "false"})});
   visit({"memory_limit", "run", &c.memory_limit, "most memory that the process may take, like 800MiB or 2GB; null: what the machine has"});
   visit({"auto_find_batch_size", "run", &c.auto_find_batch_size, "halve per_device_train_batch_size until the run fits into memory"});
   visit({"num_train_epochs", "run", &c.num_train_epochs, "passes over the data; may be a fraction", between(0, 1e6)});

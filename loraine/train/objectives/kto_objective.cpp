@@ -14,18 +14,24 @@ double KtoObjective::loss(const ObjectivePass& pass) {
   std::vector<const Example*> others;
   for (const Item& item : pass.items) beside_samples(item, others);
 
-  // How far the policy is from the reference, on answers that do not belong to their prompts; no gradient flows through it.
-  const Batch beside = make_batch(others);
-  const std::vector<AnswerLogp> policy_others = answer_logps(others, pass.side->label_losses(pass.ctx, beside, pass.set != nullptr));
   std::vector<const Example*> both = samples;
   both.insert(both.end(), others.begin(), others.end());
-  const std::vector<AnswerLogp> reference = answer_logps(both, pass.reference_losses(make_batch(both)));
+  const LossSums sums = policy_losses(pass);
+  const std::vector<AnswerLogp> policy = answer_logps(samples, sums);
+  // How far the policy is from the reference, on answers that do not belong to their prompts; no gradient flows through it.
+  std::vector<AnswerLogp> policy_others, reference;
+  if (share_up_to() > 0) {
+    const std::vector<AnswerLogp> all = answer_logps(both, sums);
+    policy_others.assign(all.begin() + static_cast<ptrdiff_t>(n), all.end());
+    reference = answer_logps(both, pass.reference_losses(pass.batch));
+  } else {
+    policy_others = answer_logps(others, pass.side->label_losses(pass.ctx, make_batch(others), pass.set != nullptr));
+    reference = answer_logps(both, pass.reference_losses(make_batch(both)));
+  }
   double kl = 0;
   for (size_t i = 0; i < n; ++i) kl += (policy_others[i].sum - reference[n + i].sum) / static_cast<double>(n);
   kl = std::max(kl, 0.0);
 
-  const LossSums sums = policy_losses(pass);
-  const std::vector<AnswerLogp> policy = answer_logps(samples, sums);
   const double beta = config_.pref_beta;
   double total = 0, chosen = 0, with_labels = 0, sft_loss = 0;
   for (size_t i = 0; i < n; ++i) {

@@ -14,6 +14,10 @@ class KtoObjective : public Objective {
   }
   void samples(const Item& item, std::vector<const Example*>& to) const override { to.push_back(item.example); }
   void beside_samples(const Item& item, std::vector<const Example*>& to) const override { to.push_back(item.other); }
+  // Where prompts are shared, the other answer goes through the pass that trains: it needs the same rows of the prompt.
+  void behind_samples(const Item& item, std::vector<const Example*>& to) const override {
+    if (share_up_to() > 0) to.push_back(item.other);
+  }
   void begin_update(std::span<const Item> /*items*/, int64_t micro_batches) override {
     micro_batches_ = static_cast<double>(micro_batches);
   }

@@ -29,6 +29,7 @@ LossSums policy_losses(const ObjectivePass& pass, const LogpOptions& taken) {
   options.logit_means = taken.logit_means;
   options.entropies = taken.entropies;
   options.temperature = taken.temperature;
+  options.trained_rows = pass.trained_rows;
   const bool with_gradient = pass.training() && !changes_head(pass.set);
   return loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, with_gradient ? 1.0f : 0.0f, options,
                                 pass.scratch);
@@ -39,6 +40,7 @@ void policy_backward(const ObjectivePass& pass, std::span<const float> weights, 
     LossOptions options{pass.set, true};
     options.row_weights = weights;
     options.temperature = temperature;
+    options.trained_rows = pass.trained_rows;
     loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, 1, options, pass.scratch);
     return;
   }

@@ -39,24 +39,32 @@ void LoggedFigures::read(const std::string& text) {
   }
 }
 
-ItemRows item_rows(const Objective& objective, const Item& item, int64_t cutoff) {
-  std::vector<const Example*> samples;
-  const auto rows = [&] {
-    int64_t sum = 0;
-    for (const Example* sample : samples) sum += std::min(example_rows(*sample), cutoff);
-    return sum;
-  };
-  objective.samples(item, samples);
-  ItemRows found{rows(), 0};
-  objective.beside_samples(item, samples);
-  found.beside = rows();
-  return found;
+ItemRows rows_of_items(const Objective& objective, std::span<const Item> items, int64_t cutoff) {
+  std::vector<const Example*> trained = samples_of(objective, items), beside = trained;
+  for (const Item& item : items) {
+    objective.behind_samples(item, trained);
+    objective.beside_samples(item, beside);
+  }
+  return {batch_rows(trained, objective.share_up_to(), cutoff), batch_rows(beside, objective.share_up_to(), cutoff)};
 }
 
 std::vector<const Example*> samples_of(const Objective& objective, std::span<const Item> items) {
   std::vector<const Example*> samples;
   for (const Item& item : items) objective.samples(item, samples);
   return samples;
+}
+
+ItemsBatch batch_of(const Objective& objective, std::span<const Item> items) {
+  std::vector<const Example*> samples = samples_of(objective, items);
+  const int64_t share_up_to = objective.share_up_to();
+  ItemsBatch made;
+  const size_t trained = samples.size();
+  for (const Item& item : items) objective.behind_samples(item, samples);
+  made.batch = make_batch(samples, share_up_to);
+  made.batch.adapter_rows = {{0, made.batch.rows(), 0}};
+  made.trained_rows = samples.size() == trained ? made.batch.rows() : batch_rows(std::span(samples).first(trained), share_up_to);
+  made.sample_rows = batch_rows(samples, 0);
+  return made;
 }
 
 }  // namespace loraine

@@ -39,13 +39,14 @@ struct ObjectivePass {
   const Model& model;
   const AdapterSet* set;  // that all rows run with, or nothing
   std::span<const Item> items;
-  const Batch& batch;  // of Objective::samples(items)
+  const Batch& batch;  // of Objective::samples(items), and of behind_samples
   Tensor hidden;       // [T, C] after the final norm
   Tensor d_hidden;     // [T, C] F32, all of it to be written; without data in an evaluation
   Arena& scratch;      // Objective::scratch_bytes of it are free
   SidePass* side;      // over the model itself, with the set or without; with needs_side() only
   SidePass* other;     // over ref_model, with its adapters; nothing: the reference is the base of the model
   LoggedFigures& figures;
+  int64_t trained_rows = INT64_MAX;  // only the first so many rows of the batch have a gradient
   bool training() const { return d_hidden.data != nullptr; }
   LossSums reference_losses(const Batch& of) const { return other ? other->label_losses(ctx, of, true) : side->label_losses(ctx, of); }
 };
@@ -75,6 +76,12 @@ class Objective {
   // Of the data: the samples that an item trains on, in the order of the batch, and those that only go through passes beside.
   virtual void samples(const Item& item, std::vector<const Example*>& to) const = 0;
   virtual void beside_samples(const Item& /*item*/, std::vector<const Example*>& /*to*/) const {}
+  // Samples that go forward in the same batch, behind those of all its items that train, and have no gradient.
+  virtual void behind_samples(const Item& /*item*/, std::vector<const Example*>& /*to*/) const {}
+
+  // Samples of at most so many tokens share the rows that they begin with (make_batch); 0, and before it is said: none does.
+  void share_prefixes(int64_t up_to) { share_up_to_ = up_to; }
+  int64_t share_up_to() const { return share_up_to_; }
 
   // Of a step: begin_update with all items of an update, then loss with each micro-batch. loss gives the micro-batch's share of the loss of
   // the update and writes its gradient; in an evaluation, without begin_update, the loss of the batch.
@@ -95,6 +102,9 @@ class Objective {
   virtual void read_state(const std::string& /*state*/) {}
   virtual void write_files(const std::string& /*folder*/) const {}
   virtual void read_files(const std::string& /*folder*/) {}
+
+ private:
+  int64_t share_up_to_ = 0;
 };
 
 // That of stage and loss. check_train_config has let the settings through.
@@ -103,13 +113,25 @@ std::unique_ptr<Objective> make_objective(const TrainConfig& config);
 // Whether the loss compares with the base as it was before training (or with ref_model).
 bool compares_with_reference(const TrainConfig& config);
 
-// Rows that an item takes of a micro-batch, its samples cut to `cutoff` tokens, and with those beside it.
+// Rows that items take of one batch, their samples cut to `cutoff` tokens, and with those beside them. Several take no more than each by
+// itself, and less where samples share rows.
 struct ItemRows {
   int64_t trained = 0, beside = 0;
 };
-ItemRows item_rows(const Objective& objective, const Item& item, int64_t cutoff = INT64_MAX);
+ItemRows rows_of_items(const Objective& objective, std::span<const Item> items, int64_t cutoff = INT64_MAX);
+inline ItemRows item_rows(const Objective& objective, const Item& item, int64_t cutoff = INT64_MAX) {
+  return rows_of_items(objective, {&item, 1}, cutoff);
+}
 
 // The samples of several items, in their order.
 std::vector<const Example*> samples_of(const Objective& objective, std::span<const Item> items);
+
+// The batch of a pass over several items: their samples, and those behind. One adapter goes over all rows.
+struct ItemsBatch {
+  Batch batch;
+  int64_t trained_rows = 0;  // of the samples that train; they are the first
+  int64_t sample_rows = 0;   // that all samples would have if none shared any
+};
+ItemsBatch batch_of(const Objective& objective, std::span<const Item> items);
 
 }  // namespace loraine
