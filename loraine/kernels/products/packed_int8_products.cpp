@@ -74,6 +74,4 @@ void packed_int8_matmul(Context& ctx, const Tensor& y, const Tensor& x, std::spa
            {2.0 * static_cast<double>(x.rows()) * static_cast<double>(N) * static_cast<double>(x.cols()), x.rows(), N, x.cols()});
 }
 
-size_t packed_int8_scratch(int64_t rows, int64_t widest) { return RoundedBlocks::bytes(rows, widest); }
-
 }  // namespace loraine

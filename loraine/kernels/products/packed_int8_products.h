@@ -14,7 +14,5 @@ bool has_integer_blocks(Dtype dtype);
 // depend neither on the other rows, however many, nor on the number of threads. With up to kMostRoundedRows rows every part is read from
 // memory once.
 void packed_int8_matmul(Context& ctx, const Tensor& y, const Tensor& x, std::span<const Tensor> parts);
-// Bytes that `rows` rounded rows of `widest` columns take, on the calling thread.
-size_t packed_int8_scratch(int64_t rows, int64_t widest);
 
 }  // namespace loraine

@@ -219,8 +219,9 @@ TEST(PackedInt8Products, RefuseOtherShapesAndTypes) {
   Context ctx;
   const Tensor other = matrix(plain, 16, 64);
   EXPECT_THROW(packed_int8_matmul(ctx, matrix(y, 1, 17), matrix(x, 1, 64), std::span(&w.packed, 1)), Error);
-  EXPECT_THROW(packed_int8_matmul(ctx, matrix(y, 1, 16), matrix(x, 1, 32), std::span(&w.packed, 1)), Error);
-  EXPECT_THROW(packed_int8_matmul(ctx, matrix(y, 1, 16), matrix(x, 1, 64), std::span(&other, 1)), Error);
+  EXPECT_THROW(packed_int8_matmul(ctx, matrix(y, 1, 17).col_range(0, 16), matrix(x, 1, 64).col_range(0, 32), std::span(&w.packed, 1)),
+               Error);
+  EXPECT_THROW(packed_int8_matmul(ctx, matrix(y, 1, 17).col_range(0, 16), matrix(x, 1, 64), std::span(&other, 1)), Error);
 }
 
 }  // namespace
