@@ -123,22 +123,15 @@ template <class F, int kX, int kWords>
 HWY_INLINE void add_byte_pairs(Sum*, const uint32_t (*)[kStripRows], const int8_t*, int64_t) {}
 #endif
 
-// Codes of up to 255 as signed bytes, whose sizes and signs are multiplied.
-#if HWY_TARGET == HWY_AVX2
-HWY_INLINE __m256i size_of_bytes(__m256i w) { return _mm256_abs_epi8(w); }
-HWY_INLINE __m256i with_signs(__m256i x, __m256i w) { return _mm256_sign_epi8(x, w); }
-#elif HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
-HWY_INLINE __m512i size_of_bytes(__m512i w) { return _mm512_abs_epi8(w); }
-HWY_INLINE __m512i with_signs(__m512i x, __m512i w) { return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x); }
-#endif
+// Codes of up to 255: of AVX2 as signed bytes, whose sizes and signs are multiplied.
 template <int kX, int kWords>
 HWY_INLINE void add_signed_bytes(Sum* sums, const uint32_t (*codes)[kStripRows], const int8_t* x, int64_t x_stride) {
-#if (HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86) || HWY_TARGET == HWY_AVX2
+#if HWY_TARGET == HWY_AVX2
   for (int k = 0; k < kWords; ++k) {
-    const auto w = hn::Xor(hn::Load(StripD(), codes[k]), in_each_byte(128)).raw, size = size_of_bytes(w);
+    const __m256i w = hn::Xor(hn::Load(StripD(), codes[k]), in_each_byte(128)).raw, size = _mm256_abs_epi8(w);
     for (int j = 0; j < kX; ++j) {
-      const auto all = hn::Set(StripInt(), four_codes(x + j * x_stride + 4 * k)).raw;
-      sums[j] = hn::Add(sums[j], Sum{sum_pairs(byte_pairs(size, with_signs(all, w)))});
+      const __m256i all = hn::Set(StripInt(), four_codes(x + j * x_stride + 4 * k)).raw;
+      sums[j] = hn::Add(sums[j], Sum{sum_pairs(byte_pairs(size, _mm256_sign_epi8(all, w)))});
     }
   }
 #else
@@ -168,7 +161,7 @@ HWY_INLINE void add_widened(Sum* sums, const uint32_t (*codes)[kStripRows], cons
 struct WithoutVnni {
   static constexpr bool kMany = false, kBytes = kHas512 || kHas256;
   template <class F>
-  static constexpr bool kMinus = !(kBytes && F::kMost > 127);
+  static constexpr bool kMinus = !(kHas256 && F::kMost > 127);
   template <class F, int kX, int kWords>
   static HWY_INLINE void add(Sum* sums, const uint32_t (*codes)[kStripRows], const int8_t* x, int64_t x_stride) {
     if constexpr (kBytes && F::kMost <= 63) add_byte_pairs<F, kX, kWords>(sums, codes, x, x_stride);
