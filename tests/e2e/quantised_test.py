@@ -90,7 +90,8 @@ class Quantised(tiny.Case):
                                                   "--output", self.work / f"{products}_{rows}"))
                 logits = {at: tiny.read_safetensors(self.work / at)["logits"][1] for at in ("exact_1", "exact_6", "int8_1", "int8_6")}
                 self.assertEqual(list(logits["int8_6"]), list(logits["int8_1"]) * 6)
-                self.assertNotEqual(logits["int8_1"], logits["exact_1"])
+                if name.endswith("q4_0"):  # all weights of the other are alike, so that nothing is rounded
+                    self.assertNotEqual(logits["int8_1"], logits["exact_1"])
                 for one, other in zip(logits["int8_1"], logits["exact_1"]):
                     self.assertAlmostEqual(one, other, delta=0.03 * max(map(abs, logits["exact_1"])))
                 asked = subprocess.run([tiny.program, "chat", "--model_name_or_path", file, "--frozen_matmul", "int8", "--max_new_tokens", "4"], input="A\n", text=True,
