@@ -167,7 +167,9 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const L
   loaded->model.read_once = int8;  // the layers are read here, and once more to be rounded
   warn(*loaded, not_finite_text(loaded->model), ErrorKind::numeric);
   loaded->model.read_once = false;
-  if (int8) blocks_to_int8(loaded->model);
+  if (const int64_t packed = int8 ? layers_to_integers(loaded->model) : 0; packed > 0)
+    loaded->places.push_back(fmt::format(
+        "frozen_matmul: int8: {} packed weights stay as they lie in the file; activations are rounded to 8 bits by blocks of 32", packed));
   load_adapters(*loaded);
   loaded->eos_ids = eos_token_ids(loaded->files, loaded->model.config);
   return loaded;

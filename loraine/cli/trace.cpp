@@ -210,7 +210,7 @@ int run_trace(const std::vector<std::string>& args) {
   Model model = load_model(files, answer_load_options(config));
   input_warning(untied_text(model), config.strict, ErrorKind::bad_data);
   input_warning(not_finite_text(model), config.strict, ErrorKind::numeric);
-  if (config.frozen_matmul == "int8") blocks_to_int8(model);
+  if (config.frozen_matmul == "int8") layers_to_integers(model);
   auto source = open_safetensors(batch_file);
   TraceInput in;
   in.ids = read_i64(*source, batch_file, "input_ids", in, true);

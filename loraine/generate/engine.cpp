@@ -77,9 +77,11 @@ int64_t rank_columns(const AdapterSet& set) {
 }
 
 namespace {
-// Experts are given the rows of the whole batch, and integer products leave columns out for all of it.
+// Experts are given the rows of the whole batch, and products with INT8 leave columns out for all of it. Those with packed blocks do not.
 bool rows_feel_each_other(const Model& model) {
-  return !model.experts().empty() || std::ranges::any_of(model.sites(), [](const Weight* site) { return site->integer_products; });
+  return !model.experts().empty() || std::ranges::any_of(model.sites(), [](const Weight* site) {
+    return site->integer_products && site->parts[0].weight.dtype == Dtype::INT8;
+  });
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/products/packed_int8_products.h"
 #include "loraine/kernels/products/row_dots.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/quant/int8_weight.h"
@@ -51,7 +52,8 @@ int64_t Weight::out() const {
 void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool with_bias) {
   check("multiply_weight", weight, y, x);
   const Parts parts(weight);
-  if (weight.integer_products) multiply_int8(ctx, y, parts.span(), x);
+  if (weight.integer_products && has_integer_blocks(weight.parts[0].weight.dtype)) packed_int8_matmul(ctx, y, x, parts.span());
+  else if (weight.integer_products) multiply_int8(ctx, y, parts.span(), x);
   else matmul_nt_parts(ctx, y, x, parts.span());
   if (!with_bias) return;
   int64_t first = 0;
@@ -64,7 +66,8 @@ void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const 
 void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate) {
   check("multiply_weight_backward", weight, d_y, d_x);
   const Parts parts(weight);
-  if (weight.integer_products) return multiply_int8_backward(ctx, d_x, parts.span(), d_y, accumulate);
+  if (weight.integer_products && !has_integer_blocks(weight.parts[0].weight.dtype))
+    return multiply_int8_backward(ctx, d_x, parts.span(), d_y, accumulate);
   matmul_nn_parts(ctx, d_x, d_y, parts.span(), accumulate ? 1.0f : 0.0f);
 }
 

@@ -4,6 +4,7 @@ ctest (label e2e)."""
 import json
 import pathlib
 import struct
+import subprocess
 import sys
 import unittest
 
@@ -74,6 +75,29 @@ class Quantised(tiny.Case):
             done = tiny.run(*command, "--model_name_or_path", self.model, "--quantization_bit", "4", "--frozen_matmul", "int8")
             self.assertEqual(done[0], 2, done[1])
             self.assertIn("8 bits", done[1])
+
+    def test_int8_products_of_a_packed_file_that_is_asked(self):
+        """Q4_0 and Q8_0 as they lie in a GGUF: activations are rounded, weights are not, and training rounds both as ever."""
+        for name in ("byte_level_q4_0", "byte_level_q8_0"):
+            with self.subTest(name):
+                file = self.work / f"{name}.gguf"
+                file.write_bytes((tiny.root / "fuzz/corpus/gguf" / name).read_bytes())
+                ids = [1, 2, 0, 2, 1, 1]
+                for rows in (1, 6):  # each row of a batch, and every length of a prompt, has the bits it has alone
+                    tiny.write_safetensors(self.work / "batch.safetensors", {"input_ids": ("I64", [rows, 6], struct.pack("<6q", *ids) * rows)})
+                    for products in ("exact", "int8"):
+                        said = self.good(tiny.run("trace", "--model_name_or_path", file, "--batch", self.work / "batch.safetensors", "--frozen_matmul", products,
+                                                  "--output", self.work / f"{products}_{rows}"))
+                logits = {at: tiny.read_safetensors(self.work / at)["logits"][1] for at in ("exact_1", "exact_6", "int8_1", "int8_6")}
+                self.assertEqual(list(logits["int8_6"]), list(logits["int8_1"]) * 6)
+                if name.endswith("q4_0"):  # all weights of the other are alike, so that nothing is rounded
+                    self.assertNotEqual(logits["int8_1"], logits["exact_1"])
+                for one, other in zip(logits["int8_1"], logits["exact_1"]):
+                    self.assertAlmostEqual(one, other, delta=0.03 * max(map(abs, logits["exact_1"])))
+                asked = subprocess.run([tiny.program, "chat", "--model_name_or_path", file, "--frozen_matmul", "int8", "--max_new_tokens", "4"], input="A\n", text=True,
+                                       capture_output=True, timeout=300)
+                self.assertEqual(asked.returncode, 0, asked.stderr)
+                self.assertIn("packed weights stay as they lie in the file", asked.stderr)
 
     def test_resumed_and_recomputed_runs_are_the_same(self):
         for extra in ({}, dict(use_dora="true")):

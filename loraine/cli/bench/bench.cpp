@@ -138,7 +138,7 @@ void bench_dtype(Context& ctx, const std::string& dtype, const TrainConfig& conf
   LoadOptions load = load_options(config);
   load.bf16 = bf16;
   Model model = load_model(files, load);
-  if (int8) blocks_to_int8(model);
+  if (int8) layers_to_integers(model);
   const Recompute recompute = least_recompute(config, model);
   const std::string name = dtype + (int8                ? ", frozen products in int8"
                                     : load.quantisation ? std::string(", base in ") + name_of(load.quantisation->type)

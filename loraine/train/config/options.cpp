@@ -257,7 +257,8 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"bf16_full_eval", "run", &c.bf16_full_eval, "evaluations while training are computed in bfloat16"});
   visit({"fp16_full_eval", "run", &c.fp16_full_eval, "taken for GPUs' sake: evaluations stay as training computes"});
   visit({"frozen_matmul", "run", &c.frozen_matmul,
-         "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row",
+         "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row, or, of packed weights "
+         "that are asked and not trained, activations alone, by blocks of 32",
          one_of({"exact", "int8"})});
   visit({"push_to_hub", "run", &c.push_to_hub,
          "upload what is saved at the end to Hugging Face's hub, or with USE_MODELSCOPE_HUB=1 to ModelScope's (docs/hub.md)"});
