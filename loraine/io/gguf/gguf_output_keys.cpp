@@ -27,12 +27,15 @@ struct OutputKeys {
     const Json* value = find(key);
     return value && value->is_number() ? value->get<double>() : otherwise;
   }
-  uint64_t size(const char* key) const {
+  bool has_size(const char* key) const {  // from a file unsigned, from this program perhaps signed
     const Json* value = find(key);
-    if (!value || !value->is_number_unsigned()) throw Error(ErrorKind::bad_data, std::string("config.json has no ") + key);
-    return value->get<uint64_t>();
+    return value && value->is_number_integer() && (value->is_number_unsigned() || value->get<int64_t>() >= 0);
   }
-  uint64_t size(const char* key, uint64_t otherwise) const { return find(key) && find(key)->is_number_unsigned() ? size(key) : otherwise; }
+  uint64_t size(const char* key) const {
+    if (!has_size(key)) throw Error(ErrorKind::bad_data, std::string("config.json has no whole number ") + key);
+    return find(key)->get<uint64_t>();
+  }
+  uint64_t size(const char* key, uint64_t otherwise) const { return has_size(key) ? size(key) : otherwise; }
   void put_size(const std::string& key, uint64_t value) const { keys.metadata.put_unsigned(name(key), value); }
   void put_number(const std::string& key, double value) const { keys.metadata.put_number(name(key), value); }
   void copy_number(const char* from, const std::string& key) const {
@@ -141,8 +144,9 @@ void qwen_moe_output(const OutputKeys& k) {
   if (k.find("norm_topk_prob") && k.config["norm_topk_prob"].get<bool>() != newer)
     k.refuse(fmt::format("has norm_topk_prob: {}", k.config["norm_topk_prob"].dump()));
   if (k.find("mlp_only_layers") && !k.config["mlp_only_layers"].empty()) k.refuse("has mlp_only_layers");
-  k.keys.experts = static_cast<int64_t>(k.size("num_experts"));
-  k.put_size("expert_count", k.size("num_experts"));
+  const uint64_t experts = k.size(k.has_size("num_experts") ? "num_experts" : "num_local_experts");
+  k.keys.experts = static_cast<int64_t>(experts);
+  k.put_size("expert_count", experts);
   k.put_size("expert_used_count", k.size("num_experts_per_tok"));
   k.put_size("expert_feed_forward_length", k.size("moe_intermediate_size"));
   if (k.find("shared_expert_intermediate_size")) k.put_size("expert_shared_feed_forward_length", k.size("shared_expert_intermediate_size"));

@@ -191,7 +191,7 @@ void put_special_ids(GgufMetadata& metadata, const OutputVocabulary& vocabulary,
     Json id = source.config.value(std::string(key) + "_token_id", Json());
     if (id.is_array() && !id.empty()) id = id[0];
     if (named != vocabulary.ids.end()) ids[name] = named->second;
-    else if (id.is_number_unsigned() && id.get<int64_t>() < source.rows) ids[name] = id.get<int64_t>();
+    else if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < source.rows) ids[name] = id.get<int64_t>();
   }
   if (!ids.contains("eos") && !source.stop.empty()) ids["eos"] = source.stop[0];
   // llama.cpp stops at eos, at eot and at eom.

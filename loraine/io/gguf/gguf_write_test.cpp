@@ -166,7 +166,7 @@ TEST(GgufOutputs, AreTheTableBackwards) {
   std::vector<GgufEntry> entries;
   for (const GgufOutput& output : outputs) {
     entries.push_back({output.name, 0, output.shape});
-    if (output.name == "blk.0.attn_k.weight") EXPECT_EQ(output.order, (std::vector<int64_t>{0, 2, 1, 3}));
+    if (output.name == "blk.0.attn_k.weight") { EXPECT_EQ(output.order, (std::vector<int64_t>{0, 2, 1, 3})); }
   }
   keys.metadata.put_text("tokenizer.ggml.model", "no_vocab");
   stream_gguf(path_of("c.gguf"), keys.metadata, entries, [&](size_t index, const WriteGgufBytes& write) {
