@@ -7,7 +7,8 @@ the source package of llama-cpp-python).
 
 Of every case: tensors (what `loraine convert` writes from the F32 file, against the folder: 0, norms that are stored + 1: 1e-6), logits of the
 F32 file against the folder (1e-5), logits of the Q8_0 file against its own unpacked weights (1e-4); and, where the package llama-cpp-python is
-installed, logits of the F32 file against llama.cpp's own, as a part of the largest (`by_llama_cpp`)."""
+installed, logits of the F32 file against llama.cpp's own, as a part of the largest (`by_llama_cpp`). And the F32 file that `loraine export` writes
+of the folder, where its family is written: tensors (exact; 1e-6 for factors of rotations) and the architecture's keys against those of the converter's."""
 import argparse
 import contextlib
 import io
@@ -281,6 +282,40 @@ def tensor_difference(case, folder):
     return worst, note + (f" shapes differ: {shapes[0]} ({len(shapes)})" if shapes else "")
 
 
+# Keys that the converters write and that say nothing (or what is the default), or differ by what the case lacks.
+not_compared = re.compile(r"\.(vocab_size|rope\.scaling\.type|attention\.(key|value)_length)$")
+
+
+def written_difference(folder, place):
+    """A note on the file that loraine writes of the folder against the converter's F32 file, and whether they agree; empty where it is not written."""
+    import numpy
+    from gguf import GGUFReader
+
+    bare = place / "bare"
+    bare.mkdir()
+    for file in folder.iterdir():
+        if not file.name.startswith("tokenizer"):
+            (bare / file.name).symlink_to(file.resolve())
+    try:
+        loraine("export", "--model_name_or_path", bare, "--export_dir", place / "written", "--export_format", "gguf", "--gguf_type", "f32")
+    except Refused as refusal:
+        known = re.search("is not written|llama.cpp computes|has no place|in another form|with more parts", str(refusal))
+        return f", not written: {str(refusal)[:90]}", bool(known)
+    ours, theirs = GGUFReader(place / "written/model-f32.gguf"), GGUFReader(place / "f32.gguf")
+    here, there = ({tensor.name: numpy.array(tensor.data) for tensor in one.tensors} for one in (ours, theirs))
+    if set(here) != set(there):
+        return f", written: names on one side: {', '.join(sorted(set(here) ^ set(there))[:3])}", False
+    shapes = [name for name in here if here[name].shape != there[name].shape]
+    if shapes:
+        return f", written: {shapes[0]} has another shape", False
+    worst = max(float(numpy.abs(here[name] - there[name]).max()) for name in here)
+    architecture = theirs.get_field("general.architecture").contents()
+    fields = [{name: one.get_field(name).contents() for name in one.fields if name.startswith(architecture + ".") and not not_compared.search(name)} for one in (ours, theirs)]
+    other = [name for name in set(fields[0]) | set(fields[1]) if fields[0].get(name) != fields[1].get(name)]
+    note = f" keys {', '.join(f'{name} {fields[0].get(name)} {fields[1].get(name)}' for name in sorted(other)[:3])}" if other else ""
+    return f", written {worst:.1e}{note}", worst <= 1e-6 and not other
+
+
 def one(case, place):
     """The case's line and whether all is well."""
     import numpy
@@ -312,8 +347,9 @@ def one(case, place):
         q8_0 = 0 if halves else float(numpy.abs(logits(place / "q8_0.gguf", batch, place) - logits(place / "q8_0", batch, place)).max())
     except Refused as refusal:
         return f"{line}, {refusal}", False
+    wrote, same = written_difference(folder, place)
     note, near = llama_cpp_difference(case.name, of_file, of_llama_cpp(place / "f32.gguf", batch, place), batch)
-    return f"{line}, logits F32 {f32:.1e}, Q8_0 {'-' if halves else format(q8_0, '.1e')}{note}", good and near and f32 <= 1e-5 and q8_0 <= 1e-4
+    return f"{line}, logits F32 {f32:.1e}, Q8_0 {'-' if halves else format(q8_0, '.1e')}{note}{wrote}", good and near and same and f32 <= 1e-5 and q8_0 <= 1e-4
 
 
 def main():

@@ -9,6 +9,8 @@
 #include "loraine/api/chat_format.h"
 #include "loraine/api/new_tokens.h"
 #include "loraine/cli/commands.h"
+#include "loraine/cli/compared_text.h"
+#include "loraine/cli/export_gguf.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/settings/arguments.h"
@@ -18,7 +20,6 @@
 #include "loraine/export/check.h"
 #include "loraine/export/merge.h"
 #include "loraine/export/quantised.h"
-#include "loraine/export/sample_text.h"
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/staged_files.h"
 #include "loraine/io/write_text_files.h"
@@ -71,8 +72,8 @@ void remove_model(const std::string& folder) {
   }
 }
 
-// The files changed as the template asks; gives the Modelfile.
-std::string apply_template(const TrainConfig& c, const TemplateChoice& choice, ModelFiles& files) {
+// The files changed as the template asks; gives the Modelfile, and in `stop` what ends an answer.
+std::string apply_template(const TrainConfig& c, const TemplateChoice& choice, ModelFiles& files, std::vector<int32_t>& stop) {
   if (choice.jinja) {
     files.chat_template = choice.jinja;
     files.chat_templates.clear();
@@ -91,6 +92,7 @@ std::string apply_template(const TrainConfig& c, const TemplateChoice& choice, M
     const Template chat =
         choice.name ? named_template(*choice.name, choice.default_system) : derive_template(*text.chat_template, *text.tokenizer);
     apply_template_tokens(chat, *text.tokenizer, special, embedding_rows(files));
+    stop = special.stop;
     if (choice.name) apply_template_to_files(files, chat, *text.tokenizer, special, "left");
     else if (choice.jinja) write_special_tokens(files, *text.tokenizer, special);
     return modelfile_of_template(chat, *text.tokenizer, special);
@@ -135,37 +137,6 @@ std::optional<Dtype> written_type(const TrainConfig& c) {
   return c.infer_dtype == "float32" ? Dtype::F32 : c.infer_dtype == "bfloat16" ? Dtype::BF16 : Dtype::F16;
 }
 
-// What the logits are compared on: the sample texts as this model's tokens; made-up ids where it has no tokenizer that knows them.
-struct ComparedText {
-  std::vector<std::vector<int32_t>> ids;
-  bool made_up = false;
-};
-
-ComparedText compared_text(const ModelFiles& files, const Model& model) {
-  ComparedText text;
-  const int64_t each = compared_tokens(model) / static_cast<int64_t>(std::size(kSampleText));
-  size_t tokens = 0;
-  if (const ModelText own = open_text(files); own.tokenizer)
-    for (const char* sample : kSampleText) {
-      std::vector<int32_t> ids = own.tokenizer->encode(sample, true);
-      std::erase_if(ids, [&](int32_t id) { return id < 0 || id >= model.config.vocab_size; });
-      ids.resize(std::min<size_t>(ids.size(), static_cast<size_t>(each)));
-      tokens += ids.size();
-      text.ids.push_back(std::move(ids));
-    }
-  if (tokens >= 8) return text;
-  text.made_up = true;
-  text.ids.assign(2, {});
-  for (int64_t i = 0; i < 24; ++i)
-    text.ids[static_cast<size_t>(i / 12)].push_back(static_cast<int32_t>((i * 7919 + 3) % model.config.vocab_size));
-  return text;
-}
-
-std::string divergence_text(const Divergence& d) {
-  return d.finite ? fmt::format("mean KL {:.2g}, the same first token {:.1f} %", d.mean_kl, 100 * d.same_first)
-                  : std::string("not finite numbers");
-}
-
 // What rounding explains is far below this many times it; more is said aloud.
 constexpr double kBeyondRounding = 10, kSmallestKl = 1e-3;
 
@@ -196,7 +167,10 @@ int run_export(const std::vector<std::string>& args) {
 
 int run_export(const std::vector<std::string>& args, const std::atomic<bool>& stop) {
   TrainConfig config;
-  if (!read_config(args, "export", config)) return 0;
+  GgufOptions gguf;
+  const std::vector<Option> extra = options_of_gguf(gguf);
+  if (!read_config(args, "export", config, extra)) return 0;
+  check_gguf_options(gguf, config);
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path, hub_access(config));
@@ -216,7 +190,8 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (push_target) push_target->target.message = "Upload of the merged model";
   const TemplateChoice choice = choose_template(config, files, adapters);
   input_warning(choice.warning, config.strict, ErrorKind::usage);
-  const std::string modelfile = apply_template(config, choice, files);
+  std::vector<int32_t> stop_ids;
+  const std::string modelfile = apply_template(config, choice, files, stop_ids);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   LoadOptions options = load_options(config);
   options.whole_experts = true;  // no file of quantised experts is known
@@ -238,8 +213,13 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   AdapterSet joined;
   if (all.size() > 1) joined = combine_adapters(all, model.sites());
   const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
-  const std::unique_ptr<Merge> merge = plan_merge(model, adapter, written_type(config));
   const auto keep_going = [&] { return !stop; };
+  if (gguf.export_format != "huggingface") {
+    const int code = export_gguf({gguf, config, files, model, adapter, folder, modelfile, stop_ids, keep_going});
+    if (code == 0 && push_target) print_stderr(push(*push_target) + "\n");
+    return code;
+  }
+  const std::unique_ptr<Merge> merge = plan_merge(model, adapter, written_type(config));
   remove_model(folder);
   StagedFiles files_out(folder);
   const std::string& place = files_out.path();

@@ -148,7 +148,7 @@ EXPORT = {
                                                     "exclude_modules", "loftq_bits", "loftq_iter")}.items()},
     "quantization_bit": (4, {"adapter_name_or_path": "null"}), "init_lora_weights": ("loftq", {"adapter_name_or_path": "null"}),
     "quantization_type": ("fp4", QUANTISED | {"adapter_name_or_path": "null"}), "double_quantization": ("false", QUANTISED | {"adapter_name_or_path": "null"}),
-    "overwrite_output_dir": ("true", {"_output": "{run}"}), "adapter_name_or_path": ("null", {}),
+    "overwrite_output_dir": ("true", {"_output": "{run}"}), "adapter_name_or_path": ("null", {}), "gguf_type": ("f32", {"export_format": "gguf"}),
 }
 TRACE = {"batch": ("{work}/other.safetensors", {}), "adapter_rows": ("1:run", {"adapter_name_or_path": "run={adapter}"}),
          "gradients": ("true", {"adapter_name_or_path": "{adapter}"}), "max_new_tokens": (3, {})}

@@ -96,6 +96,8 @@ uint64_t required_gguf_size(const GgufFile& file, std::string_view key) {
   return *size;
 }
 
+GgufNames gguf_common_names(bool in_layer) { return in_layer ? GgufNames(kBlock) : GgufNames(kTop); }
+
 std::optional<GgufTarget> gguf_target(const GgufArchitecture& architecture, std::string_view name) {
   const bool ends = name.ends_with(".weight") || name.ends_with(".bias");
   std::string_view whole = name, parameter = ends ? name.substr(name.rfind('.')) : "";

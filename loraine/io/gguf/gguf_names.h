@@ -23,5 +23,7 @@ struct GgufTarget {
 };
 // "blk.3.attn_q.weight" → "model.layers.3.self_attn.q_proj.weight"; nullopt when the architecture has no such name.
 std::optional<GgufTarget> gguf_target(const GgufArchitecture& architecture, std::string_view name);
+// Those that most architectures have: of a layer, or outside layers.
+GgufNames gguf_common_names(bool in_layer);
 
 }  // namespace loraine

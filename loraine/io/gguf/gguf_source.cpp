@@ -14,6 +14,7 @@
 #include "loraine/io/files/json_text.h"
 #include "loraine/io/gguf/gguf.h"
 #include "loraine/io/gguf/gguf_names.h"
+#include "loraine/io/gguf/gguf_outputs.h"
 #include "loraine/io/tensors/read_elements.h"
 
 namespace loraine {
@@ -75,15 +76,6 @@ std::vector<std::string> split(const std::string& names) {
     begin = end + 1;
   }
   return all;
-}
-
-// Where the rows of one head come from when they lie 0, d/2, 1, d/2 + 1, …: row (half, i) is stored at 2 i + half.
-void order_pairs(std::vector<int64_t>& order, int64_t first, int64_t rows, int64_t heads) {
-  const int64_t head_rows = rows / heads;
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t head = row / head_rows, in_head = row % head_rows, half = in_head / (head_rows / 2), i = in_head % (head_rows / 2);
-    order.push_back(first + head * head_rows + 2 * i + half);
-  }
 }
 
 class GgufSource : public TensorSource {
@@ -247,12 +239,9 @@ class GgufSource : public TensorSource {
     }
     if (target.form == GgufForm::value_head_columns) value_columns(placed, tensor);
     if (target.form == GgufForm::by_head) {
-      const int64_t count = heads(false), head_rows = rows / 3 / count;
-      check_heads(tensor, rows / 3, count);
+      check_heads(tensor, rows / 3, heads(false));
       if (rows % 3 != 0) refuse(tensor, fmt::format("has {} rows, expected as many for q, k and v", rows));
-      for (int64_t head = 0; head < count; ++head)
-        for (int64_t part = 0; part < 3; ++part)
-          for (int64_t row = 0; row < head_rows; ++row) place.order.push_back((part * count + head) * head_rows + row);
+      order_by_head(place.order, rows, heads(false));
     }
     if (target.pairs) {
       const int64_t count = heads(tensor.name.find(".attn_k") != std::string::npos);

@@ -1,0 +1,57 @@
+// The merged model as one GGUF file, and a look at what was written. Called by loraine export.
+#pragma once
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "loraine/export/merge.h"
+#include "loraine/io/gguf/gguf_mixture.h"
+#include "loraine/io/gguf/gguf_output_keys.h"
+
+namespace loraine {
+
+struct GgufText {
+  std::vector<int32_t> stop;  // ids that end an answer
+  std::string name;           // general.name
+};
+
+// What the file will hold. Points to the merge.
+struct GgufPlan {
+  const Merge* merge = nullptr;
+  const GgufRecipe* recipe = nullptr;
+  GgufModelKeys keys;
+  std::vector<GgufOutput> outputs;
+  std::vector<GgufEntry> entries;  // of the made tensors, then of the outputs
+  std::map<std::string, const WeightToWrite*> weights;
+};
+
+// Throws unsupported for what a GGUF is not written of, naming it.
+GgufPlan plan_gguf(const Merge& merge, const ModelFiles& files, const GgufText& text, const GgufRecipe& recipe);
+
+// Every tensor is merged and rounded to the type that a merged folder would have, then to the file's: what llama.cpp's converter and
+// llama-quantize make of such a folder. One tensor is in memory at a time.
+void write_gguf(const GgufPlan& plan, const std::string& path, const std::function<bool()>& keep_going = {});
+
+struct GgufTypeReport {
+  int64_t tensors = 0;
+  double worst = 0;  // largest relative error of a tensor: the root of Σ (read − merged)² / Σ merged²
+  std::string worst_name;
+};
+
+// Reads the file back as a model and holds every tensor against base + adapter; gives the errors by type. Throws internal for a tensor that
+// is further from it than its type explains.
+std::map<std::string, GgufTypeReport> check_gguf(const GgufPlan& plan, const std::string& path,
+                                                 const std::function<bool()>& keep_going = {});
+
+// What the type of most matrices may do to the mean KL of a model's answers, in nats; more is an error.
+double tolerated_kl(const GgufRecipe& recipe);
+
+// The merged tensor in the type of the merge: [rows, …] as in a folder.
+struct MergedBytes {
+  Buffer memory;
+  Tensor tensor;
+};
+MergedBytes merged_bytes(const WeightToWrite& weight);
+
+}  // namespace loraine
