@@ -133,7 +133,7 @@ def altered(folder, text):
     """Writes the folder's weights anew where llama.cpp's code has no room for the case's shape: layers without experts, fewer keys than heads."""
     from safetensors.numpy import save_file
 
-    dense, of_keys = text.get("mlp_only_layers"), text["num_key_value_heads"]
+    dense, of_keys = text.get("mlp_only_layers"), text.get("num_key_value_heads")
     if text["model_type"] == "qwen2_moe" and dense:
         sparse = next(layer for layer in range(text["num_hidden_layers"]) if layer not in dense)
         kept = {name: value for name, value in weights(folder).items() if not re.search(rf"layers\.({'|'.join(map(str, dense))})\.mlp", name)}
@@ -311,7 +311,8 @@ def written_difference(folder, place):
     worst = max(float(numpy.abs(here[name] - there[name]).max()) for name in here)
     architecture = theirs.get_field("general.architecture").contents()
     fields = [{name: one.get_field(name).contents() for name in one.fields if name.startswith(architecture + ".") and not not_compared.search(name)} for one in (ours, theirs)]
-    other = [name for name in set(fields[0]) | set(fields[1]) if fields[0].get(name) != fields[1].get(name)]
+    usual = {architecture + ".rope.freq_base": 10000.0}  # what llama.cpp takes where a file does not say
+    other = [name for name in set(fields[0]) | set(fields[1]) if fields[0].get(name, usual.get(name)) != fields[1].get(name, usual.get(name))]
     note = f" keys {', '.join(f'{name} {fields[0].get(name)} {fields[1].get(name)}' for name in sorted(other)[:3])}" if other else ""
     return f", written {worst:.1e}{note}", worst <= 1e-6 and not other
 
