@@ -171,10 +171,13 @@ async def others():
 again, streamed = asyncio.run(others())
 assert again == answer and streamed == answer.response_text, (again, streamed)
 assert model.chat(messages, max_new_tokens=1)[0].response_length == 1
-for call in (lambda: model.chat(messages, images=["x"]), lambda: model.chat(messages, max_length=3), lambda: model.get_scores(["x"]), lambda: run_exp({{}}, callbacks=[1])):
+for call in (lambda: model.chat(messages, images=["x"]), lambda: model.chat(messages, max_length=3), lambda: run_exp({{}}, callbacks=[1])):
     try: call()
     except NotImplementedError: pass
     else: raise AssertionError("taken")
+try: model.get_scores(["x"])
+except ValueError as error: assert "value_head.safetensors" in str(error), error
+else: raise AssertionError("scored without a head")
 del model
 torch_gc()
 export_model(dict(model_name_or_path={str(self.model)!r}, adapter_name_or_path={str(self.out)!r}, export_dir={str(self.work / "merged")!r}))

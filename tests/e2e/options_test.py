@@ -29,7 +29,8 @@ REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
 REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
-NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buffer_size"), ("train", "dataloader_num_workers"), ("data", "allow_data_change")}  # a tiny model's answers hold no thoughts
+NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buffer_size"), ("train", "dataloader_num_workers"), ("data", "allow_data_change"),  # a tiny model's answers hold no thoughts
+             *(("train", name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")), ("data", "max_prompt_length")}  # of stage grpo: grpo_test.py
 
 QUANTISED = {"quantization_bit": 4}
 ADALORA = {"use_adalora": "true", "max_steps": 8, "init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 1, "lora_rank": 6}

@@ -416,7 +416,7 @@ DatasetInfo recognise_rows(const DatasetInfo& info, RowSample sample, std::strin
         ErrorKind::usage,
         fmt::format("{}: a ranking set (`chosen`, `rejected`), which stages rm and dpo compare; this stage trains on single answers",
                     info.name));
-  if (info.stage != DataStage::sft && info.stage != DataStage::pretraining) {
+  if (info.stage == DataStage::pairs || info.stage == DataStage::feedback || info.stage == DataStage::decisions) {
     const bool found = info.stage == DataStage::pairs      ? preferences && recogniser.preferences()
                        : info.stage == DataStage::feedback ? recogniser.judged()
                                                            : recogniser.decision();

@@ -235,6 +235,10 @@ void olmo2_output(const OutputKeys& k) {
   std::vector<bool> slides;
   for (const Json& type : *k.find("layer_types")) slides.push_back(type == "sliding_attention");
   k.keys.metadata.put_booleans(k.name("attention.sliding_window_pattern"), slides);
+  const Json* rotations = k.find("rope_parameters");
+  if (!rotations || !rotations->contains("sliding_attention")) return;
+  const Json& sliding = (*rotations)["sliding_attention"];
+  if (sliding.contains("rope_theta")) k.put_number("rope.freq_base_swa", sliding["rope_theta"].get<double>());
 }
 
 struct WrittenFamily {

@@ -42,8 +42,8 @@ class OutputPlan {
     output.shape = found->second->shape;
     switch (target->form) {
       case as_stored:
-      case unshifted: break;
-      case one_row: output.shape.erase(output.shape.begin()); break;
+      case unshifted:
+      case one_row: break;
       case first_half:
       case second_half: halve(output, target->form == second_half); break;
       case by_head: order_by_head(output.order, output.shape[0], heads_.heads); break;
