@@ -229,10 +229,14 @@ void enqueue_emulated(GpuStream& stream, const char* name, std::function<void()>
 }
 
 void GpuStream::copy(void* to, const void* from, size_t bytes) {
-  enqueue_emulated(*this, "copy", [=] { std::memcpy(to, from, bytes); });
+  enqueue_emulated(*this, "copy", [=] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  });
 }
 void GpuStream::fill(void* at, unsigned char byte, size_t bytes) {
-  enqueue_emulated(*this, "fill", [=] { std::memset(at, byte, bytes); });
+  enqueue_emulated(*this, "fill", [=] {
+    if (bytes > 0) std::memset(at, byte, bytes);
+  });
 }
 GpuEvent GpuStream::record() { return {state_->last}; }
 void GpuStream::wait(const GpuEvent& event) {
