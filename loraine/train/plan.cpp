@@ -13,6 +13,7 @@
 #include "loraine/train/config/method.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
+#include "loraine/train/token_batches.h"
 
 namespace loraine {
 namespace {
@@ -131,9 +132,15 @@ void plan_batches(Run& run) {
                               set.data->size(), c.per_device_eval_batch_size),
                   "lower per_device_eval_batch_size, or leave dataloader_drop_last out");
   run.updates_per_epoch = (run.micro_batches + c.gradient_accumulation_steps - 1) / c.gradient_accumulation_steps;
+  const bool by_tokens = counts_tokens_of_batches(c);
+  if (by_tokens) {
+    run.updates_per_epoch = TokenBatches::count(c, run.input.data.train, 1);
+    run.micro_batches = run.updates_per_epoch * c.gradient_accumulation_steps;
+  }
   TrainerState& s = run.state;
-  s.max_steps =
-      c.max_steps > 0 ? c.max_steps : static_cast<int64_t>(std::ceil(c.num_train_epochs * static_cast<double>(run.updates_per_epoch)));
+  s.max_steps = c.max_steps > 0 ? c.max_steps
+                : by_tokens     ? TokenBatches::count(c, run.input.data.train, c.num_train_epochs)
+                                : static_cast<int64_t>(std::ceil(c.num_train_epochs * static_cast<double>(run.updates_per_epoch)));
   s.num_train_epochs = streams ? INT64_MAX : epoch_count(c.max_steps, run.updates_per_epoch, c.num_train_epochs);
   s.train_batch_size = c.per_device_train_batch_size;
   s.logging_steps = step_json(c.logging_steps);

@@ -17,6 +17,7 @@
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
+#include "loraine/train/token_batches.h"
 
 namespace loraine {
 namespace {
@@ -109,6 +110,7 @@ int64_t largest_train_rows(const Run& run, const Batches& b, In pass) {
   const TrainConfig& c = run.config;
   if (run.input.stream) return b.train * std::min(c.cutoff_len, b.cutoff);  // nobody knows the longest
   if (run.input.rollouts) return b.train * longest_answered(run, run.input.data.train, b);
+  if (counts_tokens_of_batches(c)) return b.train * std::min(c.cutoff_len, b.cutoff);  // they are filled
   const Dataset& set = run.input.data.train;
   const std::vector<int64_t> lengths = lengths_of(run, set, b, pass);
   const int64_t n = static_cast<int64_t>(lengths.size()), whole = batch_count(n, b.train, c.dataloader_drop_last);

@@ -117,7 +117,7 @@ void plan(Run& run);
 void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recomputing that fits; shows the summary
 
 // step.cpp: one update, one evaluation, their log lines
-double step(Run& run, std::span<const Item> items);  // gradients of an update's items, by micro-batches; the loss
+double step(Run& run, std::span<const Item> items, std::span<const size_t> sizes);  // gradients of an update's micro-batches; the loss
 void update(Run& run, double loss);
 void log_loss(Run& run);                                  // the mean since the last such line
 void check_moments(Run& run);                             // before they are saved

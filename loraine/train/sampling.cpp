@@ -45,4 +45,10 @@ std::vector<int64_t> group_by_length(std::vector<int64_t> order, std::span<const
 
 int64_t batch_count(int64_t n, int64_t batch, bool drop_last) { return drop_last ? n / batch : (n + batch - 1) / batch; }
 
+std::vector<size_t> batch_sizes(size_t n, size_t batch) {
+  std::vector<size_t> sizes(n / batch, batch);
+  if (n % batch) sizes.push_back(n % batch);
+  return sizes;
+}
+
 }  // namespace loraine

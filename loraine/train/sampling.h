@@ -24,4 +24,7 @@ std::vector<int64_t> group_by_length(std::vector<int64_t> order, std::span<const
 // Batches of n examples; a last one that is short counts unless it is dropped (dataloader_drop_last).
 int64_t batch_count(int64_t n, int64_t batch, bool drop_last);
 
+// The sizes of the micro-batches that n examples make, `batch` in each but a last one.
+std::vector<size_t> batch_sizes(size_t n, size_t batch);
+
 }  // namespace loraine

@@ -41,6 +41,8 @@ TEST(Sampling, CountsBatches) {
   EXPECT_EQ(batch_count(7, 2, false), 4);
   EXPECT_EQ(batch_count(7, 2, true), 3);
   EXPECT_EQ(batch_count(1, 2, true), 0);
+  EXPECT_EQ(batch_sizes(7, 2), (std::vector<size_t>{2, 2, 2, 1}));
+  EXPECT_EQ(batch_sizes(4, 2), (std::vector<size_t>{2, 2}));
 }
 
 }  // namespace

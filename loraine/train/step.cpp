@@ -190,16 +190,16 @@ void calibrate(Run& run) {
   run.objective->calibrate();
 }
 
-double step(Run& run, std::span<const Item> items) {
+double step(Run& run, std::span<const Item> items, std::span<const size_t> sizes) {
   const TrainConfig& c = run.config;
   double loss = 0;
   run.ctx.seed = static_cast<uint64_t>(c.seed);
   run.optimizer->zero_gradients();
-  const auto size = static_cast<size_t>(c.per_device_train_batch_size);
-  run.objective->begin_update(items, static_cast<int64_t>((items.size() + size - 1) / size));
-  for (size_t first = 0; first < items.size(); first += size) {
-    run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps) + first / size;
-    const std::span<const Item> picked = items.subspan(first, std::min(size, items.size() - first));
+  run.objective->begin_update(items, static_cast<int64_t>(sizes.size()));
+  size_t first = 0;
+  for (size_t i = 0; i < sizes.size(); first += sizes[i++]) {
+    run.ctx.step = static_cast<uint64_t>(run.state.global_step * c.gradient_accumulation_steps) + i;
+    const std::span<const Item> picked = items.subspan(first, sizes[i]);
     const MicroBatch micro = micro_batch(*run.objective, picked);
     if (c.neftune_noise_alpha)
       run.pass.embedding_noise =

@@ -15,6 +15,7 @@
 #include "loraine/train/rollouts/completions_log.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
+#include "loraine/train/token_batches.h"
 
 namespace loraine {
 
@@ -50,7 +51,8 @@ bool after_update(Run& run, bool epoch_end) {
 
 // One update over its items, `done` micro-batches of the epoch behind it then. False when the run ends here.
 bool one_update(Run& run, std::span<const Item> items, int64_t epoch, int64_t done, bool epoch_end) {
-  const double loss = step(run, items);
+  const auto batch = static_cast<size_t>(run.config.per_device_train_batch_size);
+  const double loss = step(run, items, batch_sizes(items.size(), batch));
   run.state.epoch = static_cast<double>(epoch) + static_cast<double>(done) / static_cast<double>(run.micro_batches);
   run.position.epoch = epoch_end ? epoch + 1 : epoch;
   run.position.batch_in_epoch = epoch_end ? 0 : done;
@@ -73,6 +75,22 @@ void epochs(Run& run) {
         taken.push_back(item_of(set, static_cast<size_t>(order.empty() ? i : order[static_cast<size_t>(i)])));
       if (!one_update(run, taken, epoch, done, done == run.micro_batches)) return;
     }
+  }
+}
+
+// Micro-batches by their tokens. A resumed run goes through the order up to where it was.
+void token_epochs(Run& run) {
+  const Dataset& set = run.input.data.train;
+  TokenBatches batches(run.config, set);
+  for (int64_t behind = 0; behind < run.state.global_step; ++behind) batches.next();
+  for (;;) {
+    const TokenBatches::Update next = batches.next();
+    std::vector<Item> items;
+    for (const int64_t place : next.items) items.push_back(item_of(set, static_cast<size_t>(place)));
+    const double loss = step(run, items, next.sizes);
+    run.state.epoch = static_cast<double>(next.epoch) + static_cast<double>(next.place) / static_cast<double>(set.size());
+    update(run, loss);
+    if (!after_update(run, next.ends_epoch)) return;
   }
 }
 
@@ -234,7 +252,12 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   watch_loss(run);
   run.start = run.last_log = seconds_now();
   if (c.eval_on_start && run.evaluates() && run.state.global_step == 0) evaluate_and_note(run);
-  if (!nothing_left) input.rollouts ? rolled_out_epochs(run) : input.stream ? streamed_epochs(run) : epochs(run);
+  if (!nothing_left) {
+    if (input.rollouts) rolled_out_epochs(run);
+    else if (input.stream) streamed_epochs(run);
+    else if (counts_tokens_of_batches(c)) token_epochs(run);
+    else epochs(run);
+  }
   if (input.stop && input.stop->load() && run.state.global_step < run.state.max_steps && !stopped_early(run.state)) {
     run.reporters.end();
     return TrainEnd::stopped;

@@ -105,7 +105,7 @@ TRAIN = {
     "metric_for_best_model": ("eval_accuracy", {**BEST, "compute_accuracy": "true"}), "greater_is_better": ("true", BEST),
     "use_asft_loss": ("true", {}), "asft_alpha": (5, {"use_asft_loss": "true"}), "use_dft_loss": ("true", {}), "use_eaft_loss": ("true", {}), "eaft_alpha": (0.5, {"use_eaft_loss": "true"}),
     "train_sampling_strategy": ("sequential", {}), "group_by_length": ("true", {}), "dataloader_drop_last": ("true", {"max_steps": -1, "num_train_epochs": 1, "per_device_train_batch_size": 5}),
-    "logging_strategy": ("no", {}), "eval_delay": (2, EVALUATED), "ignore_data_skip": ("true", {"resume_from_checkpoint": "{checkpoint}"}),
+    "batching_strategy": ("dynamic_padding_free", {}), "logging_strategy": ("no", {}), "eval_delay": (2, EVALUATED), "ignore_data_skip": ("true", {"resume_from_checkpoint": "{checkpoint}"}),
     "include_effective_tokens_per_second": ("true", {}), "pure_bf16": ("true", {}), "bf16_full_eval": ("true", EVALUATED), "use_llama_pro": ("true", {"freeze_trainable_layers": 1}),
     "train_from_scratch": ("true", {"finetuning_type": "full"}), "rope_scaling": ("linear", {"cutoff_len": 600}),
     "do_predict": ("true", {"eval_dataset": "talk", "predict_with_generate": "true", "max_new_tokens": 4}), "predict_with_generate": ("true", {"eval_dataset": "talk", "do_predict": "true", "max_new_tokens": 4}),

@@ -45,6 +45,26 @@ class Runs(tiny.Case):
         self.assertEqual(code, 0, text)
         self.assertEqual(self.adapter(whole), self.adapter(out))
 
+    def test_micro_batches_by_their_tokens(self):
+        for strategy in ("dynamic_batching", "dynamic_padding_free"):
+            settings = dict(batching_strategy=strategy, cutoff_len=16, per_device_train_batch_size=3, save_steps=5, max_steps=-1, num_train_epochs=3)
+            whole = self.train(strategy, **settings, include_num_input_tokens_seen="all")
+            state = json.loads((whole / "trainer_state.json").read_text())
+            passed = state["epoch"] * sum(len(json.loads(line)["input_ids"]) for line in (self.data / "rows.jsonl").read_text().splitlines())
+            self.assertGreaterEqual(state["epoch"], 3)
+            self.assertGreater(passed / state["global_step"] / 2, 0.6 * 16 * 3)  # two micro-batches that are mostly full
+            out = self.work / f"resumed {strategy}"
+            self.good(tiny.run(*self.arguments(out, **settings, resume_from_checkpoint=whole / "checkpoint-5")))
+            self.assertEqual(self.adapter(whole), self.adapter(out))
+        # Rows of one length: a budget of four of them is the same as four of them.
+        for row in (lines := [json.loads(line) for line in (self.data / "rows.jsonl").read_text().splitlines()]):
+            row["input_ids"], row["labels"] = ((row[key] * 3)[:12] for key in ("input_ids", "labels"))
+        (self.data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+        counted = self.train("counted", per_device_train_batch_size=4, max_steps=3)
+        for strategy in ("dynamic_batching", "dynamic_padding_free"):
+            self.assertEqual(self.adapter(counted), self.adapter(self.train(f"{strategy} of four", batching_strategy=strategy, cutoff_len=12, per_device_train_batch_size=4, max_steps=3)))
+        self.refused(tiny.run(*self.arguments(self.out, batching_strategy="dynamic_batching", stage="dpo")), 2, "batching_strategy: dynamic_batching goes with stages sft and pt")
+
     def test_stopped_by_a_signal_then_resumed(self):
         whole = self.train("whole", max_steps=3000, logging_steps=100)
         out = self.work / "stopped"

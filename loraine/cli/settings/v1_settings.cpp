@@ -109,9 +109,7 @@ class Translation {
       refuse_unless(null, pair, "without it the rate is constant, as in v1; lr_scheduler_type names others");
     else if (name == "custom_chat_template") refuse_unless(null, pair, "put the template into the model's folder as chat_template.jinja");
     else if (name == "model_class") refuse_unless(null || pair.value == "llm", pair, "loraine trains language models: llm");
-    else if (name == "batching_strategy")
-      refuse_unless(null || pair.value == "normal" || pair.value == "padding_free", pair,
-                    "normal and padding_free are the same here, where no batch is padded");
+    else if (name == "batching_strategy") batching(pair);
     else if (name == "dp_size" || name == "cp_size" || name == "mp_replicate_size")
       refuse_unless(one, pair, "loraine is one process on one machine: leave it out");
     else if (name == "save_steps" && null) return;
@@ -123,6 +121,11 @@ class Translation {
 
   void note_without_effect(const std::string& name, bool null) {
     if (!null) without_effect_.push_back(name);
+  }
+
+  // No batch is padded here.
+  void batching(const KeyValue& pair) {
+    if (!pair.value.is_null()) add(pair, pair.key, pair.key, pair.value == "padding_free" ? Value("normal") : pair.value);
   }
 
   static void refuse_unless(bool good, const KeyValue& pair, const std::string& hint) {

@@ -134,7 +134,6 @@ TEST(V1Settings, WhatHasNoCounterpartIsNamed) {
            {"model: m\noptim_config: {name: sophia}", "v1.yaml:2:1: optim_config (name: \"sophia\")"},
            {"model: m\noptim_config: {name: muon, ns_steps: 6}", "optim_config.ns_steps (6)"},
            {"model_class: cls", "model_class (\"cls\")"},
-           {"model_class: llm\nbatching_strategy: dynamic_batching", "batching_strategy"},
            {"model_class: llm\ncp_size: 2", "cp_size (2)"},
            {"peft_config: {name: oft}", "peft_config.name: oft"},
            {"peft_config: {name: lora, rr: 3}", "peft_config.rr"},

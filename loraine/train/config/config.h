@@ -146,6 +146,7 @@ struct TrainConfig {
   bool do_eval = false;
   int64_t per_device_train_batch_size = 8, per_device_eval_batch_size = 8;
   int64_t gradient_accumulation_steps = 1;
+  std::string batching_strategy = "normal";     // normal, dynamic_batching, dynamic_padding_free: micro-batches by their tokens
   std::string gradient_checkpointing = "auto";  // auto, true, false
   std::string share_prefixes = "auto";          // auto, true, false: rows that samples of a micro-batch begin with alike are there once
   std::optional<std::string> memory_limit;      // "2GB"; null: what the machine and its cgroup have

@@ -232,6 +232,10 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"per_device_train_batch_size", "run", &c.per_device_train_batch_size, "examples in a micro-batch", between(1, 1e6)});
   visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", between(1, 1e6)});
   visit({"gradient_accumulation_steps", "run", &c.gradient_accumulation_steps, "micro-batches per update", between(1, 1e6)});
+  visit({"batching_strategy", "run", &c.batching_strategy,
+         "micro-batches of per_device_train_batch_size examples (normal), or of as many as cutoff_len times that number of tokens holds: "
+         "padded to the longest (dynamic_batching), or without padding (dynamic_padding_free)",
+         one_of({"normal", "dynamic_batching", "dynamic_padding_free"})});
   visit({"gradient_checkpointing", "run", &c.gradient_checkpointing,
          "compute activations once more in the backward instead of keeping them; true: those of whole blocks; mlp: of gate and up; "
          "auto: as few as memory allows, over a quantised base at least mlp",

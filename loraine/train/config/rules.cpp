@@ -131,6 +131,21 @@ void check_llama_pro(const TrainConfig& c) {
   if (c.layers_to_transform) broken_rule("use_llama_pro and layers_to_transform both choose layers", "leave one of the two out");
 }
 
+void check_batching(const TrainConfig& c) {
+  if (c.batching_strategy == "normal") return;
+  const auto excludes = [&](bool given, const std::string& other) {
+    if (given)
+      broken_rule(fmt::format("batching_strategy: {} and {} exclude each other", c.batching_strategy, other), "leave one of the two out");
+  };
+  if (c.stage != "sft" && c.stage != "pt")
+    broken_rule(fmt::format("batching_strategy: {} goes with stages sft and pt, and it is {}", c.batching_strategy, c.stage),
+                "leave it out");
+  excludes(c.streaming, "streaming");
+  excludes(c.auto_find_batch_size, "auto_find_batch_size");
+  excludes(c.ignore_data_skip, "ignore_data_skip");
+  excludes(c.dataloader_drop_last, "dataloader_drop_last");
+}
+
 void check_sampling(const TrainConfig& c) {
   const bool grouped = c.group_by_length || c.train_sampling_strategy == "group_by_length";
   if (c.disable_shuffling && grouped)
@@ -247,6 +262,7 @@ void check_train_config(const TrainConfig& c) {
   check_preferences(c);
   check_decisions(c);
   check_grpo(c);
+  check_batching(c);
   check_sampling(c);
   check_types(c);
   check_llama_pro(c);
