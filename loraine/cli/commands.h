@@ -51,7 +51,6 @@ struct AbsentCommand {
   const char* instead;
 };
 const std::vector<AbsentCommand>& absent_commands();
-std::string cli_reference();                                     // docs/cli.md, as `loraine help --markdown` prints it
 std::string usage_text(const std::string& program = "loraine");  // the list of commands
 std::string example_text(const std::string& command);            // how a command's help begins
 

@@ -287,10 +287,11 @@ std::vector<OrderedJson> finished_rows(const std::string& file) {
 
 int run_compare(const std::vector<std::string>& args) {
   if (std::ranges::any_of(args, [](const std::string& word) { return word == "--help" || word == "-h"; })) {
-    std::fputs((command_help("compare") +
-                "\nTrains every combination of the values given, like finetuning_type=full,lora lora_rank=8,64, and compares them.\n")
-                   .c_str(),
-               stdout);
+    std::fputs(
+        command_help("compare", {},
+                     "\nTrains every combination of the values given, like finetuning_type=full,lora lora_rank=8,64, and compares them.\n")
+            .c_str(),
+        stdout);
     return 0;
   }
   std::vector<Choice> choices = choices_of(read_arguments(args));

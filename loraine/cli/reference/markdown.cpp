@@ -4,6 +4,7 @@
 #include <map>
 
 #include "loraine/cli/commands.h"
+#include "loraine/cli/reference/reference.h"
 #include "loraine/eval/evaluate.h"
 #include "loraine/serve/settings.h"
 #include "loraine/train/config/config.h"
@@ -70,13 +71,10 @@ std::string cli_reference() {
       "of\n"
       "other commands, which a shared file may hold, are named in a note.\n\n## Commands\n\n| command | what it does |\n|---|---|\n";
   for (const Command& command : commands()) text += fmt::format("| `{}` | {} |\n", command.name, command.summary);
+  text += "\n## Exit codes\n\n| code | meaning |\n|---|---|\n";
+  for (const auto& [code, meaning] : kExitCodes) text += fmt::format("| {} | {} |\n", code, meaning);
   text +=
-      "\n## Exit codes\n\n"
-      "| code | meaning |\n|---|---|\n| 0 | done |\n| 1 | failure |\n| 2 | usage or configuration |\n| 3 | bad input file |\n"
-      "| 4 | out of memory |\n| 5 | a number that is not finite |\n| 6 | disk or other input and output |\n"
-      "| 75 | stopped by a signal, with a checkpoint to resume from |\n"
-      "| 130 | a server was told twice to end |\n\n"
-      "## Files of a run\n\n"
+      "\n## Files of a run\n\n"
       "`output_dir` holds what LLaMA-Factory writes: `adapter_config.json`, `adapter_model.safetensors`, `README.md`, the tokenizer's "
       "files,\n"
       "`trainer_log.jsonl`, `trainer_state.json`, `train_results.json`, `eval_results.json`, `all_results.json` and, with `plot_loss`, "

@@ -126,6 +126,19 @@ std::string unread_note(const std::string& command, std::span<const Setting> set
   return unread.empty() ? "" : fmt::format("{} does not read {}", command, fmt::join(unread, ", "));
 }
 
+bool help_as_words = false;
+
+// One line per option: its name, the values that it is one of (or none), its meaning, with tabs between.
+std::string options_words(std::span<const Option> options) {
+  std::string out;
+  for (const Option& option : options) {
+    const std::vector<std::string> yes_or_no = {"true", "false"};
+    const std::vector<std::string>& values = is_switch(option) ? yes_or_no : option.limits.choices;
+    out += fmt::format("{}\t{}\t{}\n", option.name, fmt::join(values, " "), option.help);
+  }
+  return out;
+}
+
 int screen_columns() {
   winsize size{};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
@@ -176,17 +189,20 @@ std::vector<Setting> read_arguments(const std::vector<std::string>& args, bool t
   return settings;
 }
 
-std::string command_help(const std::string& command, std::span<const Option> extra) {
+void give_help_as_words() { help_as_words = true; }
+
+std::string command_help(const std::string& command, std::span<const Option> extra, const std::string& ending) {
   TrainConfig config;
   std::vector<Option> options(extra.begin(), extra.end());
   for (const Option& option : options_of(config))
     if (command_reads(command, option)) options.push_back(option);
+  if (help_as_words) return options_words(options);
   std::string text =
       example_text(command) + fmt::format(
                                   "usage: loraine {0} [FILE.yaml] [key=value ...]\n       loraine {0} --key value ...\n\n"
                                   "Keys and defaults are LLaMA-Factory's. A flag without a value is true; --no_KEY is false.\n",
                                   command);
-  return text + options_help(options, screen_columns());
+  return text + options_help(options, screen_columns()) + ending;
 }
 
 bool read_config(const std::vector<std::string>& args, const std::string& command, TrainConfig& config, std::span<const Option> extra) {

@@ -19,6 +19,9 @@ std::vector<Setting> read_arguments(const std::vector<std::string>& args, bool t
 bool read_config(const std::vector<std::string>& args, const std::string& command, TrainConfig& config, std::span<const Option> extra = {});
 
 // The text of `loraine COMMAND --help`.
-std::string command_help(const std::string& command, std::span<const Option> extra = {});
+std::string command_help(const std::string& command, std::span<const Option> extra = {}, const std::string& ending = {});
+// From now on that is a line per option, as `loraine help COMMAND --words` prints it: name, values that it is one of, meaning, with tabs
+// between.
+void give_help_as_words();
 
 }  // namespace loraine

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "loraine/cli/commands.h"
+#include "loraine/cli/reference/reference.h"
 #include "loraine/cli/settings/yaml_values.h"
 #include "loraine/core/error.h"
 
