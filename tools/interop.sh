@@ -1,17 +1,42 @@
 #!/usr/bin/env bash
-# Installs the real transformers and PEFT into a virtual environment (some GB) and compares with build/loraine. Called by ./dev interop.
+# Compares build/loraine with the real libraries, installed into virtual environments (some GB). Called by ./dev interop.
+# usage: tools/interop.sh [all | serve | a part of interop.py ...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-venv=${INTEROP_VENV:-build/venv}
-if [[ ! -f $venv/with_modelscope_hub ]]; then
-  echo "installing torch, transformers, peft, bitsandbytes, scipy, datasets and modelscope-hub into $venv (some GB)"
+
+# environment FOLDER PACKAGE...: with these packages, once
+environment() {
+  local venv=$1
+  shift
+  [[ -f $venv/complete ]] && return
+  echo "installing $* into $venv"
   python3 -m venv "$venv" || { echo "interop: python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
-  "$venv/bin/pip" install --quiet --disable-pip-version-check torch transformers peft bitsandbytes scipy safetensors numpy datasets modelscope-hub
-  touch "$venv/with_modelscope_hub"
-fi
-"$venv/bin/python" tools/interop_hub.py
-"$venv/bin/python" tools/interop_modelscope.py
-"$venv/bin/python" tools/interop_data.py
-"$venv/bin/python" tools/interop_families.py
-"$venv/bin/python" -O tools/interop_gguf.py # -O: the converters assert sizes of published models
-exec "$venv/bin/python" tools/interop.py "$@"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$@"
+  touch "$venv/complete"
+}
+
+# The frameworks bring an openai of their own, older than the newest.
+serve() {
+  local clients=${INTEROP_CLIENTS_VENV:-build/venv-clients} frameworks=${INTEROP_FRAMEWORKS_VENV:-build/venv-frameworks}
+  environment "$clients" openai anthropic prometheus_client
+  environment "$frameworks" litellm langchain-openai llama-index-llms-openai-like ollama
+  "$clients/bin/python" tools/interop_serve.py
+  "$frameworks/bin/python" tools/interop_frameworks.py
+}
+
+libraries() {
+  local venv=${INTEROP_VENV:-build/venv}
+  environment "$venv" torch transformers peft bitsandbytes scipy safetensors numpy datasets modelscope-hub
+  "$venv/bin/python" tools/interop_hub.py
+  "$venv/bin/python" tools/interop_modelscope.py
+  "$venv/bin/python" tools/interop_data.py
+  "$venv/bin/python" tools/interop_families.py
+  "$venv/bin/python" -O tools/interop_gguf.py # -O: the converters assert sizes of published models
+  "$venv/bin/python" tools/interop.py "$@"
+}
+
+case ${1:-} in
+  serve) serve ;;
+  all) libraries && serve ;;
+  *) libraries "$@" ;;
+esac
