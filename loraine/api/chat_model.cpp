@@ -94,20 +94,21 @@ std::vector<Setting> settings_of(const Arguments& arguments) {
 struct ChatModel::State {
   std::unique_ptr<LoadedModel> loaded;
   std::unique_ptr<Engine> engine;
-  int64_t engine_columns = 0;
+  int64_t engine_columns = 0, engine_seats = 0;
   Context ctx;
   std::vector<std::string> notes;
   std::mutex engine_turn;              // held while an answer is generated
   mutable std::shared_mutex adapters;  // held (shared) as long as an adapter found by name is used
 
-  // With both locks held: an engine wide enough for every adapter there is.
-  void plan_engine() {
-    const int64_t columns = loaded->widest_adapter();
-    if (engine && columns <= engine_columns) return;
+  // With both locks held: an engine wide enough for every adapter there is, and for an answer of so many beams.
+  void plan_engine(int64_t beams) {
+    const int64_t columns = loaded->widest_adapter(), seats = seats_for(loaded->model, 1, beams);
+    if (engine && columns <= engine_columns && seats <= engine_seats) return;
     engine.reset();
     const int64_t rows = std::min(loaded->model.config.max_position_embeddings, kMostTokens) * loaded->config.num_beams;
-    engine = std::make_unique<Engine>(loaded->model, rows, columns);
+    engine = std::make_unique<Engine>(loaded->model, rows, columns, seats);
     engine_columns = columns;
+    engine_seats = seats;
   }
 
   GenerateOptions options_of(const ChatOptions& given, const AdapterSet* adapter) const {
@@ -174,6 +175,7 @@ struct ChatModel::State {
     const std::shared_lock using_adapters(adapters);
     const AdapterSet* adapter = given.adapter ? loaded->find(*given.adapter) : loaded->adapter;
     GenerateOptions options = options_of(given, adapter);
+    plan_engine(options.num_beams);
     const std::vector<int32_t> prompt = loaded->prompt_ids(asked_conversation(messages, given), adapter);
     for (int64_t n = 0; n < given.num_return_sequences; ++n, ++options.seed) {
       responses.push_back(answer(prompt, adapter, options, on_text, given.keep_going));
@@ -191,7 +193,7 @@ ChatModel::ChatModel(const Arguments& arguments) : state_(std::make_unique<State
     start_threads();
     state_->loaded = load_for_answers(config);
     for (const auto& [kind, text] : state_->loaded->warnings) state_->notes.push_back(text);
-    state_->plan_engine();
+    state_->plan_engine(state_->loaded->config.num_beams);
   });
 }
 
@@ -241,7 +243,7 @@ void ChatModel::load_adapter(const std::string& name, const std::string& path) {
     const std::lock_guard turn(state_->engine_turn);
     const std::unique_lock lock(state_->adapters);
     state_->loaded->add_adapter(name, path);
-    state_->plan_engine();
+    state_->plan_engine(state_->loaded->config.num_beams);
   });
 }
 

@@ -34,7 +34,7 @@ EngineSize engine_size(const Subject& subject, const std::vector<std::vector<int
     return EngineSize{sequences, beams > 1 ? (rows + sequences * kKvPage) * beams : rows};  // a beam has a last page of its own
   };
   const auto bytes = [&](const EngineSize& size) {
-    return engine_bytes(loaded.model, size.capacity, loaded.widest_adapter(), size.sequences);
+    return engine_bytes(loaded.model, size.capacity, loaded.widest_adapter(), seats_for(loaded.model, size.sequences, options.num_beams));
   };
   EngineSize size = of(std::min(loaded.config.per_device_eval_batch_size, static_cast<int64_t>(prompts.size())));
   while (size.sequences > 1 && !has_room(subject, bytes(size))) size = of(size.sequences - 1);
@@ -49,7 +49,7 @@ std::vector<std::string> generate_answers(const Subject& subject, const std::vec
   const LoadedModel& loaded = subject.loaded;
   if (prompts.empty()) return {};
   const EngineSize size = engine_size(subject, prompts, options);
-  Engine engine(loaded.model, size.capacity, loaded.widest_adapter(), size.sequences);
+  Engine engine(loaded.model, size.capacity, loaded.widest_adapter(), seats_for(loaded.model, size.sequences, options.num_beams));
   Context ctx;
   std::vector<std::string> answers(prompts.size());
   std::map<int64_t, size_t> running;  // request → place of its prompt

@@ -1,4 +1,5 @@
-// Where the prompts and the tokens of several sequences become batches; engine_memory.cpp says whose turn it is and where they lie.
+// The steps of an engine, in which the tokens of several sequences become batches. engine_memory.cpp says whose turn it is and where they
+// lie, engine_prompts.cpp reads their prompts, engine_beams.cpp runs beam searches.
 #include "loraine/generate/engine.h"
 
 #include <algorithm>
@@ -20,8 +21,6 @@
 
 namespace loraine {
 namespace {
-
-constexpr int64_t kPrefillRows = 512;
 
 // A stand-in of the widest adapter, so that memory is planned once whatever adapter runs later.
 size_t activation_bytes(const Model& model, int64_t rank_columns, Arena& arena, Activations& out, int64_t rows) {
@@ -67,6 +66,11 @@ size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_colum
          logits_of_step(model, sequences) * sizeof(float);
 }
 
+int64_t seats_for(const Model& model, int64_t requests, int64_t beams) {
+  const bool states = beams > 1 && kv_cache_bytes(model, kKvPage, 2) > kv_cache_bytes(model, kKvPage, 1);
+  return states ? requests * beams : requests;
+}
+
 int64_t rank_columns(const AdapterSet& set) {
   int64_t widest = 1;
   for (const auto& site : set.sites)
@@ -98,6 +102,7 @@ Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, i
       queue_(kPrefillRows),
       logits_(logits_of_step(model, sequences_)) {
   piece_rows_ = alone_ ? kPrefillRows : kKvPage;
+  states_ = cache_.has_states();
   plan(max_rank_columns);
 }
 
@@ -117,9 +122,9 @@ int64_t Engine::submit(Request request) {
   if (n == 0) throw Error(ErrorKind::usage, "the prompt is empty");
   if (beams > kDecodeRows)
     throw Error(ErrorKind::usage, "num_beams is " + std::to_string(beams) + ", at most " + std::to_string(kDecodeRows) + " run at once");
-  if (beams > 1 && cache_.has_states())
-    throw Error(ErrorKind::unsupported, "num_beams is not built for models with recurrent layers, whose state each beam would need",
-                "leave num_beams out");
+  if (states_ && beams > sequences_)
+    throw Error(ErrorKind::internal, "num_beams is " + std::to_string(beams) + ", and the engine is planned for the states of " +
+                                         std::to_string(sequences_) + " sequences");
   if (beams > 1 && request.mask)
     throw Error(ErrorKind::unsupported, "num_beams is not built together with a grammar", "leave num_beams out");
   const int64_t most = beams == 1 ? capacity_ : std::min(capacity_ / beams, pages_.count() / beams * kKvPage);
@@ -179,9 +184,9 @@ void Engine::run(Context& ctx, std::span<const Piece> pieces, bool by_row) {
     for (int64_t t = 0; t < rows; ++t) {
       batch.tokens.push_back(entry->seen[static_cast<size_t>(entry->kv_length + t)]);
       batch.positions.push_back(static_cast<int32_t>(entry->kv_length + t));
-      if (by_row) batch.sequences.push_back({first + t, 1, 0, entry->kv_length + t + 1, entry->slot, entry->pages.data()});
+      if (by_row) batch.sequences.push_back({first + t, 1, 0, entry->kv_length + t + 1, entry->slots.front(), entry->pages.data()});
     }
-    if (!by_row) batch.sequences.push_back({first, rows, 0, entry->kv_length + rows, entry->slot, entry->pages.data()});
+    if (!by_row) batch.sequences.push_back({first, rows, 0, entry->kv_length + rows, entry->slots.front(), entry->pages.data()});
     if (!entry->request.adapter) continue;
     if (pass.adapters.empty() || pass.adapters.back() != entry->request.adapter ||
         batch.adapter_rows.back().start + batch.adapter_rows.back().length != first) {
@@ -238,37 +243,6 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
   if (failure) std::rethrow_exception(failure);
 }
 
-// What rows [first_row, first_row + rows) of the last batch, the last ones of the prompt that were read, end with, and the ids that they
-// foretell. Once, also where they are computed again.
-void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first_row) {
-  const int64_t first = std::max(entry.kv_length - rows, entry.told);
-  first_row += first - (entry.kv_length - rows);
-  rows = entry.kv_length - first;
-  entry.told = entry.kv_length;
-  if (entry.request.on_prompt_hidden) {
-    std::vector<float> state(static_cast<size_t>(model_.config.hidden_size));
-    for (int64_t row = 0; row < rows; ++row) {
-      widen_row(state.data(), activations_.hidden.row_range(first_row + row, 1));
-      entry.request.on_prompt_hidden(state);
-    }
-  }
-  if (!entry.request.on_prompt_logprobs) return;
-  const int64_t V = model_.config.vocab_size, most = static_cast<int64_t>(logits_.size()) / V;
-  const int64_t count = std::min(rows, entry.prompt_length() - 1 - first);
-  const AdapterSet* set = changes_head(entry.request.adapter) ? entry.request.adapter : nullptr;
-  std::vector<TokenLogprobs> told(static_cast<size_t>(std::min(most, std::max<int64_t>(count, 0))));
-  for (int64_t row = 0; row < count; row += most) {
-    const int64_t n = std::min(most, count - row);
-    head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {n, V}), activations_.hidden.row_range(first_row + row, n), set, scratch_);
-    parallel_for(n, [&](int64_t i) {
-      told[static_cast<size_t>(i)] =
-          token_logprobs(std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V)),
-                         entry.request.prompt[static_cast<size_t>(first + row + i + 1)], entry.request.options.prompt_logprobs);
-    });
-    for (int64_t i = 0; i < n; ++i) entry.request.on_prompt_logprobs(told[static_cast<size_t>(i)]);
-  }
-}
-
 void Engine::deliver(Entry& entry, int32_t id) {
   entry.seen.push_back(id);
   const GenerateOptions& o = entry.request.options;
@@ -278,138 +252,11 @@ void Engine::deliver(Entry& entry, int32_t id) {
   entry.finished = last || !goes_on;
 }
 
-// Rows of prompts in this step: a tenth of a second's while others wait for their tokens.
-int64_t Engine::prompt_budget() const {
-  constexpr double kSeconds = 0.1;
-  const auto decodes = [](const auto& e) { return e.second.runs() && !e.second.reading(); };
-  if (seconds_per_row_ == 0 || std::none_of(entries_.begin(), entries_.end(), decodes)) return kPrefillRows;
-  return std::clamp(static_cast<int64_t>(kSeconds / seconds_per_row_) / kKvPage * kKvPage, kKvPage, kPrefillRows);
-}
-
-// Prompts are read in whole pieces of piece_rows_, several of several prompts at once, and then an end that is shorter. Those that began
-// first come first.
-void Engine::read_prompts(Context& ctx) {
-  std::vector<Entry*> reading;
-  for (auto& [number, entry] : entries_)
-    if (entry.runs() && entry.reading()) reading.push_back(&entry);
-  if (reading.empty()) return;
-  std::ranges::sort(reading, {}, &Entry::began);
-  int64_t budget = prompt_budget();
-  budget -= read_whole_pieces(ctx, reading, budget);
-  if (budget > 0) read_ends(ctx, reading, budget);
-}
-
-// A batch of whole pieces; gives the rows of it.
-int64_t Engine::read_whole_pieces(Context& ctx, std::span<Entry* const> reading, int64_t budget) {
-  std::vector<Piece> pieces;
-  int64_t rows = 0;
-  for (Entry* entry : reading) {
-    const int64_t left = entry->prompt_length() / piece_rows_ * piece_rows_ - entry->kv_length;
-    if (left <= 0 || !entry->placed()) continue;
-    const bool by_itself = reads_by_itself(*entry);
-    if (by_itself && !pieces.empty()) continue;
-    const int64_t count = alone_ ? piece_rows_ : std::min(left, (std::min(budget, rows_) - rows) / kKvPage * kKvPage);
-    if (count <= 0) break;
-    if (!grow(*entry, count)) break;
-    pieces.push_back({entry, count});
-    rows += count;
-    if (by_itself) break;
-  }
-  std::erase_if(pieces, [&](const Piece& piece) { return !piece.entry->placed(); });
-  if (pieces.empty()) return 0;
-  std::ranges::stable_sort(pieces, std::less<>(), [](const Piece& piece) { return piece.entry->request.adapter; });
-  const auto start = std::chrono::steady_clock::now();
-  run(ctx, pieces);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / static_cast<double>(rows);
-  seconds_per_row_ = seconds_per_row_ == 0 ? seconds : 0.7 * seconds_per_row_ + 0.3 * seconds;
-  prompts_read(ctx, pieces);
-  return rows;
-}
-
-// The ends of prompts: short ones together, since a few rows do not feel each other, others by themselves.
-int64_t Engine::read_ends(Context& ctx, std::span<Entry* const> reading, int64_t budget) {
-  int64_t rows = 0;
-  std::vector<Piece> pieces;
-  int64_t together = 0;
-  const auto flush = [&] {
-    std::erase_if(pieces, [&](const Piece& piece) { return !piece.entry->placed(); });
-    if (pieces.empty()) return;
-    std::ranges::stable_sort(pieces, std::less<>(), [](const Piece& piece) { return piece.entry->request.adapter; });
-    run(ctx, pieces);
-    const std::vector<Piece> done = std::move(pieces);
-    pieces.clear();
-    together = 0;
-    prompts_read(ctx, done);
-  };
-  for (Entry* entry : reading) {
-    if (!entry->placed() || !entry->reading() || entry->kv_length < entry->prompt_length() / piece_rows_ * piece_rows_) continue;
-    const int64_t count = entry->prompt_length() - entry->kv_length;
-    if (rows > 0 && rows + count > budget) break;
-    const bool by_itself = reads_by_itself(*entry) || count > kFewRows;
-    if (by_itself || together + count > kFewRows) flush();
-    if (!entry->placed() || !grow(*entry, count)) break;
-    pieces.push_back({entry, count});
-    rows += count, together += count;
-    if (by_itself) flush();
-  }
-  flush();
-  return rows;
-}
-
-// After a batch that read the pieces: those whose prompts are read get their first token, and so do those that share one.
-void Engine::prompts_read(Context& ctx, std::span<const Piece> pieces) {
-  std::vector<std::pair<Entry*, int64_t>> first_tokens;  // and the row that gives it
-  std::vector<std::pair<Entry*, int64_t>> searches;
-  int64_t row = 0;
-  for (const auto& [entry, rows] : pieces) {
-    row += rows;
-    counts_.prompt_rows += rows;
-    keep_prefix(*entry);
-    if (entry->request.tells_prompt() && entry->kv_length > entry->told) tell_prompt(ctx, *entry, rows, row - rows);
-    if (entry->reading() || entry->replaying()) continue;
-    if (entry->limit <= 0) {
-      entry->finished = true;
-      continue;
-    }
-    if (static_cast<int64_t>(entry->seen.size()) > entry->prompt_length()) continue;  // computed once more
-    if (entry->search) {
-      searches.emplace_back(entry, row - 1);
-      continue;
-    }
-    std::vector<Entry*> sampled = {entry};
-    fork(*entry, sampled);
-    for (Entry* one : sampled) first_tokens.emplace_back(one, row - 1);
-  }
-  std::exception_ptr failure;
-  const auto guarded = [&](const auto& work) {
-    try {
-      work();
-    } catch (...) {
-      if (!failure) failure = std::current_exception();
-    }
-  };
-  for (const auto& [entry, at] : searches) guarded([&, one = entry, from = at] { advance_beams(ctx, *one, from, 1); });
-  // The rows brought together: some at a time, as many as there is room for logits.
-  const size_t bytes = activations_.hidden.row_range(0, 1).bytes(), most = logits_.size() / static_cast<size_t>(model_.config.vocab_size);
-  std::vector<char> rows(bytes * first_tokens.size());
-  for (size_t i = 0; i < first_tokens.size(); ++i)
-    std::memcpy(rows.data() + i * bytes, activations_.hidden.row_range(first_tokens[i].second, 1).data, bytes);
-  for (size_t first = 0; first < first_tokens.size(); first += most) {
-    std::vector<Entry*> group;
-    for (size_t i = first; i < std::min(first + most, first_tokens.size()); ++i) {
-      std::memcpy(activations_.hidden.row_range(static_cast<int64_t>(i - first), 1).data, rows.data() + i * bytes, bytes);
-      group.push_back(first_tokens[i].first);
-    }
-    guarded([&] { add_tokens(ctx, group, 0); });
-  }
-  if (failure) std::rethrow_exception(failure);
-}
-
 // The tokens of an answer that lost its pages, up to the one that runs next.
 void Engine::replay(Context& ctx) {
   for (auto& [number, entry] : entries_) {
     if (!entry.runs() || !entry.replaying()) continue;
-    const int64_t most = cache_.has_states() ? 1 : kFewRows;
+    const int64_t most = states_ ? 1 : kFewRows;
     for (int64_t done = 0; done < kFewRows && entry.replaying();) {
       const Piece piece{&entry, std::min(most, entry.computed() - entry.kv_length)};
       if (!grow(entry, piece.rows)) break;
@@ -424,72 +271,6 @@ void Engine::decode(Context& ctx, std::span<Entry*> group) {
   for (Entry* entry : group) pieces.push_back({entry, 1});
   run(ctx, pieces);
   add_tokens(ctx, group, 0);
-}
-
-// A row of each beam; all of them are as long.
-void Engine::decode_beams(Context& ctx, Entry& entry) {
-  Pass pass{&activations_, &cache_, {}, &scratch_, false};
-  Batch batch;
-  batch.tokens = entry.search->last_tokens();
-  for (int64_t beam = 0; beam < entry.beams; ++beam) {
-    batch.positions.push_back(static_cast<int32_t>(entry.kv_length));
-    batch.sequences.push_back({beam, 1, 0, entry.kv_length + 1, 0, entry.pages_of(beam)});
-  }
-  if (entry.request.adapter) {
-    batch.adapter_rows = {{0, entry.beams, 0}};
-    pass.adapters = {entry.request.adapter};
-  }
-  decoder_forward(ctx, model_, batch, pass);
-  ++entry.kv_length;
-  advance_beams(ctx, entry, 0, entry.beams);
-}
-
-// A step of the search from these rows of the last batch; its answer, once it is found.
-void Engine::advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_t rows) {
-  const int64_t V = model_.config.vocab_size, before = rows == 1 ? 0 : entry.prompt_length();
-  const AdapterSet* set = entry.request.adapter;
-  entry.finished = true;  // should memory run out here
-  head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {rows, V}), activations_.hidden.row_range(first_row, rows),
-              changes_head(set) ? set : nullptr, scratch_);
-  const std::vector<int64_t> parents = entry.search->advance(std::span(logits_).first(static_cast<size_t>(rows * V)), entry.random);
-  const bool goes_on = !entry.request.keep_going || entry.request.keep_going();
-  if (!entry.search->finished() && goes_on) {
-    follow_parents(entry, parents, before);
-    entry.finished = false;
-    return;
-  }
-  for (const int32_t id : entry.search->answer()) {
-    entry.seen.push_back(id);
-    if (entry.request.on_token && !entry.request.on_token(id)) break;
-  }
-}
-
-// Rows of the cache from first_row on: each beam gets those of the one that it goes on from. Before that all have the same.
-void Engine::follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row) {
-  const auto for_runs = [&](int64_t beam, const auto& use) {  // use(row of the cache, rows before this run, rows of it)
-    const Sequence sequence{.pages = entry.pages_of(beam)};
-    for (int64_t row = first_row, run = 0; row < entry.kv_length; row += run) {
-      run = sequence.kv_run(row, entry.kv_length - row);
-      use(sequence.kv_row(row), row - first_row, run);
-    }
-  };
-  std::vector<char> copies;
-  for (const Tensor& all : cache_.rows()) {
-    const size_t row_bytes = all.row_range(0, 1).bytes(), bytes = row_bytes * static_cast<size_t>(entry.kv_length - first_row);
-    copies.resize(bytes * parents.size());
-    const auto each = [&](bool out) {
-      for (size_t beam = 0; beam < parents.size(); ++beam) {
-        if (parents[beam] == static_cast<int64_t>(beam)) continue;
-        for_runs(out ? parents[beam] : static_cast<int64_t>(beam), [&](int64_t row, int64_t before, int64_t count) {
-          char *copy = copies.data() + beam * bytes + static_cast<size_t>(before) * row_bytes,
-               *cache = static_cast<char*>(all.row_range(row, count).data);
-          std::memcpy(out ? copy : cache, out ? cache : copy, static_cast<size_t>(count) * row_bytes);
-        });
-      }
-    };
-    each(true);
-    each(false);
-  }
 }
 
 bool Engine::step(Context& ctx) {

@@ -21,6 +21,8 @@ namespace loraine {
 
 class BeamSearch;
 
+inline constexpr int64_t kPrefillRows = 512;  // of prompts, in one step
+
 struct Request {
   std::vector<int32_t> prompt;
   const AdapterSet* adapter = nullptr;  // nullptr: the base; it must stay until the request is taken
@@ -63,14 +65,15 @@ struct EngineLoad {
 class Engine {
  public:
   // capacity: rows of keys and values, shared by what runs at once, in pages of kKvPage; a request may get as long as all of them. Where
-  // they do not last, the request that began last gives its own back and goes on later. sequences: most requests that run at once.
+  // they do not last, the request that began last gives its own back and goes on later. sequences: most requests that run at once, where
+  // a beam search over a model with states counts as many as it has beams (seats_for).
   Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences = 1);
   // Makes room for adapters of more columns (rank_columns below) than so far. Between steps; what runs goes on with the same bits.
   void reserve_rank_columns(int64_t columns);
 
   // The number of the request. Throws usage when the prompt is empty, or fills the cache, or the adapter is wider than planned.
   int64_t submit(Request request);
-  // Reads pieces of the prompts that wait, at most 512 rows of them (while others decode as many as take a tenth of a second), then adds a
+  // Reads pieces of the prompts that wait, at most kPrefillRows rows of them (while others decode as many as take a tenth of a second), then adds a
   // token to every sequence that ran before; a beam search has num_beams of them, each with rows of the cache of its own. False: nothing is
   // left to do. What an on_token throws comes out of here, and ends its request.
   bool step(Context& ctx);
@@ -96,7 +99,7 @@ class Engine {
     // Pages of the cache, of a beam search those of each beam in turn; rows filled; whether it has left the queue, and when.
     std::vector<int32_t> pages;
     int64_t kv_length = 0, began = -1;
-    int64_t slot = 0;              // of its states, where the model has any
+    std::vector<int64_t> slots;    // of its states, where the model has any: of each beam
     int64_t limit = 0;             // most tokens of the answer
     int64_t reused = 0, told = 0;  // rows of the prompt: found in the cache, told to whoever asks for them
     bool finished = false, held = false, begun = false;
@@ -113,6 +116,7 @@ class Engine {
     bool replaying() const { return !search && !reading() && kv_length < computed(); }
     bool runs() const { return placed() && !finished && !held; }
     const int32_t* pages_of(int64_t beam) const { return pages.data() + beam * pages_of_beam(); }
+    int64_t slot_of(int64_t beam) const { return slots.size() > 1 ? slots[static_cast<size_t>(beam)] : slots.front(); }
   };
   // Rows of one sequence in a batch.
   struct Piece {
@@ -128,7 +132,9 @@ class Engine {
   bool place(Entry& entry);
   bool fits(const Entry& entry) const;
   bool grow(Entry& entry, int64_t rows);
-  int64_t free_slot() const;
+  int64_t seats_of(const Entry& entry) const;
+  int64_t seats_taken() const;
+  std::vector<int64_t> free_slots(int64_t count) const;
   int32_t take_page();
   bool preempt_after(const Entry& entry);
   void give_back(Entry& entry);
@@ -140,6 +146,7 @@ class Engine {
   void part_from_leader(Entry& entry);
   void copy_page(int32_t to, int32_t from);
   void copy_slot(int64_t to, int64_t from);
+  std::vector<Tensor> states() const;
 
   int64_t prompt_budget() const;
   void read_prompts(Context& ctx);
@@ -158,7 +165,8 @@ class Engine {
 
   const Model& model_;
   int64_t capacity_, sequences_, rows_, piece_rows_, rank_columns_ = 0, next_ = 1, begun_ = 0;
-  bool alone_ = false;  // whether the rows of a prompt feel those beside them
+  bool alone_ = false;   // whether the rows of a prompt feel those beside them
+  bool states_ = false;  // whether layers carry a state from row to row
   KvCache cache_;
   KvPages pages_;
   PrefixTree prefixes_;
@@ -173,6 +181,9 @@ class Engine {
 
 // Bytes that an Engine of these sizes takes.
 size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences);
+
+// The `sequences` of an Engine that has room for so many requests, each with so many beams.
+int64_t seats_for(const Model& model, int64_t requests, int64_t beams);
 
 // Most columns that a set keeps per row at any site: what an Engine is planned for.
 int64_t rank_columns(const AdapterSet& set);

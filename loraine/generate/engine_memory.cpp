@@ -49,8 +49,8 @@ void Engine::admit() {
 
 // Whether the pages last for what the request has so far, with some left for those that run.
 bool Engine::fits(const Entry& entry) const {
+  if (seats_taken() + seats_of(entry) > sequences_) return false;
   const int64_t running = std::ranges::count_if(entries_, [](const auto& e) { return e.second.placed(); });
-  if (running >= sequences_) return false;
   int64_t needed = pages_for(std::max(entry.prompt_length(), entry.computed()) + 1);
   if (entry.search) needed = entry.beams * entry.pages_of_beam();
   else if (shares_prefix(entry)) needed -= prefixes_.in_use(*entry.request.prefix_key, entry.request.prompt);
@@ -78,17 +78,28 @@ bool Engine::place(Entry& entry) {
       counts_.reused += entry.kv_length;
     }
   }
-  entry.slot = free_slot();
+  entry.slots = free_slots(seats_of(entry));
   entry.began = begun_++;
   entry.begun = true;
   return true;
 }
 
-int64_t Engine::free_slot() const {
-  int64_t slot = 0;
-  const auto taken = [&](const auto& e) { return e.second.placed() && e.second.slot == slot; };
-  while (std::ranges::any_of(entries_, taken)) ++slot;
-  return slot;
+// Every beam has a state of its own.
+int64_t Engine::seats_of(const Entry& entry) const { return states_ ? entry.beams : 1; }
+
+int64_t Engine::seats_taken() const {
+  int64_t seats = 0;
+  for (const auto& [number, entry] : entries_) seats += entry.placed() ? seats_of(entry) : 0;
+  return seats;
+}
+
+std::vector<int64_t> Engine::free_slots(int64_t count) const {
+  std::vector<int64_t> slots;
+  for (int64_t slot = 0; static_cast<int64_t>(slots.size()) < count; ++slot) {
+    const auto taken = [&](const auto& e) { return e.second.placed() && std::ranges::find(e.second.slots, slot) != e.second.slots.end(); };
+    if (std::ranges::none_of(entries_, taken)) slots.push_back(slot);
+  }
+  return slots;
 }
 
 int32_t Engine::take_page() {
@@ -144,7 +155,7 @@ void Engine::part_from_leader(Entry& entry) {
 }
 
 bool Engine::shares_prefix(const Entry& entry) const {
-  return entry.request.prefix_key.has_value() && !entry.search && !alone_ && !cache_.has_states() && !entry.request.tells_prompt();
+  return entry.request.prefix_key.has_value() && !entry.search && !alone_ && !states_ && !entry.request.tells_prompt();
 }
 
 // Whether a batch of prompts has this one alone: what stands in the base's place may be set for one adapter at a time.
@@ -163,7 +174,7 @@ void Engine::fork(Entry& entry, std::vector<Entry*>& sampled) {
   for (const int64_t number : std::exchange(entry.followers, {})) {
     Entry& other = entries_.at(number);
     other.leader = 0;
-    const int64_t seats = std::ranges::count_if(entries_, [](const auto& e) { return e.second.placed(); });
+    const int64_t seats = seats_taken();
     const int32_t last = seats < sequences_ && entry.kv_length % kKvPage != 0 ? take_page() : -1;
     if (seats >= sequences_ || other.held || (entry.kv_length % kKvPage != 0 && last < 0)) {
       if (last >= 0) pages_.release(last);
@@ -178,8 +189,8 @@ void Engine::fork(Entry& entry, std::vector<Entry*>& sampled) {
     for (const int32_t page : other.pages)
       if (page != last) pages_.hold(page);
     other.kv_length = entry.kv_length;
-    other.slot = free_slot();
-    copy_slot(other.slot, entry.slot);
+    other.slots = free_slots(1);
+    copy_slot(other.slots.front(), entry.slots.front());
     other.began = begun_++;
     other.begun = true;
     sampled.push_back(&other);
@@ -193,12 +204,19 @@ void Engine::copy_page(int32_t to, int32_t from) {
   }
 }
 
-void Engine::copy_slot(int64_t to, int64_t from) {
+// What the cache has of each sequence, in the row of its slot, beside rows for each token.
+std::vector<Tensor> Engine::states() const {
+  std::vector<Tensor> all;
   for (const auto& layer : cache_.layers)
     for (const auto& branch : layer)
-      for (const Tensor& states : branch)
-        if (states.rows() != cache_.capacity)
-          std::memcpy(states.row_range(to, 1).data, states.row_range(from, 1).data, states.row_range(from, 1).bytes());
+      for (const Tensor& t : branch)
+        if (t.rows() != cache_.capacity) all.push_back(t);
+  return all;
+}
+
+void Engine::copy_slot(int64_t to, int64_t from) {
+  for (const Tensor& states : states())
+    std::memcpy(states.row_range(to, 1).data, states.row_range(from, 1).data, states.row_range(from, 1).bytes());
 }
 
 EngineLoad Engine::load() const {

@@ -65,7 +65,7 @@ void describe(ServeConfig& c, const OptionVisitor& visit) {
   visit({"tool_call_parser", group, &c.tool_call_parser,
          "form in which the model writes calls of tools: auto (by its template), hermes, qwen3_coder, llama3_json, mistral, gemma4, "
          "glm4_moe, "
-         "pythonic, phi4_mini, deepseek_v3, json"});
+         "pythonic, phi4_mini, deepseek_v3, nemotron_v2, command_r, action, json"});
   visit({"reasoning_parser", group, &c.reasoning_parser,
          "marks around thoughts: auto (by its template), none, think, mistral, seed_oss, gpt_oss, gemma4"});
   visit({"metrics", group, &c.metrics, "GET /metrics for Prometheus"});

@@ -12,6 +12,7 @@
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/smaller_base.h"
+#include "loraine/train/config/grpo_options.h"
 #include "loraine/train/config/load_options.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
@@ -41,6 +42,15 @@ int64_t longest_prompt(const Dataset& set) {
 // Of a prompt with an answer to come.
 int64_t longest_answered(const Run& run, const Dataset& set, const Batches& b) {
   return std::min(longest_prompt(set) + run.config.grpo.max_completion_length, b.cutoff);
+}
+
+// Rows of `answers` answers to `prompts` questions at most, in one batch. Where they share prompts, an answer that is not the first to its
+// question has its own rows and the prompt's last, and with a prompt too short to be shared all of that.
+int64_t most_answer_rows(const Run& run, const Dataset& set, const Batches& b, int64_t answers, int64_t prompts) {
+  const int64_t whole = longest_answered(run, set, b);
+  if (run.objective->share_up_to() < whole) return answers * whole;
+  const int64_t others = answers - std::min(answers, prompts);
+  return (answers - others) * whole + others * std::min(whole, run.config.grpo.max_completion_length + kLeastShared);
 }
 
 int64_t longest_train(const Run& run, const Batches& b) {
@@ -109,7 +119,7 @@ int64_t most_rows_in_order(const Run& run, const Dataset& set, const std::vector
 int64_t largest_train_rows(const Run& run, const Batches& b, In pass) {
   const TrainConfig& c = run.config;
   if (run.input.stream) return b.train * std::min(c.cutoff_len, b.cutoff);  // nobody knows the longest
-  if (run.input.rollouts) return b.train * longest_answered(run, run.input.data.train, b);
+  if (run.input.rollouts) return most_answer_rows(run, run.input.data.train, b, b.train, generation_sizes(c).prompts);
   if (counts_tokens_of_batches(c)) return b.train * std::min(c.cutoff_len, b.cutoff);  // they are filled
   const Dataset& set = run.input.data.train;
   const std::vector<int64_t> lengths = lengths_of(run, set, b, pass);
@@ -133,7 +143,7 @@ int64_t largest_rows(const Run& run, const Batches& b, In pass) {
   int64_t most = largest_train_rows(run, b, pass);
   for (const Run::EvalSet& set : run.eval_sets()) {
     if (run.input.rollouts) {
-      most = std::max(most, b.eval * longest_answered(run, *set.data, b));
+      most = std::max(most, most_answer_rows(run, *set.data, b, b.eval, b.eval / eval_generations(run.config)));
       continue;
     }
     const std::vector<int64_t> lengths = lengths_of(run, *set.data, b, pass);

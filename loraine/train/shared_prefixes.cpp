@@ -23,8 +23,8 @@ std::string what_keeps_rows_apart(const Run& run) {
 
 void share_prefixes(Run& run) {
   const TrainConfig& c = run.config;
-  const bool preferences = c.stage == "dpo" || c.stage == "kto" || c.stage == "rm";
-  if (c.share_prefixes == "false" || (c.share_prefixes == "auto" && !preferences)) return;
+  const bool answers_share = c.stage == "dpo" || c.stage == "kto" || c.stage == "rm" || c.stage == "grpo";  // a prompt, by their nature
+  if (c.share_prefixes == "false" || (c.share_prefixes == "auto" && !answers_share)) return;
   if (const std::string reason = what_keeps_rows_apart(run); !reason.empty()) {
     if (c.share_prefixes == "auto") return;
     throw Error(ErrorKind::usage, "share_prefixes: " + reason, "leave one of the two out");

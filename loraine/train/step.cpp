@@ -126,6 +126,7 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
     not_finite(run, fmt::format("evaluation after step {}: the loss is not a finite number", run.state.global_step));
   OrderedJson metrics = {{set.prefix() + "_loss", loss}}, found = figures.values();
   run.objective->complete(found);
+  if (run.input.rollouts) found["num_tokens"] = run.state.num_input_tokens_seen;
   run.objective->evaluated(found);
   for (const auto& [name, value] : found.items()) metrics[set.prefix() + "_" + name] = value;
   add_speed(metrics, set.prefix(), seconds_now() - begin, static_cast<int64_t>(n), static_cast<int64_t>(batches));
@@ -145,6 +146,7 @@ void log_loss(Run& run) {
                         {"learning_rate", run.learning_rate}};
   OrderedJson figures = run.figures.values();
   run.objective->complete(figures);
+  if (run.input.rollouts) figures["num_tokens"] = run.state.num_input_tokens_seen;
   if (figures.contains("reward") && run.screen.message)  // whose loss says nothing
     run.screen.message(fmt::format("step {}: reward {:.4f}", run.state.global_step, figures["reward"].get<double>()));
   values.update(figures);
@@ -213,7 +215,7 @@ double step(Run& run, std::span<const Item> items, std::span<const size_t> sizes
     run.tokens_since_log += static_cast<double>(micro.trained_tokens);
     run.sample_tokens += micro.sample_rows;
     run.computed_tokens += micro.batch.rows();
-    if (run.counts_tokens())
+    if (run.counts_tokens() && !run.input.rollouts)  // there those that are generated count
       run.state.num_input_tokens_seen += c.include_num_input_tokens_seen == "non_padding" ? micro.present_tokens : micro.padded_tokens;
   }
   for (const Item& item : items) item.let_go();

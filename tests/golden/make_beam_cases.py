@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Records beam searches of transformers' generate for the model and adapter of tests/golden/peft/llama. Run by hand: needs torch, transformers, peft.
+"""Records beam searches of transformers' generate for the model and adapter of tests/golden/peft/llama, or of another case there. Run by hand: needs torch,
+transformers, peft.
 
-usage: make_beam_cases.py [MODEL_FOLDER_OF_A_CASE OUT.json]
+usage: make_beam_cases.py [FOLDER_OF_A_CASE OUT.json]     beam_search_NAME.json: of peft/NAME
 """
 import json
 import os

@@ -112,14 +112,56 @@ struct Renderings {
   const Tokenizer& tokenizer;
   const OrderedJson& messages;
   const OrderedJson& kwargs;
-  const std::string& text;
+  std::string text = {}, closing = {};  // closing: what the template writes behind every conversation, which no text here has
 
   // The first `count` messages of a list.
   std::string rendered(const OrderedJson& list, size_t count, bool generate) const {
+    std::string made = written(list, count, generate);
+    if (closing.empty()) return made;
+    const std::string ended = generate ? written(list, count, false) : made;  // the head of an answer comes behind it
+    if (!ended.ends_with(closing) || !made.starts_with(ended)) return made;
+    return made.erase(ended.size() - closing.size(), closing.size());
+  }
+  std::string written(const OrderedJson& list, size_t count, bool generate) const {
     OrderedJson first = OrderedJson::array(), with = kwargs;
     for (size_t m = 0; m < count; ++m) first.push_back(list[m]);
     with["add_generation_prompt"] = generate;
     return chat.render_turns(first, with).text;
+  }
+
+  // A turn of the template's own behind the last message, whatever that is (Command R+'s instruction for calls): what the rendering ends
+  // with in common with that of other words and of one message less, from a special token on that is not the mark it ends with itself.
+  void find_closing(const std::string& whole) {
+    text = whole;
+    constexpr size_t kLongestMark = 64;  // behind an answer: no turn is as short
+    if (messages.size() < 2) return;
+    const std::string last = trimmed(content_of(messages.back()));
+    if (const size_t at = last.empty() ? std::string::npos : whole.rfind(last);
+        at != std::string::npos && whole.size() - at - last.size() < kLongestMark)
+      return;
+    size_t same = 0;
+    try {
+      same = std::min(same_end(whole, written(messages, messages.size() - 1, false)),
+                      same_end(whole, written(with_other_words(messages, messages.size() - 1), messages.size(), false)));
+    } catch (const Error&) { return; }  // the template takes neither
+    const std::string common = whole.substr(whole.size() - same);
+    std::vector<std::pair<size_t, std::string>> specials;  // in it, with their places
+    size_t at = 0;
+    for (const int32_t id : tokenizer.encode(common)) {
+      const std::string spelling = tokenizer.is_special(id) ? tokenizer.id_to_token(id).value_or("") : "";
+      const size_t found = spelling.empty() ? std::string::npos : common.find(spelling, at);
+      if (found == std::string::npos) continue;
+      specials.emplace_back(found, spelling);
+      at = found + spelling.size();
+    }
+    const auto opens = std::ranges::find_if(specials, [&](const auto& one) { return one.second != specials.back().second; });
+    if (opens == specials.end() || !trimmed(common.substr(at)).empty()) return;
+    std::string words;  // of it that are no special tokens
+    for (auto one = opens; one + 1 != specials.end(); ++one)
+      words += common.substr(one->first + one->second.size(), (one + 1)->first - one->first - one->second.size());
+    if (trimmed(words).empty()) return;
+    closing = common.substr(opens->first);
+    text.erase(text.size() - closing.size());
   }
   std::string head(size_t count, bool generate) const { return rendered(messages, count, generate); }
 
@@ -251,8 +293,10 @@ std::optional<Range> match_frame(const TurnFrame& frame, const std::string& text
 // The first, the second and the last answer, and every one that does not look like the one before it, are placed by renderings; the others
 // by what is written around them, so that long conversations stay linear.
 std::vector<Range> assistant_ranges(const ChatTemplate& chat, const Tokenizer& tokenizer, const OrderedJson& messages,
-                                    const OrderedJson& kwargs, const std::string& text) {
-  const Renderings renderings{chat, tokenizer, messages, kwargs, text};
+                                    const OrderedJson& kwargs, const std::string& whole) {
+  Renderings renderings{chat, tokenizer, messages, kwargs};
+  renderings.find_closing(whole);
+  const std::string& text = renderings.text;
   std::vector<Range> ranges;
   std::optional<TurnFrame> frame;
   size_t from = 0, previous = 0;  // end of the last answer; the message behind it

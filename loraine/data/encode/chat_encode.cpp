@@ -9,6 +9,7 @@
 #include "loraine/core/python_json.h"
 #include "loraine/data/encode/answer_ranges.h"
 #include "loraine/data/encode/encode.h"
+#include "loraine/data/encode/results.h"
 
 namespace loraine {
 namespace {
@@ -178,7 +179,12 @@ OrderedJson template_messages(const Conversation& conversation, const std::strin
     switch (message.role) {
       case Role::user: messages.push_back({{"role", "user"}, {"content", message.content}}); break;
       case Role::assistant: messages.push_back({{"role", "assistant"}, {"content", message.content}}); break;
-      case Role::observation: messages.push_back({{"role", "tool"}, {"content", message.content}}); break;
+      case Role::observation:  // several results, put together as LLaMA-Factory does (formats.cpp), are a message each again
+        for (size_t from = 0, to = 0; to != std::string::npos; from = to + kBetweenResults.size()) {
+          to = message.content.find(kBetweenResults, from);
+          messages.push_back({{"role", "tool"}, {"content", message.content.substr(from, to == std::string::npos ? to : to - from)}});
+        }
+        break;
       case Role::function: {
         OrderedJson calls = OrderedJson::array();
         for (const OrderedJson& call : parse(message.content, "function call")) calls.push_back({{"type", "function"}, {"function", call}});

@@ -100,6 +100,57 @@ TEST(ChatEncode, RenderingsAndBlocksGiveTheSameMasks) {
     }
 }
 
+TEST(ChatEncode, ResultsThatCameTogetherAreMessagesOfTheirOwn) {
+  Conversation conversation;
+  conversation.messages = {{Role::user, "Both?"},
+                           {Role::function, R"([{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}])"},
+                           {Role::observation, "one\n</tool_response>\n<tool_response>\ntwo"},
+                           {Role::assistant, "Done."}};
+  Json kwargs = Json::object();
+  const Json messages = template_messages(conversation, "", kwargs);
+  ASSERT_EQ(messages.size(), 5u);
+  EXPECT_EQ(messages[2], (Json{{"role", "tool"}, {"content", "one"}}));
+  EXPECT_EQ(messages[3], (Json{{"role", "tool"}, {"content", "two"}}));
+}
+
+// A template that ends every conversation with an instruction of its own, and writes calls without a mark behind them, as Command R+'s
+// does.
+TEST(ChatEncode, ATurnOfTheTemplatesOwnIsNotTrained) {
+  const MarkerTokenizer tokenizer;
+  const std::string source =
+      "{{ '<s>' }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.tool_calls is defined %}{% for c in m.tool_calls %}"
+      "{{ 'Call ' + c.function.name + ' ' + (c.function.arguments | tojson) + '\n' }}{% endfor %}{% else %}{{ m.content + '<|im_end|>' }}"
+      "{% endif %}{% endfor %}{{ '<|im_start|>system\nWrite what is to be called, as a list, or an answer to the last question.<|im_end|>' "
+      "}}"
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+  const auto call = [](const char* of) {
+    return Json{{"role", "assistant"},
+                {"content", ""},
+                {"tool_calls", {{{"type", "function"}, {"function", {{"name", "f"}, {"arguments", {{"of", of}}}}}}}}};
+  };
+  Json messages = Json::array({{{"role", "user"}, {"content", "One?"}}, call("one")});
+  const auto trained = [&] {  // each run of labels as text
+    const Example example = encode(source, messages, tokenizer);
+    std::vector<std::string> runs;
+    for (size_t i = 0; i < example.labels.size(); ++i) {
+      if (example.labels[i] == kIgnoreLabel) continue;
+      if (i == 0 || example.labels[i - 1] == kIgnoreLabel) runs.emplace_back();
+      runs.back() += tokenizer.decode(std::vector<int32_t>{example.labels[i]}, false);
+    }
+    return runs;
+  };
+  const std::string one = "Call f {\"of\": \"one\"}\n", two = "Call f {\"of\": \"two\"}\n";
+  EXPECT_EQ(trained(), std::vector{one});
+  messages.push_back({{"role", "tool"}, {"content", "1"}});
+  messages.push_back({{"role", "assistant"}, {"content", "It is 1."}});
+  EXPECT_EQ(trained(), (std::vector<std::string>{one, "It is 1.<|im_end|>"}));
+  messages.push_back({{"role", "user"}, {"content", "Two?"}});
+  messages.push_back(call("two"));
+  EXPECT_EQ(trained(), (std::vector<std::string>{one, "It is 1.<|im_end|>", two}));
+  messages = Json::array({{{"role", "user"}, {"content", "Hi"}}, {{"role", "assistant"}, {"content", "Hi"}}});
+  EXPECT_EQ(trained(), std::vector<std::string>{"Hi<|im_end|>"});
+}
+
 TEST(ChatEncode, AHeaderThatNobodyAskedForIsNotTrained) {  // as Llama 3's first template writes it behind every conversation
   const MarkerTokenizer tokenizer;
   const Json special = {{"bos_token", "<s>"}};

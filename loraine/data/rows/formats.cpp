@@ -9,6 +9,7 @@
 #include "loraine/core/batch.h"
 #include "loraine/core/error.h"
 #include "loraine/core/python_json.h"
+#include "loraine/data/encode/results.h"
 #include "loraine/data/files/json_values.h"
 #include "loraine/data/rows/decision_fields.h"
 
@@ -316,7 +317,7 @@ void fill_messages(const DatasetInfo& info, dom::object object, Row& row) {
     }
     if (info.formatting == Formatting::openai) {
       if (*role == Role::observation) {
-        observations = observations ? *observations + "\n</tool_response>\n<tool_response>\n" + raw[i].content : raw[i].content;
+        observations = observations ? fmt::format("{}{}{}", *observations, kBetweenResults, raw[i].content) : raw[i].content;
         continue;
       }
       flush();

@@ -8,6 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/python_json.h"
 #include "loraine/data/tools/tools.h"
+#include "loraine/text/calls/answer_reader.h"
 #include "loraine/text/calls/python_call.h"
 
 namespace loraine::tools_golden_test {
@@ -51,6 +52,37 @@ TEST(Tools, RecordedFormats) {
   }
   EXPECT_EQ(formats, 13);
   EXPECT_EQ(read, 20);
+}
+
+// What a server reads of an answer as it comes, against what LLaMA-Factory finds in it: the same calls, where all arguments are objects.
+TEST(Tools, ActionsAreReadAsTheyCome) {
+  const auto file = std::filesystem::path(LORAINE_SOURCE_DIR) / ".." / "shared" / "golden" / "llamafactory" / "tools.json";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << "shared golden cases are absent";
+  std::ifstream in(file);
+  const Json recorded = Json::parse(in), &format = recorded["formats"]["default"];
+  std::vector<std::pair<std::string, Json>> answers;  // and what is found
+  for (size_t i = 0; i < recorded["answers"].size(); ++i) answers.emplace_back(recorded["answers"][i], format["read_back"][i]);
+  for (size_t i = 0; i < recorded["calls"].size(); ++i) {  // what it writes itself
+    if (!format["call_text"][i].is_string()) continue;
+    const auto calls = read_calls("default", format["call_text"][i]);
+    ASSERT_TRUE(calls.has_value()) << i;
+    Json found = Json::array();
+    for (const ToolCall& call : *calls) found.push_back({call.name, call.arguments});
+    answers.emplace_back(format["call_text"][i], found);
+  }
+  int read = 0;
+  for (const auto& [answer, wanted] : answers) {
+    AnswerReader reader({.calls = &call_format("default")});
+    Json got = Json::array();
+    for (const char c : answer)
+      for (const ToolCall& call : reader.push(std::string(1, c)).calls) got.push_back({call.name, call.arguments});
+    const AnswerPart rest = reader.finish();
+    for (const ToolCall& call : rest.calls) got.push_back({call.name, call.arguments});
+    if (!wanted.is_array()) continue;
+    EXPECT_EQ(got, wanted) << answer;
+    ++read;
+  }
+  EXPECT_GE(read, 4);
 }
 
 TEST(Tools, Phi4MiniTakesTheTextAsItIs) {

@@ -174,8 +174,10 @@ void AnswerReader::read_content(AnswerPart& out, bool at_end) {
       pieces_ = {};
     }
     if (options_.in_pieces) pieces_.read(*format, buffer_, out.pieces);
-    // Only where something that may end a call came is it worth reading again.
-    if (!at_end && tried_ > 0 && buffer_.find_first_of("}])>", tried_) == std::string::npos && tried_ + 4096 > buffer_.size()) return;
+    // Only where something that may end a call came is it worth reading again; an action's marks end with anything else.
+    if (!at_end && tried_ > 0 && format->form != CallForm::action && buffer_.find_first_of("}])>`", tried_) == std::string::npos &&
+        tried_ + 4096 > buffer_.size())
+      return;
     CallRead read = read_call(*format, buffer_, at_end, types_);
     if (read.outcome == CallRead::Outcome::more) {
       tried_ = buffer_.size();

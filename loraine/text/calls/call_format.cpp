@@ -32,6 +32,9 @@ const std::vector<CallFormat>& formats() {
        "",
        "",
        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜><｜tool▁sep｜><｜tool▁call▁end｜><｜tool▁calls▁end｜>"},
+      {"nemotron_v2", CallForm::toolcall_list, {"<TOOLCALL>"}, "", "", "<TOOLCALL></TOOLCALL>"},
+      {"command_r", CallForm::command, {"Action:"}, "", "", ""},
+      {"action", CallForm::action, {"```\nAction:", "Action:"}, "", "", ""},
       {"json", CallForm::bare_json, {}, "{[", "", ""},
   };
   return all;
@@ -41,7 +44,7 @@ const std::vector<CallFormat>& formats() {
 struct OtherName {
   std::string_view name, ours;
 };
-constexpr OtherName kOtherNames[] = {{"default", "json"},
+constexpr OtherName kOtherNames[] = {{"default", "action"},
                                      {"qwen", "hermes"},
                                      {"ling", "hermes"},
                                      {"llama3", "llama3_json"},
@@ -82,11 +85,13 @@ const CallFormat& call_format_of_template(std::string_view text) {
   if (has("<arg_key>")) return *find("glm4_moe");
   if (has("<function=")) return *find("qwen3_coder");
   if (has("<tool_call>") && has("arguments")) return *find("hermes");
+  if (has("<TOOLCALL>")) return *find("nemotron_v2");
   if (has("[TOOL_CALLS]")) return *find("mistral");
   if (has("<|tool_call_start|>[")) return *find("pythonic");
   if (has("functools[")) return *find("phi4_mini");
   if (has("<｜tool▁call▁begin｜>")) return *find("deepseek_v3");
   if (has("<|python_tag|>") || (has("<|start_header_id|>") && has("parameters"))) return *find("llama3_json");
+  if (has("Action:") && has("tool_name") && !has("<|START_ACTION|>")) return *find("command_r");
   return *find("json");
 }
 

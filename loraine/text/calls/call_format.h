@@ -19,6 +19,9 @@ enum class CallForm : uint8_t {
   python_calls,    // <|tool_call_start|>[name(key=value)]<|tool_call_end|>
   functools,       // functools and a list of {"name", "arguments"}
   deepseek,        // names and JSON between markers with wide bars
+  toolcall_list,   // <TOOLCALL> and a list of {"name", "arguments"}
+  command,         // Action: and a list of {"tool_name", "parameters"} in marks of code
+  action,          // Action: name, and on the next line Action Input: {…}; marks of code may stand around them
   bare_json,       // {"name", "arguments"} or a list of them, and nothing else
 };
 

@@ -267,6 +267,25 @@ class Builder {
                              marker("<｜tool▁call▁end｜>")});
         return rules_.sequence({marker("<｜tool▁calls▁begin｜>"), several(one, line), marker("<｜tool▁calls▁end｜>")});
       }
+      case CallForm::toolcall_list:
+        return rules_.sequence({marker("<TOOLCALL>"), text("["),
+                                several(each_tool([&](const Tool& tool) { return named_object(tool, "arguments"); }), text(", ")),
+                                text("]"), marker("</TOOLCALL>")});
+      case CallForm::command:
+        return rules_.sequence({text("Action:\n```json\n[\n"),
+                                several(each_tool([&](const Tool& tool) {
+                                          return rules_.sequence({text(fmt::format("    {{\n        \"tool_name\": \"{}\",\n"
+                                                                                   "        \"parameters\": ",
+                                                                                   tool.name)),
+                                                                  object(json_, tool), text("\n    }")});
+                                        }),
+                                        text(",\n")),
+                                text("\n]```")});
+      case CallForm::action:
+        return several(each_tool([&](const Tool& tool) {
+                         return rules_.sequence({text(fmt::format("Action: {}\nAction Input: ", tool.name)), object(json_, tool)});
+                       }),
+                       line);
       case CallForm::bare_json: {
         const Node one = rules_.call(rules_.add("call", each_tool([&](const Tool& tool) { return named_object(tool, "arguments"); })));
         if (!wanted_.parallel) return one;

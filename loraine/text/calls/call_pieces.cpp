@@ -13,10 +13,13 @@ std::vector<Around> around(const CallFormat& format) {
   switch (format.form) {
     case CallForm::tagged_json:
     case CallForm::functools:
+    case CallForm::toolcall_list:
     case CallForm::bare_json: return {{"{\"name\": \"", "\", \"arguments\": "}};
     case CallForm::llama_json: return {{"{\"name\": \"", "\", \"parameters\": "}};
     case CallForm::mistral: return {{"{\"name\": \"", "\", \"arguments\": "}, {"[TOOL_CALLS]", "[ARGS]"}};
     case CallForm::deepseek: return {{"function<｜tool▁sep｜>", "\n```json\n"}};
+    case CallForm::command: return {{"\"tool_name\": \"", "\",\n        \"parameters\": "}};
+    case CallForm::action: return {{"Action: ", "\nAction Input: "}};
     default: return {};
   }
 }

@@ -101,6 +101,22 @@ const ReadCase kReadCases[] = {
      "f{\"a\": 1};g{};", "So:"},
     {"deepseek_v3", "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
      "f{\"a\": 1};", ""},
+    {"nemotron_v2",
+     "So.\n<TOOLCALL>[{\"name\": \"f\", \"arguments\": {\"a\": \"</TOOLCALL>\"}}, {\"name\": \"g\", \"arguments\": {}}]</TOOLCALL>",
+     "f{\"a\": \"</TOOLCALL>\"};g{};", "So."},
+    {"nemotron_v2", "<TOOLCALL>none</TOOLCALL>", "", "<TOOLCALL>none</TOOLCALL>"},
+    {"command_r",
+     "Plan.\nAction:\n```json\n[\n    {\n        \"tool_name\": \"f\",\n        \"parameters\": {\n            \"a\": 1\n        }\n    "
+     "}\n]```\n",
+     "f{\"a\": 1};", "Plan."},
+    {"command_r", "Action: ```json\n[{\"tool_name\": \"f\"}, {\"tool_name\": \"g\", \"parameters\": {}}]\n```", "f{};g{};", ""},
+    {"command_r", "Action: none", "", "Action: none"},
+    {"action", "I look.\nAction: f\nAction Input: {\"a\": \"Action: g\"}\nAction: g\nAction Input: ```{}```",
+     "f{\"a\": \"Action: g\"};g{};", "I look."},
+    {"default", "```\nAction: get-it\nAction Input: {\"a\": 1}\n```", "get-it{\"a\": 1};", ""},
+    {"action", "Action: f\nAction Input: \"{\"a\": 1}\" Done.", "f{\"a\": 1};", "Done."},
+    {"action", "Action: go on\nAction Input: {}", "", "Action: go on\nAction Input: {}"},
+    {"action", "Action: f\nAction Input: {\"a\": ", "", "Action: f\nAction Input: {\"a\": "},
     {"json", " {\"name\": \"f\", \"arguments\": {}}", "f{};", ""},
     {"json", "[{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"g\", \"arguments\": {\"a\": \"é\"}}]", "f{};g{\"a\": \"é\"};", ""},
     {"json", "[1, 2]", "", "[1, 2]"},
@@ -163,7 +179,13 @@ TEST(Calls, RandomTextsAreReadAlikeInPieces) {
                                        "<tool",
                                        "é",
                                        "\xff",
-                                       "name"};
+                                       "name",
+                                       "Action:",
+                                       "<TOOLCALL>",
+                                       "</TOOLCALL>",
+                                       "[{\"tool_name\": \"f\"}]",
+                                       "Action: f\nAction Input: ",
+                                       "`"};
   std::mt19937 random(11);
   int found = 0;
   for (int round = 0; round < 6000; ++round) {
@@ -224,6 +246,9 @@ TEST(Calls, FormatsByTemplateAndName) {
                                                      {"<|tool_call_start|>[", "pythonic"},
                                                      {"functools[", "phi4_mini"},
                                                      {"<｜tool▁call▁begin｜>", "deepseek_v3"},
+                                                     {"<TOOLCALL>[ arguments", "nemotron_v2"},
+                                                     {"Action:\n```json [{\"tool_name\": …", "command_r"},
+                                                     {"<|START_ACTION|>[ tool_name ] Action:", "json"},
                                                      {"plain", "json"}};
   for (const auto& [text, name] : templates) EXPECT_EQ(call_format_of_template(text).name, name);
   EXPECT_EQ(call_format("qwen").name, "hermes");

@@ -253,6 +253,31 @@ Got functools(Cursor& c, Calls& out) {
   return value.is_array() && add_objects(value, out) ? Got::yes : Got::no;
 }
 
+Got toolcall_list(Cursor& c, bool at_end, Calls& out) {
+  OrderedJson value;
+  LORAINE_NEED(c.take("<TOOLCALL>"));
+  LORAINE_NEED(c.json(value));
+  if (!value.is_array() || !add_objects(value, out)) return Got::no;
+  return last(c, "</TOOLCALL>", at_end);
+}
+
+Got command(Cursor& c, bool at_end, Calls& out) {
+  OrderedJson value;
+  LORAINE_NEED(c.take("Action:"));
+  c.blanks();
+  LORAINE_NEED(c.take("```json"));
+  LORAINE_NEED(c.json(value));
+  if (!value.is_array() || value.empty()) return Got::no;
+  for (const OrderedJson& one : value) {
+    if (!one.is_object() || !one.contains("tool_name") || !one["tool_name"].is_string()) return Got::no;
+    const std::string name = one["tool_name"].get<std::string>();
+    const OrderedJson arguments = one.value("parameters", OrderedJson::object());
+    if (!is_called_name(name) || !arguments.is_object()) return Got::no;
+    out.push_back({name, python_json(arguments)});
+  }
+  return last(c, "```", at_end);
+}
+
 constexpr std::string_view kDeepseekBegin = "<｜tool▁call▁begin｜>", kDeepseekEnd = "<｜tool▁call▁end｜>",
                            kDeepseekBetween = "<｜tool▁sep｜>", kDeepseekOpen = "<｜tool▁calls▁begin｜>",
                            kDeepseekClose = "<｜tool▁calls▁end｜>";
@@ -287,6 +312,33 @@ Got deepseek(Cursor& c, bool at_end, Calls& out) {
   }
 }
 
+// As LLaMA-Factory's tool_format default reads it: quotes and marks of code around the arguments say nothing.
+Got action(Cursor& c, bool at_end, Calls& out) {
+  const auto marks = [&] {
+    while (c.at < c.text.size() && (c.text[c.at] == '"' || c.text[c.at] == '`')) ++c.at;
+  };
+  if (c.rest().starts_with("```\n")) c.at += 4;
+  LORAINE_NEED(c.take("Action:"));
+  c.blanks();
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+  const size_t end = c.text.find_first_not_of(kLetters, c.at);
+  if (end == std::string_view::npos) return c.rest().size() <= 256 ? Got::more : Got::no;
+  const std::string_view name = c.text.substr(c.at, end - c.at);
+  if (!is_called_name(name)) return Got::no;
+  c.at = end;
+  c.blanks();
+  LORAINE_NEED(c.take("Action Input:"));
+  c.blanks();
+  marks();
+  OrderedJson value;
+  LORAINE_NEED(c.json(value));
+  if (!value.is_object()) return Got::no;
+  out.push_back({std::string(name), python_json(value)});
+  c.blanks();
+  marks();
+  return c.at == c.text.size() && !at_end ? Got::more : Got::yes;  // more marks may come
+}
+
 Got bare_json(Cursor& c, Calls& out) {
   OrderedJson value;
   LORAINE_NEED(c.json(value));
@@ -311,6 +363,9 @@ CallRead read_call(const CallFormat& format, std::string_view text, bool at_end,
     case CallForm::python_calls: got = python_calls(c, at_end, out.calls); break;
     case CallForm::functools: got = functools(c, out.calls); break;
     case CallForm::deepseek: got = deepseek(c, at_end, out.calls); break;
+    case CallForm::toolcall_list: got = toolcall_list(c, at_end, out.calls); break;
+    case CallForm::command: got = command(c, at_end, out.calls); break;
+    case CallForm::action: got = action(c, at_end, out.calls); break;
     case CallForm::bare_json: got = bare_json(c, out.calls); break;
   }
   if (got == Got::more) out.outcome = at_end ? CallRead::Outcome::none : CallRead::Outcome::more;

@@ -241,7 +241,7 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          "auto: as few as memory allows, over a quantised base at least mlp",
          one_of({"auto", "true", "false", "mlp"})});
   visit({"share_prefixes", "run", &c.share_prefixes,
-         "tokens that samples of a micro-batch begin with alike are computed once; auto: in stages dpo, kto and rm",
+         "tokens that samples of a micro-batch begin with alike are computed once; auto: in stages dpo, kto, rm and grpo",
          one_of({"auto", "true", "false"})});
   visit({"memory_limit", "run", &c.memory_limit, "most memory that the process may take, like 800MiB or 2GB; null: what the machine has"});
   visit({"auto_find_batch_size", "run", &c.auto_find_batch_size, "halve per_device_train_batch_size until the run fits into memory"});

@@ -19,6 +19,8 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/load.h"
 #include "loraine/train/objectives/objective.h"
+#include "tests/support/apart.h"
+#include "tests/support/objective_memory.h"
 
 namespace loraine::golden_test {
 namespace {
@@ -145,7 +147,7 @@ Ran run(const fs::path& llama, const fs::path& file, const TrainConfig& config, 
   objective->begin({model, nlohmann::json{{"summary_dropout_prob", 0.0}}, head.string(), 1});
   std::vector<Parameter> parameters = set.parameters();
   for (const Parameter& own : objective->parameters()) parameters.push_back(own);
-  for (const Parameter& p : parameters) std::fill_n(p.gradient.f32(), p.gradient.numel(), 0.0f);
+  zero_gradients(parameters);
 
   if (changes.direction)
     for (const Parameter& p : parameters)
@@ -156,14 +158,7 @@ Ran run(const fs::path& llama, const fs::path& file, const TrainConfig& config, 
 
   int64_t rows = 0;
   for (const Item& item : items) rows += decides ? item_rows(*objective, item).trained : item_rows(*objective, item).beside;
-  const std::vector<const AdapterSet*> sets = {&set};
-  Arena dry;
-  plan_activations(model, rows, true, sets, dry);
-  dry.take(Dtype::F32, {rows, model.config.hidden_size});
-  Arena memory(dry.peak()), scratch(std::max(scratch_bytes(model, rows, true, sets), objective->scratch_bytes(model, rows, &set)));
-  Activations activations = plan_activations(model, rows, true, sets, memory);
-  const Tensor d_hidden = memory.take(Dtype::F32, {rows, model.config.hidden_size});
-  Pass pass{&activations, nullptr, sets, &scratch, true};
+  ObjectiveMemory memory(model, set, *objective, rows);
   SidePass side(model, rows, &set);
   LoggedFigures figures;
   Ran ran;
@@ -173,14 +168,13 @@ Ran run(const fs::path& llama, const fs::path& file, const TrainConfig& config, 
     const std::span<const Item> picked = std::span(items).subspan(first, size);
     Batch batch = make_batch(samples_of(*objective, picked));
     batch.adapter_rows = {{0, batch.rows(), 0}};
-    const Tensor d = d_hidden.row_range(0, batch.rows());
-    decoder_forward(ctx, model, batch, pass);
-    ran.loss += objective->loss(
-        {ctx, model, &set, picked, batch, activations.hidden.row_range(0, batch.rows()), d, scratch, &side, nullptr, figures});
-    decoder_backward(ctx, model, batch, pass, set, d);
+    const Tensor d = memory.d_hidden.row_range(0, batch.rows());
+    decoder_forward(ctx, model, batch, memory.pass);
+    ran.loss += objective->loss({ctx, model, &set, picked, batch, memory.hidden(batch.rows()), d, memory.scratch, &side, nullptr, figures});
+    decoder_backward(ctx, model, batch, memory.pass, set, d);
   }
   set.finish_gradients(ctx);
-  for (const Parameter& p : parameters) ran.gradients[p.name] = {p.gradient.f32(), p.gradient.f32() + p.gradient.numel()};
+  ran.gradients = gradients_of(parameters);
   ran.figures = figures.values();
   fs::remove_all(head);
   return ran;
@@ -201,16 +195,6 @@ TrainConfig settings(const std::string& name) {
   return c;
 }
 
-// How far two lists are apart, to the largest of the second.
-double apart(const std::vector<float>& ours, const std::vector<float>& theirs) {
-  double largest = 1e-12, most = 0;
-  for (size_t i = 0; i < theirs.size(); ++i) {
-    largest = std::max(largest, static_cast<double>(std::abs(theirs[i])));
-    most = std::max(most, static_cast<double>(std::abs(ours[i] - theirs[i])));
-  }
-  return most / largest;
-}
-
 // The number of tensors that were compared.
 int check_case(const fs::path& llama, const fs::path& file, const std::string& name) {
   const std::unique_ptr<TensorSource> source = open_tensor_source(file.string());
@@ -229,7 +213,7 @@ int check_case(const fs::path& llama, const fs::path& file, const std::string& n
       ADD_FAILURE() << name << ": no gradient of " << info.name;
       continue;
     }
-    EXPECT_LT(apart(own->second, floats(*source, info.name)), 1e-4) << info.name;
+    EXPECT_LT(most_apart(own->second, floats(*source, info.name)), 1e-4) << info.name;
     ++compared;
   }
   return compared;
@@ -256,7 +240,7 @@ TEST(ObjectivesGolden, MicroBatchesOfOneAddUpToOne) {
     if (name == "kto" || name == "sigmoid_bco") continue;  // their means go over the micro-batch
     const Ran whole = run(kLlama, kCases, settings(name), 1), parts = run(kLlama, kCases, settings(name), 3);
     EXPECT_NEAR(parts.loss, whole.loss, 1e-6 * std::abs(whole.loss)) << name;
-    for (const auto& [path, gradient] : whole.gradients) EXPECT_LT(apart(parts.gradients.at(path), gradient), 1e-4) << name << path;
+    for (const auto& [path, gradient] : whole.gradients) EXPECT_LT(most_apart(parts.gradients.at(path), gradient), 1e-4) << name << path;
     for (const auto& [figure, value] : whole.figures.items()) {
       if (figure.starts_with("logits")) continue;  // weighted by labels within a micro-batch
       EXPECT_NEAR(parts.figures.at(figure).get<double>(), value.get<double>(), 1e-5) << name << figure;
@@ -306,13 +290,13 @@ TEST(ObjectivesGolden, Decisions) {
     const std::string begin = std::string(name) + ".grad.";
     for (const TensorInfo& info : source->tensors())
       if (info.name.starts_with(begin)) {
-        EXPECT_LT(apart(ran.gradients.at(info.name.substr(begin.size())), floats(*source, info.name)), 1e-4) << info.name;
+        EXPECT_LT(most_apart(ran.gradients.at(info.name.substr(begin.size())), floats(*source, info.name)), 1e-4) << info.name;
         ++compared;
       }
     EXPECT_GE(compared, 14) << name;
     const Ran parts = run(kLlama, file, config, 3, changes);
     EXPECT_NEAR(parts.loss, ran.loss, 1e-6 * ran.loss) << name;
-    for (const auto& [path, gradient] : ran.gradients) EXPECT_LT(apart(parts.gradients.at(path), gradient), 1e-4) << name << path;
+    for (const auto& [path, gradient] : ran.gradients) EXPECT_LT(most_apart(parts.gradients.at(path), gradient), 1e-4) << name << path;
     changes.quantised = true;
     const Ran coarse = run(kLlama, file, config, 1, changes);
     double squares = 0;

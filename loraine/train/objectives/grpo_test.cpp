@@ -18,6 +18,8 @@
 #include "loraine/model/load.h"
 #include "loraine/train/objectives/grpo_objective.h"
 #include "loraine/train/objectives/label_logps.h"
+#include "tests/support/apart.h"
+#include "tests/support/objective_memory.h"
 
 namespace loraine::grpo_test {
 namespace {
@@ -207,27 +209,19 @@ GrpoRan run_grpo(const TrainConfig& config, const TensorSource& source, const st
   const std::vector<const Example*> samples = samples_of(objective, items);
   Batch batch = make_batch(samples);
   batch.adapter_rows = {{0, batch.rows(), 0}};
-  const std::vector<const AdapterSet*> sets = {&set};
-  Arena dry;
-  plan_activations(model, batch.rows(), true, sets, dry);
-  dry.take(Dtype::F32, {batch.rows(), model.config.hidden_size});
-  Arena memory(dry.peak()),
-      scratch(std::max(scratch_bytes(model, batch.rows(), true, sets), objective.scratch_bytes(model, batch.rows(), &set)));
-  Activations activations = plan_activations(model, batch.rows(), true, sets, memory);
-  const Tensor d_hidden = memory.take(Dtype::F32, {batch.rows(), model.config.hidden_size});
-  Pass pass{&activations, nullptr, sets, &scratch, true};
+  ObjectiveMemory memory(model, set, objective, batch.rows());
   SidePass side(model, batch.rows(), &set);
   Context ctx;
-  for (const Parameter& p : set.parameters()) std::fill_n(p.gradient.f32(), p.gradient.numel(), 0.0f);
+  zero_gradients(set.parameters());
   GrpoRan ran;
   LoggedFigures figures;
   objective.begin_update(items, config.gradient_accumulation_steps);
-  decoder_forward(ctx, model, batch, pass);
+  decoder_forward(ctx, model, batch, memory.pass);
   ran.loss = objective.loss(
-      {ctx, model, &set, items, batch, activations.hidden.row_range(0, batch.rows()), d_hidden, scratch, &side, nullptr, figures});
-  decoder_backward(ctx, model, batch, pass, set, d_hidden);
+      {ctx, model, &set, items, batch, memory.hidden(batch.rows()), memory.d_hidden, memory.scratch, &side, nullptr, figures});
+  decoder_backward(ctx, model, batch, memory.pass, set, memory.d_hidden);
   set.finish_gradients(ctx);
-  for (const Parameter& p : set.parameters()) ran.gradients[p.name] = {p.gradient.f32(), p.gradient.f32() + p.gradient.numel()};
+  ran.gradients = gradients_of(set.parameters());
   ran.figures = figures.values();
   const LossSums base = side.label_losses(ctx, batch, false, config.temperature);
   for (const AnswerLogp& one : answer_logps(samples, base)) {
@@ -266,13 +260,7 @@ TEST(GrpoLoss, ThroughAModelAsTrl) {
       }
       const std::string begin = name + ".grad.";
       if (!info.name.starts_with(begin)) continue;
-      const std::vector<float>&ours = ran.gradients.at(info.name.substr(begin.size())), theirs = recorded(*source, info.name);
-      double largest = 1e-12, most = 0;
-      for (size_t i = 0; i < theirs.size(); ++i) {
-        largest = std::max(largest, static_cast<double>(std::abs(theirs[i])));
-        most = std::max(most, static_cast<double>(std::abs(ours[i] - theirs[i])));
-      }
-      EXPECT_LT(most / largest, 2e-4) << info.name;
+      EXPECT_LT(most_apart(ran.gradients.at(info.name.substr(begin.size())), recorded(*source, info.name)), 2e-4) << info.name;
       ++compared;
     }
     EXPECT_GE(compared, 14) << name;

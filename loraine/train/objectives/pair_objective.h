@@ -23,6 +23,8 @@ class PairObjective : public Objective {
   void read_state(const std::string& state) override;
 
  private:
+  PairLoss whole_loss(const PairLogps& logps, double to_mean) const;
+
   const TrainConfig& config_;
   const PairLossKind& kind_;
   double micro_batches_ = 1;

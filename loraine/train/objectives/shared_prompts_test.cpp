@@ -11,6 +11,7 @@
 #include "loraine/train/objectives/objective.h"
 #include "tests/support/any_model.h"
 #include "tests/support/formula_model.h"
+#include "tests/support/objective_memory.h"
 
 namespace loraine::shared_prompts_test {
 namespace {
@@ -47,7 +48,7 @@ Outcome one_update(const TrainConfig& config, const Model& model, std::span<cons
   for (const Parameter& p : parameters)
     for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = noise(static_cast<size_t>(i), p.name.size());
   for (const Parameter& own : objective->parameters()) parameters.push_back(own);
-  for (const Parameter& p : parameters) std::fill_n(p.gradient.f32(), p.gradient.numel(), 0.0f);
+  zero_gradients(parameters);
   Context ctx;
   set.refresh(ctx);
   int64_t rows = 0, beside = 0;
@@ -56,14 +57,7 @@ Outcome one_update(const TrainConfig& config, const Model& model, std::span<cons
     rows += one.trained;
     beside += one.beside;
   }
-  const std::vector<const AdapterSet*> sets = {&set};
-  Arena dry;
-  plan_activations(model, rows, true, sets, dry);
-  dry.take(Dtype::F32, {rows, model.config.hidden_size});
-  Arena memory(dry.peak()), scratch(std::max(scratch_bytes(model, rows, true, sets), objective->scratch_bytes(model, rows, &set)));
-  Activations activations = plan_activations(model, rows, true, sets, memory);
-  const Tensor d_hidden = memory.take(Dtype::F32, {rows, model.config.hidden_size});
-  Pass pass{&activations, nullptr, sets, &scratch, training};
+  ObjectiveMemory memory(model, set, *objective, rows, training);
   SidePass side(model, beside, &set);
   LoggedFigures figures;
   Outcome out;
@@ -71,15 +65,16 @@ Outcome one_update(const TrainConfig& config, const Model& model, std::span<cons
   const ItemsBatch made = batch_of(*objective, items);
   EXPECT_LE(made.batch.rows(), rows);
   out.rows = made.batch.rows();
-  decoder_forward(ctx, model, made.batch, pass);
-  const Tensor hidden = activations.hidden.row_range(0, out.rows), d = training ? d_hidden.row_range(0, out.rows) : Tensor();
-  out.loss = objective->loss({ctx, model, &set, items, made.batch, hidden, d, scratch, &side, nullptr, figures, made.trained_rows});
+  decoder_forward(ctx, model, made.batch, memory.pass);
+  const Tensor d = training ? memory.d_hidden.row_range(0, out.rows) : Tensor();
+  out.loss = objective->loss(
+      {ctx, model, &set, items, made.batch, memory.hidden(out.rows), d, memory.scratch, &side, nullptr, figures, made.trained_rows});
   out.figures = figures.values();
   if (!training) return out;
   const Batch trained = first_rows(made.batch, made.trained_rows);
-  decoder_backward(ctx, model, trained, pass, set, d_hidden.row_range(0, trained.rows()));
+  decoder_backward(ctx, model, trained, memory.pass, set, memory.d_hidden.row_range(0, trained.rows()));
   set.finish_gradients(ctx);
-  for (const Parameter& p : parameters) out.gradients[p.name] = {p.gradient.f32(), p.gradient.f32() + p.gradient.numel()};
+  out.gradients = gradients_of(parameters);
   return out;
 }
 
@@ -155,6 +150,52 @@ TEST(SharedPrompts, GiveWhatSeparateRowsGive) {
                     seen_apart = one_update(one.config, model, items, false, false);
       EXPECT_NEAR(seen.loss, seen_apart.loss, 1e-6 * std::abs(seen_apart.loss));
       if (one.config.stage == "dpo" || one.config.stage == "rm") EXPECT_EQ(apart.rows - shared.rows, 29 + 33 + 37 + 30);
+    }
+  }
+}
+
+// Two questions with four and three answers, in the order in which a generation is shuffled: every loss_type, the reference, old weights,
+// the share of tokens by entropy.
+TEST(SharedPrompts, OfAGroupsAnswersGiveWhatSeparateRowsGive) {
+  constexpr int32_t kPrompts[] = {34, 41};
+  std::vector<Example> answers;
+  std::vector<AnswerScore> scores;
+  for (const int32_t question : {1, 0, 0, 1, 0, 1, 0}) {
+    const auto i = static_cast<int32_t>(answers.size()), length = 20 + 9 * i;
+    answers.push_back(prompt_and_answer(kPrompts[question], question, length, i));
+    AnswerScore score{0.3 * i - 0.8, 329, {}, {}};
+    for (int32_t t = 0; t < length; ++t) {
+      score.old_logps.push_back(-4.1 + 0.2 * static_cast<double>(noise(static_cast<size_t>(t), 5)));
+      score.reference_logps.push_back(-4.2 + 0.2 * static_cast<double>(noise(static_cast<size_t>(t), 6)));
+    }
+    scores.push_back(score);
+  }
+  std::vector<Item> items;
+  for (size_t i = 0; i < answers.size(); ++i) items.push_back({.example = &answers[i], .score = &scores[i]});
+  const auto plain = [](TrainConfig&) {};
+  std::vector<Case> all;
+  const auto add = [&](const char* name, const auto& change) {
+    TrainConfig c;
+    c.stage = "grpo";
+    c.grpo.beta = 0.2;
+    change(c);
+    all.push_back({name, c});
+  };
+  add("dapo", plain);
+  for (const char* type : {"grpo", "bnpo", "dr_grpo"}) add(type, [&](TrainConfig& c) { c.grpo.loss_type = type; });
+  add("sequence", [](TrainConfig& c) { c.grpo.importance_sampling_level = "sequence"; });
+  add("entropy", [](TrainConfig& c) { c.grpo.top_entropy_quantile = 0.5; });
+  for (const nlohmann::json& config : {tiny("llama", {}), tiny("mistral", {{"sliding_window", 9}})}) {
+    const Model model = any_model(config);
+    for (const Case& one : all) {
+      SCOPED_TRACE(std::string(one.name) + ", " + config["model_type"].get<std::string>());
+      const Outcome shared = one_update(one.config, model, items, true), apart = one_update(one.config, model, items, false);
+      EXPECT_NEAR(shared.loss, apart.loss, 1e-6 * std::max(1.0, std::abs(apart.loss)));
+      EXPECT_LT(distance(shared, apart), 1e-6);
+      for (const auto& [name, value] : apart.figures.items())
+        EXPECT_NEAR(shared.figures.at(name).get<double>(), value.get<double>(), 1e-5 * std::max(1.0, std::abs(value.get<double>())))
+            << name;
+      EXPECT_EQ(apart.rows - shared.rows, 3 * 33 + 2 * 40);
     }
   }
 }

@@ -36,27 +36,32 @@ void ValueHead::start(uint64_t seed) {
   bias_.f32()[0] = uniform(random);
 }
 
-bool ValueHead::read_if_there(const std::string& folder) {
+std::optional<std::string> value_head_file(const std::string& folder) {
   for (const char* name : {kValueHeadFile, "value_head.bin"}) {
-    const std::string path = folder + "/" + name;
+    std::string path = folder + "/" + name;
     std::error_code failed;
-    if (!std::filesystem::is_regular_file(path, failed)) continue;
-    const std::unique_ptr<TensorSource> source = open_tensor_source(path);
-    for (const auto& [tensor, to] : {std::pair{kWeight, weight_}, {kBias, bias_}}) {
-      const TensorInfo* info = source->find(tensor);
-      const int64_t found = info ? Tensor(nullptr, Dtype::F32, info->shape).numel() : 0;
-      if (found != to.numel())
-        throw Error(ErrorKind::bad_data,
-                    fmt::format("{}: {} {}, expected {} numbers for this model", path, tensor,
-                                info ? fmt::format("has {}", found) : "is missing", to.numel()),
-                    "give the value head of a reward model over this base");
-      source->read(*info, Tensor(to.data, Dtype::F32, info->shape));
-      if (!std::all_of(to.f32(), to.f32() + to.numel(), [](float v) { return std::isfinite(v); }))
-        throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", path, tensor));
-    }
-    return true;
+    if (std::filesystem::is_regular_file(path, failed)) return path;
   }
-  return false;
+  return {};
+}
+
+bool ValueHead::read_if_there(const std::string& folder) {
+  const std::optional<std::string> path = value_head_file(folder);
+  if (!path) return false;
+  const std::unique_ptr<TensorSource> source = open_tensor_source(*path);
+  for (const auto& [tensor, to] : {std::pair{kWeight, weight_}, {kBias, bias_}}) {
+    const TensorInfo* info = source->find(tensor);
+    const int64_t found = info ? Tensor(nullptr, Dtype::F32, info->shape).numel() : 0;
+    if (found != to.numel())
+      throw Error(ErrorKind::bad_data,
+                  fmt::format("{}: {} {}, expected {} numbers for this model", *path, tensor,
+                              info ? fmt::format("has {}", found) : "is missing", to.numel()),
+                  "give the value head of a reward model over this base");
+    source->read(*info, Tensor(to.data, Dtype::F32, info->shape));
+    if (!std::all_of(to.f32(), to.f32() + to.numel(), [](float v) { return std::isfinite(v); }))
+      throw Error(ErrorKind::bad_data, fmt::format("{}: {} holds values that are not finite numbers", *path, tensor));
+  }
+  return true;
 }
 
 void ValueHead::read(const std::string& folder) {

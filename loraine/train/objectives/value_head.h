@@ -31,6 +31,9 @@ class ValueHead {
   Tensor weight_, bias_, d_weight_, d_bias_;
 };
 
+// The path of a folder's, where it has one.
+std::optional<std::string> value_head_file(const std::string& folder);
+
 // That of a folder; nullptr where there is none.
 std::shared_ptr<const ValueHead> value_head_beside(const std::string& folder, int64_t hidden_size);
 

@@ -85,7 +85,7 @@ void add_logps(Run& run, std::span<ScoredAnswer> answers, size_t batch, bool old
     const std::span<ScoredAnswer> picked = answers.subspan(first, std::min(batch, answers.size() - first));
     std::vector<const Example*> samples;
     for (const ScoredAnswer& one : picked) samples.push_back(&one.example);
-    const Batch laid = make_batch(samples);
+    const Batch laid = make_batch(samples, run.objective->share_up_to());
     const auto spread = [&](const LossSums& sums, std::vector<double> AnswerScore::*to) {
       size_t i = 0;
       for (const AnswerLogp& one : answer_logps(samples, sums))
@@ -162,6 +162,7 @@ const Generations::Generation& Generations::generation(Run& run, int64_t epoch, 
   const auto count = static_cast<size_t>(sizes.prompts);
   const std::vector<const AskedExample*> asked = asked_of(set, epoch_order(c, set, epoch), static_cast<size_t>(number) * count, count);
   std::vector<ScoredAnswer> answers = scored_answers(run, asked, c.grpo.num_generations, seed, run.figures);
+  for (const ScoredAnswer& one : answers) run.state.num_input_tokens_seen += example_rows(one.example);  // as trl counts them
   Generation made{epoch, number, {}};
   for (const int64_t place : torch_randperm(sizes.answers, seed & 0xffffffffu))  // groups are spread over the micro-batches
     made.answers.push_back(std::move(answers[static_cast<size_t>(place)]));
