@@ -232,6 +232,10 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"per_device_train_batch_size", "run", &c.per_device_train_batch_size, "examples in a micro-batch", between(1, 1e6)});
   visit({"per_device_eval_batch_size", "run", &c.per_device_eval_batch_size, "examples in an evaluation batch", between(1, 1e6)});
   visit({"gradient_accumulation_steps", "run", &c.gradient_accumulation_steps, "micro-batches per update", between(1, 1e6)});
+  visit({"device", "run", &c.device,
+         "where training computes: on the CPU, or on a GPU (docs/cuda.md says what it has kernels for); auto: on a GPU where there is one "
+         "that can",
+         one_of({"auto", "cpu", "cuda"})});
   visit({"gradient_checkpointing", "run", &c.gradient_checkpointing,
          "compute activations once more in the backward instead of keeping them; true: those of whole blocks; mlp: of gate and up; "
          "auto: as few as memory allows, over a quantised base at least mlp",
