@@ -1,7 +1,8 @@
 // The memory of gpu_decoder: what branches keep, each for itself, and the room of a step, which all share.
 #include <algorithm>
 #include <set>
-#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "loraine/model/gpu/gpu_decoder.h"
 
@@ -13,7 +14,7 @@ constexpr int64_t kLossRows = 1024;  // rows whose logits are there at a time
 
 // Room of the products with A and B of one site, for batches of up to `rows` rows: how far they cut their sums follows from the shape.
 int64_t adapter_room(const GpuLora& lora, int64_t rows) {
-  std::set<std::tuple<int64_t, int64_t>> widths;  // of B's, [out, r]
+  std::set<std::pair<int64_t, int64_t>> widths;  // of B's, [out, r]
   for (const GpuLoraPart& part : lora.parts) widths.emplace(part.out, part.r);
   const int64_t in = lora.a.cols(), R = lora.rank();
   int64_t most = 0;
@@ -31,13 +32,15 @@ void GpuDecoder::plan(int64_t rows) {
   const Dtype type = model_.type;
   const int64_t C = model_.config.hidden_size, V = model_.config.vocab_size;
   int64_t inner = 0, f = 0, o = 0, heads = 0, in = 0, rank = 0, room = 0;
-  std::set<std::tuple<int64_t, int64_t>> seen;  // sites of one shape need one look
+  std::set<std::vector<int64_t>> seen;  // sites of one shape need one look
   const auto columns = [&](const GpuSite& site) {
     const GpuLora* lora = adapter_.at(site.index);
     if (!lora) return Tensor();
     if (lora->dropout > 0) in = std::max(in, lora->a.cols());
     rank = std::max(rank, lora->rank());
-    if (seen.emplace(site.weight.cols(), site.weight.rows() * 4096 + lora->rank()).second) room = std::max(room, adapter_room(*lora, rows));
+    std::vector<int64_t> shape = {lora->a.cols()};
+    for (const GpuLoraPart& part : lora->parts) shape.push_back(part.out), shape.push_back(part.r);
+    if (seen.insert(shape).second) room = std::max(room, adapter_room(*lora, rows));
     return take(type, rows, lora->rank());
   };
   for (const auto& layer : model_.layers) {
