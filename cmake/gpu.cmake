@@ -1,9 +1,11 @@
 # The GPU (docs/cuda.md). Every build compiles the kernels, *.cu, with its C++ compiler for the emulated GPU of the tests, and once more with
-# -fsanitize=thread for the race detector; LORAINE_CUDA=ON compiles the same files with nvcc. The program links none of them yet.
+# -fsanitize=thread for the race detector; LORAINE_CUDA=ON compiles the same files with nvcc. loraine_gpu, which loraine_model links, is the real
+# GPU then, else the emulated one, which opens only where LORAINE_GPU=emulated asks for it.
 option(LORAINE_CUDA "Compile the GPU kernels with nvcc too, for all architectures (docs/cuda.md)" OFF)
 file(GLOB_RECURSE gpu_kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/loraine/*.cu)
 file(GLOB_RECURSE gpu_op_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/loraine/*_cuda_test.cpp)
-set(gpu_emulator loraine/core/gpu_emulated.cpp loraine/kernels/cuda/emulated/emulate.cpp)
+set(gpu_emulator loraine/core/gpu_emulated.cpp loraine/kernels/cuda/emulated/emulate.cpp loraine/kernels/cuda/emulated/gemm.cpp
+                 loraine/kernels/cuda/gemm_shape.cpp)
 set_source_files_properties(${gpu_kernels} PROPERTIES LANGUAGE CXX)
 
 # loraine_gpu_objects(NAME SOURCE...): objects that find the emulator's dialect.h
@@ -59,4 +61,7 @@ if(LORAINE_CUDA)
   enable_language(CUDA)
   find_package(CUDAToolkit 12.8 REQUIRED)
   add_subdirectory(loraine/kernels/cuda/nvidia)
+else()
+  add_library(loraine_gpu STATIC $<TARGET_OBJECTS:gpu_emulator> $<TARGET_OBJECTS:gpu_emulated_kernels>)
+  target_link_libraries(loraine_gpu PUBLIC loraine_kernels)
 endif()

@@ -28,6 +28,8 @@ class Lora : public Adapter {
   Tensor b(size_t i) const { return b_[i]; }                                       // [out, r]
   Tensor d_a(size_t i) const { return d_a_.row_range(rank_offset_[i], parts_[i].r); }
   Tensor d_b(size_t i) const { return d_b_[i]; }
+  float dropout_share() const { return dropout_; }
+  uint64_t dropout_site() const { return site_; }
 
  private:
   int64_t in_, total_rank_ = 0;

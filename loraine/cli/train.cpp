@@ -30,6 +30,7 @@
 #include "loraine/train/config/decisions.h"
 #include "loraine/train/config/hub_access.h"
 #include "loraine/train/config/load_options.h"
+#include "loraine/train/gpu/device.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/saving/push.h"
 
@@ -124,6 +125,9 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   print_place(input.files.place_note);
   print_place(stretch_positions(input.files, c, true));
   if (c.train_from_scratch) print_place("train_from_scratch: all weights start at random");
+  const DeviceChoice device = choose_device(c, input.files);
+  input.device = device.device;
+  print_place(device.text);
   std::string adapter;                                                   // the last one, which training goes on with
   for (const FoundPlace& place : adapter_places(c, kSeveralAdapters)) {  // found before anything takes long
     print_place(place.note);

@@ -50,6 +50,24 @@ void row_entropies(const Tensor& x, std::span<double> entropies) {
 
 }  // namespace
 
+LossSums sum_losses(const Batch& batch, std::span<const int64_t> rows, std::vector<double> losses, std::vector<double> plain,
+                    std::span<const uint8_t> correct) {
+  LossSums sums;
+  sums.labels = static_cast<int64_t>(rows.size());
+  size_t i = 0;
+  for (const Sequence& sequence : batch.sequences) {
+    SequenceLoss one;
+    for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++one.labels) {
+      sums.loss += losses[i];
+      one.loss += plain.empty() ? losses[i] : plain[i];
+      one.right += correct[i];
+    }
+    sums.by_sequence.push_back(one);
+  }
+  sums.tokens = plain.empty() ? std::move(losses) : std::move(plain);
+  return sums;
+}
+
 LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& batch, const Tensor& hidden, const Tensor& d_hidden,
                                 float grad_scale, const LossOptions& options, Arena& scratch) {
   std::vector<int64_t> rows;
@@ -112,19 +130,7 @@ LossSums loss_and_head_gradient(Context& ctx, const Model& model, const Batch& b
   if (grad_scale != 0) scatter_rows(ctx, d_hidden, d_labelled.row_range(0, trained), std::span(rows).first(static_cast<size_t>(trained)));
   scratch.release(mark);
 
-  LossSums sums;
-  sums.labels = n;
-  size_t i = 0;
-  for (const Sequence& sequence : batch.sequences) {
-    SequenceLoss one;
-    for (; i < rows.size() && rows[i] < sequence.start + sequence.length; ++i, ++one.labels) {
-      sums.loss += losses[i];
-      one.loss += both ? plain[i] : losses[i];
-      one.right += correct[i];
-    }
-    sums.by_sequence.push_back(one);
-  }
-  sums.tokens = both ? std::move(plain) : std::move(losses);
+  LossSums sums = sum_losses(batch, rows, std::move(losses), std::move(plain), correct);
   sums.logit_means = std::move(means);
   sums.entropies = std::move(entropies);
   return sums;

@@ -37,6 +37,10 @@ struct LossOptions {
   int64_t trained_rows = INT64_MAX;  // only the first so many rows of the batch get a gradient
 };
 
+// Of losses by labelled row, which are at `rows`, ascending; plain: −log p of each, where the loss is another one, else empty.
+LossSums sum_losses(const Batch& batch, std::span<const int64_t> rows, std::vector<double> losses, std::vector<double> plain,
+                    std::span<const uint8_t> correct);
+
 // `divergence`: whether the loss has one.
 size_t loss_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set, bool divergence = false);
 // hidden [T, C]. With grad_scale != 0 d_hidden [T, C] gets the gradient of grad_scale · loss; otherwise it is not touched.

@@ -14,6 +14,7 @@
 #include "loraine/model/smaller_base.h"
 #include "loraine/train/config/grpo_options.h"
 #include "loraine/train/config/load_options.h"
+#include "loraine/train/gpu/plan_gpu.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
@@ -310,6 +311,13 @@ void plan_memory(Run& run) {
   const int64_t beside = whole ? 0 : trainable;
   run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + beside;
   if (!whole && run.adapter.dense) run.other_parameters -= run.adapter.dense->embedding.value.data ? run.model.embedding.numel() : 0;
+  if (run.input.device == Device::cuda)
+    return plan_gpu(run, rows,
+                    {.parameters = run.model.parameter_count() + beside,
+                     .trainable = trainable,
+                     .micro_batch_rows = rows,
+                     .steps = run.state.max_steps,
+                     .batches_per_epoch = run.micro_batches});
   std::optional<size_t> limit;
   if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
   Recompute recompute = least_recompute(c, run.model);

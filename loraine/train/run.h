@@ -10,6 +10,7 @@
 #include "loraine/model/decoder.h"
 #include "loraine/train/evaluation/bf16_evaluation.h"
 #include "loraine/train/evaluation/reference_model.h"
+#include "loraine/train/gpu/gpu_training.h"
 #include "loraine/train/loss_watch.h"
 #include "loraine/train/objectives/objective.h"
 #include "loraine/train/optimizers/optimizer.h"
@@ -39,6 +40,7 @@ struct Run {
   Activations activations;
   Tensor d_hidden;
   Pass pass;
+  std::unique_ptr<GpuTraining> gpu;      // where the run computes there: passes and updates are its own
   std::optional<RouterBalance> balance;  // where the loss has that of experts
   std::unique_ptr<Objective> objective;
   std::unique_ptr<SidePass> side;                   // where the objective needs it

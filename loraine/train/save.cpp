@@ -186,6 +186,7 @@ void write_start(Run& run) {
 void save_checkpoint(Run& run) {
   const TrainerState& s = run.state;
   const std::string& out = run.config.output_dir;
+  if (run.gpu) run.gpu->fetch();
   check_moments(run);
   try {
     write_checkpoint(run, begin_checkpoint(out, s.global_step));
@@ -263,6 +264,7 @@ void finish(Run& run) {
   TrainerState& s = run.state;
   double seconds = seconds_now() - run.start;
   s.total_flos = training_flos(run.padded_tokens, run.other_parameters);
+  if (run.gpu) run.gpu->fetch();
   if (run.optimizer->averages()) {
     run.optimizer->to_averages(run.ctx);
     run.adapter.refresh(run.ctx);
@@ -270,6 +272,7 @@ void finish(Run& run) {
   if (c.load_best_model_at_end && s.best_model_checkpoint) {
     read_trained(run, *s.best_model_checkpoint);
     run.objective->read_files(*s.best_model_checkpoint);
+    if (run.gpu) run.gpu->put();
   } else {
     calibrate(run);
   }

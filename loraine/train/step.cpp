@@ -46,12 +46,19 @@ ObjectivePass objective_pass(Run& run, std::span<const Item> items, const ItemsB
           batch,          pass.activations->hidden.row_range(0, batch.rows()),
           d_hidden,       *pass.scratch,
           run.side.get(), run.reference ? &run.reference->pass() : nullptr,
-          figures,        micro.trained_rows};
+          figures,        micro.trained_rows,
+          run.gpu.get()};
+}
+
+void forward(Run& run, const Batch& batch, Pass& pass) {
+  if (run.gpu) run.gpu->forward(run.ctx, batch, pass.training);
+  else decoder_forward(run.ctx, run.model, batch, pass);
 }
 
 // What was computed for samples behind those that train has no gradient, and needs no backward; but experts are kept in an order of all
 // rows.
 void micro_batch_backward(Run& run, const MicroBatch& micro) {
+  if (run.gpu) return run.gpu->backward();
   const int64_t rows = run.model.experts().empty() ? micro.trained_rows : micro.batch.rows();
   const Tensor d = run.d_hidden.row_range(0, rows);
   if (rows == micro.batch.rows()) decoder_backward(run.ctx, run.model, micro.batch, run.pass, run.adapter, d);
@@ -112,7 +119,7 @@ OrderedJson evaluate(Run& run, const Run::EvalSet& set) {
     else
       for (size_t i = first; i < first + count; ++i) items.push_back(item_of(*set.data, i));
     const MicroBatch micro = micro_batch(*run.objective, items);
-    decoder_forward(run.ctx, run.model, micro.batch, pass);
+    forward(run, micro.batch, pass);
     double one = run.objective->loss(objective_pass(run, items, micro, pass, Tensor(), figures));
     if (balance) one += balance->factor * balance_loss(balance->sums);
     const double weight = run.objective->means_over_tokens() ? 1.0 : static_cast<double>(items.size());
@@ -196,7 +203,8 @@ double step(Run& run, std::span<const Item> items, std::span<const size_t> sizes
   const TrainConfig& c = run.config;
   double loss = 0;
   run.ctx.seed = static_cast<uint64_t>(c.seed);
-  run.optimizer->zero_gradients();
+  if (run.gpu) run.gpu->zero_gradients();
+  else run.optimizer->zero_gradients();
   run.objective->begin_update(items, static_cast<int64_t>(sizes.size()));
   size_t first = 0;
   for (size_t i = 0; i < sizes.size(); first += sizes[i++]) {
@@ -206,7 +214,7 @@ double step(Run& run, std::span<const Item> items, std::span<const size_t> sizes
     if (c.neftune_noise_alpha)
       run.pass.embedding_noise =
           static_cast<float>(*c.neftune_noise_alpha / std::sqrt(static_cast<double>(micro.padded_length * run.model.config.hidden_size)));
-    decoder_forward(run.ctx, run.model, micro.batch, run.pass);
+    forward(run, micro.batch, run.pass);
     const Tensor d = run.d_hidden.row_range(0, micro.batch.rows());
     loss += run.objective->loss(objective_pass(run, picked, micro, run.pass, d, run.figures));
     micro_batch_backward(run, micro);
@@ -228,8 +236,9 @@ void update(Run& run, double loss) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   check_mapped_files();
-  double norm = run.optimizer->gradient_norm(run.ctx), rate = run.schedule->rate(s.global_step);
+  double norm = run.gpu ? run.gpu->gradient_norm() : run.optimizer->gradient_norm(run.ctx), rate = run.schedule->rate(s.global_step);
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
+    if (run.gpu) run.gpu->fetch();
     std::string culprit = "the loss";
     for (const Parameter& p : run.optimizer->parameters())
       if (!std::isfinite(sum_of_squares(run.ctx, p.gradient))) {
@@ -238,9 +247,16 @@ void update(Run& run, double loss) {
       }
     not_finite(run, fmt::format("step {}: {} is not a finite number (loss {}, gradient norm {})", s.global_step + 1, culprit, loss, norm));
   }
-  run.optimizer->step(run.ctx, rate, norm, c.max_grad_norm);
+  bool finite = false;  // seen already
+  if (run.gpu) {
+    run.gpu->update(rate, s.global_step + 1);
+    finite = run.gpu->values_finite();
+    if (!finite) run.gpu->fetch();
+  } else {
+    run.optimizer->step(run.ctx, rate, norm, c.max_grad_norm);
+  }
   for (const Parameter& p : run.optimizer->parameters())
-    if (!std::isfinite(sum_of_squares(run.ctx, p.value)))
+    if (!finite && !std::isfinite(sum_of_squares(run.ctx, p.value)))
       not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));
   if (run.ranks) run.ranks->after_update(s.global_step + 1, Optimizer::clip_scale(norm, c.max_grad_norm));
   run.adapter.refresh(run.ctx);

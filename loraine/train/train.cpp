@@ -239,6 +239,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);
+  if (run.gpu && !resume_folder.empty()) run.gpu->put();
   write_run_record(c.output_dir, run.record);
   const bool nothing_left = !resume_folder.empty() && (run.state.global_step >= run.state.max_steps || stopped_early(run.state));
   if (nothing_left && screen.message)

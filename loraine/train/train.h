@@ -33,6 +33,7 @@ struct TrainScreen {
 
 struct TrainInput {
   TrainConfig config;
+  Device device = Device::cpu;  // where it computes (gpu/device.h)
   ModelFiles files;
   DataSplit data;
   std::unique_ptr<ExampleStream> stream;  // streaming: in the place of data.train

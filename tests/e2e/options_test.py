@@ -23,7 +23,7 @@ import tiny_model as tiny
 # Where the harness itself looks for what a run writes: were such an option without effect, no run would be found.
 READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
-REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon",
+REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "device": "tpu", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon",
                    "hf_hub_token": "two words", "ms_hub_token": "two words", "hub_token": "two words", "hub_model_id": "a/b/c", "hub_private_repo": "perhaps", "hub_revision": "../x",
                    "hub_strategy": "sometimes"}  # what those of hubs do, hub_test.py shows
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.

@@ -3,19 +3,22 @@
 
 #include <random>
 
+#include "loraine/core/error.h"
+#include "loraine/kernels/cuda/gemm.h"
 #include "loraine/kernels/products/matmul.h"
 #include "tests/support/gpu_check.h"
 
 namespace loraine::products_cuda_test {
 namespace {
 
-void check_product(ProductForm form, int64_t M, int64_t N, int64_t K, Dtype of_x, Dtype of_w, Dtype of_y, bool accumulate,
-                   int64_t pad = 0) {
+// whole: by Gemm, whose alpha is 1, and not by thin_product_cuda.
+void check_product(ProductForm form, int64_t M, int64_t N, int64_t K, Dtype of_x, Dtype of_w, Dtype of_y, bool accumulate, int64_t pad = 0,
+                   Gemm* whole = nullptr) {
   const int64_t x_rows = form == ProductForm::tn ? K : M, x_cols = form == ProductForm::tn ? M : K,
                 w_rows = form == ProductForm::nt ? N : K, w_cols = form == ProductForm::nt ? K : N;
   std::vector<float> x = as_stored(random_floats(x_rows * x_cols, 1), of_x), w = as_stored(random_floats(w_rows * w_cols, 2), of_w),
                      y = as_stored(random_floats(M * N, 3), of_y);
-  const float alpha = 0.75f;
+  const float alpha = whole ? 1.0f : 0.75f;
   std::vector<double> want(static_cast<size_t>(M * N));
   for (int64_t m = 0; m < M; ++m)
     for (int64_t n = 0; n < N; ++n) {
@@ -30,7 +33,8 @@ void check_product(ProductForm form, int64_t M, int64_t N, int64_t K, Dtype of_x
   const DeviceArray<float> partial(static_cast<size_t>(thin_product_room(M, N, K)));
   const std::vector<float> got = in_all_orders([&](GpuStream& s) {
     gy.reset(s);
-    thin_product_cuda(s, form, gy.tensor(), gx.tensor(), gw.tensor(), alpha, accumulate, partial.data());
+    if (whole) whole->multiply(s, form, gy.tensor(), gx.tensor(), gw.tensor(), accumulate);
+    else thin_product_cuda(s, form, gy.tensor(), gx.tensor(), gw.tensor(), alpha, accumulate, partial.data());
     return gy.get(s);
   });
   expect_near(got, want, of_y == Dtype::F32 ? 2e-6 : 4e-3, "y");
@@ -53,6 +57,22 @@ TEST(ProductsCuda, OfAnAdapter) {
   }
   check_product(ProductForm::tn, 24, 24, 2100, bf16, bf16, f32, true);  // in two pieces of K
   check_product(ProductForm::nt, 3, 5, 4100, f32, f32, f32, false);     // in four
+}
+
+TEST(ProductsCuda, OfWholeWeights) {
+  Gemm gemm;
+  for (Dtype type : {Dtype::F32, Dtype::BF16})
+    for (Dtype of_y : {Dtype::F32, type})
+      for (bool accumulate : {false, true}) {
+        check_product(ProductForm::nt, 33, 40, 72, type, type, of_y, accumulate, 0, &gemm);
+        check_product(ProductForm::nn, 18, 56, 64, type, type, of_y, accumulate, 8, &gemm);
+        check_product(ProductForm::tn, 24, 16, 40, type, type, of_y, accumulate, 8, &gemm);
+      }
+  const Tensor x(nullptr, Dtype::F32, {4, 8}), w(nullptr, Dtype::F32, {6, 7}), narrow(nullptr, Dtype::BF16, {6, 8});
+  const Tensor y(nullptr, Dtype::F32, {4, 6});
+  GpuStream stream;
+  EXPECT_THROW(gemm.multiply(stream, ProductForm::nt, y, x, w), Error);
+  EXPECT_THROW(gemm.multiply(stream, ProductForm::nt, y, x, narrow), Error);
 }
 
 TEST(ProductsCuda, OnTheMatrixUnits) {

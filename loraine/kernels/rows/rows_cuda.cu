@@ -1,6 +1,8 @@
 // Small memory-bound ops on the GPU, eight elements a thread.
+#include <cmath>
 #include <unordered_map>
 
+#include "loraine/kernels/base/random_bits.h"
 #include "loraine/kernels/cuda/device.h"
 #include "loraine/kernels/rows/rows_cuda.h"
 
@@ -38,6 +40,33 @@ __global__ void __launch_bounds__(256) half_embedding_kernel(Rows<X> y, Rows<con
   const int64_t c = first_column();
   const Half* row = table.data + tokens[blockIdx.x] * table.stride;
   for (int64_t i = c; i < C && i < c + 8; ++i) from_float(y.data[blockIdx.x * y.stride + i], to_float(row[i]));
+}
+
+// random_bits.h has the same for the CPU.
+__device__ __forceinline__ uint64_t mixed(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return z ^ (z >> 31);
+}
+
+struct DropoutShape {
+  uint64_t site, threshold;
+  float scale;
+};
+template <bool kWhole, class Y, class X>
+__global__ void __launch_bounds__(256) dropout_kernel(Rows<Y> y, Rows<const X> x, const DropoutStep* at, int64_t C, DropoutShape shape) {
+  const int64_t c = first_column();
+  if (c >= C) return;
+  const uint64_t key =
+      mixed(mixed(mixed(at->seed + kGoldenRatio) + at->step * kGoldenRatio) + shape.site * kGoldenRatio) + blockIdx.x * C * kGoldenRatio;
+  float v[8];
+  load_eight<kWhole>(v, x.data + blockIdx.x * x.stride, c, C);
+  UNROLL
+  for (int i = 0; i < 8; ++i) {
+    const uint64_t bits = mixed(key + static_cast<uint64_t>(c + i) * kGoldenRatio) >> 32;
+    v[i] = bits >= shape.threshold ? v[i] * shape.scale : 0.0f;
+  }
+  store_eight<kWhole>(y.data + blockIdx.x * y.stride, c, C, v);
 }
 
 // A group of rows and 256 columns a block, a column a thread.
@@ -126,6 +155,15 @@ void gather_rows_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, const
 void put_rows_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, const int64_t* rows) {
   const int64_t* none = nullptr;
   move_rows("put_rows", stream, y, x, none, rows, x.rows());
+}
+
+void dropout_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, float p, const DropoutStep* step, uint64_t site) {
+  const DropoutShape shape{site, static_cast<uint64_t>(std::ldexp(static_cast<double>(p), 32)), 1.0f / (1.0f - p)};
+  with_types(y, x, [&]<class Y, class X>(Y, X) {
+    auto kernel = whole_vectors(y, x) ? dropout_kernel<true, Y, X> : dropout_kernel<false, Y, X>;
+    launch("dropout", kernel, grid_of(x.rows(), x.cols(), 8), row_threads(x.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), step,
+           x.cols(), shape);
+  });
 }
 
 RowsByToken rows_by_token(std::span<const int32_t> tokens) {

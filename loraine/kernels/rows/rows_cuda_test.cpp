@@ -140,6 +140,24 @@ TEST(RowsCuda, EmbeddingGradientHasTheBitsOfTheCpu) {
   }
 }
 
+TEST(RowsCuda, DropoutHasTheBitsOfTheCpu) {
+  DeviceArray<DropoutStep> step(std::vector<DropoutStep>{{42, 7}});
+  Context ctx;
+  ctx.seed = 42, ctx.step = 7;
+  for (const RowsCase& c : kCases)
+    for (Dtype type : kTypes)
+      for (float p : {0.0f, 0.3f}) {
+        std::vector<float> x = as_stored(random_floats(c.T * c.C, 1), type), want(x.size());
+        dropout(ctx, matrix(want, c.T, c.C), matrix(x, c.T, c.C), p, 11);
+        DeviceMatrix gx(type, c.T, c.C, x, c.pad), gy(type, c.T, c.C, {}, c.pad);
+        EXPECT_EQ(in_all_orders([&](GpuStream& s) {
+                    dropout_cuda(s, gy.tensor(), gx.tensor(), p, step.data(), 11);
+                    return gy.get(s);
+                  }),
+                  as_stored(want, type));
+      }
+}
+
 TEST(RowsCuda, ArgmaxTakesTheFirst) {
   for (int64_t C : {1, 7, 300, 5000})
     for (Dtype type : kTypes) {

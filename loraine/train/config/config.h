@@ -167,6 +167,7 @@ struct TrainConfig {
   std::string hub_strategy = "every_save";
   std::optional<bool> hub_private_repo;  // null: as the account makes them
   std::string language = "auto";         // of the screen: auto, en, zh
+  std::string device = "auto";           // auto, cpu, cuda: where a run computes (train/gpu/device.h)
 
   // optimizer and schedule
   std::string optim = "adamw_torch_fused";

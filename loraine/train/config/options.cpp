@@ -236,6 +236,10 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          "micro-batches of per_device_train_batch_size examples (normal), or of as many as cutoff_len times that number of tokens holds: "
          "padded to the longest (dynamic_batching), or without padding (dynamic_padding_free)",
          one_of({"normal", "dynamic_batching", "dynamic_padding_free"})});
+  visit({"device", "run", &c.device,
+         "where training computes: on the CPU, or on a GPU (docs/cuda.md says what it has kernels for); auto: on a GPU where there is one "
+         "that can",
+         one_of({"auto", "cpu", "cuda"})});
   visit({"gradient_checkpointing", "run", &c.gradient_checkpointing,
          "compute activations once more in the backward instead of keeping them; true: those of whole blocks; mlp: of gate and up; "
          "auto: as few as memory allows, over a quantised base at least mlp",

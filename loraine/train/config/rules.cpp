@@ -12,6 +12,7 @@
 #include "loraine/train/config/grpo_options.h"
 #include "loraine/train/config/preferences.h"
 #include "loraine/train/config/report_to.h"
+#include "loraine/train/gpu/device.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/objectives/objective.h"
 #include "loraine/train/optimizers/recipe.h"
@@ -28,6 +29,19 @@ void check_model(const TrainConfig& c) {
     broken_rule(
         fmt::format("quantization_bit is {}, and frozen_matmul: {} multiplies weights of 8 bits", *c.quantization_bit, c.frozen_matmul),
         "set quantization_bit to 8, or leave one of them out");
+}
+
+void check_gpu_training(const TrainConfig& c) {
+  const std::string lacks = c.device == "cuda" ? settings_without_gpu(c) : "";
+  if (!lacks.empty())
+    throw Error(ErrorKind::unsupported, fmt::format("device: cuda: {} has no GPU code", lacks),
+                "Run it on the CPU (device: cpu); docs/cuda.md says what the GPU has kernels for.");
+}
+
+// Of commands that compute on the CPU alone.
+void check_on_the_cpu(const TrainConfig& c) {
+  if (c.device == "cuda")
+    throw Error(ErrorKind::unsupported, "device: cuda goes for `loraine train` alone: nothing else has GPU code", "Leave it out.");
 }
 
 // What needs the base's own values, or changes them.
@@ -268,6 +282,7 @@ void check_train_config(const TrainConfig& c) {
   check_llama_pro(c);
   check_fresh_start(c);
   check_new_tokens(c);
+  check_gpu_training(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_optimizer(c);
@@ -316,10 +331,12 @@ void check_hub_config(const TrainConfig& c) {
 void check_chat_config(const TrainConfig& c) {
   check_model(c);
   check_only_trained(c);
+  check_on_the_cpu(c);
 }
 
 void check_export_config(const TrainConfig& c) {
   check_model(c);
+  check_on_the_cpu(c);
   if (!c.export_dir || c.export_dir->empty())
     broken_rule("export_dir is not given", "name the folder for the merged model: --export_dir DIR");
   if (c.quantization_bit && !split_list(c.adapter_name_or_path).empty())

@@ -14,6 +14,8 @@
 
 namespace loraine {
 
+class GpuTraining;
+
 // Named figures, added up over micro-batches until they are logged.
 class LoggedFigures {
  public:
@@ -47,6 +49,7 @@ struct ObjectivePass {
   SidePass* other;     // over ref_model, with its adapters; nothing: the reference is the base of the model
   LoggedFigures& figures;
   int64_t trained_rows = INT64_MAX;  // only the first so many rows of the batch have a gradient
+  GpuTraining* gpu = nullptr;        // where hidden and d_hidden lie there
   bool training() const { return d_hidden.data != nullptr; }
   LossSums reference_losses(const Batch& of) const { return other ? other->label_losses(ctx, of, true) : side->label_losses(ctx, of); }
 };

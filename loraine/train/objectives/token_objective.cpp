@@ -5,6 +5,7 @@
 
 #include "loraine/data/examples/batcher.h"
 #include "loraine/train/evaluation/evaluate.h"
+#include "loraine/train/gpu/gpu_training.h"
 
 namespace loraine {
 namespace {
@@ -30,8 +31,10 @@ double TokenObjective::loss(const ObjectivePass& pass) {
   else if (!pass.training()) divisor = std::max(labels_of(pass.items), 1.0);
   LossOptions options{pass.set, pass.training(), token_};
   if (token_.divergence != 0) options.reference = pass.side->hidden(pass.ctx, pass.batch);
-  const LossSums sums = loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden,
-                                               pass.training() ? static_cast<float>(1 / divisor) : 0.0f, options, pass.scratch);
+  const float scale = pass.training() ? static_cast<float>(1 / divisor) : 0.0f;
+  const LossSums sums =
+      pass.gpu ? pass.gpu->losses(pass.batch, token_, scale)
+               : loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, scale, options, pass.scratch);
   if (accuracy_ && !pass.training())
     for (const SequenceLoss& one : by_example(samples_of(*this, pass.items), sums.by_sequence))
       pass.figures.add("accuracy", one.labels ? static_cast<double>(one.right) / static_cast<double>(one.labels) : 0.0);

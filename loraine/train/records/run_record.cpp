@@ -42,7 +42,8 @@ const Names kOfTheCall = {"output_dir",
                           "hub_private_repo",
                           "hub_revision",
                           "hub_strategy",
-                          "language"};
+                          "language",
+                          "device"};
 // What is logged, saved and evaluated, how long the run is, and what gives the same bits.
 const Names kFree = {
     "max_steps",       "num_train_epochs",     "do_eval",          "per_device_eval_batch_size",    "gradient_checkpointing",

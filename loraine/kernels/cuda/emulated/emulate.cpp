@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "loraine/core/dtype.h"
+#include "loraine/core/gpu_emulated.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define EMULATE_ASAN 1
@@ -32,6 +33,17 @@ constexpr size_t kStackBytes = (256 << 10) + 4096 + 192;
 #else
 constexpr size_t kStackBytes = (64 << 10) + 4096 + 192;
 #endif
+
+// LORAINE_GPU_ORDER in the environment, 0 … 3: the orders of tests/support/gpu_orders_emulated.cpp for a whole run of the program.
+[[maybe_unused]] const bool asked_order = [] {
+  const char* text = std::getenv("LORAINE_GPU_ORDER");
+  const int number = text ? std::atoi(text) : -1;
+  if (number < 0 || number > 3) return false;
+  const Schedule orders[] = {{Schedule::forward, 0}, {Schedule::backward, 0}, {Schedule::random, 1}, {Schedule::random, 2}};
+  schedule = orders[number];
+  set_emulated_order({number != 0, static_cast<uint64_t>(number) + 1});
+  return true;
+}();
 
 struct Fibers {  // of one thread of the machine
   void* scheduler_stack = nullptr;

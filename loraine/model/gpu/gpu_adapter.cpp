@@ -1,0 +1,94 @@
+// Offsets first, the same in all four buffers; then views.
+#include "loraine/model/gpu/gpu_adapter.h"
+
+#include <cstring>
+
+#include "loraine/adapters/lora.h"
+#include "loraine/core/error.h"
+
+namespace loraine {
+namespace {
+
+constexpr int64_t kFloatAlignment = 64;  // so that tensors begin where vectors can be read
+
+const Lora& lora_of(const Adapter& adapter) {
+  if (const auto* lora = dynamic_cast<const Lora*>(&adapter)) return *lora;
+  throw Error(ErrorKind::internal, "an adapter other than LoRA on its way to the GPU");
+}
+
+int64_t rank_of(const Lora& lora) {
+  int64_t rank = 0;
+  for (const LoraPart& part : lora.parts()) rank += part.r;
+  return rank;
+}
+
+int64_t rounded(int64_t elements) { return (elements + kFloatAlignment - 1) / kFloatAlignment * kFloatAlignment; }
+
+int64_t elements_of(const AdapterSet& set) {
+  int64_t elements = 0;
+  for (const auto& site : set.sites) {
+    if (!site) continue;
+    const Lora& lora = lora_of(*site);
+    elements += rounded(rank_of(lora) * lora.a(0).cols());
+    for (const LoraPart& part : lora.parts()) elements += rounded(part.out * part.r);
+  }
+  return elements;
+}
+
+}  // namespace
+
+GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone) : stream_(stream), elements_(elements_of(set)) {
+  const size_t bytes = static_cast<size_t>(elements_) * sizeof(float);
+  if (!shapes_alone) memory_ = GpuArena(kKinds * bytes);
+  if (set.dense || set.embedding || set.head())
+    throw Error(ErrorKind::internal, "trained tensors other than LoRA's on their way to the GPU");
+  for (float*& data : data_) data = memory_.take_array<float>(elements_);
+  int64_t offset = 0;
+  const auto view = [&](Kind kind, int64_t rows, int64_t cols) { return Tensor(data_[kind] + offset, Dtype::F32, {rows, cols}); };
+  for (const auto& site : set.sites) {
+    std::optional<GpuLora>& out = sites_.emplace_back();
+    if (!site) continue;
+    const Lora& lora = lora_of(*site);
+    const int64_t in = lora.a(0).cols(), rank = rank_of(lora);
+    out.emplace();
+    out->dropout = lora.dropout_share();
+    out->site = lora.dropout_site();
+    out->a = view(kValues, rank, in), out->d_a = view(kGradients, rank, in);
+    int64_t rank_offset = 0;
+    for (const LoraPart& part : lora.parts()) {
+      places_.push_back({"base_model.model." + part.name + ".lora_A.weight", offset + rank_offset * in, part.r * in});
+      out->parts.push_back({part.offset, part.out, part.r, rank_offset, part.scale, {}, {}});
+      rank_offset += part.r;
+    }
+    offset += rounded(rank * in);
+    for (size_t i = 0; i < lora.parts().size(); ++i) {
+      const LoraPart& part = lora.parts()[i];
+      out->parts[i].b = view(kValues, part.out, part.r), out->parts[i].d_b = view(kGradients, part.out, part.r);
+      places_.push_back({"base_model.model." + part.name + ".lora_B.weight", offset, part.out * part.r});
+      offset += rounded(part.out * part.r);
+    }
+  }
+  if (shapes_alone) return;
+  for (float* data : data_) stream_.fill(data, 0, bytes);  // what lies between tensors too
+}
+
+void GpuAdapter::zero_gradients() { stream_.fill(data_[kGradients], 0, static_cast<size_t>(elements_) * sizeof(float)); }
+
+void GpuAdapter::put(Kind kind, const HostTensor& host) {
+  const GpuMemory staging(static_cast<size_t>(elements_) * sizeof(float), GpuMemoryKind::pinned);
+  auto* all = static_cast<float*>(staging.data());
+  std::memset(all, 0, staging.bytes());
+  for (const Place& place : places_) std::memcpy(all + place.offset, host(place.name).f32(), static_cast<size_t>(place.n) * sizeof(float));
+  stream_.copy(data_[kind], all, staging.bytes());
+  stream_.synchronise();
+}
+
+void GpuAdapter::fetch(Kind kind, const HostTensor& host) const {
+  const GpuMemory staging(static_cast<size_t>(elements_) * sizeof(float), GpuMemoryKind::pinned);
+  const auto* all = static_cast<const float*>(staging.data());
+  stream_.copy(staging.data(), data_[kind], staging.bytes());
+  stream_.synchronise();
+  for (const Place& place : places_) std::memcpy(host(place.name).f32(), all + place.offset, static_cast<size_t>(place.n) * sizeof(float));
+}
+
+}  // namespace loraine

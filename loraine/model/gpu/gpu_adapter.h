@@ -1,0 +1,61 @@
+// LoRA in device memory: values, gradients and moments of a set in one buffer each, made from the host's and fetched back into them.
+// Called by gpu_decoder and train/gpu.
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loraine/adapters/adapter.h"
+#include "loraine/core/gpu_arena.h"
+
+namespace loraine {
+
+struct GpuLoraPart {
+  int64_t offset = 0, out = 0, r = 0, rank_offset = 0;  // first column in y and of the stacked ranks
+  float scale = 1;
+  Tensor b, d_b;  // [out, r]
+};
+
+struct GpuLora {  // of one site, as adapters/lora.h has it
+  Tensor a, d_a;  // [R, in], those of its parts stacked
+  std::vector<GpuLoraPart> parts;
+  float dropout = 0;
+  uint64_t site = 0;
+  int64_t rank() const { return a.rows(); }
+};
+
+class GpuAdapter {
+ public:
+  // Of a set that has LoRA at sites and nothing else (internal otherwise), trained. All is zero until it is put there.
+  // shapes_alone: without memory, its tensors lie nowhere.
+  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone = false);
+  size_t bytes() const { return memory_.used(); }
+
+  const GpuLora* at(int64_t site) const { return sites_[static_cast<size_t>(site)] ? &*sites_[static_cast<size_t>(site)] : nullptr; }
+  // One trained tensor, by PEFT's name: n elements from `offset` on of each of the four buffers.
+  struct Place {
+    std::string name;
+    int64_t offset, n;
+  };
+  const std::vector<Place>& places() const { return places_; }
+  enum Kind { kValues, kGradients, kFirstMoments, kSecondMoments, kKinds };
+  float* data(Kind kind) const { return data_[kind]; }
+  int64_t elements() const { return elements_; }  // of each buffer, with zeros between the tensors
+
+  void zero_gradients();
+  // From and to host memory: `host` gives the tensor of a name there, contiguous F32.
+  using HostTensor = std::function<Tensor(const std::string& name)>;
+  void put(Kind kind, const HostTensor& host);
+  void fetch(Kind kind, const HostTensor& host) const;
+
+ private:
+  GpuStream& stream_;
+  GpuArena memory_;
+  int64_t elements_ = 0;
+  float* data_[kKinds] = {};
+  std::vector<std::optional<GpuLora>> sites_;
+  std::vector<Place> places_;
+};
+
+}  // namespace loraine

@@ -1,0 +1,247 @@
+// embed → layer × L → norm → loss, and the way back. Steps that the CPU's walk takes too are named as there (model/layer, model/mixers).
+#include "loraine/model/gpu/gpu_decoder.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "loraine/kernels/activations/activations_cuda.h"
+#include "loraine/kernels/norms/norms_cuda.h"
+
+namespace loraine {
+
+namespace {
+
+Tensor q_of(const AttentionConfig& c, const Tensor& qkv) { return qkv.col_range(0, c.q_size()); }
+Tensor k_of(const AttentionConfig& c, const Tensor& qkv) { return qkv.col_range(c.q_size(), c.kv_size()); }
+Tensor v_of(const AttentionConfig& c, const Tensor& qkv) { return qkv.col_range(c.q_size() + c.kv_size(), c.kv_size()); }
+
+AttentionShape shape_of(const AttentionConfig& c) {
+  return {.heads = c.heads,
+          .kv_heads = c.kv_heads,
+          .head_dim = c.head_dim,
+          .window = c.window,
+          .scale = c.scale,
+          .softcap = c.softcap,
+          .chunk = c.chunk};
+}
+
+}  // namespace
+
+void GpuDecoder::thin(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, bool accumulate) {
+  thin_product_cuda(stream_, form, y, x, w, alpha, accumulate, partial_);
+}
+
+// y = W x + bias + LoRA; columns [T, R] take A x.
+void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
+  gemm_->multiply(stream_, ProductForm::nt, y, x, site.weight);
+  if (site.bias) add_bias_cuda(stream_, y, site.bias);
+  const GpuLora* lora = adapter_.at(site.index);
+  if (!lora) return;
+  Tensor input = x;
+  if (training_ && lora->dropout > 0) {
+    input = now(adapter_x_).col_range(0, x.cols());
+    dropout_cuda(stream_, input, x, lora->dropout, batch_.dropout(), lora->site);
+  }
+  thin(ProductForm::nt, columns, input, lora->a, 1, false);
+  for (const GpuLoraPart& part : lora->parts)
+    thin(ProductForm::nt, y.col_range(part.offset, part.out), columns.col_range(part.rank_offset, part.r), part.b, part.scale, true);
+}
+
+// d_x = d_y W + that of LoRA; without data nothing of it. Gradients of A and B are added up.
+void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
+  if (d_x.data) gemm_->multiply(stream_, ProductForm::nn, d_x, d_y, site.weight);
+  const GpuLora* lora = adapter_.at(site.index);
+  if (!lora) return;
+  const Tensor g = now(adapter_g_).col_range(0, lora->rank());  // s · dY B
+  for (const GpuLoraPart& part : lora->parts) {
+    const Tensor d_part = d_y.col_range(part.offset, part.out);
+    thin(ProductForm::nn, g.col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
+    thin(ProductForm::tn, part.d_b, d_part, columns.col_range(part.rank_offset, part.r), part.scale, true);
+  }
+  if (lora->dropout == 0) {
+    thin(ProductForm::tn, lora->d_a, g, x, 1, true);
+    if (d_x.data) thin(ProductForm::nn, d_x, g, lora->a, 1, true);
+    return;
+  }
+  const Tensor t = now(adapter_x_).col_range(0, x.cols());
+  dropout_cuda(stream_, t, x, lora->dropout, batch_.dropout(), lora->site);
+  thin(ProductForm::tn, lora->d_a, g, t, 1, true);
+  if (!d_x.data) return;
+  thin(ProductForm::nn, t, g, lora->a, 1, false);
+  dropout_cuda(stream_, t, t, lora->dropout, batch_.dropout(), lora->site);
+  add_cuda(stream_, d_x, d_x, t);
+}
+
+void GpuDecoder::norm(const Tensor& y, const Tensor& rstd, const Tensor& x, const GpuNorm& norm) {
+  rms_norm_cuda(stream_, y, rstd, x, norm.weight, norm.eps, norm.offset);
+}
+
+void GpuDecoder::norm_heads(const GpuBranch& branch, const Kept& kept) {
+  if (branch.head_norms.empty()) return;
+  const Tensor qkv = now(kept.inner), before = now(kept.before);
+  convert_rows_cuda(stream_, before, qkv.col_range(0, before.cols()));
+  for (size_t i = 0; i < branch.head_norms.size(); ++i) {
+    const GpuHeadNorm& one = branch.head_norms[i];
+    const Tensor rstd(static_cast<float*>(kept.head_rstd.data) + static_cast<int64_t>(i) * kept.head_rstd.row_stride, Dtype::F32,
+                      {batch_.rows()});
+    norm(qkv.col_range(one.first, one.width), rstd, before.col_range(one.first, one.width), one.norm);
+  }
+}
+void GpuDecoder::norm_heads_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_qkv) {
+  const Tensor before = branch.head_norms.empty() ? Tensor() : now(kept.before);
+  for (size_t i = 0; i < branch.head_norms.size(); ++i) {
+    const GpuHeadNorm& one = branch.head_norms[i];
+    const Tensor rstd(static_cast<float*>(kept.head_rstd.data) + static_cast<int64_t>(i) * kept.head_rstd.row_stride, Dtype::F32,
+                      {batch_.rows()});
+    const Tensor d = d_qkv.col_range(one.first, one.width);
+    rms_norm_backward_cuda(stream_, d, d, before.col_range(one.first, one.width), rstd, one.norm.weight, false, one.norm.offset);
+  }
+}
+
+void GpuDecoder::rotate(const GpuBranch& branch, const Tensor& qkv, float direction) {
+  const AttentionConfig& c = *branch.attention;
+  if (!c.rope) return;
+  rope_cuda(stream_, qkv.col_range(0, c.q_size() + c.kv_size()), c.head_dim, batch_.positions(), branch.frequencies,
+            static_cast<int64_t>(c.rope->frequencies.size()), c.rope->scale, direction, c.rope->layout, c.rope->first);
+}
+
+void GpuDecoder::attention_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+  const AttentionConfig& c = *branch.attention;
+  const Tensor qkv = now(kept.inner), o = now(kept.o);
+  linear(qkv, h, branch.in, now(kept.in_columns));
+  if (!c.norm_after_rope) norm_heads(branch, kept);
+  rotate(branch, qkv, 1);
+  if (c.norm_after_rope) norm_heads(branch, kept);
+  attention_cuda(stream_, o, now(kept.lse), q_of(c, qkv), k_of(c, qkv), v_of(c, qkv), batch_.sequences(), shape_of(c));
+  linear(y, o, branch.out, now(kept.out_columns));
+}
+void GpuDecoder::attention_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h) {
+  const AttentionConfig& c = *branch.attention;
+  const Tensor qkv = now(kept.inner), o = now(kept.o), d_o = now(d_o_).col_range(0, c.q_size()),
+               d_qkv = now(d_inner_).col_range(0, qkv.cols());
+  linear_backward(d_o, d_y, o, branch.out, now(kept.out_columns));
+  loraine::attention_backward_cuda(stream_, q_of(c, d_qkv), k_of(c, d_qkv), v_of(c, d_qkv), d_o, o, now(kept.lse), q_of(c, qkv),
+                                   k_of(c, qkv), v_of(c, qkv), batch_.sequences(), shape_of(c), now(delta_).col_range(0, c.heads), nullptr);
+  if (c.norm_after_rope) norm_heads_backward(branch, kept, d_qkv);
+  rotate(branch, d_qkv, -1);
+  if (!c.norm_after_rope) norm_heads_backward(branch, kept, d_qkv);
+  linear_backward(d_h, d_qkv, h, branch.in, now(kept.in_columns));
+}
+
+void GpuDecoder::activate(const GpuBranch& branch, const Tensor& f, const Tensor& inner) {
+  const ActivationShape shape{branch.mlp->activation};
+  if (branch.mlp->gated) gated_activate_cuda(stream_, f, inner, shape);
+  else activate_cuda(stream_, f, inner, shape);
+}
+
+void GpuDecoder::mlp_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+  const Tensor inner = now(kept.inner), f = now(f_).col_range(0, branch.out.weight.cols());
+  linear(inner, h, branch.in, now(kept.in_columns));
+  activate(branch, f, inner);
+  linear(y, f, branch.out, now(kept.out_columns));
+}
+// What is kept becomes its gradient.
+void GpuDecoder::mlp_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h) {
+  const int64_t width = branch.out.weight.cols();
+  const Tensor inner = now(kept.inner), f = now(f_).col_range(0, width), d_f = now(d_f_).col_range(0, width);
+  activate(branch, f, inner);
+  linear_backward(d_f, d_y, f, branch.out, now(kept.out_columns));
+  const ActivationShape shape{branch.mlp->activation};
+  if (branch.mlp->gated) gated_activate_backward_cuda(stream_, inner, d_f, inner, shape);
+  else activate_backward_cuda(stream_, inner, d_f, inner, shape);
+  linear_backward(d_h, inner, h, branch.in, now(kept.in_columns));
+}
+
+void GpuDecoder::forward(const Context& ctx, const Batch& batch, bool training) {
+  training_ = training;
+  batch_.upload(stream_, batch, {ctx.seed, ctx.step});
+  const bool rounded = model_.type != Dtype::F32;
+  const Tensor first = now(kept_.front().front().x), sum = rounded ? now(sum_) : first, h = now(h_), y = now(y_);
+  embedding_cuda(stream_, sum, model_.embedding, batch_.tokens());
+  if (rounded) convert_rows_cuda(stream_, first, sum);
+  for (size_t layer = 0; layer < kept_.size(); ++layer)
+    for (size_t b = 0; b < kept_[layer].size(); ++b) {
+      const GpuBranch& branch = model_.layers[layer][b];
+      const Kept& kept = kept_[layer][b];
+      const bool ends = b + 1 == kept_[layer].size();
+      const Tensor x = now(kept.x), next = now(!ends                       ? kept_[layer][b + 1].x
+                                               : layer + 1 == kept_.size() ? x_last_
+                                                                           : kept_[layer + 1].front().x);
+      norm(h, kept.rstd, x, branch.before);
+      if (branch.attention) attention_forward(branch, kept, y, h);
+      else mlp_forward(branch, kept, y, h);
+      add_cuda(stream_, rounded ? sum : next, rounded ? sum : x, y);
+      if (rounded) convert_rows_cuda(stream_, next, sum);
+    }
+  norm(now(hidden_), last_rstd_, now(x_last_), model_.final_norm);
+}
+
+GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain) {
+  const auto n = static_cast<int64_t>(batch_.labelled().size());
+  const int64_t V = model_.config.vocab_size, most = loss_x_.rows(), all = d_hidden_.rows();
+  if (grad_scale != 0) {
+    const Tensor d = now(d_hidden_);
+    stream_.fill(d.data, 0, d.bytes());
+  }
+  for (int64_t first = 0; first < n; first += most) {
+    const int64_t count = std::min(most, n - first);
+    const int64_t* rows = batch_.labelled_rows() + first;
+    const int32_t* labels = batch_.labels() + first;
+    const Tensor x = loss_x_.row_range(0, count), logits = logits_.row_range(0, count), d_logits = d_logits_.row_range(0, count);
+    LossState* states = states_ + first;
+    gather_rows_cuda(stream_, x, hidden_, rows);
+    gemm_->multiply(stream_, ProductForm::nt, logits, x, model_.head.weight);
+    add_logits_cuda(stream_, states, logits, labels, 0);
+    losses_cuda(stream_, loss_values_ + first, correct_ + first, states, labels, count, V, token);
+    if (plain) losses_cuda(stream_, loss_values_ + all + first, nullptr, states, labels, count, V, {});
+    if (grad_scale == 0) continue;
+    logit_gradient_cuda(stream_, d_logits, logits, states, labels, 0, V, grad_scale, token);
+    const Tensor d_x = d_loss_x_.row_range(0, count);
+    gemm_->multiply(stream_, ProductForm::nn, d_x, d_logits, model_.head.weight);
+    put_rows_cuda(stream_, d_hidden_, d_x, rows);
+  }
+  const auto size = static_cast<size_t>(n);
+  auto* values = static_cast<double*>(loss_staging_.data());
+  auto* correct = reinterpret_cast<uint8_t*>(values + 2 * all);
+  stream_.copy(values, loss_values_, size * sizeof(double));
+  if (plain) stream_.copy(values + all, loss_values_ + all, size * sizeof(double));
+  stream_.copy(correct, correct_, size);
+  stream_.synchronise();
+  GpuLosses out{{values, values + n}, {}, {correct, correct + n}};
+  if (plain) out.plain.assign(values + all, values + all + n);
+  return out;
+}
+
+// The backward stops at the first layer with an adapter.
+int64_t GpuDecoder::first_trained_layer() const {
+  for (size_t layer = 0; layer < model_.layers.size(); ++layer)
+    for (const GpuBranch& branch : model_.layers[layer])
+      if (adapter_.at(branch.in.index) || adapter_.at(branch.out.index)) return static_cast<int64_t>(layer);
+  return static_cast<int64_t>(model_.layers.size());
+}
+
+void GpuDecoder::backward() {
+  const Tensor d = now(d_hidden_), h = now(h_), d_h = now(d_h_), d_y = model_.type == Dtype::F32 ? d : now(d_y_);
+  const auto back = [&](const GpuNorm& norm, const Tensor& d_out, const Tensor& x, const Tensor& rstd, bool accumulate) {
+    rms_norm_backward_cuda(stream_, d, d_out, x, rstd, norm.weight, accumulate, norm.offset);
+  };
+  const int64_t first = first_trained_layer();
+  back(model_.final_norm, d, now(x_last_), last_rstd_, false);
+  for (auto layer = static_cast<int64_t>(kept_.size()) - 1; layer >= first; --layer) {
+    const std::vector<GpuBranch>& branches = model_.layers[static_cast<size_t>(layer)];
+    for (size_t b = branches.size(); b-- > 0;) {
+      const GpuBranch& branch = branches[b];
+      const Kept& kept = kept_[static_cast<size_t>(layer)][b];
+      const Tensor x = now(kept.x);
+      rms_norm_rebuild_cuda(stream_, h, x, kept.rstd, branch.before.weight, branch.before.offset);
+      if (d_y.data != d.data) convert_rows_cuda(stream_, d_y, d);
+      const bool below = layer > first || b > 0;  // whether something is trained there
+      const Tensor d_in = below ? d_h : Tensor();
+      if (branch.attention) attention_backward(branch, kept, d_in, d_y, h);
+      else mlp_backward(branch, kept, d_in, d_y, h);
+      if (below) back(branch.before, d_h, x, kept.rstd, true);
+    }
+  }
+}
+
+}  // namespace loraine

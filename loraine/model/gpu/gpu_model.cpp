@@ -1,0 +1,145 @@
+// Places first, once over a dry arena; then the values, by pieces of pinned memory.
+#include "loraine/model/gpu/gpu_model.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace loraine {
+
+struct GpuModel::Piece {
+  Tensor from, to;  // of one shape; `from` F32, F16 or BF16, without data: zeros
+};
+
+namespace {
+
+constexpr int64_t kStagingBytes = 8 << 20;
+
+float stored_value(const Tensor& t, int64_t at) {
+  if (t.dtype == Dtype::F32) return static_cast<const float*>(t.data)[at];
+  if (t.dtype == Dtype::BF16) return bf16_to_f32(static_cast<const bf16*>(t.data)[at]);
+  return f16_to_f32(static_cast<const f16*>(t.data)[at]);
+}
+
+// Rows [first, first + count) of `from` in the type of `to`.
+void convert_to(void* out, Dtype type, const Tensor& from, int64_t first, int64_t count) {
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t c = 0; c < from.cols(); ++c) {
+      const float value = from.data ? stored_value(from, (first + r) * from.row_stride + c) : 0.0f;
+      if (type == Dtype::BF16) static_cast<bf16*>(out)[r * from.cols() + c] = f32_to_bf16(value);
+      else static_cast<float*>(out)[r * from.cols() + c] = value;
+    }
+}
+
+Tensor as_row(const float* values, int64_t n) { return {const_cast<float*>(values), Dtype::F32, {1, n}}; }
+
+}  // namespace
+
+int64_t GpuBranch::normed_columns() const {
+  int64_t columns = 0;
+  for (const GpuHeadNorm& one : head_norms) columns = std::max(columns, one.first + one.width);
+  return columns;
+}
+
+GpuSite GpuModel::site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const {
+  GpuSite out;
+  out.index = site.index;
+  const Weight& weight = site.weight;
+  out.weight = arena.take(type, {weight.out(), weight.in()});
+  bool biased = false;
+  for (const WeightPart& part : weight.parts) biased = biased || part.bias;
+  const Tensor bias = biased ? arena.take(Dtype::F32, {1, weight.out()}) : Tensor();
+  int64_t first = 0;
+  for (const WeightPart& part : weight.parts) {
+    const int64_t rows = part.weight.rows();
+    pieces.push_back({part.weight, out.weight.row_range(first, rows)});
+    if (biased) pieces.push_back({as_row(part.bias, rows), bias.col_range(first, rows)});
+    first += rows;
+  }
+  out.bias = biased ? static_cast<const float*>(bias.data) : nullptr;
+  return out;
+}
+
+GpuNorm GpuModel::norm(const NormConfig& norm, const Vector& weight, GpuArena& arena, std::vector<Piece>& pieces) const {
+  GpuNorm out{{}, norm.eps, norm.offset};
+  if (weight.values.empty()) return out;
+  const auto n = static_cast<int64_t>(weight.values.size());
+  out.weight = arena.take(Dtype::F32, {n});
+  pieces.push_back({as_row(weight.values.data(), n), Tensor(out.weight.data, Dtype::F32, {1, n})});
+  return out;
+}
+
+GpuBranch GpuModel::branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const {
+  GpuBranch out;
+  out.before = norm(branch.before.config, branch.before.weight, arena, pieces);
+  const Parts parts = branch.mixer->parts();
+  out.in = site(*parts.sites.at(0), arena, pieces);
+  out.out = site(*parts.sites.at(1), arena, pieces);
+  out.mlp = dynamic_cast<const MlpConfig*>(config.mixer.get());
+  out.attention = dynamic_cast<const AttentionConfig*>(config.mixer.get());
+  if (!out.attention) return out;
+  const AttentionConfig& c = *out.attention;
+  if (c.rope) {
+    const std::vector<float>& frequencies = c.rope->frequencies;
+    const auto n = static_cast<int64_t>(frequencies.size());
+    const Tensor to = arena.take(Dtype::F32, {1, n});
+    pieces.push_back({as_row(frequencies.data(), n), to});
+    out.frequencies = static_cast<const float*>(to.data);
+  }
+  size_t next = 0;  // of the norms' weights, which the mixer lists in the order q, k, v
+  const auto add = [&](const NormConfig& norm_config, int64_t first, int64_t heads) {
+    if (norm_config.kind == NormKind::none) return;
+    const Vector none;
+    const Vector& weight = norm_config.has_weight ? *parts.vectors.at(next++) : none;  // the model's own, which pieces point to
+    const GpuNorm one = norm(norm_config, weight, arena, pieces);
+    if (c.head_norms == HeadNorms::whole) return out.head_norms.push_back({first, heads * c.head_dim, one});
+    for (int64_t h = 0; h < heads; ++h) out.head_norms.push_back({first + h * c.head_dim, c.head_dim, one});
+  };
+  add(c.q_norm, 0, c.heads);
+  add(c.k_norm, c.q_size(), c.kv_heads);
+  add(c.v_norm, c.q_size() + c.kv_size(), c.kv_heads);
+  return out;
+}
+
+std::vector<GpuModel::Piece> GpuModel::lay_out(const Model& model, GpuArena& arena) {
+  std::vector<Piece> pieces;
+  layers.clear();
+  head = site(model.head, arena, pieces);
+  if (model.head.weight.parts.at(0).weight.data == model.embedding.data) embedding = head.weight;
+  else {
+    embedding = arena.take(type, {model.embedding.rows(), model.embedding.cols()});
+    pieces.push_back({model.embedding, embedding});
+  }
+  final_norm = norm(model.final_norm->config, model.final_norm->weight, arena, pieces);
+  for (size_t layer = 0; layer < model.layers.size(); ++layer) {
+    std::vector<GpuBranch>& here = layers.emplace_back();
+    std::vector<Branch>& branches = model.layers[layer]->branches;
+    for (size_t b = 0; b < branches.size(); ++b) here.push_back(branch(branches[b], config.layers[layer].branches.at(b), arena, pieces));
+  }
+  return pieces;
+}
+
+GpuModel GpuModel::shapes(const Model& model) {
+  GpuModel out(model);
+  out.lay_out(model, out.memory_);
+  return out;
+}
+
+GpuModel::GpuModel(const Model& model, GpuStream& stream) : GpuModel(model) {
+  memory_ = GpuArena(shapes(model).bytes());
+  const std::vector<Piece> pieces = lay_out(model, memory_);
+  int64_t widest = 0;
+  for (const Piece& piece : pieces) widest = std::max(widest, piece.to.cols() * static_cast<int64_t>(size_of(piece.to.dtype)));
+  const GpuMemory staging(static_cast<size_t>(std::max(kStagingBytes, widest)), GpuMemoryKind::pinned);
+  for (const Piece& piece : pieces) {
+    const int64_t row_bytes = piece.to.cols() * static_cast<int64_t>(size_of(piece.to.dtype));
+    const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(staging.bytes()) / std::max<int64_t>(1, row_bytes));
+    for (int64_t first = 0; first < piece.to.rows(); first += most) {
+      const int64_t count = std::min(most, piece.to.rows() - first);
+      convert_to(staging.data(), piece.to.dtype, piece.from, first, count);
+      stream.copy(piece.to.row_range(first, count).data, staging.data(), static_cast<size_t>(count * row_bytes));
+      stream.synchronise();  // before the staging memory takes the next rows
+    }
+  }
+}
+
+}  // namespace loraine

@@ -1,0 +1,65 @@
+// A frozen base in device memory: the weights of a Model, prepared on the host and then moved, with the parts of a site in one matrix.
+// Called by gpu_decoder.
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "loraine/core/gpu_arena.h"
+#include "loraine/model/layer.h"
+#include "loraine/model/mixers/attention.h"
+#include "loraine/model/mixers/mlp.h"
+#include "loraine/model/model.h"
+
+namespace loraine {
+
+struct GpuSite {
+  Tensor weight;                // [out, in], in the activations' type
+  const float* bias = nullptr;  // [out], or nullptr
+  int64_t index = -1;           // the model's number of the site
+};
+
+struct GpuNorm {
+  Tensor weight;  // [C] F32; without data where the norm has none
+  float eps = 0, offset = 0;
+};
+
+struct GpuHeadNorm {  // of columns [first, first + width) of q, k and v
+  int64_t first, width;
+  GpuNorm norm;
+};
+
+struct GpuBranch {  // attention or an MLP behind its norm
+  GpuNorm before;
+  const AttentionConfig* attention = nullptr;
+  const MlpConfig* mlp = nullptr;
+  GpuSite in, out;  // qkv and output, or gate | up and down
+  std::vector<GpuHeadNorm> head_norms;
+  const float* frequencies = nullptr;  // of the rotation
+  int64_t normed_columns() const;      // of q, k and v, up to the last that a norm takes
+};
+
+class GpuModel {
+ public:
+  GpuModel(const Model& model, GpuStream& stream);  // of a model that gpu_lacks nothing; moves all of it
+  static GpuModel shapes(const Model& model);       // the same without memory: its tensors lie nowhere
+  size_t bytes() const { return memory_.used(); }
+
+  ModelConfig config;  // whose mixers' settings the branches point to
+  Dtype type = Dtype::F32;
+  Tensor embedding;  // [V, C], in the activations' type
+  GpuSite head;      // the embedding itself where they are tied
+  GpuNorm final_norm;
+  std::vector<std::vector<GpuBranch>> layers;
+
+ private:
+  struct Piece;  // one tensor of the host and its place
+  explicit GpuModel(const Model& model) : config(model.config), type(model.activation_dtype()) {}
+  std::vector<Piece> lay_out(const Model& model, GpuArena& arena);
+  GpuSite site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const;
+  GpuNorm norm(const NormConfig& norm, const Vector& weight, GpuArena& arena, std::vector<Piece>& pieces) const;
+  GpuBranch branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const;
+
+  GpuArena memory_;
+};
+
+}  // namespace loraine

@@ -1,0 +1,67 @@
+// Everything that gpu_decoder computes is named here by what it leaves out.
+#include "loraine/model/gpu/gpu_support.h"
+
+#include "loraine/model/mixers/attention.h"
+#include "loraine/model/mixers/mlp.h"
+
+namespace loraine {
+namespace {
+
+std::string norm_lacks(const NormConfig& norm) {
+  if (norm.kind == NormKind::layer) return "LayerNorm";
+  return norm.kind == NormKind::rms && norm.has_bias ? "a norm with a bias" : "";
+}
+
+std::string attention_lacks(const AttentionConfig& c) {
+  if (c.qkv_by_head) return "q, k and v of one matrix by heads";
+  if (c.gated()) return "attention with an output gate";
+  if (c.qkv.empty() && c.v.empty()) return "attention whose values are its keys";
+  if (c.shared_kv != SharedKv::none) return "keys and values that layers share";
+  if (c.sinks) return "attention sinks";
+  if (c.clip != 0) return "clipped q, k and v";
+  if (c.temperature_beta != 0) return "attention with a temperature";
+  if (c.rope && c.rope->original_length != 0) return "rotations that depend on the length of a sequence";
+  if (c.head_norms != HeadNorms::shared && c.head_norms != HeadNorms::whole) return "head norms with weights of their own per head";
+  for (const NormConfig* norm : {&c.q_norm, &c.k_norm, &c.v_norm})
+    if (const std::string lacks = norm_lacks(*norm); !lacks.empty()) return lacks;
+  return "";
+}
+
+std::string mlp_lacks(const MlpConfig& c) {
+  if (c.learned_activation) return "an activation with learned numbers";
+  if (c.gate_deviations) return "a gate that is thinned out";
+  return c.gate_scale != 1 ? "a scaled gate" : "";
+}
+
+std::string branch_lacks(const BranchConfig& branch) {
+  if (branch.after.kind != NormKind::none) return "norms behind attention and MLP";
+  if (branch.before.kind == NormKind::none) return "attention and MLP without a norm before them";
+  if (branch.scale != 1 || branch.stream_scale != 1) return "scaled branches";
+  if (branch.beside) return "attention and MLP side by side";
+  if (branch.normed_residual) return "a residual stream that goes on from its norm";
+  if (const std::string lacks = norm_lacks(branch.before); !lacks.empty()) return lacks;
+  if (const auto* attention = dynamic_cast<const AttentionConfig*>(branch.mixer.get())) return attention_lacks(*attention);
+  if (const auto* mlp = dynamic_cast<const MlpConfig*>(branch.mixer.get())) return mlp_lacks(*mlp);
+  return "layers other than attention and dense MLPs (experts, recurrent and latent ones)";
+}
+
+}  // namespace
+
+std::string gpu_lacks(const ModelConfig& c) {
+  if (c.embedding_norm.kind != NormKind::none) return "a norm on the embeddings";
+  if (c.embedding_scale != 1) return "scaled embeddings";
+  if (!c.placeholder_ids.empty()) return "placeholders of images and sounds";
+  if (c.logit_softcap != 0) return "a cap on logits";
+  if (c.logit_scale != 1) return "scaled logits";
+  if (c.head_bias) return "a head with a bias";
+  if (c.final_norm.kind != NormKind::rms) return "a model without RMSNorm at its end";
+  if (const std::string lacks = norm_lacks(c.final_norm); !lacks.empty()) return lacks;
+  for (const LayerConfig& layer : c.layers) {
+    if (!layer.scalar.empty()) return "layers scaled as a whole";
+    for (const BranchConfig& branch : layer.branches)
+      if (const std::string lacks = branch_lacks(branch); !lacks.empty()) return lacks;
+  }
+  return "";
+}
+
+}  // namespace loraine

@@ -1,0 +1,84 @@
+// The setting `device` against the settings, the model and the machine.
+#include "loraine/train/gpu/device.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "loraine/core/error.h"
+#include "loraine/core/gpu.h"
+#include "loraine/kernels/cuda/gemm.h"
+#include "loraine/model/gpu/gpu_support.h"
+#include "loraine/train/optimizers/recipe.h"
+
+namespace loraine {
+namespace {
+
+constexpr const char* kOnTheCpu = "Run it on the CPU (device: cpu); docs/cuda.md says what the GPU has kernels for.";
+
+// Of the model's config.json and files.
+std::string model_without_gpu(const ModelFiles& files) {
+  for (const TensorInfo& info : files.tensors->tensors())
+    if (info.packed && info.shape.size() == 2) return fmt::format("weights stored as {}", name_of(*info.packed));
+  const ModelConfig config = model_config(files.config, files.path + "/config.json");
+  const std::string lacks = gpu_lacks(config);
+  return lacks.empty() ? "" : fmt::format("model_type {}: {}", config.model_type, lacks);
+}
+
+}  // namespace
+
+std::string settings_without_gpu(const TrainConfig& c) {
+  if (c.stage != "sft" && c.stage != "pt") return "stage: " + c.stage;
+  if (c.finetuning_type != "lora") return "finetuning_type: " + c.finetuning_type;
+  if (c.quantization_bit) return fmt::format("quantization_bit: {}", *c.quantization_bit);
+  if (c.frozen_matmul != "exact") return "frozen_matmul: " + c.frozen_matmul;
+  if (c.init_lora_weights == "loftq") return "init_lora_weights: loftq";
+  if (c.bias != "none") return "bias: " + c.bias;
+  if (!split_list(c.additional_target).empty()) return "additional_target: " + *c.additional_target;
+  for (const std::string& name : split_list(c.lora_target))
+    if (name == "lm_head" || name == "embed_tokens" || name.starts_with("experts")) return "lora_target: " + name;
+  const std::pair<const char*, bool> switches[] = {{"use_dora", c.use_dora},
+                                                   {"use_adalora", c.use_adalora},
+                                                   {"use_eaft_loss", c.use_eaft_loss},
+                                                   {"use_asft_loss", c.use_asft_loss},
+                                                   {"neftune_noise_alpha", c.neftune_noise_alpha.value_or(0) > 0},
+                                                   {"loraplus_lr_ratio", c.loraplus_lr_ratio.has_value()},
+                                                   {"optim_args", c.optim_args.has_value()},
+                                                   {"use_galore", c.use_galore},
+                                                   {"use_apollo", c.use_apollo},
+                                                   {"use_badam", c.use_badam},
+                                                   {"use_adam_mini", c.use_adam_mini},
+                                                   {"use_muon", c.use_muon},
+                                                   {"bf16_full_eval", c.bf16_full_eval && !c.bf16},
+                                                   {"resize_vocab", c.resize_vocab},
+                                                   {"add_tokens", c.add_tokens.has_value()},
+                                                   {"add_special_tokens", c.add_special_tokens.has_value()},
+                                                   {"new_special_tokens_config", c.new_special_tokens_config.has_value()}};
+  for (const auto& [key, given] : switches)
+    if (given) return key;
+  if (optimizer_form(c.optim) != "adamw_torch") return "optim: " + c.optim;
+  if (c.share_prefixes == "true") return "share_prefixes: true";
+  if (c.gradient_checkpointing == "true" || c.gradient_checkpointing == "mlp") return "gradient_checkpointing: " + c.gradient_checkpointing;
+  return "";
+}
+
+DeviceChoice choose_device(const TrainConfig& c, const ModelFiles& files) {
+  if (c.device == "cpu") return {};
+  const bool asked = c.device == "cuda";
+  std::string lacks = settings_without_gpu(c);
+  if (lacks.empty()) lacks = model_without_gpu(files);
+  if (asked && !lacks.empty()) throw Error(ErrorKind::unsupported, "device: cuda: " + lacks + " has no GPU code", kOnTheCpu);
+  GpuCard card;
+  try {
+    card = open_gpu();
+    const Gemm products;  // whether the library is there
+  } catch (const Error& error) {
+    if (asked || error.kind != ErrorKind::unsupported) throw;
+    return {Device::cpu, card.name.empty() ? "" : fmt::format("device: the CPU, though there is a {}; {}", card.name, error.what())};
+  }
+  if (!asked && card.emulated) return {};
+  if (!lacks.empty()) return {Device::cpu, fmt::format("device: the CPU, since {} has no GPU code; there is a {}", lacks, card.name)};
+  return {Device::cuda, fmt::format("device: {}", card.name)};
+}
+
+}  // namespace loraine

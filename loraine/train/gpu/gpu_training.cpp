@@ -1,0 +1,132 @@
+// The optimizer on the GPU: one launch over all tensors, whose scalars lie in device memory.
+#include "loraine/train/gpu/gpu_training.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "loraine/core/error.h"
+#include "loraine/train/optimizers/recipe.h"
+
+namespace loraine {
+namespace {
+
+constexpr size_t kProductRoom = size_t{32} << 20;  // workspace of the library of products
+
+size_t update_bytes(const GpuAdapter& adapter) {
+  GpuArena dry;
+  dry.take_array<AdamWItem>(static_cast<int64_t>(adapter.places().size()));
+  dry.take_array<GradientItem>(2);
+  dry.take_array<AdamWScalars>(1);
+  dry.take_array<GradientNorm>(2);
+  dry.take_array<double>(gradient_norm_room(1, adapter.elements()));
+  return dry.used();
+}
+
+GpuAdapter::HostTensor by_name(const std::vector<Parameter>& parameters, Tensor Parameter::*which) {
+  return [&parameters, which](const std::string& name) {
+    const auto found = std::ranges::find(parameters, name, &Parameter::name);
+    if (found == parameters.end()) throw Error(ErrorKind::internal, "the GPU has a parameter that the run has not: " + name);
+    return (*found).*which;
+  };
+}
+
+GpuAdapter::HostTensor state_by_name(const std::vector<OptimizerState>& states, const char* moment) {
+  return [&states, moment](const std::string& name) {
+    const auto found = std::ranges::find(states, name + moment, &OptimizerState::name);
+    if (found == states.end()) throw Error(ErrorKind::internal, "the optimizer has no state " + name + moment);
+    return found->values;
+  };
+}
+
+}  // namespace
+
+GpuTraining::Bytes GpuTraining::bytes(const Model& model, const AdapterSet& set, int64_t most_rows) {
+  GpuStream none;
+  const GpuAdapter adapter(set, none, true);
+  return {GpuModel::shapes(model).bytes(), adapter.bytes(), GpuDecoder::bytes(model, set, most_rows), update_bytes(adapter) + kProductRoom};
+}
+
+GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows)
+    : config_(config),
+      optimizer_(optimizer),
+      model_(model, stream_),
+      adapter_(set, stream_),
+      decoder_(model_, adapter_, most_rows, stream_),
+      memory_(update_bytes(adapter_)) {
+  std::vector<AdamWItem> items;
+  for (const GpuAdapter::Place& place : adapter_.places()) {
+    const auto at = [&](GpuAdapter::Kind kind) { return adapter_.data(kind) + place.offset; };
+    const auto decay = static_cast<float>(decays(place.name) ? config.weight_decay : 0);
+    items.push_back({at(GpuAdapter::kValues), at(GpuAdapter::kFirstMoments), at(GpuAdapter::kSecondMoments), at(GpuAdapter::kGradients),
+                     nullptr, place.n, 0, 0, decimal_of(decay)});
+    most_ = std::max(most_, place.n);
+  }
+  const GradientItem all[2] = {{adapter_.data(GpuAdapter::kGradients), adapter_.elements()},
+                               {adapter_.data(GpuAdapter::kValues), adapter_.elements()}};
+  items_ = memory_.take_array<AdamWItem>(static_cast<int64_t>(items.size()));
+  all_ = memory_.take_array<GradientItem>(2);
+  scalars_ = memory_.take_array<AdamWScalars>(1);
+  norm_ = memory_.take_array<GradientNorm>(2);
+  of_values_ = norm_ + 1;
+  partial_ = memory_.take_array<double>(gradient_norm_room(1, adapter_.elements()));
+  staging_ = GpuMemory(std::max({items.size() * sizeof(AdamWItem), sizeof all, sizeof(AdamWScalars), sizeof(GradientNorm)}),
+                       GpuMemoryKind::pinned);
+  const auto move = [&](void* to, const void* from, size_t bytes) {
+    std::memcpy(staging_.data(), from, bytes);
+    stream_.copy(to, staging_.data(), bytes);
+    stream_.synchronise();
+  };
+  move(items_, items.data(), items.size() * sizeof(AdamWItem));
+  move(all_, all, sizeof all);
+}
+
+void GpuTraining::put() {
+  const std::vector<OptimizerState> states = optimizer_.states();
+  adapter_.put(GpuAdapter::kValues, by_name(optimizer_.parameters(), &Parameter::value));
+  adapter_.put(GpuAdapter::kFirstMoments, state_by_name(states, ".m"));
+  adapter_.put(GpuAdapter::kSecondMoments, state_by_name(states, ".v"));
+}
+
+void GpuTraining::fetch() {
+  const std::vector<OptimizerState> states = optimizer_.states();
+  adapter_.fetch(GpuAdapter::kValues, by_name(optimizer_.parameters(), &Parameter::value));
+  adapter_.fetch(GpuAdapter::kGradients, by_name(optimizer_.parameters(), &Parameter::gradient));
+  adapter_.fetch(GpuAdapter::kFirstMoments, state_by_name(states, ".m"));
+  adapter_.fetch(GpuAdapter::kSecondMoments, state_by_name(states, ".v"));
+}
+
+LossSums GpuTraining::losses(const Batch& batch, const TokenLoss& token, float grad_scale) {
+  GpuLosses losses = decoder_.losses(token, grad_scale, grad_scale == 0 && !token.plain());
+  return sum_losses(batch, decoder_.labelled(), std::move(losses.losses), std::move(losses.plain), losses.correct);
+}
+
+double GpuTraining::norm_of(const float* values, double max_norm) {
+  const bool gradients = values == adapter_.data(GpuAdapter::kGradients);
+  GradientNorm* out = gradients ? norm_ : of_values_;
+  gradient_norm_cuda(stream_, out, gradients ? all_ : all_ + 1, 1, adapter_.elements(), max_norm, partial_);
+  stream_.copy(staging_.data(), out, sizeof(GradientNorm));
+  stream_.synchronise();
+  GradientNorm norm;
+  std::memcpy(&norm, staging_.data(), sizeof norm);
+  return norm.norm;
+}
+
+double GpuTraining::gradient_norm() { return norm_of(adapter_.data(GpuAdapter::kGradients), config_.max_grad_norm); }
+
+bool GpuTraining::values_finite() { return std::isfinite(norm_of(adapter_.data(GpuAdapter::kValues), 0)); }
+
+void GpuTraining::update(double rate, int64_t step) {
+  const AdamW options{static_cast<float>(rate),
+                      static_cast<float>(config_.adam_beta1),
+                      static_cast<float>(config_.adam_beta2),
+                      static_cast<float>(config_.adam_epsilon),
+                      0,
+                      step};
+  const AdamWScalars scalars = adamw_scalars(options);
+  std::memcpy(staging_.data(), &scalars, sizeof scalars);
+  stream_.copy(scalars_, staging_.data(), sizeof scalars);
+  adamw_cuda(stream_, items_, static_cast<int64_t>(adapter_.places().size()), most_, scalars_, norm_);
+}
+
+}  // namespace loraine

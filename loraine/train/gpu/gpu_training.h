@@ -1,0 +1,56 @@
+// What of a run lies and runs on the GPU: base, adapter, gradients and moments, the passes and the update. The step loop calls it in the
+// place of the CPU's decoder, loss and optimizer. Values are the GPU's while it trains; `fetch` brings them to the host's tensors, which
+// saving reads.
+#pragma once
+#include <memory>
+
+#include "loraine/model/gpu/gpu_decoder.h"
+#include "loraine/train/config/config.h"
+#include "loraine/train/loss.h"
+#include "loraine/train/optimizers/optimizer.h"
+
+namespace loraine {
+
+class GpuTraining {
+ public:
+  // Moves the base; the rest is put there by `put`. most_rows: of the largest batch. All of them outlive it.
+  GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows);
+  // Planned device memory, by what the table of a run shows.
+  struct Bytes {
+    size_t base, adapter, decoder, other;
+    size_t all() const { return base + adapter + decoder + other; }
+  };
+  static Bytes bytes(const Model& model, const AdapterSet& set, int64_t most_rows);
+
+  void put();    // values and moments, from the host's tensors
+  void fetch();  // the same and gradients, to them
+
+  void zero_gradients() { adapter_.zero_gradients(); }
+  void forward(const Context& ctx, const Batch& batch, bool training) { decoder_.forward(ctx, batch, training); }
+  LossSums losses(const Batch& batch, const TokenLoss& token, float grad_scale);  // as loss_and_head_gradient
+  void backward() { decoder_.backward(); }
+  Tensor d_hidden() const { return decoder_.d_hidden(); }
+  double gradient_norm();                  // and what it clips the gradients with at the next update
+  void update(double rate, int64_t step);  // AdamW; step from 1
+  bool values_finite();
+
+ private:
+  double norm_of(const float* values, double max_norm);
+
+  const TrainConfig& config_;
+  Optimizer& optimizer_;
+  GpuStream stream_;
+  GpuModel model_;
+  GpuAdapter adapter_;
+  GpuDecoder decoder_;
+  GpuArena memory_;
+  GpuMemory staging_;
+  int64_t most_ = 0;  // elements of the largest tensor
+  AdamWItem* items_ = nullptr;
+  GradientItem* all_ = nullptr;  // [2] gradients, values
+  AdamWScalars* scalars_ = nullptr;
+  GradientNorm *norm_ = nullptr, *of_values_ = nullptr;
+  double* partial_ = nullptr;
+};
+
+}  // namespace loraine

@@ -1,0 +1,65 @@
+// What is planned is what is taken: one piece of device memory each for base, adapter and passes.
+#include "loraine/train/gpu/plan_gpu.h"
+
+#include <fmt/format.h>
+
+#include "loraine/adapters/lora.h"
+#include "loraine/core/gpu.h"
+#include "loraine/train/gpu/gpu_training.h"
+#include "loraine/train/memory.h"
+#include "loraine/train/run.h"
+
+namespace loraine {
+namespace {
+
+std::string adapter_without_gpu(const AdapterSet& set) {
+  if (set.dense) return "tensors that are trained whole";
+  if (set.embedding) return "LoRA on the embedding";
+  if (set.head()) return "LoRA on the head";
+  for (const auto& one : set.experts)
+    if (one) return "LoRA on experts";
+  for (const auto& site : set.sites)
+    if (site && !dynamic_cast<const Lora*>(site.get())) return "a method other than LoRA (DoRA, AdaLoRA)";
+  return "";
+}
+
+int64_t to_mib(size_t bytes) { return static_cast<int64_t>((bytes + (1u << 20) - 1) >> 20); }
+
+}  // namespace
+
+void plan_gpu(Run& run, int64_t most_rows, TrainSummary summary) {
+  const TrainConfig& c = run.config;
+  if (const std::string lacks = adapter_without_gpu(run.adapter); !lacks.empty())
+    throw Error(ErrorKind::unsupported, fmt::format("device: cuda: the adapter has {}, which has no GPU code", lacks),
+                "Run it on the CPU (device: cpu).");
+  const GpuTraining::Bytes bytes = GpuTraining::bytes(run.model, run.adapter, most_rows);
+  summary.weight_bytes = bytes.base;
+  summary.adapter_bytes = bytes.adapter / 2, summary.optimizer_bytes = bytes.adapter / 2;  // values and gradients, two moments
+  summary.activation_bytes = bytes.decoder;
+  summary.scratch_bytes = bytes.other;
+  // Of the host: the base and the adapter as they were loaded, and pinned memory on the way to the card.
+  const size_t free = free_gpu_bytes(), pinned = size_t{16} << 20, on_host = pinned + bytes.adapter / 4;
+  summary.peak_bytes = resident_size() + on_host + (open_gpu().emulated ? bytes.all() : 0);
+  if (run.screen.summary) run.screen.summary(summary);
+  if (run.screen.message)
+    run.screen.message(fmt::format("GPU memory: the table's sum, {} MiB, of {} MiB that are free; the forecast is the host's",
+                                   to_mib(bytes.all()), to_mib(free)));
+  if (bytes.all() > free)
+    throw Error(
+        ErrorKind::out_of_memory,
+        fmt::format("this run needs {} MiB of GPU memory, and {} MiB of {} are free", to_mib(bytes.all()), to_mib(free), open_gpu().name),
+        fmt::format("bf16: true and fewer tokens a micro-batch ({} now) need less; or run on the CPU (device: cpu)", most_rows));
+  std::optional<size_t> limit;
+  if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
+  check_memory({summary.peak_bytes, on_host}, limit,
+               [](size_t) { return std::string("the base is loaded in the host's memory before it is moved; a smaller one needs less"); });
+  if (c.dry_run) return;
+  run.activation_memory = std::make_unique<Arena>(64);
+  run.scratch = std::make_unique<Arena>(64);
+  run.pass = {&run.activations, nullptr, {&run.adapter}, run.scratch.get(), true};
+  run.gpu = std::make_unique<GpuTraining>(c, run.model, run.adapter, *run.optimizer, most_rows);
+  run.gpu->put();
+  run.d_hidden = run.gpu->d_hidden();
+}
+
+}  // namespace loraine

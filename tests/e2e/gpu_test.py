@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""`device: cuda` in whole runs on the emulated GPU: the figures and files are the CPU's within rounding, in every order of threads, blocks and copies
+with the same bits; a run goes on from a checkpoint of either; recorded runs of LLaMA-Factory; what has no GPU code is refused by name. Run by ctest
+(label e2e)."""
+import json
+import math
+import os
+import pathlib
+import shutil
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import tiny_model as tiny
+
+RECORDED = ["sft_lora", "sft_lora_qwen3", "sft_lora_accumulation", "sft_rslora", "sft_evaluation", "sft_label_smoothing", "sft_dft", "sft_neat_packing", "pt_lora"]
+
+
+def apart(ours, theirs):
+    """The largest difference of two files of tensors, to the largest element of each tensor."""
+    ours, theirs = tiny.read_safetensors(ours), tiny.read_safetensors(theirs)
+    assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
+    worst = 0
+    for name, (shape, values) in theirs.items():
+        assert shape == ours[name][0], name
+        largest = max(map(abs, values)) or 1
+        worst = max(worst, max(abs(a - b) for a, b in zip(ours[name][1], values)) / largest)
+    return worst
+
+
+def log_of(out):
+    return json.loads((out / "trainer_state.json").read_text())["log_history"]
+
+
+class Gpu(tiny.Case):
+    def setUp(self):
+        super().setUp()
+        if "this build has no CUDA code" not in tiny.run(*self.arguments(device="cuda"))[1]:
+            self.skipTest("a build with CUDA code has no emulated GPU")
+        os.environ["LORAINE_GPU"] = "emulated"
+        self.addCleanup(os.environ.pop, "LORAINE_GPU", None)
+        self.addCleanup(os.environ.pop, "LORAINE_GPU_ORDER", None)
+
+    def train(self, name, **changes):
+        out = self.work / name
+        text = self.good(tiny.run(*self.arguments(out=out, **{"max_steps": 6, "save_steps": 3, **changes})))
+        self.assertNotIn("emulated GPU: the host touches", text)
+        self.assertNotIn("emulated GPU: a kernel or copy touches", text)
+        self.assertEqual("device: emulated GPU" in text, changes.get("device") == "cuda", text)
+        return out
+
+    def same_figures(self, ours, theirs, limit):
+        ours, theirs = log_of(ours), log_of(theirs)
+        self.assertEqual(len(ours), len(theirs))
+        for entry, wanted in zip(ours, theirs):
+            for key in ("loss", "grad_norm", "learning_rate", "eval_loss", "eval_accuracy"):
+                self.assertEqual(key in entry, key in wanted)
+                if key in wanted:
+                    self.assertTrue(math.isclose(entry[key], wanted[key], rel_tol=limit, abs_tol=1e-12), (key, entry[key], wanted[key]))
+
+    def test_a_run_is_that_of_the_cpu(self):
+        evaluated = dict(val_size=5, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=2, compute_accuracy="true", weight_decay=0.1)
+        for name, changes, limit in (("f32", evaluated, 1e-4), ("dropout", {"lora_dropout": 0.2}, 1e-4), ("bf16", {"bf16": "true"}, 2e-2)):
+            with self.subTest(name):
+                cpu, gpu = self.train(f"{name}_cpu", device="cpu", **changes), self.train(f"{name}_gpu", device="cuda", **changes)
+                self.same_figures(gpu, cpu, limit)
+                if name == "bf16":
+                    continue
+                for file in ("adapter_model.safetensors", "checkpoint-3/adapter_model.safetensors", "checkpoint-3/optimizer.safetensors"):
+                    self.assertLess(apart(gpu / file, cpu / file), 1e-3, file)
+                self.assertEqual({path.name for path in gpu.iterdir()}, {path.name for path in cpu.iterdir()})
+                for place, out in (("cpu", cpu), ("gpu", gpu)):
+                    self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", out, "--export_dir", self.work / f"{name}_{place}_merged"))
+                self.assertLess(apart(*(self.work / f"{name}_{place}_merged/model.safetensors" for place in ("gpu", "cpu"))), 1e-3)
+
+    def test_every_order_has_the_same_bits(self):
+        results = set()
+        for order in range(4):
+            os.environ["LORAINE_GPU_ORDER"] = str(order)
+            out = self.train(f"order_{order}", device="cuda", max_steps=3)
+            results.add((out / "adapter_model.safetensors").read_bytes() + (out / "checkpoint-3/optimizer.safetensors").read_bytes())
+        self.assertEqual(len(results), 1)
+
+    def test_resumed_runs(self):
+        whole = self.train("whole", device="cuda")
+        for device in ("cuda", "cpu"):
+            half = self.train(f"half_{device}", device=device, resume_from_checkpoint=whole / "checkpoint-3")
+            file = "checkpoint-6/optimizer.safetensors"
+            if device == "cuda":
+                self.assertEqual((half / "adapter_model.safetensors").read_bytes(), (whole / "adapter_model.safetensors").read_bytes())
+                self.assertEqual((half / file).read_bytes(), (whole / file).read_bytes())
+            else:
+                self.assertLess(apart(half / "adapter_model.safetensors", whole / "adapter_model.safetensors"), 1e-3)
+                self.assertLess(apart(half / file, whole / file), 1e-3)
+
+    def test_the_best_checkpoint_is_loaded_and_evaluated(self):
+        best = dict(val_size=5, eval_strategy="steps", eval_steps=1, save_steps=1, load_best_model_at_end="true", learning_rate=1, max_steps=3)
+        cpu, gpu = self.train("best_cpu", device="cpu", **best), self.train("best_gpu", device="cuda", **best)
+        states = [json.loads((out / "trainer_state.json").read_text()) for out in (cpu, gpu)]
+        self.assertEqual(states[0]["best_global_step"], states[1]["best_global_step"])
+        results = [json.loads((out / "all_results.json").read_text())["eval_loss"] for out in (cpu, gpu)]
+        self.assertTrue(math.isclose(*results, rel_tol=1e-4), results)
+
+    def test_recorded_runs_of_llama_factory(self):
+        runs = tiny.root.parent / "shared/golden/llamafactory/runs"
+        if not runs.exists():
+            self.skipTest("no recorded runs of LLaMA-Factory")
+        for model in ("tiny_llama", "tiny_qwen3"):
+            (self.work / model).symlink_to(runs.parent / model)
+        for name in RECORDED:
+            with self.subTest(name):
+                here = self.work / "runs" / name
+                shutil.copytree(runs / name, here, ignore=shutil.ignore_patterns("output"))
+                self.good(tiny.run("train", "train.yaml", "--device", "cuda", cwd=here))
+                self.same_recorded(here, runs / name)
+
+    def same_recorded(self, here, recorded):
+        """Within what tools/golden.py allows of the CPU."""
+        wanted = log_of(recorded / "output" if (recorded / "output/trainer_state.json").exists() else recorded)
+        ours = log_of(here / "output")
+        for kind in ("loss", "eval_loss"):
+            mine, theirs = ([entry for entry in log if kind in entry] for log in (ours, wanted))
+            self.assertEqual(len(mine), len(theirs))
+            for entry, other in zip(mine, theirs):
+                for key in (kind, "grad_norm") if kind == "loss" else (kind,):
+                    self.assertLess(abs(entry[key] - other[key]) / abs(other[key]), 1e-3, key)
+        file = "output/adapter_model.safetensors"
+        self.assertLess(apart(here / file, recorded / file), 1e-3)
+
+    def test_what_has_no_gpu_code_is_refused(self):
+        for changes, word in (
+            ({"stage": "dpo"}, "stage: dpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 4}, "quantization_bit: 4"),
+            ({"use_dora": "true"}, "use_dora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"), ({"neftune_noise_alpha": 5}, "neftune_noise_alpha"),
+            ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"), ({"gradient_checkpointing": "true"}, "gradient_checkpointing: true"),
+            ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"loraplus_lr_ratio": 4}, "loraplus_lr_ratio"), ({"share_prefixes": "true"}, "share_prefixes: true"),
+        ):
+            self.refused(tiny.run(*self.arguments(device="cuda", **changes)), 2, "device: cuda", word, "has no GPU code")
+        self.assertFalse(self.out.exists())
+        config = json.loads((self.model / "config.json").read_text())
+        (self.model / "config.json").write_text(json.dumps(config | {"model_type": "gemma", "head_dim": 4}))
+        self.refused(tiny.run(*self.arguments(device="cuda")), 2, "model_type gemma", "scaled embeddings")
+        (self.model / "config.json").write_text(json.dumps(config))
+        self.refused(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / "merged", "--device", "cuda"), 2, "device")
+
+    def test_no_gpu(self):
+        os.environ.pop("LORAINE_GPU")
+        self.refused(tiny.run(*self.arguments(device="cuda")), 2, "device cuda: this build has no CUDA code")
+        text = self.good(tiny.run(*self.arguments(device="auto", max_steps=1)))
+        self.assertNotIn("device:", text)
+
+    def test_auto_takes_no_emulated_gpu(self):
+        self.assertNotIn("device:", self.good(tiny.run(*self.arguments(max_steps=1))))
+
+
+if __name__ == "__main__":
+    unittest.main()

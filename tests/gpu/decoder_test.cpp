@@ -1,0 +1,248 @@
+// The decoder on the GPU against the CPU's: losses, gradients of the adapter, updates; the same bits in every order of threads, blocks,
+// copies and streams; what is refused by name.
+#include <cmath>
+#include <random>
+
+#include "loraine/core/error.h"
+#include "loraine/model/attach.h"
+#include "loraine/model/gpu/gpu_support.h"
+#include "loraine/train/gpu/gpu_training.h"
+#include "loraine/train/loss.h"
+#include "loraine/train/optimizers/recipe.h"
+#include "tests/support/any_model.h"
+#include "tests/support/gpu_check.h"
+
+namespace loraine::gpu_decoder_test {
+namespace {
+
+constexpr int64_t kTokens = 61;
+
+nlohmann::json small(const char* type, const nlohmann::json& own = {}) {
+  nlohmann::json config = {{"model_type", type},      {"vocab_size", kTokens},    {"hidden_size", 24},
+                           {"intermediate_size", 40}, {"num_hidden_layers", 2},   {"num_attention_heads", 4},
+                           {"head_dim", 8},           {"num_key_value_heads", 2}, {"max_position_embeddings", 64}};
+  if (!own.is_null()) config.update(own);
+  return config;
+}
+
+Batch batch_of_lengths(const std::vector<int64_t>& lengths, int32_t salt) {
+  Batch batch;
+  for (const int64_t length : lengths) {
+    const int64_t start = batch.rows();
+    batch.sequences.push_back({start, length, start, length});
+    for (int64_t t = 0; t < length; ++t) {
+      batch.tokens.push_back(static_cast<int32_t>((t * 7 + salt * 13 + start) % kTokens));
+      batch.positions.push_back(static_cast<int32_t>(t));
+      batch.labels.push_back(t % 3 == 1 ? kIgnoreLabel : static_cast<int32_t>((t * 5 + salt) % kTokens));
+    }
+  }
+  batch.adapter_rows = {{0, batch.rows(), 0}};
+  return batch;
+}
+
+AdapterSet random_adapter(const Model& model, double dropout) {
+  LoraConfig config;
+  config.r = 3, config.lora_alpha = 6, config.lora_dropout = dropout;
+  config.target_modules = {kAllLinear};
+  name_targets(config, model);
+  AdapterSet set = attach_adapter(model, config, true);
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 0.1f);
+  for (const Parameter& p : set.parameters())
+    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random);
+  return set;
+}
+
+std::vector<float> gradients_of(const AdapterSet& set) {
+  std::vector<float> all;
+  for (const Parameter& p : set.parameters()) all.insert(all.end(), p.gradient.f32(), p.gradient.f32() + p.gradient.numel());
+  return all;
+}
+std::vector<float> values_of(const AdapterSet& set) {
+  std::vector<float> all;
+  for (const Parameter& p : set.parameters()) all.insert(all.end(), p.value.f32(), p.value.f32() + p.value.numel());
+  return all;
+}
+
+struct Result {  // of two micro-batches
+  std::vector<double> losses;
+  std::vector<float> gradients;
+};
+
+const float kScale = 0.1f;
+
+Result on_cpu(const Model& model, AdapterSet& set, const std::vector<Batch>& batches, const TokenLoss& token) {
+  Result result;
+  for (const Parameter& p : set.parameters()) std::fill_n(p.gradient.f32(), p.gradient.numel(), 0.0f);
+  Context ctx;
+  for (const Batch& batch : batches) {
+    ++ctx.step;
+    const int64_t T = batch.rows();
+    Arena dry;
+    plan_activations(model, T, true, {&set}, dry);
+    Arena memory(dry.peak()), scratch(std::max(scratch_bytes(model, T, true, {&set}), loss_scratch_bytes(model, T, &set)) + (1u << 20));
+    Activations all = plan_activations(model, T, true, {&set}, memory);
+    Pass pass{&all, nullptr, {&set}, &scratch, true};
+    decoder_forward(ctx, model, batch, pass);
+    std::vector<float> d(static_cast<size_t>(T * model.config.hidden_size));
+    const Tensor d_hidden(d.data(), Dtype::F32, {T, model.config.hidden_size});
+    LossOptions options{&set, true, token};
+    const LossSums sums = loss_and_head_gradient(ctx, model, batch, all.hidden.row_range(0, T), d_hidden, kScale, options, scratch);
+    result.losses.insert(result.losses.end(), sums.tokens.begin(), sums.tokens.end());
+    decoder_backward(ctx, model, batch, pass, set, d_hidden);
+  }
+  result.gradients = gradients_of(set);
+  return result;
+}
+
+// In all orders, whose bits are the same.
+Result on_gpu(const Model& model, AdapterSet& set, const std::vector<Batch>& batches, const TokenLoss& token) {
+  std::vector<double> losses;
+  const std::vector<float> gradients = in_all_orders([&](GpuStream& stream) {
+    losses.clear();
+    const std::vector<Parameter> parameters = set.parameters();
+    const auto host = [&](Tensor Parameter::*which) {
+      return [&parameters, which](const std::string& name) { return (*std::ranges::find(parameters, name, &Parameter::name)).*which; };
+    };
+    const GpuModel base(model, stream);
+    GpuAdapter adapter(set, stream);
+    adapter.put(GpuAdapter::kValues, host(&Parameter::value));
+    GpuDecoder decoder(base, adapter, 40, stream);
+    Context ctx;
+    for (const Batch& batch : batches) {
+      ++ctx.step;
+      decoder.forward(ctx, batch, true);
+      const GpuLosses one = decoder.losses(token, kScale, false);
+      losses.insert(losses.end(), one.losses.begin(), one.losses.end());
+      decoder.backward();
+    }
+    adapter.fetch(GpuAdapter::kGradients, host(&Parameter::gradient));
+    return gradients_of(set);
+  });
+  return {losses, gradients};
+}
+
+double apart(const std::vector<float>& a, const std::vector<float>& b) {
+  double largest = 0, worst = 0;
+  for (const float value : b) largest = std::max(largest, std::abs(static_cast<double>(value)));
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+  return worst / largest;
+}
+
+void compare(const nlohmann::json& config, bool bf16, double dropout = 0, const TokenLoss& token = {}) {
+  SCOPED_TRACE(config.dump() + (bf16 ? " bf16" : ""));
+  const Model model = any_model(config, {bf16});
+  ASSERT_EQ(gpu_lacks(model.config), "");
+  AdapterSet set = random_adapter(model, dropout);
+  const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1), batch_of_lengths({5, 16}, 2)};
+  const Result cpu = on_cpu(model, set, batches, token), gpu = on_gpu(model, set, batches, token);
+  ASSERT_EQ(cpu.losses.size(), gpu.losses.size());
+  for (size_t i = 0; i < cpu.losses.size(); ++i) EXPECT_NEAR(gpu.losses[i], cpu.losses[i], bf16 ? 0.05 : 1e-4);
+  EXPECT_LT(apart(gpu.gradients, cpu.gradients), bf16 ? 0.05 : 1e-5);
+  testing::Test::RecordProperty(config["model_type"].get<std::string>() + (bf16 ? "_bf16" : ""),
+                                std::to_string(1e9 * apart(gpu.gradients, cpu.gradients)));  // billionths
+}
+
+TEST(GpuDecoder, FamiliesEqualTheCpu) {
+  compare(small("llama", {{"attention_bias", true}, {"mlp_bias", true}}), false);
+  compare(small("llama", {{"tie_word_embeddings", true}, {"hidden_act", "gelu_pytorch_tanh"}}), false);
+  compare(small("mistral", {{"sliding_window", 5}}), false);
+  compare(small("qwen2"), false);
+  compare(small("qwen3"), false);
+  compare(small("phi3", {{"pad_token_id", 0}}), false);
+}
+
+TEST(GpuDecoder, Bf16) {
+  compare(small("llama"), true);
+  compare(small("qwen3", {{"head_dim", 64}, {"hidden_size", 64}}), true);  // attention on the matrix units
+}
+
+TEST(GpuDecoder, DropoutAndOtherLosses) {
+  compare(small("qwen2"), false, 0.3);
+  compare(small("llama"), false, 0, {.smoothing = 0.1f});
+  compare(small("llama"), false, 0, {.weight = TokenWeight::probability});
+}
+
+TEST(GpuDecoder, UpdatesEqualTheCpu) {
+  const Model model = any_model(small("qwen3"));
+  TrainConfig config;
+  config.weight_decay = 0.1, config.max_grad_norm = 0.05;
+  const Batch batch = batch_of_lengths({11, 7}, 3);
+  const auto run = [&](bool gpu) {
+    AdapterSet set = random_adapter(model, 0);
+    std::vector<Parameter> parameters = set.parameters();
+    Recipe recipe = recipe_of(config, model.config, parameters, 0);
+    Optimizer optimizer(std::move(parameters), std::move(recipe));
+    if (!gpu) {
+      Context ctx;
+      for (int step = 0; step < 3; ++step) {
+        on_cpu(model, set, {batch}, {});
+        optimizer.step(ctx, 1e-2, optimizer.gradient_norm(ctx), config.max_grad_norm);
+      }
+      return values_of(set);
+    }
+    Context ctx;
+    ctx.step = 1;
+    GpuTraining training(config, model, set, optimizer, 40);
+    training.put();
+    for (int step = 0; step < 3; ++step) {
+      training.zero_gradients();
+      training.forward(ctx, batch, true);
+      training.losses(batch, {}, kScale);
+      training.backward();
+      EXPECT_TRUE(std::isfinite(training.gradient_norm()));
+      training.update(1e-2, step + 1);
+      EXPECT_TRUE(training.values_finite());
+    }
+    training.fetch();
+    std::vector<float> all = values_of(set);
+    for (const OptimizerState& state : optimizer.states())
+      all.insert(all.end(), state.values.f32(), state.values.f32() + state.values.numel());
+    return all;
+  };
+  const std::vector<float> cpu = run(false);
+  std::vector<float> gpu = in_all_orders([&](GpuStream&) { return run(true); });
+  gpu.resize(cpu.size());
+  EXPECT_LT(apart(gpu, cpu), 1e-5);
+}
+
+TEST(GpuDecoder, PlannedMemoryIsWhatIsTaken) {
+  const Model model = any_model(small("qwen3"));
+  const AdapterSet set = random_adapter(model, 0.1);
+  const size_t planned =
+      GpuTraining::bytes(model, set, 40).base + GpuTraining::bytes(model, set, 40).adapter + GpuTraining::bytes(model, set, 40).decoder;
+  GpuStream stream;
+  const size_t before = free_gpu_bytes();
+  const GpuModel base(model, stream);
+  const GpuAdapter adapter(set, stream);
+  const GpuDecoder decoder(base, adapter, 40, stream);
+  if (!open_gpu().emulated) GTEST_SKIP() << "a card's own memory is not counted to the byte";
+  EXPECT_EQ(before - free_gpu_bytes(), planned);
+}
+
+TEST(GpuDecoder, WhatHasNoCodeIsNamed) {
+  const auto lacks = [](const nlohmann::json& config) { return gpu_lacks(model_config(config, "config.json")); };
+  EXPECT_EQ(lacks(small("gpt2", {{"n_embd", 24}, {"n_head", 4}, {"n_layer", 2}, {"n_positions", 64}})),
+            "a model without RMSNorm at its end");
+  EXPECT_EQ(lacks(small("gemma2", {{"query_pre_attn_scalar", 8}})), "scaled embeddings");
+  EXPECT_EQ(lacks(small("qwen3_moe", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}})),
+            "layers other than attention and dense MLPs (experts, recurrent and latent ones)");
+  EXPECT_EQ(lacks(small("olmo2")), "norms behind attention and MLP");
+  EXPECT_EQ(lacks(small("llama", {{"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2.0}}}})),
+            "rotations that depend on the length of a sequence");
+}
+
+TEST(GpuDecoder, SharedRowsAreRefused) {
+  const Model model = any_model(small("llama"));
+  const AdapterSet set = random_adapter(model, 0);
+  GpuStream stream;
+  const GpuModel base(model, stream);
+  const GpuAdapter adapter(set, stream);
+  GpuDecoder decoder(base, adapter, 40, stream);
+  Batch batch = batch_of_lengths({6, 4}, 1);
+  batch.sequences[1].parent = 0, batch.sequences[1].kv_length = 6;
+  EXPECT_THROW(decoder.forward({}, batch, true), Error);
+}
+
+}  // namespace
+}  // namespace loraine::gpu_decoder_test
