@@ -50,6 +50,7 @@ Answer::~Answer() = default;
 
 void Answer::start(Service& service, Call call, AnswerStart given) {
   const std::shared_ptr<const grammar::TokenGrammar> grammar = std::move(given.grammar);
+  const std::shared_ptr<const ThoughtLimit> thoughts = std::move(given.thoughts);
   const std::shared_ptr<Answer> answer(new Answer(service, std::move(call), std::move(given)));
   const Asked& asks = answer->asked_;
   const ChatFormat& format = answer->adapter_ ? answer->adapter_->format : service.loaded->format;
@@ -96,6 +97,7 @@ void Answer::start(Service& service, Call call, AnswerStart given) {
       if (i > 0) sequence->options.prompt_logprobs = -1;  // told once
       if (i > 0) sequence->same_prompt_as = sequences.size() - static_cast<size_t>(i);
       if (grammar) sequence->mask = std::make_shared<grammar::GrammarState>(grammar);
+      if (thoughts) sequence->mask = std::make_shared<ThoughtBudget>(thoughts, sequence->mask);
       sequence->prefix_key = prefix_key;
       sequences.push_back(sequence);
       answer->choices_.push_back({sequence,

@@ -9,6 +9,7 @@
 #include "loraine/serve/reply_format.h"
 #include "loraine/serve/request_in_flight.h"
 #include "loraine/serve/text_stream.h"
+#include "loraine/serve/thought_budget.h"
 
 namespace loraine {
 
@@ -21,6 +22,7 @@ struct AnswerStart {
   std::unique_ptr<AnswerForm> form;
   ReplyReading reading = {};                                       // plain: the text as it comes
   std::shared_ptr<const grammar::TokenGrammar> grammar = nullptr;  // what it may be; nullptr: anything
+  std::shared_ptr<const ThoughtLimit> thoughts = nullptr;          // how much may be thought; nullptr: anything
 };
 
 class Answer : public RequestInFlight {

@@ -23,6 +23,9 @@ class Grammars {
   // Throws what call_grammar throws.
   std::shared_ptr<const grammar::TokenGrammar> find(CallGrammar wanted, std::vector<int32_t> ends);
 
+  // The tokens as bytes, with these that end an answer.
+  std::shared_ptr<const grammar::Vocabulary> vocabulary(const std::vector<int32_t>& ends) { return words(ends)->vocabulary; }
+
   struct Counts {
     int64_t found = 0, made = 0;
   };

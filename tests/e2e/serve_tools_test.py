@@ -110,6 +110,15 @@ class Thoughts(Taught):
         cut = self.good(self.ask("hello", max_tokens=9))["choices"][0]
         self.assertEqual((cut["message"]["content"], cut["message"]["reasoning_content"], cut["finish_reason"]), (None, "Hm", "length"))
 
+    def test_no_more_than_the_budget(self):
+        said = lambda budget, **more: self.good(self.ask("hello", thinking_token_budget=budget, **more))["choices"][0]["message"]
+        for budget, thought in ((0, None), (1, "H"), (2, "Hm")):
+            self.assertEqual(said(budget).get("reasoning_content"), thought)
+            self.assertEqual(said(budget, response_format={"type": "json_object"}).get("reasoning_content"), thought)
+        for budget in (3, 100):
+            self.assertEqual(said(budget), {"role": "assistant", "content": "Hi there.", "reasoning_content": "Hm.", "reasoning": "Hm."})
+        self.assertEqual(said(1, enable_thinking=False), {"role": "assistant", "content": "Hi there."})
+
     def test_of_earlier_turns_are_the_templates(self):
         prompt = self.good(self.server.ask("POST", "/apply-template", dict(messages=[
             {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning": "r"}, {"role": "user", "content": "q"}])))["prompt"]

@@ -81,6 +81,16 @@ std::shared_ptr<const grammar::TokenGrammar> grammar_of(Service& service, const 
   return find_grammar(service, std::move(wanted), asked, adapter);
 }
 
+// None where the answer has no thoughts, or the model's thoughts have no marks that are known.
+std::shared_ptr<const ThoughtLimit> thought_limit(Service& service, const Asked& asked, const ServedAdapter* adapter,
+                                                  const ReplyReading& reading) {
+  if (!asked.thought_tokens || !reading.format.thoughts || begins_behind_thought(reading)) return nullptr;
+  const ThoughtMarks& marks = *reading.format.thoughts;
+  return std::make_shared<ThoughtLimit>(ThoughtLimit{service.grammars->vocabulary(ends_of(service, adapter)), marks,
+                                                     service.loaded->text.tokenizer->encode(marks.close, false), *asked.thought_tokens,
+                                                     service.loaded->model.config.vocab_size, begins_in_thought(reading)});
+}
+
 }  // namespace
 
 bool refused_early(Service& service, const Call& call) {
@@ -132,6 +142,7 @@ void start_conversation(Service& service, Call& call, AskedChat chat, std::strin
     } else {
       start.reading = reading_of(service, chat.asked, start.adapter.get(), std::move(prompt.text));
       start.grammar = grammar_of(service, chat.asked, start.adapter.get(), start.reading);
+      start.thoughts = thought_limit(service, chat.asked, start.adapter.get(), start.reading);
     }
     start.reading.in_pieces = start.grammar && chat.asked.stream;
   }

@@ -159,6 +159,7 @@ void read_thinking(Fields& fields, AskedChat& chat) {
     if (chat.asked.max_tokens && *budget >= *chat.asked.max_tokens)
       inner.fail("budget_tokens", fmt::format("less than max_tokens, {}", *chat.asked.max_tokens));
     chat.kwargs["enable_thinking"] = true;
+    chat.asked.thought_tokens = budget;
   } else if (type == "disabled") {
     chat.kwargs["enable_thinking"] = false;
   } else if (type != "adaptive") {

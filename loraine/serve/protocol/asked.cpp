@@ -114,6 +114,7 @@ Asked read_asked(Fields& fields, const SamplingDefaults& defaults, int64_t vocab
   o.allowed_ids = read_ids(fields, "allowed_token_ids", vocab, static_cast<size_t>(vocab));
   if (allowed && o.allowed_ids.empty()) fields.fail("allowed_token_ids", "a list of at least one token id");
   asked.return_token_ids = fields.boolean("return_token_ids").value_or(false);
+  asked.thought_tokens = fields.integer("thinking_token_budget", 0, kMost);
   if (const auto salt = fields.text("cache_salt", 1024)) {
     if (salt->empty()) fields.fail("cache_salt", "a string of 1 to 1024 bytes");
     asked.cache_salt = *salt;
@@ -175,7 +176,6 @@ std::string refuse_or_ignore(const Fields& fields, const WireJson& body, bool st
                                                  "top_n_sigma",
                                                  "prompt_embeds",
                                                  "min_keep",
-                                                 "thinking_token_budget",
                                                  "thinking"};
   std::string ignored;
   for (const std::string& name : fields.unread()) {
