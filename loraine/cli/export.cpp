@@ -112,6 +112,21 @@ void write_text_files(const ModelFiles& files, const TemplateChoice& choice, con
   write_config_files(files, files.config, folder);
 }
 
+// A GGUF has no place for the head of a reward model: llama.cpp reads none of that kind.
+void check_no_value_head(const GgufOptions& gguf, const std::string& base, const std::vector<std::string>& adapters) {
+  if (gguf.export_format == "huggingface") return;
+  std::vector<std::string> folders = adapters;
+  folders.push_back(base);
+  for (const std::string& folder : folders)
+    if (const auto file = value_head_file(folder))
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("export_format is {}, and {} makes this a reward model (stage rm), whose scores a GGUF has no place for: "
+                              "llama.cpp knows no value head",
+                              gguf.export_format, *file),
+                  "export it with export_format: huggingface, and serve it with loraine; for the language model alone, take a copy of the "
+                  "folder without that file");
+}
+
 // LoftQ's start without a run, as LLaMA-Factory's scripts/loftq_init.py makes it: the base becomes what is exported.
 struct LoftqStart {
   LoraConfig config;
@@ -185,6 +200,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
     print_place(place.note);
     adapters.push_back(place.path);
   }
+  check_no_value_head(gguf, files.path, adapters);
   std::optional<Push> push_target;
   if (config.export_hub_model_id) push_target = prepare_push(config, *config.export_hub_model_id, folder);
   if (push_target) push_target->target.message = "Upload of the merged model";

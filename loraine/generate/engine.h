@@ -73,9 +73,9 @@ class Engine {
 
   // The number of the request. Throws usage when the prompt is empty, or fills the cache, or the adapter is wider than planned.
   int64_t submit(Request request);
-  // Reads pieces of the prompts that wait, at most kPrefillRows rows of them (while others decode as many as take a tenth of a second), then adds a
-  // token to every sequence that ran before; a beam search has num_beams of them, each with rows of the cache of its own. False: nothing is
-  // left to do. What an on_token throws comes out of here, and ends its request.
+  // Reads pieces of the prompts that wait, at most kPrefillRows rows of them (while others decode as many as take a tenth of a second),
+  // then adds a token to every sequence that ran before; a beam search has num_beams of them, each with rows of the cache of its own.
+  // False: nothing is left to do. What an on_token throws comes out of here, and ends its request.
   bool step(Context& ctx);
   // A request that is held takes no part in steps until it is let go.
   void hold(int64_t request, bool held);

@@ -65,7 +65,8 @@ void Engine::advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_
   }
 }
 
-// Each beam gets what the one that it goes on from has of the cache: rows from first_row on (before that all have the same), and the states.
+// Each beam gets what the one that it goes on from has of the cache: rows from first_row on (before that all have the same), and the
+// states.
 void Engine::follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row) {
   const auto for_runs = [&](int64_t beam, const auto& use) {  // use(row of the cache, rows before this run, rows of it)
     const Sequence sequence{.pages = entry.pages_of(beam)};

@@ -200,10 +200,17 @@ void change_base(AdapterSet& set, Model& model, const LoraConfig& config) {
 
 void check_exact_base(const Model& model, const LoraConfig& config, const std::string& folder) {
   if (!changes_base(config) && !quantises_base(config)) return;
-  if (std::ranges::none_of(model.sites(), [](const Weight* site) { return site->integer_products; })) return;
+  const std::vector<const Weight*> sites = model.sites();
+  const auto site = std::ranges::find_if(sites, &Weight::integer_products);
+  if (site == sites.end()) return;
+  const Dtype type = (*site)->parts[0].weight.dtype;
+  const std::string what =
+      type == Dtype::INT8
+          ? "which frozen_matmul: int8 has rounded"
+          : fmt::format("which have to be taken out of it, and frozen_matmul: int8 multiplies its {} blocks as they lie in the file",
+                        name_of(type));
   throw Error(ErrorKind::usage,
-              folder + ": this adapter began with values of its base (init_lora_weights " + config.init_lora_weights +
-                  "), which frozen_matmul: int8 has rounded",
+              folder + ": this adapter began with values of its base (init_lora_weights " + config.init_lora_weights + "), " + what,
               "leave frozen_matmul out, or merge the adapter with loraine export first");
 }
 

@@ -146,10 +146,19 @@ class Gguf(tiny.Case):
         self.refused(self.exported("d", None, "--export_format", "gguf_adapter"), 2, "one adapter")
         self.refused(self.exported("e", None, "--export_format", "gguf", "--gguf_type", "q3_k_m"), 2, "q4_k_m")
         self.refused(self.exported("f", None, "--export_format", "gguf", "--quantization_bit", 4), 2, "gguf_type")
+        scores = self.trained("scores", stage="sft")  # a reward model's head beside an adapter, and beside a base
+        head = {"v_head.summary.bias": ("F32", [1], bytes(4)), "v_head.summary.weight": ("F32", [1, 16], bytes(64))}
+        tiny.write_safetensors(scores / "value_head.safetensors", head)
+        for form in ("gguf", "gguf_adapter"):
+            self.refused(self.exported("h", scores, "--export_format", form), 2, "scores/value_head.safetensors", "reward model", "export_format: huggingface")
+        self.good(self.exported("with_head", scores))
+        self.refused(self.exported("h", None, "--export_format", "gguf", model=self.work / "with_head"), 2, "with_head/value_head.safetensors")
+        plain = self.trained("plain", model=self.work / "with_head")
+        self.refused(self.exported("h", plain, "--export_format", "gguf", model=self.work / "with_head"), 2, "with_head/value_head.safetensors")
         config = json.loads((self.model / "config.json").read_text())
         (self.model / "config.json").write_text(json.dumps(config | dict(rope_scaling=dict(rope_type="dynamic", factor=2.0))))
         self.refused(self.exported("g", None, "--export_format", "gguf"), 2, "dynamic", "huggingface")
-        for name in "acdefg":
+        for name in "acdefgh":
             self.assertFalse(list((self.work / name).glob("*.gguf")) if (self.work / name).exists() else [])
 
 

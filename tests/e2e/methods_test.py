@@ -31,24 +31,13 @@ class Methods(tiny.Case):
     def train(self, name, **settings):
         return self.good(tiny.run(*tiny.train_arguments(self.model, self.data, self.work / name, **settings)))
 
-    def good(self, done):
-        self.assertEqual(done[0], 0, done[1])
-        return done[1]
-
     def tensors(self, name, file="adapter_model.safetensors"):
         return {key: value for key, value in tiny.read_safetensors(self.work / name / file).items()}
 
     def test_resumed_run_is_the_same_run(self):
         for name, settings in methods.items():
             with self.subTest(name):
-                settings = settings | dict(save_steps=5)
-                self.train(f"{name}_whole", **settings)
-                self.train(f"{name}_part", **settings)
-                part = self.work / f"{name}_part"
-                for step in (12, 10):
-                    shutil.rmtree(part / f"checkpoint-{step}")
-                (part / "adapter_model.safetensors").unlink()
-                self.assertIn("checkpoint-5", self.train(f"{name}_part", **settings))
+                self.resumed(self.train, name, save_steps=5, **settings)
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
@@ -256,6 +245,17 @@ class Methods(tiny.Case):
                             self.work / "batch.safetensors", "--output", self.work / "l")
             self.assertEqual(done[0], 2, done[1])
             self.assertIn("frozen_matmul: int8 has rounded", done[1])
+
+    def test_a_start_out_of_the_base_is_not_over_blocks_in_integers(self):
+        wide = tiny.write_model(self.work / "wide", channels=64, inner=96)
+        self.good(tiny.run(*tiny.train_arguments(wide, self.data, self.work / "pissa", **methods["pissa"])))
+        self.good(tiny.run("export", "--model_name_or_path", wide, "--export_dir", self.work / "packed", "--export_format", "gguf", "--gguf_type", "q8_0"))
+        self.logits("--model_name_or_path", wide)
+        done = tiny.run("trace", "--model_name_or_path", self.work / "packed/model-q8_0.gguf", "--adapter_name_or_path", self.work / "pissa", "--frozen_matmul", "int8",
+                        "--batch", self.work / "batch.safetensors", "--output", self.work / "l")
+        self.assertEqual(done[0], 2, done[1])
+        self.assertIn("multiplies its Q8_0 blocks as they lie in the file", done[1])
+        self.assertNotIn("rounded", done[1])
 
     def test_settings_that_do_not_go_together(self):
         for words, settings in [

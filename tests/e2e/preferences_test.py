@@ -6,7 +6,6 @@ import math
 import os
 import pathlib
 import random
-import shutil
 import sys
 import unittest
 
@@ -78,13 +77,7 @@ class Preferences(tiny.Case):
         for name, settings in stages.items():
             with self.subTest(name):
                 settings = settings | dict(save_steps=5, logging_steps=3, plot_loss="true")  # a line is begun before the checkpoint and ended behind it
-                self.train(f"{name}_whole", **settings)
-                self.train(f"{name}_part", **settings)
-                part = self.work / f"{name}_part"
-                for step in (12, 10):
-                    shutil.rmtree(part / f"checkpoint-{step}")
-                (part / "adapter_model.safetensors").unlink()
-                self.assertIn("checkpoint-5", self.train(f"{name}_part", **settings))
+                part = self.resumed(self.train, name, **settings)
                 for file in ("adapter_model.safetensors", "value_head.safetensors") if name == "rm" else ("adapter_model.safetensors",):
                     self.assertEqual(self.values(f"{name}_whole", file), self.values(f"{name}_part", file))
                 self.assertEqual(self.log(f"{name}_whole"), self.log(f"{name}_part"))

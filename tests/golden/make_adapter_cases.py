@@ -2,7 +2,7 @@
 """Records what PEFT computes with adapters whose files are not the usual ones, and transformers with a tied model that has a head of its own, for
 tools/golden_adapters.py. Run by hand: needs torch, transformers, peft, and the recorded cases of make_cases.py.
 
-usage: make_adapter_cases.py tests/golden/peft        float32, CPU, one thread
+usage: make_adapter_cases.py tests/golden/peft [router_phimoe]       float32, CPU, one thread
 A case: adapter/ (or model/), base.txt (the case whose model it is for), out.safetensors (input_ids, logits as the library loads it).
 """
 import json
@@ -87,9 +87,25 @@ def own_head(top):
     print("own_head")
 
 
+def router_phimoe(top):
+    """LoRA on a router that transformers calls otherwise than the files do; as a module PEFT cannot wrap it, since it gives a tuple."""
+    config = transformers.PhimoeConfig(vocab_size=96, hidden_size=16, intermediate_size=8, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+                                       num_local_experts=4, num_experts_per_tok=2, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.2)
+    torch.manual_seed(3)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("router.weight"):  # away from ties
+                parameter.mul_(4)
+    model.save_pretrained(top / "phimoe/model")
+    make(top, "router_phimoe", "phimoe", target_modules=[], target_parameters=["router.weight"])
+
+
 def main():
     top = pathlib.Path(sys.argv[1])
     torch.set_num_threads(1)
+    if sys.argv[2:] == ["router_phimoe"]:
+        return router_phimoe(top)
     embedding, head = "model.embed_tokens.weight", "lm_head.weight"
     plain = dict(target_modules=["q_proj", "v_proj"])
     make(top, "stored_untied", "llama", stored(top, "llama", embedding, head, "model.norm.weight"), **plain)
@@ -107,6 +123,7 @@ def main():
     make(top, "dora_dotted", "llama", dotted, use_dora=True, **plain)
     make(top, "later_keys", "llama", later, **plain)
     own_head(top)
+    router_phimoe(top)
     (top / "adapters/versions.json").write_text(
         json.dumps({"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}) + "\n")
 

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -155,6 +156,17 @@ class Case(unittest.TestCase):
     def good(self, result):
         self.assertEqual(result[0], 0, result[1])
         return result[1]
+
+    def resumed(self, train, name, later=(12, 10), **settings):
+        """Trains NAME_whole, and NAME_part again from its checkpoint-5, whose later checkpoints and result are gone; gives the folder of that one."""
+        train(f"{name}_whole", **settings)
+        train(f"{name}_part", **settings)
+        part = self.work / f"{name}_part"
+        for step in later:
+            shutil.rmtree(part / f"checkpoint-{step}")
+        (part / "adapter_model.safetensors").unlink()
+        self.assertIn("checkpoint-5", train(f"{name}_part", **settings))
+        return part
 
     def refused(self, result, code, *words):
         self.assertEqual(result[0], code, result[1])

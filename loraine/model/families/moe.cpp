@@ -99,8 +99,9 @@ ModelConfig phimoe_config(const ConfigReader& hf) {
   experts.router.scores = RouterScores::sparse_mixer;
   experts.router.normalise = false;
   experts.router.jitter = static_cast<float>(hf.number_or("router_jitter_noise", 0.01));
+  experts.router_name = "router";
   name_w1_w2_w3(experts);
-  name_block_sparse(d.config);
+  d.config.names.stored = {{{".mlp.router", ".block_sparse_moe.gate"}, {".mlp", ".block_sparse_moe"}}};
   return with_experts(d, experts, {});
 }
 
