@@ -48,6 +48,22 @@ save("safetensors", "four_bits_nested", four_bits(True))
 save("safetensors", "eight_bits", safetensors([
     ("a.weight", "I8", [2, 3], bytes(range(6))), ("a.SCB", "F32", [2], struct.pack("<2f", 1, 2)), ("a.weight_format", "U8", [], b"\0")]))
 
+# A byte for the config of fuzz_quantised.cpp, then weights that fit it.
+save("quantised", "gptq", b"\0" + safetensors([
+    ("a.qweight", "I32", [2, 8], bytes(range(64))), ("a.qzeros", "I32", [2, 1], bytes(range(8))), ("a.scales", "F16", [2, 8], struct.pack("<16e", *range(16))),
+    ("a.g_idx", "I32", [16], struct.pack("<16i", *[i % 2 for i in range(16)]))]))
+save("quantised", "gptq_3", b"\1" + safetensors([
+    ("a.qweight", "I32", [3, 32], bytes(range(192)) * 2), ("a.qzeros", "I32", [1, 3], bytes(range(12))), ("a.scales", "F16", [1, 32], struct.pack("<32e", *range(32))),
+    ("a.g_idx", "I32", [32], bytes(128))]))
+save("quantised", "awq", b"\2" + safetensors([
+    ("a.qweight", "I32", [8, 1], bytes(range(32))), ("a.qzeros", "I32", [2, 1], bytes(range(8))), ("a.scales", "F16", [2, 8], struct.pack("<16e", *range(16)))]))
+save("quantised", "fp8", b"\3" + safetensors([
+    ("a.weight", "F8_E4M3", [3, 4], bytes(range(0, 240, 20))), ("a.weight_scale_inv", "F32", [2, 2], struct.pack("<4f", 1, 2, 3, 4))]))
+save("quantised", "compressed", b"\5" + safetensors([
+    ("a.weight_packed", "I32", [2, 2], bytes(range(16))), ("a.weight_shape", "I64", [2], struct.pack("<2q", 2, 12)), ("a.weight_scale", "F32", [2, 3], bytes(24)),
+    ("a.weight_zero_point", "I32", [1, 3], bytes(range(12))), ("down.weight", "F8_E4M3", [2, 2], bytes(4)), ("down.weight_scale", "BF16", [1, 1], bytes(2)),
+    ("four.weight_packed", "U8", [1, 16], bytes(range(16))), ("four.weight_scale", "F8_E4M3", [1, 2], bytes([56, 48])), ("four.weight_global_scale", "F32", [1], struct.pack("<f", 2))]))
+
 # GGUF value types
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64 = range(11)
 

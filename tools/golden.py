@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs recorded cases of transformers + PEFT through build/loraine and prints the worst figure of each kind. Called by ./dev golden.
 
-usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py, golden_runs.py, golden_adapters.py, golden_data.py and golden_units.py say what a case is.
+usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py, golden_quantised.py, golden_runs.py, golden_adapters.py, golden_data.py and
+                                   golden_units.py say what a case is.
                                    Without DIR it ends with 77, which ctest counts as skipped. The last line counts what is equal, what is refused as
                                    it was recorded, and what is left out, and why.
 """
@@ -12,11 +13,12 @@ import tempfile
 import golden_adapters
 import golden_cases
 import golden_data
+import golden_quantised
 import golden_runs
 import golden_units
 import golden_variants
 
-limits = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-4, "run losses": 1e-3, "final adapter": 1e-3, "merged weights": 1e-6, "greedy tokens": 0, "ranks": 0,
+limits = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-4, "run losses": 1e-3, "final adapter": 1e-3, "merged weights": 1e-6, "greedy tokens": 0, "ranks": 0, "dequantised weights apart": 0,
           "gradient norms": 1e-3, "learning rates": 1e-9, "results": 1e-3,
           "preferences": 1e-3, "encoded lines apart": 0, "unit tests failed": 0}
 
@@ -26,7 +28,7 @@ def main():
     if not top.is_dir():
         print(f"golden: {top} is not there, so its recorded cases are not run")
         return 77
-    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_runs, golden_adapters, golden_data, golden_units) for case in kind.cases(top)}
+    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_quantised, golden_runs, golden_adapters, golden_data, golden_units) for case in kind.cases(top)}
     cases = [case for case in runners if not names or case.name in names]
     if not cases:
         print(f"golden: no case (a folder with model/, lora/ and base.safetensors) under {top}", file=sys.stderr)

@@ -17,7 +17,7 @@ struct Tensor {
   int rank = 0;
   int64_t shape[4] = {1, 1, 1, 1};
   int64_t row_stride = 0;             // elements from one index of dimension 0 to the next; inner dimensions are contiguous
-  const QuantState* quant = nullptr;  // of NF4, FP4 and INT8
+  const QuantState* quant = nullptr;  // where has_quant_state(dtype)
 
   Tensor() = default;
   Tensor(void* data_, Dtype dtype_, std::span<const int64_t> shape_);

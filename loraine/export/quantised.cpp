@@ -86,7 +86,10 @@ void write_quantised(const Model& model, std::vector<WeightToWrite>& weights) {
 }
 
 void describe_quantisation(Json& config, const Model& model) {
-  config.erase("quantization_config");  // what was stored quantised is written in full
+  for (const char* key : {"quantization_config", "compression_config"}) {  // what was stored quantised is written in full
+    config.erase(key);
+    if (config.contains("text_config") && config["text_config"].is_object()) config["text_config"].erase(key);
+  }
   const WeightPart* part = first_quantised(model);
   if (!part) return;
   const Tensor& w = part->weight;

@@ -38,6 +38,9 @@ class GrownVocabulary : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return all_; }
   Tensor map(const TensorInfo& info) const override { return grows(info.name) ? Tensor() : inner_->map(*inner_->find(info.name)); }
   Tensor map_packed(const TensorInfo& info) const override { return inner_->map_packed(*inner_->find(info.name)); }
+  Tensor take_packed(const TensorInfo& info, Buffer& memory) const override {
+    return inner_->take_packed(*inner_->find(info.name), memory);
+  }
   std::vector<StackPiece> map_pieces(const TensorInfo& info) const override { return inner_->map_pieces(*inner_->find(info.name)); }
   void read(const TensorInfo& info, const Tensor& out) const override {
     const TensorInfo& old = *inner_->find(info.name);

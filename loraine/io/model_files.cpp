@@ -16,8 +16,7 @@
 #include "loraine/io/gguf_model.h"
 #include "loraine/io/hub/hub.h"
 #include "loraine/io/open_tensors.h"
-#include "loraine/io/quantised/bitsandbytes_source.h"
-#include "loraine/io/quantised/mxfp4_source.h"
+#include "loraine/io/quantised/quantised_checkpoint.h"
 #include "loraine/io/vocabulary_files.h"
 
 namespace loraine {
@@ -90,7 +89,7 @@ ModelFiles open_folder(const std::string& path, bool text_only) {
   apply_special_tokens_map(files);
   read_chat_templates(files);
   if (!files.tokenizer_json) tokenizer_from_vocabulary(files);
-  if (!text_only) files.tensors = with_mxfp4(with_bitsandbytes(open_tensor_source(path)));
+  if (!text_only) files.tensors = with_quantised(open_tensor_source(path), files.config, path);
   return files;
 }
 

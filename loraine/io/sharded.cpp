@@ -19,6 +19,7 @@ class ShardedSource : public TensorSource {
  public:
   const std::vector<TensorInfo>& tensors() const override { return infos; }
   Tensor map(const TensorInfo& info) const override { return shard_of(info).map(info); }
+  Tensor map_packed(const TensorInfo& info) const override { return shard_of(info).map_packed(info); }
   void read(const TensorInfo& info, const Tensor& out) const override { shard_of(info).read(info, out); }
 
   std::vector<TensorInfo> infos;

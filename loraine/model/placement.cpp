@@ -46,8 +46,8 @@ const TensorInfo* Placement::check(const std::string& stored, const std::vector<
 
 // Stays packed, whatever type products run in: where it lies, or copied when its rows lie in another order.
 Tensor Placement::place_packed(const TensorInfo& info, Buffer& owned) const {
-  Tensor mapped = source_.map_packed(info);
-  if (mapped.data) return mapped;
+  if (const Tensor mapped = source_.map_packed(info); mapped.data) return mapped;
+  if (const Tensor taken = source_.take_packed(info, owned); taken.data) return taken;
   owned = Buffer(static_cast<size_t>(bytes_of(*info.packed, info.shape[0] * info.shape[1])));
   Tensor t(owned.data(), *info.packed, info.shape);
   source_.read(info, t);

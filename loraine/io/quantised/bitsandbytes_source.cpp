@@ -53,10 +53,13 @@ class BitsandbytesSource : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   Tensor map(const TensorInfo& info) const override { return info.packed ? Tensor() : source_->map(plain(info)); }
   Tensor map_packed(const TensorInfo& info) const override {
-    return info.packed ? places_.at(info.name)->codes : source_->map_packed(plain(info));
+    return places_.contains(info.name) ? places_.at(info.name)->codes : source_->map_packed(plain(info));
+  }
+  Tensor take_packed(const TensorInfo& info, Buffer& memory) const override {
+    return places_.contains(info.name) ? Tensor() : source_->take_packed(plain(info), memory);
   }
   void read(const TensorInfo& info, const Tensor& out) const override {
-    if (!info.packed) return source_->read(plain(info), out);
+    if (!places_.contains(info.name)) return source_->read(plain(info), out);
     check_destination(info, out);
     const Tensor& codes = places_.at(info.name)->codes;
     const int64_t rows = codes.rows(), cols = codes.cols();

@@ -41,6 +41,9 @@ class Mxfp4Source : public TensorSource {
     const auto found = weights_.find(info.name);
     return found == weights_.end() ? source_->map_pieces(plain(info)) : std::vector{StackPiece{codes(info, found->second)}};
   }
+  Tensor take_packed(const TensorInfo& info, Buffer& memory) const override {
+    return weights_.contains(info.name) ? Tensor() : source_->take_packed(plain(info), memory);
+  }
   void read(const TensorInfo& info, const Tensor& out) const override {
     const auto found = weights_.find(info.name);
     if (found == weights_.end()) return source_->read(plain(info), out);

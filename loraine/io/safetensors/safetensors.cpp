@@ -43,6 +43,11 @@ class SafetensorsSource : public TensorSource {
     bool usable = place.plain && reinterpret_cast<uintptr_t>(at) % size_of(info.dtype) == 0;
     return Tensor(usable ? const_cast<unsigned char*>(at) : nullptr, info.dtype, std::span<const int64_t>(info.shape));
   }
+  Tensor map_packed(const TensorInfo& info) const override {  // F8_E4M3, F8_E8M0, …
+    const Place& place = place_of(info);
+    if (place.plain || safetensors_bits(info.stored_as) != 8) return {};
+    return Tensor(const_cast<unsigned char*>(file_.data()) + place.offset, Dtype::U8, std::span<const int64_t>(info.shape));
+  }
 
   void read(const TensorInfo& info, const Tensor& out) const override {
     const Place& place = place_of(info);

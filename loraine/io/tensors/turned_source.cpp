@@ -20,6 +20,7 @@ class TurnedSource final : public TensorSource {
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   Tensor map(const TensorInfo& info) const override { return turns(info) ? Tensor() : inner_->map(of_inner(info)); }
   Tensor map_packed(const TensorInfo& info) const override { return turns(info) ? Tensor() : inner_->map_packed(of_inner(info)); }
+  Tensor take_packed(const TensorInfo& info, Buffer& memory) const override { return inner_->take_packed(of_inner(info), memory); }
   std::vector<StackPiece> map_pieces(const TensorInfo& info) const override { return inner_->map_pieces(of_inner(info)); }
   void read(const TensorInfo& info, const Tensor& out) const override {
     if (!turns(info)) return inner_->read(of_inner(info), out);

@@ -13,6 +13,7 @@
 #include "loraine/kernels/base/elements-inl.h"
 #include "loraine/kernels/base/lane_sums-inl.h"
 #include "loraine/kernels/base/lines_ahead.h"
+#include "loraine/kernels/products/grouped_rows.h"
 #include "loraine/kernels/products/row_dots.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -232,12 +233,15 @@ HWY_EXPORT(Int8Dots);
 
 void dequantise_row(float* out, const Tensor& in) {
   if (!in.quant || !in.contiguous()) throw Error(ErrorKind::internal, "dequantise_row: not a contiguous view with scales");
+  if (in_groups(in.dtype)) return grouped_row(out, in);
   if (in.dtype == Dtype::INT8) return HWY_DYNAMIC_DISPATCH(Int8Row)(out, in);
   if (!HWY_DYNAMIC_DISPATCH(FourBitChunks)(out, in)) dequantise(out, in);  // rows that begin or end inside a chunk
 }
 
 void quantised_dots(float* sums, const Tensor& w, const float* x) {
-  const bool done = w.dtype == Dtype::INT8 ? HWY_DYNAMIC_DISPATCH(Int8Dots)(sums, w, x) : HWY_DYNAMIC_DISPATCH(FourBitDots)(sums, w, x);
+  const bool done = in_groups(w.dtype)       ? grouped_dots(sums, w, x)
+                    : w.dtype == Dtype::INT8 ? HWY_DYNAMIC_DISPATCH(Int8Dots)(sums, w, x)
+                                             : HWY_DYNAMIC_DISPATCH(FourBitDots)(sums, w, x);
   if (done) return;
   thread_local Buffer room;
   if (room.bytes() < static_cast<size_t>(w.cols()) * sizeof(float)) room = Buffer(static_cast<size_t>(w.cols()) * sizeof(float));

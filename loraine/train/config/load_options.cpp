@@ -46,7 +46,7 @@ std::string quantised_already(const ModelFiles& files, const TrainConfig& c) {
   if (!c.quantization_bit) return "";
   for (const TensorInfo& info : files.tensors->tensors())
     if (info.packed && info.shape.size() == 2)
-      return fmt::format("{}: its weights are stored as {}, so quantization_bit has no effect", files.path, name_of(*info.packed));
+      return fmt::format("{}: its weights are stored as {}, so quantization_bit has no effect", files.path, info.stored_as);
   return "";
 }
 
