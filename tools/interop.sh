@@ -14,4 +14,5 @@ fi
 "$venv/bin/python" tools/interop_data.py
 "$venv/bin/python" tools/interop_families.py
 "$venv/bin/python" -O tools/interop_gguf.py # -O: the converters assert sizes of published models
+"$venv/bin/python" tools/interop_adapters.py
 exec "$venv/bin/python" tools/interop.py "$@"
