@@ -134,7 +134,7 @@ double random_direction(Vector& x, const std::vector<Vector>& basis, std::mt1993
 }
 
 // Combines basis vectors: result = Σ basis[k] · weights[k].
-void combine(const std::vector<Vector>& basis, const Vector& weights, Vector& result) {
+void combine_basis(const std::vector<Vector>& basis, const Vector& weights, Vector& result) {
   result.assign(basis[0].size(), 0.0);
   for (size_t k = 0; k < basis.size(); ++k) add_times(result.data(), basis[k].data(), weights[k], static_cast<int64_t>(result.size()));
 }
@@ -224,8 +224,8 @@ Factors largest_singular(Context&, const Tensor& w, int64_t r) {
     Vector u, v;
     for (int64_t i = 0; i < r; ++i) {
       const size_t at = order[static_cast<size_t>(i)];
-      combine(left, turns[at], u);
-      combine(right, rotated[at], v);
+      combine_basis(left, turns[at], u);
+      combine_basis(right, rotated[at], v);
       for (double& e : v) e = lengths[at] > 0 ? e / lengths[at] : 0;
       if (wide) std::swap(u, v);
       out.values[static_cast<size_t>(i)] = static_cast<float>(lengths[at]);
@@ -271,6 +271,62 @@ Factors randomized_singular(Context& ctx, const Tensor& w, int64_t r, int64_t it
       for (int64_t l = 0; l < r; ++l) sum += static_cast<double>(basis[static_cast<size_t>(i * r + l)]) * turns[at][static_cast<size_t>(l)];
       out.left[static_cast<size_t>(i * r + k)] = static_cast<float>(sum);
     }
+  }
+  return out;
+}
+
+namespace {
+
+// Column k of x [rows, r], or row k of x [r, cols].
+std::vector<Vector> columns_of(const Tensor& x) {
+  std::vector<Vector> columns(static_cast<size_t>(x.cols()), Vector(static_cast<size_t>(x.rows())));
+  for (int64_t i = 0; i < x.rows(); ++i)
+    for (int64_t k = 0; k < x.cols(); ++k)
+      columns[static_cast<size_t>(k)][static_cast<size_t>(i)] = static_cast<double>(x.f32()[i * x.cols() + k]);
+  return columns;
+}
+std::vector<Vector> rows_of(const Tensor& x) {
+  std::vector<Vector> rows;
+  for (int64_t k = 0; k < x.rows(); ++k) rows.emplace_back(x.f32() + k * x.cols(), x.f32() + (k + 1) * x.cols());
+  return rows;
+}
+
+}  // namespace
+
+Factors singular_of_product(Context& ctx, const Tensor& b, const Tensor& a) {
+  const int64_t m = b.rows(), n = a.cols(), r = b.cols();
+  if (r >= std::min(m, n)) {
+    std::vector<float> product(static_cast<size_t>(m * n));
+    const Tensor w(product.data(), Dtype::F32, {m, n});
+    matmul_nn(ctx, w, b, a);
+    return largest_singular(ctx, w, std::min(m, n));
+  }
+  // b = Q_b R_b and aᵀ = Q_a R_a, so that b a = Q_b (R_b R_aᵀ) Q_aᵀ
+  const std::vector<Vector> b_columns = columns_of(b), a_rows = rows_of(a);
+  std::vector<Vector> q_b = b_columns, q_a = a_rows;
+  householder(q_b, m);
+  householder(q_a, n);
+  const auto size = static_cast<size_t>(r);
+  std::vector<Vector> core(size, Vector(size, 0.0)), turns;  // column j
+  for (size_t k = 0; k < size; ++k) {
+    Vector left(size), right(size);
+    for (size_t i = 0; i < size; ++i)
+      left[i] = dot(q_b[i].data(), b_columns[k].data(), m), right[i] = dot(q_a[i].data(), a_rows[k].data(), n);
+    for (size_t j = 0; j < size; ++j) add_times(core[j].data(), left.data(), right[j], r);
+  }
+  jacobi(core, turns);
+  Vector lengths, u, v;
+  const std::vector<size_t> order = by_length(core, lengths);
+  Factors out;
+  out.left.resize(static_cast<size_t>(m * r)), out.values.resize(size), out.right.resize(static_cast<size_t>(r * n));
+  for (int64_t k = 0; k < r; ++k) {
+    const size_t at = order[static_cast<size_t>(k)];
+    out.values[static_cast<size_t>(k)] = static_cast<float>(lengths[at]);
+    if (!(lengths[at] > 1e-14 * lengths[order[0]])) continue;
+    combine_basis(q_b, core[at], u);
+    combine_basis(q_a, turns[at], v);
+    for (int64_t i = 0; i < m; ++i) out.left[static_cast<size_t>(i * r + k)] = static_cast<float>(u[static_cast<size_t>(i)] / lengths[at]);
+    for (int64_t i = 0; i < n; ++i) out.right[static_cast<size_t>(k * n + i)] = static_cast<float>(v[static_cast<size_t>(i)]);
   }
   return out;
 }

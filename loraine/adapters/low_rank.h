@@ -1,5 +1,6 @@
 // Low-rank factors of a matrix w [m, n] F32: the first columns of its QR decomposition and its largest singular triplets. Arithmetic in
-// double, the large products on kernels/matmul. Called by start.cpp (OLoRA, PiSSA).
+// double, the large products on kernels/matmul. Called by
+// start.cpp (OLoRA, PiSSA), and by what adds up, cuts and compares adapters.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -20,5 +21,9 @@ Factors first_of_qr(Context& ctx, const Tensor& w, int64_t r);
 Factors largest_singular(Context& ctx, const Tensor& w, int64_t r);
 // The same as torch.svd_lowrank(w, q = r, niter = iterations) computes it, from a random start that `seed` fixes.
 Factors randomized_singular(Context& ctx, const Tensor& w, int64_t r, int64_t iterations, uint64_t seed);
+
+// All singular triplets of b a, b [m, r], a [r, n], both F32 and contiguous: min(r, m, n) of them, without the product where r is less than
+// m and n. Directions of singular values that are 0 are 0 too.
+Factors singular_of_product(Context& ctx, const Tensor& b, const Tensor& a);
 
 }  // namespace loraine

@@ -94,5 +94,31 @@ TEST(LowRank, RandomizedIsFixedByItsSeed) {
   EXPECT_NE(a.left, randomized_singular(ctx, matrix(w, m, n), 4, 2, 10).left);
 }
 
+// Against the same of the product itself, of factors of full and lower rank, and of more columns than the product has.
+TEST(LowRank, SingularTripletsOfAProduct) {
+  Context ctx;
+  for (const auto& [m, n, r] : {std::tuple<int64_t, int64_t, int64_t>{40, 30, 5}, {12, 50, 11}, {9, 7, 16}, {20, 20, 1}}) {
+    std::vector<float> b = random_floats(m * r, 5), a = random_floats(r * n, 6), w(static_cast<size_t>(m * n));
+    if (r > 2) std::copy_n(a.data(), n, a.data() + n);  // two equal rows: one rank less
+    const Factors f = singular_of_product(ctx, matrix(b, m, r), matrix(a, r, n));
+    const auto found = static_cast<int64_t>(f.values.size());
+    EXPECT_EQ(found, std::min({m, n, r}));
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        double sum = 0;
+        for (int64_t k = 0; k < r; ++k)
+          sum += static_cast<double>(b[static_cast<size_t>(i * r + k)]) * static_cast<double>(a[static_cast<size_t>(k * n + j)]);
+        w[static_cast<size_t>(i * n + j)] = static_cast<float>(sum);
+      }
+    std::vector<float> back;
+    for (const double x : product(f, m, n, found)) back.push_back(static_cast<float>(x));
+    expect_near(back, w, 2e-6, "U S V");
+    const Factors whole = largest_singular(ctx, matrix(w, m, n), found);
+    expect_near(f.values, whole.values, 2e-6, "singular values");
+  }
+  std::vector<float> zeros(6), a = random_floats(6, 1);
+  EXPECT_EQ(singular_of_product(ctx, matrix(zeros, 3, 2), matrix(a, 2, 3)).values, (std::vector<float>{0, 0}));
+}
+
 }  // namespace
 }  // namespace loraine::low_rank_test

@@ -411,17 +411,7 @@ std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig
   return all;
 }
 
-void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder) {
-  make_folders(folder);
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  std::list<Buffer> memory;
-  for (const Parameter& p : set.parameters())
-    tensors.emplace_back(p.name,
-                         config.adalora ? living_ranks(p.name, p.value, config.adalora->rank_pattern, memory.emplace_back()) : p.value);
-  for (const Parameter& p : set.beside)
-    tensors.emplace_back(p.name, is_packed(p.value.dtype) ? unpacked(p.value, memory.emplace_back()) : p.value);
-  write_safetensors(folder + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
-
+nlohmann::ordered_json peft_config(const LoraConfig& config) {
   nlohmann::ordered_json targets =
       config.target_regex.empty() ? nlohmann::ordered_json(config.target_modules) : nlohmann::ordered_json(config.target_regex);
   auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(list); };
@@ -476,7 +466,20 @@ void write_peft(const AdapterSet& set, const LoraConfig& config, const std::stri
     add_adalora_keys(json, *config.adalora);
     json = nlohmann::json(json);  // keys sorted, as PEFT writes them
   }
-  write_file(folder + "/adapter_config.json", json.dump(2));
+  return json;
+}
+
+void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder) {
+  make_folders(folder);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  std::list<Buffer> memory;
+  for (const Parameter& p : set.parameters())
+    tensors.emplace_back(p.name,
+                         config.adalora ? living_ranks(p.name, p.value, config.adalora->rank_pattern, memory.emplace_back()) : p.value);
+  for (const Parameter& p : set.beside)
+    tensors.emplace_back(p.name, is_packed(p.value.dtype) ? unpacked(p.value, memory.emplace_back()) : p.value);
+  write_safetensors(folder + "/adapter_model.safetensors", tensors, {{"format", "pt"}});
+  write_file(folder + "/adapter_config.json", peft_config(config).dump(2));
 }
 
 }  // namespace loraine

@@ -1,6 +1,7 @@
 // PEFT's files of an adapter: adapter_config.json and adapter_model.safetensors. Called by train, chat, export, trace.
 #pragma once
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "loraine/adapters/attach.h"
@@ -33,6 +34,8 @@ std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig
                                                                 const ModelFiles& base);
 // For a tensor of embedding or head whose stored shape differs in the vocabulary alone: ": " and both sizes; empty otherwise.
 std::string vocabulary_text(const std::string& name, const std::vector<int64_t>& stored, const Tensor& model);
+// adapter_config.json as PEFT 0.18 writes it, that of LoRA on experts as 0.19.
+nlohmann::ordered_json peft_config(const LoraConfig& config);
 // Writes both files as PEFT 0.18 writes them, those with LoRA on experts as 0.19, durably.
 void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder);
 

@@ -29,6 +29,8 @@ const std::vector<Command>& commands() {
        run_eval},
       {"export", "merge adapters into their base model",
        "loraine export --model_name_or_path models/Qwen3-0.6B --adapter_name_or_path out/identity --export_dir out/merged", run_export},
+      {"adapter", "saved adapters: list, info, check, merge, diff, resize, extract, convert",
+       "loraine adapter merge out/en out/fr --weights 0.7,0.3 --output_dir out/both", run_adapter},
       {"convert", "write a GGUF file as a Hugging Face folder", "loraine convert model.gguf models/from-gguf", run_convert},
       {"upload", "a folder that train or export wrote, to a hub", "loraine upload out/identity --hub_model_id org/identity", run_upload},
       {"trace", "logits, loss and gradients of a batch, to check the numbers",

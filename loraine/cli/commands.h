@@ -23,6 +23,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
 // What a finished call of run_train or run_eval with these words left, as JSON: all_results.json ("{}" of a dry run), eval_results.json.
 std::string training_results(const std::vector<std::string>& args);
 std::string evaluation_results(const std::vector<std::string>& args);
+int run_adapter(const std::vector<std::string>& args);
 int run_upload(const std::vector<std::string>& args);
 int run_convert(const std::vector<std::string>& args);
 int run_trace(const std::vector<std::string>& args);

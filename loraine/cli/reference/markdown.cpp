@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "loraine/cli/adapter/adapter.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/reference/reference.h"
 #include "loraine/eval/evaluate.h"
@@ -117,7 +118,7 @@ std::string cli_reference() {
   EvalConfig eval;
   ServeConfig server;
   return text + options_markdown(options_of(config)) + options_markdown(options_of(eval)) + options_markdown(options_of(server)) +
-         other_words_text();
+         adapter_reference() + other_words_text();
 }
 
 }  // namespace loraine
