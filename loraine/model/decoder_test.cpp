@@ -13,6 +13,7 @@
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/int8.h"
+#include "tests/support/apart.h"
 #include "tests/support/formula_model.h"
 
 namespace loraine::decoder_test {
@@ -93,16 +94,6 @@ Result run(const Model& model, Recompute recompute = Recompute::none, double lor
   for (const Parameter& p : adapter.parameters())
     result.gradients.insert(result.gradients.end(), p.gradient.f32(), p.gradient.f32() + p.gradient.numel());
   return result;
-}
-
-// |a − b| / |b| over all elements
-double apart(const std::vector<float>& a, const std::vector<float>& b) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
-    size += static_cast<double>(b[i]) * b[i];
-  }
-  return std::sqrt(difference / size);
 }
 
 TEST(Decoder, HasTheSameBitsWithAnyNumberOfThreads) {

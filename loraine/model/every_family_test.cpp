@@ -10,6 +10,7 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/decoder.h"
 #include "tests/support/any_model.h"
+#include "tests/support/apart.h"
 #include "tests/support/formula_model.h"
 #include "tests/support/sanitized.h"
 
@@ -345,16 +346,6 @@ std::vector<std::vector<float>> decode(const Model& model) {
     }
   }
   return hidden;
-}
-
-double apart(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double difference = 0, size = 1e-30;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
-    size += static_cast<double>(b[i]) * b[i];
-  }
-  return std::sqrt(difference / size);
 }
 
 std::vector<float> sequence_of(const std::vector<float>& hidden, int64_t which) {

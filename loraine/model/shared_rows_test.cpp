@@ -10,6 +10,7 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/decoder.h"
 #include "tests/support/any_model.h"
+#include "tests/support/apart.h"
 #include "tests/support/formula_model.h"
 
 namespace loraine::shared_rows_test {
@@ -142,16 +143,6 @@ Given run_laid(const Model& model, const Laid& in, Recompute recompute = Recompu
   return out;
 }
 
-double farness(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double difference = 0, size = 1e-30;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
-    size += static_cast<double>(b[i]) * b[i];
-  }
-  return std::sqrt(difference / size);
-}
-
 std::vector<float> spread(const std::vector<float>& hidden, const std::vector<int64_t>& rows) {
   std::vector<float> out;
   for (const int64_t row : rows) out.insert(out.end(), hidden.begin() + row * kColumns, hidden.begin() + (row + 1) * kColumns);
@@ -166,8 +157,8 @@ TEST(SharedRows, AreAsSeparateOnes) {
     const Model model = any_model(config);
     EXPECT_GE(shares_up_to(model), 64) << config.dump();
     const Given shared = run_laid(model, tree), separate = run_laid(model, apart);
-    EXPECT_LT(farness(spread(shared.hidden, apart.rows), separate.hidden), 1e-6) << config.dump();
-    EXPECT_LT(farness(shared.gradients, separate.gradients), 2e-6) << config.dump();
+    EXPECT_LT(loraine::apart(spread(shared.hidden, apart.rows), separate.hidden), 1e-6) << config.dump();
+    EXPECT_LT(loraine::apart(shared.gradients, separate.gradients), 2e-6) << config.dump();
   }
 }
 
@@ -178,9 +169,10 @@ TEST(SharedRows, AreAsSeparateOnesWithinTheRoundingOfBfloat) {
     const Given exact = run_laid(any_model(config), apart);
     const Model model = any_model(config, {true});
     const Given shared = run_laid(model, tree), separate = run_laid(model, apart);
-    EXPECT_LT(farness(spread(shared.hidden, apart.rows), exact.hidden), 1.5 * farness(separate.hidden, exact.hidden) + 1e-3)
+    EXPECT_LT(loraine::apart(spread(shared.hidden, apart.rows), exact.hidden), 1.5 * loraine::apart(separate.hidden, exact.hidden) + 1e-3)
         << config.dump();
-    EXPECT_LT(farness(shared.gradients, exact.gradients), 1.5 * farness(separate.gradients, exact.gradients) + 1e-3) << config.dump();
+    EXPECT_LT(loraine::apart(shared.gradients, exact.gradients), 1.5 * loraine::apart(separate.gradients, exact.gradients) + 1e-3)
+        << config.dump();
   }
 }
 

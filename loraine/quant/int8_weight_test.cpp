@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "loraine/quant/weight.h"
+#include "tests/support/apart.h"
 #include "tests/support/op_check.h"
 
 namespace loraine::int8_weight_test {
@@ -25,16 +26,6 @@ struct Site {
     weight.integer_products = true;
   }
 };
-
-// |x − y| / |y|
-double apart(const std::vector<float>& x, const std::vector<float>& y) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    difference += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
-    size += std::pow(static_cast<double>(y[i]), 2);
-  }
-  return std::sqrt(difference / size);
-}
 
 // A row of normal numbers has its largest at about 3 deviations, so a step of 3/127 and an error of a step / √12 per number: 0.7 % of a
 // deviation, and 1 % of a product where both sides are rounded. That is the tolerance, with half as much above it.

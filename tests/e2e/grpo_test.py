@@ -61,6 +61,10 @@ class Grpo(tiny.Case):
         for curve in ("loss", "reward"):
             self.assertTrue((self.work / f"learn/training_{curve}.png").exists())
         lines = [json.loads(line) for line in (self.work / "learn/completions.jsonl").read_text().splitlines()]
+        # trl's num_tokens: prompts, here all of one length, and answers
+        prompts = {round(one["num_tokens"] - before["num_tokens"] - 8 * one["completions/mean_length"], 6) for before, one in zip(log, log[1:])}
+        self.assertEqual((len(prompts), min(prompts) % 8), (1, 0))
+        self.assertGreater(min(prompts), 0)
         self.assertEqual((len(lines), lines[0]["step"], lines[-1]["step"]), (60 * 8, 1, 60))
         for step in (1, 60):
             own = [line for line in lines if line["step"] == step]
@@ -109,6 +113,20 @@ class Grpo(tiny.Case):
         (part / "adapter_model.safetensors").unlink()
         (part / "checkpoint-5/rollouts.json").unlink()
         self.assertNotEqual(tiny.run(*self.arguments("iterations_part", **kinds["iterations"] | dict(max_steps=8, save_steps=5, logging_steps=3, log_completions="true")))[0], 0)
+
+    def test_shared_prompts_change_nothing(self):
+        for name, settings in dict(plain={}, iterations=dict(num_iterations=2, beta=0.1), several=dict(steps_per_generation=2, per_device_train_batch_size=4)).items():
+            with self.subTest(name):
+                settings = settings | dict(max_steps=4)
+                self.train(f"{name}_apart", share_prefixes="false", **settings)
+                said = self.train(f"{name}_shared", **settings)
+                results = json.loads((self.work / f"{name}_shared/all_results.json").read_text())
+                self.assertIn(f"{results['train_tokens_computed']} of {results['train_tokens']} tokens were computed", said)
+                self.assertLess(results["train_tokens_computed"], 0.8 * results["train_tokens"])
+                first, other = (self.log(f"{name}_{kind}")[0] for kind in ("shared", "apart"))  # from the same weights, so of the same answers
+                self.assertAlmostEqual(first["loss"], other["loss"], delta=1e-6)
+                self.assertAlmostEqual(first["grad_norm"], other["grad_norm"], delta=1e-5 * other["grad_norm"])
+                self.assertEqual(first["num_tokens"], other["num_tokens"])
 
     def test_accumulation_is_a_larger_batch(self):
         for loss_type in ("grpo", "dr_grpo", "dapo"):
