@@ -28,9 +28,9 @@ struct Asked {
   bool include_stop = false, ignore_eos = false;
   bool stream = false, include_usage = false, continuous_usage = false;
   bool echo = false, return_token_ids = false, skip_special_tokens = true;
-  bool include_reasoning = true;                // thoughts are in the answer
+  bool include_reasoning = true;               // thoughts are in the answer
   std::optional<int64_t> thought_tokens = {};  // most of them
-  std::string cache_salt = {};    // the beginning of a prompt is shared with requests of the same salt alone
+  std::string cache_salt = {};                 // the beginning of a prompt is shared with requests of the same salt alone
   AskedTools tools = {};
   AskedShape shape = {};
   const char* prompt_field = "messages";  // where the prompt stands in the request, for errors
