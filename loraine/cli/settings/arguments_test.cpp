@@ -362,6 +362,16 @@ TEST(Arguments, EveryWordOfTheReferenceIsTaken) {
   }
 }
 
+TEST(Arguments, UseCpuIsADevice) {
+  TrainConfig config;
+  apply_settings(config, read_arguments({"--use_cpu", "false"}));
+  EXPECT_EQ(config.device, "auto");
+  apply_settings(config, read_arguments({"--use_cpu"}));
+  EXPECT_EQ(config.device, "cpu");
+  TrainConfig other;
+  EXPECT_THROW(apply_settings(other, read_arguments({"--device", "cuda", "--no_cuda"})), Error);
+}
+
 TEST(Arguments, TheReferenceInDocsIsWhatTheProgramPrints) {
   std::ifstream file(LORAINE_SOURCE_DIR "/docs/cli.md");
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());

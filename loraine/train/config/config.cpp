@@ -137,6 +137,11 @@ class GivenTwice {
   std::map<std::string, Given> given_;
 };
 
+// transformers' words for device: cpu.
+bool asks_for_cpu(const Setting& setting) {
+  return (setting.key == "use_cpu" || setting.key == "no_cuda") && yes_or_no(setting).value_or(false);
+}
+
 }  // namespace
 
 std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Setting> settings, std::span<const Option> extra) {
@@ -171,6 +176,11 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
       unknown_key(setting, known);
     } else if (other->kind == OtherKeyKind::warned && setting.text != "null") {
       notes.push_back({fmt::format("{}: {} has no effect in loraine; {}", setting.where, setting.key, other->text), true});
+    } else if (asks_for_cpu(setting)) {
+      if (config.given.contains("device") && config.device == "cuda")
+        throw Error(ErrorKind::usage, fmt::format("{}: {} is true, and device is cuda", setting.where, setting.key),
+                    "leave one of them out");
+      config.device = "cpu";
     } else if (other->kind == OtherKeyKind::no_effect || other->kind == OtherKeyKind::warned) {
       if (std::ranges::find(without_effect, setting.key) == without_effect.end()) without_effect.push_back(setting.key);
     } else if (!same_as_default(setting, *other)) {

@@ -305,8 +305,7 @@ const std::vector<OtherWord>& other_words() {
 const std::vector<OtherSwitch>& other_switches() {
   static const OtherSwitch::Side four = {"quantization_bit", "4"}, eight = {"quantization_bit", "8"}, all = {"lora_target", "\"all\""},
                                  lora = {"finetuning_type", "\"lora\""}, full = {"finetuning_type", "\"full\""},
-                                 prompt = {"train_on_prompt", "true"}, no_prompt = {"train_on_prompt", "false"},
-                                 cpu = {"device", "\"cpu\""};
+                                 prompt = {"train_on_prompt", "true"}, no_prompt = {"train_on_prompt", "false"};
   static const std::vector<OtherSwitch> switches = {
       {"load_in_4bit", four},
       {"load_in_8bit", eight},
@@ -320,8 +319,6 @@ const std::vector<OtherSwitch>& other_switches() {
       {"train_on_responses_only", no_prompt, prompt},
       {"completion_only_loss", no_prompt, prompt},
       {"assistant_only_loss", no_prompt, prompt},
-      {"use_cpu", cpu},
-      {"no_cuda", cpu},
   };
   return switches;
 }

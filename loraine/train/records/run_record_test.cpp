@@ -37,6 +37,7 @@ void change(const Option& option) {
 bool of_the_call(const Option& option) {
   static const std::set<std::string> kNames = {"model_name_or_path",
                                                "infer_dtype",
+                                               "device",
                                                "quantization_method",
                                                "model_revision",
                                                "language",
