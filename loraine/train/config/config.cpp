@@ -149,6 +149,7 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
   options.insert(options.end(), extra.begin(), extra.end());
   std::vector<std::string> words, known, without_effect, of_several_processes;
   std::vector<SettingNote> notes;
+  std::optional<Setting> for_cpu;
   GivenTwice given_twice;
   for (const Option& option : options) known.push_back(option.name);
   for (const OtherKey& key : other_keys()) known.push_back(key.name);
@@ -177,10 +178,7 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
     } else if (other->kind == OtherKeyKind::warned && setting.text != "null") {
       notes.push_back({fmt::format("{}: {} has no effect in loraine; {}", setting.where, setting.key, other->text), true});
     } else if (asks_for_cpu(setting)) {
-      if (config.given.contains("device") && config.device == "cuda")
-        throw Error(ErrorKind::usage, fmt::format("{}: {} is true, and device is cuda", setting.where, setting.key),
-                    "leave one of them out");
-      config.device = "cpu";
+      for_cpu = setting;
     } else if (other->kind == OtherKeyKind::no_effect || other->kind == OtherKeyKind::warned) {
       if (std::ranges::find(without_effect, setting.key) == without_effect.end()) without_effect.push_back(setting.key);
     } else if (!same_as_default(setting, *other)) {
@@ -189,6 +187,9 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
       if (std::ranges::find(of_several_processes, setting.key) == of_several_processes.end()) of_several_processes.push_back(setting.key);
     }
   }
+  if (for_cpu && config.device == "cuda")
+    throw Error(ErrorKind::usage, fmt::format("{}: {} is true, and device is cuda", for_cpu->where, for_cpu->key), "leave one of them out");
+  if (for_cpu) config.device = "cpu";
   put_home_in(config);
   if (config.pure_bf16) config.bf16 = true;
   for (const std::string& word : words) notes.push_back({word});
