@@ -43,11 +43,10 @@ tar_of_folder() {
 }
 
 wheel() {
-  need patchelf patchelf
   local venv=$build/venv-wheel
   if [[ ! -f $venv/complete ]]; then
     python3 -m venv "$venv"
-    "$venv/bin/pip" install -q build auditwheel
+    "$venv/bin/pip" install -q build auditwheel patchelf
     touch "$venv/complete"
   fi
   rm -rf "$out/plain" "$out"/*.whl
