@@ -123,6 +123,12 @@ std::string put_in(std::string text, const std::string& place, const std::string
 
 }  // namespace
 
+std::string completion_words(std::span<const Option> options) {
+  std::string out;
+  for (const Option& option : options) out += fmt::format("{}\t{}\t{}\n", option.name, values_of(option), option.help);
+  return out;
+}
+
 std::string completion_script(const std::string& shell) {
   std::string names, zsh, fish;
   for (const Command& command : commands()) {

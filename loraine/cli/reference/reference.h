@@ -1,8 +1,11 @@
 // Texts made from the table of commands and the descriptions of the options, so that none is out of date. Printed by `loraine help`.
 #pragma once
 #include <array>
+#include <span>
 #include <string>
 #include <utility>
+
+#include "loraine/core/describe.h"
 
 namespace loraine {
 
@@ -23,5 +26,8 @@ std::string man_page();       // loraine(1), for man: `loraine help --man`
 // A script for bash, zsh or fish that completes commands, keys and values: `loraine help --completion SHELL`. The keys of a command come
 // from the program itself (`loraine help COMMAND --words`), but for fish's flags. Throws usage for another shell.
 std::string completion_script(const std::string& shell);
+
+// What they ask for, a line per option: its name, the values that it is one of (or none), its meaning, with tabs between.
+std::string completion_words(std::span<const Option> options);
 
 }  // namespace loraine

@@ -15,6 +15,7 @@
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/language/language.h"
 #include "loraine/cli/progress.h"
+#include "loraine/cli/reference/reference.h"
 #include "loraine/cli/settings/interpolation.h"
 #include "loraine/cli/settings/v1_settings.h"
 #include "loraine/cli/settings/yaml_values.h"
@@ -128,17 +129,6 @@ std::string unread_note(const std::string& command, std::span<const Setting> set
 
 bool help_as_words = false;
 
-// One line per option: its name, the values that it is one of (or none), its meaning, with tabs between.
-std::string options_words(std::span<const Option> options) {
-  std::string out;
-  for (const Option& option : options) {
-    const std::vector<std::string> yes_or_no = {"true", "false"};
-    const std::vector<std::string>& values = is_switch(option) ? yes_or_no : option.limits.choices;
-    out += fmt::format("{}\t{}\t{}\n", option.name, fmt::join(values, " "), option.help);
-  }
-  return out;
-}
-
 int screen_columns() {
   winsize size{};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
@@ -196,7 +186,7 @@ std::string command_help(const std::string& command, std::span<const Option> ext
   std::vector<Option> options(extra.begin(), extra.end());
   for (const Option& option : options_of(config))
     if (command_reads(command, option)) options.push_back(option);
-  if (help_as_words) return options_words(options);
+  if (help_as_words) return completion_words(options);
   std::string text =
       example_text(command) + fmt::format(
                                   "usage: loraine {0} [FILE.yaml] [key=value ...]\n       loraine {0} --key value ...\n\n"
