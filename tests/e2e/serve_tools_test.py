@@ -118,6 +118,8 @@ class Thoughts(Taught):
         for budget in (3, 100):
             self.assertEqual(said(budget), {"role": "assistant", "content": "Hi there.", "reasoning_content": "Hm.", "reasoning": "Hm."})
         self.assertEqual(said(1, enable_thinking=False), {"role": "assistant", "content": "Hi there."})
+        status, _, answer = self.server.ask("POST", "/v1/completions", {"prompt": "hello", "thinking_token_budget": 1})
+        self.assertEqual((status, answer["error"]["param"]), (400, "thinking_token_budget"))
 
     def test_of_earlier_turns_are_the_templates(self):
         prompt = self.good(self.server.ask("POST", "/apply-template", dict(messages=[

@@ -19,6 +19,9 @@ void chat(Service& service, Call& call) {
 void completion(Service& service, Call& call) {
   AskedCompletion asked = read_completion(parse_json_body(call.request.body), service.defaults, service.loaded->model.config.vocab_size,
                                           service.llama_factory, service.loaded->config.strict);
+  if (asked.asked.thought_tokens)
+    throw ApiError{400, "thinking_token_budget goes with conversations: a plain prompt has no marks of thoughts; leave it out",
+                   "thinking_token_budget", "unsupported_parameter"};
   note_ignored(call, asked.ignored);
   const Tokenizer& tokenizer = *service.loaded->text.tokenizer;
   AnswerStart start;
