@@ -68,6 +68,15 @@ struct Made {
     ++key_count;
     return *this;
   }
+  Made& numbers(const std::string& key, const std::vector<float>& values) {
+    append_text(keys, architecture + "." + key);
+    append<uint32_t>(keys, 9);
+    append<uint32_t>(keys, 6);
+    append<uint64_t>(keys, values.size());
+    for (const float value : values) append(keys, value);
+    ++key_count;
+    return *this;
+  }
   Made& flags(const std::string& key, const std::vector<bool>& values) {
     append_text(keys, architecture + "." + key);
     append<uint32_t>(keys, 9);
@@ -323,6 +332,27 @@ TEST(GgufArchitectures, ValueHeadsOfTheDeltaRule) {
   EXPECT_EQ(values(files, "model.layers.0.linear_attn.norm.weight", {1})[0], 7);
   EXPECT_EQ(values(files, "model.layers.0.input_layernorm.weight", {8})[0], -1);
   EXPECT_EQ(files.config["layer_types"], Json({"linear_attention"}));
+}
+
+TEST(GgufArchitectures, StreamsAndSparsityOfGemma3n) {
+  Made made("gemma3n");
+  made.size("attention.sliding_window", 16).flags("attention.sliding_window_pattern", {true}).size("altup.num_inputs", 3);
+  made.size("embedding_length_per_layer_input", 2).size("attention.shared_kv_layers", 0);
+  made.numbers("activation_sparsity_scale", {1.6448536f});
+  made.tensor("altup_proj.weight", {2, 8, 8}).tensor("per_layer_token_embd.weight", {7, 2}).tensor("blk.0.laurel_l.weight", {5, 8});
+  made.tensor("blk.0.altup_correct_scale.weight", {8}, 3).tensor("blk.0.altup_router_norm.weight", {8}, 4);
+  const ModelFiles files = made.open();
+  EXPECT_EQ(values(files, "model.altup_projections.1.weight", {8, 8})[0], 64);
+  EXPECT_EQ(values(files, "model.layers.0.altup.correct_output_scale", {8})[0], 3);
+  EXPECT_EQ(values(files, "model.layers.0.altup.router_norm.weight", {8})[0], 4);  // not stored + 1
+  EXPECT_EQ(files.config["activation_sparsity_pattern"], Json({0.95}));
+  EXPECT_EQ(files.config["vocab_size_per_layer_input"], 7);
+  EXPECT_EQ(files.config["laurel_rank"], 5);
+  EXPECT_EQ(files.config["altup_num_inputs"], 3);
+  Made none("gemma3n");
+  none.size("attention.sliding_window", 16).numbers("activation_sparsity_scale", {-INFINITY});
+  EXPECT_EQ(none.open().config["activation_sparsity_pattern"], Json({0.0}));
+  EXPECT_FALSE(Made("gemma3n").size("attention.sliding_window", 16).open().config.contains("activation_sparsity_pattern"));
 }
 
 TEST(GgufArchitectures, KimiLinear) {

@@ -135,6 +135,22 @@ constexpr GgufName kGemma4[] = {{"layer_output_scale.weight", "layer_scalar"},
 constexpr GgufName kGemma4Top[] = {{"per_layer_token_embd", "model.embed_tokens_per_layer"},
                                    {"per_layer_model_proj", "model.per_layer_model_projection"},
                                    {"per_layer_proj_norm", "model.per_layer_projection_norm"}};
+constexpr GgufName kGemma3n[] = {{"inp_gate", "per_layer_input_gate"},
+                                 {"proj", "per_layer_projection"},
+                                 {"post_norm", "post_per_layer_input_norm"},
+                                 {"altup_correct_coef", "altup.correction_coefs"},
+                                 {"altup_correct_scale.weight", "altup.correct_output_scale"},
+                                 {"altup_predict_coef", "altup.prediction_coefs"},
+                                 {"altup_router", "altup.modality_router"},
+                                 {"altup_router_norm", "altup.router_norm"},
+                                 {"laurel_l", "laurel.linear_left"},
+                                 {"laurel_r", "laurel.linear_right"},
+                                 {"laurel_post_norm", "laurel.post_laurel_norm"}};
+constexpr GgufName kGemma3nTop[] = {{"per_layer_token_embd", "model.embed_tokens_per_layer"},
+                                    {"per_layer_model_proj", "model.per_layer_model_projection"},
+                                    {"per_layer_proj_norm", "model.per_layer_projection_norm"},
+                                    {"altup_proj", "model.altup_projections.{}"},
+                                    {"altup_unembd_proj", "model.altup_unembed_projections.{}"}};
 
 // Short convolutions.
 constexpr GgufName kLfm2[] = {{"shortconv.conv", "conv.conv", channel},
@@ -319,6 +335,7 @@ std::span<const GgufArchitecture> gguf_architectures() {
       {"mistral4", "mistral4", "Mistral4ForCausalLM", {kLatent, kMistral4, kSharedExperts}, mistral4_keys, {.latent = true}},
       {"minicpm3", "minicpm3", "MiniCPM3ForCausalLM", {kLatent}, minicpm3_keys, {.latent = true}},
       {"gemma4", "gemma4_text", "Gemma4ForCausalLM", {kGemma4, kSandwich}, gemma4_keys, {.layers_differ = true, .top = kGemma4Top}},
+      {"gemma3n", "gemma3n_text", "Gemma3nForCausalLM", {kGemma3n, kSandwich}, gemma3n_keys, {.top = kGemma3nTop}},
 
       {"lfm2", "lfm2", "Lfm2ForCausalLM", {kLfm2}, lfm2_keys, {.top = kLfm2Top, .rms_norm = "norm_eps"}},
       {"lfm2moe", "lfm2_moe", "Lfm2MoeForCausalLM", {kLfm2}, lfm2moe_keys, {.top = kLfm2Top, .rms_norm = "norm_eps"}},

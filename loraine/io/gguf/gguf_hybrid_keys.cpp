@@ -1,9 +1,8 @@
-// What config.json says of layers of several kinds: short convolutions, the gated delta rule, Mamba-2; and of Gemma 4.
+// What config.json says of layers of several kinds: short convolutions, the gated delta rule, Mamba-2.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "loraine/io/gguf/gguf_keys.h"
 #include "loraine/io/gguf/gguf_names.h"
@@ -220,53 +219,5 @@ void nemotron_h_keys(GgufKeys& keys) {
 
 // Full layers have heads of their own width and number, and turn a part of them (rope_freqs: 1, and for those that stand still a huge
 // number).
-void gemma4_keys(GgufKeys& keys) {
-  keys.config["hidden_activation"] = "gelu_pytorch_tanh";
-  keys.config.erase("hidden_act");
-  keys.copy_number("final_logit_softcapping", "final_logit_softcapping");
-  if (!keys.windows(6)) keys.refuse("has no attention.sliding_window");
-  const auto local = keys.size("attention.key_length_swa");
-  keys.config["global_head_dim"] = keys.head_dim;
-  keys.config["head_dim"] = local.value_or(keys.head_dim);
-  const std::vector<uint64_t> kv_heads = gguf_layer_sizes(keys.file, "attention.head_count_kv", keys.layers);
-  keys.config["attention_k_eq_v"] = false;
-  for (uint64_t layer = 0; layer < keys.layers; ++layer) {
-    const bool full = keys.config["layer_types"][layer] == "full_attention";
-    if (layer < kv_heads.size()) keys.config[full ? "num_global_key_value_heads" : "num_key_value_heads"] = kv_heads[layer];
-    const std::string name = fmt::format("model.layers.{}.self_attn.", layer);
-    if (full && keys.has(name + "k_proj.weight") && !keys.has(name + "v_proj.weight")) keys.config["attention_k_eq_v"] = true;
-  }
-  keys.config["num_kv_shared_layers"] = keys.size("attention.shared_kv_layers").value_or(0);
-  keys.config["hidden_size_per_layer_input"] = keys.size("embedding_length_per_layer_input").value_or(0);
-  if (const TensorInfo* table = keys.tensors.find("model.embed_tokens_per_layer.weight"))
-    keys.config["vocab_size_per_layer_input"] = table->shape[0];
-  const std::vector<uint64_t> inner = gguf_layer_sizes(keys.file, "feed_forward_length", keys.layers);
-  if (!inner.empty()) {
-    keys.config["intermediate_size"] = inner[0];
-    keys.config["use_double_wide_mlp"] = inner.back() == 2 * inner[0];
-  }
-  keys.config.erase("rope_scaling");
-  keys.config.erase("rope_theta");
-  double part = 0.25;
-  for (const GgufTensor& tensor : keys.file.tensors) {
-    if (tensor.name != "rope_freqs.weight") continue;
-    int64_t turning = 0;
-    for (int64_t i = 0; i < tensor.shape[0]; ++i) {
-      float factor = 0;
-      std::memcpy(&factor, keys.file.file.data() + tensor.offset + static_cast<size_t>(i) * 4, 4);
-      turning += factor == 1;
-    }
-    part = static_cast<double>(turning) / static_cast<double>(tensor.shape[0]);
-  }
-  keys.config["rope_parameters"] = {
-      {"full_attention", {{"rope_type", "proportional"}, {"partial_rotary_factor", part}, {"rope_theta", keys.theta}}},
-      {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", keys.number("rope.freq_base_swa").value_or(10000.0)}}}};
-  keys.config.erase("partial_rotary_factor");
-  keys.config["enable_moe_block"] = keys.size("expert_count").value_or(0) > 0;
-  if (keys.config["enable_moe_block"] == false) return;
-  gguf_expert_sizes(keys, "num_experts", "moe_intermediate_size");
-  keys.config["top_k_experts"] = keys.config["num_experts_per_tok"];
-  keys.config.erase("num_experts_per_tok");
-}
 
 }  // namespace loraine

@@ -84,6 +84,7 @@ void deepseek2_keys(GgufKeys&);
 void mistral4_keys(GgufKeys&);
 void minicpm3_keys(GgufKeys&);
 void gemma4_keys(GgufKeys&);
+void gemma3n_keys(GgufKeys&);
 
 void lfm2_keys(GgufKeys&);
 void lfm2moe_keys(GgufKeys&);
