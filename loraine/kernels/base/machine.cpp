@@ -88,9 +88,18 @@ std::string instruction_set() {
   }
 }
 
-bool has_bf16_products() {
+bool has_bf16_instructions() {
   dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
   return isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
+}
+
+bool has_bf16_products() {
+  if (dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx) return true;
+#if defined(__x86_64__)
+  return has_bf16_instructions() && !__builtin_cpu_is("intel");
+#else
+  return false;
+#endif
 }
 
 bool has_int8_products() {

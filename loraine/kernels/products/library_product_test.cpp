@@ -35,7 +35,7 @@ void check(int64_t m, int64_t n, int64_t k, bool x_t, bool w_t, float alpha, boo
 }
 
 TEST(LibraryProduct, EqualsTheSumInDouble) {
-  if (!has_bf16_products()) GTEST_SKIP() << "this machine does not multiply bf16";
+  if (!has_bf16_instructions()) GTEST_SKIP() << "this machine does not multiply bf16";
   for (bool x_t : {false, true}) {
     for (bool w_t : {false, true}) {
       for (bool add : {false, true}) {
