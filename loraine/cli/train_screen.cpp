@@ -68,6 +68,7 @@ std::string type_text(const TrainConfig& c, const ModelFiles& files) {
     text += fmt::format(", the frozen layers as {}",
                         four ? c.quantization_type + (c.double_quantization ? ", scales quantised too" : "") : "int8");
   }
+  if (c.quant_aware) text += ", the matrices as codes of " + *c.quant_aware;
   if (c.frozen_matmul == "int8") text += ", the frozen layers multiplied in int8";
   return text + (c.bf16 ? "; computed in bf16" : "; computed in f32");
 }

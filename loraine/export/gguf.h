@@ -1,4 +1,5 @@
-// The merged model as one GGUF file, and a look at what was written. Called by loraine export.
+// The merged model as one GGUF file, and a look at what was written. Called by loraine export, and by training that
+// goes through the codes of what will be written (train/quant_aware).
 #pragma once
 #include <functional>
 #include <map>

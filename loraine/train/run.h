@@ -14,6 +14,7 @@
 #include "loraine/train/loss_watch.h"
 #include "loraine/train/objectives/objective.h"
 #include "loraine/train/optimizers/optimizer.h"
+#include "loraine/train/quant_aware/quant_aware.h"
 #include "loraine/train/records/metrics.h"
 #include "loraine/train/records/reports/reporters.h"
 #include "loraine/train/rollouts/generations.h"
@@ -40,8 +41,9 @@ struct Run {
   Activations activations;
   Tensor d_hidden;
   Pass pass;
-  std::unique_ptr<GpuTraining> gpu;      // where the run computes there: passes and updates are its own
-  std::optional<RouterBalance> balance;  // where the loss has that of experts
+  std::unique_ptr<QuantAware> quant_aware;  // where the base are the codes of an export
+  std::unique_ptr<GpuTraining> gpu;         // where the run computes there: passes and updates are its own
+  std::optional<RouterBalance> balance;     // where the loss has that of experts
   std::unique_ptr<Objective> objective;
   std::unique_ptr<SidePass> side;                   // where the objective needs it
   std::unique_ptr<ReferenceModel> reference;        // ref_model

@@ -40,12 +40,15 @@ bool after_update(Run& run, bool epoch_end) {
                   ((c.eval_strategy == "steps" && (s.global_step % run.eval_steps == 0 || last)) ||
                    (c.eval_strategy == "epoch" && (epoch_end || last)));
   int64_t best_before = s.best_global_step.value_or(-1);
+  if (run.quant_aware && (eval_due || s.global_step % c.quant_aware_steps == 0)) run.quant_aware->refresh(run.ctx, s.global_step);
   if (eval_due) evaluate_and_note(run);
   bool save_due = (c.save_strategy == "steps" && (s.global_step % run.save_steps == 0 || last)) ||
                   (c.save_strategy == "epoch" && (epoch_end || last)) ||
                   (c.save_strategy == "best" && eval_due && s.best_global_step.value_or(-1) != best_before);
   s.should_training_stop = last || run.stopping;
-  if (save_due || stop || (run.stopping && c.save_strategy != "no")) save_checkpoint(run);
+  const bool saves = save_due || stop || (run.stopping && c.save_strategy != "no");
+  if (saves && run.quant_aware) run.quant_aware->refresh(run.ctx, s.global_step);  // as a run that goes on from it begins
+  if (saves) save_checkpoint(run);
   return !last && !stop && !run.stopping;
 }
 
@@ -181,6 +184,17 @@ void round_frozen(Run& run) {
   blocks_to_int8(run.model);
 }
 
+void round_for_export(Run& run) {
+  const std::string& type = *run.config.quant_aware;
+  run.quant_aware = std::make_unique<QuantAware>(run.model, run.adapter, run.input.files, type);
+  run.quant_aware->refresh(run.ctx, run.state.global_step);
+  if (run.screen.message)
+    run.screen.message(fmt::format(
+        "quant_aware: {} matrices are codes of {}, made anew every {} updates; evaluations are those of the file that `loraine export "
+        "--export_format gguf --gguf_type {}` writes",
+        run.quant_aware->matrices(), type, run.config.quant_aware_steps, type));
+}
+
 // moe_aux_loss_coef, for the families that LLaMA-Factory sets it for.
 void balance_experts(Run& run) {
   static const std::set<std::string> kHaveIt = {"ernie4_5_moe", "granitemoe", "jamba",     "mixtral",
@@ -231,14 +245,19 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   begin_objective(run);
   if (c.finetuning_type == "lora") input.record.base_fingerprint = input.files.fingerprint;
   if (c.frozen_matmul == "int8") round_frozen(run);
+  if (c.quant_aware) round_for_export(run);
   share_prefixes(run);
   plan(run);
+  if (run.quant_aware && run.optimizer->averages())
+    throw Error(ErrorKind::unsupported, fmt::format("quant_aware: optim: {} evaluates and saves averages, whose codes are others", c.optim),
+                "use another optimizer");
   if (c.dry_run) return TrainEnd::dry_run;
   run.data_hash = fmt::format("{:016x}{:016x}", data_fingerprint(input.data.train), data_fingerprint(input.data.eval));
   for (const NamedSet& one : input.data.evals) run.data_hash += fmt::format("{:016x}", data_fingerprint(one.set));
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);
+  if (run.quant_aware && !resume_folder.empty()) run.quant_aware->refresh(run.ctx, run.state.global_step, true);
   if (run.gpu && !resume_folder.empty()) run.gpu->put();
   write_run_record(c.output_dir, run.record);
   const bool nothing_left = !resume_folder.empty() && (run.state.global_step >= run.state.max_steps || stopped_early(run.state));

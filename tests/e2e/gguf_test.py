@@ -4,6 +4,7 @@ weights differ by, and what llama.cpp cannot do is refused. Run by ctest (label 
 import array
 import json
 import pathlib
+import shutil
 import struct
 import sys
 import unittest
@@ -63,9 +64,12 @@ def floats(tensor):
 
 
 class Gguf(tiny.Case):
-    def trained(self, name="out", model=None, **changes):
-        self.good(tiny.run(*tiny.train_arguments(model or self.model, self.data, self.work / name, learning_rate="3e-2", **changes)))
+    def train(self, name, model, **changes):
+        self.good(tiny.run(*tiny.train_arguments(model, self.data, self.work / name, **changes)))
         return self.work / name
+
+    def trained(self, name="out", model=None, **changes):
+        return self.train(name, model or self.model, learning_rate="3e-2", **changes)
 
     def exported(self, name, adapter=None, *more, model=None):
         given = ["--adapter_name_or_path", adapter] if adapter else []
@@ -136,6 +140,38 @@ class Gguf(tiny.Case):
                     added = 12 / rank * sum(b[row * rank + k] * a[k * columns + column] for k in range(rank))
                     at = row * columns + column
                     self.assertAlmostEqual(before[at] + added, after[at], places=5)
+
+    def test_trained_for_the_file(self):
+        wide = tiny.write_model(self.work / "wide", channels=256, inner=256, layers=1)
+        tiny.write_tokenizer(wide)
+
+        def last_loss(name):
+            return json.loads((self.work / name / "all_results.json").read_text())["eval_loss"]
+
+        def of_file(name, adapter):
+            self.good(self.exported(name, adapter, "--export_format", "gguf", "--gguf_type", "q4_k_m", model=wide))
+            self.good(tiny.run("eval", "--model_name_or_path", self.work / name / "model-q4_k_m.gguf", "--eval_dataset", "rows", "--dataset_dir", self.data,
+                               "--output_dir", self.work / f"{name}_loss"))
+            return json.loads((self.work / f"{name}_loss/eval_results.json").read_text())["eval_loss"]
+
+        long = dict(model=wide, eval_dataset="rows", do_eval="true", max_steps=60, lora_rank=8, learning_rate="1e-2")  # the rows are those that are trained on
+        plain, aware = self.train("plain", **long), self.train("aware", quant_aware="q4_k_m", quant_aware_steps=4, **long)
+        lost = of_file("plain_file", plain)
+        self.assertAlmostEqual(last_loss("aware"), of_file("aware_file", aware), delta=1e-6)
+        self.assertGreater(lost, 1.2 * last_loss("plain"))
+        self.assertGreater(lost, 1.2 * last_loss("aware"))
+        # A run that is broken off and goes on makes the codes that it would have had.
+        settings = dict(model=wide, quant_aware="q4_k_m", quant_aware_steps=3, eval_dataset="rows", eval_strategy="steps", eval_steps=4, save_steps=5, max_steps=10, lora_dropout=0.1)
+        whole, part = self.train("whole", **settings), self.train("part", **settings)
+        shutil.rmtree(part / "checkpoint-10")
+        (part / "adapter_model.safetensors").unlink()
+        self.train("part", **settings)
+        self.assertEqual(*(tiny.read_safetensors(folder / "adapter_model.safetensors") for folder in (whole, part)))
+        for words, changes in [(["no codes"], dict(quant_aware="f16")), (["q4_k_m"], dict(quant_aware="q9")), (["use_dora"], dict(use_dora="true")),
+                               (["stage"], dict(stage="kto")), (["finetuning_type"], dict(finetuning_type="full")), (["quantization_bit"], dict(quantization_bit=4)),
+                               (["embedding"], dict(lora_target="q_proj,embed_tokens")), (["averages"], dict(optim="schedule_free_adamw"))]:
+            with self.subTest(changes):
+                self.refused(tiny.run(*tiny.train_arguments(wide, self.data, self.work / "refused", overwrite_output_dir="true", **({"quant_aware": "q4_k_m"} | changes))), 2, "quant_aware", *words)
 
     def test_what_is_refused(self):
         dora = self.trained("dora", use_dora="true")

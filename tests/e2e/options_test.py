@@ -121,6 +121,7 @@ TRAIN = {
     "trackio_space_id": ("me/space", REPORTED), "trackio_bucket_id": ("me/bucket", REPORTED), "swanlab_project": ("mine", REPORTED), "swanlab_workspace": ("us", REPORTED),
     "swanlab_run_name": ("first", REPORTED), "swanlab_mode": ("local", REPORTED), "swanlab_logdir": ("swan", REPORTED),
     "mask_history": ("true", {}), "train_on_prompt": ("true", {}), "split_special_tokens": ("true", {}), "warmup_steps": (2, {}),
+    "quant_aware": ("q4_0", {}), "quant_aware_steps": (1, {"quant_aware": "q4_0"}),
 }
 GENERATION = {
     "do_sample": ("false", {}), "temperature": (0.01, {}), "top_p": (0.01, {}), "top_k": (1, {"top_p": 1}), "max_new_tokens": (3, {}), "repetition_penalty": (20, {}),

@@ -224,7 +224,8 @@ std::string method_of_key(const std::string& key) {
                                               "quantization_bit",
                                               "quantization_type",
                                               "double_quantization",
-                                              "frozen_matmul"};
+                                              "frozen_matmul",
+                                              "quant_aware"};
   if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key)) return "lora";
   return key.starts_with("freeze_") ? "freeze" : "";
 }

@@ -160,6 +160,8 @@ struct TrainConfig {
   bool pure_bf16 = false, fp16 = false;                 // computed as bf16 and as float32 (config_notes says so)
   bool bf16_full_eval = false, fp16_full_eval = false;  // evaluations while training in bf16; the other in float32
   bool auto_find_batch_size = false;                    // halves per_device_train_batch_size until the plan fits
+  std::optional<std::string> quant_aware;               // a gguf_type with codes: the forward goes through the codes of base + adapter
+  int64_t quant_aware_steps = 16;                       // updates from one making of them to the next
   std::string frozen_matmul = "exact";                  // exact, int8
   bool dry_run = false;
   bool push_to_hub = false;

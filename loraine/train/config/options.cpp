@@ -264,6 +264,11 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
   visit({"fp16", "run", &c.fp16, "taken for GPUs' sake: computed in float32, which is exacter"});
   visit({"bf16_full_eval", "run", &c.bf16_full_eval, "evaluations while training are computed in bfloat16"});
   visit({"fp16_full_eval", "run", &c.fp16_full_eval, "taken for GPUs' sake: evaluations stay as training computes"});
+  visit({"quant_aware", "run", &c.quant_aware,
+         "train for the GGUF of this type that is exported afterwards (q4_k_m, …): the forward goes through the codes that export writes "
+         "of base "
+         "and adapter, and evaluations are those of that file"});
+  visit({"quant_aware_steps", "run", &c.quant_aware_steps, "updates after which its codes are made anew", between(1, 1000000)});
   visit({"frozen_matmul", "run", &c.frozen_matmul,
          "products of the frozen linear layers: exact, in the type of the base; int8, both sides rounded row by row, or, of packed weights "
          "that are asked and not trained, activations alone, by blocks of 32",

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "loraine/core/error.h"
+#include "loraine/io/gguf/gguf_mixture.h"
 #include "loraine/io/hub/hub.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/decisions.h"
@@ -54,6 +55,32 @@ void check_quantised_training(const TrainConfig& c) {
                                                                      : nullptr;
   if (what)
     broken_rule(fmt::format("quantization_bit is {}, and {} needs the base as it is", *c.quantization_bit, what), "leave one of them out");
+}
+
+// Codes are made of base + B A, in a loss of tokens: comparing with the base would compare with codes without an adapter.
+void check_quant_aware(const TrainConfig& c) {
+  if (!c.quant_aware) return;
+  bool codes = false;
+  try {
+    codes = gguf_recipe(*c.quant_aware).quantised();
+  } catch (const Error& error) { broken_rule(fmt::format("quant_aware: {}", error.what())); }
+  if (!codes)
+    broken_rule(fmt::format("quant_aware is {}, which has no codes", *c.quant_aware),
+                "name the gguf_type that is exported: q4_k_m, q8_0, …");
+  const char* what = c.stage != "sft" && c.stage != "pt"                            ? "a stage other than sft and pt"
+                     : c.finetuning_type != "lora"                                  ? "finetuning_type other than lora"
+                     : c.use_dora                                                   ? "use_dora"
+                     : c.use_adalora                                                ? "use_adalora"
+                     : c.quantization_bit                                           ? "quantization_bit"
+                     : c.frozen_matmul != "exact"                                   ? "frozen_matmul"
+                     : c.device == "cuda"                                           ? "device: cuda"
+                     : c.bf16_full_eval && !c.bf16                                  ? "bf16_full_eval"
+                     : c.bias != "none" || !split_list(c.additional_target).empty() ? "whole tensors (bias, additional_target)"
+                     : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora" || c.init_lora_weights == "loftq"
+                         ? "a start that changes the base"
+                     : split_list(c.adapter_name_or_path).size() > 1 || c.create_new_adapter ? "merging adapters into the base"
+                                                                                             : nullptr;
+  if (what) broken_rule(fmt::format("quant_aware does not go with {}", what), "leave one of them out");
 }
 
 void check_evaluation(const TrainConfig& c) {
@@ -283,6 +310,7 @@ void check_train_config(const TrainConfig& c) {
   check_fresh_start(c);
   check_new_tokens(c);
   check_gpu_training(c);
+  check_quant_aware(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
   check_optimizer(c);
