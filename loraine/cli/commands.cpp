@@ -41,7 +41,7 @@ const std::vector<Command>& commands() {
        "loraine tokenize --model_name_or_path models/Qwen3-0.6B --input texts.jsonl --output ids.jsonl", run_tokenize},
       {"bench", "speed of training and decoding on this machine", "loraine bench --model_name_or_path models/Qwen3-0.6B --tokens 512",
        run_bench},
-      {"env", "this program, its machine, libraries and caches, for a report", "loraine env", run_env},
+      {"env", "this program, its machine, libraries and caches, for a report", "loraine env [--json]", run_env},
       {"version", "the version of this program", "loraine version", run_version},
       {"help", "this text, or the options of one command: loraine help train", "loraine help train", run_help},
   };

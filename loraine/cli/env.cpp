@@ -1,4 +1,4 @@
-// `loraine env`: the program, its machine, its libraries and the caches, as lines to paste into a report.
+// `loraine env`: the program, its machine, its libraries and the caches, as lines to paste into a report, or as JSON.
 #include <cairo.h>
 #include <dnnl.h>
 #include <fmt/format.h>
@@ -15,6 +15,7 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -146,7 +147,9 @@ int run_env(const std::vector<std::string>& args) {
     std::fputs(example_text("env").c_str(), stdout);
     return 0;
   }
-  if (!args.empty()) throw Error(ErrorKind::usage, fmt::format("env takes no settings, '{}' was given", args[0]), "write: loraine env");
+  const bool json = args.size() == 1 && args[0] == "--json";
+  if (!args.empty() && !json)
+    throw Error(ErrorKind::usage, fmt::format("env takes no settings but --json, '{}' was given", args[0]), "write: loraine env");
   utsname system{};
   uname(&system);
   const std::string cpu = value_in("/proc/cpuinfo", "model name");
@@ -156,7 +159,14 @@ int run_env(const std::vector<std::string>& args) {
     if (line.starts_with("PRETTY_NAME=")) pretty = line.substr(12);
   std::erase(pretty, '"');
   const std::optional<MemoryLimit> limit = cgroup_limit();
-  const auto line = [](const char* what, const std::string& text) { std::fputs(fmt::format("- {}: {}\n", what, text).c_str(), stdout); };
+  nlohmann::ordered_json all;
+  const auto line = [&](const char* what, const std::string& text) {
+    if (!json) std::fputs(fmt::format("- {}: {}\n", what, text).c_str(), stdout);
+    std::string key;
+    for (const char* c = what; *c; ++c)
+      if (*c != '`') key += *c == ' ' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
+    all[key] = text;
+  };
   line("`loraine` version", version_text());
   line("Compiler", std::string(kCompiler) + __VERSION__);
   line("Platform", fmt::format("{} {} {}{}", system.sysname, system.release, system.machine, pretty.empty() ? "" : ", " + pretty));
@@ -170,6 +180,7 @@ int run_env(const std::vector<std::string>& args) {
   line("Hugging Face cache", cache(cache_root(Hub::hugging_face, {}), "models--"));
   line("ModelScope cache", cache(cache_root(Hub::modelscope, {}) / "models", ""));
   line("Variables", variables());
+  if (json) std::fputs((all.dump(2) + "\n").c_str(), stdout);
   return 0;
 }
 

@@ -48,6 +48,9 @@ class Commands(tiny.Case):
             self.assertIn(what, text)
         self.assertNotIn("hf_secret", text)
         self.refused(tiny.run("env", "--x"), 2, "env takes no settings")
+        lines, values = self.good(tiny.run("env")).splitlines(), json.loads(self.good(tiny.run("env", "--json")))
+        self.assertEqual(len(values), len(lines))
+        self.assertIn(f"- Cores: {values['cores']}", lines)
 
     def test_tokenize_needs_no_model(self):
         tiny.write_tokenizer(self.model)
