@@ -33,6 +33,7 @@ class PeftMethod {
 struct PeftMethodKind {
   const char* peft_type;  // of adapter_config.json, "IA3"
   const char* setting;    // of the settings (finetuning_type), "ia3"
+  const char* tensors;    // how the names of its tensors go on behind the module's, ".ia3_"
   const char* bias_word;  // of PEFT's `bias` for the adapted modules alone, "oft_only"; nullptr: the method has no key `bias`
   bool chooses_layers;    // it has layers_to_transform and layers_pattern
   bool has_patterns;      // it has rank_pattern and alpha_pattern

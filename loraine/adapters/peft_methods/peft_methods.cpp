@@ -16,11 +16,13 @@
 namespace loraine {
 
 const std::vector<PeftMethodKind>& peft_methods() {
-  // peft_type, setting, bias word, chooses layers, has patterns, trains
+  // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains
   static const std::vector<PeftMethodKind> all = {
-      {"IA3", "ia3", nullptr, false, false, true, read_ia3},       {"LOHA", "loha", nullptr, true, true, true, read_loha},
-      {"LOKR", "lokr", nullptr, true, true, true, read_lokr},      {"OFT", "oft", "oft_only", true, false, true, read_oft},
-      {"VERA", "vera", "vera_only", true, false, true, read_vera},
+      {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
+      {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
+      {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
+      {"OFT", "oft", ".oft_", "oft_only", true, false, true, read_oft},
+      {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera},
   };
   return all;
 }
