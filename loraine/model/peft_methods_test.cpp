@@ -27,8 +27,8 @@ struct MethodCase {
     recorded = open_tensor_source((folder / "out.safetensors").string());
   }
   Model model() const {
-    return load_model(open_model_files((kGolden / base / "model").string()),
-                      {.quantisation = bits ? std::optional(Quantisation{Dtype::NF4, true}) : std::nullopt});
+    ModelFiles files = open_model_files((kGolden / base / "model").string());
+    return load_model(files, {.quantisation = bits ? std::optional(Quantisation{Dtype::NF4, true}) : std::nullopt});
   }
   std::vector<float> floats(const std::string& name) const {
     const TensorInfo* info = recorded->find(name);
