@@ -29,7 +29,7 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "oft_shared": ("llama3", 0, lambda: peft.OFTConfig(oft_block_size=9, block_share=True, num_cayley_neumann_terms=3, target_modules=["q_proj", "v_proj", "down_proj"]), 0.2),
     "oft_bias": ("qwen2", 0, lambda: peft.OFTConfig(oft_block_size=4, bias="oft_only", num_cayley_neumann_terms=7, target_modules=["q_proj", "k_proj"]), 0.2),
     "oft_constrained": ("llama3", 0, lambda: peft.OFTConfig(oft_block_size=8, coft=True, eps=0.5, **whole), 0.2),
-    "oft_nf4": ("llama3", 4, lambda: peft.OFTConfig(oft_block_size=8, **whole), 0.2),
+    "oft_nf4": ("in_64", 4, lambda: peft.OFTConfig(oft_block_size=8, **whole), 0.2),
     "vera": ("llama3", 0, lambda: peft.VeraConfig(r=6, d_initial=0.1, **whole), 0.2),
     "loha": ("llama3", 0, lambda: peft.LoHaConfig(r=3, alpha=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], rank_pattern={"down_proj": 2}), 0.2),
     "lokr": ("llama3", 0, lambda: peft.LoKrConfig(r=2, alpha=4, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]), 0.2),
@@ -42,6 +42,15 @@ def open_model(folder, bits):
     if bits:
         more["quantization_config"] = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32)
     return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **more)
+
+
+def make_base(top):
+    """A model whose rows are multiples of 64: bitsandbytes computes others otherwise on CPUs with AVX-512."""
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+                                      max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1, tie_word_embeddings=True)
+    transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(top / "in_64/model")
+    shutil.copyfile(top / "llama3/batches.safetensors", top / "in_64/batches.safetensors")
 
 
 def near(tensor, size, seed):
@@ -91,6 +100,8 @@ def record(top, name, base, bits, config, size):
 def main():
     top = pathlib.Path(sys.argv[1])
     torch.set_num_threads(1)
+    if not (top / "in_64").exists():
+        make_base(top)
     for name, case in cases.items():
         if not sys.argv[2:] or name in sys.argv[2:]:
             record(top, name, *case)
