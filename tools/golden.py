@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs recorded cases of transformers + PEFT through build/loraine and prints the worst figure of each kind. Called by ./dev golden.
 
-usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py, golden_quantised.py, golden_runs.py, golden_adapters.py, golden_data.py and
+usage: golden.py DIR [NAME...]     golden_cases.py, golden_variants.py, golden_quantised.py, golden_runs.py, golden_adapters.py, golden_methods.py, golden_data.py and
                                    golden_units.py say what a case is.
                                    Without DIR it ends with 77, which ctest counts as skipped. The last line counts what is equal, what is refused as
                                    it was recorded, and what is left out, and why.
@@ -13,6 +13,7 @@ import tempfile
 import golden_adapters
 import golden_cases
 import golden_data
+import golden_methods
 import golden_quantised
 import golden_runs
 import golden_units
@@ -28,7 +29,7 @@ def main():
     if not top.is_dir():
         print(f"golden: {top} is not there, so its recorded cases are not run")
         return 77
-    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_quantised, golden_runs, golden_adapters, golden_data, golden_units) for case in kind.cases(top)}
+    runners = {case: kind.run_case for kind in (golden_cases, golden_variants, golden_quantised, golden_runs, golden_adapters, golden_methods, golden_data, golden_units) for case in kind.cases(top)}
     cases = [case for case in runners if not names or case.name in names]
     if not cases:
         print(f"golden: no case (a folder with model/, lora/ and base.safetensors) under {top}", file=sys.stderr)

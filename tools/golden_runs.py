@@ -13,7 +13,7 @@ names = [
     "sft_lora", "sft_lora_qwen3", "sft_lora_two_targets", "sft_lora_two_adapters", "sft_lora_accumulation", "sft_lora_batch_accumulation",
     "sft_rslora", "sft_shuffled", "sft_evaluation", "sft_val_size", "sft_early_stopping", "sft_train_on_prompt", "sft_multiturn_mask_history",
     "sft_additional_target", "sft_label_smoothing", "sft_freeze", "sft_full", "sft_full_qwen3", "pt_lora", "pt_full_unpacked",
-    "sft_loraplus", "sft_dora", "sft_pissa", "sft_dft", "sft_eaft", "sft_asft", "sft_packing", "sft_neat_packing",
+    "sft_oft", "sft_loraplus", "sft_dora", "sft_pissa", "sft_dft", "sft_eaft", "sft_asft", "sft_packing", "sft_neat_packing",
     "sft_resume",
     "dpo", "dpo_smoothing_ftx", "dpo_full", "dpo_ld_bco", "orpo", "simpo", "kto", "kto_weights_accumulation", "rm",
 ]

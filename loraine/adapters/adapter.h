@@ -48,16 +48,24 @@ class Adapter {
   virtual void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) = 0;
   // When `forward` without training is y += Σ scale · B A x and no more: its matrices, so that one kernel runs all adapters of a site.
   virtual std::optional<LowRank> low_rank() const { return std::nullopt; }
+  // Whether the adapter makes the base's product itself, over another input (OFT): its rows are then given to site_forward alone.
+  virtual bool takes_base() const { return false; }
+  // y = base and adapter together.
+  virtual void site_forward(Context& ctx, const Weight& base, const Tensor& y, const Tensor& x, const Tensor& saved, bool training,
+                            Arena& scratch) const;
   // The backward of base and adapter together: d_x (skipped when its data is nullptr) is overwritten.
   virtual void site_backward(Context& ctx, const Weight& base, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved,
                              Arena& scratch);
-  virtual int64_t scratch_width() const { return 0; }  // columns per row that site_backward takes beyond saved_width() and the site's own
+  // Columns per row that site_forward and site_backward take beyond saved_width() and the site's own.
+  virtual int64_t scratch_width() const { return 0; }
   virtual std::vector<Parameter> parameters() const = 0;
   virtual bool adapts(int part) const = 0;
   // w [out, in] F32 of an adapted part `part` becomes the merged weight.
   virtual void merge_into(Context& ctx, const Tensor& w, int part) const = 0;
   // The same in double for a single row, to check a merge with.
   virtual MergeRow exact_merge(int part) const = 0;
+  // What the bias of an adapted part is multiplied with, [out], where a merge changes it too ((IA)³); otherwise nullptr.
+  virtual const float* bias_factors(int) const { return nullptr; }
   // A and B of each part, for the starts of start.h; a method that starts in its own way has none.
   virtual std::vector<AdapterMatrices> matrices() const { return {}; }
   // First values of all other parameters (DoRA's magnitudes), once A, B and the base have theirs.
@@ -71,6 +79,7 @@ class Adapter {
 };
 
 struct DenseSet;      // adapters/dense.h
+class MethodTensors;  // adapters/peft_methods/method_tensors.h
 class EmbeddingLora;  // adapters/embedding_lora.h
 class ExpertLora;     // adapters/expert_lora.h
 
@@ -88,6 +97,7 @@ struct AdapterSet {
   std::vector<std::unique_ptr<Adapter>> sites;       // by the model's numbers of sites (Model::sites); empty where nothing is adapted
   int64_t head_site = -1;                            // the number of the head, where it is among them
   std::shared_ptr<DenseSet> dense;                   // trained tensors in the place of the base's, or nothing
+  std::shared_ptr<MethodTensors> shared;             // what the sites of a method have in common (VeRA's A and B), or nothing
   std::shared_ptr<EmbeddingLora> embedding;          // LoRA on the embedding, or nothing
   std::vector<std::shared_ptr<ExpertLora>> experts;  // LoRA on experts, by the model's numbers; empty where nothing is adapted
   std::vector<TokenRows> token_rows;                 // of an adapter that was read; `dense` has them in their place

@@ -13,6 +13,7 @@
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/methods.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/core/describe.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
@@ -319,6 +320,7 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
   for (size_t s = 0; s < sites.size(); ++s)
     if (sites[s]->is_head) set.head_site = static_cast<int64_t>(s);
   bool any = false;
+  std::vector<SiteRequest> requests;
   for (size_t s = 0; s < sites.size(); ++s) {
     std::vector<LoraPart> parts;
     int64_t offset = 0;
@@ -331,7 +333,13 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
       }
       offset += out;
     }
-    if (!parts.empty()) set.sites[s] = make_adapter(config, {*sites[s], std::move(parts), s, trained});
+    if (!parts.empty()) requests.push_back({*sites[s], std::move(parts), s, trained});
+  }
+  if (config.method) set.shared = config.method->make_shared(requests, trained);
+  for (SiteRequest& request : requests) {
+    const uint64_t site = request.site;
+    request.shared = set.shared;
+    set.sites[site] = make_adapter(config, std::move(request));
   }
   if (!any && !targets.contains(embedding) && config.target_parameters.empty()) {
     std::string wanted = config.target_regex;
@@ -363,10 +371,19 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
   for (size_t s = 0; s < sites.size(); ++s) {
     const Adapter* adapter = set.sites[s].get();
     if (!adapter) continue;
-    for (size_t p = 0; p < sites[s]->parts.size(); ++p)
-      if (adapter->adapts(static_cast<int>(p)))
-        add_to_weight(
-            sites[s]->parts[p], [&](const Tensor& sum) { adapter->merge_into(ctx, sum, static_cast<int>(p)); }, false);
+    for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
+      if (!adapter->adapts(static_cast<int>(p))) continue;
+      WeightPart& part = sites[s]->parts[p];
+      add_to_weight(
+          part, [&](const Tensor& sum) { adapter->merge_into(ctx, sum, static_cast<int>(p)); }, false);
+      if (const float* factors = adapter->bias_factors(static_cast<int>(p)); factors && part.bias) {
+        Buffer memory(static_cast<size_t>(part.weight.rows()) * sizeof(float));
+        float* bias = static_cast<float*>(memory.data());
+        for (int64_t i = 0; i < part.weight.rows(); ++i) bias[i] = part.bias[i] * factors[i];
+        part.bias = bias;
+        part.owned_bias = std::move(memory);
+      }
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -22,8 +23,11 @@ struct AdaloraConfig {
   RankPattern rank_pattern;  // empty: all live
 };
 
-// The keys of PEFT's LoraConfig that loraine builds.
+class PeftMethod;  // adapters/peft_methods/peft_method.h
+
+// The keys of PEFT's LoraConfig that loraine builds; those of other methods that mean the same are kept in them.
 struct LoraConfig {
+  std::shared_ptr<const PeftMethod> method;  // another peft_type than LORA and ADALORA, with its own keys; or nothing
   int64_t r = 8;
   double lora_alpha = 8;
   double lora_dropout = 0;

@@ -7,6 +7,7 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/methods.h"
+#include "loraine/adapters/peft_methods/method_tensors.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/rows/elementwise.h"
 
@@ -18,6 +19,7 @@ std::vector<Parameter> AdapterSet::parameters() const {
     if (!site) continue;
     for (Parameter& p : site->parameters()) all.push_back(std::move(p));
   }
+  if (shared) all.insert(all.end(), shared->parameters().begin(), shared->parameters().end());
   if (dense) all.insert(all.end(), dense->parameters.begin(), dense->parameters.end());
   if (embedding)
     for (Parameter& p : embedding->parameters()) all.push_back(std::move(p));
@@ -41,6 +43,12 @@ void AdapterSet::finish_gradients(Context& ctx) const {
     if (site) site->finish_gradients(ctx);
   for (const auto& one : experts)
     if (one) one->finish_gradients();
+}
+
+void Adapter::site_forward(Context& ctx, const Weight& base, const Tensor& y, const Tensor& x, const Tensor& saved, bool training,
+                           Arena& scratch) const {
+  multiply_weight(ctx, y, base, x);
+  forward(ctx, y, x, saved, training, scratch);
 }
 
 void Adapter::site_backward(Context& ctx, const Weight& base, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved,

@@ -5,11 +5,14 @@
 
 #include "loraine/adapters/adalora.h"
 #include "loraine/adapters/dora.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
 
 namespace loraine {
 
 const std::vector<Method>& methods() {
   static const std::vector<Method> all = {
+      {"peft method", [](const LoraConfig& c) { return c.method != nullptr; },
+       [](const LoraConfig& c, SiteRequest request) { return c.method->make(std::move(request), c); }},
       {"dora", [](const LoraConfig& c) { return c.use_dora; }, make_dora},
       {"adalora", [](const LoraConfig& c) { return c.adalora.has_value(); }, make_adalora},
       {"lora", [](const LoraConfig&) { return true; }, make_lora},

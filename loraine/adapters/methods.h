@@ -14,6 +14,7 @@ struct SiteRequest {
   std::vector<LoraPart> parts;  // rank and scale by LoRA's rules
   uint64_t site;
   bool trained;
+  std::shared_ptr<MethodTensors> shared = nullptr;  // what PeftMethod::make_shared made
 };
 
 struct Method {

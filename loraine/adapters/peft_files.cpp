@@ -15,6 +15,7 @@
 #include "loraine/adapters/adalora_files.h"
 #include "loraine/adapters/base_match.h"
 #include "loraine/adapters/expert_lora.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/adapters/start.h"
 #include "loraine/core/error.h"
 #include "loraine/core/packed.h"
@@ -155,17 +156,20 @@ LoraConfig read_lora_config(const std::string& folder) {
   if (!json.is_object() || !json.contains("peft_type"))
     throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
   const bool adalora = json["peft_type"] == "ADALORA";
-  if (json["peft_type"] != "LORA" && !adalora)
-    wrong(file, "peft_type", json["peft_type"], "\"LORA\" or \"ADALORA\": other methods are not built yet");
+  const PeftMethodKind* method = json["peft_type"].is_string() ? find_peft_type(json["peft_type"].get<std::string>()) : nullptr;
+  if (json["peft_type"] != "LORA" && !adalora && !method)
+    wrong(file, "peft_type", json["peft_type"], fmt::format("LORA, ADALORA or one of {}: others are not built", peft_type_names()));
   LoraConfig config;
+  std::vector<std::string> own;  // the method's keys
+  if (method) read_peft_method(*method, json, file, config, own);
   for (const auto& [key, value] : json.items()) {
     auto listed = [&key = key](const auto& list) { return std::find(std::begin(list), std::end(list), key) != std::end(list); };
-    if (!listed(kNotBuilt) && !listed(kNoEffect) && !listed(kRead) && !(adalora && is_adalora_key(key)) && !is_off(value))
+    if (!listed(kNotBuilt) && !listed(kNoEffect) && !listed(kRead) && !(adalora && is_adalora_key(key)) && !listed(own) && !is_off(value))
       config.unknown_keys.push_back(fmt::format("{}: {}", key, value.dump().substr(0, 80)));
   }
   for (const char* key : kNotBuilt)
-    if (json.contains(key) && !is_off(json[key])) wrong(file, key, json[key], "it switched off: loraine does not build it yet");
-  if (json.contains("bias")) {
+    if (!method && json.contains(key) && !is_off(json[key])) wrong(file, key, json[key], "it switched off: loraine does not build it yet");
+  if (json.contains("bias") && config.bias == "none") {
     for (const char* known : {"none", "all", "lora_only"})
       if (json["bias"] == known) config.bias = known;
     if (json["bias"] != config.bias) wrong(file, "bias", json["bias"], "\"none\", \"all\" or \"lora_only\"");
@@ -180,9 +184,11 @@ LoraConfig read_lora_config(const std::string& folder) {
     if (!number_of<Number>(json[key])) wrong(file, key, json[key], std::is_integral_v<Number> ? "an integer" : "a number");
     field = json[key].get<Number>();
   };
-  number("r", config.r);
-  number("lora_alpha", config.lora_alpha);
-  number("lora_dropout", config.lora_dropout);
+  if (!method) {
+    number("r", config.r);
+    number("lora_alpha", config.lora_alpha);
+    number("lora_dropout", config.lora_dropout);
+  }
   if (config.r <= 0 || config.r > 65536) wrong(file, "r", json["r"], "a rank from 1 to 65536");
   if (!(config.lora_dropout >= 0 && config.lora_dropout < 1))
     wrong(file, "lora_dropout", json["lora_dropout"], "a share from 0 to below 1");
@@ -191,13 +197,13 @@ LoraConfig read_lora_config(const std::string& folder) {
     if (!json[key].is_boolean()) wrong(file, key, json[key], "true or false");
     field = json[key].get<bool>();
   };
-  boolean("use_rslora", config.use_rslora);
-  boolean("use_dora", config.use_dora);
+  if (!method) boolean("use_rslora", config.use_rslora);
+  if (!method) boolean("use_dora", config.use_dora);
   boolean("ensure_weight_tying", config.ensure_weight_tying);
   if (json.contains("trainable_token_indices")) read_trainable_tokens(json["trainable_token_indices"], file, config);
   if (adalora) config.adalora = read_adalora_config(json, file);
   if (adalora && config.use_dora) wrong(file, "use_dora", json["use_dora"], "false with AdaLoRA");
-  if (json.contains("init_lora_weights")) {
+  if (!method && json.contains("init_lora_weights")) {
     const Ordered& init = json["init_lora_weights"];
     config.init_lora_weights = init.is_boolean()  ? (init.get<bool>() ? "true" : "false")
                                : init.is_string() ? init.get<std::string>()
@@ -412,6 +418,7 @@ std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig
 }
 
 nlohmann::ordered_json peft_config(const LoraConfig& config) {
+  if (config.method) return peft_method_config(config);
   nlohmann::ordered_json targets =
       config.target_regex.empty() ? nlohmann::ordered_json(config.target_modules) : nlohmann::ordered_json(config.target_regex);
   auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(list); };

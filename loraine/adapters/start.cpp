@@ -10,6 +10,7 @@
 
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/low_rank.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/core/error.h"
 
 namespace loraine {
@@ -121,6 +122,7 @@ void start_adapter(AdapterSet& set, const std::vector<Weight*>& sites, const Lor
   if (quantises_base(config)) quantise_base(set, sites, config, true, read_whole);
   else init_lora(set, {sites.begin(), sites.end()}, config, seed);
   if (changes_base(config)) subtract_from_base(sites, set);
+  if (set.shared) config.method->start_shared(*set.shared, seed);
   Context ctx;
   for (const auto& site : set.sites)
     if (site) site->initialise(ctx, seed);

@@ -115,9 +115,9 @@ std::vector<Combination> combinations_of(const std::vector<Choice>& choices, con
       if (own_key(choices[i].key) == "finetuning_type") type = text_of(choices[i].values[index[i]]);
     for (size_t i = 0; i < choices.size(); ++i) {
       const std::string& word = choices[i].key;
-      const std::string key = meant_key(word), method = method_of_key(key);
+      const std::string key = meant_key(word);
       const Value& value = choices[i].values[index[i]];
-      if (!method.empty() && method != (type == "full" || type == "freeze" ? type : "lora")) continue;  // that kind does not read it
+      if (!reads_key(type, key)) continue;
       if (choices[i].values.size() > 1)
         one.name += (one.name.empty() ? "" : ", ") + (key == "finetuning_type" ? type : word + " " + text_of(value));
       one.settings[word] = value;

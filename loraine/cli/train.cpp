@@ -40,8 +40,8 @@ namespace {
 // The model that the run has trained: what LLaMA-Factory has in memory still.
 TrainConfig trained_model(const TrainConfig& trained) {
   TrainConfig c = trained;
-  c.quantization_bit = trained.finetuning_type == "lora" ? trained.quantization_bit : std::nullopt;
-  if (trained.finetuning_type != "lora") {
+  c.quantization_bit = trains_adapter(trained) ? trained.quantization_bit : std::nullopt;
+  if (!trains_adapter(trained)) {
     c.model_name_or_path = trained.output_dir;
     c.adapter_name_or_path.reset();
     return c;
@@ -137,7 +137,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   if (text.tokenizer) input_warning(input.files.tokenizer_note, c.strict, ErrorKind::usage);
   const TemplateChoice choice = training_template(c, input.files, text, adapter);
   print_place(add_new_tokens(input.files, text, c, missing_stop_words(choice, text)));
-  if (adds_tokens(c) && c.finetuning_type == "lora" && !c.additional_target)  // new rows are trained, and saved with the adapter
+  if (adds_tokens(c) && trains_adapter(c) && !c.additional_target)  // new rows are trained, and saved with the adapter
     input.config.additional_target = input.files.config.value("tie_word_embeddings", false) ? "embed_tokens" : "embed_tokens,lm_head";
   input.record = {choice.name, choice.default_system, choice.enable_thinking, "", choice.tool_format, choice.preserve_thinking};
   DataOptions options = data_options_with(c, choice, input.files, text);
@@ -156,7 +156,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
   if (text.tokenizer && options.template_name)
     apply_template_to_files(input.files, named_template(*options.template_name, options.default_system), *text.tokenizer, special, "right");
   if (c.stage == "grpo") input.rollouts = open_rollouts(c, input.files, *text.tokenizer, special);
-  if (text.tokenizer && c.finetuning_type != "lora") align_special_tokens(input.files, special);
+  if (text.tokenizer && !trains_adapter(c)) align_special_tokens(input.files, special);
   print_heading(run_heading(c, input.files, text.tokenizer && c.stage != "pt" ? choice.text() : ""));
   if (input.stream)
     print_stderr(fmt::format("training data: read while they are trained on, in a random order among {} rows\n", c.buffer_size));
@@ -201,7 +201,7 @@ int train_command(const std::vector<std::string>& args, const std::atomic<bool>&
                                    : "stopped; the same command goes on from the last checkpoint in " + c.output_dir + "\n");
     return kExitStopped;
   }
-  print_stderr(fmt::format("saved the {} to {}\n", c.finetuning_type == "lora" ? "adapter" : "model", c.output_dir));
+  print_stderr(fmt::format("saved the {} to {}\n", trains_adapter(c) ? "adapter" : "model", c.output_dir));
   print_stderr(fmt::format("peak memory: {} (measured, the saving included; the forecast was {})\n",
                            memory_text(static_cast<double>(peak_resident_size())), memory_text(static_cast<double>(forecast))));
   if (at_the_end.do_predict && !predict_trained(c, stop)) {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/cli/data/marks.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/language/language.h"
@@ -37,14 +38,15 @@ std::string size_text(int64_t parameters) {
 
 std::string lora_text(const TrainConfig& c) {
   const LoraConfig lora = method_config(c);
-  std::string text = lora.adalora ? fmt::format("AdaLoRA, rank {} to {}", lora.adalora->init_r, lora.adalora->target_r)
-                                  : fmt::format("{}, rank {}", lora.use_dora ? "DoRA" : "LoRA", lora.r);
-  text += fmt::format(", alpha {}", lora.lora_alpha);
+  std::string text = lora.method    ? lora.method->words()
+                     : lora.adalora ? fmt::format("AdaLoRA, rank {} to {}", lora.adalora->init_r, lora.adalora->target_r)
+                                    : fmt::format("{}, rank {}", lora.use_dora ? "DoRA" : "LoRA", lora.r);
+  if (!lora.method) text += fmt::format(", alpha {}", lora.lora_alpha);
   if (lora.use_rslora) text += ", rsLoRA's scale";
   if (lora.lora_dropout > 0) text += fmt::format(", dropout {}", lora.lora_dropout);
   if (lora.init_lora_weights != "true") text += ", start " + lora.init_lora_weights;
   if (c.loraplus_lr_ratio) text += fmt::format(", LoRA+ ratio {}", *c.loraplus_lr_ratio);
-  text += ", targets " + c.lora_target;
+  text += ", targets " + (c.finetuning_type == "oft" ? c.oft_target : c.lora_target);
   if (!lora.modules_to_save.empty()) text += fmt::format(", whole {}", fmt::join(lora.modules_to_save, ","));
   if (!split_list(c.adapter_name_or_path).empty())
     text = (c.create_new_adapter ? text + ", over " : "goes on with ") + *c.adapter_name_or_path;
@@ -52,7 +54,7 @@ std::string lora_text(const TrainConfig& c) {
 }
 
 std::string method_text(const TrainConfig& c) {
-  if (c.finetuning_type == "lora") return lora_text(c);
+  if (trains_adapter(c)) return lora_text(c);
   if (c.finetuning_type == "full") return "full: all weights";
   return fmt::format("freeze: {} {} layers, {}", c.freeze_trainable_layers < 0 ? "the first" : "the last",
                      std::abs(c.freeze_trainable_layers), c.freeze_trainable_modules);

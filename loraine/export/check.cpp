@@ -67,6 +67,13 @@ struct Found {
   std::string too_large;
 };
 
+// A bias times its factors; gives how far the product in f32 may lie from it.
+double scale_exactly(std::vector<double>& bias, const float* factors) {
+  double largest = 0;
+  for (size_t i = 0; i < bias.size(); ++i) largest = std::max(largest, std::abs(bias[i] *= static_cast<double>(factors[i])));
+  return 0x1p-23 * largest;
+}
+
 // A computed tensor against the sums in double.
 void check_computed(const TensorSource& base, const MergedTensor& tensor, const std::string& name, const Tensor& written) {
   const Tensor shape(nullptr, Dtype::F32, tensor.info->shape);
@@ -93,6 +100,7 @@ void check_computed(const TensorSource& base, const MergedTensor& tensor, const 
       convert(stored.data(), Dtype::F32, bytes.data(), tensor.type, cols);
       double error = 0;
       if (add) error += add(exact, row);
+      if (tensor.bias_factors) error += scale_exactly(exact, tensor.bias_factors);
       if (add_embedding) error += add_embedding(exact, row);
       if (add_experts) error += add_experts(exact, row);
       const int64_t wrong = count_wrong(exact, stored, half, error);
@@ -193,7 +201,7 @@ class MergedInF32 {
     std::vector<WeightPart>& parts = set_.dense->sites[static_cast<size_t>(site)].weight.parts;
     size_t bytes = 0;
     for (const WeightPart& part : parts)
-      if (find(part.stored + ".weight")) bytes += static_cast<size_t>(part.weight.numel()) * sizeof(float);
+      if (find(part.stored + ".weight")) bytes += static_cast<size_t>(part.weight.numel() + part.weight.rows()) * sizeof(float);
     if (memory_.bytes() < bytes) memory_ = Buffer(bytes);
     float* next = static_cast<float*>(memory_.data());
     for (WeightPart& part : parts)
@@ -201,6 +209,12 @@ class MergedInF32 {
         part.weight = Tensor(next, Dtype::F32, {part.weight.rows(), part.weight.cols()});
         next += part.weight.numel();
         merge_in_f32(*merge_.model.source, *tensor, part.weight);
+        if (const MergedTensor* bias = find(part.stored + ".bias"); bias && bias->bias_factors) {
+          const Tensor sum(next, Dtype::F32, {part.weight.rows()});
+          next += sum.numel();
+          merge_in_f32(*merge_.model.source, *bias, sum);
+          part.bias = sum.f32();
+        }
       }
   }
 

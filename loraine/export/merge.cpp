@@ -42,6 +42,14 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
         MergedTensor& tensor = all[sites[s]->parts[p].stored + ".weight"];
         tensor.adapter = at;
         tensor.part = static_cast<int>(p);
+        if (const float* factors = at->bias_factors(tensor.part); factors && sites[s]->parts[p].bias) {
+          const std::string bias = sites[s]->parts[p].stored + ".bias";
+          if (!model.source->find(bias))
+            throw Error(ErrorKind::unsupported,
+                        fmt::format("{}: its bias is not a tensor by itself, and the adapter changes it", sites[s]->parts[p].name),
+                        "merge the adapter with PEFT");
+          all[bias].bias_factors = factors;
+        }
       }
   for (const ExpertWeights* weights : model.experts()) {
     const ExpertLora* lora = adapter->expert(weights->index);
@@ -105,6 +113,8 @@ void merge_in_f32(const TensorSource& source, const MergedTensor& tensor, const 
   read_base(source, tensor, f32);
   Context ctx;
   if (tensor.adapter) tensor.adapter->merge_into(ctx, f32, tensor.part);
+  if (tensor.bias_factors)
+    for (int64_t i = 0; i < f32.numel(); ++i) f32.f32()[i] *= tensor.bias_factors[i];
   if (tensor.embedding) tensor.embedding->merge_into(ctx, f32);
   if (!tensor.experts) return;
   if (tensor.expert >= 0) return tensor.experts->merge_into(ctx, f32, tensor.expert, tensor.first, tensor.transposed);

@@ -22,11 +22,12 @@ struct MergedTensor {
   Tensor dense;                      // data == nullptr: the base's own
   const Adapter* adapter = nullptr;
   int part = 0;
+  const float* bias_factors = nullptr;  // of a bias: what it is multiplied with
   const EmbeddingLora* embedding = nullptr;
   const ExpertLora* experts = nullptr;          // of one expert's matrix, or of those of all [E, …]
   int64_t expert = -1, first = 0, columns = 0;  // which expert, or −1; of its product, the columns that the matrix gives
   bool transposed = false;                      // as the file holds it
-  bool merged() const { return dense.data || adapter || embedding || experts; }  // otherwise only the type is another
+  bool merged() const { return dense.data || adapter || bias_factors || embedding || experts; }  // otherwise only the type is another
 };
 
 // What becomes of a model: all tensors that are written, and those among them that are computed, by name. Points to model and adapter.

@@ -74,7 +74,7 @@ int64_t seats_for(const Model& model, int64_t requests, int64_t beams) {
 int64_t rank_columns(const AdapterSet& set) {
   int64_t widest = 1;
   for (const auto& site : set.sites)
-    if (site) widest = std::max(widest, site->saved_width());
+    if (site) widest = std::max(widest, site->saved_width() + site->scratch_width());
   for (const auto& experts : set.experts)
     if (experts) widest = std::max(widest, experts->shape().r);
   return set.embedding ? std::max(widest, set.embedding->r()) : widest;

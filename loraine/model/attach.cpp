@@ -10,6 +10,7 @@
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/core/error.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/open_tensors.h"
@@ -101,7 +102,8 @@ namespace {
 
 // What methods other than LoRA are not built for.
 void check_combination(const LoraConfig& config, const AdapterSet& set, const ModelNames& names) {
-  const char* method = config.use_dora                                  ? "use_dora"
+  const char* method = config.method                                    ? config.method->kind->peft_type
+                       : config.use_dora                                ? "use_dora"
                        : config.adalora                                 ? "AdaLoRA"
                        : changes_base(config) || quantises_base(config) ? "a start out of the base (PiSSA, OLoRA, LoftQ)"
                                                                         : nullptr;
@@ -129,6 +131,7 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
            "set lora_dropout: 0, for an adapter that is there in its adapter_config.json");
   if (config.use_dora) refuse("use_dora", "leave it out");
   if (config.adalora) refuse("AdaLoRA", "use LoRA");
+  if (config.method) refuse(config.method->kind->peft_type, "use LoRA");
   if (changes_base(config) || quantises_base(config))
     refuse("init_lora_weights " + config.init_lora_weights, "use true, false or gaussian");
   set.experts.resize(all.size());
@@ -267,6 +270,10 @@ std::vector<std::string> name_targets(LoraConfig& config, const Model& model) {
 AdapterSet attach_adapter(const Model& model, const LoraConfig& given, bool trained) {
   const ModelNames& names = model.config.names;
   LoraConfig config = given;
+  if (trained && config.method && !config.method->kind->trains)
+    throw Error(ErrorKind::unsupported,
+                fmt::format("training an adapter of {} is not built: it is run and merged", config.method->kind->peft_type),
+                "merge it with loraine export, and train another adapter on the result");
   name_experts(config, expert_parameters(model));
   AdapterSet set = attach_lora(model.sites(), config, trained, names.embedding);
   const auto beside = [&](const std::string& path, const Tensor& value) {

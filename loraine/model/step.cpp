@@ -79,11 +79,30 @@ std::optional<LowRank> run_by_rows(const Adapter& adapter, bool training) {
   return !training && adapter.saved_width() <= kMostRowColumns ? adapter.low_rank() : std::nullopt;
 }
 
+namespace {
+
+// The base's product of rows [first, first + count), but for those whose adapter makes it itself.
+void base_product(const Step& s, const Tensor& y, const Tensor& x, const Site& site, const DenseSet* set, int64_t first, int64_t count) {
+  const int64_t end = first + count;
+  const auto multiply = [&](int64_t from, int64_t to) {
+    if (from < to) multiply_weight(s.ctx, y.row_range(from, to - from), site_weight(set, site), x.row_range(from, to - from));
+  };
+  for (const AdapterRows& range : s.batch.adapter_rows) {
+    if (range.start < first || range.start >= end) continue;
+    const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(site.index);
+    if (!adapter || !adapter->takes_base()) continue;
+    multiply(first, range.start);
+    first = range.start + range.length;
+  }
+  multiply(first, end);
+}
+
+}  // namespace
+
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site& site) {
   if (s.pass.before_site) s.pass.before_site(site.index);
-  for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
-    multiply_weight(s.ctx, y.row_range(first, count), site_weight(set, site), x.row_range(first, count));
-  });
+  for_each_dense(s.batch, s.pass,
+                 [&](int64_t first, int64_t count, const DenseSet* set) { base_product(s, y, x, site, set, first, count); });
   std::vector<LowRankRange> by_rows;
   for (const AdapterRows& range : s.batch.adapter_rows) {
     const Adapter* adapter = s.pass.adapters.at(static_cast<size_t>(range.set))->at(site.index);
@@ -94,8 +113,12 @@ void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site&
     }
     Tensor saved = s.pass.activations->columns_of(site.index);
     saved.shape[1] = adapter->saved_width();
-    adapter->forward(s.ctx, y.row_range(range.start, range.length), x.row_range(range.start, range.length),
-                     saved.row_range(range.start, range.length), s.pass.training, *s.pass.scratch);
+    const Tensor y_here = y.row_range(range.start, range.length), x_here = x.row_range(range.start, range.length),
+                 saved_here = saved.row_range(range.start, range.length);
+    if (adapter->takes_base())
+      adapter->site_forward(s.ctx, site_weight(s.pass.adapters[static_cast<size_t>(range.set)]->dense.get(), site), y_here, x_here,
+                            saved_here, s.pass.training, *s.pass.scratch);
+    else adapter->forward(s.ctx, y_here, x_here, saved_here, s.pass.training, *s.pass.scratch);
   }
   if (!by_rows.empty()) low_rank_rows(s.ctx, y, x, adapter_columns(s, site), by_rows);
 }

@@ -49,12 +49,34 @@ int64_t Weight::out() const {
   return sum;
 }
 
+namespace {
+void multiply(Context& ctx, const Tensor& y, const Weight& weight, std::span<const Tensor> parts, const Tensor& x) {
+  if (weight.integer_products && has_integer_blocks(weight.parts[0].weight.dtype)) packed_int8_matmul(ctx, y, x, parts);
+  else if (weight.integer_products) multiply_int8(ctx, y, parts, x);
+  else matmul_nt_parts(ctx, y, x, parts);
+}
+
+void multiply_back(Context& ctx, const Tensor& d_x, const Weight& weight, std::span<const Tensor> parts, const Tensor& d_y,
+                   bool accumulate) {
+  if (weight.integer_products && !has_integer_blocks(weight.parts[0].weight.dtype))
+    return multiply_int8_backward(ctx, d_x, parts, d_y, accumulate);
+  matmul_nn_parts(ctx, d_x, d_y, parts, accumulate ? 1.0f : 0.0f);
+}
+}  // namespace
+
+void multiply_part(Context& ctx, const Tensor& y, const Weight& weight, size_t part, const Tensor& x, bool with_bias) {
+  const WeightPart& one = weight.parts.at(part);
+  multiply(ctx, y, weight, {&one.weight, 1}, x);
+  if (with_bias && one.bias) add_bias(ctx, y, one.bias);
+}
+
+void multiply_part_backward(Context& ctx, const Tensor& d_x, const Weight& weight, size_t part, const Tensor& d_y, bool accumulate) {
+  multiply_back(ctx, d_x, weight, {&weight.parts.at(part).weight, 1}, d_y, accumulate);
+}
+
 void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool with_bias) {
   check("multiply_weight", weight, y, x);
-  const Parts parts(weight);
-  if (weight.integer_products && has_integer_blocks(weight.parts[0].weight.dtype)) packed_int8_matmul(ctx, y, x, parts.span());
-  else if (weight.integer_products) multiply_int8(ctx, y, parts.span(), x);
-  else matmul_nt_parts(ctx, y, x, parts.span());
+  multiply(ctx, y, weight, Parts(weight).span(), x);
   if (!with_bias) return;
   int64_t first = 0;
   for (const WeightPart& part : weight.parts) {
@@ -65,10 +87,7 @@ void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const 
 
 void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate) {
   check("multiply_weight_backward", weight, d_y, d_x);
-  const Parts parts(weight);
-  if (weight.integer_products && !has_integer_blocks(weight.parts[0].weight.dtype))
-    return multiply_int8_backward(ctx, d_x, parts.span(), d_y, accumulate);
-  matmul_nn_parts(ctx, d_x, d_y, parts.span(), accumulate ? 1.0f : 0.0f);
+  multiply_back(ctx, d_x, weight, Parts(weight).span(), d_y, accumulate);
 }
 
 void quantise_part(WeightPart& part, Quantisation how, Dtype values) {

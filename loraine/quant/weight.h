@@ -35,6 +35,9 @@ struct Weight {
 void multiply_weight(Context& ctx, const Tensor& y, const Weight& weight, const Tensor& x, bool with_bias = true);
 // dx [T, in] (+)= dy [T, out] W
 void multiply_weight_backward(Context& ctx, const Tensor& d_x, const Weight& weight, const Tensor& d_y, bool accumulate);
+// The same for one part by itself: y [T, out of the part], d_y likewise.
+void multiply_part(Context& ctx, const Tensor& y, const Weight& weight, size_t part, const Tensor& x, bool with_bias = true);
+void multiply_part_backward(Context& ctx, const Tensor& d_x, const Weight& weight, size_t part, const Tensor& d_y, bool accumulate);
 // The part's matrix as codes (quantise), in memory of its own; what it lay in is let go of (a mapping stays as it is).
 void quantise_part(WeightPart& part, Quantisation how, Dtype values);
 // Rows [first, first + count) of a part as F32 [count, in]: where they lie, or widened into `room` (of that shape, F32).

@@ -40,7 +40,7 @@ std::vector<std::string> outcome_lines(const Run& run) {
   const Evaluated* best = &all.front();
   for (const Evaluated& one : all)
     if (greater ? one.value > best->value : one.value < best->value) best = &one;
-  const std::string name = run.metric_name(), what = c.finetuning_type == "lora" ? "adapter" : "model";
+  const std::string name = run.metric_name(), what = trains_adapter(c) ? "adapter" : "model";
   if (stopped_early(s))
     lines.push_back(fmt::format(
         "early stopping: {} evaluations without a gain (early_stopping_steps: {}); the best {} was {:.4f}, at step {}, and the run "

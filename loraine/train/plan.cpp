@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/adapters/start.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/config/load_options.h"
@@ -34,7 +35,8 @@ bool inside(const std::string& path, const std::string& folder) {
 // Names and patterns that reach nothing; `all` names layers that a model need not have.
 void warn_of_words(Run& run) {
   LoraConfig given = run.lora;
-  if (run.config.lora_target == "all" || run.config.lora_target == "all-linear") given.target_modules.clear();
+  const std::string& target = run.config.finetuning_type == "oft" ? run.config.oft_target : run.config.lora_target;
+  if (target == "all" || target == "all-linear") given.target_modules.clear();
   std::vector<std::string> paths = {run.model.config.names.embedding};
   for (const Weight* site : run.model.sites())
     for (const WeightPart& part : site->parts) paths.push_back(part.name);
@@ -63,7 +65,7 @@ void warn_of_warmup(Run& run, int64_t warmup) {
 
 void attach(Run& run) {
   const TrainConfig& c = run.config;
-  if (c.finetuning_type != "lora") return attach_whole(run);
+  if (!trains_adapter(c)) return attach_whole(run);
   std::vector<std::string> folders;
   for (const FoundPlace& place : adapter_places(c, kSeveralAdapters)) folders.push_back(place.path);
   if (c.overwrite_output_dir && run.input.folder.resume_from.empty())
@@ -78,6 +80,11 @@ void attach(Run& run) {
                                  : load_adapter(run.model, folders[i], &config);
     for (const auto& [kind, text] : adapter_warnings(config, folders[i], run.input.files)) warn(run, kind, text);
     if (i >= merged) {
+      const std::string method = config.method ? config.method->kind->setting : "lora";
+      if (method != c.finetuning_type)
+        throw Error(ErrorKind::usage,
+                    fmt::format("{}: the adapter is one of {}, and finetuning_type is {}", folders[i], method, c.finetuning_type),
+                    fmt::format("set finetuning_type: {}", method));
       run.adapter = std::move(set);
       run.lora = config;
     } else {

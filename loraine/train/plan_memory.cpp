@@ -245,7 +245,7 @@ std::string what_saves(Run& run, Recompute recompute, size_t missing) {
   };
   if (!c.quantization_bit && allowed(c, [](TrainConfig& t) { t.quantization_bit = 4; }))
     savings.push_back({"quantization_bit: 4 (QLoRA)", bytes_saved_by_four_bits(run.model)});
-  if (c.finetuning_type != "lora" && run.adapter.dense) {
+  if (!trains_adapter(c) && run.adapter.dense) {
     size_t values = run.optimizer->bytes();
     for (const Parameter& p : run.optimizer->parameters()) values += 2 * p.value.bytes();
     savings.push_back({"finetuning_type: lora", values});
@@ -307,7 +307,7 @@ void plan_memory(Run& run) {
     trainable += p.value.numel();
     adapter_bytes += 2 * p.value.bytes();
   }
-  const bool whole = c.finetuning_type != "lora";  // what trains takes the place of the base's own
+  const bool whole = !trains_adapter(c);  // what trains takes the place of the base's own
   const int64_t beside = whole ? 0 : trainable;
   run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + beside;
   if (!whole && run.adapter.dense) run.other_parameters -= run.adapter.dense->embedding.value.data ? run.model.embedding.numel() : 0;

@@ -80,8 +80,7 @@ RankMap rank_map_of(const Run& run) {
 
 // Left open, where PEFT would search for another start, and the conversion is built.
 bool converts_pissa(const Run& run) {
-  if (run.config.pissa_convert || !run.config.pissa_init || run.config.finetuning_type != "lora")
-    return run.config.pissa_convert.value_or(false);
+  if (run.config.pissa_convert || !run.config.pissa_init || !trains_adapter(run.config)) return run.config.pissa_convert.value_or(false);
   const bool starts_here = run.config.create_new_adapter || split_list(run.config.adapter_name_or_path).empty();
   const LoraConfig& lora = run.lora;
   return starts_here && searches_at_random(lora) && !(lora.use_rslora && !(lora.rank_pattern.empty() && lora.alpha_pattern.empty()));
@@ -134,7 +133,7 @@ void write_checkpoint(Run& run, const std::string& folder) {
   if (run.ranks && (!run.config.save_only_model || run.config.load_best_model_at_end)) run.ranks->write_state(folder);
   write_tokenizer_files(run.input.files, folder);
   write_training_record(run.input.record, folder);
-  if (run.config.finetuning_type == "lora")
+  if (trains_adapter(run.config))
     write_card(
         run, folder,
         fmt::format("A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.", run.config.model_name_or_path));
@@ -328,8 +327,7 @@ void finish(Run& run) {
   write_model_card(out, card_of(run));
   merge_results(out, {{"peak_memory_bytes", peak_resident_size()}});
   files.commit();
-  if (const std::string text = random_start_text(run.lora, c.output_dir);
-      !text.empty() && c.finetuning_type == "lora" && run.screen.message)
+  if (const std::string text = random_start_text(run.lora, c.output_dir); !text.empty() && trains_adapter(c) && run.screen.message)
     run.screen.message("note: " + text);
   if (c.save_total_limit == 1 && s.best_model_checkpoint) remove_checkpoints_but(c.output_dir, *s.best_model_checkpoint);
   const std::vector<std::string> reports = run.reporters.end();

@@ -11,7 +11,7 @@ namespace {
 // What makes a row of one sample another than that row of the next, though their tokens are the same; empty: nothing.
 std::string what_keeps_rows_apart(const Run& run) {
   const TrainConfig& c = run.config;
-  const double dropout = c.finetuning_type == "lora" && run.objective->keeps_dropout() ? run.lora.lora_dropout : 0;
+  const double dropout = trains_adapter(c) && run.objective->keeps_dropout() ? run.lora.lora_dropout : 0;
   if (dropout > 0) return fmt::format("lora_dropout is {}, and each sample draws a mask of its own", dropout);
   if (c.neftune_noise_alpha.value_or(0) > 0) return "neftune_noise_alpha is given, and each sample draws noise of its own";
   if (run.objective->means_over_tokens() && run.model.config.router_aux_loss_coef != 0)

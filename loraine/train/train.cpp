@@ -213,12 +213,12 @@ void balance_experts(Run& run) {
 
 void begin_objective(Run& run) {
   const TrainConfig& c = run.config;
-  const std::vector<FoundPlace> adapters = c.finetuning_type == "lora" ? adapter_places(c, kSeveralAdapters) : std::vector<FoundPlace>();
+  const std::vector<FoundPlace> adapters = trains_adapter(c) ? adapter_places(c, kSeveralAdapters) : std::vector<FoundPlace>();
   run.objective->begin(
       {run.model, run.input.files.config, adapters.empty() ? run.input.files.path : adapters.back().path, static_cast<uint64_t>(c.seed)});
   const std::string& start = run.lora.init_lora_weights;
   const bool moved = start.starts_with("pissa") || start == "olora" || start == "loftq";
-  if (c.finetuning_type == "lora" && moved && compares_with_reference(c) && !c.ref_model)
+  if (trains_adapter(c) && moved && compares_with_reference(c) && !c.ref_model)
     throw Error(ErrorKind::usage,
                 fmt::format("stage {} compares with the base, and the start {} of the adapter is taken out of it", c.stage, start),
                 "give the base once more as ref_model, or merge the adapter first: create_new_adapter: true");
@@ -243,7 +243,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   run.model.read_once = false;
   attach(run);
   begin_objective(run);
-  if (c.finetuning_type == "lora") input.record.base_fingerprint = input.files.fingerprint;
+  if (trains_adapter(c)) input.record.base_fingerprint = input.files.fingerprint;
   if (c.frozen_matmul == "int8") round_frozen(run);
   if (c.quant_aware) round_for_export(run);
   share_prefixes(run);

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/core/error.h"
 #include "loraine/core/lower_case.h"
 #include "loraine/io/files/json_file.h"
@@ -63,11 +64,16 @@ std::string method_words(const AdapterJson& config) {
 }
 
 void read_tensor_facts(AdapterFacts& facts, const TensorSource& source) {
+  const PeftMethodKind* method = find_peft_type(text_at(facts.config, "peft_type"));
   std::set<std::string> modules;
   for (const TensorInfo& info : source.tensors()) {
     facts.parameters += element_count(info);
     if (std::ranges::find(facts.dtypes, info.stored_as) == facts.dtypes.end()) facts.dtypes.push_back(info.stored_as);
     const auto [path, kind] = adapter_tensor_name(info.name);
+    if (const size_t at = method ? path.rfind(method->tensors) : path.npos; at != path.npos) {
+      if (info.name.starts_with(kPeftPrefix)) modules.insert(path.substr(0, at));  // not what all modules share
+      continue;
+    }
     if (kind.empty()) {
       if (path.ends_with(".trainable_tokens_delta")) facts.trained_tokens = true;
       else if (!path.ends_with(".base_layer.weight")) facts.whole.push_back(path);

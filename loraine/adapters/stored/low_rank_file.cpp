@@ -8,6 +8,7 @@
 #include <cmath>
 #include <map>
 
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/adapters/start.h"
 #include "loraine/adapters/stored/facts.h"
 #include "loraine/core/error.h"
@@ -107,6 +108,11 @@ bool before_by_number(const std::string& a, const std::string& b) {
 }
 
 LowRankFile::LowRankFile(const std::string& folder) : folder_(folder), config_(read_lora_config(folder)), file_(open_adapter_file(folder)) {
+  if (config_.method)
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("{}: is one of {}, and the tools for adapters take LoRA's low-rank products", folder, config_.method->kind->peft_type),
+        "merge it into its base with loraine export");
   if (!config_.target_parameters.empty())
     throw Error(ErrorKind::unsupported,
                 fmt::format("{}: adapts experts or other parameters (target_parameters), whose matrices are stacks; the tools for adapters "

@@ -199,35 +199,23 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
   return notes;
 }
 
-std::string method_of_key(const std::string& key) {
-  static const std::set<std::string> kLora = {"additional_target",
-                                              "bias",
-                                              "use_rslora",
-                                              "use_dora",
-                                              "use_adalora",
-                                              "init_lora_weights",
-                                              "create_new_adapter",
-                                              "init_r",
-                                              "target_r",
-                                              "tinit",
-                                              "tfinal",
-                                              "deltaT",
-                                              "beta1",
-                                              "beta2",
-                                              "orth_reg_weight",
-                                              "rank_pattern",
-                                              "alpha_pattern",
-                                              "exclude_modules",
-                                              "layers_to_transform",
-                                              "layers_pattern",
-                                              "adapter_name_or_path",
-                                              "quantization_bit",
-                                              "quantization_type",
-                                              "double_quantization",
-                                              "frozen_matmul",
-                                              "quant_aware"};
-  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key)) return "lora";
-  return key.starts_with("freeze_") ? "freeze" : "";
+bool reads_key(const std::string& finetuning_type, const std::string& key) {
+  static const std::set<std::string> kLora = {
+      "use_rslora", "use_dora", "use_adalora", "init_lora_weights", "init_r",      "target_r",         "tinit", "tfinal",
+      "deltaT",     "beta1",    "beta2",       "orth_reg_weight",   "quant_aware", "quant_aware_steps"};
+  static const std::set<std::string> kAdapters = {
+      "additional_target",   "bias",           "create_new_adapter",   "rank_pattern",     "alpha_pattern",     "exclude_modules",
+      "layers_to_transform", "layers_pattern", "adapter_name_or_path", "quantization_bit", "quantization_type", "double_quantization",
+      "frozen_matmul"};
+  if (key.starts_with("freeze_")) return finetuning_type == "freeze";
+  if (key.starts_with("oft_") || key == "module_dropout") return finetuning_type == "oft";
+  const bool adapter = finetuning_type != "full" && finetuning_type != "freeze";
+  if (key == "adapter_args") return adapter && finetuning_type != "lora";
+  if (kAdapters.contains(key)) return adapter;
+  if (key == "lora_target") return adapter && finetuning_type != "oft";
+  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key))
+    return finetuning_type == "lora";
+  return true;
 }
 
 std::vector<std::string> split_list(const std::optional<std::string>& text) {

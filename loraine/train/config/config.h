@@ -86,7 +86,7 @@ struct TrainConfig {
 
   // method
   std::string stage = "sft";             // pt, sft, rm, dpo, kto, grpo, decision
-  std::string finetuning_type = "lora";  // lora, freeze, full
+  std::string finetuning_type = "lora";  // lora, freeze, full, or a method of PEFT's (adapters/peft_methods)
   int64_t freeze_trainable_layers = 2;   // the last n, or below 0 the first n
   std::string freeze_trainable_modules = "all";
   std::optional<std::string> freeze_extra_modules;
@@ -115,6 +115,10 @@ struct TrainConfig {
   std::optional<std::string> layers_to_transform;          // comma list of layer numbers; null: all
   std::optional<std::string> layers_pattern;               // comma list of names before the layer's number
   std::optional<std::string> exclude_modules;              // like lora_target
+  int64_t oft_rank = 0, oft_block_size = 32;               // finetuning_type oft: one of the two, the other 0
+  std::string oft_target = "all";                          // like lora_target
+  double module_dropout = 0.0;
+  std::optional<std::string> adapter_args;  // JSON text of a map: PEFT's keys of that method
   bool use_dora = false;
   std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa, loftq
   int64_t loftq_bits = 4, loftq_iter = 1;
@@ -263,8 +267,10 @@ void check_hub_config(const TrainConfig& config);  // of every command: tokens, 
 // What in the settings does not count as it may have been meant, a line each: warm-up given twice, a set named twice.
 std::vector<std::string> config_notes(const TrainConfig& config);
 
-// The finetuning_type that alone reads a key: "lora", "freeze", or "" for those that all read.
-std::string method_of_key(const std::string& key);
+// Whether a run of that finetuning_type reads the key.
+bool reads_key(const std::string& finetuning_type, const std::string& key);
+// Whether an adapter is trained, and not weights of the base.
+inline bool trains_adapter(const TrainConfig& config) { return config.finetuning_type != "full" && config.finetuning_type != "freeze"; }
 
 // Items of a comma list, blanks around them removed, empty ones dropped.
 std::vector<std::string> split_list(const std::optional<std::string>& text);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/core/error.h"
 
 namespace loraine {
@@ -53,6 +54,22 @@ std::vector<int64_t> llama_pro_layers(int64_t layers, int64_t count) {
   return chosen;
 }
 
+namespace {
+
+// finetuning_type's method out of its keys.
+void choose_method(LoraConfig& lora, const TrainConfig& c) {
+  const PeftMethodKind* kind = find_peft_setting(c.finetuning_type);
+  if (!kind) return;
+  nlohmann::ordered_json keys = c.adapter_args ? nlohmann::ordered_json::parse(*c.adapter_args) : nlohmann::ordered_json::object();
+  if (c.finetuning_type == "oft")
+    for (const auto& [key, value] :
+         nlohmann::ordered_json({{"r", c.oft_rank}, {"oft_block_size", c.oft_block_size}, {"module_dropout", c.module_dropout}}).items())
+      if (!keys.contains(key)) keys[key] = value;
+  set_peft_method(*kind, keys, "adapter_args", lora);
+}
+
+}  // namespace
+
 LoraConfig method_config(const TrainConfig& c) {
   LoraConfig lora;
   lora.r = c.lora_rank;
@@ -66,7 +83,7 @@ LoraConfig method_config(const TrainConfig& c) {
   if (c.pissa_init) lora.init_lora_weights = c.pissa_iter < 0 ? "pissa" : fmt::format("pissa_niter_{}", c.pissa_iter);
   if (c.use_adalora)
     lora.adalora = AdaloraConfig{c.init_r, c.target_r, c.tinit, c.tfinal, c.deltaT, 0, c.beta1, c.beta2, c.orth_reg_weight, {}};
-  set_targets(lora, c.lora_target);
+  set_targets(lora, c.finetuning_type == "oft" ? c.oft_target : c.lora_target);
   lora.modules_to_save = split_list(c.additional_target);
   lora.bias = c.bias;
   if (c.exclude_modules) set_excluded(lora, *c.exclude_modules);
@@ -80,6 +97,7 @@ LoraConfig method_config(const TrainConfig& c) {
                 "leave layers_to_transform out, or name the layers' modules in lora_target");
   if (!lora.layers_pattern.empty() && lora.layers_to_transform.empty())
     throw Error(ErrorKind::usage, "layers_pattern is given without layers_to_transform", "name the layers with layers_to_transform");
+  choose_method(lora, c);
   return lora;
 }
 

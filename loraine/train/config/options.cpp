@@ -1,4 +1,5 @@
 // The description of every setting.
+#include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/train/config/config.h"
 #include "loraine/train/config/decisions.h"
 #include "loraine/train/config/grpo_options.h"
@@ -104,11 +105,18 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"tool_format", "data", &c.tool_format, "how a named template writes tools and calls; null: in its own way"});
 }
 
+// LoRA, the methods of PEFT's, and the base's own weights.
+std::vector<std::string> finetuning_types(bool built) {
+  std::vector<std::string> all = {"lora", "freeze", "full"};
+  for (const PeftMethodKind& kind : peft_methods())
+    if (kind.trains || !built) all.emplace_back(kind.setting);
+  return all;
+}
+
 void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"stage", "method", &c.stage, "kind of training",
          one_of({"pt", "sft", "rm", "ppo", "dpo", "kto", "grpo", "decision"}, {"pt", "sft", "rm", "dpo", "kto", "grpo", "decision"})});
-  visit({"finetuning_type", "method", &c.finetuning_type, "what is trained",
-         one_of({"lora", "oft", "freeze", "full"}, {"lora", "freeze", "full"})});
+  visit({"finetuning_type", "method", &c.finetuning_type, "what is trained", one_of(finetuning_types(false), finetuning_types(true))});
   visit({"freeze_trainable_layers", "method", &c.freeze_trainable_layers, "freeze: the last N layers train; below 0 the first N",
          between(-65536, 65536)});
   visit({"freeze_trainable_modules", "method", &c.freeze_trainable_modules, "freeze: parts of those layers, comma separated, or `all`",
@@ -139,6 +147,16 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"layers_pattern", "method", &c.layers_pattern, "name before a layer's number, where it is not the first number of a module's path",
          kCommaList});
   visit({"exclude_modules", "method", &c.exclude_modules, "layers that get no adapter, written like lora_target", kCommaList});
+  visit({"oft_rank", "method", &c.oft_rank, "OFT: number of blocks per module; 0: as oft_block_size says", between(0, 65536)});
+  visit({"oft_block_size", "method", &c.oft_block_size,
+         "OFT: size of a block, or the nearest that divides the module's input; 0: as oft_rank says", between(0, 65536)});
+  visit({"oft_target", "method", &c.oft_target, "OFT: like lora_target", kCommaList});
+  visit({"module_dropout", "method", &c.module_dropout, "OFT: written into its config; as in PEFT it has no effect", from_to_below(0, 1)});
+  visit({"adapter_args",
+         "method",
+         &c.adapter_args,
+         "of a finetuning_type other than lora, freeze and full: the method's keys in PEFT's words, a map",
+         {.json = true}});
   visit({"use_dora", "method", &c.use_dora, "DoRA: a trained magnitude per row of the weight"});
   visit({"init_lora_weights", "method", &c.init_lora_weights,
          "how A and B start; olora and pissa take their start out of the base, loftq quantises the base",

@@ -138,10 +138,6 @@ const std::vector<OtherKey>& other_keys() {
       {"profiler_profile_memory", no_effect, "true"},
       {"profiler_with_stack", no_effect, "true"},
       {"profile_modules", no_effect, "null"},
-      {"module_dropout", no_effect, "0.0"},
-      {"oft_rank", no_effect, "0"},
-      {"oft_block_size", no_effect, "32"},
-      {"oft_target", no_effect, "\"all\""},
       // trl's of stage grpo, beside those that are options.
       {"shuffle_dataset", refused, "true", "the order is that of the files with disable_shuffling: set disable_shuffling: true"},
       {"reward_funcs", refused, "null",

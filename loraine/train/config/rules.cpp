@@ -47,7 +47,7 @@ void check_on_the_cpu(const TrainConfig& c) {
 
 // What needs the base's own values, or changes them.
 void check_quantised_training(const TrainConfig& c) {
-  const char* what = c.finetuning_type != "lora" ? "finetuning_type other than lora"
+  const char* what = !trains_adapter(c) ? "a finetuning_type that trains weights of the base"
                      : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora"
                          ? "a start from the base's singular vectors"
                      : c.create_new_adapter                          ? "create_new_adapter"
@@ -267,18 +267,22 @@ void check_train_config(const TrainConfig& c) {
                 "set do_train: true; to evaluate alone, leave dataset out and name eval_dataset");
   if (split_list(c.dataset).empty() && (c.do_train.value_or(false) || !c.do_eval))
     broken_rule("dataset is not given, training needs one", "name sets of dataset_info.json: --dataset NAME,NAME");
-  if (c.finetuning_type != "lora") {
+  if (!trains_adapter(c)) {
     if (!split_list(c.adapter_name_or_path).empty())
-      broken_rule(fmt::format("adapter_name_or_path goes with finetuning_type lora only, and it is {}", c.finetuning_type),
+      broken_rule(fmt::format("adapter_name_or_path goes with a finetuning_type that trains an adapter, and it is {}", c.finetuning_type),
                   "merge the adapter with loraine export first, and train on the result");
-    if (!split_list(c.additional_target).empty() || c.bias != "none" || c.use_rslora)
-      broken_rule(fmt::format("additional_target, bias and use_rslora go with finetuning_type lora only, and it is {}", c.finetuning_type),
-                  "leave them out");
-    if (c.use_dora || c.use_adalora || c.pissa_init || c.init_lora_weights != "true" || c.loraplus_lr_ratio)
+    if (!split_list(c.additional_target).empty() || c.bias != "none")
       broken_rule(
-          fmt::format("use_dora, use_adalora, pissa_init, init_lora_weights and loraplus_lr_ratio go with finetuning_type lora only, "
-                      "and it is {}",
-                      c.finetuning_type),
+          fmt::format("additional_target and bias go with a finetuning_type that trains an adapter, and it is {}", c.finetuning_type),
+          "leave them out");
+  }
+  if (c.finetuning_type != "lora") {
+    if (c.use_rslora || c.use_dora || c.use_adalora || c.pissa_init || c.init_lora_weights != "true" || c.loraplus_lr_ratio)
+      broken_rule(
+          fmt::format(
+              "use_rslora, use_dora, use_adalora, pissa_init, init_lora_weights and loraplus_lr_ratio go with finetuning_type lora only, "
+              "and it is {}",
+              c.finetuning_type),
           "leave them out");
   }
   if (c.quantization_bit) check_quantised_training(c);
@@ -295,7 +299,11 @@ void check_train_config(const TrainConfig& c) {
   if (c.stage != "sft" && (c.mask_history || c.train_on_prompt))
     broken_rule(fmt::format("mask_history and train_on_prompt go with stage sft only, and it is {}", c.stage), "leave them out");
   if (c.mask_history && c.train_on_prompt) broken_rule("mask_history and train_on_prompt exclude each other", "leave one of the two out");
-  if (split_list(c.lora_target).empty()) broken_rule("lora_target is empty", "name layers, or `all`");
+  for (const auto& [key, target] : {std::pair{"lora_target", &c.lora_target}, {"oft_target", &c.oft_target}})
+    if (split_list(*target).empty()) broken_rule(fmt::format("{} is empty", key), "name layers, or `all`");
+  if (c.adapter_args && (c.finetuning_type == "lora" || !trains_adapter(c)))
+    broken_rule(fmt::format("adapter_args goes with methods of PEFT's other than LoRA, and finetuning_type is {}", c.finetuning_type),
+                "leave it out");
   if (c.max_steps == 0) broken_rule("max_steps is 0, expected a number of updates, or -1 for num_train_epochs");
   if (c.max_steps < 0 && c.num_train_epochs <= 0) broken_rule("num_train_epochs is 0 and max_steps is not set: there is nothing to train");
   check_method(c);

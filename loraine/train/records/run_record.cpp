@@ -104,7 +104,7 @@ Value in_one_form(Value s) {
     for (const char* key : {"loftq_bits", "loftq_iter"}) s.erase(key);
   std::vector<std::string> unread;
   for (const auto& [key, value] : s.items())
-    if (const std::string method = method_of_key(key); !method.empty() && method != type) unread.push_back(key);
+    if (!reads_key(type, key)) unread.push_back(key);
   for (const Beside& one : besides())
     if (s.contains(one.other) && s[one.other] == Value::parse(one.without)) unread.insert(unread.end(), one.keys.begin(), one.keys.end());
   for (const std::string& key : unread) s.erase(key);

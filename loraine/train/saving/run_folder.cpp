@@ -68,7 +68,7 @@ std::string other_run_hint(const TrainConfig& c, const RunFolder& folder) {
   std::string hint = in_output_dir
                          ? "give what the run began with, set overwrite_output_dir: true to begin anew, or choose another output_dir"
                          : "give what the run began with, or leave resume_from_checkpoint out to begin anew";
-  if (c.finetuning_type == "lora")
+  if (trains_adapter(c))
     hint += fmt::format("; to train on from its adapter with other settings: adapter_name_or_path: {} and another output_dir",
                         folder.resume_from);
   return hint;

@@ -103,7 +103,7 @@ void attach_whole(Run& run) {
 }
 
 void write_trained(const Run& run, const std::string& folder) {
-  if (run.config.finetuning_type == "lora") return write_peft(run.adapter, run.lora, folder);
+  if (trains_adapter(run.config)) return write_peft(run.adapter, run.lora, folder);
   const TensorSource& source = *run.model.source;
   std::unordered_map<std::string, Tensor> all_trained;
   for (const StoredTensor& stored : run.adapter.dense->in_files) all_trained[stored.name] = stored.value;
@@ -133,7 +133,7 @@ void read_trained(Run& run, const std::string& folder) {
     run.ranks->read_state(folder);
     return run.adapter.refresh(run.ctx);
   }
-  if (run.config.finetuning_type == "lora") return read_lora_tensors(run.adapter, folder);
+  if (trains_adapter(run.config)) return read_lora_tensors(run.adapter, folder);
   const std::shared_ptr<TensorSource> source = turned_source(open_tensor_source(folder), run.model.config.names.turned);
   for (const StoredTensor& stored : run.adapter.dense->in_files) {
     const Tensor& to = stored.value;

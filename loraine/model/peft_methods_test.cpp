@@ -1,0 +1,229 @@
+// PEFT's methods beside LoRA over tiny models, as PEFT computed them (tests/golden/make_method_cases.py): logits, loss, gradients of all
+// parameters, and weights with the adapter merged in; of rows in one batch each with its own adapter, or none.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "loraine/adapters/attach.h"
+#include "loraine/adapters/peft_methods/peft_method.h"
+#include "loraine/io/model_files.h"
+#include "loraine/io/open_tensors.h"
+#include "loraine/model/attach.h"
+#include "loraine/model/decoder.h"
+#include "loraine/model/load.h"
+
+namespace loraine::peft_methods_test {
+namespace {
+
+namespace fs = std::filesystem;
+const fs::path kGolden = fs::path(LORAINE_SOURCE_DIR) / "tests/golden/peft";
+
+struct MethodCase {
+  explicit MethodCase(const std::string& name) : folder(kGolden / "methods" / name) {
+    std::ifstream(folder / "base.txt") >> base >> bits;
+    recorded = open_tensor_source((folder / "out.safetensors").string());
+  }
+  Model model() const {
+    ModelFiles files = open_model_files((kGolden / base / "model").string());
+    return load_model(files, {.quantisation = bits ? std::optional(Quantisation{Dtype::NF4, true}) : std::nullopt});
+  }
+  std::vector<float> floats(const std::string& name) const {
+    const TensorInfo* info = recorded->find(name);
+    if (!info) return {};
+    std::vector<float> out(static_cast<size_t>(Tensor(nullptr, Dtype::F32, info->shape).numel()));
+    recorded->read(*info, Tensor(out.data(), Dtype::F32, info->shape));
+    return out;
+  }
+  std::vector<int64_t> integers(const std::string& name) const {
+    const TensorInfo* info = recorded->find(name);
+    const Tensor t = recorded->map(*info);
+    return {static_cast<const int64_t*>(t.data), static_cast<const int64_t*>(t.data) + t.numel()};
+  }
+  fs::path folder;
+  std::string base;
+  int bits = 0;
+  std::shared_ptr<const TensorSource> recorded;
+};
+
+// Largest difference over the largest magnitude.
+double apart(const std::vector<float>& ours, const std::vector<float>& theirs) {
+  if (ours.size() != theirs.size()) return 1e9;
+  double largest = 1e-12, worst = 0;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    largest = std::max(largest, static_cast<double>(std::abs(theirs[i])));
+    worst = std::max(worst, static_cast<double>(std::abs(ours[i] - theirs[i])));
+  }
+  return worst / largest;
+}
+
+// The batch of a case, a forward with a set of each row's own, and the backward of the mean cross-entropy.
+struct MethodPass {
+  MethodPass(const Model& m, const MethodCase& c, std::vector<AdapterSet*> of_rows, bool training) : model(m) {
+    const std::vector<int64_t> ids = c.integers("input_ids"), labels = c.integers("labels"), mask = c.integers("attention_mask");
+    const int64_t columns = static_cast<int64_t>(ids.size()) / 3;
+    std::vector<const AdapterSet*> sets;
+    for (int64_t row = 0; row < 3; ++row) {
+      const int64_t start = batch.rows();
+      int64_t length = 0;
+      while (length < columns && mask[static_cast<size_t>(row * columns + length)]) ++length;
+      for (int64_t t = 0; t < length; ++t) {
+        const size_t at = static_cast<size_t>(row * columns + t);
+        batch.tokens.push_back(static_cast<int32_t>(ids[at]));
+        batch.positions.push_back(static_cast<int32_t>(t));
+        targets.push_back(t + 1 < length ? static_cast<int32_t>(labels[at + 1]) : -100);
+        from.push_back(at);
+      }
+      batch.sequences.push_back({start, length, start, length});
+      AdapterSet* set = of_rows[static_cast<size_t>(row) % of_rows.size()];
+      if (!set) continue;
+      const auto known = std::ranges::find(sets, set);
+      batch.adapter_rows.push_back({start, length, static_cast<int>(known - sets.begin())});
+      if (known == sets.end()) sets.push_back(set);
+    }
+    if (training) batch.adapter_rows = {{0, batch.rows(), 0}};
+    Arena dry;
+    plan_activations(model, batch.rows(), training, sets, dry);
+    Arena memory(dry.peak()), scratch(scratch_bytes(model, batch.rows(), training, sets));
+    Activations activations = plan_activations(model, batch.rows(), training, sets, memory);
+    Pass pass{&activations, nullptr, sets, &scratch, training};
+    Context ctx;
+    decoder_forward(ctx, model, batch, pass);
+    const int64_t V = model.config.vocab_size;
+    logits.resize(static_cast<size_t>(batch.rows() * V));
+    Arena none(1 << 16);
+    head_logits(ctx, model, Tensor(logits.data(), Dtype::F32, {batch.rows(), V}), activations.hidden, nullptr, none, {});
+    if (!training) return;
+    std::vector<float> d_logits(logits.size());
+    const int64_t count = std::ranges::count_if(targets, [](int32_t label) { return label >= 0; });
+    for (int64_t t = 0; t < batch.rows(); ++t) {
+      const int32_t label = targets[static_cast<size_t>(t)];
+      if (label < 0) continue;
+      const float* row = logits.data() + t * V;
+      const double most = static_cast<double>(*std::max_element(row, row + V));
+      double sum = 0;
+      for (int64_t v = 0; v < V; ++v) sum += std::exp(static_cast<double>(row[v]) - most);
+      loss -= (static_cast<double>(row[label]) - most - std::log(sum)) / static_cast<double>(count);
+      for (int64_t v = 0; v < V; ++v)
+        d_logits[static_cast<size_t>(t * V + v)] =
+            static_cast<float>((std::exp(static_cast<double>(row[v]) - most) / sum - (v == label ? 1 : 0)) / static_cast<double>(count));
+    }
+    std::vector<float> d(static_cast<size_t>(batch.rows() * model.config.hidden_size));
+    const Tensor d_hidden(d.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
+    head_backward(ctx, model, nullptr, d_hidden, Tensor(d_logits.data(), Dtype::F32, {batch.rows(), V}), activations.hidden, {}, none);
+    decoder_backward(ctx, model, batch, pass, *of_rows[0], d_hidden);
+    of_rows[0]->finish_gradients(ctx);
+  }
+  // Of the recorded logits the rows that are tokens.
+  std::vector<float> rows_of(const std::vector<float>& padded) const {
+    std::vector<float> out;
+    for (const size_t at : from)
+      out.insert(out.end(), padded.begin() + static_cast<int64_t>(at) * model.config.vocab_size,
+                 padded.begin() + static_cast<int64_t>(at + 1) * model.config.vocab_size);
+    return out;
+  }
+  const Model& model;
+  Batch batch;
+  std::vector<int32_t> targets;
+  std::vector<size_t> from;
+  std::vector<float> logits;
+  double loss = 0;
+};
+
+std::vector<std::string> all_cases() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(kGolden / "methods"))
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  std::ranges::sort(names);
+  return names;
+}
+
+std::string without_default(std::string name) {
+  if (const size_t at = name.find(".default"); at != name.npos) name.erase(at, 8);
+  return name;
+}
+
+TEST(PeftMethods, LogitsLossAndGradients) {
+  const std::vector<std::string> names = all_cases();
+  EXPECT_GE(names.size(), 12u);
+  for (const std::string& name : names) {
+    const MethodCase c(name);
+    Model model = c.model();
+    AdapterSet run = load_adapter(model, (c.folder / "adapter").string());
+    const MethodPass forward(model, c, {&run}, false);
+    EXPECT_LT(apart(forward.logits, forward.rows_of(c.floats("logits"))), 1e-5) << name;
+    AdapterSet set = load_adapter_to_train(model, (c.folder / "adapter").string());
+    const MethodPass pass(model, c, {&set}, true);
+    EXPECT_LT(apart(pass.logits, pass.rows_of(c.floats("logits"))), 1e-5) << name;
+    EXPECT_NEAR(pass.loss, static_cast<double>(c.floats("loss").at(0)), 1e-5) << name;
+    int compared = 0;
+    for (const Parameter& p : set.parameters()) {
+      if (!p.gradient.data) continue;
+      std::vector<float> theirs;
+      for (const TensorInfo& info : c.recorded->tensors())
+        if (without_default(info.name) == "grad." + p.name) theirs = c.floats(info.name);
+      const std::vector<float> ours(p.gradient.f32(), p.gradient.f32() + p.gradient.numel());
+      EXPECT_LT(apart(ours, theirs), 2e-5) << name << " " << p.name;
+      ++compared;
+    }
+    EXPECT_GT(compared, 3) << name;
+  }
+}
+
+TEST(PeftMethods, MergedWeights) {
+  for (const std::string& name : all_cases()) {
+    const MethodCase c(name);
+    if (c.bits || !fs::exists(c.folder / "merged.safetensors")) continue;
+    const auto merged = open_tensor_source((c.folder / "merged.safetensors").string());
+    Model model = c.model();
+    AdapterSet set = load_adapter(model, (c.folder / "adapter").string());
+    merge_into_weights(model.sites_to_change(), set);
+    int compared = 0;
+    for (const Weight* site : model.sites())
+      for (const WeightPart& part : site->parts)
+        for (const char* kind : {".weight", ".bias"}) {
+          const TensorInfo* info = merged->find(part.name + kind);
+          if (!info || (set.dense && kind == std::string(".bias"))) continue;
+          std::vector<float> theirs(static_cast<size_t>(Tensor(nullptr, Dtype::F32, info->shape).numel())), ours;
+          merged->read(*info, Tensor(theirs.data(), Dtype::F32, info->shape));
+          const float* values = kind == std::string(".bias") ? part.bias : part.weight.f32();
+          ours.assign(values, values + theirs.size());
+          EXPECT_LT(apart(ours, theirs), 1e-6) << name << " " << part.name << kind;
+          ++compared;
+        }
+    EXPECT_GT(compared, 3) << name;
+  }
+}
+
+// Rows of several adapters and of the base in one batch have the bits that they have alone.
+TEST(PeftMethods, SwitchedByRow) {
+  for (const std::string base : {"llama3", "qwen2"}) {
+    std::vector<std::string> names;
+    for (const std::string& name : all_cases())
+      if (const MethodCase c(name); c.base == base && !c.bits) names.push_back(name);
+    const MethodCase first(names.at(0));
+    Model model = first.model();
+    std::vector<AdapterSet> sets;
+    for (const std::string& name : names) sets.push_back(load_adapter(model, (MethodCase(name).folder / "adapter").string()));
+    const MethodPass plain(model, first, {nullptr}, false);
+    for (size_t i = 0; i < sets.size(); ++i) {
+      AdapterSet& other = sets[(i + 1) % sets.size()];
+      const MethodPass mixed(model, first, {&sets[i], nullptr, &other}, false), one(model, first, {&sets[i]}, false),
+          two(model, first, {&other}, false);
+      const int64_t V = model.config.vocab_size;
+      for (size_t row = 0; row < 3; ++row) {
+        const Sequence& s = mixed.batch.sequences[row];
+        const MethodPass& alone = row == 0 ? one : row == 1 ? plain : two;
+        const auto begin = mixed.logits.begin() + s.start * V, end = begin + s.length * V;
+        const std::vector<float> here(begin, end),
+            there(alone.logits.begin() + s.start * V, alone.logits.begin() + (s.start + s.length) * V);
+        EXPECT_LT(apart(here, there), 1e-5) << names[i] << " row " << row;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace loraine::peft_methods_test

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Records what PEFT computes with its methods beside LoRA, for tools/golden_methods.py. Run by hand: needs torch, transformers, peft, bitsandbytes, and
+the recorded cases of make_cases.py.
+
+usage: make_method_cases.py tests/golden/peft [NAME...]       float32, CPU, one thread, eager attention
+A case: base.txt (the case whose model and batches it is for, and how that is quantised), adapter/, out.safetensors (logits, loss, gradients), merged.safetensors
+(what a merge changes; not over a quantised base), init/, train.json (12 steps; step s uses batch s mod 3), final/.
+"""
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+import peft
+import torch
+import transformers
+from peft_run import train
+from safetensors.torch import load_file, save_file
+
+transformers.logging.set_verbosity_error()
+whole = dict(target_modules="all-linear")
+cases = {  # the base, its bits, PEFT's config, how far the adapter is from its start
+    "ia3": ("qwen2", 0, lambda: peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]), 0.3),
+    "ia3_inputs": ("llama3", 0, lambda: peft.IA3Config(target_modules=["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"], feedforward_modules=["gate_proj", "up_proj"]), 0.3),
+    "oft": ("llama3", 0, lambda: peft.OFTConfig(oft_block_size=8, module_dropout=0.1, **whole), 0.2),
+    "oft_exact": ("qwen2", 0, lambda: peft.OFTConfig(r=3, oft_block_size=0, use_cayley_neumann=False, **whole), 0.2),
+    "oft_shared": ("llama3", 0, lambda: peft.OFTConfig(oft_block_size=9, block_share=True, num_cayley_neumann_terms=3, target_modules=["q_proj", "v_proj", "down_proj"]), 0.2),
+    "oft_bias": ("qwen2", 0, lambda: peft.OFTConfig(oft_block_size=4, bias="oft_only", num_cayley_neumann_terms=7, target_modules=["q_proj", "k_proj"]), 0.2),
+    "oft_constrained": ("llama3", 0, lambda: peft.OFTConfig(oft_block_size=8, coft=True, eps=0.5, **whole), 0.2),
+    "oft_nf4": ("in_64", 4, lambda: peft.OFTConfig(oft_block_size=8, **whole), 0.2),
+    "vera": ("llama3", 0, lambda: peft.VeraConfig(r=6, d_initial=0.1, **whole), 0.2),
+    "loha": ("llama3", 0, lambda: peft.LoHaConfig(r=3, alpha=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], rank_pattern={"down_proj": 2}), 0.2),
+    "lokr": ("llama3", 0, lambda: peft.LoKrConfig(r=2, alpha=4, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]), 0.2),
+    "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
+}
+
+
+def open_model(folder, bits):
+    more = {}
+    if bits:
+        more["quantization_config"] = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **more)
+
+
+def make_base(top):
+    """A model whose rows are multiples of 64: bitsandbytes computes others otherwise on CPUs with AVX-512."""
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+                                      max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1, tie_word_embeddings=True)
+    transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(top / "in_64/model")
+    shutil.copyfile(top / "llama3/batches.safetensors", top / "in_64/batches.safetensors")
+
+
+def near(tensor, size, seed):
+    return tensor + size * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def record(top, name, base, bits, config, size):
+    case, model = top / "methods" / name, top / base / "model"
+    shutil.rmtree(case, ignore_errors=True)
+    case.mkdir(parents=True)
+    stored = load_file(top / base / "batches.safetensors")
+    batches = [{key: stored[f"{key}{i}"] for key in ("input_ids", "labels", "attention_mask")} for i in range(3)]
+    settings = lambda: setattr(made := config(), "task_type", "CAUSAL_LM") or made
+    torch.manual_seed(5)
+    adapted = peft.get_peft_model(open_model(model, bits), settings()).eval()
+    with torch.no_grad():
+        for seed, (at, parameter) in enumerate(adapted.named_parameters()):
+            if parameter.requires_grad:
+                parameter.copy_(near(parameter, size, seed))
+    adapted.save_pretrained(case / "adapter")
+    output = adapted(**batches[0])
+    output.loss.backward()
+    gradients = {"grad." + n.replace(".default", ""): p.grad.contiguous() for n, p in adapted.named_parameters() if p.grad is not None}
+    save_file({**batches[0], "logits": output.logits.detach().contiguous(), "loss": output.loss.detach().reshape(1), **gradients}, case / "out.safetensors")
+    if not bits:
+        before = load_file(model / "model.safetensors")
+        after = {n: t.detach().contiguous() for n, t in adapted.merge_and_unload().state_dict().items()}
+        save_file({n: t for n, t in after.items() if n in before and not torch.equal(t, before[n])}, case / "merged.safetensors")
+
+    torch.manual_seed(6)
+    adapted = peft.get_peft_model(open_model(model, bits), settings()).train()
+    adapted.save_pretrained(case / "init")
+    log = train(adapted, batches, 12)
+    adapted.save_pretrained(case / "final")
+    (case / "train.json").write_text(json.dumps({"log": log}, indent=0))
+    (case / "base.txt").write_text(f"{base} {bits}\n")
+    for card in case.rglob("README.md"):
+        card.unlink()
+    for settings in case.rglob("adapter_config.json"):  # no path of the machine that recorded it
+        text = json.loads(settings.read_text())
+        text["base_model_name_or_path"] = f"{base}/model"
+        text["target_modules"] = sorted(text["target_modules"])
+        settings.write_text(json.dumps(text, indent=2, sort_keys=True) + "\n")
+    print(name)
+
+
+def main():
+    top = pathlib.Path(sys.argv[1])
+    torch.set_num_threads(1)
+    if not (top / "in_64").exists():
+        make_base(top)
+    for name, case in cases.items():
+        if not sys.argv[2:] or name in sys.argv[2:]:
+            record(top, name, *case)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
+    (top / "methods/versions.json").write_text(json.dumps(versions) + "\n")
+
+
+main()
