@@ -1,13 +1,15 @@
 // PEFT's methods beside LoRA over tiny models, as PEFT computed them (tests/golden/make_method_cases.py): logits, loss, gradients of all
-// parameters, and weights with the adapter merged in; of rows in one batch each with its own adapter, or none.
+// parameters, weights with the adapter merged in, runs of 12 steps; of rows in one batch each with its own adapter, or none.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "loraine/adapters/attach.h"
+#include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/io/model_files.h"
 #include "loraine/io/open_tensors.h"
@@ -25,6 +27,7 @@ struct MethodCase {
   explicit MethodCase(const std::string& name) : folder(kGolden / "methods" / name) {
     std::ifstream(folder / "base.txt") >> base >> bits;
     recorded = open_tensor_source((folder / "out.safetensors").string());
+    batches = open_tensor_source((kGolden / base / "batches.safetensors").string());
   }
   Model model() const {
     ModelFiles files = open_model_files((kGolden / base / "model").string());
@@ -38,14 +41,14 @@ struct MethodCase {
     return out;
   }
   std::vector<int64_t> integers(const std::string& name) const {
-    const TensorInfo* info = recorded->find(name);
-    const Tensor t = recorded->map(*info);
+    const TensorSource& source = recorded->find(name) ? *recorded : *batches;
+    const Tensor t = source.map(*source.find(name));
     return {static_cast<const int64_t*>(t.data), static_cast<const int64_t*>(t.data) + t.numel()};
   }
   fs::path folder;
   std::string base;
   int bits = 0;
-  std::shared_ptr<const TensorSource> recorded;
+  std::shared_ptr<const TensorSource> recorded, batches;
 };
 
 // Largest difference over the largest magnitude.
@@ -61,8 +64,11 @@ double apart(const std::vector<float>& ours, const std::vector<float>& theirs) {
 
 // The batch of a case, a forward with a set of each row's own, and the backward of the mean cross-entropy.
 struct MethodPass {
-  MethodPass(const Model& m, const MethodCase& c, std::vector<AdapterSet*> of_rows, bool training) : model(m) {
-    const std::vector<int64_t> ids = c.integers("input_ids"), labels = c.integers("labels"), mask = c.integers("attention_mask");
+  // number: of the batch among those that a run is made of; none: the case's own
+  MethodPass(const Model& m, const MethodCase& c, std::vector<AdapterSet*> of_rows, bool training, const std::string& number = "")
+      : model(m) {
+    const std::vector<int64_t> ids = c.integers("input_ids" + number), labels = c.integers("labels" + number),
+                               mask = c.integers("attention_mask" + number);
     const int64_t columns = static_cast<int64_t>(ids.size()) / 3;
     std::vector<const AdapterSet*> sets;
     for (int64_t row = 0; row < 3; ++row) {
@@ -194,6 +200,84 @@ TEST(PeftMethods, MergedWeights) {
           ++compared;
         }
     EXPECT_GT(compared, 3) << name;
+  }
+}
+
+// The recorded run: AdamW of torch with a cosine schedule after 4 steps of warm-up, gradients clipped at 1.
+struct RecordedRun {
+  std::vector<std::vector<double>> m, v;
+  double norm = 0;
+  void step(std::vector<Parameter>& parameters, int64_t t, int64_t steps) {
+    m.resize(parameters.size());
+    v.resize(parameters.size());
+    double squares = 0;
+    for (const Parameter& p : parameters)
+      for (int64_t i = 0; i < p.gradient.numel(); ++i) squares += std::pow(static_cast<double>(p.gradient.f32()[i]), 2);
+    norm = std::sqrt(squares);
+    const double clip = std::min(1.0, 1 / (norm + 1e-6)), done = static_cast<double>(t - 1);
+    const double rate = 2e-3 * (done < 4 ? done / 4 : 0.5 * (1 + std::cos(std::acos(-1.0) * (done - 4) / static_cast<double>(steps - 4))));
+    for (size_t k = 0; k < parameters.size(); ++k) {
+      const Tensor value = parameters[k].value, gradient = parameters[k].gradient;
+      m[k].resize(static_cast<size_t>(value.numel()));
+      v[k].resize(m[k].size());
+      for (size_t i = 0; i < m[k].size(); ++i) {
+        const double g = static_cast<double>(gradient.f32()[i]) * clip;
+        m[k][i] += 0.1 * (g - m[k][i]);
+        v[k][i] += 0.001 * (g * g - v[k][i]);
+        const double down = std::sqrt(v[k][i] / (1 - std::pow(0.999, t))) + 1e-8;
+        value.f32()[i] =
+            static_cast<float>(static_cast<double>(value.f32()[i]) * (1 - rate * 0.01) - rate * m[k][i] / (1 - std::pow(0.9, t)) / down);
+        gradient.f32()[i] = 0;
+      }
+    }
+  }
+};
+
+TEST(PeftMethods, TrainsAsPeft) {
+  for (const std::string& name : all_cases()) {
+    const MethodCase c(name);
+    Model model = c.model();
+    AdapterSet set = load_adapter_to_train(model, (c.folder / "init").string());
+    std::vector<Parameter> parameters = set.parameters();
+    std::erase_if(parameters, [](const Parameter& p) { return !p.gradient.data; });
+    const nlohmann::json log = nlohmann::json::parse(std::ifstream(c.folder / "train.json"))["log"];
+    RecordedRun run;
+    Context ctx;
+    for (size_t s = 0; s < log.size(); ++s) {
+      const MethodPass pass(model, c, {&set}, true, std::to_string(s % 3));
+      EXPECT_NEAR(pass.loss, log[s]["loss"].get<double>(), 2e-5) << name << " step " << s;
+      run.step(parameters, static_cast<int64_t>(s) + 1, static_cast<int64_t>(log.size()));
+      EXPECT_NEAR(run.norm, log[s]["grad_norm"].get<double>(), 1e-4 * log[s]["grad_norm"].get<double>()) << name << " step " << s;
+      set.refresh(ctx);
+    }
+    const auto final = open_tensor_source((c.folder / "final/adapter_model.safetensors").string());
+    for (const Parameter& p : parameters) {
+      const TensorInfo* info = final->find(p.name);
+      ASSERT_TRUE(info) << name << " " << p.name;
+      std::vector<float> theirs(static_cast<size_t>(p.value.numel()));
+      final->read(*info, Tensor(theirs.data(), Dtype::F32, info->shape));
+      for (size_t i = 0; i < theirs.size(); ++i) ASSERT_NEAR(p.value.f32()[i], theirs[i], 2e-5) << name << " " << p.name << " " << i;
+    }
+  }
+}
+
+// A new adapter of each method changes nothing, and starts where PEFT's does where that draws no numbers.
+TEST(PeftMethods, StartsAtTheBase) {
+  for (const std::string& name : all_cases()) {
+    const MethodCase c(name);
+    Model model = c.model();
+    LoraConfig config = read_lora_config((c.folder / "init").string());
+    AdapterSet set = attach_adapter(model, config, true);
+    start_adapter(set, model, config, 7);
+    const MethodPass plain(model, c, {nullptr}, false), with(model, c, {&set}, false);
+    EXPECT_LT(apart(with.logits, plain.logits), 1e-6) << name;
+    if (config.method->kind->setting != std::string("oft") && config.method->kind->setting != std::string("ia3")) continue;
+    const auto init = open_tensor_source((c.folder / "init/adapter_model.safetensors").string());
+    for (const Parameter& p : set.parameters()) {
+      std::vector<float> theirs(static_cast<size_t>(p.value.numel()));
+      init->read(*init->find(p.name), Tensor(theirs.data(), Dtype::F32, init->find(p.name)->shape));
+      EXPECT_EQ(std::vector<float>(p.value.f32(), p.value.f32() + p.value.numel()), theirs) << name << " " << p.name;
+    }
   }
 }
 

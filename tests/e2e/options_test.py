@@ -45,6 +45,7 @@ REPORTED = {"report_to": "swanlab,trackio"}
 TWO = {"dataset": "talk,texts"}
 LOFTQ = {"init_lora_weights": "loftq"}
 FULL = {"finetuning_type": "full"}
+OFT = {"finetuning_type": "oft"}
 GALORE = {**FULL, "use_galore": "true", "galore_rank": 2, "galore_update_interval": 1}
 APOLLO = {**FULL, "use_apollo": "true", "apollo_rank": 2, "apollo_update_interval": 1}
 BADAM = {**FULL, "use_badam": "true", "badam_switch_interval": 1}
@@ -91,7 +92,8 @@ TRAIN = {
     "rank_pattern": ('{{"q_proj": 2}}', {}), "alpha_pattern": ('{{"q_proj": 2}}', {}), "layers_to_transform": ("0", {}),
     "layers_pattern": ("blocks", {"layers_to_transform": "0"}), "exclude_modules": ("q_proj", {}), "init_lora_weights": ("gaussian", {}),
     "loftq_bits": (8, LOFTQ), "loftq_iter": (3, LOFTQ), "pissa_iter": (-1, {"pissa_init": "true", "pissa_iter": 1}), "pissa_convert": ("false", {"pissa_init": "true"}),
-    "init_r": (5, ADALORA), "target_r": (1, ADALORA), "tinit": (3, ADALORA), "tfinal": (3, ADALORA), "deltaT": (3, ADALORA), "beta1": (0.1, ADALORA),
+    "oft_rank": (2, OFT | {"oft_block_size": 0, "oft_rank": 4}), "oft_block_size": (4, OFT), "oft_target": ("q_proj", OFT), "module_dropout": (0.5, OFT),
+    "adapter_args": ('{{"block_share": true}}', OFT), "init_r": (5, ADALORA), "target_r": (1, ADALORA), "tinit": (3, ADALORA), "tfinal": (3, ADALORA), "deltaT": (3, ADALORA), "beta1": (0.1, ADALORA),
     "beta2": (0.1, ADALORA), "orth_reg_weight": (9, ADALORA), "neftune_noise_alpha": (5, {}), "loraplus_lr_ratio": (8, {}),
     "loraplus_lr_embedding": (0.1, {"loraplus_lr_ratio": 8, "lora_target": "q_proj,embed_tokens"}), "create_new_adapter": ("true", {"adapter_name_or_path": "{adapter}"}),
     "early_stopping_steps": (1, {**BEST, "max_steps": 6}), "compute_accuracy": ("true", EVALUATED), "include_num_input_tokens_seen": ("all", {}),

@@ -69,6 +69,7 @@ TEST(RunRecord, EveryOptionIsLookedAt) {
     if (option.name == "finetuning_type" || option.name == "warmup_ratio") continue;  // then others are read
     TrainConfig base = was;
     if (option.name.starts_with("freeze_")) base.finetuning_type = "freeze";
+    if (option.name.starts_with("oft_") || option.name == "module_dropout" || option.name == "adapter_args") base.finetuning_type = "oft";
     TrainConfig now = base;
     for (const Option& other : options_of(now))
       if (other.name == option.name) change(other);
