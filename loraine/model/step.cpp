@@ -7,9 +7,12 @@
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/training/dense_gradients.h"
+#include "loraine/model/layer_by_layer.h"
 
 namespace loraine {
 namespace {
+
+thread_local Tensor present_input;
 
 // Columns of an adapter up to which its products row by row are as fast as those of a library.
 constexpr int64_t kMostRowColumns = 256;
@@ -24,6 +27,8 @@ const Weight& site_weight(const DenseSet* set, const Site& site) {
 Tensor adapter_columns(const Step& s, const Site& site) { return s.rows(s.pass.activations->columns_of(site.index)); }
 
 }  // namespace
+
+const Tensor& site_input() { return present_input; }
 
 Tensor vector_of(const DenseSet* set, const Vector& base) {
   const Tensor own = set && base.index >= 0 ? set->vectors[static_cast<size_t>(base.index)].value : Tensor();
@@ -80,7 +85,10 @@ std::optional<LowRank> run_by_rows(const Adapter& adapter, bool training) {
 }
 
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site& site) {
-  if (s.pass.before_site) s.pass.before_site(site.index);
+  if (s.pass.before_site) {
+    present_input = x;
+    s.pass.before_site(site.index);
+  }
   for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
     multiply_weight(s.ctx, y.row_range(first, count), site_weight(set, site), x.row_range(first, count));
   });
