@@ -11,6 +11,7 @@
 #include "loraine/cli/commands.h"
 #include "loraine/cli/compared_text.h"
 #include "loraine/cli/export_gguf.h"
+#include "loraine/cli/export_quantised.h"
 #include "loraine/cli/input_warning.h"
 #include "loraine/cli/progress.h"
 #include "loraine/cli/settings/arguments.h"
@@ -183,9 +184,12 @@ int run_export(const std::vector<std::string>& args) {
 int run_export(const std::vector<std::string>& args, const std::atomic<bool>& stop) {
   TrainConfig config;
   GgufOptions gguf;
-  const std::vector<Option> extra = options_of_gguf(gguf);
+  CalibratedOptions calibrated;
+  std::vector<Option> extra = options_of_gguf(gguf);
+  for (Option& option : options_of_calibration(calibrated)) extra.push_back(std::move(option));
   if (!read_config(args, "export", config, extra)) return 0;
-  check_gguf_options(gguf, config);
+  check_gguf_options(gguf, config, calibrated.export_quantization_dataset.has_value());
+  check_calibrated_options(calibrated, config, gguf.export_format != "huggingface");
   std::string folder = config.export_dir.value_or("");
   check_folder(config, folder);
   ModelFiles files = open_model_files(config.model_name_or_path, hub_access(config));
@@ -231,12 +235,29 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   const AdapterSet* adapter = all.empty() ? nullptr : all.size() == 1 ? all[0] : &joined;
   const auto keep_going = [&] { return !stop; };
   if (gguf.export_format != "huggingface") {
-    const int code = export_gguf({gguf, config, files, model, adapter, folder, modelfile, stop_ids, keep_going});
+    const int code = export_gguf({gguf, config, files, model, adapter, folder, modelfile, stop_ids, keep_going, calibrated.text()});
+    if (code == 0 && push_target) print_stderr(push(*push_target) + "\n");
+    return code;
+  }
+  const auto write_beside = [&](const std::string& place) {
+    write_text_files(files, choice, modelfile, place);
+    const std::string& last = adapters.empty() ? files.path : adapters.back();
+    if (ValueHead head(model.config.hidden_size); head.read_if_there(last)) {
+      head.write(place);
+      print_stderr(fmt::format("{} of the reward model goes with it\n", kValueHeadFile));
+    }
+    if (const auto calibration = read_calibration(last); calibration && adapters.size() < 2) {
+      write_calibration(place, *calibration);
+      print_stderr(fmt::format("{} goes with it: the temperature of its decisions\n", kCalibrationFile));
+    }
+  };
+  remove_model(folder);
+  if (calibrated.export_quantization_bit) {
+    const int code = export_quantised({calibrated, config, files, model, adapter, written_type(config), folder, write_beside, keep_going});
     if (code == 0 && push_target) print_stderr(push(*push_target) + "\n");
     return code;
   }
   const std::unique_ptr<Merge> merge = plan_merge(model, adapter, written_type(config));
-  remove_model(folder);
   StagedFiles files_out(folder);
   const std::string& place = files_out.path();
   int64_t shards = 0;
@@ -250,15 +271,7 @@ int run_export(const std::vector<std::string>& args, const std::atomic<bool>& st
   if (adapter && unties(model, *adapter)) files.config["tie_word_embeddings"] = false;
   describe_quantisation(files.config, model);
   if (written_type(config)) describe_type(files.config, config.infer_dtype);
-  write_text_files(files, choice, modelfile, place);
-  if (ValueHead head(model.config.hidden_size); head.read_if_there(adapters.empty() ? files.path : adapters.back())) {
-    head.write(place);
-    print_stderr(fmt::format("{} of the reward model goes with it\n", kValueHeadFile));
-  }
-  if (const auto calibration = read_calibration(adapters.empty() ? files.path : adapters.back()); calibration && adapters.size() < 2) {
-    write_calibration(place, *calibration);
-    print_stderr(fmt::format("{} goes with it: the temperature of its decisions\n", kCalibrationFile));
-  }
+  write_beside(place);
   const ComparedText text = compared_text(files, model);
   const LogitsReport report = compare_logits(*merge, place, text.ids);
   if (!report.not_finite.empty())

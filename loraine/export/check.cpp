@@ -248,8 +248,7 @@ class MergedInF32 {
 // One of the models that are compared: its hidden states, then logits for a few of the rows.
 class Hidden {
  public:
-  Hidden(const Model& model, const AdapterSet* set, Batch batch, const std::function<void(int64_t)>& before_site = {})
-      : model_(model), set_(set) {
+  Hidden(const Model& model, const AdapterSet* set, Batch batch, const BeforeSite& before_site = {}) : model_(model), set_(set) {
     const int64_t rows = batch.rows();
     std::vector<const AdapterSet*> sets;
     if (set) {
@@ -329,7 +328,7 @@ LogitsReport compare_logits(const Merge& merge, const std::string& folder, const
   const bool rounded = std::ranges::any_of(merge.computed, [](const auto& tensor) { return tensor.second.type != Dtype::F32; });
   if (rounded) {
     exact.emplace(merge);
-    models.emplace_back(model, &exact->set(), batch, [&](int64_t site) { exact->prepare(site); });
+    models.emplace_back(model, &exact->set(), batch, [&](int64_t site, const Tensor&) { exact->prepare(site); });
   }
   LogitsReport report;
   report.tokens = batch.rows();

@@ -63,13 +63,15 @@ void row_as_f32(float* out, const Tensor& source, int64_t row, int64_t cols, boo
     for (int64_t i = 0; i < cols; ++i) out[i] += 1;
 }
 
-void store_row(void* out, Dtype type, const float* values, int64_t cols) {
-  if (is_packed(type)) quantise(out, type, values, cols);
+void store_row(void* out, Dtype type, const float* values, int64_t cols, const float* importance = nullptr) {
+  if (is_packed(type)) quantise(out, type, values, cols, importance);
   else convert(out, type, values, Dtype::F32, cols);
 }
 
-// The rows of one matrix of a source, or of all matrices of a stack, as the file has them.
-void write_rows(const GgufOutput& output, const GgufEntry& entry, const Tensor& source, Dtype type, const WriteGgufBytes& write) {
+// The rows of one matrix of a source, or of all matrices of a stack, as the file has them. first_matrix: of the stack, where each has a
+// source.
+void write_rows(const GgufOutput& output, const GgufEntry& entry, const Tensor& source, Dtype type, const ImportanceMatrix* importance,
+                int64_t first_matrix, const WriteGgufBytes& write) {
   const int64_t cols = entry.shape.back(), rank = static_cast<int64_t>(entry.shape.size());
   const bool stacked = output.sources.size() == 1 && rank == 3;
   const int64_t rows = rank < 2 ? 1 : entry.shape[static_cast<size_t>(rank - 2)], matrices = stacked ? entry.shape[0] : 1;
@@ -84,6 +86,10 @@ void write_rows(const GgufOutput& output, const GgufEntry& entry, const Tensor& 
   }
   const auto row_bytes = static_cast<size_t>(loraine::bytes_of(type, cols));
   const Buffer memory(row_bytes * static_cast<size_t>(rows * matrices));
+  std::vector<std::vector<float>> weights(static_cast<size_t>(matrices));
+  if (importance && is_packed(type))
+    for (int64_t m = 0; m < matrices; ++m)
+      weights[static_cast<size_t>(m)] = importance->weights(entry.name, first_matrix + m, rank == 3 ? entry.shape[0] : 1, cols);
   parallel_for(
       rows * matrices,
       [&](int64_t index) {
@@ -91,7 +97,9 @@ void write_rows(const GgufOutput& output, const GgufEntry& entry, const Tensor& 
         std::vector<float> values(static_cast<size_t>(cols));
         row_as_f32(values.data(), source, matrix * source_rows + output.first_row + row, cols, output.plus_one);
         const int64_t at = output.order.empty() ? row : output.order[static_cast<size_t>(row)];
-        store_row(static_cast<char*>(memory.data()) + row_bytes * static_cast<size_t>(matrix * rows + at), type, values.data(), cols);
+        const std::vector<float>& own = weights[static_cast<size_t>(matrix)];
+        store_row(static_cast<char*>(memory.data()) + row_bytes * static_cast<size_t>(matrix * rows + at), type, values.data(), cols,
+                  own.empty() ? nullptr : own.data());
       },
       (1 << 14) / cols + 1);
   write(memory.data(), memory.bytes());
@@ -113,7 +121,7 @@ MergedBytes merged_bytes(const WeightToWrite& weight) {
   return merged;
 }
 
-GgufPlan plan_gguf(const Merge& merge, const ModelFiles& files, const GgufText& text, const GgufRecipe& recipe) {
+GgufPlan plan_gguf(const Merge& merge, const ModelFiles& files, const GgufText& text, const GgufRecipe& recipe, bool with_importance) {
   if (merge.model.config.nested)
     throw Error(ErrorKind::unsupported, "the model is the text part of one with more parts, of which no GGUF is written",
                 "export with export_format: huggingface, and convert that folder with llama.cpp's convert_hf_to_gguf.py");
@@ -135,7 +143,8 @@ GgufPlan plan_gguf(const Merge& merge, const ModelFiles& files, const GgufText& 
                   plan.keys.heads.kv_heads,
                   plan.keys.experts,
                   0,
-                  true};
+                  true,
+                  with_importance};
   int64_t rows = 0;
   for (const GgufOutput& output : plan.outputs) {
     for (const char* each : {"attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"}) shape.value_matrices += output.name.ends_with(each);
@@ -155,9 +164,10 @@ GgufPlan plan_gguf(const Merge& merge, const ModelFiles& files, const GgufText& 
   return plan;
 }
 
-void write_gguf(const GgufPlan& plan, const std::string& path, const std::function<bool()>& keep_going) {
+std::vector<std::string> write_gguf(const GgufPlan& plan, const std::string& path, uint64_t part_bytes,
+                                    const std::function<bool()>& keep_going) {
   const size_t made = plan.keys.made.size();
-  stream_gguf(path, plan.keys.metadata, plan.entries, [&](size_t index, const WriteGgufBytes& write) {
+  return stream_gguf_parts(path, plan.keys.metadata, plan.entries, part_bytes, [&](size_t index, const WriteGgufBytes& write) {
     if (keep_going && !keep_going()) throw Stopped();
     if (index < made) {
       const std::vector<float>& values = plan.keys.made[index].values;
@@ -165,8 +175,9 @@ void write_gguf(const GgufPlan& plan, const std::string& path, const std::functi
     }
     const GgufOutput& output = plan.outputs[index - made];
     const Dtype type = *ggml_type(plan.entries[index].type)->weight;
+    int64_t matrix = 0;
     for (const std::string& source : output.sources)
-      write_rows(output, plan.entries[index], merged_bytes(*plan.weights.at(source)).tensor, type, write);
+      write_rows(output, plan.entries[index], merged_bytes(*plan.weights.at(source)).tensor, type, plan.importance, matrix++, write);
   });
 }
 

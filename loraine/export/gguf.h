@@ -9,6 +9,7 @@
 #include "loraine/export/merge.h"
 #include "loraine/io/gguf/gguf_mixture.h"
 #include "loraine/io/gguf/gguf_output_keys.h"
+#include "loraine/io/gguf/importance_matrix.h"
 
 namespace loraine {
 
@@ -25,14 +26,23 @@ struct GgufPlan {
   std::vector<GgufOutput> outputs;
   std::vector<GgufEntry> entries;  // of the made tensors, then of the outputs
   std::map<std::string, const WeightToWrite*> weights;
+  const ImportanceMatrix* importance = nullptr;
 };
 
-// Throws unsupported for what a GGUF is not written of, naming it.
-GgufPlan plan_gguf(const Merge& merge, const ModelFiles& files, const GgufText& text, const GgufRecipe& recipe);
+// Throws unsupported for what a GGUF is not written of, naming it. with_importance: as llama-quantize has types of tensors then.
+GgufPlan plan_gguf(const Merge& merge, const ModelFiles& files, const GgufText& text, const GgufRecipe& recipe,
+                   bool with_importance = false);
+// Blocks are made with the matrix from now on, and the file's keys name it. Throws bad_data where it is of another model.
+void use_importance(GgufPlan& plan, const ImportanceMatrix& matrix);
+// The matrix of the merged model: what the inputs of its layers' matrices are for these texts, each a chunk of its own. Throws unsupported
+// for experts.
+ImportanceMatrix importance_of(const GgufPlan& plan, const std::vector<std::vector<int32_t>>& chunks,
+                               const std::function<bool()>& keep_going);
 
 // Every tensor is merged and rounded to the type that a merged folder would have, then to the file's: what llama.cpp's converter and
-// llama-quantize make of such a folder. One tensor is in memory at a time.
-void write_gguf(const GgufPlan& plan, const std::string& path, const std::function<bool()>& keep_going = {});
+// llama-quantize make of such a folder. One tensor is in memory at a time. Gives the path, or those of its parts (stream_gguf_parts).
+std::vector<std::string> write_gguf(const GgufPlan& plan, const std::string& path, uint64_t part_bytes = UINT64_MAX,
+                                    const std::function<bool()>& keep_going = {});
 
 struct GgufTypeReport {
   int64_t tensors = 0;

@@ -67,18 +67,24 @@ void embed_backward(const Step& s, AdapterSet& trained, const Tensor& d_x) {
 
 }  // namespace
 
-void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
-  Activations& all = *pass.activations;
+void embed_tokens(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
+  const Activations& all = *pass.activations;
   check_shared_rows(model, batch);
   const Step s{ctx, model, batch, pass};
   const Tensor x = s.rows(all.layers[0][0].x), stream = all.stream.data ? s.rows(all.stream) : x;
+  embed(s, stream);
+  if (pass.training && pass.embedding_noise > 0) add_noise(ctx, stream, pass.embedding_noise, kEmbeddingNoise);
+  if (x.dtype != stream.dtype) convert_rows(ctx, x, stream);
+}
+
+void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
+  Activations& all = *pass.activations;
+  const Step s{ctx, model, batch, pass};
   if (pass.balance) {
     pass.balance->sums.clear();
     pass.balance->adding = true;
   }
-  embed(s, stream);
-  if (pass.training && pass.embedding_noise > 0) add_noise(ctx, stream, pass.embedding_noise, kEmbeddingNoise);
-  if (x.dtype != stream.dtype) convert_rows(ctx, x, stream);
+  embed_tokens(ctx, model, batch, pass);
   for (size_t layer = 0; layer < model.layers.size(); ++layer) {
     const bool last = layer + 1 == model.layers.size();
     layer_forward(ctx, model, batch, pass, static_cast<int64_t>(layer), s.rows(last ? all.x_last : all.layers[layer + 1][0].x));

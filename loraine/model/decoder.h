@@ -59,16 +59,19 @@ struct RouterBalance {
   bool adding = false;  // while the forward runs, and not where parts of it are computed once more
 };
 
+// Called before the base's product of a site, with the rows x [T, in] that it takes.
+using BeforeSite = std::function<void(int64_t site, const Tensor& x)>;
+
 // What a batch runs with: saved activations, KV cache (nullptr when training), adapter sets (Batch.adapter_rows say which rows), scratch.
 struct Pass {
   Activations* activations = nullptr;
   KvCache* cache = nullptr;
   std::vector<const AdapterSet*> adapters;
   Arena* scratch = nullptr;
-  bool training = false;                               // dropout on, activations kept
-  std::function<void(int64_t site)> before_site = {};  // without training: called before the product of a site
-  RouterBalance* balance = nullptr;                    // where the loss has it
-  float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
+  bool training = false;             // dropout on, activations kept
+  BeforeSite before_site = {};       // without training
+  RouterBalance* balance = nullptr;  // where the loss has it
+  float embedding_noise = 0;         // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.
@@ -82,6 +85,9 @@ size_t thread_bytes(const Model& model, int64_t rows, int64_t longest, bool shar
 // Tokens that a sequence may have at most to share the rows that it begins with; 0: the model has layers that cannot share.
 int64_t shares_up_to(const Model& model);
 
+// The residual stream before the first layer alone, for who walks through the layers one by one: fills activations.layers[0][0].x (and
+// `stream`, where there is one).
+void embed_tokens(Context& ctx, const Model& model, const Batch& batch, Pass& pass);
 // Fills pass.activations->hidden [T, C] (first batch.rows() rows).
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass);
 // d_hidden [T, C] F32 is the gradient of `hidden` and is overwritten. Adapter gradients of pass.adapters[0] are accumulated.

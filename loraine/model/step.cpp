@@ -100,7 +100,7 @@ void base_product(const Step& s, const Tensor& y, const Tensor& x, const Site& s
 }  // namespace
 
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site& site) {
-  if (s.pass.before_site) s.pass.before_site(site.index);
+  if (s.pass.before_site) s.pass.before_site(site.index, x);
   for_each_dense(s.batch, s.pass,
                  [&](int64_t first, int64_t count, const DenseSet* set) { base_product(s, y, x, site, set, first, count); });
   std::vector<LowRankRange> by_rows;

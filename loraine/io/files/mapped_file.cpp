@@ -16,6 +16,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/missing_file.h"
 #include "loraine/core/signals.h"
+#include "loraine/io/files/mapped_files.h"
 
 namespace loraine {
 namespace {
@@ -142,6 +143,62 @@ MappedFile::~MappedFile() {
   if (!data_) return;
   release_guard(guard_);
   ::munmap(data_, size_);
+}
+
+MappedFiles::MappedFiles(const std::vector<std::string>& paths) {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  std::vector<int> opened;
+  const auto close_all = [&] {
+    for (const int fd : opened) ::close(fd);
+  };
+  const auto fail = [&](const std::string& path) {
+    const std::string why = std::strerror(errno);
+    close_all();
+    let_go();
+    throw Error(ErrorKind::io, path + ": cannot be mapped: " + why);
+  };
+  try {
+    for (const std::string& path : paths) {
+      Part part{reserved_, 0, -1};
+      opened.push_back(open_regular_file(path, part.size));
+      reserved_ += (part.size + page - 1) / page * page;
+      parts_.push_back(part);
+    }
+  } catch (...) {
+    close_all();
+    throw;
+  }
+  if (reserved_ > 0) {
+    data_ = ::mmap(nullptr, reserved_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data_ == MAP_FAILED) {
+      data_ = nullptr;
+      fail(paths.front());
+    }
+    have_signal_stack();
+  }
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    Part& part = parts_[i];
+    if (part.size == 0) continue;
+    char* const place = static_cast<char*>(data_) + part.start;
+    if (::mmap(place, part.size, PROT_READ, MAP_PRIVATE | MAP_FIXED, opened[i], 0) == MAP_FAILED) fail(paths[i]);
+    try {
+      part.guard = guard_mapping(place, part.size, paths[i]);
+    } catch (...) {
+      close_all();
+      let_go();
+      throw;
+    }
+  }
+  close_all();
+}
+
+MappedFiles::~MappedFiles() { let_go(); }
+
+void MappedFiles::let_go() {
+  for (const Part& part : parts_)
+    if (part.guard >= 0) release_guard(part.guard);
+  if (data_) ::munmap(data_, reserved_);
+  data_ = nullptr;
 }
 
 void read_ahead(const void* data, size_t bytes) {

@@ -42,7 +42,7 @@ T load(const unsigned char* bytes) {
 
 class Cursor {
  public:
-  Cursor(const std::string& path, const MappedFile& file) : path_(path), data_(file.data()), size_(file.size()) {}
+  Cursor(const std::string& path, const unsigned char* data, uint64_t size) : path_(path), data_(data), size_(size) {}
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorKind::bad_data, fmt::format("{}: {} (at byte {})", path_, what, at_),
                 "the file is damaged or cut off; download it again");
@@ -179,18 +179,25 @@ std::optional<int64_t> integer_at(GgufType type, const unsigned char* bytes) {
   }
 }
 
-}  // namespace
+using GgufMetadataMap = std::map<std::string, GgufValue, std::less<>>;
 
-GgufFile::GgufFile(const std::string& path_) : path(path_), file(path_) {
-  Cursor cursor(path, file);
+struct GgufPart {
+  uint32_t version = 0;
+  GgufMetadataMap metadata;
+  std::vector<GgufTensor> tensors;
+};
+
+GgufPart read_part(const std::string& path, const unsigned char* data, uint64_t size) {
+  GgufPart part;
+  Cursor cursor(path, data, size);
   const unsigned char* magic = cursor.take(4, "the magic");
   if (std::memcmp(magic, "GGUF", 4) != 0)
     throw Error(ErrorKind::bad_data,
                 path + ": starts with " + in_quotes({reinterpret_cast<const char*>(magic), 4}) + ", expected \"GGUF\"");
-  version = cursor.number<uint32_t>("the version");
-  if (version != 2 && version != 3)
-    throw Error(ErrorKind::bad_data, fmt::format("{}: is GGUF version {}, expected 2 or 3{}", path, version,
-                                                 (version & 0xffffu) == 0 && version ? " (a big-endian file?)" : ""));
+  part.version = cursor.number<uint32_t>("the version");
+  if (part.version != 2 && part.version != 3)
+    throw Error(ErrorKind::bad_data, fmt::format("{}: is GGUF version {}, expected 2 or 3{}", path, part.version,
+                                                 (part.version & 0xffffu) == 0 && part.version ? " (a big-endian file?)" : ""));
   uint64_t tensor_count = cursor.number<uint64_t>("the tensor count"), key_count = cursor.number<uint64_t>("the metadata count");
   // The smallest tensor entry takes 8+1+4+8+4+8 bytes, the smallest metadata entry 8+1+4+1.
   if (tensor_count > cursor.left() / 33) cursor.fail(fmt::format("claims {} tensors, more than the file can hold", tensor_count));
@@ -198,24 +205,87 @@ GgufFile::GgufFile(const std::string& path_) : path(path_), file(path_) {
   for (uint64_t i = 0; i < key_count; ++i) {
     std::string_view key = cursor.text("a metadata key");
     if (key.empty() || key.size() > 65535 || !is_utf8(key)) cursor.fail("a metadata key is " + in_quotes(key));
-    if (!metadata.emplace(std::string(key), read_value(cursor, "the metadata key " + in_quotes(key))).second)
+    if (!part.metadata.emplace(std::string(key), read_value(cursor, "the metadata key " + in_quotes(key))).second)
       cursor.fail("the metadata key " + in_quotes(key) + " stands twice");
   }
   uint64_t alignment = 32;
-  if (const GgufValue* value = find("general.alignment")) {
-    if (value->type != GgufType::U32) wrong_type(*this, "general.alignment", "a U32");
-    alignment = load<uint32_t>(value->bytes);
+  if (const auto value = part.metadata.find("general.alignment"); value != part.metadata.end()) {
+    if (value->second.type != GgufType::U32)
+      throw Error(ErrorKind::bad_data, path + ": the metadata key general.alignment is not a U32", "the file is damaged");
+    alignment = load<uint32_t>(value->second.bytes);
     if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > (1u << 20))
       cursor.fail(fmt::format("has the alignment {}, expected a power of two", alignment));
   }
-  tensors.reserve(tensor_count);
-  for (uint64_t i = 0; i < tensor_count; ++i) tensors.push_back(read_tensor(cursor));
+  part.tensors.reserve(tensor_count);
+  for (uint64_t i = 0; i < tensor_count; ++i) part.tensors.push_back(read_tensor(cursor));
+  place_tensors(cursor, part.tensors, alignment, size);
+  return part;
+}
+
+// NAME-00001-of-00009.gguf: the paths of all nine; any other name stands for itself.
+std::vector<std::string> gguf_part_paths(const std::string& path) {
+  constexpr std::string_view kEnd = "-00001-of-00001.gguf";
+  if (path.size() < kEnd.size()) return {path};
+  const std::string end = path.substr(path.size() - kEnd.size()), before = path.substr(0, path.size() - kEnd.size());
+  const auto digits = [&](size_t at) {
+    return std::all_of(end.begin() + static_cast<std::ptrdiff_t>(at), end.begin() + static_cast<std::ptrdiff_t>(at) + 5,
+                       [](char c) { return c >= '0' && c <= '9'; });
+  };
+  if (end[0] != '-' || !digits(1) || end.substr(6, 4) != "-of-" || !digits(10)) return {path};
+  const long part = std::strtol(end.substr(1, 5).c_str(), nullptr, 10), parts = std::strtol(end.substr(10, 5).c_str(), nullptr, 10);
+  if (parts < 2) return {path};
+  if (part != 1)
+    throw Error(ErrorKind::bad_data, fmt::format("{}: is part {} of {} of a model, whose first has the metadata", path, part, parts),
+                fmt::format("give {}-00001-of-{:05}.gguf, with all others beside it", before, parts));
+  std::vector<std::string> paths;
+  for (long i = 1; i <= parts; ++i) paths.push_back(fmt::format("{}-{:05}-of-{:05}.gguf", before, i, parts));
+  return paths;
+}
+
+void check_part(const std::string& path, size_t part, size_t parts, const GgufMetadataMap& metadata) {
+  const auto number = [&](const char* key, uint64_t otherwise) {
+    const auto at = metadata.find(key);
+    if (at == metadata.end() || at->second.type == GgufType::Array || at->second.type == GgufType::String) return otherwise;
+    const std::optional<int64_t> value = integer_at(at->second.type, at->second.bytes);
+    return value && *value >= 0 ? static_cast<uint64_t>(*value) : UINT64_MAX;
+  };
+  const uint64_t count = number("split.count", parts > 1 ? 0 : 1), own = number("split.no", parts > 1 ? UINT64_MAX : 0);
+  if (count <= 1 && parts == 1) return;
+  if (parts == 1)
+    throw Error(ErrorKind::bad_data, fmt::format("{}: is one of {} parts of a model (split.count)", path, count),
+                "name the parts NAME-00001-of-0000N.gguf as they came, and give the first");
+  if (count != parts || own != part)
+    throw Error(
+        ErrorKind::bad_data,
+        fmt::format("{}: by its name it is part {} of {}, and by its keys split.no and split.count it is not", path, part + 1, parts),
+        "give the parts the names that they came with");
+}
+
+}  // namespace
+
+GgufFile::GgufFile(const std::string& path_) : path(path_), file(gguf_part_paths(path_)) {
+  const std::vector<std::string> paths = gguf_part_paths(path);
+  for (size_t i = 0; i < paths.size(); ++i) {
+    GgufPart part = read_part(paths[i], file.data() + file.start(i), file.size(i));
+    for (GgufTensor& tensor : part.tensors) {
+      tensor.offset += file.start(i);
+      tensors.push_back(std::move(tensor));
+    }
+    if (i == 0) {
+      metadata = std::move(part.metadata);
+      version = part.version;
+    }
+    check_part(paths[i], i, paths.size(), i == 0 ? metadata : part.metadata);
+  }
+  if (const auto count = unsigned_integer("split.tensors.count"); count && paths.size() > 1 && *count != tensors.size())
+    throw Error(ErrorKind::bad_data,
+                fmt::format("{}: its parts hold {} tensors, and split.tensors.count is {}", path, tensors.size(), *count),
+                "are all parts of the same model?");
   std::vector<std::string_view> names;
   for (const GgufTensor& tensor : tensors) names.push_back(tensor.name);
   std::sort(names.begin(), names.end());
   auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) cursor.fail("two tensors are named " + in_quotes(*twice));
-  place_tensors(cursor, tensors, alignment, file.size());
+  if (twice != names.end()) throw Error(ErrorKind::bad_data, path + ": two tensors are named " + in_quotes(*twice), "the file is damaged");
 }
 
 const GgufValue* GgufFile::find(std::string_view key) const {

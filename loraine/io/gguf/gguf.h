@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "loraine/io/files/mapped_file.h"
+#include "loraine/io/files/mapped_files.h"
 #include "loraine/io/tensors/tensor_source.h"
 
 namespace loraine {
@@ -28,13 +28,14 @@ struct GgufTensor {
   std::string name;                // the file's own
   uint32_t type = 0;               // ggml type number
   std::vector<int64_t> shape;      // Hugging Face's order: outermost first
-  uint64_t offset = 0, bytes = 0;  // in the file
+  uint64_t offset = 0, bytes = 0;  // from file.data() on
 };
 
+// A file, or the parts NAME-00001-of-00009.gguf and so on of one: path is that of the first, which has the metadata of all.
 struct GgufFile {
   explicit GgufFile(const std::string& path);  // throws bad_data
   std::string path;
-  MappedFile file;
+  MappedFiles file;
   uint32_t version = 0;
   std::map<std::string, GgufValue, std::less<>> metadata;
   std::vector<GgufTensor> tensors;

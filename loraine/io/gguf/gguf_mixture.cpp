@@ -1,4 +1,4 @@
-// The rules of llama.cpp's llama_tensor_get_type for the mixtures that are written, without an importance matrix.
+// The rules of llama.cpp's llama_tensor_get_type for the mixtures that are written.
 #include "loraine/io/gguf/gguf_mixture.h"
 
 #include <cstdlib>
@@ -75,6 +75,10 @@ Dtype GgufMixture::chosen(std::string_view name, int64_t columns) {
   if (is("attn_output.weight")) return eight && type == Dtype::Q4_K ? Dtype::Q5_K : type;
   if (is("ffn_up") || is("ffn_gate") || !is("ffn_down")) return type;
   const int64_t at = shape_.experts > 1 ? layer_of(name) : downs_seen_++;
+  if (shape_.importance && at < shape_.layers / 8) {  // weighted searches without a minimum go astray in the first ones
+    if (recipe_.file_type == 2) return Dtype::Q4_1;
+    if (recipe_.file_type == 8) return Dtype::Q5_1;
+  }
   if (recipe_.more_bits && more_bits(at, shape_.layers)) return Dtype::Q6_K;
   return recipe_.first_bits && at < shape_.layers / 8 ? Dtype::Q5_K : type;
 }

@@ -25,6 +25,7 @@ struct GgufShape {
   int64_t layers = 0, heads = 0, kv_heads = 0, experts = 0;
   int64_t value_matrices = 0;  // tensors attn_v, attn_qkv and attn_kv_b
   bool tied = false;           // there is no output.weight
+  bool importance = false;     // there is an importance matrix
 };
 
 // To be asked for every tensor in the file's order: some rules count.

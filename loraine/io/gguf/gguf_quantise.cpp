@@ -32,17 +32,6 @@ void block_q8_0(unsigned char* out, const float* x) {
   }
 }
 
-// Two codes of 4 bits in a byte: of value i and of value i + 16; the fifth bits, where there are any, in a word.
-void put_codes(unsigned char* codes, unsigned char* fifths, const unsigned char (&q)[kBlock32]) {
-  uint32_t word = 0;
-  for (int64_t i = 0; i < kBlock32 / 2; ++i) {
-    codes[i] = static_cast<unsigned char>((q[i] & 15) | (q[i + 16] & 15) << 4);
-    word |= static_cast<uint32_t>(q[i] >> 4 & 1) << i;
-    word |= static_cast<uint32_t>(q[i + 16] >> 4 & 1) << (i + 16);
-  }
-  if (fifths) std::memcpy(fifths, &word, sizeof word);
-}
-
 // Symmetric: the value of largest magnitude becomes −2^(bits − 1).
 void block_symmetric(unsigned char* out, const float* x, int bits) {
   float most = 0, value = 0;
@@ -56,7 +45,7 @@ void block_symmetric(unsigned char* out, const float* x, int bits) {
     const float scaled = x[i] * scale;
     q[i] = static_cast<unsigned char>(std::min<int>(last, static_cast<int8_t>(scaled + (static_cast<float>(half) + 0.5f))));
   }
-  put_codes(out + (bits == 5 ? 6 : 2), bits == 5 ? out + 2 : nullptr, q);
+  put_codes_of_32(out + (bits == 5 ? 6 : 2), bits == 5 ? out + 2 : nullptr, q);
 }
 
 // From the smallest value up in equal steps.
@@ -76,17 +65,28 @@ void block_from_least(unsigned char* out, const float* x, int bits) {
     const float rounded = scaled + 0.5f;
     q[i] = bits == 4 ? static_cast<unsigned char>(std::min<int>(last, static_cast<int8_t>(rounded))) : static_cast<unsigned char>(rounded);
   }
-  put_codes(out + (bits == 5 ? 8 : 4), bits == 5 ? out + 4 : nullptr, q);
+  put_codes_of_32(out + (bits == 5 ? 8 : 4), bits == 5 ? out + 4 : nullptr, q);
 }
 
 }  // namespace
 
+void put_codes_of_32(unsigned char* codes, unsigned char* fifths, const unsigned char* q) {
+  uint32_t word = 0;
+  for (int64_t i = 0; i < kBlock32 / 2; ++i) {
+    codes[i] = static_cast<unsigned char>((q[i] & 15) | (q[i + 16] & 15) << 4);
+    word |= static_cast<uint32_t>(q[i] >> 4 & 1) << i;
+    word |= static_cast<uint32_t>(q[i + 16] >> 4 & 1) << (i + 16);
+  }
+  if (fifths) std::memcpy(fifths, &word, sizeof word);
+}
+
 bool can_quantise(Dtype dtype) { return dtype >= Dtype::Q4_0 && dtype <= Dtype::Q6_K; }
 
-void quantise(void* blocks, Dtype dtype, const float* values, int64_t n) {
+void quantise(void* blocks, Dtype dtype, const float* values, int64_t n, const float* importance) {
   if (!can_quantise(dtype)) throw Error(ErrorKind::internal, std::string("quantising to ") + name_of(dtype));
   const auto [elements, bytes] = block_of(dtype);
   if (n % elements != 0) throw Error(ErrorKind::internal, "a row that is no multiple of its blocks");
+  if (importance && dtype != Dtype::Q8_0) return quantise_weighted(blocks, dtype, values, n, importance);
   if (elements != kBlock32) return quantise_k(blocks, dtype, values, n);
   auto* out = static_cast<unsigned char*>(blocks);
   for (int64_t at = 0; at < n; at += kBlock32, out += bytes) {

@@ -1,4 +1,4 @@
-// Rows of f32 to ggml's blocks, byte for byte as ggml's reference quantisation makes them without an importance matrix. Called by export.
+// Rows of f32 to ggml's blocks, byte for byte as ggml makes them, with an importance matrix or without. Called by export.
 #pragma once
 #include <cstdint>
 
@@ -8,10 +8,22 @@ namespace loraine {
 
 bool can_quantise(Dtype dtype);  // Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K
 
-// n values (a multiple of the type's block) to blocks. Values are finite.
-void quantise(void* blocks, Dtype dtype, const float* values, int64_t n);
+// n values (a multiple of the type's block) to blocks. Values are finite. importance [n]: how much an error of each counts, or nullptr; n
+// is a whole row then.
+void quantise(void* blocks, Dtype dtype, const float* values, int64_t n, const float* importance = nullptr);
 
 // The types with super-blocks of 256 (gguf_quantise_k.cpp).
 void quantise_k(void* blocks, Dtype dtype, const float* values, int64_t n);
+// Every type but Q8_0, whose blocks importance does not change (gguf_quantise_weighted.cpp).
+void quantise_weighted(void* blocks, Dtype dtype, const float* values, int64_t n, const float* importance);
+
+// How blocks are laid out, for both. Two codes of 4 bits in a byte: of value i and of value i + 16; the fifth bits, where there are any, in
+// a word.
+void put_codes_of_32(unsigned char* codes, unsigned char* fifths, const unsigned char* q);
+// d, dmin; 8 scales and minima of 6 bits; the codes [256] made anew of what these became.
+void put_super_block_minima(unsigned char* out, const float* x, int bits, unsigned char* codes, const unsigned char* scales,
+                            const unsigned char* minima, float d, float dmin);
+// Of 16 scales; codes [256] about 32.
+void put_super_block_q6(unsigned char* out, const float* x, signed char* codes, const float* scales);
 
 }  // namespace loraine

@@ -113,38 +113,12 @@ void super_block_minima(unsigned char* out, const float* x, int bits) {
   }
   const float per_scale = largest_scale > 0 ? 63.0f / largest_scale : 0.0f,
               per_minimum = largest_minimum > 0 ? 63.0f / largest_minimum : 0.0f;
-  unsigned char* packed = out + 4;  // 12 bytes: 8 scales and 8 minima of 6 bits
-  std::memset(packed, 0, 12);
-  int scales[8], minima[8];
+  unsigned char scales[8], minima[8];
   for (int j = 0; j < 8; ++j) {
-    const int s = scales[j] = std::min(63, static_cast<int>(static_cast<unsigned char>(nearest_whole(per_scale * found[j].scale))));
-    const int m = minima[j] = std::min(63, static_cast<int>(static_cast<unsigned char>(nearest_whole(per_minimum * found[j].minimum))));
-    if (j < 4) {
-      packed[j] = static_cast<unsigned char>(s);
-      packed[j + 4] = static_cast<unsigned char>(m);
-    } else {
-      packed[j + 4] = static_cast<unsigned char>((s & 15) | (m & 15) << 4);
-      packed[j - 4] = static_cast<unsigned char>(packed[j - 4] | (s >> 4) << 6);
-      packed[j] = static_cast<unsigned char>(packed[j] | (m >> 4) << 6);
-    }
+    scales[j] = std::min<unsigned char>(63, static_cast<unsigned char>(nearest_whole(per_scale * found[j].scale)));
+    minima[j] = std::min<unsigned char>(63, static_cast<unsigned char>(nearest_whole(per_minimum * found[j].minimum)));
   }
-  put_half_k(out, largest_scale / 63.0f);
-  put_half_k(out + 2, largest_minimum / 63.0f);
-  for (int j = 0; j < 8; ++j) {
-    const float d = half_k(out) * static_cast<float>(scales[j]);
-    if (d == 0) continue;
-    const float m = half_k(out + 2) * static_cast<float>(minima[j]);
-    for (int i = 32 * j; i < 32 * (j + 1); ++i)
-      codes[i] = static_cast<unsigned char>(std::max(0, std::min(last, nearest_whole((x[i] + m) / d))));
-  }
-  unsigned char *fifths = out + 16, *low = bits == 5 ? out + 48 : out + 16;
-  if (bits == 5) std::memset(fifths, 0, 32);
-  for (int pair = 0; pair < 4; ++pair)
-    for (int l = 0; l < 32; ++l) {
-      const int upper = codes[64 * pair + l], lower = codes[64 * pair + 32 + l];
-      low[32 * pair + l] = static_cast<unsigned char>((upper & 15) | (lower & 15) << 4);
-      if (bits == 5) fifths[l] = static_cast<unsigned char>(fifths[l] | (upper >> 4) << (2 * pair) | (lower >> 4) << (2 * pair + 1));
-    }
+  put_super_block_minima(out, x, bits, codes, scales, minima, largest_scale / 63.0f, largest_minimum / 63.0f);
 }
 
 // x [16] → codes 0 … 63 about 32; the scale by least squares weighted with x², over 19 steps.
@@ -186,11 +160,52 @@ float search_scale(const float* x, signed char* codes) {
 // Q6_K: 16 sub-blocks of 16, value = d · scale · (code − 32), scales of 8 bits with a sign.
 void super_block_q6(unsigned char* out, const float* x) {
   signed char codes[kSuper];
-  float scales[16], largest = 0, most = 0;
-  for (int j = 0; j < 16; ++j) {
-    scales[j] = search_scale(x + 16 * j, codes + 16 * j);
-    if (std::fabs(scales[j]) > most) most = std::fabs(scales[j]), largest = scales[j];
+  float scales[16];
+  for (int j = 0; j < 16; ++j) scales[j] = search_scale(x + 16 * j, codes + 16 * j);
+  put_super_block_q6(out, x, codes, scales);
+}
+
+}  // namespace
+
+void put_super_block_minima(unsigned char* out, const float* x, int bits, unsigned char* codes, const unsigned char* scales,
+                            const unsigned char* minima, float d_of_scales, float d_of_minima) {
+  const int last = (1 << bits) - 1;
+  unsigned char* packed = out + 4;  // 12 bytes: 8 scales and 8 minima of 6 bits
+  std::memset(packed, 0, 12);
+  for (int j = 0; j < 8; ++j) {
+    const int s = scales[j], m = minima[j];
+    if (j < 4) {
+      packed[j] = static_cast<unsigned char>(s);
+      packed[j + 4] = static_cast<unsigned char>(m);
+    } else {
+      packed[j + 4] = static_cast<unsigned char>((s & 15) | (m & 15) << 4);
+      packed[j - 4] = static_cast<unsigned char>(packed[j - 4] | (s >> 4) << 6);
+      packed[j] = static_cast<unsigned char>(packed[j] | (m >> 4) << 6);
+    }
   }
+  put_half_k(out, d_of_scales);
+  put_half_k(out + 2, d_of_minima);
+  for (int j = 0; j < 8; ++j) {
+    const float d = half_k(out) * static_cast<float>(scales[j]);
+    if (d == 0) continue;
+    const float m = half_k(out + 2) * static_cast<float>(minima[j]);
+    for (int i = 32 * j; i < 32 * (j + 1); ++i)
+      codes[i] = static_cast<unsigned char>(std::max(0, std::min(last, nearest_whole((x[i] + m) / d))));
+  }
+  unsigned char *fifths = out + 16, *low = bits == 5 ? out + 48 : out + 16;
+  if (bits == 5) std::memset(fifths, 0, 32);
+  for (int pair = 0; pair < 4; ++pair)
+    for (int l = 0; l < 32; ++l) {
+      const int upper = codes[64 * pair + l], lower = codes[64 * pair + 32 + l];
+      low[32 * pair + l] = static_cast<unsigned char>((upper & 15) | (lower & 15) << 4);
+      if (bits == 5) fifths[l] = static_cast<unsigned char>(fifths[l] | (upper >> 4) << (2 * pair) | (lower >> 4) << (2 * pair + 1));
+    }
+}
+
+void put_super_block_q6(unsigned char* out, const float* x, signed char* codes, const float* scales) {
+  float largest = 0, most = 0;
+  for (int j = 0; j < 16; ++j)
+    if (std::fabs(scales[j]) > most) most = std::fabs(scales[j]), largest = scales[j];
   unsigned char *low = out, *high = out + 128, *packed = out + 192;
   if (most < kNothing) {
     std::memset(out, 0, 210);
@@ -214,8 +229,6 @@ void super_block_q6(unsigned char* out, const float* x) {
       high[32 * half + l] = static_cast<unsigned char>((q[0] >> 4) | (q[32] >> 4) << 2 | (q[64] >> 4) << 4 | (q[96] >> 4) << 6);
     }
 }
-
-}  // namespace
 
 void quantise_k(void* blocks, Dtype dtype, const float* values, int64_t n) {
   auto* out = static_cast<unsigned char*>(blocks);

@@ -56,6 +56,16 @@ void GgufMetadata::put_unsigned(const std::string& key, uint64_t value) {
   append_number(bytes, static_cast<uint32_t>(value));
   put(key, std::move(bytes));
 }
+void GgufMetadata::put_short(const std::string& key, uint16_t value) {
+  std::string bytes = typed(GgufType::U16);
+  append_number(bytes, value);
+  put(key, std::move(bytes));
+}
+void GgufMetadata::put_signed(const std::string& key, int32_t value) {
+  std::string bytes = typed(GgufType::I32);
+  append_number(bytes, value);
+  put(key, std::move(bytes));
+}
 void GgufMetadata::put_number(const std::string& key, double value) {
   std::string bytes = typed(GgufType::F32);
   append_number(bytes, static_cast<float>(value));
@@ -151,6 +161,37 @@ void stream_gguf(const std::string& path, const GgufMetadata& metadata, const st
     out.write(zeros.data(), static_cast<size_t>(padded_size(written) - written));
   }
   out.commit();
+}
+
+std::vector<std::string> stream_gguf_parts(const std::string& path, const GgufMetadata& metadata, const std::vector<GgufEntry>& entries,
+                                           uint64_t part_bytes,
+                                           const std::function<void(size_t index, const WriteGgufBytes& write)>& produce) {
+  std::vector<size_t> starts = {0};  // of parts, and the end
+  uint64_t bytes = 0;
+  for (size_t index = 0; index < entries.size(); ++index) {
+    const uint64_t own = padded_size(bytes_of(entries[index]));
+    if (bytes > 0 && bytes + own > part_bytes) starts.push_back(index), bytes = 0;
+    bytes += own;
+  }
+  const size_t parts = starts.size();
+  starts.push_back(entries.size());
+  if (parts == 1) {
+    stream_gguf(path, metadata, entries, produce);
+    return {path};
+  }
+  if (parts > UINT16_MAX) throw Error(ErrorKind::usage, fmt::format("{} would be {} files", path, parts), "set a larger export_size");
+  std::vector<std::string> paths;
+  for (size_t part = 0; part < parts; ++part) {
+    GgufMetadata keys = part == 0 ? metadata : GgufMetadata();
+    keys.put_short("split.no", static_cast<uint16_t>(part));
+    keys.put_short("split.count", static_cast<uint16_t>(parts));
+    keys.put_signed("split.tensors.count", static_cast<int32_t>(entries.size()));
+    const std::vector<GgufEntry> own(entries.begin() + static_cast<std::ptrdiff_t>(starts[part]),
+                                     entries.begin() + static_cast<std::ptrdiff_t>(starts[part + 1]));
+    paths.push_back(fmt::format("{}-{:05}-of-{:05}.gguf", path.substr(0, path.rfind(".gguf")), part + 1, parts));
+    stream_gguf(paths.back(), keys, own, [&](size_t index, const WriteGgufBytes& write) { produce(starts[part] + index, write); });
+  }
+  return paths;
 }
 
 }  // namespace loraine

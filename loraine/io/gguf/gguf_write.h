@@ -15,6 +15,8 @@ namespace loraine {
 class GgufMetadata {
  public:
   void put_unsigned(const std::string& key, uint64_t value);  // U32; throws bad_data beyond it
+  void put_short(const std::string& key, uint16_t value);     // U16
+  void put_signed(const std::string& key, int32_t value);     // I32
   void put_number(const std::string& key, double value);      // F32
   void put_boolean(const std::string& key, bool value);
   void put_text(const std::string& key, std::string_view value);
@@ -45,5 +47,12 @@ using WriteGgufBytes = std::function<void(const void* data, size_t bytes)>;
 // complete.
 void stream_gguf(const std::string& path, const GgufMetadata& metadata, const std::vector<GgufEntry>& entries,
                  const std::function<void(size_t index, const WriteGgufBytes& write)>& produce);
+
+// The same in as many files as it takes for none to have more bytes of tensors than part_bytes (but for one tensor alone), named and keyed
+// as llama-gguf-split does it: path, NAME.gguf, becomes NAME-00001-of-00009.gguf and so on, of which the first has the metadata. Gives the
+// paths; path itself where one is enough.
+std::vector<std::string> stream_gguf_parts(const std::string& path, const GgufMetadata& metadata, const std::vector<GgufEntry>& entries,
+                                           uint64_t part_bytes,
+                                           const std::function<void(size_t index, const WriteGgufBytes& write)>& produce);
 
 }  // namespace loraine

@@ -14,6 +14,7 @@
 #include "loraine/io/gguf/gguf_output_keys.h"
 #include "loraine/io/gguf/gguf_output_tokenizer.h"
 #include "loraine/io/gguf/gguf_quantise.h"
+#include "loraine/io/gguf/importance_matrix.h"
 #include "loraine/io/tensors/read_elements.h"
 
 namespace loraine::gguf_write_test {
@@ -88,18 +89,20 @@ struct QuantiseCase {
   int64_t rows = 0;
 };
 
-// [rows, 256] and the blocks of a type, out of the recorded file; its header is JSON.
-QuantiseCase recorded(const char* type) {
-  const std::string bytes = read_file(LORAINE_SOURCE_DIR "/tests/golden/gguf/quantised.safetensors");
+// The bytes of a tensor of a recorded file; its header is JSON.
+std::string recorded_bytes(const std::string& file, const char* name) {
+  const std::string bytes = read_file(LORAINE_SOURCE_DIR "/tests/golden/gguf/" + file);
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), sizeof length);
   const Json header = Json::parse(bytes.substr(8, length));
-  const auto part = [&](const char* name) {
-    const size_t begin = header[name]["data_offsets"][0].get<size_t>(), end = header[name]["data_offsets"][1].get<size_t>();
-    return bytes.substr(8 + length + begin, end - begin);
-  };
+  const size_t begin = header[name]["data_offsets"][0].get<size_t>(), end = header[name]["data_offsets"][1].get<size_t>();
+  return bytes.substr(8 + length + begin, end - begin);
+}
+
+// [rows, 256] and the blocks of a type.
+QuantiseCase recorded(const char* type, const std::string& file = "quantised.safetensors") {
   QuantiseCase one;
-  const std::string values = part("values"), blocks = part(type);
+  const std::string values = recorded_bytes("quantised.safetensors", "values"), blocks = recorded_bytes(file, type);
   one.values.resize(values.size() / 4);
   std::memcpy(one.values.data(), values.data(), values.size());
   one.blocks.assign(blocks.begin(), blocks.end());
@@ -120,6 +123,75 @@ TEST(GgufQuantise, MakesGgmlsBytes) {
     }
   }
   EXPECT_FALSE(can_quantise(Dtype::Q2_K));
+}
+
+TEST(GgufQuantise, MakesGgmlsBytesWithAnImportanceMatrix) {  // tests/golden/make_gguf_weighted_cases.py
+  const std::string bytes = recorded_bytes("weighted.safetensors", "importance");
+  std::vector<float> importance(bytes.size() / sizeof(float));
+  std::memcpy(importance.data(), bytes.data(), bytes.size());
+  for (const Dtype type : {Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0, Dtype::Q5_1, Dtype::Q4_K, Dtype::Q5_K, Dtype::Q6_K}) {
+    const QuantiseCase one = recorded(name_of(type), "weighted.safetensors");
+    const int64_t row_bytes = bytes_of(type, 256);
+    ASSERT_EQ(static_cast<int64_t>(one.blocks.size()), one.rows * row_bytes);
+    std::vector<unsigned char> out(one.blocks.size());
+    for (int64_t row = 0; row < one.rows; ++row) {
+      quantise(out.data() + row * row_bytes, type, one.values.data() + row * 256, 256, importance.data());
+      EXPECT_EQ(std::memcmp(out.data() + row * row_bytes, one.blocks.data() + row * row_bytes, static_cast<size_t>(row_bytes)), 0)
+          << name_of(type) << " row " << row;
+    }
+  }
+}
+
+TEST(ImportanceMatrix, IsReadAsItWasWritten) {
+  ImportanceMatrix matrix;
+  matrix.datasets = {"text.txt"};
+  matrix.chunks = 3;
+  matrix.chunk_size = 512;
+  matrix.entries["blk.0.attn_q.weight"] = {{2, 4, 6, 8}, {2}};
+  matrix.entries["blk.0.ffn_up_exps.weight"] = {{2, 4, 6, 8}, {1, 0}};
+  write_importance_matrix(matrix, path_of("imatrix.gguf"));
+  const ImportanceMatrix read = read_importance_matrix(path_of("imatrix.gguf"));
+  EXPECT_EQ(read.datasets, matrix.datasets);
+  EXPECT_EQ(read.chunks, 3);
+  EXPECT_EQ(read.chunk_size, 512);
+  EXPECT_EQ(read.weights("blk.0.attn_q.weight", 0, 1, 4), (std::vector<float>{1, 2, 3, 4}));
+  EXPECT_EQ(read.weights("blk.0.ffn_up_exps.weight", 0, 2, 2), (std::vector<float>{2, 4}));
+  EXPECT_EQ(read.weights("blk.0.ffn_up_exps.weight", 1, 2, 2), (std::vector<float>{1, 1}));  // nothing was counted
+  EXPECT_TRUE(read.weights("blk.1.attn_q.weight", 0, 1, 4).empty());
+  EXPECT_THROW(read.weights("blk.0.attn_q.weight", 0, 1, 8), Error);
+  matrix.entries["blk.0.attn_q.weight"].sums[1] = -1;
+  write_importance_matrix(matrix, path_of("imatrix.gguf"));
+  EXPECT_THROW(read_importance_matrix(path_of("imatrix.gguf")), Error);
+}
+
+TEST(GgufParts, AreReadAsOneFile) {
+  GgufMetadata metadata;
+  metadata.put_text("general.architecture", "llama");
+  const std::vector<GgufEntry> entries = {{"a", 0, {40}}, {"b", 0, {2, 40}}, {"c", 0, {40}}};
+  const auto produce = [&](size_t index, const WriteGgufBytes& write) {
+    write_values(entries[index], write, static_cast<float>(100 * index));
+  };
+  EXPECT_EQ(stream_gguf_parts(path_of("whole.gguf"), metadata, entries, 1 << 20, produce), std::vector<std::string>{path_of("whole.gguf")});
+  const std::vector<std::string> paths = stream_gguf_parts(path_of("cut.gguf"), metadata, entries, 500, produce);
+  ASSERT_EQ(paths.size(), 2u);
+  EXPECT_EQ(paths[0], path_of("cut-00001-of-00002.gguf"));
+  const GgufFile file(paths[0]);
+  EXPECT_EQ(file.text("general.architecture"), "llama");
+  EXPECT_EQ(file.unsigned_integer("split.count"), 2u);
+  ASSERT_EQ(file.tensors.size(), 3u);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    float value = 0;
+    std::memcpy(&value, file.file.data() + file.tensors[i].offset + 4, sizeof value);
+    EXPECT_EQ(file.tensors[i].name, entries[i].name);
+    EXPECT_EQ(value, static_cast<float>(100 * i + 1));
+  }
+  EXPECT_THROW(GgufFile{paths[1]}, Error);  // the first has the metadata
+  std::filesystem::copy_file(paths[0], path_of("alone.gguf"));
+  EXPECT_THROW(GgufFile{path_of("alone.gguf")}, Error);
+  std::filesystem::copy_file(paths[0], paths[1], std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THROW(GgufFile{paths[0]}, Error);  // the second says that it is the first
+  std::filesystem::remove(paths[1]);
+  EXPECT_THROW(GgufFile{paths[0]}, Error);
 }
 
 TEST(GgufMixture, FollowsLlamaQuantize) {
