@@ -323,6 +323,7 @@ TEST(PeftMethods, OverCodes) {
 TEST(PeftMethods, InBf16) {
   for (const std::string& name : all_cases()) {
     const MethodCase c(name);
+    if (c.bits) continue;  // weights in bf16 have other codes
     Model narrow = c.model({}, true), wide = c.model();
     AdapterSet one = load_adapter_to_train(narrow, (c.folder / "adapter").string()),
                two = load_adapter_to_train(wide, (c.folder / "adapter").string());
