@@ -61,9 +61,11 @@ AdapterSet weighted_sum(const std::vector<WeightedAdapter>& adapters, const std:
       if (!set->sites[s]) continue;
       const Lora* lora = set->sites[s]->as_lora();
       if (!lora)
-        throw Error(ErrorKind::unsupported,
-                    fmt::format("the adapter {} rescales the base (DoRA), so that it is neither added to others nor scaled", set->name),
-                    kMergeInstead);
+        throw Error(
+            ErrorKind::unsupported,
+            fmt::format("the adapter {} is not of A and B alone (DoRA, OFT and others), so that it is neither added to others nor scaled",
+                        set->name),
+            kMergeInstead);
       here.push_back({lora, weight});
     }
     out.sites[s] = sum_at_site(here, sites[s]->in(), s);

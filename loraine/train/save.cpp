@@ -134,9 +134,9 @@ void write_checkpoint(Run& run, const std::string& folder) {
   write_tokenizer_files(run.input.files, folder);
   write_training_record(run.input.record, folder);
   if (trains_adapter(run.config))
-    write_card(
-        run, folder,
-        fmt::format("A checkpoint of a run: the LoRA adapter over {} and what the run needs to go on.", run.config.model_name_or_path));
+    write_card(run, folder,
+               fmt::format("A checkpoint of a run: the {}adapter over {} and what the run needs to go on.", run.lora.method ? "" : "LoRA ",
+                           run.config.model_name_or_path));
   if (!run.config.save_only_model) {
     write_optimizer_state(folder, run.optimizer->states());
     run.position.step = s.global_step;

@@ -23,6 +23,11 @@ methods = {
     "loftq": dict(init_lora_weights="loftq", loftq_iter=2), "loftq_8bit": dict(init_lora_weights="loftq", loftq_bits=8),
     "loftq_codes": dict(init_lora_weights="loftq", quantization_bit=4), "loftq_dora": dict(init_lora_weights="loftq", use_dora="true"),
     "neftune": dict(neftune_noise_alpha=5), "orthogonal": dict(init_lora_weights="orthogonal"),
+    # PEFT's methods beside LoRA
+    "oft": dict(finetuning_type="oft", oft_block_size=4), "oft_exact": dict(finetuning_type="oft", adapter_args='{"use_cayley_neumann": false, "coft": true, "eps": 0.01}'),
+    "oft_codes": dict(finetuning_type="oft", quantization_bit=4, oft_rank=2, oft_block_size=0, additional_target="norm"), "ia3": dict(finetuning_type="ia3"),
+    "vera": dict(finetuning_type="vera", adapter_args='{"r": 6, "vera_dropout": 0.1}'), "loha": dict(finetuning_type="loha", adapter_args='{"r": 2}', rank_pattern='{"q_proj": 3}'),
+    "lokr": dict(finetuning_type="lokr", adapter_args='{"r": 1, "decompose_both": true}', bf16="true"),
     "int8": dict(frozen_matmul="int8"), "pissa_int8": dict(frozen_matmul="int8", bf16="true", pissa_init="true"),
 }
 
@@ -41,14 +46,15 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8"):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr"):
             with self.subTest(name):
                 for level in ("false", "mlp", "true"):
                     self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
                     self.assertEqual(self.tensors(f"{name}_false"), self.tensors(f"{name}_{level}"))
 
     def test_merged_equals_base_and_adapter(self):
-        for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside"):
+        for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside",
+                     "oft", "oft_exact", "ia3", "vera", "loha", "lokr"):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",
@@ -257,6 +263,19 @@ class Methods(tiny.Case):
         self.assertIn("multiplies its Q8_0 blocks as they lie in the file", done[1])
         self.assertNotIn("rounded", done[1])
 
+    def test_an_adapter_of_another_kind_is_named(self):
+        self.train("ia3", finetuning_type="ia3", max_steps=1)
+        done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "on", adapter_name_or_path=self.work / "ia3"))
+        self.assertEqual(done[0], 2, done[1])
+        self.assertIn("finetuning_type: ia3", done[1])
+        self.train("on", adapter_name_or_path=self.work / "ia3", finetuning_type="ia3", max_steps=1)
+        self.assertIn("ia3", self.good(tiny.run("adapter", "info", self.work / "ia3")))
+        self.assertIn("takes LoRA", tiny.run("adapter", "check", self.work / "ia3")[1])
+        self.train("lora", max_steps=1)
+        done = tiny.run("adapter", "merge", self.work / "ia3", self.work / "lora", "--output_dir", self.work / "both")
+        self.assertEqual(done[0], 2, done[1])
+        self.assertIn("IA3", done[1])
+
     def test_settings_that_do_not_go_together(self):
         for words, settings in [
             (["use_dora", "use_adalora"], adalora | dict(use_dora="true")), (["pissa_convert"], dict(pissa_convert="true")),
@@ -278,7 +297,11 @@ class Methods(tiny.Case):
             (["frozen_matmul", "int4", "exact"], dict(frozen_matmul="int4")),
             (["odd"], dict(init_lora_weights="orthogonal", lora_rank=3)), (["rank"], dict(pissa_init="true", lora_rank=50)),
             (["rank_pattern", "integer"], dict(rank_pattern='{"q_proj": 1.5}')), (["layers_to_transform", "x"], dict(layers_to_transform="1,x")),
-            (["layers_to_transform"], dict(layers_to_transform="0", lora_target=".*q_proj")), (["no linear layer"], dict(exclude_modules=".*")),
+            (["layers_to_transform"], dict(layers_to_transform="0", lora_target=".*q_proj")), (["adapter_args", "lora"], dict(adapter_args='{"r": 2}')),
+            (["oft_block_size", "0"], dict(finetuning_type="oft", oft_rank=4)), (["use_dora", "oft"], dict(finetuning_type="oft", use_dora="true")),
+            (["alfa", "alpha"], dict(finetuning_type="loha", adapter_args='{"alfa": 2}')), (["layers_to_transform", "IA3"], dict(finetuning_type="ia3", layers_to_transform="0")),
+            (["rank_dropout"], dict(finetuning_type="lokr", adapter_args='{"rank_dropout": 0.5}')), (["OFT", "lm_head"], dict(finetuning_type="oft", oft_target="lm_head")),
+            (["frozen_matmul", "finetuning_type"], dict(finetuning_type="oft", frozen_matmul="int8")), (["boft"], dict(finetuning_type="boft")), (["no linear layer"], dict(exclude_modules=".*")),
         ]:
             with self.subTest(settings):
                 done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "refused", **settings))
