@@ -8,6 +8,7 @@
 #include "loraine/core/stopped.h"
 #include "loraine/export/gguf.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/model/decoder.h"
 
 namespace loraine {
 namespace {
