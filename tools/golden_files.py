@@ -3,11 +3,13 @@ import array
 import json
 import os
 import pathlib
+import re
 import struct
 import subprocess
 
 root = pathlib.Path(__file__).resolve().parent.parent
 program = pathlib.Path(os.environ.get("LORAINE_PROGRAM", root / "build/loraine"))
+device = None  # of commands that have one; None: as the cases say
 codes = {"F32": "f", "F64": "d", "I64": "q", "I32": "i"}
 
 
@@ -41,8 +43,17 @@ def rows_of(tensor):
     return [list(values[i * width : (i + 1) * width]) for i in range(count)]
 
 
+class NoGpuCode(RuntimeError):
+    """What the program has no GPU code for, in its words."""
+
+
 def loraine(*arguments, cwd=None):
-    done = subprocess.run([program.resolve(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+    placed = ["--device", device] if device and arguments[0] in ("train", "trace", "chat", "eval") else []
+    done = subprocess.run([program.resolve(), *map(str, arguments), *placed], capture_output=True, text=True, cwd=cwd)
+    if "emulated GPU: " in done.stderr and " touches " in done.stderr:
+        raise RuntimeError(f"loraine {arguments[0]} touched memory of the GPU that it may not")
+    if done.returncode and "has no GPU code" in done.stderr:
+        raise NoGpuCode(re.search(r"(?:device: cuda: )?([^\n]*?),? (?:which )?has no GPU code", done.stderr)[1])
     if done.returncode:
         raise RuntimeError(f"loraine {arguments[0]} ended with {done.returncode}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
 

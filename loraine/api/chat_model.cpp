@@ -106,7 +106,7 @@ struct ChatModel::State {
     if (engine && columns <= engine_columns && seats <= engine_seats) return;
     engine.reset();
     const int64_t rows = std::min(loaded->model.config.max_position_embeddings, kMostTokens) * loaded->config.num_beams;
-    engine = std::make_unique<Engine>(loaded->model, rows, columns, seats);
+    engine = std::make_unique<Engine>(loaded->model, rows, columns, seats, loaded->gpu.get());
     engine_columns = columns;
     engine_seats = seats;
   }
@@ -158,6 +158,7 @@ struct ChatModel::State {
   // make_ids: of one text or conversation, with the adapter that scores.
   template <class One, class MakeIds>
   std::vector<double> scores(const std::vector<One>& all, const ScoreOptions& given, const MakeIds& make_ids) {
+    if (loaded->gpu) throw Error(ErrorKind::unsupported, "get_scores has no GPU code, and the model is on one", "open it with device: cpu");
     if (given.max_length < 0) throw Error(ErrorKind::usage, "max_length is below 0");
     const std::lock_guard turn(engine_turn);
     const std::shared_lock using_adapters(adapters);
@@ -191,7 +192,7 @@ ChatModel::ChatModel(const Arguments& arguments) : state_(std::make_unique<State
     for (SettingNote& note : apply_settings(config, settings_of(arguments))) state_->notes.push_back(std::move(note.text));
     check_chat_config(config);
     start_threads();
-    state_->loaded = load_for_answers(config);
+    state_->loaded = load_for_answers(config, {.gpu = true});
     for (const auto& [kind, text] : state_->loaded->warnings) state_->notes.push_back(text);
     state_->plan_engine(state_->loaded->config.num_beams);
   });

@@ -13,11 +13,14 @@
 #include "loraine/io/hub/hub.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
+#include "loraine/model/gpu/gpu_base.h"
+#include "loraine/model/gpu/gpu_support.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/hub_access.h"
 #include "loraine/train/config/load_options.h"
 #include "loraine/train/config/named_adapters.h"
+#include "loraine/train/gpu/device.h"
 
 namespace loraine {
 namespace {
@@ -26,6 +29,11 @@ void warn(LoadedModel& loaded, const std::string& text, ErrorKind kind) {
   if (text.empty()) return;
   if (loaded.config.strict) throw Error(kind, text, "correct it, or leave strict out to go on with a warning");
   loaded.warnings.emplace_back(kind, text);
+}
+
+Error adapter_without_gpu(const std::string& name, const std::string& lacks) {
+  return {ErrorKind::unsupported, fmt::format("device: cuda: adapter {} has {}, which has no GPU code", name, lacks),
+          "Answer on the CPU (device: cpu); docs/cuda.md says what the GPU has kernels for."};
 }
 
 std::string folder_of(const LoadedModel& loaded, const NamedAdapter& adapter) {
@@ -78,7 +86,24 @@ void load_adapters(LoadedModel& loaded) {
   loaded.adapter = &all;
 }
 
+// The base moves to the GPU, unless an adapter has what there is no code for.
+void move_to_gpu(LoadedModel& loaded, const DeviceChoice& device) {
+  if (device.device != Device::cuda) return;
+  for (const auto& [name, set] : loaded.adapters) {
+    const std::string lacks = gpu_lacks(set, false);
+    if (lacks.empty()) continue;
+    if (loaded.config.device == "cuda") throw adapter_without_gpu(name, lacks);
+    loaded.places.back() = fmt::format("device: the CPU, since adapter {} has {}, which has no GPU code", name, lacks);
+    return;
+  }
+  check_gpu_room(GpuModel::shapes(loaded.model).bytes(), "a smaller base, or infer_dtype: bfloat16, needs less");
+  loaded.gpu = std::make_unique<GpuBase>(loaded.model);
+}
+
 }  // namespace
+
+LoadedModel::LoadedModel() = default;
+LoadedModel::~LoadedModel() = default;
 
 ChatFormat open_adapter_format(LoadedModel& loaded, const std::string& folder) {
   const TemplateChoice choice = choose_template(loaded.config, loaded.files, folder);
@@ -112,6 +137,7 @@ AdapterSet& LoadedModel::add_adapter(const std::string& name, const std::string&
   LoraConfig lora;
   AdapterSet set = loraine::load_adapter(model, path, &lora);
   set.name = name;
+  if (const std::string lacks = gpu ? gpu_lacks(set, false) : ""; !lacks.empty()) throw adapter_without_gpu(name, lacks);
   for (const auto& [kind, text] : adapter_warnings(lora, path, files)) warn(*this, text, kind);
   formats[name] = one_template ? format : open_adapter_format(*this, path);
   adapter_names.push_back(name);
@@ -149,11 +175,14 @@ Example LoadedModel::answered(const Conversation& conversation, const std::strin
 }
 
 std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const LoadOptionsForAnswers& options) {
+  if (!options.gpu && config.device == "cuda")
+    throw Error(ErrorKind::unsupported, "device: cuda: what is asked for here has no GPU code", "Leave it out.");
   auto loaded = std::make_unique<LoadedModel>();
   loaded->config = config;
   loaded->files = open_model_files(config.model_name_or_path, hub_access(config));
   if (!loaded->files.place_note.empty()) loaded->places.push_back(loaded->files.place_note);
   if (const std::string text = stretch_positions(loaded->files, config, false); !text.empty()) loaded->places.push_back(text);
+  const DeviceChoice device = options.gpu ? choose_device_of_answers(config, loaded->files) : DeviceChoice{};
   loaded->text = open_text(loaded->files);
   if (const std::string text = add_new_tokens(loaded->files, loaded->text, config); !text.empty()) loaded->places.push_back(text);
   if (options.needs_text && !loaded->text.tokenizer) throw no_tokenizer(loaded->files);
@@ -172,6 +201,8 @@ std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const L
         "frozen_matmul: int8: {} packed weights stay as they lie in the file; activations are rounded to 8 bits by blocks of 32", packed));
   load_adapters(*loaded);
   loaded->eos_ids = eos_token_ids(loaded->files, loaded->model.config);
+  if (!device.text.empty()) loaded->places.push_back(device.text);
+  move_to_gpu(*loaded, device);
   return loaded;
 }
 

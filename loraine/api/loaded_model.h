@@ -15,7 +15,11 @@
 
 namespace loraine {
 
+struct GpuBase;
+
 struct LoadedModel {
+  LoadedModel();
+  ~LoadedModel();
   TrainConfig config;
   ModelFiles files;
   ModelText text;
@@ -31,6 +35,7 @@ struct LoadedModel {
   std::string base_is_for;                     // the LoftQ adapter that the base was quantised for: it fits no other
   std::vector<std::pair<ErrorKind, std::string>> warnings;
   std::vector<std::string> places;  // of ids that were found in a local cache: where
+  std::unique_ptr<GpuBase> gpu;     // the base there, where answers are computed on a GPU
 
   const AdapterSet* find(const std::string& name) const;                       // "base": nullptr; usage with the names there are
   AdapterSet& add_adapter(const std::string& name, const std::string& given);  // usage when the name is taken, or beside LoftQ's
@@ -47,8 +52,9 @@ struct LoadedModel {
 // A conversation is written as each adapter was trained (api/chat_format.h). one_template: for the base and all adapters the same, which
 // then is config.template_name and text.chat_template too. needs_text: a tokenizer and a template (named, or the model's own) must be
 // there.
+// gpu: whoever asks has GPU code, and config.device counts; else cuda is refused.
 struct LoadOptionsForAnswers {
-  bool needs_text = true, one_template = false;
+  bool needs_text = true, one_template = false, gpu = false;
 };
 std::unique_ptr<LoadedModel> load_for_answers(const TrainConfig& config, const LoadOptionsForAnswers& options = {});
 

@@ -365,12 +365,13 @@ int run_chat(const std::vector<std::string>& args) {
     chat.system = *config.default_system;
     config.default_system.reset();
   }
-  chat.loaded = load_for_answers(config);
+  chat.loaded = load_for_answers(config, {.gpu = true});
   print_warnings(*chat.loaded, 0);
   constexpr int64_t kAskedAtOnce = 8;
   const Model& model = chat.loaded->model;
   const int64_t beams = chat.loaded->config.num_beams, rows = std::min<int64_t>(model.config.max_position_embeddings, 8192) * beams;
-  chat.engine = std::make_unique<Engine>(model, rows, chat.loaded->widest_adapter(), std::max(kAskedAtOnce, seats_for(model, 1, beams)));
+  chat.engine = std::make_unique<Engine>(model, rows, chat.loaded->widest_adapter(), std::max(kAskedAtOnce, seats_for(model, 1, beams)),
+                                         chat.loaded->gpu.get());
   std::optional<SignalWatch> watch;  // who asks through a pipe ends the program with Ctrl-C
   if (isatty(0)) watch.emplace(std::initializer_list<int>{SIGINT}, [](int) { interrupted = true; });
   if (isatty(0)) print_stderr(fmt::format("{}now: {}\n", kHelp, name_of(chat.loaded->adapter)));

@@ -7,18 +7,22 @@
 #include "loraine/adapters/peft_files.h"
 #include "loraine/cli/commands.h"
 #include "loraine/cli/input_warning.h"
+#include "loraine/cli/print_line.h"
 #include "loraine/cli/settings/arguments.h"
+#include "loraine/cli/trace_gpu.h"
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/safetensors/safetensors.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/finite.h"
+#include "loraine/model/gpu/gpu_support.h"
 #include "loraine/model/int8.h"
 #include "loraine/model/load.h"
 #include "loraine/train/config/hub_access.h"
 #include "loraine/train/config/load_options.h"
 #include "loraine/train/config/named_adapters.h"
+#include "loraine/train/gpu/device.h"
 #include "loraine/train/loss.h"
 
 namespace loraine {
@@ -183,6 +187,58 @@ double loss_by_row(Context& ctx, const Model& model, const Batch& batch, const T
   return sum;
 }
 
+// Logits of all rows, the loss where there are labels, and gradients into the adapter's own tensors.
+float trace_on_cpu(Context& ctx, const Model& model, const Batch& batch, TraceAdapters& adapters, bool by_row, bool gradients,
+                   float grad_scale, double divisor, const TraceInput& in, const std::vector<int64_t>& from, const Tensor& logits) {
+  const std::vector<const AdapterSet*> sets = adapters.pointers();
+  Arena dry;
+  plan_activations(model, batch.rows(), true, sets, dry);
+  Arena memory(dry.peak());
+  Activations activations = plan_activations(model, batch.rows(), true, sets, memory);
+  size_t scratch_size = std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows(), nullptr));
+  for (const AdapterSet* set : sets) scratch_size = std::max(scratch_size, loss_scratch_bytes(model, batch.rows(), set));
+  Arena scratch(scratch_size);
+  Pass pass{&activations, nullptr, sets, &scratch, false};
+  std::optional<RouterBalance> balance;
+  if (model.config.router_aux_loss_coef != 0) {
+    balance.emplace(RouterBalance{BalanceSums(model.config.num_experts), model.config.router_aux_loss_coef});
+    pass.balance = &*balance;
+  }
+  decoder_forward(ctx, model, batch, pass);
+  for (int64_t t = 0; t < batch.rows(); ++t) {
+    const int64_t place = from[static_cast<size_t>(t)];
+    head_logits(ctx, model, logits.row_range(place, 1), activations.hidden.row_range(t, 1), adapters.at(place / in.columns), scratch);
+  }
+  if (in.labels.empty()) return 0;
+  Buffer d_memory(static_cast<size_t>(batch.rows() * model.config.hidden_size) * sizeof(float));
+  const Tensor d(d_memory.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
+  double sum = 0;
+  if (by_row) sum = loss_by_row(ctx, model, batch, adapters, from, in.columns, activations.hidden, scratch);
+  else sum = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, grad_scale, {adapters.at(0)}, scratch).loss;
+  if (gradients && !adapters.sets.empty()) {
+    decoder_backward(ctx, model, batch, pass, adapters.sets[0], d);
+    adapters.sets[0].finish_gradients(ctx);
+  }
+  return static_cast<float>(sum / divisor + (balance ? balance->factor * balance_loss(balance->sums) : 0));
+}
+
+// nullptr: it computes on the CPU.
+std::unique_ptr<GpuBase> base_on_gpu(const TrainConfig& config, const DeviceChoice& device, const Model& model,
+                                     std::span<const AdapterSet* const> sets, bool gradients) {
+  if (!device.text.empty()) print_stderr(device.text + "\n");
+  if (device.device != Device::cuda) return nullptr;
+  for (const AdapterSet* set : sets) {
+    const std::string lacks = gpu_lacks(*set, gradients);
+    if (lacks.empty()) continue;
+    const std::string text = "the adapter has " + lacks + ", which has no GPU code";
+    if (config.device == "cuda") throw Error(ErrorKind::unsupported, "device: cuda: " + text, "Leave it out.");
+    print_stderr("device: the CPU, since " + text + "\n");
+    return nullptr;
+  }
+  check_gpu_room(GpuModel::shapes(model).bytes(), "a smaller base, or infer_dtype: bfloat16, needs less");
+  return std::make_unique<GpuBase>(model);
+}
+
 }  // namespace
 
 int run_trace(const std::vector<std::string>& args) {
@@ -205,6 +261,7 @@ int run_trace(const std::vector<std::string>& args) {
   check_chat_config(config);
   ModelFiles files = open_model_files(config.model_name_or_path, hub_access(config));
   print_place(files.place_note);
+  const DeviceChoice device = choose_device_of_answers(config, files);
   input_warning(quantised_already(files, config), config.strict, ErrorKind::usage);
   input_warning(not_computed_in(config), config.strict, ErrorKind::usage);
   Model model = load_model(files, answer_load_options(config));
@@ -227,52 +284,30 @@ int run_trace(const std::vector<std::string>& args) {
   else adapters.of_row.assign(static_cast<size_t>(in.rows), -1);
   set_adapter_rows(batch, adapters, from, in.columns);
   const std::vector<const AdapterSet*> sets = adapters.pointers();
-  Context ctx;
-  Arena dry;
-  plan_activations(model, batch.rows(), true, sets, dry);
-  Arena memory(dry.peak());
-  Activations activations = plan_activations(model, batch.rows(), true, sets, memory);
-  size_t scratch_size = std::max(scratch_bytes(model, batch.rows(), true, sets), loss_scratch_bytes(model, batch.rows(), nullptr));
-  for (const AdapterSet* set : sets) scratch_size = std::max(scratch_size, loss_scratch_bytes(model, batch.rows(), set));
-  Arena scratch(scratch_size);
-  Pass pass{&activations, nullptr, sets, &scratch, false};
-  std::optional<RouterBalance> balance;
-  if (model.config.router_aux_loss_coef != 0) {
-    balance.emplace(RouterBalance{BalanceSums(model.config.num_experts), model.config.router_aux_loss_coef});
-    pass.balance = &*balance;
-  }
-  decoder_forward(ctx, model, batch, pass);
-
+  const double divisor = static_cast<double>(std::max<int64_t>(labels, 1));
+  const float grad_scale = gradients ? static_cast<float>(1 / divisor) : 0;
   Buffer logits_memory(static_cast<size_t>(in.rows * in.columns * vocab) * sizeof(float), true);
-  Tensor logits(logits_memory.data(), Dtype::F32, {in.rows * in.columns, vocab});
-  for (int64_t t = 0; t < batch.rows(); ++t) {
-    const int64_t place = from[static_cast<size_t>(t)];
-    head_logits(ctx, model, logits.row_range(place, 1), activations.hidden.row_range(t, 1), adapters.at(place / in.columns), scratch);
+  const Tensor logits(logits_memory.data(), Dtype::F32, {in.rows * in.columns, vocab});
+  Context ctx;
+  float loss = 0;
+  const std::unique_ptr<GpuBase> gpu = base_on_gpu(config, device, model, sets, gradients);
+  if (gpu) {
+    loss = static_cast<float>(trace_on_gpu({*gpu, batch, sets, gradients && !sets.empty(), grad_scale, from}, logits) / divisor);
+  } else {
+    loss = trace_on_cpu(ctx, model, batch, adapters, rows_text.has_value(), gradients, grad_scale, divisor, in, from, logits);
   }
   std::vector<std::pair<std::string, Tensor>> out = {{"logits", Tensor(logits.data, Dtype::F32, {in.rows, in.columns, vocab})}};
-  float loss = 0;
   if (!in.labels.empty()) {
-    Buffer d_memory(static_cast<size_t>(batch.rows() * model.config.hidden_size) * sizeof(float));
-    Tensor d(d_memory.data(), Dtype::F32, {batch.rows(), model.config.hidden_size});
-    double divisor = static_cast<double>(std::max<int64_t>(labels, 1));
-    const float grad_scale = gradients ? static_cast<float>(1 / divisor) : 0;
-    double sum = 0;
-    if (rows_text) sum = loss_by_row(ctx, model, batch, adapters, from, in.columns, activations.hidden, scratch);
-    else sum = loss_and_head_gradient(ctx, model, batch, activations.hidden, d, grad_scale, {adapters.at(0)}, scratch).loss;
-    loss = static_cast<float>(sum / divisor + (balance ? balance->factor * balance_loss(balance->sums) : 0));
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
-    if (gradients && !adapters.sets.empty()) {
-      decoder_backward(ctx, model, batch, pass, adapters.sets[0], d);
-      adapters.sets[0].finish_gradients(ctx);
+    if (gradients && !sets.empty())
       for (const Parameter& p : adapters.sets[0].parameters()) out.push_back({"grad." + p.name, p.gradient});
-    }
   }
   std::vector<int64_t> generated(static_cast<size_t>(in.rows * new_tokens), -1);
   if (new_tokens > 0) {
     int64_t widest = 1;
     for (const AdapterSet* set : sets) widest = std::max(widest, rank_columns(*set));
     const int64_t together = std::min<int64_t>(in.rows, kMostSequences);
-    Engine engine(model, together * (in.columns + new_tokens), widest, together);
+    Engine engine(model, together * (in.columns + new_tokens), widest, together, gpu.get());
     GenerateOptions options;
     options.max_new_tokens = new_tokens;
     options.stop_ids = eos_token_ids(files, model.config);

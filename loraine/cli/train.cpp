@@ -58,7 +58,7 @@ bool predict_trained(const TrainConfig& trained, const std::atomic<bool>& stop) 
   EvalConfig eval;
   eval.do_predict = true;
   const TrainConfig c = trained_model(trained);
-  const std::unique_ptr<LoadedModel> loaded = load_for_answers(c, {.needs_text = true, .one_template = true});
+  const std::unique_ptr<LoadedModel> loaded = load_for_answers(c, {.needs_text = true, .one_template = true, .gpu = true});
   for (const auto& [kind, text] : loaded->warnings) print_stderr("warning: " + text + "\n");
   EvalInput input = read_eval_input(*loaded, eval);
   input.examples.clear();  // their loss is do_eval's

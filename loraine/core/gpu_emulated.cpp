@@ -79,6 +79,12 @@ void on_fault(int, siginfo_t* info, void*) {
   mprotect(memory.region + static_cast<size_t>(at - memory.region) / kPage * kPage, kPage, PROT_READ | PROT_WRITE);
 }
 
+// LORAINE_GPU_BYTES: what the card is said to have, for tests of plans.
+size_t card_bytes() {
+  const char* asked = std::getenv("LORAINE_GPU_BYTES");
+  return asked ? std::min(kRegionBytes, static_cast<size_t>(std::strtoull(asked, nullptr, 10))) : kRegionBytes;
+}
+
 void start_memory() {
   if (memory.region) return;
   void* region = mmap(nullptr, kRegionBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -93,6 +99,8 @@ void start_memory() {
 void* allocate(size_t bytes) {
   start_memory();
   const size_t rounded = (bytes + kPage - 1) / kPage * kPage;
+  if (memory.bytes + bytes > card_bytes())
+    throw Error(ErrorKind::out_of_memory, "emulated GPU: " + std::to_string(bytes) + " bytes more than its memory has free are allocated");
   if (memory.used + rounded + kPage > kRegionBytes) throw Error(ErrorKind::out_of_memory, "emulated GPU: 64 GiB were allocated in all");
   char* pages = memory.region + memory.used + kPage;  // a closed page between any two
   memory.used += rounded + kPage;
@@ -177,10 +185,10 @@ const GpuCard& open_gpu() {
   if (!asked || std::string(asked) != "emulated")
     throw Error(ErrorKind::unsupported, "device cuda: this build has no CUDA code",
                 "Build with -DLORAINE_CUDA=ON (docs/cuda.md), or run on the CPU (device: cpu).");
-  static const GpuCard card{"emulated GPU: kernels on the CPU, for tests", 80, 1, kRegionBytes, true};
+  static const GpuCard card{"emulated GPU: kernels on the CPU, for tests", 80, 1, card_bytes(), true};
   return card;
 }
-size_t free_gpu_bytes() { return kRegionBytes - memory.bytes; }
+size_t free_gpu_bytes() { return card_bytes() - std::min(card_bytes(), memory.bytes); }
 
 GpuMemory::GpuMemory(size_t bytes, GpuMemoryKind kind) : bytes_(bytes), kind_(kind) {
   if (captures) throw Error(ErrorKind::internal, "emulated GPU: memory is allocated while a stream is captured");

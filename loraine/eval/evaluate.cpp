@@ -13,6 +13,7 @@
 #include "loraine/io/files/durable_file.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/files/staged_files.h"
+#include "loraine/model/gpu/gpu_base.h"
 #include "loraine/train/config/data_options.h"
 #include "loraine/train/evaluation/evaluate.h"
 #include "loraine/train/evaluation/side_pass.h"
@@ -43,9 +44,8 @@ void measure_loss(const Subject& subject, const std::vector<Example>& examples, 
     base = std::make_unique<SidePass>(subject.loaded.model, rows);
   }
   const auto total = static_cast<int64_t>(examples.size());
-  const EvalSums sums = evaluate_examples(
-      forward.ctx, subject.loaded.model, examples, c.per_device_eval_batch_size, forward.pass(),
-      [&](int64_t done) { subject.progress("loss", done, total); }, loss_of_token,
+  const EvalSums sums = forward.evaluate(
+      examples, c.per_device_eval_batch_size, [&](int64_t done) { subject.progress("loss", done, total); }, loss_of_token,
       [&](const Batch& batch) { return base->hidden(forward.ctx, batch); });
   Figure loss{.name = "eval_loss", .lowest = 0}, accuracy{.name = "eval_accuracy", .lowest = 0, .highest = 1},
       perplexity{.name = "eval_perplexity", .exponential = true, .lowest = 1};
@@ -151,6 +151,9 @@ void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
   if (c.stage == "grpo")
     refuse("stage grpo is not evaluated by itself: its rewards come from answers, while it trains (eval_dataset of the run)",
            "set stage: sft to compare answers with references, or give eval_dataset to loraine train");
+  if (c.device == "cuda" && c.stage != "sft" && c.stage != "pt")
+    throw Error(ErrorKind::unsupported, fmt::format("device: cuda: stage: {} has no GPU code", c.stage),
+                "Evaluate on the CPU (device: cpu).");
   const bool preferences = c.stage == "rm" || c.stage == "dpo" || c.stage == "kto" || c.stage == "decision";
   if (preferences && (eval.predict_with_generate || (eval.do_predict && c.stage != "rm")))
     refuse(fmt::format("predict_with_generate and do_predict answer questions, which is stage sft, and it is {}", c.stage),
@@ -222,6 +225,10 @@ std::vector<EvalResult> evaluate_models(LoadedModel& loaded, const EvalConfig& e
   const std::vector<Weight*> sites = loaded.model.layer_sites();
   check_merge_room(loaded, sites);
   for (const std::string& name : loaded.adapter_names) merge_into_weights(sites, *loaded.find(name));
+  if (loaded.gpu) {
+    loaded.gpu.reset();
+    loaded.gpu = std::make_unique<GpuBase>(loaded.model);
+  }
   run("merged", nullptr);
   return results;
 }

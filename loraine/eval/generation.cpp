@@ -9,6 +9,7 @@
 #include <map>
 #include <numeric>
 
+#include "loraine/core/gpu.h"
 #include "loraine/core/python_json.h"
 #include "loraine/eval/text_scores.h"
 #include "loraine/eval/words.h"
@@ -37,6 +38,14 @@ EngineSize engine_size(const Subject& subject, const std::vector<std::vector<int
     return engine_bytes(loaded.model, size.capacity, loaded.widest_adapter(), seats_for(loaded.model, size.sequences, options.num_beams));
   };
   EngineSize size = of(std::min(loaded.config.per_device_eval_batch_size, static_cast<int64_t>(prompts.size())));
+  if (loaded.gpu) {
+    const auto fits = [&](const EngineSize& one) {
+      return engine_gpu_bytes(*loaded.gpu, one.capacity, loaded.widest_adapter(),
+                              seats_for(loaded.model, one.sequences, options.num_beams)) <= free_gpu_bytes();
+    };
+    while (size.sequences > 1 && !fits(size)) size = of(size.sequences - 1);
+    return size;
+  }
   while (size.sequences > 1 && !has_room(subject, bytes(size))) size = of(size.sequences - 1);
   check_room(subject, bytes(size));
   return size;
@@ -49,7 +58,8 @@ std::vector<std::string> generate_answers(const Subject& subject, const std::vec
   const LoadedModel& loaded = subject.loaded;
   if (prompts.empty()) return {};
   const EngineSize size = engine_size(subject, prompts, options);
-  Engine engine(loaded.model, size.capacity, loaded.widest_adapter(), seats_for(loaded.model, size.sequences, options.num_beams));
+  Engine engine(loaded.model, size.capacity, loaded.widest_adapter(), seats_for(loaded.model, size.sequences, options.num_beams),
+                loaded.gpu.get());
   Context ctx;
   std::vector<std::string> answers(prompts.size());
   std::map<int64_t, size_t> running;  // request → place of its prompt

@@ -45,8 +45,7 @@ void measure_perplexity(const Subject& subject, const std::vector<Text>& texts, 
   const std::vector<Example> windows = sliding_windows(texts, window, stride);
   Forward forward(subject, rows_of_largest_batch(windows, batch_size));
   const auto total = static_cast<int64_t>(windows.size());
-  const EvalSums sums = evaluate_examples(forward.ctx, subject.loaded.model, windows, batch_size, forward.pass(),
-                                          [&](int64_t done) { subject.progress("perplexity", done, total); });
+  const EvalSums sums = forward.evaluate(windows, batch_size, [&](int64_t done) { subject.progress("perplexity", done, total); });
   Figure perplexity{.name = "ppl_perplexity", .exponential = true, .lowest = 1}, loss{.name = "ppl_loss", .lowest = 0};
   double nats = 0, bytes = 0;
   int64_t tokens = 0;

@@ -85,8 +85,7 @@ void answer_choices(const Subject& subject, const std::vector<ChoiceQuestion>& q
     for (const std::string& choice : question.choices) examples.push_back(subject.loaded.answered(question.asked, choice, subject.adapter));
   Forward forward(subject, rows_of_largest_batch(examples, batch_size));
   const auto total = static_cast<int64_t>(examples.size());
-  const EvalSums sums = evaluate_examples(forward.ctx, subject.loaded.model, examples, batch_size, forward.pass(),
-                                          [&](int64_t done) { subject.progress("multiple choice", done, total); });
+  const EvalSums sums = forward.evaluate(examples, batch_size, [&](int64_t done) { subject.progress("multiple choice", done, total); });
   Figure plain{.name = "choice_accuracy", .scale = 100, .proportion = true};
   Figure norm{.name = "choice_accuracy_norm", .scale = 100, .proportion = true};
   size_t at = 0;

@@ -2,6 +2,7 @@
 #include "loraine/eval/subject.h"
 
 #include "loraine/data/examples/batcher.h"
+#include "loraine/model/gpu/gpu_answers.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/token_loss.h"
@@ -32,6 +33,8 @@ size_t checked_activation_bytes(const Subject& subject, int64_t rows) {
   return activations;
 }
 
+constexpr int64_t kGpuLogitRows = 1024;  // at a time
+
 // Stacks of threads, tiles of the GEMM library, answers: not planned by us.
 constexpr size_t kOverhead = 8u << 20;
 
@@ -53,11 +56,29 @@ void check_room(const Subject& subject, size_t bytes) {
 }
 
 Forward::Forward(const Subject& subject, int64_t rows)
-    : model_(subject.loaded.model),
-      memory_(checked_activation_bytes(subject, rows)),
-      scratch_(forward_scratch_bytes(subject, rows)),
-      activations_(plan_activations(model_, rows, false, sets_of(subject), memory_)),
-      pass_{&activations_, nullptr, sets_of(subject), &scratch_, false} {}
+    : model_(subject.loaded.model), pass_{&activations_, nullptr, sets_of(subject), &scratch_, false} {
+  if (GpuBase* gpu = subject.loaded.gpu.get()) {
+    const int64_t columns = subject.adapter ? rank_columns(*subject.adapter) : 1, logit_rows = std::min(rows, kGpuLogitRows);
+    check_gpu_room(GpuAnswers::bytes(*gpu, rows, columns, logit_rows), "a smaller per_device_eval_batch_size or cutoff_len needs less");
+    gpu_ = std::make_unique<GpuAnswers>(*gpu, rows, columns, logit_rows);
+    return;
+  }
+  memory_ = Arena(checked_activation_bytes(subject, rows));
+  scratch_ = Arena(forward_scratch_bytes(subject, rows));
+  activations_ = plan_activations(model_, rows, false, sets_of(subject), memory_);
+}
+
+Forward::~Forward() = default;
+
+EvalSums Forward::evaluate(std::span<const Example> examples, int64_t batch_size, const std::function<void(int64_t)>& on_batch,
+                           const TokenLoss& loss, const std::function<Tensor(const Batch&)>& reference) {
+  if (!gpu_) return evaluate_examples(ctx, model_, examples, batch_size, pass_, on_batch, loss, reference);
+  return evaluate_examples(ctx, model_, examples, batch_size, pass_, on_batch, loss, reference, [&](const Batch& batch) {
+    gpu_->forward(batch, pass_.adapters);
+    GpuLosses one = gpu_->losses(loss, !loss.plain());
+    return sum_losses(batch, gpu_->labelled(), std::move(one.losses), std::move(one.plain), one.correct);
+  });
+}
 
 std::vector<std::vector<float>> Forward::last_logits(std::span<const std::vector<int32_t>> prompts, std::span<const int32_t> ids) {
   std::vector<Example> examples;
@@ -66,13 +87,16 @@ std::vector<std::vector<float>> Forward::last_logits(std::span<const std::vector
   for (const Example& example : examples) picked.push_back(&example);
   Batch batch = make_batch(picked);
   if (!pass_.adapters.empty()) batch.adapter_rows = {{0, batch.rows(), 0}};
-  decoder_forward(ctx, model_, batch, pass_);
+  if (gpu_) gpu_->forward(batch, pass_.adapters);
+  else decoder_forward(ctx, model_, batch, pass_);
   std::vector<float> logits(static_cast<size_t>(model_.config.vocab_size));
   std::vector<std::vector<float>> wanted;
   for (const Sequence& sequence : batch.sequences) {
-    head_logits(ctx, model_, Tensor(logits.data(), Dtype::F32, {1, model_.config.vocab_size}),
-                activations_.hidden.row_range(sequence.start + sequence.length - 1, 1),
-                pass_.adapters.empty() ? nullptr : pass_.adapters[0], scratch_);
+    const Tensor row(logits.data(), Dtype::F32, {1, model_.config.vocab_size});
+    const int64_t last = sequence.start + sequence.length - 1;
+    if (gpu_) gpu_->logits(row, std::span(&last, 1));
+    else
+      head_logits(ctx, model_, row, activations_.hidden.row_range(last, 1), pass_.adapters.empty() ? nullptr : pass_.adapters[0], scratch_);
     wanted.emplace_back();
     for (int32_t id : ids) wanted.back().push_back(logits[static_cast<size_t>(id)]);
   }

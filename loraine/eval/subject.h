@@ -1,11 +1,13 @@
 // Who is evaluated, and with what the decoder runs over its batches. Used by the files of eval/.
 #pragma once
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 
 #include "loraine/api/loaded_model.h"
 #include "loraine/data/examples/example.h"
+#include "loraine/train/evaluation/evaluate.h"
 
 namespace loraine {
 
@@ -15,17 +17,23 @@ struct Subject {
   std::function<void(const std::string& what, int64_t done, int64_t total)> progress = [](const std::string&, int64_t, int64_t) {};
 };
 
+class GpuAnswers;
+
 // Whether `bytes` more fit memory_limit, the cgroup and the machine; check_room throws out_of_memory when they do not.
 bool has_room(const Subject& subject, size_t bytes);
 void check_room(const Subject& subject, size_t bytes);
 
-// Memory of batches of up to `rows` rows, without a backward.
+// Memory of batches of up to `rows` rows, without a backward: on the GPU where the model is there.
 class Forward {
  public:
   Forward(const Subject& subject, int64_t rows);  // checks its room
+  ~Forward();
   Forward(const Forward&) = delete;
   Context ctx;
-  Pass& pass() { return pass_; }
+  Pass& pass() { return pass_; }  // on the CPU
+  // evaluate_examples of this model.
+  EvalSums evaluate(std::span<const Example> examples, int64_t batch_size, const std::function<void(int64_t)>& on_batch,
+                    const TokenLoss& loss = {}, const std::function<Tensor(const Batch&)>& reference = {});
   // Logits behind the last token of each prompt, of the tokens `ids` only: [prompts][ids].
   std::vector<std::vector<float>> last_logits(std::span<const std::vector<int32_t>> prompts, std::span<const int32_t> ids);
 
@@ -34,6 +42,7 @@ class Forward {
   Arena memory_, scratch_;
   Activations activations_;
   Pass pass_;
+  std::unique_ptr<GpuAnswers> gpu_;  // in the place of memory, scratch and activations
 };
 
 }  // namespace loraine

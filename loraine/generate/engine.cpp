@@ -18,6 +18,7 @@
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/products/row_dots.h"
+#include "loraine/model/gpu/gpu_answers.h"
 
 namespace loraine {
 namespace {
@@ -57,7 +58,21 @@ size_t logits_of_step(const Model& model, int64_t sequences) {
   return static_cast<size_t>(std::min(sequences, kDecodeRows) * model.config.vocab_size);
 }
 
+constexpr int64_t kBatchSequences = std::max(kPrefillRows / kKvPage, kFewRows);  // most in a batch
+
+std::vector<int64_t> rows_from(int64_t first, int64_t count) {
+  std::vector<int64_t> rows(static_cast<size_t>(count));
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
+}
+
 }  // namespace
+
+size_t engine_gpu_bytes(const GpuBase& gpu, int64_t capacity, int64_t max_rank_columns, int64_t sequences) {
+  sequences = std::max<int64_t>(sequences, 1);
+  return GpuAnswers::bytes(gpu, rows_of_batches(capacity, sequences), std::max<int64_t>(max_rank_columns, 1), kDecodeRows,
+                           cache_pages(capacity, sequences), kBatchSequences);
+}
 
 size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences) {
   const int64_t rows = rows_of_batches(capacity, sequences), columns = std::max<int64_t>(max_rank_columns, 1);
@@ -90,24 +105,32 @@ bool rows_feel_each_other(const Model& model) {
 
 }  // namespace
 
-Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences)
+Engine::Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences, GpuBase* gpu)
     : model_(model),
       capacity_(capacity),
       sequences_(std::max<int64_t>(sequences, 1)),
       rows_(rows_of_batches(capacity, sequences_)),
       alone_(rows_feel_each_other(model)),
-      cache_(model, cache_pages(capacity, sequences_) * kKvPage, sequences_),
-      pages_(cache_.capacity / kKvPage),
+      cache_(gpu ? KvCache() : KvCache(model, cache_pages(capacity, sequences_) * kKvPage, sequences_)),
+      pages_(cache_pages(capacity, sequences_)),
       prefixes_(pages_),
       queue_(kPrefillRows),
       logits_(logits_of_step(model, sequences_)) {
   piece_rows_ = alone_ ? kPrefillRows : kKvPage;
   states_ = cache_.has_states();
+  if (gpu) {
+    check_gpu_room(engine_gpu_bytes(*gpu, capacity, max_rank_columns, sequences_), "fewer rows of keys and values need less");
+    gpu_ = std::make_unique<GpuAnswers>(*gpu, rows_, std::max<int64_t>(max_rank_columns, 1), kDecodeRows, cache_pages(capacity, sequences_),
+                                        kBatchSequences);
+  }
   plan(max_rank_columns);
 }
 
+Engine::~Engine() = default;
+
 void Engine::plan(int64_t columns) {
   rank_columns_ = std::max<int64_t>(columns, 1);
+  if (gpu_) return gpu_->reserve_rank_columns(rank_columns_);
   activation_memory_ = Arena(measured(model_, rank_columns_, rows_));
   activation_bytes(model_, rank_columns_, activation_memory_, activations_, rows_);
   scratch_ = Arena(engine_scratch_bytes(model_, rank_columns_, rows_));
@@ -170,7 +193,9 @@ std::vector<int32_t> Engine::take(int64_t request) {
   leave(at->second);
   const Entry& entry = at->second;
   std::vector<int32_t> answer(entry.seen.begin() + entry.prompt_length(), entry.seen.end());
+  const AdapterSet* set = entry.request.adapter;
   entries_.erase(at);
+  if (gpu_ && std::ranges::none_of(entries_, [&](const auto& e) { return e.second.request.adapter == set; })) gpu_->let_go(set);
   return answer;
 }
 
@@ -197,13 +222,24 @@ void Engine::run(Context& ctx, std::span<const Piece> pieces, bool by_row) {
   }
   Context by_pieces = ctx;
   by_pieces.product_rows = alone_ ? 0 : kKvPage;
-  decoder_forward(by_pieces, model_, batch, pass);
+  forward(by_pieces, batch, pass);
   for (const auto& [entry, rows] : pieces) entry->kv_length += rows;
 }
 
-// The next token of each entry, from rows [first_row, …) of the last batch. Every entry gets its own before an on_token's exception goes
-// on.
-void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row) {
+void Engine::forward(Context& ctx, const Batch& batch, Pass& pass) {
+  if (gpu_) gpu_->forward(batch, pass.adapters);
+  else decoder_forward(ctx, model_, batch, pass);
+}
+
+// Of rows of the last batch, which on the CPU lie one after the other.
+void Engine::logits_of(Context& ctx, const Tensor& logits, std::span<const int64_t> rows, const AdapterSet* set) {
+  if (gpu_) return gpu_->logits(logits, rows);
+  head_logits(ctx, model_, logits, activations_.hidden.row_range(rows.front(), static_cast<int64_t>(rows.size())),
+              changes_head(set) ? set : nullptr, scratch_);
+}
+
+// The next token of each entry, from rows of the last batch. Every entry gets its own before an on_token's exception goes on.
+void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, std::span<const int64_t> rows) {
   const int64_t n = static_cast<int64_t>(entries.size()), V = model_.config.vocab_size;
   std::vector<int32_t> ids(entries.size());
   std::vector<TokenLogprobs> told(entries.size());
@@ -215,8 +251,8 @@ void Engine::add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t f
   };
   for (int64_t first = 0, end = 0; first < n; first = end) {  // rows with the same head together
     for (end = first + 1; end < n && head_of(end) == head_of(first);) ++end;
-    head_logits(ctx, model_, Tensor(logits_.data() + first * V, Dtype::F32, {end - first, V}),
-                activations_.hidden.row_range(first_row + first, end - first), head_of(first), scratch_);
+    logits_of(ctx, Tensor(logits_.data() + first * V, Dtype::F32, {end - first, V}),
+              rows.subspan(static_cast<size_t>(first), static_cast<size_t>(end - first)), head_of(first));
   }
   parallel_for(n, [&](int64_t i) {
     Entry& entry = *entries[static_cast<size_t>(i)];
@@ -270,7 +306,7 @@ void Engine::decode(Context& ctx, std::span<Entry*> group) {
   std::vector<Piece> pieces;
   for (Entry* entry : group) pieces.push_back({entry, 1});
   run(ctx, pieces);
-  add_tokens(ctx, group, 0);
+  add_tokens(ctx, group, rows_from(0, static_cast<int64_t>(group.size())));
 }
 
 bool Engine::step(Context& ctx) {

@@ -20,6 +20,8 @@
 namespace loraine {
 
 class BeamSearch;
+class GpuAnswers;
+struct GpuBase;
 
 inline constexpr int64_t kPrefillRows = 512;  // of prompts, in one step
 
@@ -66,8 +68,10 @@ class Engine {
  public:
   // capacity: rows of keys and values, shared by what runs at once, in pages of kKvPage; a request may get as long as all of them. Where
   // they do not last, the request that began last gives its own back and goes on later. sequences: most requests that run at once, where
-  // a beam search over a model with states counts as many as it has beams (seats_for).
-  Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences = 1);
+  // a beam search over a model with states counts as many as it has beams (seats_for). gpu: where it computes, with the cache there and
+  // logits that come to the host; products of the GPU's library may have other bits in other company.
+  Engine(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences = 1, GpuBase* gpu = nullptr);
+  ~Engine();
   // Makes room for adapters of more columns (rank_columns below) than so far. Between steps; what runs goes on with the same bits.
   void reserve_rank_columns(int64_t columns);
 
@@ -159,7 +163,9 @@ class Engine {
   void advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_t rows);
   void follow_parents(const Entry& entry, std::span<const int64_t> parents, int64_t first_row);
   void run(Context& ctx, std::span<const Piece> pieces, bool by_row = false);
-  void add_tokens(Context& ctx, std::span<Entry* const> entries, int64_t first_row);
+  void forward(Context& ctx, const Batch& batch, Pass& pass);
+  void logits_of(Context& ctx, const Tensor& logits, std::span<const int64_t> rows, const AdapterSet* set);
+  void add_tokens(Context& ctx, std::span<Entry* const> entries, std::span<const int64_t> rows);
   void tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first_row);
   void deliver(Entry& entry, int32_t id);
 
@@ -175,12 +181,15 @@ class Engine {
   double seconds_per_row_ = 0;  // of prompts
   Arena activation_memory_, scratch_;
   Activations activations_;
+  std::unique_ptr<GpuAnswers> gpu_;   // in the place of cache, activations and scratch
   std::vector<float> logits_;         // [group, V]
   std::map<int64_t, Entry> entries_;  // by number: in the order in which they came
 };
 
 // Bytes that an Engine of these sizes takes.
 size_t engine_bytes(const Model& model, int64_t capacity, int64_t max_rank_columns, int64_t sequences);
+// Of device memory, where it computes on a GPU.
+size_t engine_gpu_bytes(const GpuBase& gpu, int64_t capacity, int64_t max_rank_columns, int64_t sequences);
 
 // The `sequences` of an Engine that has room for so many requests, each with so many beams.
 int64_t seats_for(const Model& model, int64_t requests, int64_t beams);

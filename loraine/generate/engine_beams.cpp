@@ -1,9 +1,11 @@
 // Beam searches in an engine: a row of each beam in every step, and what each beam takes over from the one that it goes on from.
 #include <cstring>
+#include <numeric>
 
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/generate/beam_search.h"
 #include "loraine/generate/engine.h"
+#include "loraine/model/gpu/gpu_answers.h"
 
 namespace loraine {
 namespace {
@@ -40,7 +42,7 @@ void Engine::decode_beams(Context& ctx, Entry& entry) {
     batch.adapter_rows = {{0, entry.beams, 0}};
     pass.adapters = {entry.request.adapter};
   }
-  decoder_forward(ctx, model_, batch, pass);
+  forward(ctx, batch, pass);
   ++entry.kv_length;
   advance_beams(ctx, entry, 0, entry.beams);
 }
@@ -50,8 +52,9 @@ void Engine::advance_beams(Context& ctx, Entry& entry, int64_t first_row, int64_
   const int64_t V = model_.config.vocab_size, before = rows == 1 ? 0 : entry.prompt_length();
   const AdapterSet* set = entry.request.adapter;
   entry.finished = true;  // should memory run out here
-  head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {rows, V}), activations_.hidden.row_range(first_row, rows),
-              changes_head(set) ? set : nullptr, scratch_);
+  std::vector<int64_t> from(static_cast<size_t>(rows));
+  std::iota(from.begin(), from.end(), first_row);
+  logits_of(ctx, Tensor(logits_.data(), Dtype::F32, {rows, V}), from, set);
   const std::vector<int64_t> parents = entry.search->advance(std::span(logits_).first(static_cast<size_t>(rows * V)), entry.random);
   const bool goes_on = !entry.request.keep_going || entry.request.keep_going();
   if (!entry.search->finished() && goes_on) {
@@ -75,6 +78,15 @@ void Engine::follow_parents(const Entry& entry, std::span<const int64_t> parents
       use(sequence.kv_row(row), row - first_row, run);
     }
   };
+  if (gpu_) {
+    std::vector<int64_t> to, from;
+    for (size_t beam = 0; beam < parents.size(); ++beam) {
+      if (parents[beam] == static_cast<int64_t>(beam)) continue;
+      const Sequence own{.pages = entry.pages_of(static_cast<int64_t>(beam))}, parent{.pages = entry.pages_of(parents[beam])};
+      for (int64_t row = first_row; row < entry.kv_length; ++row) to.push_back(own.kv_row(row)), from.push_back(parent.kv_row(row));
+    }
+    return gpu_->move_rows(to, from);
+  }
   const auto for_state = [&](int64_t beam, const auto& use) { use(entry.slot_of(beam), 0, 1); };
   for (const Tensor& all : cache_.rows()) move_to_children(all, parents, entry.kv_length - first_row, for_runs);
   for (const Tensor& all : states()) move_to_children(all, parents, 1, for_state);

@@ -5,6 +5,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
+#include "loraine/model/gpu/gpu_answers.h"
 
 namespace loraine {
 namespace {
@@ -198,6 +199,7 @@ void Engine::fork(Entry& entry, std::vector<Entry*>& sampled) {
 }
 
 void Engine::copy_page(int32_t to, int32_t from) {
+  if (gpu_) return gpu_->copy_page(to, from);
   for (const Tensor& rows : cache_.rows()) {
     const Tensor page = rows.row_range(from * kKvPage, kKvPage);
     std::memcpy(rows.row_range(to * kKvPage, kKvPage).data, page.data, page.bytes());

@@ -4,11 +4,14 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <numeric>
 
+#include "loraine/core/error.h"
 #include "loraine/generate/engine.h"
 #include "loraine/kernels/base/parallel.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/products/row_dots.h"
+#include "loraine/model/gpu/gpu_answers.h"
 
 namespace loraine {
 
@@ -20,6 +23,7 @@ void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first
   rows = entry.kv_length - first;
   entry.told = entry.kv_length;
   if (entry.request.on_prompt_hidden) {
+    if (gpu_) throw Error(ErrorKind::internal, "hidden states of a prompt are asked for, and the GPU keeps them");
     std::vector<float> state(static_cast<size_t>(model_.config.hidden_size));
     for (int64_t row = 0; row < rows; ++row) {
       widen_row(state.data(), activations_.hidden.row_range(first_row + row, 1));
@@ -29,11 +33,12 @@ void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first
   if (!entry.request.on_prompt_logprobs) return;
   const int64_t V = model_.config.vocab_size, most = static_cast<int64_t>(logits_.size()) / V;
   const int64_t count = std::min(rows, entry.prompt_length() - 1 - first);
-  const AdapterSet* set = changes_head(entry.request.adapter) ? entry.request.adapter : nullptr;
   std::vector<TokenLogprobs> told(static_cast<size_t>(std::min(most, std::max<int64_t>(count, 0))));
   for (int64_t row = 0; row < count; row += most) {
     const int64_t n = std::min(most, count - row);
-    head_logits(ctx, model_, Tensor(logits_.data(), Dtype::F32, {n, V}), activations_.hidden.row_range(first_row + row, n), set, scratch_);
+    std::vector<int64_t> from(static_cast<size_t>(n));
+    std::iota(from.begin(), from.end(), first_row + row);
+    logits_of(ctx, Tensor(logits_.data(), Dtype::F32, {n, V}), from, entry.request.adapter);
     parallel_for(n, [&](int64_t i) {
       told[static_cast<size_t>(i)] =
           token_logprobs(std::span(logits_).subspan(static_cast<size_t>(i * V), static_cast<size_t>(V)),
@@ -85,6 +90,7 @@ int64_t Engine::read_whole_pieces(Context& ctx, std::span<Entry* const> reading,
   std::ranges::stable_sort(pieces, std::less<>(), [](const Piece& piece) { return piece.entry->request.adapter; });
   const auto start = std::chrono::steady_clock::now();
   run(ctx, pieces);
+  if (gpu_) gpu_->synchronise();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / static_cast<double>(rows);
   seconds_per_row_ = seconds_per_row_ == 0 ? seconds : 0.7 * seconds_per_row_ + 0.3 * seconds;
   prompts_read(ctx, pieces);
@@ -154,18 +160,21 @@ void Engine::prompts_read(Context& ctx, std::span<const Piece> pieces) {
     }
   };
   for (const auto& [entry, at] : searches) guarded([&, one = entry, from = at] { advance_beams(ctx, *one, from, 1); });
-  // The rows brought together: some at a time, as many as there is room for logits.
-  const size_t bytes = activations_.hidden.row_range(0, 1).bytes(), most = logits_.size() / static_cast<size_t>(model_.config.vocab_size);
-  std::vector<char> rows(bytes * first_tokens.size());
-  for (size_t i = 0; i < first_tokens.size(); ++i)
-    std::memcpy(rows.data() + i * bytes, activations_.hidden.row_range(first_tokens[i].second, 1).data, bytes);
+  // Some at a time, as many as there is room for logits; on the CPU the rows are brought together.
+  const size_t bytes = gpu_ ? 0 : activations_.hidden.row_range(0, 1).bytes(),
+               most = logits_.size() / static_cast<size_t>(model_.config.vocab_size);
+  std::vector<char> kept_rows(bytes * first_tokens.size());
+  for (size_t i = 0; bytes > 0 && i < first_tokens.size(); ++i)
+    std::memcpy(kept_rows.data() + i * bytes, activations_.hidden.row_range(first_tokens[i].second, 1).data, bytes);
   for (size_t first = 0; first < first_tokens.size(); first += most) {
     std::vector<Entry*> group;
+    std::vector<int64_t> from;
     for (size_t i = first; i < std::min(first + most, first_tokens.size()); ++i) {
-      std::memcpy(activations_.hidden.row_range(static_cast<int64_t>(i - first), 1).data, rows.data() + i * bytes, bytes);
+      from.push_back(gpu_ ? first_tokens[i].second : static_cast<int64_t>(i - first));
+      if (bytes > 0) std::memcpy(activations_.hidden.row_range(from.back(), 1).data, kept_rows.data() + i * bytes, bytes);
       group.push_back(first_tokens[i].first);
     }
-    guarded([&] { add_tokens(ctx, group, 0); });
+    guarded([&] { add_tokens(ctx, group, from); });
   }
   if (failure) std::rethrow_exception(failure);
 }

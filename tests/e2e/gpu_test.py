@@ -2,11 +2,13 @@
 """`device: cuda` in whole runs on the emulated GPU: the figures and files are the CPU's within rounding, in every order of threads, blocks and copies
 with the same bits; a run goes on from a checkpoint of either; recorded runs of LLaMA-Factory; what has no GPU code is refused by name. Run by ctest
 (label e2e)."""
+import array
 import json
 import math
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import unittest
 
@@ -101,6 +103,93 @@ class Gpu(tiny.Case):
         results = [json.loads((out / "all_results.json").read_text())["eval_loss"] for out in (cpu, gpu)]
         self.assertTrue(math.isclose(*results, rel_tol=1e-4), results)
 
+    def test_levels_of_recomputing_have_the_same_bits(self):
+        words = {"false": "activations", "mlp": "gate and up", "true": "blocks"}
+        files = set()
+        for level in words:
+            out = self.train(f"level_{level}", device="cuda", max_steps=2, lora_dropout=0.1, gradient_checkpointing=level)
+            files.add((out / "adapter_model.safetensors").read_bytes())
+        self.assertEqual(len(files), 1)
+        self.addCleanup(os.environ.pop, "LORAINE_GPU_BYTES", None)
+
+        def dry(level, free):
+            os.environ["LORAINE_GPU_BYTES"] = str(free)
+            return tiny.run(*self.arguments(device="cuda", gradient_checkpointing=level, dry_run="true"))
+
+        self.refused(dry("false", 1 << 20), 4, "MiB of GPU memory", "gradient_checkpointing: auto")
+        seen, free = [], 40 << 20  # less and less, until nothing fits
+        while (answer := dry("auto", free))[0] == 0:
+            level = next(name for name in ("blocks", "gate and up", "nothing") if name in answer[1])
+            seen += [level] if level not in seen else []
+            free -= 1 << 12
+        self.assertEqual(seen, ["nothing", "gate and up", "blocks"], answer)
+
+    def test_answers_are_those_of_the_cpu(self):
+        tiny.write_tokenizer(self.model)
+        adapter = self.train("adapter", device="cpu", max_steps=8, learning_rate=0.05)
+        info = json.loads((self.data / "dataset_info.json").read_text()) | {"talk": {"file_name": "talk.json"}}
+        (self.data / "dataset_info.json").write_text(json.dumps(info))
+        (self.data / "talk.json").write_text(json.dumps([{"instruction": f"say {w}", "input": "", "output": f"{w} {w}"} for w in ("one", "two", "fog")]))
+        (self.work / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 4)
+        (self.work / "choice.jsonl").write_text('{"question": "pick", "choices": ["one", "two", "six"], "answer": "B"}\n')
+        batch = self.work / "batch.safetensors"
+        rows = [[5, 9, 33, 7, 21, 60], [4, 18, 3, 11, 0, 0]]
+        flat = lambda values: array.array("q", [x for row in values for x in row]).tobytes()
+        tiny.write_safetensors(batch, {"input_ids": ("I64", [2, 6], flat(rows)), "labels": ("I64", [2, 6], flat(rows)),
+                                       "attention_mask": ("I64", [2, 6], flat([[1] * 6, [1] * 4 + [0] * 2]))})
+        chats, traces, evaluations, answers = [], [], [], []
+        for device in ("cpu", "cuda"):
+            given = ["--model_name_or_path", self.model, "--adapter_name_or_path", adapter, "--device", device]
+            done = subprocess.run([tiny.program, "chat", *map(str, given), "--do_sample", "false", "--max_new_tokens", "6", "--num_beams", "2"],
+                                  input="hello\nagain\nexit\n", capture_output=True, text=True, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual("device: emulated GPU" in done.stderr, device == "cuda", done.stderr)
+            chats.append(done.stdout)
+            traced = self.work / f"trace_{device}.safetensors"
+            self.quiet(tiny.run("trace", *given, "--batch", batch, "--output", traced, "--gradients", "true", "--max_new_tokens", 6))
+            traces.append(tiny.read_safetensors(traced))
+            out = self.work / f"eval_{device}"
+            self.quiet(tiny.run("eval", *given, "--dataset_dir", self.data, "--eval_dataset", "talk", "--predict_with_generate", "true", "--max_new_tokens", 4,
+                                "--do_sample", "false", "--ppl_file", self.work / "text.txt", "--choice_file", self.work / "choice.jsonl", "--compare", "true",
+                                "--output_dir", out, "--template", "default", "--compute_accuracy", "true"))
+            evaluations.append(json.loads((out / "eval_comparison.json").read_text()))
+            answers.append((out / "generated_predictions.jsonl").read_bytes())
+        self.assertEqual(chats[0], chats[1])
+        self.assertEqual(answers[0], answers[1])
+        self.assertEqual(traces[0].keys(), traces[1].keys())
+        for name, (shape, values) in traces[0].items():
+            limit = 0 if name == "generated_ids" else 1e-5
+            self.assertLessEqual(max(abs(a - b) for a, b in zip(values, traces[1][name][1])), limit * max(map(abs, values)), name)
+        self.near(evaluations[0], evaluations[1])
+
+    def near(self, a, b):
+        if isinstance(a, dict):
+            self.assertEqual(a.keys(), b.keys())
+            for key in a:
+                self.near(a[key], b[key])
+        elif isinstance(a, list):
+            self.assertEqual(len(a), len(b))
+            for x, y in zip(a, b):
+                self.near(x, y)
+        elif isinstance(a, float):
+            self.assertTrue(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6), (a, b))
+        else:
+            self.assertEqual(a, b)
+
+    def quiet(self, answer):
+        text = self.good(answer)
+        self.assertNotIn("emulated GPU: the host touches", text)
+        self.assertNotIn("emulated GPU: a kernel or copy touches", text)
+
+    def test_predictions_at_the_end_of_a_run(self):
+        tiny.write_tokenizer(self.model)
+        (self.data / "talk.json").write_text(json.dumps([{"instruction": f"say {w}", "input": "", "output": f"{w} {w}"} for w in ("one", "two")]))
+        (self.data / "dataset_info.json").write_text(json.dumps({"talk": {"file_name": "talk.json"}}))
+        more = dict(dataset="talk", eval_dataset="talk", do_predict="true", predict_with_generate="true", max_new_tokens=3, do_sample="false", template="default",
+                    max_steps=2)
+        cpu, gpu = (self.train(f"predicted_{device}", device=device, **more) for device in ("cpu", "cuda"))
+        self.assertEqual(*((out / "generated_predictions.jsonl").read_bytes() for out in (cpu, gpu)))
+
     def test_recorded_runs_of_llama_factory(self):
         runs = tiny.root.parent / "shared/golden/llamafactory/runs"
         if not runs.exists():
@@ -133,15 +222,22 @@ class Gpu(tiny.Case):
         for changes, word in (
             ({"stage": "dpo"}, "stage: dpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 4}, "quantization_bit: 4"),
             ({"use_dora": "true"}, "use_dora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"), ({"neftune_noise_alpha": 5}, "neftune_noise_alpha"),
-            ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"), ({"gradient_checkpointing": "true"}, "gradient_checkpointing: true"),
+            ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"),
             ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"loraplus_lr_ratio": 4}, "loraplus_lr_ratio"), ({"share_prefixes": "true"}, "share_prefixes: true"),
         ):
             self.refused(tiny.run(*self.arguments(device="cuda", **changes)), 2, "device: cuda", word, "has no GPU code")
         self.assertFalse(self.out.exists())
         config = json.loads((self.model / "config.json").read_text())
-        (self.model / "config.json").write_text(json.dumps(config | {"model_type": "gemma", "head_dim": 4}))
-        self.refused(tiny.run(*self.arguments(device="cuda")), 2, "model_type gemma", "scaled embeddings")
+        (self.model / "config.json").write_text(json.dumps(config | {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}))
+        self.refused(tiny.run(*self.arguments(device="cuda")), 2, "model_type llama", "rotations that depend on the length")
         (self.model / "config.json").write_text(json.dumps(config))
+        dora = self.train("dora", device="cpu", use_dora="true", max_steps=1)
+        given = ["--model_name_or_path", self.model, "--device", "cuda"]
+        out = ["--output_dir", self.work / "evaluated"]
+        for words, word in ((["chat", "--adapter_name_or_path", dora], "DoRA"), (["chat", "--quantization_bit", 4], "quantization_bit: 4"),
+                            (["serve", "--port", 0], "device: cuda"), (["eval", "--stage", "dpo", "--eval_dataset", "rows", *out], "stage: dpo")):
+            tiny.write_tokenizer(self.model)
+            self.refused(tiny.run(*words, *given), 2, "device: cuda", word)
         self.refused(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / "merged", "--device", "cuda"), 2, "device")
 
     def test_no_gpu(self):

@@ -5,6 +5,7 @@
 
 #include "loraine/core/error.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/gpu/gpu_answers.h"
 #include "loraine/model/gpu/gpu_support.h"
 #include "loraine/train/gpu/gpu_training.h"
 #include "loraine/train/loss.h"
@@ -96,7 +97,8 @@ Result on_cpu(const Model& model, AdapterSet& set, const std::vector<Batch>& bat
 }
 
 // In all orders, whose bits are the same.
-Result on_gpu(const Model& model, AdapterSet& set, const std::vector<Batch>& batches, const TokenLoss& token) {
+Result on_gpu(const Model& model, AdapterSet& set, const std::vector<Batch>& batches, const TokenLoss& token,
+              Recompute recompute = Recompute::none) {
   std::vector<double> losses;
   const std::vector<float> gradients = in_all_orders([&](GpuStream& stream) {
     losses.clear();
@@ -107,7 +109,7 @@ Result on_gpu(const Model& model, AdapterSet& set, const std::vector<Batch>& bat
     const GpuModel base(model, stream);
     GpuAdapter adapter(set, stream);
     adapter.put(GpuAdapter::kValues, host(&Parameter::value));
-    GpuDecoder decoder(base, adapter, 40, stream);
+    GpuDecoder decoder(base, adapter, 40, stream, recompute);
     Context ctx;
     for (const Batch& batch : batches) {
       ++ctx.step;
@@ -152,6 +154,21 @@ TEST(GpuDecoder, FamiliesEqualTheCpu) {
   compare(small("phi3", {{"pad_token_id", 0}}), false);
 }
 
+TEST(GpuDecoder, FamiliesWithOtherNormsScalesAndCaps) {
+  const nlohmann::json gemma2 = {
+      {"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}};
+  compare(small("gemma2", gemma2), false);
+  compare(small("gemma2", gemma2), true);
+  compare(small("granite",
+                {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
+          false);
+  compare(small("olmo2"), false);
+  compare(small("cohere", {{"logit_scale", 0.3}}), false);  // LayerNorm, attention and MLP side by side
+  compare(small("cohere", {{"logit_scale", 0.3}}), true);
+  compare(small("phi", {{"num_key_value_heads", 4}}), false);  // the same with biases, of the head too
+  compare(small("starcoder2", {{"sliding_window", 7}}), false);
+}
+
 TEST(GpuDecoder, Bf16) {
   compare(small("llama"), true);
   compare(small("qwen3", {{"head_dim", 64}, {"hidden_size", 64}}), true);  // attention on the matrix units
@@ -161,6 +178,22 @@ TEST(GpuDecoder, DropoutAndOtherLosses) {
   compare(small("qwen2"), false, 0.3);
   compare(small("llama"), false, 0, {.smoothing = 0.1f});
   compare(small("llama"), false, 0, {.weight = TokenWeight::probability});
+}
+
+TEST(GpuDecoder, WhatIsComputedOnceMoreHasTheSameBits) {
+  for (const bool bf16 : {false, true}) {
+    const Model model = any_model(small("qwen3"), {bf16});
+    AdapterSet set = random_adapter(model, 0.3);
+    const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1)};
+    const Result kept = on_gpu(model, set, batches, {});
+    size_t before = GpuDecoder::bytes(model, set, 40);
+    for (const Recompute level : {Recompute::mlp, Recompute::block}) {
+      EXPECT_EQ(on_gpu(model, set, batches, {}, level).gradients, kept.gradients);
+      const size_t less = GpuDecoder::bytes(model, set, 40, level);
+      EXPECT_LT(less, before);
+      before = less;
+    }
+  }
 }
 
 TEST(GpuDecoder, UpdatesEqualTheCpu) {
@@ -209,25 +242,30 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
 TEST(GpuDecoder, PlannedMemoryIsWhatIsTaken) {
   const Model model = any_model(small("qwen3"));
   const AdapterSet set = random_adapter(model, 0.1);
-  const size_t planned =
-      GpuTraining::bytes(model, set, 40).base + GpuTraining::bytes(model, set, 40).adapter + GpuTraining::bytes(model, set, 40).decoder;
-  GpuStream stream;
-  const size_t before = free_gpu_bytes();
-  const GpuModel base(model, stream);
-  const GpuAdapter adapter(set, stream);
-  const GpuDecoder decoder(base, adapter, 40, stream);
   if (!open_gpu().emulated) GTEST_SKIP() << "a card's own memory is not counted to the byte";
-  EXPECT_EQ(before - free_gpu_bytes(), planned);
+  for (const Recompute level : {Recompute::none, Recompute::mlp, Recompute::block}) {
+    const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, 40, level);
+    GpuStream stream;
+    const size_t before = free_gpu_bytes();
+    const GpuModel base(model, stream);
+    const GpuAdapter adapter(set, stream);
+    const GpuDecoder decoder(base, adapter, 40, stream, level);
+    EXPECT_EQ(before - free_gpu_bytes(), planned.base + planned.adapter + planned.decoder);
+  }
+  GpuBase base(model);
+  const size_t before = free_gpu_bytes();
+  const GpuAnswers answers(base, 40, 6, 8, 3, 8);
+  EXPECT_EQ(before - free_gpu_bytes(), GpuAnswers::bytes(base, 40, 6, 8, 3, 8));
 }
 
 TEST(GpuDecoder, WhatHasNoCodeIsNamed) {
   const auto lacks = [](const nlohmann::json& config) { return gpu_lacks(model_config(config, "config.json")); };
   EXPECT_EQ(lacks(small("gpt2", {{"n_embd", 24}, {"n_head", 4}, {"n_layer", 2}, {"n_positions", 64}})),
-            "a model without RMSNorm at its end");
-  EXPECT_EQ(lacks(small("gemma2", {{"query_pre_attn_scalar", 8}})), "scaled embeddings");
+            "layers other than attention and dense MLPs (experts, recurrent and latent ones)");
+  EXPECT_EQ(lacks(small("gpt_neox", {{"num_key_value_heads", 4}})), "q, k and v of one matrix by heads");
   EXPECT_EQ(lacks(small("qwen3_moe", {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 12}})),
             "layers other than attention and dense MLPs (experts, recurrent and latent ones)");
-  EXPECT_EQ(lacks(small("olmo2")), "norms behind attention and MLP");
+  EXPECT_EQ(lacks(small("olmo", {{"clip_qkv", 0.5}})), "clipped q, k and v");
   EXPECT_EQ(lacks(small("llama", {{"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2.0}}}})),
             "rotations that depend on the length of a sequence");
 }

@@ -16,6 +16,7 @@ LOSS, ADAMW = "loraine/kernels/training/cross_entropy_cuda.cu", "loraine/kernels
 TILES, ROWS = "loraine/kernels/attention/attention_tiles_cuda.cu", "loraine/kernels/attention/attention_cuda.cu"
 THIN, CODES = "loraine/kernels/products/thin_product_cuda.cu", "loraine/kernels/products/dequantise_cuda.cu"
 NORM, MOVES = "loraine/kernels/norms/rms_norm_cuda.cu", "loraine/kernels/rows/rows_cuda.cu"
+SCALED = "loraine/kernels/rows/scaled_cuda.cu"
 
 # What is wrong, where, the text that stands there, what takes its place, the tests; a header is compiled with the kernel file named last.
 FAULTS = [
@@ -46,6 +47,10 @@ MORE = [
      "  if (threadIdx.x < 32) __syncthreads();\n  if (threadIdx.x == 0) rstd[blockIdx.x * row.rstd_stride] = r;", "NormsCuda.RmsNorm"),
     ("a vector past the row", MOVES, "const To* to, int64_t C) {\n  const int64_t c = first_column();\n  if (c >= C) return;",
      "const To* to, int64_t C) {\n  const int64_t c = first_column();\n  if (c >= C + 8) return;", "RowsCuda.*"),
+    ("a store past the last column", SCALED, "if (c >= C) return;\n  float v[8];\n  load_eight<kWhole>(v, x.data + blockIdx.x * x.stride, c, C);\n  UNROLL\n  for (int i = 0; i < 8; ++i) v[i] *= factor;\n  store_eight<kWhole>(y.data + blockIdx.x * y.stride, c, C, v);",
+     "float v[8];\n  load_eight<kWhole>(v, x.data + blockIdx.x * x.stride, c, C);\n  UNROLL\n  for (int i = 0; i < 8; ++i) v[i] *= factor;\n  store_eight<kWhole>(y.data + blockIdx.x * y.stride, c, C + 8, v);",
+     "ScaledCuda.*"),
+    ("a cap's gradient of the wrong power", SCALED, "1.0f - t * t", "1.0f - t", "ScaledCuda.*"),
 ]
 
 

@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) attention_d_q_kernel(AnyRows d_q, co
 
 // d_k and d_v of one row of one head of the keys: over the rows, of all heads of the group, that see it.
 template <int kDims, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)  // without the 1 it spills
     attention_d_kv_kernel(AnyRows d_k, AnyRows d_v, const T* d_o, const T* q, const T* k, const T* v, Sides sides, Gradient in,
                           const GpuSequence* sequences, HeadShape shape) {
   const GpuSequence s = sequences[blockIdx.z];

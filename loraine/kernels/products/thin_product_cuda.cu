@@ -40,7 +40,7 @@ __device__ __forceinline__ void take_tile(float (&to)[kRows][kStep + 1], const O
 
 // A tile of kM × kN of a piece of K a block; a thread has kM · kN / 256 elements, one below the other.
 template <int kM, int kN, class X, class W>
-__global__ void __launch_bounds__(kProductThreads)
+__global__ void __launch_bounds__(kProductThreads, 1)  // without the 1 it spills
     thin_product_kernel(AnyRows y, float* partial, Operand x, Operand w, ProductShape shape) {
   ProductRoom<kM, kN>& room = shared<ProductRoom<kM, kN>>();
   constexpr int kEach = kM * kN / kProductThreads;

@@ -1,6 +1,7 @@
 // Offsets first, the same in all four buffers; then views.
 #include "loraine/model/gpu/gpu_adapter.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "loraine/adapters/lora.h"
@@ -12,7 +13,7 @@ namespace {
 constexpr int64_t kFloatAlignment = 64;  // so that tensors begin where vectors can be read
 
 const Lora& lora_of(const Adapter& adapter) {
-  if (const auto* lora = dynamic_cast<const Lora*>(&adapter)) return *lora;
+  if (const Lora* lora = adapter.as_lora()) return *lora;
   throw Error(ErrorKind::internal, "an adapter other than LoRA on its way to the GPU");
 }
 
@@ -37,14 +38,17 @@ int64_t elements_of(const AdapterSet& set) {
 
 }  // namespace
 
-GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone) : stream_(stream), elements_(elements_of(set)) {
+GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds)
+    : stream_(stream), elements_(elements_of(set)) {
   const size_t bytes = static_cast<size_t>(elements_) * sizeof(float);
-  if (!shapes_alone) memory_ = GpuArena(kKinds * bytes);
+  if (!shapes_alone) memory_ = GpuArena(static_cast<size_t>(kinds) * bytes);
   if (set.dense || set.embedding || set.head())
     throw Error(ErrorKind::internal, "trained tensors other than LoRA's on their way to the GPU");
-  for (float*& data : data_) data = memory_.take_array<float>(elements_);
+  for (int kind = 0; kind < kinds; ++kind) data_[kind] = memory_.take_array<float>(elements_);
   int64_t offset = 0;
-  const auto view = [&](Kind kind, int64_t rows, int64_t cols) { return Tensor(data_[kind] + offset, Dtype::F32, {rows, cols}); };
+  const auto view = [&](Kind kind, int64_t rows, int64_t cols) {
+    return data_[kind] ? Tensor(data_[kind] + offset, Dtype::F32, {rows, cols}) : Tensor();
+  };
   for (const auto& site : set.sites) {
     std::optional<GpuLora>& out = sites_.emplace_back();
     if (!site) continue;
@@ -69,7 +73,28 @@ GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alo
     }
   }
   if (shapes_alone) return;
-  for (float* data : data_) stream_.fill(data, 0, bytes);  // what lies between tensors too
+  for (int kind = 0; kind < kinds; ++kind) stream_.fill(data_[kind], 0, bytes);  // what lies between tensors too
+}
+
+std::unique_ptr<GpuAdapter> GpuAdapter::values_of(const AdapterSet& set, GpuStream& stream) {
+  std::unique_ptr<GpuAdapter> adapter(new GpuAdapter(set, stream, false, 1));
+  std::vector<Tensor> host;  // in the order of places_; names may occur twice in sets that are on together
+  for (const auto& site : set.sites) {
+    if (!site) continue;
+    const Lora& lora = lora_of(*site);
+    for (size_t i = 0; i < lora.parts().size(); ++i) host.push_back(lora.a(i));
+    for (size_t i = 0; i < lora.parts().size(); ++i) host.push_back(lora.b(i));
+  }
+  size_t next = 0;
+  adapter->put(kValues, [&](const std::string&) { return host.at(next++); });
+  return adapter;
+}
+
+int64_t GpuAdapter::rank_columns() const {
+  int64_t widest = 1;
+  for (const auto& site : sites_)
+    if (site) widest = std::max(widest, site->rank());
+  return widest;
 }
 
 void GpuAdapter::zero_gradients() { stream_.fill(data_[kGradients], 0, static_cast<size_t>(elements_) * sizeof(float)); }

@@ -2,6 +2,7 @@
 // Called by gpu_decoder and train/gpu.
 #pragma once
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,7 +30,9 @@ class GpuAdapter {
  public:
   // Of a set that has LoRA at sites and nothing else (internal otherwise), trained. All is zero until it is put there.
   // shapes_alone: without memory, its tensors lie nowhere.
-  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone = false);
+  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone = false) : GpuAdapter(set, stream, shapes_alone, kKinds) {}
+  // Its values alone, put there: to be asked.
+  static std::unique_ptr<GpuAdapter> values_of(const AdapterSet& set, GpuStream& stream);
   size_t bytes() const { return memory_.used(); }
 
   const GpuLora* at(int64_t site) const { return sites_[static_cast<size_t>(site)] ? &*sites_[static_cast<size_t>(site)] : nullptr; }
@@ -48,8 +51,10 @@ class GpuAdapter {
   using HostTensor = std::function<Tensor(const std::string& name)>;
   void put(Kind kind, const HostTensor& host);
   void fetch(Kind kind, const HostTensor& host) const;
+  int64_t rank_columns() const;  // of the widest site
 
  private:
+  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds);
   GpuStream& stream_;
   GpuArena memory_;
   int64_t elements_ = 0;

@@ -3,14 +3,18 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace loraine {
 
-GpuBatch::GpuBatch(GpuArena& arena, int64_t most_rows) : most_rows_(most_rows) {
-  const size_t sizes[kArrays] = {sizeof(int32_t), sizeof(int32_t), sizeof(GpuSequence), sizeof(int64_t), sizeof(int32_t), 0};
+GpuBatch::GpuBatch(GpuArena& arena, int64_t most_rows, int64_t pages) : most_rows_(most_rows), most_pages_(pages) {
+  const int64_t cached = pages > 0 ? most_rows : 0;
+  const std::pair<size_t, int64_t> sizes[kArrays] = {
+      {sizeof(int32_t), most_rows}, {sizeof(int32_t), most_rows}, {sizeof(GpuSequence), most_rows}, {sizeof(int64_t), most_rows},
+      {sizeof(int32_t), most_rows}, {sizeof(int64_t), cached},    {sizeof(int32_t), pages},         {0, 0}};
   for (int array = 0; array < kArrays; ++array) {
     begins_[array] = bytes_;
-    bytes_ += (static_cast<size_t>(most_rows) * sizes[array] + 255) / 256 * 256;
+    bytes_ += (sizes[array].first * static_cast<size_t>(sizes[array].second) + 255) / 256 * 256;
   }
   bytes_ += sizeof(DropoutStep);
   memory_ = arena.take_bytes(bytes_);
@@ -20,10 +24,18 @@ GpuBatch::GpuBatch(GpuArena& arena, int64_t most_rows) : most_rows_(most_rows) {
 void GpuBatch::upload(GpuStream& stream, const Batch& batch, DropoutStep dropout) {
   rows_ = batch.rows();
   if (rows_ > most_rows_) throw Error(ErrorKind::internal, "a batch has more rows than the GPU's memory was planned for");
-  for (const Sequence& s : batch.sequences)
-    if (s.parent >= 0 || s.pages || s.kv_start != s.start || s.kv_length != s.length)
+  std::vector<int64_t> cache_rows;
+  for (const Sequence& s : batch.sequences) {
+    const bool whole = !s.pages && s.kv_start == s.start && s.kv_length == s.length;
+    if (s.parent >= 0 || (most_pages_ > 0 ? !s.pages : !whole))
       throw Error(ErrorKind::internal, "a sequence that shares rows, or keeps its keys elsewhere, on its way to the GPU");
+    if (most_pages_ == 0) continue;
+    if (s.start != static_cast<int64_t>(cache_rows.size())) throw Error(ErrorKind::internal, "rows of a batch outside of all sequences");
+    for (int64_t r = s.kv_length - s.length; r < s.kv_length; ++r) cache_rows.push_back(s.kv_row(r));
+  }
   const GpuSequences sequences = gpu_sequences(batch.sequences);
+  if (static_cast<int64_t>(sequences.pages.size()) > most_pages_)
+    throw Error(ErrorKind::internal, "sequences of a batch have more pages than the GPU's memory was planned for");
   sequences_ = static_cast<int64_t>(sequences.sequences.size());
   longest_ = sequences.longest;
   labelled_.clear();
@@ -36,7 +48,7 @@ void GpuBatch::upload(GpuStream& stream, const Batch& batch, DropoutStep dropout
       std::memcpy(static_cast<char*>(staging_.data()) + begins_[array], values.data(), values.size() * sizeof(values[0]));
   };
   put(kTokens, batch.tokens), put(kPositions, batch.positions), put(kSequences, sequences.sequences), put(kLabelled, labelled_);
-  put(kLabels, labels), put(kDropout, std::vector<DropoutStep>{dropout});
+  put(kLabels, labels), put(kCacheRows, cache_rows), put(kPages, sequences.pages), put(kDropout, std::vector<DropoutStep>{dropout});
   stream.copy(memory_, staging_.data(), bytes_);
 }
 

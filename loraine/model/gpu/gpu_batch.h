@@ -10,27 +10,31 @@ namespace loraine {
 
 class GpuBatch {
  public:
-  GpuBatch(GpuArena& arena, int64_t most_rows);
+  // pages: most that the sequences of a batch have in a cache, together; 0: there is none, and sequences are whole.
+  GpuBatch(GpuArena& arena, int64_t most_rows, int64_t pages = 0);
   // The batch, and where dropout draws from. Throws internal for sequences that share rows. What was uploaded before must have been used.
   void upload(GpuStream& stream, const Batch& batch, DropoutStep dropout);
 
   int64_t rows() const { return rows_; }
   const int32_t* tokens() const { return device<int32_t>(kTokens); }        // [rows]
   const int32_t* positions() const { return device<int32_t>(kPositions); }  // [rows]
-  AttentionBatch sequences() const { return {device<GpuSequence>(kSequences), nullptr, sequences_, longest_}; }
-  const std::vector<int64_t>& labelled() const { return labelled_; }  // rows with a label, ascending
+  AttentionBatch sequences() const {
+    return {device<GpuSequence>(kSequences), most_pages_ > 0 ? device<int32_t>(kPages) : nullptr, sequences_, longest_};
+  }
+  const int64_t* cache_rows() const { return device<int64_t>(kCacheRows); }  // [rows] where their keys and values go
+  const std::vector<int64_t>& labelled() const { return labelled_; }         // rows with a label, ascending
   const int64_t* labelled_rows() const { return device<int64_t>(kLabelled); }
   const int32_t* labels() const { return device<int32_t>(kLabels); }  // of these
   const DropoutStep* dropout() const { return device<DropoutStep>(kDropout); }
 
  private:
-  enum Array { kTokens, kPositions, kSequences, kLabelled, kLabels, kDropout, kArrays };
+  enum Array { kTokens, kPositions, kSequences, kLabelled, kLabels, kCacheRows, kPages, kDropout, kArrays };
   template <class T>
   const T* device(Array array) const {
     return reinterpret_cast<const T*>(static_cast<const char*>(memory_) + begins_[array]);
   }
 
-  int64_t most_rows_, rows_ = 0, sequences_ = 0, longest_ = 0;
+  int64_t most_rows_, most_pages_, rows_ = 0, sequences_ = 0, longest_ = 0;
   size_t begins_[kArrays], bytes_ = 0;
   void* memory_ = nullptr;
   GpuMemory staging_;

@@ -6,6 +6,7 @@
 
 #include "loraine/kernels/activations/activations_cuda.h"
 #include "loraine/kernels/norms/norms_cuda.h"
+#include "loraine/kernels/rows/scaled_cuda.h"
 
 namespace loraine {
 
@@ -35,22 +36,34 @@ void GpuDecoder::thin(ProductForm form, const Tensor& y, const Tensor& x, const 
 void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
   gemm_->multiply(stream_, ProductForm::nt, y, x, site.weight);
   if (site.bias) add_bias_cuda(stream_, y, site.bias);
-  const GpuLora* lora = adapter_.at(site.index);
-  if (!lora) return;
-  Tensor input = x;
-  if (training_ && lora->dropout > 0) {
-    input = now(adapter_x_).col_range(0, x.cols());
-    dropout_cuda(stream_, input, x, lora->dropout, batch_.dropout(), lora->site);
+  adapter_columns(columns, x, site);
+  for (const auto& [start, length, adapter] : adapters_) {
+    const GpuLora* lora = adapter->at(site.index);
+    if (!lora) continue;
+    const Tensor rows = y.row_range(start, length), of_rows = columns.row_range(start, length);
+    for (const GpuLoraPart& part : lora->parts)
+      thin(ProductForm::nt, rows.col_range(part.offset, part.out), of_rows.col_range(part.rank_offset, part.r), part.b, part.scale, true);
   }
-  thin(ProductForm::nt, columns, input, lora->a, 1, false);
-  for (const GpuLoraPart& part : lora->parts)
-    thin(ProductForm::nt, y.col_range(part.offset, part.out), columns.col_range(part.rank_offset, part.r), part.b, part.scale, true);
+}
+
+// A x of each adapter, over its rows.
+void GpuDecoder::adapter_columns(const Tensor& columns, const Tensor& x, const GpuSite& site) {
+  for (const auto& [start, length, adapter] : adapters_) {
+    const GpuLora* lora = adapter->at(site.index);
+    if (!lora) continue;
+    Tensor input = x.row_range(start, length);
+    if (training_ && lora->dropout > 0) {
+      input = adapter_x_.row_range(start, length).col_range(0, x.cols());
+      dropout_cuda(stream_, input, x.row_range(start, length), lora->dropout, batch_.dropout(), lora->site);
+    }
+    thin(ProductForm::nt, columns.row_range(start, length).col_range(0, lora->rank()), input, lora->a, 1, false);
+  }
 }
 
 // d_x = d_y W + that of LoRA; without data nothing of it. Gradients of A and B are added up.
 void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
   if (d_x.data) gemm_->multiply(stream_, ProductForm::nn, d_x, d_y, site.weight);
-  const GpuLora* lora = adapter_.at(site.index);
+  const GpuLora* lora = shape_.trained->at(site.index);
   if (!lora) return;
   const Tensor g = now(adapter_g_).col_range(0, lora->rank());  // s · dY B
   for (const GpuLoraPart& part : lora->parts) {
@@ -58,7 +71,7 @@ void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Ten
     thin(ProductForm::nn, g.col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
     thin(ProductForm::tn, part.d_b, d_part, columns.col_range(part.rank_offset, part.r), part.scale, true);
   }
-  if (lora->dropout == 0) {
+  if (lora->dropout == 0 || !training_) {
     thin(ProductForm::tn, lora->d_a, g, x, 1, true);
     if (d_x.data) thin(ProductForm::nn, d_x, g, lora->a, 1, true);
     return;
@@ -72,8 +85,26 @@ void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Ten
   add_cuda(stream_, d_x, d_x, t);
 }
 
-void GpuDecoder::norm(const Tensor& y, const Tensor& rstd, const Tensor& x, const GpuNorm& norm) {
-  rms_norm_cuda(stream_, y, rstd, x, norm.weight, norm.eps, norm.offset);
+// One row of a norm's statistics, [T].
+Tensor GpuDecoder::statistic(const Tensor& statistics, int64_t which) const {
+  return {static_cast<float*>(statistics.data) + which * statistics.row_stride, Dtype::F32, {batch_.rows()}};
+}
+
+void GpuDecoder::norm(const Tensor& y, const Tensor& statistics, const Tensor& x, const GpuNorm& norm) {
+  const Tensor rstd = statistic(statistics, 0);
+  if (norm.kind == NormKind::rms) return rms_norm_cuda(stream_, y, rstd, x, norm.weight, norm.eps, norm.offset);
+  layer_norm_cuda(stream_, y, statistic(statistics, 1), rstd, x, norm.weight, norm.bias, norm.eps, norm.offset);
+}
+void GpuDecoder::norm_rebuild(const Tensor& y, const Tensor& x, const Tensor& statistics, const GpuNorm& norm) {
+  const Tensor rstd = statistic(statistics, 0);
+  if (norm.kind == NormKind::rms) return rms_norm_rebuild_cuda(stream_, y, x, rstd, norm.weight, norm.offset);
+  layer_norm_rebuild_cuda(stream_, y, x, statistic(statistics, 1), rstd, norm.weight, norm.bias, norm.offset);
+}
+void GpuDecoder::norm_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& statistics, const GpuNorm& norm,
+                               bool accumulate) {
+  const Tensor rstd = statistic(statistics, 0);
+  if (norm.kind == NormKind::rms) return rms_norm_backward_cuda(stream_, d_x, d_y, x, rstd, norm.weight, accumulate, norm.offset);
+  layer_norm_backward_cuda(stream_, d_x, d_y, x, statistic(statistics, 1), rstd, norm.weight, norm.offset, accumulate);
 }
 
 void GpuDecoder::norm_heads(const GpuBranch& branch, const Kept& kept) {
@@ -84,7 +115,8 @@ void GpuDecoder::norm_heads(const GpuBranch& branch, const Kept& kept) {
     const GpuHeadNorm& one = branch.head_norms[i];
     const Tensor rstd(static_cast<float*>(kept.head_rstd.data) + static_cast<int64_t>(i) * kept.head_rstd.row_stride, Dtype::F32,
                       {batch_.rows()});
-    norm(qkv.col_range(one.first, one.width), rstd, before.col_range(one.first, one.width), one.norm);
+    rms_norm_cuda(stream_, qkv.col_range(one.first, one.width), rstd, before.col_range(one.first, one.width), one.norm.weight, one.norm.eps,
+                  one.norm.offset);
   }
 }
 void GpuDecoder::norm_heads_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_qkv) {
@@ -105,20 +137,34 @@ void GpuDecoder::rotate(const GpuBranch& branch, const Tensor& qkv, float direct
             static_cast<int64_t>(c.rope->frequencies.size()), c.rope->scale, direction, c.rope->layout, c.rope->first);
 }
 
-void GpuDecoder::attention_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+// Up to o.
+void GpuDecoder::attention_inside(const GpuBranch& branch, const Kept& kept, const Tensor& h) {
   const AttentionConfig& c = *branch.attention;
   const Tensor qkv = now(kept.inner), o = now(kept.o);
   linear(qkv, h, branch.in, now(kept.in_columns));
   if (!c.norm_after_rope) norm_heads(branch, kept);
   rotate(branch, qkv, 1);
   if (c.norm_after_rope) norm_heads(branch, kept);
-  attention_cuda(stream_, o, now(kept.lse), q_of(c, qkv), k_of(c, qkv), v_of(c, qkv), batch_.sequences(), shape_of(c));
-  linear(y, o, branch.out, now(kept.out_columns));
+  Tensor k = k_of(c, qkv), v = v_of(c, qkv);
+  if (kept.cache) {
+    put_rows_cuda(stream_, kept.cache->k, k, batch_.cache_rows());
+    put_rows_cuda(stream_, kept.cache->v, v, batch_.cache_rows());
+    k = kept.cache->k, v = kept.cache->v;
+  }
+  attention_cuda(stream_, o, now(kept.lse), q_of(c, qkv), k, v, batch_.sequences(), shape_of(c));
+}
+void GpuDecoder::attention_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+  attention_inside(branch, kept, h);
+  linear(y, now(kept.o), branch.out, now(kept.out_columns));
 }
 void GpuDecoder::attention_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h) {
   const AttentionConfig& c = *branch.attention;
   const Tensor qkv = now(kept.inner), o = now(kept.o), d_o = now(d_o_).col_range(0, c.q_size()),
                d_qkv = now(d_inner_).col_range(0, qkv.cols());
+  if (shape_.shares(branch)) {
+    attention_inside(branch, kept, h);
+    adapter_columns(now(kept.out_columns), o, branch.out);
+  }
   linear_backward(d_o, d_y, o, branch.out, now(kept.out_columns));
   loraine::attention_backward_cuda(stream_, q_of(c, d_qkv), k_of(c, d_qkv), v_of(c, d_qkv), d_o, o, now(kept.lse), q_of(c, qkv),
                                    k_of(c, qkv), v_of(c, qkv), batch_.sequences(), shape_of(c), now(delta_).col_range(0, c.heads), nullptr);
@@ -134,17 +180,27 @@ void GpuDecoder::activate(const GpuBranch& branch, const Tensor& f, const Tensor
   else activate_cuda(stream_, f, inner, shape);
 }
 
-void GpuDecoder::mlp_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+// Gate and up, and f, which it gives.
+Tensor GpuDecoder::mlp_inside(const GpuBranch& branch, const Kept& kept, const Tensor& h) {
   const Tensor inner = now(kept.inner), f = now(f_).col_range(0, branch.out.weight.cols());
   linear(inner, h, branch.in, now(kept.in_columns));
   activate(branch, f, inner);
+  return f;
+}
+void GpuDecoder::mlp_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+  const Tensor f = mlp_inside(branch, kept, h);
   linear(y, f, branch.out, now(kept.out_columns));
 }
 // What is kept becomes its gradient.
 void GpuDecoder::mlp_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h) {
   const int64_t width = branch.out.weight.cols();
   const Tensor inner = now(kept.inner), f = now(f_).col_range(0, width), d_f = now(d_f_).col_range(0, width);
-  activate(branch, f, inner);
+  if (shape_.shares(branch)) {
+    mlp_inside(branch, kept, h);
+    adapter_columns(now(kept.out_columns), f, branch.out);
+  } else {
+    activate(branch, f, inner);
+  }
   linear_backward(d_f, d_y, f, branch.out, now(kept.out_columns));
   const ActivationShape shape{branch.mlp->activation};
   if (branch.mlp->gated) gated_activate_backward_cuda(stream_, inner, d_f, inner, shape);
@@ -155,30 +211,72 @@ void GpuDecoder::mlp_backward(const GpuBranch& branch, const Kept& kept, const T
 void GpuDecoder::forward(const Context& ctx, const Batch& batch, bool training) {
   training_ = training;
   batch_.upload(stream_, batch, {ctx.seed, ctx.step});
+  adapters_ = {{0, batch.rows(), shape_.trained}};
+  run_layers();
+}
+
+void GpuDecoder::forward(const Batch& batch, std::span<const GpuAdapterRows> adapters) {
+  if (shape_.trained) throw Error(ErrorKind::internal, "a decoder with a backward on the GPU runs with the adapter that it trains alone");
+  batch_.upload(stream_, batch, {});
+  adapters_.assign(adapters.begin(), adapters.end());
+  run_layers();
+}
+
+void GpuDecoder::run_layers() {
   const bool rounded = model_.type != Dtype::F32;
   const Tensor first = now(kept_.front().front().x), sum = rounded ? now(sum_) : first, h = now(h_), y = now(y_);
   embedding_cuda(stream_, sum, model_.embedding, batch_.tokens());
+  if (model_.config.embedding_scale != 1) scale_cuda(stream_, sum, sum, model_.config.embedding_scale);
   if (rounded) convert_rows_cuda(stream_, first, sum);
   for (size_t layer = 0; layer < kept_.size(); ++layer)
     for (size_t b = 0; b < kept_[layer].size(); ++b) {
       const GpuBranch& branch = model_.layers[layer][b];
       const Kept& kept = kept_[layer][b];
       const bool ends = b + 1 == kept_[layer].size();
-      const Tensor x = now(kept.x), next = now(!ends                       ? kept_[layer][b + 1].x
+      const Tensor x = now(kept.x), next = now(!ends                       ? kept_[layer][b + 1].sum
                                                : layer + 1 == kept_.size() ? x_last_
                                                                            : kept_[layer + 1].front().x);
-      norm(h, kept.rstd, x, branch.before);
-      if (branch.attention) attention_forward(branch, kept, y, h);
-      else mlp_forward(branch, kept, y, h);
-      add_cuda(stream_, rounded ? sum : next, rounded ? sum : x, y);
-      if (rounded) convert_rows_cuda(stream_, next, sum);
+      if (branch.before) norm(h, kept.statistics, x, branch.before);
+      const Tensor& read = branch.before ? h : x;
+      if (branch.attention) attention_forward(branch, kept, y, read);
+      else mlp_forward(branch, kept, y, read);
+      if (branch.after) {
+        convert_rows_cuda(stream_, now(kept.given), y);
+        norm(y, kept.after, now(kept.given), branch.after);
+      }
+      if (branch.scale != 1) scale_cuda(stream_, y, y, branch.scale);
+      add_cuda(stream_, rounded ? sum : next, rounded ? sum : now(kept.sum), y);
+      if (rounded && (ends || !model_.layers[layer][b + 1].beside)) convert_rows_cuda(stream_, next, sum);
     }
-  norm(now(hidden_), last_rstd_, now(x_last_), model_.final_norm);
+  norm(now(hidden_), last_statistics_, now(x_last_), model_.final_norm);
+}
+
+void GpuDecoder::head_logits(const Tensor& logits, const Tensor& x) {
+  gemm_->multiply(stream_, ProductForm::nt, logits, x, model_.head.weight);
+  if (model_.head.bias) add_bias_cuda(stream_, logits, model_.head.bias);
+  if (model_.config.logit_scale != 1) scale_cuda(stream_, logits, logits, model_.config.logit_scale);
+  if (model_.config.logit_softcap != 0) soft_cap_cuda(stream_, logits, logits, model_.config.logit_softcap);
+}
+
+void GpuDecoder::logits(const Tensor& logits, std::span<const int64_t> rows) {
+  const auto n = static_cast<int64_t>(rows.size());
+  if (n > loss_x_.rows()) throw Error(ErrorKind::internal, "logits of more rows than the GPU's memory was planned for");
+  const Tensor x = loss_x_.row_range(0, n), out = logits_.row_range(0, n);
+  stream_.synchronise();  // the staging memory is free
+  if (logit_staging_.bytes() == 0)
+    logit_staging_ = GpuMemory(std::max(logits_.bytes(), static_cast<size_t>(logits_.rows()) * sizeof(int64_t)), GpuMemoryKind::pinned);
+  std::memcpy(logit_staging_.data(), rows.data(), rows.size_bytes());
+  stream_.copy(asked_rows_, logit_staging_.data(), rows.size_bytes());
+  gather_rows_cuda(stream_, x, hidden_, asked_rows_);
+  head_logits(out, x);
+  stream_.copy(logit_staging_.data(), out.data, out.bytes());
+  stream_.synchronise();
+  std::memcpy(logits.f32(), logit_staging_.data(), out.bytes());
 }
 
 GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain) {
   const auto n = static_cast<int64_t>(batch_.labelled().size());
-  const int64_t V = model_.config.vocab_size, most = loss_x_.rows(), all = d_hidden_.rows();
+  const int64_t V = model_.config.vocab_size, most = loss_x_.rows(), all = shape_.rows;
   if (grad_scale != 0) {
     const Tensor d = now(d_hidden_);
     stream_.fill(d.data, 0, d.bytes());
@@ -190,12 +288,14 @@ GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plai
     const Tensor x = loss_x_.row_range(0, count), logits = logits_.row_range(0, count), d_logits = d_logits_.row_range(0, count);
     LossState* states = states_ + first;
     gather_rows_cuda(stream_, x, hidden_, rows);
-    gemm_->multiply(stream_, ProductForm::nt, logits, x, model_.head.weight);
+    head_logits(logits, x);
     add_logits_cuda(stream_, states, logits, labels, 0);
     losses_cuda(stream_, loss_values_ + first, correct_ + first, states, labels, count, V, token);
     if (plain) losses_cuda(stream_, loss_values_ + all + first, nullptr, states, labels, count, V, {});
     if (grad_scale == 0) continue;
     logit_gradient_cuda(stream_, d_logits, logits, states, labels, 0, V, grad_scale, token);
+    if (model_.config.logit_softcap != 0) soft_cap_backward_cuda(stream_, d_logits, logits, model_.config.logit_softcap);
+    if (model_.config.logit_scale != 1) scale_cuda(stream_, d_logits, d_logits, model_.config.logit_scale);
     const Tensor d_x = d_loss_x_.row_range(0, count);
     gemm_->multiply(stream_, ProductForm::nn, d_x, d_logits, model_.head.weight);
     put_rows_cuda(stream_, d_hidden_, d_x, rows);
@@ -216,30 +316,41 @@ GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plai
 int64_t GpuDecoder::first_trained_layer() const {
   for (size_t layer = 0; layer < model_.layers.size(); ++layer)
     for (const GpuBranch& branch : model_.layers[layer])
-      if (adapter_.at(branch.in.index) || adapter_.at(branch.out.index)) return static_cast<int64_t>(layer);
+      if (shape_.trained->at(branch.in.index) || shape_.trained->at(branch.out.index)) return static_cast<int64_t>(layer);
   return static_cast<int64_t>(model_.layers.size());
 }
 
 void GpuDecoder::backward() {
-  const Tensor d = now(d_hidden_), h = now(h_), d_h = now(d_h_), d_y = model_.type == Dtype::F32 ? d : now(d_y_);
-  const auto back = [&](const GpuNorm& norm, const Tensor& d_out, const Tensor& x, const Tensor& rstd, bool accumulate) {
-    rms_norm_backward_cuda(stream_, d, d_out, x, rstd, norm.weight, accumulate, norm.offset);
-  };
+  const Tensor d = now(d_hidden_), h = now(h_), d_h = now(d_h_), d_given = now(y_);
   const int64_t first = first_trained_layer();
-  back(model_.final_norm, d, now(x_last_), last_rstd_, false);
+  norm_backward(d, d, now(x_last_), last_statistics_, model_.final_norm, false);
+  Tensor d_sum = d;  // of the sum after branches that read the same x
   for (auto layer = static_cast<int64_t>(kept_.size()) - 1; layer >= first; --layer) {
     const std::vector<GpuBranch>& branches = model_.layers[static_cast<size_t>(layer)];
     for (size_t b = branches.size(); b-- > 0;) {
       const GpuBranch& branch = branches[b];
       const Kept& kept = kept_[static_cast<size_t>(layer)][b];
       const Tensor x = now(kept.x);
-      rms_norm_rebuild_cuda(stream_, h, x, kept.rstd, branch.before.weight, branch.before.offset);
-      if (d_y.data != d.data) convert_rows_cuda(stream_, d_y, d);
-      const bool below = layer > first || b > 0;  // whether something is trained there
+      if (b + 1 == branches.size() || !branches[b + 1].beside) {
+        d_sum = d;
+        if (branch.beside) {  // others still need it, when d has this one's part already
+          d_sum = now(d_group_);
+          convert_rows_cuda(stream_, d_sum, d);
+        }
+      }
+      if (branch.before) norm_rebuild(h, x, kept.statistics, branch.before);
+      Tensor d_y = d_sum;
+      if (branch.scale != 1) scale_cuda(stream_, d_given, d_y, branch.scale), d_y = d_given;
+      if (branch.after) norm_backward(d_given, d_y, now(kept.given), kept.after, branch.after, false), d_y = d_given;
+      if (model_.type != Dtype::F32) convert_rows_cuda(stream_, now(d_y_), d_y), d_y = now(d_y_);
+      const bool reads_input = kept.x.data == kept_[static_cast<size_t>(layer)][0].x.data;
+      const bool below = layer > first || !reads_input;  // whether something is trained there
       const Tensor d_in = below ? d_h : Tensor();
-      if (branch.attention) attention_backward(branch, kept, d_in, d_y, h);
-      else mlp_backward(branch, kept, d_in, d_y, h);
-      if (below) back(branch.before, d_h, x, kept.rstd, true);
+      if (branch.attention) attention_backward(branch, kept, d_in, d_y, branch.before ? h : x);
+      else mlp_backward(branch, kept, d_in, d_y, branch.before ? h : x);
+      if (!below) continue;
+      if (branch.before) norm_backward(d, d_h, x, kept.statistics, branch.before, true);
+      else add_cuda(stream_, d, d, d_h);
     }
   }
 }

@@ -59,18 +59,24 @@ GpuSite GpuModel::site(const Site& site, GpuArena& arena, std::vector<Piece>& pi
   return out;
 }
 
-GpuNorm GpuModel::norm(const NormConfig& norm, const Vector& weight, GpuArena& arena, std::vector<Piece>& pieces) const {
-  GpuNorm out{{}, norm.eps, norm.offset};
-  if (weight.values.empty()) return out;
-  const auto n = static_cast<int64_t>(weight.values.size());
-  out.weight = arena.take(Dtype::F32, {n});
-  pieces.push_back({as_row(weight.values.data(), n), Tensor(out.weight.data, Dtype::F32, {1, n})});
+GpuNorm GpuModel::norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena,
+                       std::vector<Piece>& pieces) const {
+  GpuNorm out{{}, {}, norm.eps, norm.offset, norm.kind};
+  const auto put = [&](Tensor& to, const Vector& from) {
+    if (from.values.empty()) return;
+    const auto n = static_cast<int64_t>(from.values.size());
+    to = arena.take(Dtype::F32, {n});
+    pieces.push_back({as_row(from.values.data(), n), Tensor(to.data, Dtype::F32, {1, n})});
+  };
+  put(out.weight, weight), put(out.bias, bias);
   return out;
 }
 
 GpuBranch GpuModel::branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const {
   GpuBranch out;
-  out.before = norm(branch.before.config, branch.before.weight, arena, pieces);
+  out.before = norm(branch.before.config, branch.before.weight, branch.before.bias, arena, pieces);
+  out.after = norm(branch.after.config, branch.after.weight, branch.after.bias, arena, pieces);
+  out.scale = config.scale, out.beside = config.beside;
   const Parts parts = branch.mixer->parts();
   out.in = site(*parts.sites.at(0), arena, pieces);
   out.out = site(*parts.sites.at(1), arena, pieces);
@@ -90,7 +96,7 @@ GpuBranch GpuModel::branch(Branch& branch, const BranchConfig& config, GpuArena&
     if (norm_config.kind == NormKind::none) return;
     const Vector none;
     const Vector& weight = norm_config.has_weight ? *parts.vectors.at(next++) : none;  // the model's own, which pieces point to
-    const GpuNorm one = norm(norm_config, weight, arena, pieces);
+    const GpuNorm one = norm(norm_config, weight, {}, arena, pieces);
     if (c.head_norms == HeadNorms::whole) return out.head_norms.push_back({first, heads * c.head_dim, one});
     for (int64_t h = 0; h < heads; ++h) out.head_norms.push_back({first + h * c.head_dim, c.head_dim, one});
   };
@@ -109,7 +115,7 @@ std::vector<GpuModel::Piece> GpuModel::lay_out(const Model& model, GpuArena& are
     embedding = arena.take(type, {model.embedding.rows(), model.embedding.cols()});
     pieces.push_back({model.embedding, embedding});
   }
-  final_norm = norm(model.final_norm->config, model.final_norm->weight, arena, pieces);
+  final_norm = norm(model.final_norm->config, model.final_norm->weight, model.final_norm->bias, arena, pieces);
   for (size_t layer = 0; layer < model.layers.size(); ++layer) {
     std::vector<GpuBranch>& here = layers.emplace_back();
     std::vector<Branch>& branches = model.layers[layer]->branches;

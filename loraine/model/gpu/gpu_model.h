@@ -19,8 +19,11 @@ struct GpuSite {
 };
 
 struct GpuNorm {
-  Tensor weight;  // [C] F32; without data where the norm has none
+  Tensor weight, bias;  // [C] F32; without data where the norm has none
   float eps = 0, offset = 0;
+  NormKind kind = NormKind::none;
+  explicit operator bool() const { return kind != NormKind::none; }
+  int64_t statistics() const { return kind == NormKind::layer ? 2 : 1; }  // rows of F32 that it leaves: 1/deviation, mean
 };
 
 struct GpuHeadNorm {  // of columns [first, first + width) of q, k and v
@@ -28,8 +31,10 @@ struct GpuHeadNorm {  // of columns [first, first + width) of q, k and v
   GpuNorm norm;
 };
 
-struct GpuBranch {  // attention or an MLP behind its norm
-  GpuNorm before;
+struct GpuBranch {  // attention or an MLP between its norms
+  GpuNorm before, after;
+  float scale = 1;
+  bool beside = false;  // reads what the branch before it reads
   const AttentionConfig* attention = nullptr;
   const MlpConfig* mlp = nullptr;
   GpuSite in, out;  // qkv and output, or gate | up and down
@@ -56,7 +61,7 @@ class GpuModel {
   explicit GpuModel(const Model& model) : config(model.config), type(model.activation_dtype()) {}
   std::vector<Piece> lay_out(const Model& model, GpuArena& arena);
   GpuSite site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const;
-  GpuNorm norm(const NormConfig& norm, const Vector& weight, GpuArena& arena, std::vector<Piece>& pieces) const;
+  GpuNorm norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena, std::vector<Piece>& pieces) const;
   GpuBranch branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const;
 
   GpuArena memory_;

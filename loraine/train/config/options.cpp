@@ -255,7 +255,7 @@ void describe_run(TrainConfig& c, const OptionVisitor& visit) {
          "padded to the longest (dynamic_batching), or without padding (dynamic_padding_free)",
          one_of({"normal", "dynamic_batching", "dynamic_padding_free"})});
   visit({"device", "run", &c.device,
-         "where training computes: on the CPU, or on a GPU (docs/cuda.md says what it has kernels for); auto: on a GPU where there is one "
+         "where it computes: on the CPU, or on a GPU (docs/cuda.md says what it has kernels for); auto: on a GPU where there is one "
          "that can",
          one_of({"auto", "cpu", "cuda"})});
   visit({"gradient_checkpointing", "run", &c.gradient_checkpointing,

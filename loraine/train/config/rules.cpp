@@ -32,17 +32,15 @@ void check_model(const TrainConfig& c) {
         "set quantization_bit to 8, or leave one of them out");
 }
 
-void check_gpu_training(const TrainConfig& c) {
-  const std::string lacks = c.device == "cuda" ? settings_without_gpu(c) : "";
-  if (!lacks.empty())
+void check_gpu(const TrainConfig& c, const std::string& lacks) {
+  if (c.device == "cuda" && !lacks.empty())
     throw Error(ErrorKind::unsupported, fmt::format("device: cuda: {} has no GPU code", lacks),
                 "Run it on the CPU (device: cpu); docs/cuda.md says what the GPU has kernels for.");
 }
 
 // Of commands that compute on the CPU alone.
 void check_on_the_cpu(const TrainConfig& c) {
-  if (c.device == "cuda")
-    throw Error(ErrorKind::unsupported, "device: cuda goes for `loraine train` alone: nothing else has GPU code", "Leave it out.");
+  if (c.device == "cuda") throw Error(ErrorKind::unsupported, "device: cuda: this command has no GPU code", "Leave it out.");
 }
 
 // What needs the base's own values, or changes them.
@@ -317,7 +315,7 @@ void check_train_config(const TrainConfig& c) {
   check_llama_pro(c);
   check_fresh_start(c);
   check_new_tokens(c);
-  check_gpu_training(c);
+  check_gpu(c, settings_without_gpu(c));
   check_quant_aware(c);
   if (c.memory_limit) parse_memory_limit(*c.memory_limit);
   if (c.output_dir.empty()) broken_rule("output_dir is empty", "name a folder for the results");
@@ -367,7 +365,7 @@ void check_hub_config(const TrainConfig& c) {
 void check_chat_config(const TrainConfig& c) {
   check_model(c);
   check_only_trained(c);
-  check_on_the_cpu(c);
+  check_gpu(c, answers_without_gpu(c));
 }
 
 void check_export_config(const TrainConfig& c) {

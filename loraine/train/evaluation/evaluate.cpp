@@ -27,7 +27,7 @@ std::vector<SequenceLoss> by_example(std::span<const Example* const> examples, s
 
 EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Example> examples, int64_t batch_size, Pass& pass,
                            const std::function<void(int64_t)>& on_batch, const TokenLoss& loss,
-                           const std::function<Tensor(const Batch&)>& reference) {
+                           const std::function<Tensor(const Batch&)>& reference, const std::function<LossSums(const Batch&)>& elsewhere) {
   EvalSums sums;
   const int64_t n = static_cast<int64_t>(examples.size());
   const bool was_training = std::exchange(pass.training, false);
@@ -42,9 +42,12 @@ EvalSums evaluate_examples(Context& ctx, const Model& model, std::span<const Exa
     if (!pass.adapters.empty()) batch.adapter_rows = {{0, batch.rows(), 0}};
     LossOptions options{pass.adapters.empty() ? nullptr : pass.adapters[0], false, loss};
     if (loss.divergence != 0) options.reference = reference(batch);
-    decoder_forward(ctx, model, batch, pass);
-    const Tensor hidden = pass.activations->hidden.row_range(0, batch.rows());
-    const LossSums one = loss_and_head_gradient(ctx, model, batch, hidden, Tensor(), 0, options, *pass.scratch);
+    const auto here = [&] {
+      decoder_forward(ctx, model, batch, pass);
+      const Tensor hidden = pass.activations->hidden.row_range(0, batch.rows());
+      return loss_and_head_gradient(ctx, model, batch, hidden, Tensor(), 0, options, *pass.scratch);
+    };
+    const LossSums one = elsewhere ? elsewhere(batch) : here();
     int64_t labels = batch_means(loss) ? one.labels : 0;
     if (!batch_means(loss))
       for (const Example* example : picked) labels += count_labels(*example);

@@ -58,14 +58,21 @@ std::string settings_without_gpu(const TrainConfig& c) {
     if (given) return key;
   if (optimizer_form(c.optim) != "adamw_torch") return "optim: " + c.optim;
   if (c.share_prefixes == "true") return "share_prefixes: true";
-  if (c.gradient_checkpointing == "true" || c.gradient_checkpointing == "mlp") return "gradient_checkpointing: " + c.gradient_checkpointing;
   return "";
 }
 
-DeviceChoice choose_device(const TrainConfig& c, const ModelFiles& files) {
+std::string answers_without_gpu(const TrainConfig& c) {
+  if (c.quantization_bit) return fmt::format("quantization_bit: {}", *c.quantization_bit);
+  if (c.frozen_matmul != "exact") return "frozen_matmul: " + c.frozen_matmul;
+  if (c.use_eaft_loss) return "use_eaft_loss";
+  return c.use_asft_loss ? "use_asft_loss" : "";
+}
+
+namespace {
+
+DeviceChoice device_for(const TrainConfig& c, const ModelFiles& files, std::string lacks) {
   if (c.device == "cpu") return {};
   const bool asked = c.device == "cuda";
-  std::string lacks = settings_without_gpu(c);
   if (lacks.empty()) lacks = model_without_gpu(files);
   if (asked && !lacks.empty()) throw Error(ErrorKind::unsupported, "device: cuda: " + lacks + " has no GPU code", kOnTheCpu);
   GpuCard card;
@@ -80,5 +87,11 @@ DeviceChoice choose_device(const TrainConfig& c, const ModelFiles& files) {
   if (!lacks.empty()) return {Device::cpu, fmt::format("device: the CPU, since {} has no GPU code; there is a {}", lacks, card.name)};
   return {Device::cuda, fmt::format("device: {}", card.name)};
 }
+
+}  // namespace
+
+DeviceChoice choose_device(const TrainConfig& c, const ModelFiles& files) { return device_for(c, files, settings_without_gpu(c)); }
+
+DeviceChoice choose_device_of_answers(const TrainConfig& c, const ModelFiles& files) { return device_for(c, files, answers_without_gpu(c)); }
 
 }  // namespace loraine

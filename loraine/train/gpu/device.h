@@ -18,5 +18,8 @@ struct DeviceChoice {
 // cuda: throws unsupported that says what is missing: GPU code for the run, CUDA code in this build, a driver, a card. auto: the GPU where
 // there is one and it has code for the run; an emulated one is none.
 DeviceChoice choose_device(const TrainConfig& config, const ModelFiles& files);
+// The same of a model that is only asked: chat, trace, evaluations, predictions. What its adapters lack is for the caller.
+std::string answers_without_gpu(const TrainConfig& config);
+DeviceChoice choose_device_of_answers(const TrainConfig& config, const ModelFiles& files);
 
 }  // namespace loraine

@@ -41,18 +41,20 @@ GpuAdapter::HostTensor state_by_name(const std::vector<OptimizerState>& states, 
 
 }  // namespace
 
-GpuTraining::Bytes GpuTraining::bytes(const Model& model, const AdapterSet& set, int64_t most_rows) {
+GpuTraining::Bytes GpuTraining::bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute) {
   GpuStream none;
   const GpuAdapter adapter(set, none, true);
-  return {GpuModel::shapes(model).bytes(), adapter.bytes(), GpuDecoder::bytes(model, set, most_rows), update_bytes(adapter) + kProductRoom};
+  return {GpuModel::shapes(model).bytes(), adapter.bytes(), GpuDecoder::bytes(model, set, most_rows, recompute),
+          update_bytes(adapter) + kProductRoom};
 }
 
-GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows)
+GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
+                         Recompute recompute)
     : config_(config),
       optimizer_(optimizer),
       model_(model, stream_),
       adapter_(set, stream_),
-      decoder_(model_, adapter_, most_rows, stream_),
+      decoder_(model_, adapter_, most_rows, stream_, recompute),
       memory_(update_bytes(adapter_)) {
   std::vector<AdamWItem> items;
   for (const GpuAdapter::Place& place : adapter_.places()) {

@@ -14,13 +14,14 @@ namespace loraine {
 class GpuTraining {
  public:
   // Moves the base; the rest is put there by `put`. most_rows: of the largest batch. All of them outlive it.
-  GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows);
+  GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
+              Recompute recompute = Recompute::none);
   // Planned device memory, by what the table of a run shows.
   struct Bytes {
     size_t base, adapter, decoder, other;
     size_t all() const { return base + adapter + decoder + other; }
   };
-  static Bytes bytes(const Model& model, const AdapterSet& set, int64_t most_rows);
+  static Bytes bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute = Recompute::none);
 
   void put();    // values and moments, from the host's tensors
   void fetch();  // the same and gradients, to them

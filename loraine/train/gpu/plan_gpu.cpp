@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
-#include "loraine/adapters/lora.h"
 #include "loraine/core/gpu.h"
+#include "loraine/model/gpu/gpu_support.h"
 #include "loraine/train/gpu/gpu_training.h"
 #include "loraine/train/memory.h"
 #include "loraine/train/run.h"
@@ -12,15 +12,12 @@
 namespace loraine {
 namespace {
 
-std::string adapter_without_gpu(const AdapterSet& set) {
-  if (set.dense) return "tensors that are trained whole";
-  if (set.embedding) return "LoRA on the embedding";
-  if (set.head()) return "LoRA on the head";
-  for (const auto& one : set.experts)
-    if (one) return "LoRA on experts";
-  for (const auto& site : set.sites)
-    if (site && !dynamic_cast<const Lora*>(site.get())) return "a method other than LoRA (DoRA, AdaLoRA)";
-  return "";
+// What the setting allows, fastest first.
+std::vector<Recompute> levels_of(const std::string& gradient_checkpointing) {
+  if (gradient_checkpointing == "true") return {Recompute::block};
+  if (gradient_checkpointing == "mlp") return {Recompute::mlp};
+  if (gradient_checkpointing == "false") return {Recompute::none};
+  return {Recompute::none, Recompute::mlp, Recompute::block};
 }
 
 int64_t to_mib(size_t bytes) { return static_cast<int64_t>((bytes + (1u << 20) - 1) >> 20); }
@@ -29,16 +26,22 @@ int64_t to_mib(size_t bytes) { return static_cast<int64_t>((bytes + (1u << 20) -
 
 void plan_gpu(Run& run, int64_t most_rows, TrainSummary summary) {
   const TrainConfig& c = run.config;
-  if (const std::string lacks = adapter_without_gpu(run.adapter); !lacks.empty())
+  if (const std::string lacks = gpu_lacks(run.adapter, true); !lacks.empty())
     throw Error(ErrorKind::unsupported, fmt::format("device: cuda: the adapter has {}, which has no GPU code", lacks),
                 "Run it on the CPU (device: cpu).");
-  const GpuTraining::Bytes bytes = GpuTraining::bytes(run.model, run.adapter, most_rows);
+  const size_t free = free_gpu_bytes();
+  const std::vector<Recompute> levels = levels_of(c.gradient_checkpointing);
+  GpuTraining::Bytes bytes{};
+  for (const Recompute level : levels) {  // the first that fits, fastest first
+    bytes = GpuTraining::bytes(run.model, run.adapter, most_rows, summary.recompute = level);
+    if (bytes.all() <= free) break;
+  }
   summary.weight_bytes = bytes.base;
   summary.adapter_bytes = bytes.adapter / 2, summary.optimizer_bytes = bytes.adapter / 2;  // values and gradients, two moments
   summary.activation_bytes = bytes.decoder;
   summary.scratch_bytes = bytes.other;
   // Of the host: the base and the adapter as they were loaded, and pinned memory on the way to the card.
-  const size_t free = free_gpu_bytes(), pinned = size_t{16} << 20, on_host = pinned + bytes.adapter / 4;
+  const size_t pinned = size_t{16} << 20, on_host = pinned + bytes.adapter / 4;
   summary.peak_bytes = resident_size() + on_host + (open_gpu().emulated ? bytes.all() : 0);
   if (run.screen.summary) run.screen.summary(summary);
   if (run.screen.message)
@@ -48,7 +51,8 @@ void plan_gpu(Run& run, int64_t most_rows, TrainSummary summary) {
     throw Error(
         ErrorKind::out_of_memory,
         fmt::format("this run needs {} MiB of GPU memory, and {} MiB of {} are free", to_mib(bytes.all()), to_mib(free), open_gpu().name),
-        fmt::format("bf16: true and fewer tokens a micro-batch ({} now) need less; or run on the CPU (device: cpu)", most_rows));
+        fmt::format("{}bf16: true and fewer tokens a micro-batch ({} now) need less; or run on the CPU (device: cpu)",
+                    levels.back() == Recompute::block ? "" : "gradient_checkpointing: auto, ", most_rows));
   std::optional<size_t> limit;
   if (c.memory_limit) limit = parse_memory_limit(*c.memory_limit);
   check_memory({summary.peak_bytes, on_host}, limit,
@@ -57,7 +61,7 @@ void plan_gpu(Run& run, int64_t most_rows, TrainSummary summary) {
   run.activation_memory = std::make_unique<Arena>(64);
   run.scratch = std::make_unique<Arena>(64);
   run.pass = {&run.activations, nullptr, {&run.adapter}, run.scratch.get(), true};
-  run.gpu = std::make_unique<GpuTraining>(c, run.model, run.adapter, *run.optimizer, most_rows);
+  run.gpu = std::make_unique<GpuTraining>(c, run.model, run.adapter, *run.optimizer, most_rows, summary.recompute);
   run.gpu->put();
   run.d_hidden = run.gpu->d_hidden();
 }
