@@ -33,6 +33,7 @@ libraries() {
   "$venv/bin/python" tools/interop_families.py
   "$venv/bin/python" -O tools/interop_gguf.py # -O: the converters assert sizes of published models
   "$venv/bin/python" tools/interop_gguf_written.py
+  "$venv/bin/python" tools/interop_gguf_imatrix.py
   "$venv/bin/python" tools/interop_adapters.py
   "$venv/bin/python" tools/interop.py "$@"
 }

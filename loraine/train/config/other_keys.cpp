@@ -39,7 +39,7 @@ const std::vector<OtherKey>& other_keys() {
       {"video_maxlen", no_effect, "128"},
       {"use_audio_in_video", no_effect, "false"},
       {"audio_sampling_rate", no_effect, "16000"},
-      {"export_quantization_bit", no_effect, "null"},
+      {"export_quantization_bit", refused, "null", "it quantises what `loraine export` writes, and no other command: leave it out"},
       {"export_quantization_dataset", no_effect, "null"},
       {"export_quantization_nsamples", no_effect, "128"},
       {"export_quantization_maxlen", no_effect, "1024"},
