@@ -1,6 +1,6 @@
 """The recorded runs of LoRA's kin and of tensors that are trained whole (variants/<method>): each from its recorded start, losses, gradient norms,
-the final file, logits and merged logits. Called by golden.py. A case: init/ (not with full), final/, train.json, out.safetensors; its base is
-../llama/model beside the folder `variants`, that of full_<case> the model of that case."""
+the final file, logits and merged logits. Called by golden.py. A case: init/ (not with full, nor of a start out of the data), final/, train.json,
+out.safetensors; its base is ../llama/model beside the folder `variants`, or that of `bases`, that of full_<case> the model of that case."""
 import json
 
 from golden_files import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
@@ -50,7 +50,8 @@ def train(case, work, model, batches, record, settings):
 
 def run_case(case, work):
     """Yields (kind, figure)."""
-    model, batches = case.parent.parent / (case.name.removeprefix("full_") if case.name.startswith("full_") else "llama") / "model", read_tensors(case / "out.safetensors")
+    base = case.name.removeprefix("full_") if case.name.startswith("full_") else bases.get(case.name, "llama")
+    model, batches = case.parent.parent / base / "model", read_tensors(case / "out.safetensors")
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
     whole = not (case / "init").is_dir()

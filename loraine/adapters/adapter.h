@@ -33,7 +33,15 @@ struct LoraPart {
 
 struct AdapterMatrices {
   LoraPart part;
-  Tensor a, b;  // [r, in], [out, r]
+  Tensor a, b;       // [r, in], [out, r]
+  Tensor bias = {};  // [out] of B, or nothing
+};
+
+// What is added to the bias of a part: scale · bias.
+struct BiasToAdd {
+  int part = 0;
+  float scale = 1;
+  Tensor bias;  // [out]
 };
 
 class Lora;
@@ -58,6 +66,8 @@ class Adapter {
   virtual void merge_into(Context& ctx, const Tensor& w, int part) const = 0;
   // The same in double for a single row, to check a merge with.
   virtual MergeRow exact_merge(int part) const = 0;
+  // What a merge adds to the biases of parts.
+  virtual std::vector<BiasToAdd> biases_to_add() const { return {}; }
   // A and B of each part, for the starts of start.h; a method that starts in its own way has none.
   virtual std::vector<AdapterMatrices> matrices() const { return {}; }
   // First values of all other parameters (DoRA's magnitudes), once A, B and the base have theirs.
@@ -78,8 +88,10 @@ class ExpertLora;     // adapters/expert_lora.h
 struct TokenRows {
   std::string base_name;  // "model.embed_tokens.weight"
   std::vector<int64_t> ids;
-  Parameter rows;  // [ids, C]
-  Buffer memory;
+  Parameter rows;                              // [ids, C], with a gradient where they are trained
+  Buffer memory;                               // of values and gradients
+  bool of_embedding = false, of_head = false;  // both where the two are one table
+  bool table_stored = false;                   // the adapter's file has the whole table too
 };
 
 // One named adapter over all its sites. Switching adapters is changing a pointer to a set.
@@ -96,7 +108,7 @@ struct AdapterSet {
   ExpertLora* expert(int64_t number) const { return experts.empty() ? nullptr : experts[static_cast<size_t>(number)].get(); }
   Adapter* head() const { return head_site >= 0 ? at(head_site) : nullptr; }
   std::vector<Parameter> parameters() const;  // sorted by name
-  void refresh(Context& ctx) const;
+  void refresh(Context& ctx) const;           // of all sites; rows of tokens into their tables
   void finish_gradients(Context& ctx) const;
 };
 

@@ -349,6 +349,14 @@ void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)
   const Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
   widen_row(f32.f32(), part.weight);
   add(f32);
+void check_takes_bias(const WeightPart& part) {
+  if (part.bias) return;
+  throw Error(
+      ErrorKind::unsupported,
+      fmt::format("the adapter adds a bias to {} (lora_bias), and the layer has none that it could be merged into, as in PEFT", part.name),
+      "run it beside its base");
+}
+
   convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
   release_if_mapped(part.weight.data, part.weight.bytes());
   const Dtype codes = part.weight.dtype;
@@ -370,4 +378,13 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
   }
 }
 
+    for (const BiasToAdd& own : adapter->biases_to_add()) {
+      WeightPart& part = sites[s]->parts[static_cast<size_t>(own.part)];
+      check_takes_bias(part);
+      Buffer sum(own.bias.bytes());
+      float* values = static_cast<float*>(sum.data());
+      for (int64_t o = 0; o < own.bias.numel(); ++o) values[o] = part.bias[o] + own.scale * own.bias.f32()[o];
+      part.owned_bias = std::move(sum);
+      part.bias = values;
+    }
 }  // namespace loraine

@@ -104,7 +104,10 @@ AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const st
 // A weight in memory becomes the sum of itself and what is added to it in f32, with one rounding to the stored type; what was mapped
 // becomes owned, what was packed f32. keep_codes: codes that quantise_part made are made anew of the sum.
 void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes);
-// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights in memory, as add_to_weight does.
+// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights and biases in memory, as add_to_weight
+// does.
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
 
 }  // namespace loraine
+// Throws unsupported for a part without a bias, to which none can be added (lora_bias), as in PEFT.
+void check_takes_bias(const WeightPart& part);

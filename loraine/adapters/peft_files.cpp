@@ -115,7 +115,7 @@ std::vector<std::string> names(const Ordered& value, const std::string& file, co
   return out;
 }
 
-// A list of ids is that of the embedding.
+// A list of ids is that of the embedding, whatever its name.
 void read_trainable_tokens(const Ordered& value, const std::string& file, LoraConfig& config) {
   const auto add = [&](const std::string& module, const Ordered& list) {
     std::vector<int64_t> ids;
@@ -126,7 +126,7 @@ void read_trainable_tokens(const Ordered& value, const std::string& file, LoraCo
     config.trainable_tokens.emplace_back(module, std::move(ids));
   };
   if (is_off(value)) return;
-  if (value.is_array()) return add("embed_tokens", value);
+  if (value.is_array()) return add("", value);
   if (!value.is_object()) wrong(file, "trainable_token_indices", value, "a list of token ids, or an object of module: list");
   for (const auto& [module, list] : value.items()) {
     if (!list.is_array()) wrong(file, "trainable_token_indices", value, "an object of module: list of token ids");
@@ -194,6 +194,7 @@ LoraConfig read_lora_config(const std::string& folder) {
   boolean("use_rslora", config.use_rslora);
   boolean("use_dora", config.use_dora);
   boolean("ensure_weight_tying", config.ensure_weight_tying);
+  boolean("lora_bias", config.lora_bias);
   if (json.contains("trainable_token_indices")) read_trainable_tokens(json["trainable_token_indices"], file, config);
   if (adalora) config.adalora = read_adalora_config(json, file);
   if (adalora && config.use_dora) wrong(file, "use_dora", json["use_dora"], "false with AdaLoRA");
@@ -351,13 +352,13 @@ void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
           std::string(is_a ? ".lora_B" : ".lora_A") + (kind.ends_with(".weight") || kind == ".lora_magnitude_vector" ? ".weight" : "");
       if (source->find(module + other)) problem(fmt::format("{}: missing, while its {} is there", p.name, other.substr(1, 6)));
       else if (is_a) problem(module + ": the config targets this module and the file has no tensors for it");
-      else if (whole) problem(p.name + ": missing");
+      else if (whole || kind == ".lora_B.bias") problem(p.name + ": missing");
       continue;
     }
     left.erase(info->name);
     Tensor stored(nullptr, info->dtype, info->shape);
     const std::string kind = tensor_kind(p.name);
-    const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || kind.starts_with(".lora_B");
+    const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || (kind.starts_with(".lora_B") && kind != ".lora_B.bias");
     const int64_t r = is_a ? p.value.rows() : p.value.cols();
     if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
       problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", p.name, info->stored_as));

@@ -61,9 +61,12 @@ AdapterSet weighted_sum(const std::vector<WeightedAdapter>& adapters, const std:
       if (!set->sites[s]) continue;
       const Lora* lora = set->sites[s]->as_lora();
       if (!lora)
-        throw Error(ErrorKind::unsupported,
-                    fmt::format("the adapter {} rescales the base (DoRA), so that it is neither added to others nor scaled", set->name),
-                    kMergeInstead);
+        throw Error(
+            ErrorKind::unsupported,
+            fmt::format(
+                "the adapter {} rescales the base (DoRA) or has biases (lora_bias), so that it is neither added to others nor scaled",
+                set->name),
+            kMergeInstead);
       here.push_back({lora, weight});
     }
     out.sites[s] = sum_at_site(here, sites[s]->in(), s);

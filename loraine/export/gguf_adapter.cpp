@@ -36,7 +36,7 @@ void check_kind(const Model& model, const AdapterSet& adapter) {
     not_an_adapter("has LoRA on experts");
   if (adapter.head() && model.config.tie_word_embeddings) not_an_adapter("has LoRA on a head that is the embedding");
   for (const auto& site : adapter.sites)
-    if (site && !site->as_lora()) not_an_adapter("is not of A and B alone (DoRA)");
+    if (site && !site->as_lora()) not_an_adapter("is not of A and B alone (DoRA, lora_bias)");
 }
 
 // The tensor's own type, or F16 where its rows are no multiple of the block.

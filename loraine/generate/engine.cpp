@@ -189,11 +189,11 @@ void Engine::run(Context& ctx, std::span<const Piece> pieces, bool by_row) {
     if (!by_row) batch.sequences.push_back({first, rows, 0, entry->kv_length + rows, entry->slots.front(), entry->pages.data()});
     if (!entry->request.adapter) continue;
     if (pass.adapters.empty() || pass.adapters.back() != entry->request.adapter ||
-        batch.adapter_rows.back().start + batch.adapter_rows.back().length != first) {
-      batch.adapter_rows.push_back({first, 0, static_cast<int>(pass.adapters.size())});
+        batch.adapter_rows.back().start + batch.adapter_rows.back().length != first + before) {
+      batch.adapter_rows.push_back({first + before, 0, static_cast<int>(pass.adapters.size())});
       pass.adapters.push_back(entry->request.adapter);
     }
-    batch.adapter_rows.back().length += rows;
+    batch.adapter_rows.back().length += rows - before;
   }
   Context by_pieces = ctx;
   by_pieces.product_rows = alone_ ? 0 : kKvPage;

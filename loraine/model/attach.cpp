@@ -156,6 +156,7 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
       ErrorKind::usage, "target_parameters (" + names + ") names no experts and no router of the model",
       all.empty() ? "the model has no experts" : "use names like " + all.front()->name().substr(all.front()->name().find("experts")));
 }
+  if (config.lora_bias) refuse("lora_bias", "leave it out");
 
 // A weight that is held in codes, as it was before: from the file, in the type that was quantised.
 void read_whole(const Model& model, const WeightPart& part, const Tensor& room) {
@@ -219,7 +220,6 @@ AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::s
   try {
     tie_targets(config, model);
     set = attach_adapter(model, config, trained);
-    attach_token_rows(set, model, config);
   } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
     throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
   }
@@ -281,7 +281,7 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& given, bool trai
   check_saved_modules(config, model);
   attach_experts(set, model, config, trained);
   const bool tied = ties_saved(config, model);
-  attach_dense(set, model, peft_names(config), trained, tied);
+  attach_dense(set, model, choose, trained, tied || shares_token_rows(set, model, config), rows_only);
   if (tied) set.beside.push_back({std::string(kPrefix) + names.head + ".weight", set.dense->embedding.value, {}});  // stored twice
   check_combination(config, set, names);
   return set;
@@ -308,6 +308,14 @@ void check_side_by_side(const std::vector<std::string>& folders) {
                   "give it alone, or merge it with loraine export");
 }
 
+  attach_token_rows(set, model, config, trained);
+  const auto rows_only = [&](const std::string& name) {
+    return std::ranges::any_of(set.token_rows, [&](const TokenRows& t) { return t.base_name == name; });
+  };
+  const auto choose = [&, whole = peft_names(config)](const std::string& name) -> std::string {
+    const std::string chosen = whole(name);
+    return chosen.empty() && rows_only(name) ? std::string(kPrefix) + name : chosen;
+  };
 AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* config_out) {
   LoraConfig config = read_lora_config(folder);
   check_exact_base(model, config, folder);
@@ -338,9 +346,6 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
   config = used;
   if (config.ensure_weight_tying && set.embedding && set.head())
     throw Error(ErrorKind::unsupported, folder + ": LoRA on embedding and head that ensure_weight_tying keeps equal is not trained on",
-                "merge it with loraine export, and train a new adapter");
-  if (!set.token_rows.empty())
-    throw Error(ErrorKind::unsupported, folder + ": trainable_token_indices is not trained on",
                 "merge it with loraine export, and train a new adapter");
   change_base(set, model, config);
   read_lora_tensors(set, file);

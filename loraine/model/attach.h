@@ -34,9 +34,10 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
 // Copies base tensors (in F32) into set.dense, to be used in their place. `choose` gets every name of the base
 // ("model.layers.0.mlp.up_proj.weight", …) and gives the name under which the tensor is saved, or an empty text to leave it. share_tied:
 // with tied embeddings the head uses the trained embedding, and the name lm_head.weight is not offered; otherwise the two are independent,
-// as with PEFT.
+// as with PEFT. without_gradient: of the base's names, those that are copied and not trained.
 using ChooseTensor = std::function<std::string(const std::string& name)>;
-void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied);
+void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied,
+                  const std::function<bool(const std::string& name)>& without_gradient = {});
 
 // Adds the adapter to the base in memory: at its sites and on experts (add_to_weight), whose codes are made anew. Throws unsupported for
 // one that has whole tensors, the embedding or the head.

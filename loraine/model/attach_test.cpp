@@ -103,6 +103,7 @@ struct Probe {
     Activations activations = plan_activations(model, kRows, true, sets, memory, recompute);
     Pass pass{&activations, nullptr, sets, &scratch, true};
     Context ctx;
+    set.refresh(ctx);
     decoder_forward(ctx, model, batch, pass);
     Buffer columns_memory(static_cast<size_t>(kRows * 64) * sizeof(float));
     Tensor columns(columns_memory.data(), Dtype::F32, {kRows, set.head() ? set.head()->saved_width() : 1});

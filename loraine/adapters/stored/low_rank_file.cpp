@@ -120,7 +120,7 @@ LowRankFile::LowRankFile(const std::string& folder) : folder_(folder), config_(r
     if (!kind.empty()) {
       if (info.dtype != Dtype::F32 && info.dtype != Dtype::F16 && info.dtype != Dtype::BF16)
         misfit(file_.path, fmt::format("{} is stored as {}, expected F32, F16 or BF16", info.name, info.stored_as));
-      if (!kind.starts_with("lora_magnitude_vector")) take_tensor(modules[path], kind, info);
+      if (!kind.starts_with("lora_magnitude_vector") && kind != "lora_B.bias") take_tensor(modules[path], kind, info);
     } else if (!path.ends_with(".base_layer.weight")) {
       whole.push_back(path);
     }

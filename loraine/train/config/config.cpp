@@ -254,7 +254,7 @@ std::string config_json(const TrainConfig& config) {
           using Field = std::remove_pointer_t<decltype(field)>;
           auto store = [&](const auto& x) {
             if constexpr (std::is_same_v<std::remove_cvref_t<decltype(x)>, std::string>) {
-              record[option.name] = option.limits.json ? Value::parse(x) : Value(x);
+              record[option.name] = option.limits.json && x.starts_with('{') ? Value::parse(x) : Value(x);
             } else {
               record[option.name] = x;
             }

@@ -41,6 +41,34 @@ std::vector<int64_t> layer_numbers(const std::optional<std::string>& text) {
   return layers;
 }
 
+std::vector<int64_t> token_ids(const char* key, const std::string& text) {
+  std::vector<int64_t> ids;
+  for (const std::string& item : split_list(text)) {
+    int64_t id = 0;
+    const auto [end, failed] = std::from_chars(item.data(), item.data() + item.size(), id);
+    if (failed != std::errc() || end != item.data() + item.size() || id < 0 || id > INT32_MAX)
+      throw Error(ErrorKind::usage, fmt::format("{}: '{}' is not the id of a token", key, item), "give numbers: 5,20");
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+// A list of ids, which is the embedding's, or a map, module → list.
+std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_tokens(const std::optional<std::string>& text) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> all;
+  if (!text || text->empty()) return all;
+  if (!text->starts_with('{')) return {{"", token_ids("trainable_token_indices", *text)}};
+  const Value map = Value::parse(*text);
+  for (const auto& [module, list] : map.items()) {
+    if (!list.is_array())
+      throw Error(ErrorKind::usage, fmt::format("trainable_token_indices: {} is {}, expected a list of token ids", module, list.dump()));
+    std::string ids;
+    for (const Value& id : list) ids += (ids.empty() ? "" : ",") + id.dump();
+    all.emplace_back(module, token_ids("trainable_token_indices", ids));
+  }
+  return all;
+}
+
 }  // namespace
 
 std::vector<int64_t> llama_pro_layers(int64_t layers, int64_t count) {
@@ -60,6 +88,7 @@ LoraConfig method_config(const TrainConfig& c) {
   lora.lora_dropout = c.lora_dropout;
   lora.use_rslora = c.use_rslora;
   lora.use_dora = c.use_dora;
+  lora.lora_bias = c.lora_bias;
   lora.init_lora_weights = c.init_lora_weights;
   lora.loftq_bits = c.loftq_bits;
   lora.loftq_iter = c.loftq_iter;

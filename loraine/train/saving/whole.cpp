@@ -9,6 +9,7 @@
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/adapters/start.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/tensors/turned_source.h"
 #include "loraine/io/weight_files.h"
