@@ -66,8 +66,8 @@ Lora::Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site
     total_rank_ += part.r;
     of_b += part.out * (part.r + (kind_.bias ? 1 : 0));
   }
-  elements += total_rank_ * in_;
-  memory_ = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained_ ? 2 : 1), true);
+  const int64_t of_a = total_rank_ * in_;
+  memory_ = Buffer(static_cast<size_t>(of_a + of_b + (trained_ ? of_b + (kind_.frozen_a ? 0 : of_a) : 0)) * sizeof(float), true);
   float* next = static_cast<float*>(memory_.data());
   const auto place = [&](std::vector<int64_t> shape) {
     const Tensor t(next, Dtype::F32, shape);
@@ -81,8 +81,11 @@ Lora::Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site
     low_rank_parts_.push_back({b_.back(), part.offset, part.scale, kind_.bias ? bias_.back().f32() : nullptr});
   }
   if (!trained_) return;
-  place(d_a_, total_rank_, in_);
-  for (size_t i = 0; i < parts_.size(); ++i) place(d_b_[i], parts_[i].out, parts_[i].r);
+  if (!kind_.frozen_a) d_a_ = place({total_rank_, in_});
+  for (const LoraPart& part : parts_) {
+    d_b_.push_back(place({part.out, part.r}));
+    if (kind_.bias) d_bias_.push_back(place({part.out}));
+  }
 }
 
 void Lora::forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const {
@@ -152,7 +155,13 @@ std::vector<Parameter> Lora::parameters() const {
 
 std::unique_ptr<Adapter> make_lora(const LoraConfig& config, SiteRequest request) {
   return std::make_unique<Lora>(request.base.in(), std::move(request.parts), static_cast<float>(config.lora_dropout), request.site,
-                                request.trained);
+                                request.trained, LoraKind{config.lora_bias, config.frozen_a});
+}
+
+std::vector<BiasToAdd> Lora::biases_to_add() const {
+  std::vector<BiasToAdd> all;
+  for (size_t i = 0; i < bias_.size(); ++i) all.push_back({parts_[i].part, parts_[i].scale, bias_[i]});
+  return all;
 }
 
 std::vector<AdapterMatrices> Lora::matrices() const {

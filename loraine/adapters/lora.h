@@ -10,6 +10,11 @@ struct LoraConfig;
 struct SiteRequest;
 std::unique_ptr<Adapter> make_lora(const LoraConfig& config, SiteRequest request);
 
+struct LoraKind {
+  bool bias = false;      // B has one
+  bool frozen_a = false;  // A has no gradient (LoRA-FA)
+};
+
 class Lora : public Adapter {
  public:
   // in: columns of the site; parts in order. Memory is zero-filled; trained adapters get gradients.
@@ -31,6 +36,7 @@ class Lora : public Adapter {
   Tensor d_a(size_t i) const { return d_a_.row_range(rank_offset_[i], parts_[i].r); }
   Tensor d_b(size_t i) const { return d_b_[i]; }
   float dropout_share() const { return dropout_; }
+  void freeze_a() { d_a_ = {}; }  // of an adapter that is trained on: A has no gradient from here on (LoRA-FA)
   uint64_t dropout_site() const { return site_; }
 
   Tensor bias(size_t i) const { return kind_.bias ? bias_[i] : Tensor(); }         // [out]

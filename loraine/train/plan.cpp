@@ -13,6 +13,7 @@
 #include "loraine/train/config/method.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
+#include "loraine/train/optimizers/lorafa.h"
 #include "loraine/train/token_batches.h"
 
 namespace loraine {
@@ -99,6 +100,7 @@ void attach(Run& run) {
     run.adapter = attach_adapter(run.model, attached, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
     if (quantises_base(run.lora) && c.quantization_bit.value_or(8) == 4 && c.double_quantization && run.screen.message)
+      if (c.use_lorafa) freeze_a(run.adapter, folders[i]);
       run.screen.message("LoftQ keeps the scales of its weights in f32; double_quantization goes for the other layers");
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
@@ -155,7 +157,7 @@ void plan_batches(Run& run) {
   warn_of_warmup(run, warmup);
   std::vector<Parameter> parameters = trained(run.adapter.parameters());
   for (Parameter& own : run.objective->parameters()) parameters.push_back(std::move(own));
-  Recipe recipe = recipe_of(c, run.model.config, parameters, warmup);
+  Recipe recipe = c.use_lorafa ? lorafa_recipe(c, parameters, run.adapter) : recipe_of(c, run.model.config, parameters, warmup);
   run.optimizer = std::make_unique<Optimizer>(std::move(parameters), std::move(recipe));
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,

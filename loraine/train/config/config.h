@@ -137,6 +137,7 @@ struct TrainConfig {
   bool plot_loss = false;
   bool compute_accuracy = false;
   std::string include_num_input_tokens_seen = "no";  // no, all, non_padding
+  bool use_lorafa = false;  // A stays as it starts, B's gradient is projected
   bool include_effective_tokens_per_second = false;
 
   // run

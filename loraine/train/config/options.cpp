@@ -191,6 +191,7 @@ void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
          "galore_* and apollo_*: linear layers whose gradients are projected: names or patterns, comma separated, or all-linear",
          kCommaList});
   visit({"use_galore", group, &c.use_galore, "GaLore: the optimizer works on gradients of low rank"});
+  visit({"use_lorafa", "method", &c.use_lorafa, "LoRA-FA: A stays as it starts, and the gradient of B is projected"});
   visit({"galore_target", group, &c.galore_target, "GaLore: linear layers, comma separated, or `all`", kCommaList});
   visit({"galore_rank", group, &c.galore_rank, "GaLore: rank of the gradients", rank});
   visit({"galore_update_interval", group, &c.galore_update_interval, "GaLore: updates between two projections", count});
