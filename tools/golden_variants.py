@@ -20,12 +20,37 @@ def cases(top):
     found = sorted(path.parent for path in top.rglob("out.safetensors") if path.parent.name in methods and (path.parent / "final").is_dir())
     return [case for case in found if (case.parent.parent / "llama/model").is_dir()]
 
+bases = {"lora_bias": "qwen2", "tokens_both_tied": "llama3"}  # llama where none is named
+from_data = ("eva", "corda", "lora_ga")  # starts: the run makes its own, whose singular vectors may have other signs
 
 def logits(work, batches, *where):
     """Of batch 0"""
     write_ids(work / "batch.safetensors", {key: rows_of(batches[f"{key}0"]) for key in ("input_ids", "labels", "attention_mask")})
     loraine("trace", *where, "--batch", work / "batch.safetensors", "--output", work / "logits.safetensors")
     return read_tensors(work / "logits.safetensors")["logits"]
+
+
+def product(tensors, config, module):
+    """s B A, row by row. The patterns of such files name whole modules."""
+    (r, width), a = tensors[f"{module}.lora_A.weight"]
+    (rows, _), b = tensors[f"{module}.lora_B.weight"]
+    path = module.removeprefix("base_model.model.")
+    scale = config["alpha_pattern"].get(path, config["lora_alpha"]) / (r**0.5 if config["use_rslora"] else r)
+    return (rows, width), [scale * sum(b[o * r + k] * a[k * width + i] for k in range(r)) for o in range(rows) for i in range(width)]
+
+
+def products_apart(ours, theirs):
+    """Of two adapter folders, which have to adapt the same modules."""
+    tensors = [read_tensors(folder / "adapter_model.safetensors") for folder in (ours, theirs)]
+    configs = [json.loads((folder / "adapter_config.json").read_text()) for folder in (ours, theirs)]
+    if tensors[0].keys() != tensors[1].keys():
+        raise RuntimeError(f"tensors {sorted(tensors[0].keys() ^ tensors[1].keys())[:3]} are in one of the two final files only")
+    for name in tensors[1]:
+        if name.endswith(".lora_A.weight"):
+            module = name.removesuffix(".lora_A.weight")
+            if tensors[0][name][0] != tensors[1][name][0]:
+                raise RuntimeError(f"{module} has rank {tensors[0][name][0][0]}, recorded {tensors[1][name][0][0]}")
+            yield apart(*(product(one, config, module) for one, config in zip(tensors, configs)), False)
 
 
 def train(case, work, model, batches, record, settings):
@@ -51,10 +76,12 @@ def train(case, work, model, batches, record, settings):
 def run_case(case, work):
     """Yields (kind, figure)."""
     base = case.name.removeprefix("full_") if case.name.startswith("full_") else bases.get(case.name, "llama")
+    if case.name.startswith(from_data):
+        common |= dict(lora_rank=2, lora_alpha=4, per_device_train_batch_size=3)
     model, batches = case.parent.parent / base / "model", read_tensors(case / "out.safetensors")
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
-    whole = not (case / "init").is_dir()
+    started, whole = case.name.startswith(from_data), case.name.startswith("full")
     base_bits = methods[case.name].get("quantization_bit")
     where = ["--model_name_or_path", case / "final"] if whole else ["--model_name_or_path", model, "--adapter_name_or_path", case / "final"]
     if base_bits:
@@ -84,6 +111,10 @@ def run_case(case, work):
     for name, tensor in recorded.items():
         yield "final adapter", apart(final[name], tensor, False)
     if (work / "out/ranks.json").exists():
+    if started:
+        for figure in products_apart(work / "out", case / "final"):
+            yield "final adapter", figure
+        return
         ranks = json.loads((work / "out/ranks.json").read_text())
         totals = {step: sum(module[i] for module in ranks["ranks"].values()) for i, step in enumerate(ranks["steps"])}
         totals.pop(0)

@@ -10,6 +10,7 @@
 #include <memory>
 #include <sstream>
 
+#include "loraine/adapters/data_start.h"
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/methods.h"
@@ -215,6 +216,10 @@ void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites
 
 namespace {
 
+double alpha_of_module(const LoraConfig& config, const std::string& module) {
+  return by_pattern(config.alpha_pattern, module, config.lora_alpha);
+}
+
 TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
   if (config.adalora) {  // the divisor stays init_r for ever; ranks that were cut are not in the file, and a module may have none left
     const AdaloraConfig& a = *config.adalora;
@@ -226,7 +231,7 @@ TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
     return {std::count(lives->second.begin(), lives->second.end(), true), scale};
   }
   const int64_t r = by_pattern(config.rank_pattern, module, config.r);
-  const double alpha = by_pattern(config.alpha_pattern, module, config.lora_alpha);
+  const double alpha = alpha_of_module(config, module);
   if (r <= 0 || r > 65536)
     throw Error(ErrorKind::usage, "rank_pattern gives " + module + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
   const double divisor = static_cast<double>(r);
@@ -234,6 +239,8 @@ TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
 }
 
 }  // namespace
+
+double target_alpha(const LoraConfig& config, const std::string& path) { return alpha_of_module(config, path); }
 
 std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path) {
   if (!Targets(config).contains(path)) return {};

@@ -22,6 +22,19 @@ struct AdaloraConfig {
   RankPattern rank_pattern;  // empty: all live
 };
 
+// PEFT's eva_config, corda_config and lora_ga_config (data_start.h says what they do).
+struct EvaConfig {
+  double rho = 2, tau = 0.99;
+  bool use_label_mask = true, whiten = false, adjust_scaling_factors = true;
+};
+struct CordaConfig {
+  std::string method = "ipm";  // ipm, kpm
+};
+struct LoraGaConfig {
+  std::string direction = "ArB2r", scale = "stable";
+  double stable_gamma = 16;
+};
+
 // The keys of PEFT's LoraConfig that loraine builds.
 struct LoraConfig {
   int64_t r = 8;
@@ -29,8 +42,13 @@ struct LoraConfig {
   double lora_dropout = 0;
   bool use_rslora = false;
   bool use_dora = false;
-  std::string init_lora_weights = "true";      // see start.h
-  int64_t loftq_bits = 4, loftq_iter = 1;      // PEFT's loftq_config; for init_lora_weights loftq alone
+  bool lora_bias = false;                  // B has a bias
+  bool frozen_a = false;                   // of a run alone (LoRA-FA): A has no gradient
+  std::string init_lora_weights = "true";  // see start.h
+  int64_t loftq_bits = 4, loftq_iter = 1;  // PEFT's loftq_config; for init_lora_weights loftq alone
+  EvaConfig eva;                           // for init_lora_weights eva, and so on
+  CordaConfig corda;
+  LoraGaConfig lora_ga;
   std::vector<std::string> target_modules;     // names matched as suffixes of module paths
   std::string target_regex;                    // instead of names: full match of the whole path
   std::vector<std::string> target_parameters;  // names of parameters, matched as suffixes: experts' matrices, a router's weight

@@ -205,8 +205,15 @@ LoraConfig read_lora_config(const std::string& folder) {
                                                   : "true";
     if (!known_start(config.init_lora_weights))
       wrong(file, "init_lora_weights", init,
-            "true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N or loftq: others may change the base model, and are not built "
-            "yet");
+            "true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N, loftq, eva or lora_ga: others may change the base model, and "
+            "are not built yet");
+    if (config.init_lora_weights == "corda")
+      throw Error(ErrorKind::bad_data,
+                  file +
+                      ": it counts over a base that its start out of the data has changed (init_lora_weights corda), which nobody can find "
+                      "again, PEFT neither",
+                  "save it with PEFT's path_initial_model_for_weight_conversion, or, over the base as it was changed and saved, set "
+                  "init_lora_weights to true in that file");
   }
   if (quantises_base(config)) read_loftq_config(json, file, config);
   if (const Ordered parameters = json.value("target_parameters", Ordered()); !parameters.is_null()) {
@@ -417,6 +424,11 @@ nlohmann::ordered_json peft_config(const LoraConfig& config) {
       config.target_regex.empty() ? nlohmann::ordered_json(config.target_modules) : nlohmann::ordered_json(config.target_regex);
   auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(list); };
   nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = nlohmann::ordered_json::object();
+  if (config.init_lora_weights == "lora_ga")
+    all.emplace_back(ErrorKind::bad_data,
+                     folder +
+                         ": its start has changed its base (init_lora_weights lora_ga); as PEFT does it runs over the base that is given, "
+                         "which is right over the one that was saved with it alone");
   for (const auto& [name, r] : config.rank_pattern) ranks[name] = r;
   for (const auto& [name, alpha] : config.alpha_pattern) alphas[name] = alpha;
   bool whole_alpha = config.lora_alpha == static_cast<double>(static_cast<int64_t>(config.lora_alpha));

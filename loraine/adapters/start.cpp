@@ -87,7 +87,7 @@ void fill_from_base(Context& ctx, const Tensor& a, const Tensor& b, const LoraPa
 }  // namespace
 
 bool known_start(const std::string& init) {
-  for (const char* name : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "loftq"})
+  for (const char* name : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "loftq", "eva", "corda", "lora_ga"})
     if (init == name) return true;
   return iterations_of(init) >= 0;
 }

@@ -335,6 +335,12 @@ AdapterSet load_adapter(Model& model, const std::string& folder, LoraConfig* con
 
 AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraConfig* config_out, bool with_dropout) {
   LoraConfig config = read_lora_config(folder);
+void take_out_of_base(AdapterSet& set, Model& model, const AdapterSet& start) {
+  subtract_from_base(model.sites_to_change(), start);
+  check_mapped_files();
+  follow_base(set, model);
+}
+
   if (config.adalora && !config.adalora->rank_pattern.empty())
     throw Error(ErrorKind::unsupported, folder + ": the ranks of this AdaLoRA adapter are settled, so that it cannot be trained on",
                 "merge it and train a new adapter: create_new_adapter: true");

@@ -22,6 +22,8 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& config, bool tra
 std::vector<std::string> expert_parameters(const Model& model);
 // All first values, and the base changed where the start asks for it.
 void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint64_t seed);
+// Takes s B A of `start` out of the base, as at the start of `set`, whose views follow.
+void take_out_of_base(AdapterSet& set, Model& model, const AdapterSet& start);
 // The adapter in a folder of PEFT's, to run with; bad_data where config, tensors and model do not fit. One that was trained over a changed
 // base (PiSSA, OLoRA) comes as the adapter of twice the rank over the base as it is, so that it can be on beside others. For one of LoftQ
 // the base is changed for good, as at its start: nothing else can be on over it. config_out: as the folder has it.

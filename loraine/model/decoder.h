@@ -67,8 +67,10 @@ struct Pass {
   Arena* scratch = nullptr;
   bool training = false;                               // dropout on, activations kept
   std::function<void(int64_t site)> before_site = {};  // without training: called before the product of a site
-  RouterBalance* balance = nullptr;                    // where the loss has it
-  float embedding_noise = 0;  // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
+  // Called with the rows that a site multiplies, before it does.
+  std::function<void(int64_t site, const Tensor& x)> input_of_site = {};
+  RouterBalance* balance = nullptr;  // where the loss has it
+  float embedding_noise = 0;         // NEFTune, while training: uniform noise of at most this size on every element of the embeddings
 };
 
 // Lays out activations for batches of at most `rows` rows; run it on a dry arena to measure.

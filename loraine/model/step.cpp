@@ -81,6 +81,7 @@ std::optional<LowRank> run_by_rows(const Adapter& adapter, bool training) {
 
 void linear_forward(const Step& s, const Tensor& y, const Tensor& x, const Site& site) {
   if (s.pass.before_site) s.pass.before_site(site.index);
+  if (s.pass.input_of_site) s.pass.input_of_site(site.index, x);
   for_each_dense(s.batch, s.pass, [&](int64_t first, int64_t count, const DenseSet* set) {
     multiply_weight(s.ctx, y.row_range(first, count), site_weight(set, site), x.row_range(first, count));
   });

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/data_start.h"
+#include "loraine/adapters/lora.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/start.h"
 #include "loraine/model/attach.h"
@@ -113,6 +115,11 @@ void plan_batches(Run& run) {
   const TrainConfig& c = run.config;
   int64_t n = static_cast<int64_t>(run.input.data.train.size());
   const bool streams = run.input.stream != nullptr;
+    if (starts_from_data(run.lora)) {
+      attach_from_data(run);
+      run.lora.base_model_name_or_path = c.model_name_or_path;
+      return;
+    }
   if (!streams && n == 0)
     throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
   if (!streams && !run.input.rollouts && run.input.data.train.num_trained == 0)

@@ -225,7 +225,9 @@ std::string method_of_key(const std::string& key) {
                                               "quantization_type",
                                               "double_quantization",
                                               "frozen_matmul"};
-  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key)) return "lora";
+  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || key.starts_with("eva_") ||
+      key.starts_with("corda_") || kLora.contains(key))
+    return "lora";
   return key.starts_with("freeze_") ? "freeze" : "";
 }
 

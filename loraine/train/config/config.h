@@ -116,7 +116,13 @@ struct TrainConfig {
   std::optional<std::string> layers_pattern;               // comma list of names before the layer's number
   std::optional<std::string> exclude_modules;              // like lora_target
   bool use_dora = false;
-  std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa, loftq
+  std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa, loftq, eva, corda, lora_ga
+  std::optional<int64_t> start_samples;    // examples that a start out of the data looks at; null: 256 of corda, 64 of lora_ga, all of eva
+  double eva_rho = 2, eva_tau = 0.99;
+  bool eva_use_label_mask = true, eva_whiten = false, eva_adjust_scaling_factors = true;
+  std::string corda_method = "ipm";                                   // ipm, kpm
+  std::string lora_ga_direction = "ArB2r", lora_ga_scale = "stable";  // PEFT's words
+  double lora_ga_stable_gamma = 16;
   int64_t loftq_bits = 4, loftq_iter = 1;
   bool pissa_init = false;
   int64_t pissa_iter = 16;            // -1: exact

@@ -92,6 +92,9 @@ LoraConfig method_config(const TrainConfig& c) {
   lora.init_lora_weights = c.init_lora_weights;
   lora.loftq_bits = c.loftq_bits;
   lora.loftq_iter = c.loftq_iter;
+  lora.eva = {c.eva_rho, c.eva_tau, c.eva_use_label_mask, c.eva_whiten, c.eva_adjust_scaling_factors};
+  lora.corda = {c.corda_method};
+  lora.lora_ga = {c.lora_ga_direction, c.lora_ga_scale, c.lora_ga_stable_gamma};
   if (c.pissa_init) lora.init_lora_weights = c.pissa_iter < 0 ? "pissa" : fmt::format("pissa_niter_{}", c.pissa_iter);
   if (c.use_adalora)
     lora.adalora = AdaloraConfig{c.init_r, c.target_r, c.tinit, c.tfinal, c.deltaT, 0, c.beta1, c.beta2, c.orth_reg_weight, {}};

@@ -140,9 +140,25 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          kCommaList});
   visit({"exclude_modules", "method", &c.exclude_modules, "layers that get no adapter, written like lora_target", kCommaList});
   visit({"use_dora", "method", &c.use_dora, "DoRA: a trained magnitude per row of the weight"});
-  visit({"init_lora_weights", "method", &c.init_lora_weights,
-         "how A and B start; olora and pissa take their start out of the base, loftq quantises the base",
-         one_of({"true", "gaussian", "orthogonal", "olora", "pissa", "loftq"})});
+  visit(
+      {"init_lora_weights", "method", &c.init_lora_weights,
+       "how A and B start; olora and pissa take their start out of the base, loftq quantises the base, eva, corda and lora_ga look at the "
+       "data",
+       one_of({"true", "gaussian", "orthogonal", "olora", "pissa", "loftq", "eva", "corda", "lora_ga"})});
+  visit({"start_samples", "method", &c.start_samples,
+         "eva, corda, lora_ga: examples that the start looks at; null: 256 of corda, 64 of lora_ga, all of eva", between(1, kMost)});
+  visit({"eva_rho", "method", &c.eva_rho, "EVA: a layer's rank becomes at most so many times its own", between(1, 1000)});
+  visit({"eva_tau", "method", &c.eva_tau, "EVA: cosine between two batches from which on a direction counts as settled", between(0, 1)});
+  visit({"eva_use_label_mask", "method", &c.eva_use_label_mask, "EVA: only tokens that are trained count"});
+  visit({"eva_whiten", "method", &c.eva_whiten, "EVA: directions divided by the roots of their singular values"});
+  visit({"eva_adjust_scaling_factors", "method", &c.eva_adjust_scaling_factors, "EVA: alphas go with the ranks, so that scales stay"});
+  visit({"corda_method", "method", &c.corda_method,
+         "CorDA: train the largest directions (ipm) or the smallest, which keeps what the model knows (kpm)", one_of({"ipm", "kpm"})});
+  visit({"lora_ga_direction", "method", &c.lora_ga_direction, "LoRA-GA: which singular vectors of the gradient A and B get",
+         one_of({"ArBr", "A2rBr", "ArB2r", "random"})});
+  visit(
+      {"lora_ga_scale", "method", &c.lora_ga_scale, "LoRA-GA: how they are scaled", one_of({"stable", "weight_svd", "gd_scale", "unit"})});
+  visit({"lora_ga_stable_gamma", "method", &c.lora_ga_stable_gamma, "LoRA-GA: gamma of lora_ga_scale: stable", between(1e-6, 1e6)});
   visit({"loftq_bits", "method", &c.loftq_bits, "LoftQ: what the base is quantised to, 4 (NF4) or 8", {.numbers = {4, 8}}});
   visit({"loftq_iter", "method", &c.loftq_iter, "LoftQ: times that codes and product are made in turn", between(1, 1000)});
   visit({"pissa_init", "method", &c.pissa_init, "PiSSA: A and B start as the largest singular vectors of the weight"});

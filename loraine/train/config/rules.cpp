@@ -49,9 +49,10 @@ void check_quantised_training(const TrainConfig& c) {
   const char* what = c.finetuning_type != "lora" ? "finetuning_type other than lora"
                      : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora"
                          ? "a start from the base's singular vectors"
-                     : c.create_new_adapter                          ? "create_new_adapter"
-                     : split_list(c.adapter_name_or_path).size() > 1 ? "merging adapters into the base"
-                                                                     : nullptr;
+                     : c.init_lora_weights == "corda" || c.init_lora_weights == "lora_ga" ? "a start that changes the base (corda, lora_ga)"
+                     : c.create_new_adapter                                               ? "create_new_adapter"
+                     : split_list(c.adapter_name_or_path).size() > 1                      ? "merging adapters into the base"
+                                                                                          : nullptr;
   if (what)
     broken_rule(fmt::format("quantization_bit is {}, and {} needs the base as it is", *c.quantization_bit, what), "leave one of them out");
 }
@@ -99,7 +100,8 @@ void check_loss(const TrainConfig& c) {
   if (c.stage != "sft" && !given.empty() && given[0] != "label_smoothing_factor")
     broken_rule(fmt::format("{} goes with stage sft only, and it is {}", given[0], c.stage), "leave it out");
   const std::string start = c.pissa_init ? "pissa" : c.init_lora_weights;
-  if (c.use_asft_loss && (start == "pissa" || start == "olora" || start == "loftq"))
+  const bool moved = start == "pissa" || start == "olora" || start == "loftq" || start == "corda" || start == "lora_ga";
+  if (c.use_asft_loss && moved)
     broken_rule(fmt::format("use_asft_loss compares with the base, and the start {} of the adapter is taken out of it", start),
                 "leave one of them out");
 }
@@ -205,6 +207,7 @@ void check_only_trained(const TrainConfig& c) {
       throw Error(ErrorKind::unsupported, fmt::format("{} is true, which goes for training and `loraine data`", key), "leave it out");
 }
 
+  check_data_start(c);
 // Of what is read while it is trained on, nobody knows the end.
 void check_streaming(const TrainConfig& c) {
   if (!c.streaming) return;

@@ -32,7 +32,8 @@ std::string settings_without_gpu(const TrainConfig& c) {
   if (c.finetuning_type != "lora") return "finetuning_type: " + c.finetuning_type;
   if (c.quantization_bit) return fmt::format("quantization_bit: {}", *c.quantization_bit);
   if (c.frozen_matmul != "exact") return "frozen_matmul: " + c.frozen_matmul;
-  if (c.init_lora_weights == "loftq") return "init_lora_weights: loftq";
+  for (const char* start : {"loftq", "eva", "corda", "lora_ga"})
+    if (c.init_lora_weights == start) return fmt::format("init_lora_weights: {}", start);
   if (c.bias != "none") return "bias: " + c.bias;
   if (!split_list(c.additional_target).empty()) return "additional_target: " + *c.additional_target;
   for (const std::string& name : split_list(c.lora_target))
