@@ -12,22 +12,22 @@ methods = {
     "modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4"),
     "qlora": dict(quantization_bit=4), "loftq": {}, "loftq_twice": {}, "loftq_8bit": {},
     "full_qwen3_moe": dict(finetuning_type="full", learning_rate="5e-4"), "full_gpt_oss": dict(finetuning_type="full", learning_rate="5e-4"),
+    "lora_bias": {}, "tokens": {}, "tokens_both_tied": {}, "lorafa": dict(use_lorafa="true"),
+    "eva": dict(init_lora_weights="eva"),
+    "eva_whitened": dict(lora_target="q_proj,o_proj,gate_proj,down_proj", init_lora_weights="eva", eva_rho=1.5, eva_tau=0.95, eva_use_label_mask="false", eva_whiten="true", eva_adjust_scaling_factors="false"),
+    "corda": dict(init_lora_weights="corda"), "corda_kpm": dict(init_lora_weights="corda", corda_method="kpm"),
+    "lora_ga": dict(init_lora_weights="lora_ga"), "lora_ga_svd": dict(init_lora_weights="lora_ga", lora_ga_direction="ArBr", lora_ga_scale="weight_svd"),
+    "lora_ga_gd": dict(init_lora_weights="lora_ga", lora_ga_direction="A2rBr", lora_ga_scale="gd_scale"),
+    "alora": {},
 }
+bases = {"lora_bias": "qwen2", "tokens_both_tied": "llama3"}  # llama where none is named
+from_data = ("eva", "corda", "lora_ga")  # starts: the run makes its own, whose singular vectors may have other signs
 in_codes = {"loftq": 4, "loftq_twice": 4, "loftq_8bit": 8}  # whose base may be held in codes too, with the same numbers
 
 
 def cases(top):
     found = sorted(path.parent for path in top.rglob("out.safetensors") if path.parent.name in methods and (path.parent / "final").is_dir())
     return [case for case in found if (case.parent.parent / "llama/model").is_dir()]
-
-bases = {"lora_bias": "qwen2", "tokens_both_tied": "llama3"}  # llama where none is named
-from_data = ("eva", "corda", "lora_ga")  # starts: the run makes its own, whose singular vectors may have other signs
-
-def logits(work, batches, *where):
-    """Of batch 0"""
-    write_ids(work / "batch.safetensors", {key: rows_of(batches[f"{key}0"]) for key in ("input_ids", "labels", "attention_mask")})
-    loraine("trace", *where, "--batch", work / "batch.safetensors", "--output", work / "logits.safetensors")
-    return read_tensors(work / "logits.safetensors")["logits"]
 
 
 def product(tensors, config, module):
@@ -53,6 +53,13 @@ def products_apart(ours, theirs):
             yield apart(*(product(one, config, module) for one, config in zip(tensors, configs)), False)
 
 
+def logits(work, batches, *where):
+    """Of batch 0"""
+    write_ids(work / "batch.safetensors", {key: rows_of(batches[f"{key}0"]) for key in ("input_ids", "labels", "attention_mask")})
+    loraine("trace", *where, "--batch", work / "batch.safetensors", "--output", work / "logits.safetensors")
+    return read_tensors(work / "logits.safetensors")["logits"]
+
+
 def train(case, work, model, batches, record, settings):
     data = work / "data"
     data.mkdir()
@@ -69,6 +76,8 @@ def train(case, work, model, batches, record, settings):
     )
     if (case / "init").is_dir():
         common["adapter_name_or_path"] = case / "init"
+    if case.name.startswith(from_data):
+        common |= dict(lora_rank=2, lora_alpha=4, per_device_train_batch_size=3)
     loraine("train", *[word for key, value in (common | settings).items() for word in (f"--{key}", value)])
     return json.loads((work / "out/trainer_state.json").read_text())["log_history"]
 
@@ -76,8 +85,6 @@ def train(case, work, model, batches, record, settings):
 def run_case(case, work):
     """Yields (kind, figure)."""
     base = case.name.removeprefix("full_") if case.name.startswith("full_") else bases.get(case.name, "llama")
-    if case.name.startswith(from_data):
-        common |= dict(lora_rank=2, lora_alpha=4, per_device_train_batch_size=3)
     model, batches = case.parent.parent / base / "model", read_tensors(case / "out.safetensors")
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
@@ -104,6 +111,10 @@ def run_case(case, work):
         yield "run losses", abs(line["loss"] - entry["loss"]) / entry["loss"]
         if "grad_norm" in entry:
             yield "gradient norms", abs(line["grad_norm"] - entry["grad_norm"]) / entry["grad_norm"]
+    if started:
+        for figure in products_apart(work / "out", case / "final"):
+            yield "final adapter", figure
+        return
     name = "model.safetensors" if whole else "adapter_model.safetensors"
     final, recorded = read_tensors(work / "out" / name), read_tensors(case / "final" / name)
     if final.keys() != recorded.keys():
@@ -111,10 +122,6 @@ def run_case(case, work):
     for name, tensor in recorded.items():
         yield "final adapter", apart(final[name], tensor, False)
     if (work / "out/ranks.json").exists():
-    if started:
-        for figure in products_apart(work / "out", case / "final"):
-            yield "final adapter", figure
-        return
         ranks = json.loads((work / "out/ranks.json").read_text())
         totals = {step: sum(module[i] for module in ranks["ranks"].values()) for i, step in enumerate(ranks["steps"])}
         totals.pop(0)

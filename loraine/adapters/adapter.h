@@ -102,7 +102,8 @@ struct AdapterSet {
   std::shared_ptr<DenseSet> dense;                   // trained tensors in the place of the base's, or nothing
   std::shared_ptr<EmbeddingLora> embedding;          // LoRA on the embedding, or nothing
   std::vector<std::shared_ptr<ExpertLora>> experts;  // LoRA on experts, by the model's numbers; empty where nothing is adapted
-  std::vector<TokenRows> token_rows;                 // of an adapter that was read; `dense` has them in their place
+  std::vector<TokenRows> token_rows;                 // `dense` has the whole tables, with these rows in them
+  std::vector<int32_t> invocation;                   // aLoRA: rows run with the set from the last place of these tokens; empty: all do
   std::vector<Parameter> beside;                     // written with the parameters, not trained: base tensors that PEFT stores too
   Adapter* at(int64_t site) const { return sites[static_cast<size_t>(site)].get(); }
   ExpertLora* expert(int64_t number) const { return experts.empty() ? nullptr : experts[static_cast<size_t>(number)].get(); }

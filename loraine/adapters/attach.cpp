@@ -349,13 +349,6 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
   return set;
 }
 
-void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes) {
-  const int64_t rows = part.weight.rows(), cols = part.weight.cols();
-  const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
-  Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(static_cast<size_t>(bytes_of(type, rows * cols)));
-  const Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
-  widen_row(f32.f32(), part.weight);
-  add(f32);
 void check_takes_bias(const WeightPart& part) {
   if (part.bias) return;
   throw Error(
@@ -364,6 +357,13 @@ void check_takes_bias(const WeightPart& part) {
       "run it beside its base");
 }
 
+void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes) {
+  const int64_t rows = part.weight.rows(), cols = part.weight.cols();
+  const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
+  Buffer sum(static_cast<size_t>(rows * cols) * sizeof(float)), memory(static_cast<size_t>(bytes_of(type, rows * cols)));
+  const Tensor f32(sum.data(), Dtype::F32, {rows, cols}), stored(memory.data(), type, {rows, cols});
+  widen_row(f32.f32(), part.weight);
+  add(f32);
   convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
   release_if_mapped(part.weight.data, part.weight.bytes());
   const Dtype codes = part.weight.dtype;
@@ -378,13 +378,6 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
   for (size_t s = 0; s < sites.size(); ++s) {
     const Adapter* adapter = set.sites[s].get();
     if (!adapter) continue;
-    for (size_t p = 0; p < sites[s]->parts.size(); ++p)
-      if (adapter->adapts(static_cast<int>(p)))
-        add_to_weight(
-            sites[s]->parts[p], [&](const Tensor& sum) { adapter->merge_into(ctx, sum, static_cast<int>(p)); }, false);
-  }
-}
-
     for (const BiasToAdd& own : adapter->biases_to_add()) {
       WeightPart& part = sites[s]->parts[static_cast<size_t>(own.part)];
       check_takes_bias(part);
@@ -394,4 +387,11 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
       part.owned_bias = std::move(sum);
       part.bias = values;
     }
+    for (size_t p = 0; p < sites[s]->parts.size(); ++p)
+      if (adapter->adapts(static_cast<int>(p)))
+        add_to_weight(
+            sites[s]->parts[p], [&](const Tensor& sum) { adapter->merge_into(ctx, sum, static_cast<int>(p)); }, false);
+  }
+}
+
 }  // namespace loraine

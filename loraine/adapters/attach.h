@@ -60,11 +60,13 @@ struct LoraConfig {
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::optional<AdaloraConfig> adalora;  // peft_type ADALORA
   std::string base_model_name_or_path;
-  std::vector<std::string> modules_to_save;                                    // modules that are trained whole
-  std::string bias = "none";                                                   // none, all, lora_only: biases that are trained
-  std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_tokens;  // module → ids of rows that are trained
-  bool ensure_weight_tying = false;       // embedding and head, where the base ties them, are adapted as one
-  std::vector<std::string> unknown_keys;  // of the file that was read, each with its value; of a later PEFT, perhaps
+  std::vector<std::string> modules_to_save;  // modules that are trained whole
+  std::string bias = "none";                 // none, all, lora_only: biases that are trained
+  std::vector<std::pair<std::string, std::vector<int64_t>>>
+      trainable_tokens;                          // module (empty: the embedding) → ids of rows that are trained
+  std::vector<int32_t> alora_invocation_tokens;  // aLoRA: the adapter is on from the last place of this sequence; empty: everywhere
+  bool ensure_weight_tying = false;              // embedding and head, where the base ties them, are adapted as one
+  std::vector<std::string> unknown_keys;         // of the file that was read, each with its value; of a later PEFT, perhaps
 };
 
 // Whether a regular expression matches the whole text. usage for one that is none, or that searches without end.
@@ -119,6 +121,8 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
                        const std::string& embedding = kEmbeddingPath);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
+// Throws unsupported for a part without a bias, to which none can be added (lora_bias), as in PEFT.
+void check_takes_bias(const WeightPart& part);
 // A weight in memory becomes the sum of itself and what is added to it in f32, with one rounding to the stored type; what was mapped
 // becomes owned, what was packed f32. keep_codes: codes that quantise_part made are made anew of the sum.
 void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes);
@@ -127,5 +131,3 @@ void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
 
 }  // namespace loraine
-// Throws unsupported for a part without a bias, to which none can be added (lora_bias), as in PEFT.
-void check_takes_bias(const WeightPart& part);

@@ -100,13 +100,10 @@ void Lora::forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor&
     const LoraPart& part = parts_[i];
     matmul_nt(ctx, y.col_range(part.offset, part.out), saved.col_range(rank_offset_[i], part.r), b_[i], part.scale, 1);
   }
+  add_biases(ctx, y);
   scratch.release(mark);
 }
 
-  add_biases(ctx, y);
-void Lora::backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) {
-  size_t mark = scratch.mark();
-  Tensor g = scratch.take(x.dtype, {x.rows(), total_rank_});  // s · dY B
 // y[:, part] += s b
 void Lora::add_biases(Context& ctx, const Tensor& y) const {
   for (size_t i = 0; i < bias_.size(); ++i) {
@@ -116,18 +113,21 @@ void Lora::add_biases(Context& ctx, const Tensor& y) const {
   }
 }
 
+void Lora::backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) {
+  size_t mark = scratch.mark();
+  Tensor g = scratch.take(x.dtype, {x.rows(), total_rank_});  // s · dY B
   for (size_t i = 0; i < parts_.size(); ++i) {
     const LoraPart& part = parts_[i];
     Tensor d_part = d_y.col_range(part.offset, part.out);
     matmul_nn(ctx, g.col_range(rank_offset_[i], part.r), d_part, b_[i], part.scale, 0);
     matmul_tn(ctx, d_b_[i], d_part, saved.col_range(rank_offset_[i], part.r), part.scale, 1);
-  }
-  if (dropout_ > 0) {
-    Tensor t = scratch.take(x.dtype, {x.rows(), in_});
     if (!kind_.bias) continue;
     std::vector<float> sums(static_cast<size_t>(part.out));
     bias_gradient(ctx, Tensor(sums.data(), Dtype::F32, {part.out}), d_part);
     for (int64_t o = 0; o < part.out; ++o) d_bias_[i].f32()[o] += part.scale * sums[static_cast<size_t>(o)];
+  }
+  if (dropout_ > 0) {
+    Tensor t = scratch.take(x.dtype, {x.rows(), in_});
     dropout(ctx, t, x, dropout_, site_);
     if (d_a_.data) matmul_tn(ctx, d_a_, g, t, 1, 1);
     if (d_x.data) {
@@ -148,10 +148,10 @@ std::vector<Parameter> Lora::parameters() const {
     std::string prefix = "base_model.model." + parts_[i].name;
     all.push_back({prefix + ".lora_A.weight", a(i), d_a_.data ? d_a(i) : Tensor()});
     all.push_back({prefix + ".lora_B.weight", b_[i], trained_ ? d_b_[i] : Tensor()});
+    if (kind_.bias) all.push_back({prefix + ".lora_B.bias", bias_[i], trained_ ? d_bias_[i] : Tensor()});
   }
   return all;
 }
-    if (kind_.bias) all.push_back({prefix + ".lora_B.bias", bias_[i], trained_ ? d_bias_[i] : Tensor()});
 
 std::unique_ptr<Adapter> make_lora(const LoraConfig& config, SiteRequest request) {
   return std::make_unique<Lora>(request.base.in(), std::move(request.parts), static_cast<float>(config.lora_dropout), request.site,

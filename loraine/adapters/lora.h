@@ -33,22 +33,23 @@ class Lora : public Adapter {
   const std::vector<LoraPart>& parts() const { return parts_; }
   Tensor a(size_t i) const { return a_.row_range(rank_offset_[i], parts_[i].r); }  // [r, in]
   Tensor b(size_t i) const { return b_[i]; }                                       // [out, r]
+  Tensor bias(size_t i) const { return kind_.bias ? bias_[i] : Tensor(); }         // [out]
   Tensor d_a(size_t i) const { return d_a_.row_range(rank_offset_[i], parts_[i].r); }
   Tensor d_b(size_t i) const { return d_b_[i]; }
-  float dropout_share() const { return dropout_; }
   void freeze_a() { d_a_ = {}; }  // of an adapter that is trained on: A has no gradient from here on (LoRA-FA)
+  float dropout_share() const { return dropout_; }
   uint64_t dropout_site() const { return site_; }
 
-  Tensor bias(size_t i) const { return kind_.bias ? bias_[i] : Tensor(); }         // [out]
  private:
+  void add_biases(Context& ctx, const Tensor& y) const;
+
   int64_t in_, total_rank_ = 0;
   std::vector<LoraPart> parts_;
   std::vector<int64_t> rank_offset_;
   float dropout_;
   uint64_t site_;
   bool trained_;
-  void add_biases(Context& ctx, const Tensor& y) const;
-
+  LoraKind kind_;
   Buffer memory_;
   Tensor a_, d_a_;                     // [R, in]
   std::vector<Tensor> b_, d_b_;        // [out, r] each
@@ -56,5 +57,4 @@ class Lora : public Adapter {
   std::vector<LowRankPart> low_rank_parts_;
 };
 
-  LoraKind kind_;
 }  // namespace loraine

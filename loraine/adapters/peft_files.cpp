@@ -29,9 +29,8 @@ namespace {
 using Ordered = nlohmann::ordered_json;  // the first pattern that matches counts
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
-constexpr const char* kNotBuilt[] = {"lora_bias",    "layer_replication", "use_qalora",    "alora_invocation_tokens",
-                                     "arrow_config", "use_bdlora",        "velora_config", "monteclora_config",
-                                     "kasa_config"};
+constexpr const char* kNotBuilt[] = {"layer_replication", "use_qalora",        "arrow_config", "use_bdlora",
+                                     "velora_config",     "monteclora_config", "kasa_config"};
 
 // Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
 // layers, which are all that loraine has, PEFT switches it off.
@@ -44,6 +43,8 @@ constexpr const char* kRead[] = {"peft_type",
                                  "lora_dropout",
                                  "use_rslora",
                                  "use_dora",
+                                 "lora_bias",
+                                 "alora_invocation_tokens",
                                  "bias",
                                  "init_lora_weights",
                                  "loftq_config",
@@ -193,9 +194,16 @@ LoraConfig read_lora_config(const std::string& folder) {
   };
   boolean("use_rslora", config.use_rslora);
   boolean("use_dora", config.use_dora);
-  boolean("ensure_weight_tying", config.ensure_weight_tying);
   boolean("lora_bias", config.lora_bias);
+  boolean("ensure_weight_tying", config.ensure_weight_tying);
   if (json.contains("trainable_token_indices")) read_trainable_tokens(json["trainable_token_indices"], file, config);
+  if (const Ordered tokens = json.value("alora_invocation_tokens", Ordered()); !is_off(tokens)) {
+    if (!tokens.is_array()) wrong(file, "alora_invocation_tokens", tokens, "a list of token ids");
+    for (const Ordered& id : tokens) {
+      if (!id.is_number_integer()) wrong(file, "alora_invocation_tokens", tokens, "a list of token ids");
+      config.alora_invocation_tokens.push_back(id.get<int32_t>());
+    }
+  }
   if (adalora) config.adalora = read_adalora_config(json, file);
   if (adalora && config.use_dora) wrong(file, "use_dora", json["use_dora"], "false with AdaLoRA");
   if (json.contains("init_lora_weights")) {
@@ -416,70 +424,12 @@ std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig
                                  "than its own: {}",
                                  folder, fmt::join(config.unknown_keys, ", ")));
   if (std::string text = random_start_text(config, folder); !text.empty()) all.emplace_back(ErrorKind::bad_data, std::move(text));
-  return all;
-}
-
-nlohmann::ordered_json peft_config(const LoraConfig& config) {
-  nlohmann::ordered_json targets =
-      config.target_regex.empty() ? nlohmann::ordered_json(config.target_modules) : nlohmann::ordered_json(config.target_regex);
-  auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(list); };
-  nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = nlohmann::ordered_json::object();
   if (config.init_lora_weights == "lora_ga")
     all.emplace_back(ErrorKind::bad_data,
                      folder +
                          ": its start has changed its base (init_lora_weights lora_ga); as PEFT does it runs over the base that is given, "
                          "which is right over the one that was saved with it alone");
-  for (const auto& [name, r] : config.rank_pattern) ranks[name] = r;
-  for (const auto& [name, alpha] : config.alpha_pattern) alphas[name] = alpha;
-  bool whole_alpha = config.lora_alpha == static_cast<double>(static_cast<int64_t>(config.lora_alpha));
-  const nlohmann::ordered_json none;
-  const nlohmann::ordered_json empty = nlohmann::ordered_json::object();
-  nlohmann::ordered_json json = {{"alora_invocation_tokens", none},
-                                 {"alpha_pattern", alphas},
-                                 {"arrow_config", none},
-                                 {"auto_mapping", none},
-                                 {"base_model_name_or_path", config.base_model_name_or_path},
-                                 {"bias", config.bias},
-                                 {"corda_config", none},
-                                 {"ensure_weight_tying", config.ensure_weight_tying},
-                                 {"eva_config", none},
-                                 {"exclude_modules", config.exclude_regex.empty() ? list_or_null(config.exclude_modules)
-                                                                                  : nlohmann::ordered_json(config.exclude_regex)},
-                                 {"fan_in_fan_out", false},
-                                 {"inference_mode", true},
-                                 {"init_lora_weights", true},
-                                 {"layer_replication", none},
-                                 {"layers_pattern", list_or_null(config.layers_pattern)},
-                                 {"layers_to_transform", list_or_null(config.layers_to_transform)},
-                                 {"loftq_config", empty},
-                                 {"lora_alpha", config.lora_alpha},
-                                 {"lora_bias", false},
-                                 {"lora_dropout", config.lora_dropout},
-                                 {"megatron_config", none},
-                                 {"megatron_core", "megatron.core"},
-                                 {"modules_to_save", list_or_null(config.modules_to_save)},
-                                 {"peft_type", "LORA"},
-                                 {"peft_version", config.target_parameters.empty() ? "0.18.1" : "0.19.0"},
-                                 {"qalora_group_size", 16},
-                                 {"r", config.r},
-                                 {"rank_pattern", ranks},
-                                 {"revision", none},
-                                 {"target_modules", targets},
-                                 {"target_parameters", list_or_null(config.target_parameters)},
-                                 {"task_type", "CAUSAL_LM"},
-                                 {"trainable_token_indices", none},
-                                 {"use_dora", config.use_dora},
-                                 {"use_qalora", false},
-                                 {"use_rslora", config.use_rslora}};
-  if (whole_alpha) json["lora_alpha"] = static_cast<int64_t>(config.lora_alpha);
-  if (config.init_lora_weights == "false") json["init_lora_weights"] = false;
-  else if (config.init_lora_weights != "true") json["init_lora_weights"] = config.init_lora_weights;
-  if (quantises_base(config)) json["loftq_config"] = {{"loftq_bits", config.loftq_bits}, {"loftq_iter", config.loftq_iter}};
-  if (config.adalora) {
-    add_adalora_keys(json, *config.adalora);
-    json = nlohmann::json(json);  // keys sorted, as PEFT writes them
-  }
-  return json;
+  return all;
 }
 
 void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder) {

@@ -49,6 +49,14 @@ AdapterSet weighted_sum(const std::vector<WeightedAdapter>& adapters, const std:
                       "up nor scaled",
                       set->name),
           kMergeInstead);
+  for (const auto& [set, weight] : adapters)
+    if (!set->invocation.empty())
+      throw Error(
+          ErrorKind::unsupported,
+          fmt::format("the adapter {} is on from its invocation tokens on alone (alora_invocation_tokens), so that it is neither added "
+                      "to others nor scaled",
+                      set->name),
+          "run it by itself, or beside others in one batch");
   AdapterSet out;
   out.sites.resize(sites.size());
   out.head_site = adapters.front().set->head_site;

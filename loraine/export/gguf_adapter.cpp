@@ -31,6 +31,7 @@ struct AdapterTensor {
 
 void check_kind(const Model& model, const AdapterSet& adapter) {
   if (adapter.dense || !adapter.token_rows.empty()) not_an_adapter("has tensors that are trained whole (modules_to_save, biases, tokens)");
+  if (!adapter.invocation.empty()) not_an_adapter("is on from its invocation tokens on alone (alora_invocation_tokens)");
   if (adapter.embedding) not_an_adapter("has LoRA on the embedding");
   if (std::any_of(adapter.experts.begin(), adapter.experts.end(), [](const auto& each) { return each != nullptr; }))
     not_an_adapter("has LoRA on experts");

@@ -131,13 +131,15 @@ void merge_in_f32(const TensorSource& source, const MergedTensor& tensor, const 
 
 std::unique_ptr<Merge> plan_merge(const Model& model, const AdapterSet* adapter, std::optional<Dtype> written_as) {
   const TensorSource& source = *model.source;
-  const std::map<std::string, MergedTensor> merged = merged_tensors(model, adapter);
+  if (adapter) check_merges(*adapter);
+  std::vector<Buffer> biases;
+  const std::map<std::string, MergedTensor> merged = merged_tensors(model, adapter, biases);
   const bool untied = adapter && unties(model, *adapter);
   const ModelNames& names = model.config.names;
   auto merge = std::make_unique<Merge>(Merge{model, adapter});
+  merge->biases = std::move(biases);
   const auto add = [&](const TensorInfo& info, const std::string& name) {
     const auto found = merged.find(name);
-  merge->biases = std::move(biases);
     MergedTensor tensor = found == merged.end() ? MergedTensor{} : found->second;
     tensor.info = &info;
     tensor.type = holds_floats(info.dtype) ? written_as.value_or(info.dtype) : info.dtype;

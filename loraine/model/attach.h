@@ -41,6 +41,8 @@ using ChooseTensor = std::function<std::string(const std::string& name)>;
 void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied,
                   const std::function<bool(const std::string& name)>& without_gradient = {});
 
+// Throws unsupported for an adapter that no merged model can hold (aLoRA).
+void check_merges(const AdapterSet& set);
 // Adds the adapter to the base in memory: at its sites and on experts (add_to_weight), whose codes are made anew. Throws unsupported for
 // one that has whole tensors, the embedding or the head.
 void merge_into_base(Model& model, const AdapterSet& set);

@@ -86,8 +86,44 @@ void embed_backward(const Step& s, AdapterSet& trained, const Tensor& d_x) {
 
 }  // namespace
 
-void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
+int64_t invoked_from(std::span<const int32_t> tokens, std::span<const int32_t> invocation) {
+  if (invocation.empty()) return 0;
+  const auto last = std::find_end(tokens.begin(), tokens.end(), invocation.begin(), invocation.end());
+  return last - tokens.begin();
+}
+
+namespace {
+
+// Of whole sequences: a copy of the batch whose adapters of aLoRA have the rows from their invocation on; nothing where there is none.
+std::optional<Batch> only_invoked(const Batch& batch, const Pass& pass) {
+  const auto invoked = [&](const AdapterRows& range) -> std::span<const int32_t> {
+    return pass.adapters.at(static_cast<size_t>(range.set))->invocation;
+  };
+  if (pass.cache || std::ranges::all_of(batch.adapter_rows, [&](const AdapterRows& range) { return invoked(range).empty(); })) return {};
+  Batch own = batch;
+  own.adapter_rows.clear();
+  for (const AdapterRows& range : batch.adapter_rows) {
+    if (invoked(range).empty()) {
+      own.adapter_rows.push_back(range);
+      continue;
+    }
+    for (const Sequence& s : batch.sequences) {
+      if (s.start < range.start || s.start >= range.start + range.length) continue;
+      if (s.parent >= 0) throw Error(ErrorKind::internal, "a sequence of aLoRA shares rows");
+      const int64_t from =
+          invoked_from(std::span(batch.tokens).subspan(static_cast<size_t>(s.start), static_cast<size_t>(s.length)), invoked(range));
+      if (from < s.length) own.adapter_rows.push_back({s.start + from, s.length - from, range.set});
+    }
+  }
+  return own;
+}
+
+}  // namespace
+
+void decoder_forward(Context& ctx, const Model& model, const Batch& given, Pass& pass) {
   Activations& all = *pass.activations;
+  const std::optional<Batch> invoked = only_invoked(given, pass);
+  const Batch& batch = invoked ? *invoked : given;
   check_shared_rows(model, batch);
   const Step s{ctx, model, batch, pass};
   const Tensor x = s.rows(all.layers[0][0].x), stream = all.stream.data ? s.rows(all.stream) : x;
@@ -113,8 +149,10 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
   norm_forward(s, *model.final_norm, s.rows(all.hidden), all.last_norm, s.rows(all.x_last));
 }
 
-void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass& pass, AdapterSet& trained, const Tensor& d_hidden) {
+void decoder_backward(Context& ctx, const Model& model, const Batch& given, Pass& pass, AdapterSet& trained, const Tensor& d_hidden) {
   const Activations& all = *pass.activations;
+  const std::optional<Batch> invoked = only_invoked(given, pass);
+  const Batch& batch = invoked ? *invoked : given;
   const Step s{ctx, model, batch, pass};
   const int64_t first = first_trained_layer(model, trained);
   const bool below = first < model.config.num_hidden_layers;

@@ -13,9 +13,9 @@
 #include "loraine/model/attach.h"
 #include "loraine/train/config/load_options.h"
 #include "loraine/train/config/method.h"
+#include "loraine/train/optimizers/lorafa.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
-#include "loraine/train/optimizers/lorafa.h"
 #include "loraine/train/token_batches.h"
 
 namespace loraine {
@@ -62,6 +62,23 @@ void warn_of_warmup(Run& run, int64_t warmup) {
              given, run.state.max_steps, c.learning_rate));
 }
 
+// LoRA-FA over an adapter that is there.
+void freeze_a(const AdapterSet& set, const std::string& folder) {
+  const auto experts = [](const auto& one) { return one != nullptr; };
+  if (set.embedding || std::ranges::any_of(set.experts, experts))
+    throw Error(ErrorKind::unsupported, folder + ": use_lorafa goes with LoRA on layers, and this adapter has LoRA on embedding or experts",
+                "leave use_lorafa out");
+  for (const auto& site : set.sites) {
+    if (!site) continue;
+    auto* lora = dynamic_cast<Lora*>(site.get());
+    if (!lora || !site->as_lora())
+      throw Error(ErrorKind::unsupported,
+                  folder + ": use_lorafa goes with plain LoRA, and this adapter is DoRA, AdaLoRA or has biases of B",
+                  "leave use_lorafa out");
+    lora->freeze_a();
+  }
+}
+
 }  // namespace
 
 void attach(Run& run) {
@@ -83,6 +100,7 @@ void attach(Run& run) {
     if (i >= merged) {
       run.adapter = std::move(set);
       run.lora = config;
+      if (c.use_lorafa) freeze_a(run.adapter, folders[i]);
     } else {
       try {
         merge_into_base(run.model, set);
@@ -97,12 +115,16 @@ void attach(Run& run) {
       if (run.screen.message) run.screen.message(line);
     name_experts(run.lora, expert_parameters(run.model));
     warn_of_words(run);
+    if (starts_from_data(run.lora)) {
+      attach_from_data(run);
+      run.lora.base_model_name_or_path = c.model_name_or_path;
+      return;
+    }
     LoraConfig attached = run.lora;
     if (!run.objective->keeps_dropout()) attached.lora_dropout = 0;
     run.adapter = attach_adapter(run.model, attached, true);
     start_adapter(run.adapter, run.model, run.lora, static_cast<uint64_t>(c.seed));
     if (quantises_base(run.lora) && c.quantization_bit.value_or(8) == 4 && c.double_quantization && run.screen.message)
-      if (c.use_lorafa) freeze_a(run.adapter, folders[i]);
       run.screen.message("LoftQ keeps the scales of its weights in f32; double_quantization goes for the other layers");
   }
   run.lora.base_model_name_or_path = c.model_name_or_path;
@@ -115,11 +137,6 @@ void plan_batches(Run& run) {
   const TrainConfig& c = run.config;
   int64_t n = static_cast<int64_t>(run.input.data.train.size());
   const bool streams = run.input.stream != nullptr;
-    if (starts_from_data(run.lora)) {
-      attach_from_data(run);
-      run.lora.base_model_name_or_path = c.model_name_or_path;
-      return;
-    }
   if (!streams && n == 0)
     throw Error(ErrorKind::bad_data, "the training data hold no usable example", "look at the rows that were dropped, and at cutoff_len");
   if (!streams && !run.input.rollouts && run.input.data.train.num_trained == 0)

@@ -23,6 +23,12 @@ methods = {
     "loftq": dict(init_lora_weights="loftq", loftq_iter=2), "loftq_8bit": dict(init_lora_weights="loftq", loftq_bits=8),
     "loftq_codes": dict(init_lora_weights="loftq", quantization_bit=4), "loftq_dora": dict(init_lora_weights="loftq", use_dora="true"),
     "neftune": dict(neftune_noise_alpha=5), "orthogonal": dict(init_lora_weights="orthogonal"),
+    "lora_bias": dict(lora_bias="true"), "lorafa": dict(use_lorafa="true", weight_decay=0.01),
+    "tokens": dict(trainable_token_indices="9,33,7"), "tokens_pissa": dict(pissa_init="true", trainable_token_indices='{"embed_tokens": [5, 40]}'),
+    "eva": dict(init_lora_weights="eva", eva_tau=0.9, eva_rho=1.5), "corda": dict(init_lora_weights="corda"),
+    "corda_kpm": dict(init_lora_weights="corda", corda_method="kpm", start_samples=3),
+    "lora_ga": dict(init_lora_weights="lora_ga", bias="all"), "lora_ga_norm": dict(init_lora_weights="lora_ga", lora_ga_direction="random", additional_target="norm"),
+    "alora": dict(alora_invocation_tokens="9", lora_dropout=0.1),
     "int8": dict(frozen_matmul="int8"), "pissa_int8": dict(frozen_matmul="int8", bf16="true", pissa_init="true"),
 }
 
@@ -41,14 +47,15 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8"):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "lora_bias", "tokens", "alora"):
             with self.subTest(name):
                 for level in ("false", "mlp", "true"):
                     self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
                     self.assertEqual(self.tensors(f"{name}_false"), self.tensors(f"{name}_{level}"))
 
     def test_merged_equals_base_and_adapter(self):
-        for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside"):
+        for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside",
+                     "tokens", "tokens_pissa", "eva", "corda", "lora_ga", "lora_ga_norm"):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",

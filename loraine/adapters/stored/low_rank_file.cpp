@@ -76,6 +76,8 @@ std::vector<float> stored_values(const TensorSource& source, const TensorInfo& i
 
 void name_what_is_beside(const LoraConfig& config, const std::vector<std::string>& whole, std::vector<std::string>& beside) {
   if (config.use_dora) beside.push_back("rescales the base's rows (use_dora)");
+  if (config.lora_bias) beside.push_back("adds biases (lora_bias)");
+  if (!config.alora_invocation_tokens.empty()) beside.push_back("is on from its invocation tokens on alone (alora_invocation_tokens)");
   if (changes_base(config))
     beside.push_back(fmt::format("counts over a base that its start has changed (init_lora_weights {})", config.init_lora_weights));
   if (quantises_base(config)) beside.push_back("counts over a base that its start has quantised (init_lora_weights loftq)");

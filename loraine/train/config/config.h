@@ -109,7 +109,10 @@ struct TrainConfig {
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;
-  std::string lora_target = "all";  // comma list of names, `all`, or a regular expression
+  std::string lora_target = "all";                     // comma list of names, `all`, or a regular expression
+  bool lora_bias = false;                              // B has a bias that is trained
+  std::optional<std::string> trainable_token_indices;  // JSON text of a list of ids, or of a map, module → such a list
+  std::optional<std::string> alora_invocation_tokens;  // comma list of ids: the adapter is on from the last such sequence
   bool use_rslora = false;
   std::optional<std::string> rank_pattern, alpha_pattern;  // JSON text of a map, name or pattern → number
   std::optional<std::string> layers_to_transform;          // comma list of layer numbers; null: all
@@ -134,6 +137,7 @@ struct TrainConfig {
   std::optional<double> moe_aux_loss_coef;
   std::optional<double> loraplus_lr_ratio;  // null: B learns as fast as A
   double loraplus_lr_embedding = 1e-6;
+  bool use_lorafa = false;  // A stays as it starts, B's gradient is projected
   bool create_new_adapter = false;
   bool disable_shuffling = false;
   std::string train_sampling_strategy = "random";  // random, sequential, group_by_length
@@ -143,7 +147,6 @@ struct TrainConfig {
   bool plot_loss = false;
   bool compute_accuracy = false;
   std::string include_num_input_tokens_seen = "no";  // no, all, non_padding
-  bool use_lorafa = false;  // A stays as it starts, B's gradient is projected
   bool include_effective_tokens_per_second = false;
 
   // run

@@ -101,6 +101,10 @@ LoraConfig method_config(const TrainConfig& c) {
   set_targets(lora, c.lora_target);
   lora.modules_to_save = split_list(c.additional_target);
   lora.bias = c.bias;
+  lora.trainable_tokens = trainable_tokens(c.trainable_token_indices);
+  lora.frozen_a = c.use_lorafa;
+  for (const int64_t id : token_ids("alora_invocation_tokens", c.alora_invocation_tokens.value_or("")))
+    lora.alora_invocation_tokens.push_back(static_cast<int32_t>(id));
   if (c.exclude_modules) set_excluded(lora, *c.exclude_modules);
   lora.rank_pattern = pattern_of<int64_t>("rank_pattern", c.rank_pattern, 1, 65536);
   lora.alpha_pattern = pattern_of<double>("alpha_pattern", c.alpha_pattern, -1e9, 1e9);

@@ -127,6 +127,14 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"additional_target", "method", &c.additional_target,
          "modules trained whole beside LoRA and saved with it (PEFT's modules_to_save), comma separated", kCommaList});
   visit({"bias", "method", &c.bias, "biases trained beside LoRA: all, or those of adapted layers", one_of({"none", "all", "lora_only"})});
+  visit({"lora_bias", "method", &c.lora_bias, "B has a bias that is trained"});
+  visit({"trainable_token_indices",
+         "method",
+         &c.trainable_token_indices,
+         "rows of the embedding that are trained beside LoRA: token ids, comma separated, or a map of module name to a list of them",
+         {.comma_list = true, .json = true}});
+  visit({"alora_invocation_tokens", "method", &c.alora_invocation_tokens,
+         "aLoRA: token ids, comma separated; the adapter is on from the last place of this sequence on, and off before", kCommaList});
   visit({"use_rslora", "method", &c.use_rslora, "scale by alpha / sqrt(r)"});
   visit({"rank_pattern",
          "method",
@@ -183,6 +191,7 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same",
          between(0, 1e6)});
   visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
+  visit({"use_lorafa", "method", &c.use_lorafa, "LoRA-FA: A stays as it starts, and the gradient of B is projected"});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
   visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
   visit({"train_sampling_strategy", "method", &c.train_sampling_strategy,
@@ -207,7 +216,6 @@ void describe_more_optimizers(TrainConfig& c, const OptionVisitor& visit) {
          "galore_* and apollo_*: linear layers whose gradients are projected: names or patterns, comma separated, or all-linear",
          kCommaList});
   visit({"use_galore", group, &c.use_galore, "GaLore: the optimizer works on gradients of low rank"});
-  visit({"use_lorafa", "method", &c.use_lorafa, "LoRA-FA: A stays as it starts, and the gradient of B is projected"});
   visit({"galore_target", group, &c.galore_target, "GaLore: linear layers, comma separated, or `all`", kCommaList});
   visit({"galore_rank", group, &c.galore_rank, "GaLore: rank of the gradients", rank});
   visit({"galore_update_interval", group, &c.galore_update_interval, "GaLore: updates between two projections", count});

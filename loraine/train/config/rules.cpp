@@ -183,8 +183,31 @@ void check_loftq(const TrainConfig& c) {
                 "set quantization_type: nf4");
 }
 
+// EVA, CorDA and LoRA-GA.
+void check_data_start(const TrainConfig& c) {
+  const std::string& start = c.init_lora_weights;
+  if (start != "eva" && start != "corda" && start != "lora_ga") return;
+  const auto excludes = [&](bool given, const std::string& other, const char* hint) {
+    if (given) broken_rule(fmt::format("init_lora_weights: {} and {} exclude each other", start, other), hint);
+  };
+  if (c.stage != "sft" && c.stage != "pt")
+    throw Error(ErrorKind::unsupported, fmt::format("init_lora_weights: {} is built for stages sft and pt, and it is {}", start, c.stage),
+                "use another start");
+  excludes(c.streaming, "streaming", "a start out of the data reads them before the run: leave streaming out");
+  excludes(c.use_dora, "use_dora", "leave one of the two out");
+  for (const std::string& name : split_list(c.lora_target))
+    if (name == "embed_tokens" || name == "lm_head" || name.starts_with("experts"))
+      throw Error(ErrorKind::unsupported, fmt::format("init_lora_weights: {} is built for layers, and lora_target names {}", start, name),
+                  "leave it out of lora_target");
+  excludes(start != "eva" && c.alora_invocation_tokens.has_value(), "alora_invocation_tokens",
+           "before its invocation the base has to be as it was: leave one of the two out");
+  excludes(start != "eva" && c.use_rslora && (c.rank_pattern || c.alpha_pattern), "use_rslora with rank_pattern or alpha_pattern",
+           "such an adapter cannot be written for the base as it was: leave one of them out");
+}
+
 void check_method(const TrainConfig& c) {
   check_loftq(c);
+  check_data_start(c);
   if (c.pissa_init && c.init_lora_weights != "true" && c.init_lora_weights != "pissa")
     broken_rule("pissa_init and init_lora_weights: " + c.init_lora_weights + " are two different starts", "leave one of the two out");
   if (c.pissa_convert.value_or(false) && !c.create_new_adapter && !split_list(c.adapter_name_or_path).empty())
@@ -207,7 +230,6 @@ void check_only_trained(const TrainConfig& c) {
       throw Error(ErrorKind::unsupported, fmt::format("{} is true, which goes for training and `loraine data`", key), "leave it out");
 }
 
-  check_data_start(c);
 // Of what is read while it is trained on, nobody knows the end.
 void check_streaming(const TrainConfig& c) {
   if (!c.streaming) return;
@@ -247,8 +269,11 @@ void check_train_config(const TrainConfig& c) {
     if (!split_list(c.adapter_name_or_path).empty())
       broken_rule(fmt::format("adapter_name_or_path goes with finetuning_type lora only, and it is {}", c.finetuning_type),
                   "merge the adapter with loraine export first, and train on the result");
-    if (!split_list(c.additional_target).empty() || c.bias != "none" || c.use_rslora)
-      broken_rule(fmt::format("additional_target, bias and use_rslora go with finetuning_type lora only, and it is {}", c.finetuning_type),
+    if (!split_list(c.additional_target).empty() || c.bias != "none" || c.use_rslora || c.lora_bias || c.trainable_token_indices ||
+        c.use_lorafa || c.alora_invocation_tokens)
+      broken_rule(fmt::format("additional_target, bias, lora_bias, trainable_token_indices, alora_invocation_tokens, use_rslora and "
+                              "use_lorafa go with finetuning_type lora only, and it is {}",
+                              c.finetuning_type),
                   "leave them out");
     if (c.use_dora || c.use_adalora || c.pissa_init || c.init_lora_weights != "true" || c.loraplus_lr_ratio)
       broken_rule(

@@ -40,6 +40,10 @@ std::string settings_without_gpu(const TrainConfig& c) {
     if (name == "lm_head" || name == "embed_tokens" || name.starts_with("experts")) return "lora_target: " + name;
   const std::pair<const char*, bool> switches[] = {{"use_dora", c.use_dora},
                                                    {"use_adalora", c.use_adalora},
+                                                   {"use_lorafa", c.use_lorafa},
+                                                   {"lora_bias", c.lora_bias},
+                                                   {"trainable_token_indices", c.trainable_token_indices.has_value()},
+                                                   {"alora_invocation_tokens", c.alora_invocation_tokens.has_value()},
                                                    {"use_eaft_loss", c.use_eaft_loss},
                                                    {"use_asft_loss", c.use_asft_loss},
                                                    {"neftune_noise_alpha", c.neftune_noise_alpha.value_or(0) > 0},
