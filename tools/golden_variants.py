@@ -1,6 +1,6 @@
 """The recorded runs of LoRA's kin and of tensors that are trained whole (variants/<method>): each from its recorded start, losses, gradient norms,
-the final file, logits and merged logits. Called by golden.py. A case: init/ (not with full), final/, train.json, out.safetensors; its base is
-../llama/model beside the folder `variants`, that of full_<case> the model of that case."""
+the final file, logits and merged logits. Called by golden.py. A case: init/ (not with full, nor of a start out of the data), final/, train.json,
+out.safetensors; its base is ../llama/model beside the folder `variants`, or that of `bases`, that of full_<case> the model of that case."""
 import json
 
 from golden_files import apart, loraine, logits_apart, read_tensors, rows_of, write_ids
@@ -12,13 +12,45 @@ methods = {
     "modules_to_save": {}, "bias": {}, "embedding": {}, "full": dict(finetuning_type="full", learning_rate="5e-4"),
     "qlora": dict(quantization_bit=4), "loftq": {}, "loftq_twice": {}, "loftq_8bit": {},
     "full_qwen3_moe": dict(finetuning_type="full", learning_rate="5e-4"), "full_gpt_oss": dict(finetuning_type="full", learning_rate="5e-4"),
+    "lora_bias": {}, "tokens": {}, "tokens_both_tied": {}, "lorafa": dict(use_lorafa="true"),
+    "eva": dict(init_lora_weights="eva"),
+    "eva_whitened": dict(lora_target="q_proj,o_proj,gate_proj,down_proj", init_lora_weights="eva", eva_rho=1.5, eva_tau=0.95, eva_use_label_mask="false", eva_whiten="true", eva_adjust_scaling_factors="false"),
+    "corda": dict(init_lora_weights="corda"), "corda_kpm": dict(init_lora_weights="corda", corda_method="kpm"),
+    "lora_ga": dict(init_lora_weights="lora_ga"), "lora_ga_svd": dict(init_lora_weights="lora_ga", lora_ga_direction="ArBr", lora_ga_scale="weight_svd"),
+    "lora_ga_gd": dict(init_lora_weights="lora_ga", lora_ga_direction="A2rBr", lora_ga_scale="gd_scale"),
+    "alora": {},
 }
+bases = {"lora_bias": "qwen2", "tokens_both_tied": "llama3"}  # llama where none is named
+from_data = ("eva", "corda", "lora_ga")  # starts: the run makes its own, whose singular vectors may have other signs
 in_codes = {"loftq": 4, "loftq_twice": 4, "loftq_8bit": 8}  # whose base may be held in codes too, with the same numbers
 
 
 def cases(top):
     found = sorted(path.parent for path in top.rglob("out.safetensors") if path.parent.name in methods and (path.parent / "final").is_dir())
     return [case for case in found if (case.parent.parent / "llama/model").is_dir()]
+
+
+def product(tensors, config, module):
+    """s B A, row by row. The patterns of such files name whole modules."""
+    (r, width), a = tensors[f"{module}.lora_A.weight"]
+    (rows, _), b = tensors[f"{module}.lora_B.weight"]
+    path = module.removeprefix("base_model.model.")
+    scale = config["alpha_pattern"].get(path, config["lora_alpha"]) / (r**0.5 if config["use_rslora"] else r)
+    return (rows, width), [scale * sum(b[o * r + k] * a[k * width + i] for k in range(r)) for o in range(rows) for i in range(width)]
+
+
+def products_apart(ours, theirs):
+    """Of two adapter folders, which have to adapt the same modules."""
+    tensors = [read_tensors(folder / "adapter_model.safetensors") for folder in (ours, theirs)]
+    configs = [json.loads((folder / "adapter_config.json").read_text()) for folder in (ours, theirs)]
+    if tensors[0].keys() != tensors[1].keys():
+        raise RuntimeError(f"tensors {sorted(tensors[0].keys() ^ tensors[1].keys())[:3]} are in one of the two final files only")
+    for name in tensors[1]:
+        if name.endswith(".lora_A.weight"):
+            module = name.removesuffix(".lora_A.weight")
+            if tensors[0][name][0] != tensors[1][name][0]:
+                raise RuntimeError(f"{module} has rank {tensors[0][name][0][0]}, recorded {tensors[1][name][0][0]}")
+            yield apart(*(product(one, config, module) for one, config in zip(tensors, configs)), False)
 
 
 def logits(work, batches, *where):
@@ -44,16 +76,19 @@ def train(case, work, model, batches, record, settings):
     )
     if (case / "init").is_dir():
         common["adapter_name_or_path"] = case / "init"
+    if case.name.startswith(from_data):
+        common |= dict(lora_rank=2, lora_alpha=4, per_device_train_batch_size=3)
     loraine("train", *[word for key, value in (common | settings).items() for word in (f"--{key}", value)])
     return json.loads((work / "out/trainer_state.json").read_text())["log_history"]
 
 
 def run_case(case, work):
     """Yields (kind, figure)."""
-    model, batches = case.parent.parent / (case.name.removeprefix("full_") if case.name.startswith("full_") else "llama") / "model", read_tensors(case / "out.safetensors")
+    base = case.name.removeprefix("full_") if case.name.startswith("full_") else bases.get(case.name, "llama")
+    model, batches = case.parent.parent / base / "model", read_tensors(case / "out.safetensors")
     record = json.loads((case / "train.json").read_text())
     record = record["log"] if isinstance(record, dict) else record
-    whole = not (case / "init").is_dir()
+    started, whole = case.name.startswith(from_data), case.name.startswith("full")
     base_bits = methods[case.name].get("quantization_bit")
     where = ["--model_name_or_path", case / "final"] if whole else ["--model_name_or_path", model, "--adapter_name_or_path", case / "final"]
     if base_bits:
@@ -76,6 +111,10 @@ def run_case(case, work):
         yield "run losses", abs(line["loss"] - entry["loss"]) / entry["loss"]
         if "grad_norm" in entry:
             yield "gradient norms", abs(line["grad_norm"] - entry["grad_norm"]) / entry["grad_norm"]
+    if started:
+        for figure in products_apart(work / "out", case / "final"):
+            yield "final adapter", figure
+        return
     name = "model.safetensors" if whole else "adapter_model.safetensors"
     final, recorded = read_tensors(work / "out" / name), read_tensors(case / "final" / name)
     if final.keys() != recorded.keys():

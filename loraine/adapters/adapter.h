@@ -33,7 +33,15 @@ struct LoraPart {
 
 struct AdapterMatrices {
   LoraPart part;
-  Tensor a, b;  // [r, in], [out, r]
+  Tensor a, b;       // [r, in], [out, r]
+  Tensor bias = {};  // [out] of B, or nothing
+};
+
+// What is added to the bias of a part: scale · bias.
+struct BiasToAdd {
+  int part = 0;
+  float scale = 1;
+  Tensor bias;  // [out]
 };
 
 class Lora;
@@ -66,6 +74,8 @@ class Adapter {
   virtual MergeRow exact_merge(int part) const = 0;
   // What the bias of an adapted part is multiplied with, [out], where a merge changes it too ((IA)³); otherwise nullptr.
   virtual const float* bias_factors(int) const { return nullptr; }
+  // What a merge adds to the biases of parts.
+  virtual std::vector<BiasToAdd> biases_to_add() const { return {}; }
   // A and B of each part, for the starts of start.h; a method that starts in its own way has none.
   virtual std::vector<AdapterMatrices> matrices() const { return {}; }
   // First values of all other parameters (DoRA's magnitudes), once A, B and the base have theirs.
@@ -87,8 +97,10 @@ class ExpertLora;     // adapters/expert_lora.h
 struct TokenRows {
   std::string base_name;  // "model.embed_tokens.weight"
   std::vector<int64_t> ids;
-  Parameter rows;  // [ids, C]
-  Buffer memory;
+  Parameter rows;                              // [ids, C], with a gradient where they are trained
+  Buffer memory;                               // of values and gradients
+  bool of_embedding = false, of_head = false;  // both where the two are one table
+  bool table_stored = false;                   // the adapter's file has the whole table too
 };
 
 // One named adapter over all its sites. Switching adapters is changing a pointer to a set.
@@ -100,13 +112,14 @@ struct AdapterSet {
   std::shared_ptr<MethodTensors> shared;             // what the sites of a method have in common (VeRA's A and B), or nothing
   std::shared_ptr<EmbeddingLora> embedding;          // LoRA on the embedding, or nothing
   std::vector<std::shared_ptr<ExpertLora>> experts;  // LoRA on experts, by the model's numbers; empty where nothing is adapted
-  std::vector<TokenRows> token_rows;                 // of an adapter that was read; `dense` has them in their place
+  std::vector<TokenRows> token_rows;                 // `dense` has the whole tables, with these rows in them
+  std::vector<int32_t> invocation;                   // aLoRA: rows run with the set from the last place of these tokens; empty: all do
   std::vector<Parameter> beside;                     // written with the parameters, not trained: base tensors that PEFT stores too
   Adapter* at(int64_t site) const { return sites[static_cast<size_t>(site)].get(); }
   ExpertLora* expert(int64_t number) const { return experts.empty() ? nullptr : experts[static_cast<size_t>(number)].get(); }
   Adapter* head() const { return head_site >= 0 ? at(head_site) : nullptr; }
   std::vector<Parameter> parameters() const;  // sorted by name
-  void refresh(Context& ctx) const;
+  void refresh(Context& ctx) const;           // of all sites; rows of tokens into their tables
   void finish_gradients(Context& ctx) const;
 };
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <sstream>
 
+#include "loraine/adapters/data_start.h"
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/methods.h"
@@ -216,6 +217,10 @@ void name_all_linear(LoraConfig& config, const std::vector<const Weight*>& sites
 
 namespace {
 
+double alpha_of_module(const LoraConfig& config, const std::string& module) {
+  return by_pattern(config.alpha_pattern, module, config.lora_alpha);
+}
+
 TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
   if (config.adalora) {  // the divisor stays init_r for ever; ranks that were cut are not in the file, and a module may have none left
     const AdaloraConfig& a = *config.adalora;
@@ -227,7 +232,7 @@ TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
     return {std::count(lives->second.begin(), lives->second.end(), true), scale};
   }
   const int64_t r = by_pattern(config.rank_pattern, module, config.r);
-  const double alpha = by_pattern(config.alpha_pattern, module, config.lora_alpha);
+  const double alpha = alpha_of_module(config, module);
   if (r <= 0 || r > 65536)
     throw Error(ErrorKind::usage, "rank_pattern gives " + module + " rank " + std::to_string(r) + ", expected a number from 1 to 65536");
   const double divisor = static_cast<double>(r);
@@ -235,6 +240,8 @@ TargetRank rank_and_scale(const LoraConfig& config, const std::string& module) {
 }
 
 }  // namespace
+
+double target_alpha(const LoraConfig& config, const std::string& path) { return alpha_of_module(config, path); }
 
 std::optional<TargetRank> target_rank(const LoraConfig& config, const std::string& path) {
   if (!Targets(config).contains(path)) return {};
@@ -350,6 +357,14 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
   return set;
 }
 
+void check_takes_bias(const WeightPart& part) {
+  if (part.bias) return;
+  throw Error(
+      ErrorKind::unsupported,
+      fmt::format("the adapter adds a bias to {} (lora_bias), and the layer has none that it could be merged into, as in PEFT", part.name),
+      "run it beside its base");
+}
+
 void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes) {
   const int64_t rows = part.weight.rows(), cols = part.weight.cols();
   const Dtype type = is_packed(part.weight.dtype) ? Dtype::F32 : part.weight.dtype;  // a sum has no packed form
@@ -371,6 +386,15 @@ void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set
   for (size_t s = 0; s < sites.size(); ++s) {
     const Adapter* adapter = set.sites[s].get();
     if (!adapter) continue;
+    for (const BiasToAdd& own : adapter->biases_to_add()) {
+      WeightPart& part = sites[s]->parts[static_cast<size_t>(own.part)];
+      check_takes_bias(part);
+      Buffer sum(own.bias.bytes());
+      float* values = static_cast<float*>(sum.data());
+      for (int64_t o = 0; o < own.bias.numel(); ++o) values[o] = part.bias[o] + own.scale * own.bias.f32()[o];
+      part.owned_bias = std::move(sum);
+      part.bias = values;
+    }
     for (size_t p = 0; p < sites[s]->parts.size(); ++p) {
       if (!adapter->adapts(static_cast<int>(p))) continue;
       WeightPart& part = sites[s]->parts[p];

@@ -23,6 +23,19 @@ struct AdaloraConfig {
   RankPattern rank_pattern;  // empty: all live
 };
 
+// PEFT's eva_config, corda_config and lora_ga_config (data_start.h says what they do).
+struct EvaConfig {
+  double rho = 2, tau = 0.99;
+  bool use_label_mask = true, whiten = false, adjust_scaling_factors = true;
+};
+struct CordaConfig {
+  std::string method = "ipm";  // ipm, kpm
+};
+struct LoraGaConfig {
+  std::string direction = "ArB2r", scale = "stable";
+  double stable_gamma = 16;
+};
+
 class PeftMethod;  // adapters/peft_methods/peft_method.h
 
 // The keys of PEFT's LoraConfig that loraine builds; those of other methods that mean the same are kept in them.
@@ -33,8 +46,13 @@ struct LoraConfig {
   double lora_dropout = 0;
   bool use_rslora = false;
   bool use_dora = false;
-  std::string init_lora_weights = "true";      // see start.h
-  int64_t loftq_bits = 4, loftq_iter = 1;      // PEFT's loftq_config; for init_lora_weights loftq alone
+  bool lora_bias = false;                  // B has a bias
+  bool frozen_a = false;                   // of a run alone (LoRA-FA): A has no gradient
+  std::string init_lora_weights = "true";  // see start.h
+  int64_t loftq_bits = 4, loftq_iter = 1;  // PEFT's loftq_config; for init_lora_weights loftq alone
+  EvaConfig eva;                           // for init_lora_weights eva, and so on
+  CordaConfig corda;
+  LoraGaConfig lora_ga;
   std::vector<std::string> target_modules;     // names matched as suffixes of module paths
   std::string target_regex;                    // instead of names: full match of the whole path
   std::vector<std::string> target_parameters;  // names of parameters, matched as suffixes: experts' matrices, a router's weight
@@ -46,11 +64,13 @@ struct LoraConfig {
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::optional<AdaloraConfig> adalora;  // peft_type ADALORA
   std::string base_model_name_or_path;
-  std::vector<std::string> modules_to_save;                                    // modules that are trained whole
-  std::string bias = "none";                                                   // none, all, lora_only: biases that are trained
-  std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_tokens;  // module → ids of rows that are trained
-  bool ensure_weight_tying = false;       // embedding and head, where the base ties them, are adapted as one
-  std::vector<std::string> unknown_keys;  // of the file that was read, each with its value; of a later PEFT, perhaps
+  std::vector<std::string> modules_to_save;  // modules that are trained whole
+  std::string bias = "none";                 // none, all, lora_only: biases that are trained
+  std::vector<std::pair<std::string, std::vector<int64_t>>>
+      trainable_tokens;                          // module (empty: the embedding) → ids of rows that are trained
+  std::vector<int32_t> alora_invocation_tokens;  // aLoRA: the adapter is on from the last place of this sequence; empty: everywhere
+  bool ensure_weight_tying = false;              // embedding and head, where the base ties them, are adapted as one
+  std::vector<std::string> unknown_keys;         // of the file that was read, each with its value; of a later PEFT, perhaps
 };
 
 // Whether a regular expression matches the whole text. usage for one that is none, or that searches without end.
@@ -105,10 +125,13 @@ AdapterSet attach_lora(const std::vector<const Weight*>& sites, const LoraConfig
                        const std::string& embedding = kEmbeddingPath);
 // Several sets as one that adds all of them (for chat, export and its check; not trained).
 AdapterSet combine_adapters(const std::vector<const AdapterSet*>& sets, const std::vector<const Weight*>& sites);
+// Throws unsupported for a part without a bias, to which none can be added (lora_bias), as in PEFT.
+void check_takes_bias(const WeightPart& part);
 // A weight in memory becomes the sum of itself and what is added to it in f32, with one rounding to the stored type; what was mapped
 // becomes owned, what was packed f32. keep_codes: codes that quantise_part made are made anew of the sum.
 void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)>& add, bool keep_codes);
-// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights in memory, as add_to_weight does.
+// Adds what the set has at the sites (whole tensors and the embedding are left alone) to weights and biases in memory, as add_to_weight
+// does.
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set);
 
 }  // namespace loraine

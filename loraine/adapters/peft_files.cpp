@@ -30,9 +30,8 @@ namespace {
 using Ordered = nlohmann::ordered_json;  // the first pattern that matches counts
 
 // Keys that change the forward pass or what is stored; a value other than "off" is refused by name.
-constexpr const char* kNotBuilt[] = {"lora_bias",    "layer_replication", "use_qalora",    "alora_invocation_tokens",
-                                     "arrow_config", "use_bdlora",        "velora_config", "monteclora_config",
-                                     "kasa_config"};
+constexpr const char* kNotBuilt[] = {"layer_replication", "use_qalora",        "arrow_config", "use_bdlora",
+                                     "velora_config",     "monteclora_config", "kasa_config"};
 
 // Keys that do not change what is computed, at any value. fan_in_fan_out is for layers that store their weight as [in, out]; over linear
 // layers, which are all that loraine has, PEFT switches it off.
@@ -45,6 +44,8 @@ constexpr const char* kRead[] = {"peft_type",
                                  "lora_dropout",
                                  "use_rslora",
                                  "use_dora",
+                                 "lora_bias",
+                                 "alora_invocation_tokens",
                                  "bias",
                                  "init_lora_weights",
                                  "loftq_config",
@@ -116,7 +117,7 @@ std::vector<std::string> names(const Ordered& value, const std::string& file, co
   return out;
 }
 
-// A list of ids is that of the embedding.
+// A list of ids is that of the embedding, whatever its name.
 void read_trainable_tokens(const Ordered& value, const std::string& file, LoraConfig& config) {
   const auto add = [&](const std::string& module, const Ordered& list) {
     std::vector<int64_t> ids;
@@ -127,7 +128,7 @@ void read_trainable_tokens(const Ordered& value, const std::string& file, LoraCo
     config.trainable_tokens.emplace_back(module, std::move(ids));
   };
   if (is_off(value)) return;
-  if (value.is_array()) return add("embed_tokens", value);
+  if (value.is_array()) return add("", value);
   if (!value.is_object()) wrong(file, "trainable_token_indices", value, "a list of token ids, or an object of module: list");
   for (const auto& [module, list] : value.items()) {
     if (!list.is_array()) wrong(file, "trainable_token_indices", value, "an object of module: list of token ids");
@@ -199,8 +200,16 @@ LoraConfig read_lora_config(const std::string& folder) {
   };
   if (!method) boolean("use_rslora", config.use_rslora);
   if (!method) boolean("use_dora", config.use_dora);
+  if (!method) boolean("lora_bias", config.lora_bias);
   boolean("ensure_weight_tying", config.ensure_weight_tying);
   if (json.contains("trainable_token_indices")) read_trainable_tokens(json["trainable_token_indices"], file, config);
+  if (const Ordered tokens = json.value("alora_invocation_tokens", Ordered()); !is_off(tokens)) {
+    if (!tokens.is_array()) wrong(file, "alora_invocation_tokens", tokens, "a list of token ids");
+    for (const Ordered& id : tokens) {
+      if (!id.is_number_integer()) wrong(file, "alora_invocation_tokens", tokens, "a list of token ids");
+      config.alora_invocation_tokens.push_back(id.get<int32_t>());
+    }
+  }
   if (adalora) config.adalora = read_adalora_config(json, file);
   if (adalora && config.use_dora) wrong(file, "use_dora", json["use_dora"], "false with AdaLoRA");
   if (!method && json.contains("init_lora_weights")) {
@@ -210,8 +219,15 @@ LoraConfig read_lora_config(const std::string& folder) {
                                                   : "true";
     if (!known_start(config.init_lora_weights))
       wrong(file, "init_lora_weights", init,
-            "true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N or loftq: others may change the base model, and are not built "
-            "yet");
+            "true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N, loftq, eva or lora_ga: others may change the base model, and "
+            "are not built yet");
+    if (config.init_lora_weights == "corda")
+      throw Error(ErrorKind::bad_data,
+                  file +
+                      ": it counts over a base that its start out of the data has changed (init_lora_weights corda), which nobody can find "
+                      "again, PEFT neither",
+                  "save it with PEFT's path_initial_model_for_weight_conversion, or, over the base as it was changed and saved, set "
+                  "init_lora_weights to true in that file");
   }
   if (quantises_base(config)) read_loftq_config(json, file, config);
   if (const Ordered parameters = json.value("target_parameters", Ordered()); !parameters.is_null()) {
@@ -357,13 +373,13 @@ void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
           std::string(is_a ? ".lora_B" : ".lora_A") + (kind.ends_with(".weight") || kind == ".lora_magnitude_vector" ? ".weight" : "");
       if (source->find(module + other)) problem(fmt::format("{}: missing, while its {} is there", p.name, other.substr(1, 6)));
       else if (is_a) problem(module + ": the config targets this module and the file has no tensors for it");
-      else if (whole) problem(p.name + ": missing");
+      else if (whole || kind == ".lora_B.bias") problem(p.name + ": missing");
       continue;
     }
     left.erase(info->name);
     Tensor stored(nullptr, info->dtype, info->shape);
     const std::string kind = tensor_kind(p.name);
-    const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || kind.starts_with(".lora_B");
+    const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || (kind.starts_with(".lora_B") && kind != ".lora_B.bias");
     const int64_t r = is_a ? p.value.rows() : p.value.cols();
     if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
       problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", p.name, info->stored_as));
@@ -414,66 +430,12 @@ std::vector<std::pair<ErrorKind, std::string>> adapter_warnings(const LoraConfig
                                  "than its own: {}",
                                  folder, fmt::join(config.unknown_keys, ", ")));
   if (std::string text = random_start_text(config, folder); !text.empty()) all.emplace_back(ErrorKind::bad_data, std::move(text));
+  if (config.init_lora_weights == "lora_ga")
+    all.emplace_back(ErrorKind::bad_data,
+                     folder +
+                         ": its start has changed its base (init_lora_weights lora_ga); as PEFT does it runs over the base that is given, "
+                         "which is right over the one that was saved with it alone");
   return all;
-}
-
-nlohmann::ordered_json peft_config(const LoraConfig& config) {
-  if (config.method) return peft_method_config(config);
-  nlohmann::ordered_json targets =
-      config.target_regex.empty() ? nlohmann::ordered_json(config.target_modules) : nlohmann::ordered_json(config.target_regex);
-  auto list_or_null = [](const auto& list) { return list.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(list); };
-  nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = nlohmann::ordered_json::object();
-  for (const auto& [name, r] : config.rank_pattern) ranks[name] = r;
-  for (const auto& [name, alpha] : config.alpha_pattern) alphas[name] = alpha;
-  bool whole_alpha = config.lora_alpha == static_cast<double>(static_cast<int64_t>(config.lora_alpha));
-  const nlohmann::ordered_json none;
-  const nlohmann::ordered_json empty = nlohmann::ordered_json::object();
-  nlohmann::ordered_json json = {{"alora_invocation_tokens", none},
-                                 {"alpha_pattern", alphas},
-                                 {"arrow_config", none},
-                                 {"auto_mapping", none},
-                                 {"base_model_name_or_path", config.base_model_name_or_path},
-                                 {"bias", config.bias},
-                                 {"corda_config", none},
-                                 {"ensure_weight_tying", config.ensure_weight_tying},
-                                 {"eva_config", none},
-                                 {"exclude_modules", config.exclude_regex.empty() ? list_or_null(config.exclude_modules)
-                                                                                  : nlohmann::ordered_json(config.exclude_regex)},
-                                 {"fan_in_fan_out", false},
-                                 {"inference_mode", true},
-                                 {"init_lora_weights", true},
-                                 {"layer_replication", none},
-                                 {"layers_pattern", list_or_null(config.layers_pattern)},
-                                 {"layers_to_transform", list_or_null(config.layers_to_transform)},
-                                 {"loftq_config", empty},
-                                 {"lora_alpha", config.lora_alpha},
-                                 {"lora_bias", false},
-                                 {"lora_dropout", config.lora_dropout},
-                                 {"megatron_config", none},
-                                 {"megatron_core", "megatron.core"},
-                                 {"modules_to_save", list_or_null(config.modules_to_save)},
-                                 {"peft_type", "LORA"},
-                                 {"peft_version", config.target_parameters.empty() ? "0.18.1" : "0.19.0"},
-                                 {"qalora_group_size", 16},
-                                 {"r", config.r},
-                                 {"rank_pattern", ranks},
-                                 {"revision", none},
-                                 {"target_modules", targets},
-                                 {"target_parameters", list_or_null(config.target_parameters)},
-                                 {"task_type", "CAUSAL_LM"},
-                                 {"trainable_token_indices", none},
-                                 {"use_dora", config.use_dora},
-                                 {"use_qalora", false},
-                                 {"use_rslora", config.use_rslora}};
-  if (whole_alpha) json["lora_alpha"] = static_cast<int64_t>(config.lora_alpha);
-  if (config.init_lora_weights == "false") json["init_lora_weights"] = false;
-  else if (config.init_lora_weights != "true") json["init_lora_weights"] = config.init_lora_weights;
-  if (quantises_base(config)) json["loftq_config"] = {{"loftq_bits", config.loftq_bits}, {"loftq_iter", config.loftq_iter}};
-  if (config.adalora) {
-    add_adalora_keys(json, *config.adalora);
-    json = nlohmann::json(json);  // keys sorted, as PEFT writes them
-  }
-  return json;
 }
 
 void write_peft(const AdapterSet& set, const LoraConfig& config, const std::string& folder) {

@@ -39,6 +39,13 @@ void fill_uniform(const Tensor& t, std::mt19937_64& random) {
   for (int64_t i = 0; i < t.numel(); ++i) t.f32()[i] = uniform(random);
 }
 
+// nn.Linear's start of a bias behind r inputs: U(−1/√r, 1/√r)
+void fill_uniform_bias(const Tensor& bias, int64_t r, std::mt19937_64& random) {
+  const float bound = 1.0f / std::sqrt(static_cast<float>(r));
+  std::uniform_real_distribution<float> uniform(-bound, bound);
+  for (int64_t i = 0; i < bias.numel(); ++i) bias.f32()[i] = uniform(random);
+}
+
 // Rows of an orthogonal matrix go to A and B in turn, so that B A is 0 although neither is.
 void fill_orthogonal(Context& ctx, const Tensor& a, const Tensor& b, const std::string& name, std::mt19937_64& random) {
   const int64_t r = a.rows(), half = r / 2, in = a.cols(), out = b.rows();
@@ -81,7 +88,7 @@ void fill_from_base(Context& ctx, const Tensor& a, const Tensor& b, const LoraPa
 }  // namespace
 
 bool known_start(const std::string& init) {
-  for (const char* name : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "loftq"})
+  for (const char* name : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "loftq", "eva", "corda", "lora_ga"})
     if (init == name) return true;
   return iterations_of(init) >= 0;
 }
@@ -113,6 +120,7 @@ void init_lora(AdapterSet& set, const std::vector<const Weight*>& sites, const L
       else fill_uniform(m.a, random);
       if (init == "false") fill_uniform(m.b, random);
       else std::fill_n(m.b.f32(), m.b.numel(), 0.0f);
+      if (m.bias.data && init == "false") fill_uniform_bias(m.bias, m.part.r, random);
     }
   }
 }
@@ -161,7 +169,7 @@ AdapterSet over_whole_base(const AdapterSet& trained, const AdapterSet& start, c
   for (auto& [name, alpha] : config.alpha_pattern) alpha *= 2;
   AdapterSet doubled = attach_lora(sites, config, false);
   std::vector<Parameter> others = trained.parameters();
-  std::erase_if(others, [](const Parameter& p) { return p.name.find(".lora_A") != p.name.npos || p.name.find(".lora_B") != p.name.npos; });
+  std::erase_if(others, [](const Parameter& p) { return p.name.ends_with(".lora_A.weight") || p.name.ends_with(".lora_B.weight"); });
   for (size_t s = 0; s < sites.size(); ++s) {
     if (!doubled.sites[s]) continue;
     const std::vector<AdapterMatrices> to = doubled.sites[s]->matrices(), now = trained.sites[s]->matrices(),
@@ -181,6 +189,14 @@ AdapterSet over_whole_base(const AdapterSet& trained, const AdapterSet& start, c
     for (const Parameter& from : others)
       if (from.name == to.name) std::copy_n(from.value.f32(), from.value.numel(), to.value.f32());
   doubled.dense = trained.dense;
+  for (const TokenRows& from : trained.token_rows) {
+    TokenRows& to = doubled.token_rows.emplace_back(TokenRows{from.base_name, from.ids, {}, Buffer(from.rows.value.bytes())});
+    to.rows = {from.rows.name, Tensor(to.memory.data(), Dtype::F32, {from.rows.value.rows(), from.rows.value.cols()}), {}};
+    std::copy_n(from.rows.value.f32(), from.rows.value.numel(), to.rows.value.f32());
+    to.table_stored = from.table_stored;
+    to.of_embedding = from.of_embedding;
+    to.of_head = from.of_head;
+  }
   Context ctx;
   doubled.refresh(ctx);
   return doubled;

@@ -8,7 +8,8 @@
 
 namespace loraine {
 
-// Whether `init` (init_lora_weights) is a start that is built: true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N, loftq.
+// Whether `init` (init_lora_weights) is a start that is built: true, false, gaussian, orthogonal, olora, pissa, pissa_niter_N, loftq, and
+// those out of the data (data_start.h): eva, corda, lora_ga.
 bool known_start(const std::string& init);
 // Whether it searches for its singular vectors at random (pissa_niter_N): PEFT finds other ones each time, loraine the same.
 bool searches_at_random(const LoraConfig& config);

@@ -49,6 +49,14 @@ AdapterSet weighted_sum(const std::vector<WeightedAdapter>& adapters, const std:
                       "up nor scaled",
                       set->name),
           kMergeInstead);
+  for (const auto& [set, weight] : adapters)
+    if (!set->invocation.empty())
+      throw Error(
+          ErrorKind::unsupported,
+          fmt::format("the adapter {} is on from its invocation tokens on alone (alora_invocation_tokens), so that it is neither added "
+                      "to others nor scaled",
+                      set->name),
+          "run it by itself, or beside others in one batch");
   AdapterSet out;
   out.sites.resize(sites.size());
   out.head_site = adapters.front().set->head_site;
@@ -61,11 +69,11 @@ AdapterSet weighted_sum(const std::vector<WeightedAdapter>& adapters, const std:
       if (!set->sites[s]) continue;
       const Lora* lora = set->sites[s]->as_lora();
       if (!lora)
-        throw Error(
-            ErrorKind::unsupported,
-            fmt::format("the adapter {} is not of A and B alone (DoRA, OFT and others), so that it is neither added to others nor scaled",
-                        set->name),
-            kMergeInstead);
+        throw Error(ErrorKind::unsupported,
+                    fmt::format("the adapter {} is not of A and B alone (DoRA, lora_bias, OFT and others), so that it is neither added to "
+                                "others nor scaled",
+                                set->name),
+                    kMergeInstead);
       here.push_back({lora, weight});
     }
     out.sites[s] = sum_at_site(here, sites[s]->in(), s);

@@ -145,8 +145,8 @@ std::optional<std::string> to_text(const Value& value, const Setting& setting, c
     Value map = value;
     if (!setting.typed) map = Value::parse(setting.text, nullptr, false);
     if (setting.typed && value.is_string()) map = Value::parse(value.get<std::string>(), nullptr, false);
-    if (!map.is_object()) return std::nullopt;
-    return map.dump();
+    if (map.is_object()) return map.dump();
+    if (!limits.comma_list) return std::nullopt;
   }
   std::optional<std::string> text;
   if (!setting.typed) {
@@ -194,7 +194,8 @@ std::string number_type(const Limits& limits) {
 
 std::string text_type(const Limits& limits) {
   if (!limits.choices.empty()) return "one of: " + joined(limits.built.empty() ? limits.choices : limits.built);
-  return limits.json ? "a map" : limits.comma_list ? "a comma list" : limits.yes_or_text ? "text, true or false" : "text";
+  if (limits.json) return limits.comma_list ? "a map or a comma list" : "a map";
+  return limits.comma_list ? "a comma list" : limits.yes_or_text ? "text, true or false" : "text";
 }
 
 bool within(double x, const Limits& limits) {

@@ -192,6 +192,9 @@ class MergedInF32 {
       view(dense->sites[site].weight, *sites[site], own ? &own->sites[site].weight : nullptr);
     for (WeightPart& part : dense->sites.back().weight.parts)
       if (const MergedTensor* head = find(part.stored + ".weight"); head && head->adapter) part.weight = whole(*head);
+    for (DenseSite& site : dense->sites)
+      for (WeightPart& part : site.weight.parts)
+        if (const MergedTensor* bias = find(part.stored + ".bias"); bias && bias->dense.data) part.bias = bias->dense.f32();
     set_.dense = std::move(dense);
   }
   const AdapterSet& set() const { return set_; }

@@ -31,12 +31,13 @@ struct AdapterTensor {
 
 void check_kind(const Model& model, const AdapterSet& adapter) {
   if (adapter.dense || !adapter.token_rows.empty()) not_an_adapter("has tensors that are trained whole (modules_to_save, biases, tokens)");
+  if (!adapter.invocation.empty()) not_an_adapter("is on from its invocation tokens on alone (alora_invocation_tokens)");
   if (adapter.embedding) not_an_adapter("has LoRA on the embedding");
   if (std::any_of(adapter.experts.begin(), adapter.experts.end(), [](const auto& each) { return each != nullptr; }))
     not_an_adapter("has LoRA on experts");
   if (adapter.head() && model.config.tie_word_embeddings) not_an_adapter("has LoRA on a head that is the embedding");
   for (const auto& site : adapter.sites)
-    if (site && !site->as_lora()) not_an_adapter("is not of A and B alone (DoRA)");
+    if (site && !site->as_lora()) not_an_adapter("is not of A and B alone (DoRA, lora_bias)");
 }
 
 // The tensor's own type, or F16 where its rows are no multiple of the block.

@@ -20,8 +20,25 @@
 namespace loraine {
 namespace {
 
+// The base's biases, or those that are trained, and what the adapter adds to them (lora_bias), summed in f32.
+void add_merged_biases(std::map<std::string, MergedTensor>& all, const std::vector<const Weight*>& sites, const AdapterSet& adapter,
+                       std::vector<Buffer>& memory) {
+  for (size_t s = 0; s < adapter.sites.size(); ++s) {
+    if (!adapter.sites[s]) continue;
+    for (const BiasToAdd& own : adapter.sites[s]->biases_to_add()) {
+      const WeightPart& part = sites[s]->parts[static_cast<size_t>(own.part)];
+      check_takes_bias(part);
+      Tensor& dense = all[part.stored + ".bias"].dense;
+      const float* base = dense.data ? dense.f32() : part.bias;
+      const Tensor sum(memory.emplace_back(own.bias.bytes()).data(), Dtype::F32, {own.bias.numel()});
+      for (int64_t o = 0; o < sum.numel(); ++o) sum.f32()[o] = base[o] + own.scale * own.bias.f32()[o];
+      dense = sum;
+    }
+  }
+}
+
 // What adapter and model have in the place of the base's tensors, by Hugging Face's names.
-std::map<std::string, MergedTensor> merged_tensors(const Model& model, const AdapterSet* adapter) {
+std::map<std::string, MergedTensor> merged_tensors(const Model& model, const AdapterSet* adapter, std::vector<Buffer>& biases) {
   std::map<std::string, MergedTensor> all;
   const std::vector<const Weight*> sites = model.sites();
   for (const Weight* site : sites)
@@ -51,6 +68,7 @@ std::map<std::string, MergedTensor> merged_tensors(const Model& model, const Ada
           all[bias].bias_factors = factors;
         }
       }
+  add_merged_biases(all, sites, *adapter, biases);
   for (const ExpertWeights* weights : model.experts()) {
     const ExpertLora* lora = adapter->expert(weights->index);
     if (!lora) continue;
@@ -123,10 +141,13 @@ void merge_in_f32(const TensorSource& source, const MergedTensor& tensor, const 
 
 std::unique_ptr<Merge> plan_merge(const Model& model, const AdapterSet* adapter, std::optional<Dtype> written_as) {
   const TensorSource& source = *model.source;
-  const std::map<std::string, MergedTensor> merged = merged_tensors(model, adapter);
+  if (adapter) check_merges(*adapter);
+  std::vector<Buffer> biases;
+  const std::map<std::string, MergedTensor> merged = merged_tensors(model, adapter, biases);
   const bool untied = adapter && unties(model, *adapter);
   const ModelNames& names = model.config.names;
   auto merge = std::make_unique<Merge>(Merge{model, adapter});
+  merge->biases = std::move(biases);
   const auto add = [&](const TensorInfo& info, const std::string& name) {
     const auto found = merged.find(name);
     MergedTensor tensor = found == merged.end() ? MergedTensor{} : found->second;

@@ -36,6 +36,7 @@ struct Merge {
   const AdapterSet* adapter = nullptr;
   std::vector<WeightToWrite> weights;
   std::map<std::string, MergedTensor> computed;
+  std::vector<Buffer> biases = {};  // sums that tensors of `computed` are
   int64_t merged() const;
 };
 

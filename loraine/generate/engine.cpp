@@ -162,6 +162,8 @@ int64_t Engine::submit(Request request) {
   entry.seen = request.prompt;
   entry.random.seed(request.options.seed);
   entry.limit = std::min(request.options.max_new_tokens, most - n);
+  if (request.adapter) entry.invoked_from = invoked_from(request.prompt, request.adapter->invocation);
+  if (entry.invoked_from == n) entry.invoked_from = INT64_MAX;  // nowhere in the prompt: the answer is the base's
   entry.finished = entry.limit <= 0 && !request.tells_prompt();
   entry.beams = beams;
   if (beams > 1) {
@@ -212,13 +214,14 @@ void Engine::run(Context& ctx, std::span<const Piece> pieces, bool by_row) {
       if (by_row) batch.sequences.push_back({first + t, 1, 0, entry->kv_length + t + 1, entry->slots.front(), entry->pages.data()});
     }
     if (!by_row) batch.sequences.push_back({first, rows, 0, entry->kv_length + rows, entry->slots.front(), entry->pages.data()});
-    if (!entry->request.adapter) continue;
+    const int64_t before = entry->request.adapter ? std::clamp<int64_t>(entry->invoked_from - entry->kv_length, 0, rows) : rows;
+    if (before == rows) continue;
     if (pass.adapters.empty() || pass.adapters.back() != entry->request.adapter ||
-        batch.adapter_rows.back().start + batch.adapter_rows.back().length != first) {
-      batch.adapter_rows.push_back({first, 0, static_cast<int>(pass.adapters.size())});
+        batch.adapter_rows.back().start + batch.adapter_rows.back().length != first + before) {
+      batch.adapter_rows.push_back({first + before, 0, static_cast<int>(pass.adapters.size())});
       pass.adapters.push_back(entry->request.adapter);
     }
-    batch.adapter_rows.back().length += rows;
+    batch.adapter_rows.back().length += rows - before;
   }
   Context by_pieces = ctx;
   by_pieces.product_rows = alone_ ? 0 : kKvPage;

@@ -43,7 +43,8 @@ struct Request {
   // Whose keys and values of a prompt's beginning may be used for another one's: the same bytes of the adapter, and whatever else the
   // caller keeps apart (a salt). nullopt: nobody's. Models with recurrent layers, experts or integer products share none.
   std::optional<std::string> prefix_key = {};
-  std::string client = {};  // who asks: requests take turns by adapter and client
+  std::optional<std::string> base_prefix_key = {};  // of aLoRA: the same of the base, whose rows come before the invocation
+  std::string client = {};                          // who asks: requests take turns by adapter and client
   // Number of a request with the same prompt and adapter that is not read yet: the prompt is read once for both. 0: none.
   int64_t same_prompt_as = 0;
   // Gets what the model ends with for each id of the prompt, behind its last norm, [C], in order, while it is read; with max_new_tokens 0
@@ -105,6 +106,7 @@ class Engine {
     int64_t kv_length = 0, began = -1;
     std::vector<int64_t> slots;    // of its states, where the model has any: of each beam
     int64_t limit = 0;             // most tokens of the answer
+    int64_t invoked_from = 0;      // row from which the adapter is on: 0, but for aLoRA
     int64_t reused = 0, told = 0;  // rows of the prompt: found in the cache, told to whoever asks for them
     bool finished = false, held = false, begun = false;
     int64_t leader = 0;                  // the request that reads its prompt, while that is so
@@ -134,6 +136,7 @@ class Engine {
   void wait(Entry& entry);
   void admit();
   bool place(Entry& entry);
+  void find_base_prefix(Entry& entry);
   bool fits(const Entry& entry) const;
   bool grow(Entry& entry, int64_t rows);
   int64_t seats_of(const Entry& entry) const;

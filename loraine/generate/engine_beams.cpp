@@ -38,7 +38,7 @@ void Engine::decode_beams(Context& ctx, Entry& entry) {
     batch.positions.push_back(static_cast<int32_t>(entry.kv_length));
     batch.sequences.push_back({beam, 1, 0, entry.kv_length + 1, entry.slot_of(beam), entry.pages_of(beam)});
   }
-  if (entry.request.adapter) {
+  if (entry.request.adapter && entry.kv_length >= entry.invoked_from) {
     batch.adapter_rows = {{0, entry.beams, 0}};
     pass.adapters = {entry.request.adapter};
   }

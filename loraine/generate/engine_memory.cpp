@@ -73,6 +73,7 @@ bool Engine::place(Entry& entry) {
     }
   } else if (shares_prefix(entry)) {  // the last row is computed in any case: it gives the first token
     entry.pages = prefixes_.find(*entry.request.prefix_key, std::span(entry.request.prompt).first(entry.request.prompt.size() - 1));
+    find_base_prefix(entry);
     entry.kv_length = static_cast<int64_t>(entry.pages.size()) * kKvPage;
     if (!entry.begun) {
       entry.reused = entry.kv_length;
@@ -83,6 +84,16 @@ bool Engine::place(Entry& entry) {
   entry.began = begun_++;
   entry.begun = true;
   return true;
+}
+
+// aLoRA: the rows before the invocation are the base's, and where more of those lie in the cache than of the adapter's they are taken.
+void Engine::find_base_prefix(Entry& entry) {
+  const auto most = std::min<int64_t>(entry.invoked_from, entry.prompt_length() - 1);
+  if (!entry.request.base_prefix_key || most < kKvPage) return;
+  std::vector<int32_t> pages =
+      prefixes_.find(*entry.request.base_prefix_key, std::span(entry.request.prompt).first(static_cast<size_t>(most)));
+  if (pages.size() > entry.pages.size()) std::swap(pages, entry.pages);
+  for (const int32_t page : pages) pages_.release(page);
 }
 
 // Every beam has a state of its own.
@@ -166,6 +177,9 @@ bool Engine::reads_by_itself(const Entry& entry) const { return alone_ || (entry
 void Engine::keep_prefix(Entry& entry) {
   if (!shares_prefix(entry)) return;
   const int64_t pages = std::min(entry.kv_length, entry.prompt_length()) / kKvPage;
+  if (const int64_t of_base = std::min(pages, entry.invoked_from / kKvPage); entry.request.base_prefix_key && of_base > 0)
+    prefixes_.keep(*entry.request.base_prefix_key, std::span(entry.request.prompt).first(static_cast<size_t>(of_base * kKvPage)),
+                   std::span(entry.pages).first(static_cast<size_t>(of_base)));
   prefixes_.keep(*entry.request.prefix_key, std::span(entry.request.prompt).first(static_cast<size_t>(pages * kKvPage)),
                  std::span(entry.pages).first(static_cast<size_t>(pages)));
 }

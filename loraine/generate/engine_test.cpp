@@ -79,6 +79,38 @@ TEST(Engine, AnswersOfManyAreThoseOfEachAlone) {
   }
 }
 
+// aLoRA: the answer is the adapter's from the invocation on, and what the base has read before it is not read again.
+TEST(Engine, AnInvokedAdapterGoesOnFromTheRowsOfTheBase) {
+  const Model model = make_model(false, false);
+  AdapterSet set = make_adapter(model, 4, 1);
+  set.invocation = {1, 2};
+  std::vector<int32_t> prompt = prompt_of(200, 3), invoked = prompt;
+  invoked.insert(invoked.end(), {1, 2, 9});
+  Context ctx;
+  const auto answer = [&](Engine& engine, const std::vector<int32_t>& ids, const AdapterSet* adapter, bool share) {
+    Request request{ids, adapter, tokens(12), {}};
+    if (share) {
+      request.prefix_key = adapter ? "adapter" : "base";
+      if (adapter) request.base_prefix_key = "base";
+    }
+    const int64_t number = engine.submit(std::move(request));
+    while (engine.step(ctx)) {}
+    const int64_t reused = engine.reused(number);
+    return std::pair(engine.take(number), reused);
+  };
+  Engine alone(model, 800, rank_columns(set));
+  EXPECT_EQ(answer(alone, prompt, &set, false).first, answer(alone, prompt, nullptr, false).first);  // not invoked
+  const std::vector<int32_t> expected = answer(alone, invoked, &set, false).first;
+  EXPECT_NE(expected, answer(alone, invoked, nullptr, false).first);
+  Engine shared(model, 1600, rank_columns(set));
+  answer(shared, prompt, nullptr, true);
+  EXPECT_EQ(answer(shared, invoked, &set, true), std::pair(expected, int64_t{192}));
+  EXPECT_EQ(answer(shared, invoked, &set, true), std::pair(expected, int64_t{192}));
+  Engine first(model, 1600, rank_columns(set));
+  answer(first, invoked, &set, true);
+  EXPECT_EQ(answer(first, prompt, nullptr, true).second, 192);  // the other way round
+}
+
 // Whole tensors in the base's place, LoRA on embedding and head: beside each other and beside the base, each as if it were alone.
 TEST(Engine, AdaptersWithTensorsAndHeadsOfTheirOwnRunTogether) {
   for (bool bf16 : {false, true}) {

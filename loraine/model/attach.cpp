@@ -74,7 +74,15 @@ bool ties_saved(const LoraConfig& config, const Model& model) {
 
 }  // namespace
 
+void check_merges(const AdapterSet& set) {
+  if (set.invocation.empty()) return;
+  throw Error(ErrorKind::unsupported,
+              "the adapter is on from its invocation tokens on alone (alora_invocation_tokens), which no merged model can be, as in PEFT",
+              "run it beside its base");
+}
+
 void merge_into_base(Model& model, const AdapterSet& set) {
+  check_merges(set);
   if (set.dense || set.embedding || set.head())
     throw Error(ErrorKind::unsupported, "an adapter that trains whole tensors, the embedding or the head is not merged while training",
                 "merge it first with loraine export, and train on the result");
@@ -107,6 +115,26 @@ void check_combination(const LoraConfig& config, const AdapterSet& set, const Mo
                        : config.adalora                                 ? "AdaLoRA"
                        : changes_base(config) || quantises_base(config) ? "a start out of the base (PiSSA, OLoRA, LoftQ)"
                                                                         : nullptr;
+  if (config.lora_bias && set.embedding)
+    throw Error(ErrorKind::unsupported, fmt::format("lora_bias is not built for {}, as in PEFT", names.embedding),
+                "leave it out of the targets");
+  if (config.lora_bias && (method || (config.init_lora_weights != "true" && config.init_lora_weights != "false")))
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("lora_bias goes with neither DoRA nor AdaLoRA, and as in PEFT with init_lora_weights true or false only; it is {}",
+                    config.init_lora_weights),
+        "leave one of them out");
+  if (config.adalora && !set.token_rows.empty())
+    throw Error(ErrorKind::unsupported, "trainable_token_indices is not built with AdaLoRA", "use LoRA");
+  if (!set.invocation.empty()) {
+    const char* with = method                        ? method
+                       : set.dense                   ? "tensors that are trained whole (modules_to_save, bias, trainable_token_indices)"
+                       : set.embedding || set.head() ? "LoRA on embedding or head"
+                       : !config.target_parameters.empty() ? "LoRA on experts"
+                                                           : nullptr;
+    if (with)
+      throw Error(ErrorKind::unsupported, fmt::format("alora_invocation_tokens is not built with {}", with), "leave one of the two out");
+  }
   if (!method) return;
   const bool head = set.head() && !config.adalora;
   if (set.embedding || head)
@@ -130,6 +158,7 @@ void attach_experts(AdapterSet& set, const Model& model, const LoraConfig& confi
     refuse(fmt::format("lora_dropout {}", config.lora_dropout),
            "set lora_dropout: 0, for an adapter that is there in its adapter_config.json");
   if (config.use_dora) refuse("use_dora", "leave it out");
+  if (config.lora_bias) refuse("lora_bias", "leave it out");
   if (config.adalora) refuse("AdaLoRA", "use LoRA");
   if (config.method) refuse(config.method->kind->peft_type, "use LoRA");
   if (changes_base(config) || quantises_base(config))
@@ -222,7 +251,6 @@ AdapterSet attach_from_file(const Model& model, LoraConfig& config, const std::s
   try {
     tie_targets(config, model);
     set = attach_adapter(model, config, trained);
-    attach_token_rows(set, model, config);
   } catch (const Error& error) {  // a bad value inside adapter_config.json is a bad file
     throw Error(ErrorKind::bad_data, folder + "/adapter_config.json: " + error.what(), error.hint);
   }
@@ -287,9 +315,18 @@ AdapterSet attach_adapter(const Model& model, const LoraConfig& given, bool trai
   if (set.head()) beside(names.head, model.head.weight.parts.at(0).weight);
   check_saved_modules(config, model);
   attach_experts(set, model, config, trained);
+  attach_token_rows(set, model, config, trained);
+  const auto rows_only = [&](const std::string& name) {
+    return std::ranges::any_of(set.token_rows, [&](const TokenRows& t) { return t.base_name == name; });
+  };
+  const auto choose = [&, whole = peft_names(config)](const std::string& name) -> std::string {
+    const std::string chosen = whole(name);
+    return chosen.empty() && rows_only(name) ? std::string(kPrefix) + name : chosen;
+  };
   const bool tied = ties_saved(config, model);
-  attach_dense(set, model, peft_names(config), trained, tied);
+  attach_dense(set, model, choose, trained, tied || shares_token_rows(set, model, config), rows_only);
   if (tied) set.beside.push_back({std::string(kPrefix) + names.head + ".weight", set.dense->embedding.value, {}});  // stored twice
+  set.invocation = config.alora_invocation_tokens;
   check_combination(config, set, names);
   return set;
 }
@@ -303,6 +340,12 @@ void start_adapter(AdapterSet& set, Model& model, const LoraConfig& config, uint
   std::mt19937_64 random(seed + 1);
   for (const auto& experts : set.experts)
     if (experts) experts->initialise(config.init_lora_weights, random);
+}
+
+void take_out_of_base(AdapterSet& set, Model& model, const AdapterSet& start) {
+  subtract_from_base(model.sites_to_change(), start);
+  check_mapped_files();
+  follow_base(set, model);
 }
 
 void check_side_by_side(const std::vector<std::string>& folders) {
@@ -345,9 +388,6 @@ AdapterSet load_adapter_to_train(Model& model, const std::string& folder, LoraCo
   config = used;
   if (config.ensure_weight_tying && set.embedding && set.head())
     throw Error(ErrorKind::unsupported, folder + ": LoRA on embedding and head that ensure_weight_tying keeps equal is not trained on",
-                "merge it with loraine export, and train a new adapter");
-  if (!set.token_rows.empty())
-    throw Error(ErrorKind::unsupported, folder + ": trainable_token_indices is not trained on",
                 "merge it with loraine export, and train a new adapter");
   change_base(set, model, config);
   read_lora_tensors(set, file);

@@ -103,6 +103,7 @@ struct Probe {
     Activations activations = plan_activations(model, kRows, true, sets, memory, recompute);
     Pass pass{&activations, nullptr, sets, &scratch, true};
     Context ctx;
+    set.refresh(ctx);
     decoder_forward(ctx, model, batch, pass);
     Buffer columns_memory(static_cast<size_t>(kRows * 64) * sizeof(float));
     Tensor columns(columns_memory.data(), Dtype::F32, {kRows, set.head() ? set.head()->saved_width() : 1});
@@ -271,6 +272,106 @@ TEST(Attach, GradientsOfAdaptersOnEmbeddingHeadAndBiases) {
     EXPECT_EQ(unties(model, set), tied);
     check_gradients(model, set);
   }
+}
+
+void fill_with_noise(const AdapterSet& set) {
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal(0, 0.2f);
+  for (const Parameter& p : set.parameters())
+    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random);
+}
+
+TEST(Attach, GradientsOfBiasesOfB) {
+  const Model model = make_model("llama", false);
+  for (const bool dropout : {false, true}) {
+    LoraConfig config;
+    config.r = 3;
+    config.lora_bias = true;
+    config.lora_dropout = dropout ? 0.3 : 0;
+    set_targets(config, "q_proj,v_proj,down_proj,lm_head");
+    AdapterSet set = attach_adapter(model, config, true);
+    fill_with_noise(set);
+    EXPECT_EQ(set.parameters().size(), 3u * 7);
+    check_gradients(model, set);
+  }
+}
+
+TEST(Attach, GradientsOfRowsOfTokens) {
+  for (const bool tied : {false, true})
+    for (const bool own_head : {false, true}) {
+      const Model model = make_model("llama", tied);
+      LoraConfig config;
+      config.r = 2;
+      set_targets(config, "q_proj");
+      config.trainable_tokens = {{"", {10, 0, 30}}};
+      if (own_head) config.trainable_tokens = {{"embed_tokens", {10, 0}}, {"lm_head", {7, 10}}};
+      AdapterSet set = attach_adapter(model, config, true);
+      ASSERT_EQ(set.token_rows.size(), own_head ? 2u : 1u);
+      EXPECT_EQ(unties(model, set), tied && own_head);
+      EXPECT_EQ(set.parameters().size(), 4u + set.token_rows.size());  // the tables themselves are none
+      fill_with_noise(set);
+      if (!tied && !own_head) {  // a token that is not in the batch learns nothing
+        Probe probe(model);
+        probe.loss(set, true);
+        const Tensor gradient = set.token_rows[0].rows.gradient.row_range(2, 1);
+        EXPECT_TRUE(std::all_of(gradient.f32(), gradient.f32() + kHidden, [](float g) { return g == 0; }));
+        std::fill_n(set.token_rows[0].rows.gradient.f32(), set.token_rows[0].rows.gradient.numel(), 0.0f);
+        for (const Parameter& p : set.parameters()) std::fill_n(p.gradient.f32(), p.gradient.numel(), 0.0f);
+      }
+      check_gradients(model, set);
+    }
+}
+
+TEST(Attach, RefusesRowsOfTokensThatAreNotThere) {
+  const Model model = make_model("llama", false);
+  LoraConfig config;
+  set_targets(config, "q_proj");
+  for (const std::vector<int64_t>& ids : {std::vector<int64_t>{kVocab}, {-1}, {3, 4, 3}}) {
+    config.trainable_tokens = {{"", ids}};
+    EXPECT_THROW(attach_adapter(model, config, true), Error);
+  }
+  config.trainable_tokens = {{"norm", {1}}};
+  EXPECT_THROW(attach_adapter(model, config, true), Error);
+  config.trainable_tokens = {{"", {1}}};
+  config.modules_to_save = {"embed_tokens"};
+  EXPECT_THROW(attach_adapter(model, config, true), Error);
+}
+
+// aLoRA: gradients, and rows before the last invocation with the bits of the base; a sequence without one is the base's.
+TEST(Attach, AnAdapterIsOnFromItsInvocationOn) {
+  const Model model = make_model("llama", false);
+  for (const double dropout : {0.0, 0.3}) {
+    LoraConfig config;
+    config.r = 3;
+    config.lora_alpha = 6;
+    config.lora_dropout = dropout;
+    set_targets(config, "all");
+    AdapterSet none = attach_adapter(model, config, true);
+    config.alora_invocation_tokens = {0, 5};  // the first sequence has it at 0 and at 11, the second nowhere
+    AdapterSet set = attach_adapter(model, config, true);
+    fill_with_noise(set);
+    Probe probe(model);
+    probe.loss(none, false);  // B is zero: the base
+    const std::vector<float> base = probe.logits;
+    probe.loss(set, false);
+    for (int64_t row = 0; row < kRows; ++row) {
+      double apart = 0;
+      for (int64_t i = row * kVocab; i < (row + 1) * kVocab; ++i)
+        apart = std::max(apart, static_cast<double>(std::abs(probe.logits[static_cast<size_t>(i)] - base[static_cast<size_t>(i)])));
+      if (row < 11 || row >= 14) EXPECT_LT(apart, 1e-5) << row;
+      else EXPECT_GT(apart, 1e-3) << row;
+    }
+    check_gradients(model, set);
+  }
+  EXPECT_THROW(
+      {
+        Model merged = make_model("llama", false);
+        LoraConfig config;
+        set_targets(config, "all");
+        config.alora_invocation_tokens = {1};
+        merge_into_base(merged, attach_adapter(merged, config, false));
+      },
+      Error);
 }
 
 TEST(Attach, BiasOfAdaptedLayersOnly) {

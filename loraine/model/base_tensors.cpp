@@ -123,12 +123,15 @@ std::vector<BaseTensor> base_tensors(const Model& model, bool share_tied) {
   return all;
 }
 
-void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied) {
+void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choose, bool trained, bool share_tied,
+                  const std::function<bool(const std::string& name)>& without_gradient) {
   std::vector<std::pair<BaseTensor, std::string>> chosen;
-  int64_t elements = 0;
+  int64_t elements = 0, of_gradients = 0;
   for (BaseTensor& t : base_tensors(model, share_tied))
     if (std::string name = choose(t.name); !name.empty() && (t.trained || name != t.name)) {  // PEFT stores buffers, with their modules
       elements += t.value.numel();
+      if (without_gradient && without_gradient(t.name)) t.trained = false;
+      if (trained && t.trained) of_gradients += t.value.numel();
       chosen.emplace_back(std::move(t), std::move(name));
     }
   if (chosen.empty()) return;
@@ -137,14 +140,17 @@ void attach_dense(AdapterSet& set, const Model& model, const ChooseTensor& choos
   dense->vectors.resize(model.vectors().size());
   dense->tables.resize(model.tables().size());
   dense->experts.resize(model.experts().size());
-  dense->memory = Buffer(static_cast<size_t>(elements) * sizeof(float) * (trained ? 2 : 1), true);
-  float* next = static_cast<float*>(dense->memory.data());
+  dense->memory = Buffer(static_cast<size_t>(elements + of_gradients) * sizeof(float), true);
+  float *next = static_cast<float*>(dense->memory.data()), *next_gradient = next + elements;
   for (auto& [base, name] : chosen) {
     const Tensor& from = base.value;
     const std::vector<int64_t> shape(from.shape, from.shape + from.rank);
     DenseTensor t;
     t.value = Tensor(next, Dtype::F32, shape);
-    if (trained && base.trained) t.gradient = Tensor(next + elements, Dtype::F32, shape);
+    if (trained && base.trained) {
+      t.gradient = Tensor(next_gradient, Dtype::F32, shape);
+      next_gradient += from.numel();
+    }
     next += from.numel();
     if (base.experts) {
       copy_experts(t.value, *base.experts, dense->replaced_bytes);

@@ -2,6 +2,8 @@
 #include "loraine/model/decoder.h"
 
 #include <algorithm>
+#include <optional>
+#include <unordered_map>
 
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/kernels/rows/elementwise.h"
@@ -17,7 +19,8 @@ constexpr uint64_t kEmbeddingNoise = uint64_t{1} << 40;  // a place of its own b
 
 // First layer with something trained: the backward stops there. -1: the embedding is trained too.
 int64_t first_trained_layer(const Model& model, const AdapterSet& set) {
-  if (set.embedding || (set.dense && set.dense->embedding.gradient.data) || trains(set, *model.embedding_norm)) return -1;
+  const bool rows = std::ranges::any_of(set.token_rows, [](const TokenRows& t) { return t.of_embedding && t.rows.gradient.data; });
+  if (rows || set.embedding || (set.dense && set.dense->embedding.gradient.data) || trains(set, *model.embedding_norm)) return -1;
   for (size_t layer = 0; layer < model.layers.size(); ++layer)
     if (trains(set, *model.layers[layer])) return static_cast<int64_t>(layer);
   return model.config.num_hidden_layers;
@@ -55,6 +58,20 @@ void embed(const Step& s, const Tensor& x) {
   copy_rows(before, x);
   norm_forward(s, *s.model.embedding_norm, x, s.pass.activations->embedded_norm, before);
 }
+
+// d_rows[i] += d_x of every row whose token is ids[i]
+void token_row_gradients(const TokenRows& t, const Tensor& d_x, std::span<const int32_t> tokens) {
+  std::unordered_map<int64_t, int64_t> place;
+  for (size_t i = 0; i < t.ids.size(); ++i) place[t.ids[i]] = static_cast<int64_t>(i);
+  for (int64_t row = 0; row < d_x.rows(); ++row) {
+    const auto found = place.find(tokens[static_cast<size_t>(row)]);
+    if (found == place.end()) continue;
+    float* to = t.rows.gradient.f32() + found->second * d_x.cols();
+    const float* from = d_x.f32() + row * d_x.row_stride;
+    for (int64_t c = 0; c < d_x.cols(); ++c) to[c] += from[c];
+  }
+}
+
 void embed_backward(const Step& s, AdapterSet& trained, const Tensor& d_x) {
   const Activations& all = *s.pass.activations;
   if (*s.model.embedding_norm) norm_backward(s, *s.model.embedding_norm, trained, d_x, d_x, s.rows(all.embedded), all.embedded_norm, false);
@@ -62,6 +79,8 @@ void embed_backward(const Step& s, AdapterSet& trained, const Tensor& d_x) {
   std::vector<int32_t> room;
   const std::span<const int32_t> ids = embedded_ids(s, room);
   if (trained.dense && trained.dense->embedding.gradient.data) embedding_gradient(s.ctx, trained.dense->embedding.gradient, d_x, ids);
+  for (const TokenRows& t : trained.token_rows)
+    if (t.of_embedding && t.rows.gradient.data) token_row_gradients(t, d_x, ids);
   if (trained.embedding) trained.embedding->backward(s.ctx, d_x, ids, *s.pass.scratch);
 }
 
@@ -77,8 +96,44 @@ void embed_tokens(Context& ctx, const Model& model, const Batch& batch, Pass& pa
   if (x.dtype != stream.dtype) convert_rows(ctx, x, stream);
 }
 
-void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass) {
+int64_t invoked_from(std::span<const int32_t> tokens, std::span<const int32_t> invocation) {
+  if (invocation.empty()) return 0;
+  const auto last = std::find_end(tokens.begin(), tokens.end(), invocation.begin(), invocation.end());
+  return last - tokens.begin();
+}
+
+namespace {
+
+// Of whole sequences: a copy of the batch whose adapters of aLoRA have the rows from their invocation on; nothing where there is none.
+std::optional<Batch> only_invoked(const Batch& batch, const Pass& pass) {
+  const auto invoked = [&](const AdapterRows& range) -> std::span<const int32_t> {
+    return pass.adapters.at(static_cast<size_t>(range.set))->invocation;
+  };
+  if (pass.cache || std::ranges::all_of(batch.adapter_rows, [&](const AdapterRows& range) { return invoked(range).empty(); })) return {};
+  Batch own = batch;
+  own.adapter_rows.clear();
+  for (const AdapterRows& range : batch.adapter_rows) {
+    if (invoked(range).empty()) {
+      own.adapter_rows.push_back(range);
+      continue;
+    }
+    for (const Sequence& s : batch.sequences) {
+      if (s.start < range.start || s.start >= range.start + range.length) continue;
+      if (s.parent >= 0) throw Error(ErrorKind::internal, "a sequence of aLoRA shares rows");
+      const int64_t from =
+          invoked_from(std::span(batch.tokens).subspan(static_cast<size_t>(s.start), static_cast<size_t>(s.length)), invoked(range));
+      if (from < s.length) own.adapter_rows.push_back({s.start + from, s.length - from, range.set});
+    }
+  }
+  return own;
+}
+
+}  // namespace
+
+void decoder_forward(Context& ctx, const Model& model, const Batch& given, Pass& pass) {
   Activations& all = *pass.activations;
+  const std::optional<Batch> invoked = only_invoked(given, pass);
+  const Batch& batch = invoked ? *invoked : given;
   const Step s{ctx, model, batch, pass};
   if (pass.balance) {
     pass.balance->sums.clear();
@@ -100,8 +155,10 @@ void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass&
   norm_forward(s, *model.final_norm, s.rows(all.hidden), all.last_norm, s.rows(all.x_last));
 }
 
-void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass& pass, AdapterSet& trained, const Tensor& d_hidden) {
+void decoder_backward(Context& ctx, const Model& model, const Batch& given, Pass& pass, AdapterSet& trained, const Tensor& d_hidden) {
   const Activations& all = *pass.activations;
+  const std::optional<Batch> invoked = only_invoked(given, pass);
+  const Batch& batch = invoked ? *invoked : given;
   const Step s{ctx, model, batch, pass};
   const int64_t first = first_trained_layer(model, trained);
   const bool below = first < model.config.num_hidden_layers;

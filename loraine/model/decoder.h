@@ -85,10 +85,14 @@ size_t thread_bytes(const Model& model, int64_t rows, int64_t longest, bool shar
 // Tokens that a sequence may have at most to share the rows that it begins with; 0: the model has layers that cannot share.
 int64_t shares_up_to(const Model& model);
 
+// Where an adapter of aLoRA is on: from the last place of `invocation` among a sequence's tokens; their number where it is not there.
+int64_t invoked_from(std::span<const int32_t> tokens, std::span<const int32_t> invocation);
+
 // The residual stream before the first layer alone, for who walks through the layers one by one: fills activations.layers[0][0].x (and
 // `stream`, where there is one).
 void embed_tokens(Context& ctx, const Model& model, const Batch& batch, Pass& pass);
-// Fills pass.activations->hidden [T, C] (first batch.rows() rows).
+// Fills pass.activations->hidden [T, C] (first batch.rows() rows). Rows of sets with invocation tokens run with them from there on; with a
+// cache the caller's adapter_rows count as they are.
 void decoder_forward(Context& ctx, const Model& model, const Batch& batch, Pass& pass);
 // d_hidden [T, C] F32 is the gradient of `hidden` and is overwritten. Adapter gradients of pass.adapters[0] are accumulated.
 void decoder_backward(Context& ctx, const Model& model, const Batch& batch, Pass& pass, AdapterSet& trained, const Tensor& d_hidden);

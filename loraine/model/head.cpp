@@ -1,5 +1,6 @@
 // The logits of rows and their way back: the base's head or the set's own, and the adapter on it.
 #include <algorithm>
+#include <cstring>
 
 #include "loraine/kernels/products/low_rank_rows.h"
 #include "loraine/kernels/products/matmul.h"
@@ -22,14 +23,30 @@ const Weight& head_weight(const Model& model, const AdapterSet* set) {
   return own ? own->weight : model.head.weight;
 }
 
+// d_rows[i] += Σ_t d_logits[t, ids[i]] · hidden[t]
+void token_logit_gradients(Context& ctx, const TokenRows& tokens, const Tensor& d_logits, const Tensor& hidden, Arena& scratch) {
+  const size_t mark = scratch.mark(), size = size_of(d_logits.dtype);
+  const Tensor columns = scratch.take(d_logits.dtype, {d_logits.rows(), static_cast<int64_t>(tokens.ids.size())});
+  for (int64_t t = 0; t < d_logits.rows(); ++t)
+    for (size_t i = 0; i < tokens.ids.size(); ++i)
+      std::memcpy(static_cast<char*>(columns.row_range(t, 1).data) + i * size,
+                  static_cast<const char*>(d_logits.row_range(t, 1).data) + static_cast<size_t>(tokens.ids[i]) * size, size);
+  matmul_tn(ctx, tokens.rows.gradient, columns, hidden, 1, 1);
+  scratch.release(mark);
+}
+
 }  // namespace
 
 bool changes_head(const AdapterSet* set) { return set && (set->head() || own_head(set)); }
 
 size_t head_scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) {
-  if (!set || !set->head()) return 0;
+  if (!set) return 0;
+  size_t bytes = 0;
+  for (const TokenRows& t : set->token_rows)
+    if (t.of_head && t.rows.gradient.data) bytes = std::max(bytes, static_cast<size_t>(rows) * t.ids.size() * sizeof(float) + 64);
+  if (!set->head()) return bytes;
   const int64_t width = set->head()->saved_width();  // its columns, their gradient, and the input once more (dropout)
-  return static_cast<size_t>(rows * (2 * width + model.config.hidden_size)) * sizeof(float) + 64 * 4;
+  return bytes + static_cast<size_t>(rows * (2 * width + model.config.hidden_size)) * sizeof(float) + 64 * 4;
 }
 
 void head_logits(Context& ctx, const Model& model, const Tensor& logits, const Tensor& hidden, const AdapterSet* set, Arena& scratch,
@@ -70,6 +87,9 @@ void head_backward(Context& ctx, const Model& model, const AdapterSet* trained, 
                    const Tensor& hidden, const Tensor& saved, Arena& scratch) {
   multiply_weight_backward(ctx, d_hidden, head_weight(model, trained), d_logits, false);
   if (const DenseSite* own = own_head(trained)) dense_site_gradients(ctx, *own, d_logits, hidden);
+  if (trained)
+    for (const TokenRows& t : trained->token_rows)
+      if (t.of_head && t.rows.gradient.data) token_logit_gradients(ctx, t, d_logits, hidden, scratch);
   if (trained && trained->head()) trained->head()->backward(ctx, d_hidden, d_logits, hidden, saved, scratch);
 }
 

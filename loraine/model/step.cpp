@@ -130,7 +130,11 @@ void linear_backward(const Step& s, AdapterSet& trained, const Tensor& d_x, cons
   if (Adapter* adapter = trained.at(site.index)) {
     Tensor saved = adapter_columns(s, site);
     saved.shape[1] = adapter->saved_width();
-    adapter->site_backward(s.ctx, base, d_x, d_y, x, saved, *s.pass.scratch);
+    if (trained.invocation.empty()) return adapter->site_backward(s.ctx, base, d_x, d_y, x, saved, *s.pass.scratch);
+    if (d_x.data) multiply_weight_backward(s.ctx, d_x, base, d_y, false);
+    for (const AdapterRows& r : s.batch.adapter_rows)
+      adapter->backward(s.ctx, d_x.data ? d_x.row_range(r.start, r.length) : Tensor(), d_y.row_range(r.start, r.length),
+                        x.row_range(r.start, r.length), saved.row_range(r.start, r.length), *s.pass.scratch);
   } else if (d_x.data) {
     multiply_weight_backward(s.ctx, d_x, base, d_y, false);
   }

@@ -70,6 +70,7 @@ void Answer::start(Service& service, Call call, AnswerStart given) {
     options.bad_words = bad_word_ids(tokenizer, asks.bad_words);
   }
   const std::optional<std::string> prefix_key = service.prefix_key(answer->adapter_.get(), asks.cache_salt);
+  const std::optional<std::string> base_prefix_key = service.prefix_key(nullptr, asks.cache_salt);
   const bool plain = answer->reading_.plain();
   int64_t tokens = 0;
   for (size_t p = 0; p < answer->state_.prompts.size(); ++p) {
@@ -99,6 +100,7 @@ void Answer::start(Service& service, Call call, AnswerStart given) {
       if (grammar) sequence->mask = std::make_shared<grammar::GrammarState>(grammar);
       if (thoughts) sequence->mask = std::make_shared<ThoughtBudget>(thoughts, sequence->mask);
       sequence->prefix_key = prefix_key;
+      sequence->base_prefix_key = base_prefix_key;
       sequences.push_back(sequence);
       answer->choices_.push_back({sequence,
                                   Detokenizer(tokenizer, plain && asks.skip_special_tokens),

@@ -123,6 +123,7 @@ void EngineLoop::enter(const std::shared_ptr<QueuedRequest>& request) {
       asked.options = sequence->options;
       asked.mask = sequence->mask;
       asked.prefix_key = sequence->prefix_key;
+      if (set && !set->invocation.empty()) asked.base_prefix_key = sequence->base_prefix_key;
       asked.client = sequence->client;
       if (sequence->same_prompt_as) asked.same_prompt_as = std::max<int64_t>(request->sequences[*sequence->same_prompt_as]->number_, 0);
       asked.on_token = [one](int32_t id) {

@@ -29,10 +29,10 @@ class Generation {
   std::vector<int32_t> prompt;
   std::shared_ptr<const ServedAdapter> adapter;  // held until the sequence has left the engine; nullptr: the base
   GenerateOptions options;
-  std::shared_ptr<TokenMask> mask = {};        // what it may be; nullptr: anything
-  std::optional<std::string> prefix_key = {};  // as Request::prefix_key
-  std::string client = {};                     // as Request::client
-  std::optional<size_t> same_prompt_as = {};   // place of an earlier one in the request, with the same prompt
+  std::shared_ptr<TokenMask> mask = {};                              // what it may be; nullptr: anything
+  std::optional<std::string> prefix_key = {}, base_prefix_key = {};  // as in Request
+  std::string client = {};                                           // as Request::client
+  std::optional<size_t> same_prompt_as = {};                         // place of an earlier one in the request, with the same prompt
   // As in Request, called in threads of the engine.
   std::function<void(std::span<const float>)> on_prompt_hidden = {}, on_logits = {};
   EngineClock::time_point arrived = EngineClock::now();

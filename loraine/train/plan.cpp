@@ -6,12 +6,15 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/data_start.h"
+#include "loraine/adapters/lora.h"
 #include "loraine/adapters/peft_files.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/adapters/start.h"
 #include "loraine/model/attach.h"
 #include "loraine/train/config/load_options.h"
 #include "loraine/train/config/method.h"
+#include "loraine/train/optimizers/lorafa.h"
 #include "loraine/train/run.h"
 #include "loraine/train/sampling.h"
 #include "loraine/train/token_batches.h"
@@ -61,6 +64,23 @@ void warn_of_warmup(Run& run, int64_t warmup) {
              given, run.state.max_steps, c.learning_rate));
 }
 
+// LoRA-FA over an adapter that is there.
+void freeze_a(const AdapterSet& set, const std::string& folder) {
+  const auto experts = [](const auto& one) { return one != nullptr; };
+  if (set.embedding || std::ranges::any_of(set.experts, experts))
+    throw Error(ErrorKind::unsupported, folder + ": use_lorafa goes with LoRA on layers, and this adapter has LoRA on embedding or experts",
+                "leave use_lorafa out");
+  for (const auto& site : set.sites) {
+    if (!site) continue;
+    auto* lora = dynamic_cast<Lora*>(site.get());
+    if (!lora || !site->as_lora())
+      throw Error(ErrorKind::unsupported,
+                  folder + ": use_lorafa goes with plain LoRA, and this adapter is DoRA, AdaLoRA or has biases of B",
+                  "leave use_lorafa out");
+    lora->freeze_a();
+  }
+}
+
 }  // namespace
 
 void attach(Run& run) {
@@ -87,6 +107,7 @@ void attach(Run& run) {
                     fmt::format("set finetuning_type: {}", method));
       run.adapter = std::move(set);
       run.lora = config;
+      if (c.use_lorafa) freeze_a(run.adapter, folders[i]);
     } else {
       try {
         merge_into_base(run.model, set);
@@ -101,6 +122,11 @@ void attach(Run& run) {
       if (run.screen.message) run.screen.message(line);
     name_experts(run.lora, expert_parameters(run.model));
     warn_of_words(run);
+    if (starts_from_data(run.lora)) {
+      attach_from_data(run);
+      run.lora.base_model_name_or_path = c.model_name_or_path;
+      return;
+    }
     LoraConfig attached = run.lora;
     if (!run.objective->keeps_dropout()) attached.lora_dropout = 0;
     run.adapter = attach_adapter(run.model, attached, true);
@@ -162,7 +188,7 @@ void plan_batches(Run& run) {
   warn_of_warmup(run, warmup);
   std::vector<Parameter> parameters = trained(run.adapter.parameters());
   for (Parameter& own : run.objective->parameters()) parameters.push_back(std::move(own));
-  Recipe recipe = recipe_of(c, run.model.config, parameters, warmup);
+  Recipe recipe = c.use_lorafa ? lorafa_recipe(c, parameters, run.adapter) : recipe_of(c, run.model.config, parameters, warmup);
   run.optimizer = std::make_unique<Optimizer>(std::move(parameters), std::move(recipe));
   nlohmann::json kwargs = c.lr_scheduler_kwargs ? nlohmann::json::parse(*c.lr_scheduler_kwargs) : nlohmann::json::object();
   run.schedule = std::make_unique<Schedule>(c.lr_scheduler_type, c.learning_rate, s.max_steps, warmup,

@@ -34,6 +34,7 @@ struct Run {
   Model model;
   LoraConfig lora;
   AdapterSet adapter;
+  AdapterSet data_start;  // what a start out of the data took out of the base (corda, lora_ga)
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<RankBudget> ranks;  // AdaLoRA only
   std::unique_ptr<Schedule> schedule;
@@ -113,10 +114,12 @@ void warn(Run& run, ErrorKind kind, const std::string& message);  // with strict
 void attach_whole(Run& run);
 void write_trained(const Run& run, const std::string& folder);  // the adapter, or the whole model, as LLaMA-Factory saves it
 void read_trained(Run& run, const std::string& folder);
+void read_from_whole_base(Run& run, const std::string& folder);  // data_start.cpp: adapter and start, as write_trained joined them
 
 // plan.cpp: before step 1
 void attach(Run& run);
-void share_prefixes(Run& run);  // shared_prefixes.cpp: tells the objective whether samples share the rows that they begin with
+void attach_from_data(Run& run);  // data_start.cpp: a new adapter whose start looks at the data
+void share_prefixes(Run& run);    // shared_prefixes.cpp: tells the objective whether samples share the rows that they begin with
 void plan(Run& run);
 void plan_memory(Run& run);  // plan_memory.cpp: at the fastest level of recomputing that fits; shows the summary
 

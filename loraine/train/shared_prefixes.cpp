@@ -13,6 +13,7 @@ std::string what_keeps_rows_apart(const Run& run) {
   const TrainConfig& c = run.config;
   const double dropout = trains_adapter(c) && run.objective->keeps_dropout() ? run.lora.lora_dropout : 0;
   if (dropout > 0) return fmt::format("lora_dropout is {}, and each sample draws a mask of its own", dropout);
+  if (!run.adapter.invocation.empty()) return "alora_invocation_tokens is given, and where the adapter is on follows from a whole sample";
   if (c.neftune_noise_alpha.value_or(0) > 0) return "neftune_noise_alpha is given, and each sample draws noise of its own";
   if (run.objective->means_over_tokens() && run.model.config.router_aux_loss_coef != 0)
     return "the load-balancing loss of the experts counts the tokens of each sample";

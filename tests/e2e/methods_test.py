@@ -28,6 +28,12 @@ methods = {
     "oft_codes": dict(finetuning_type="oft", quantization_bit=4, oft_rank=2, oft_block_size=0, additional_target="norm"), "ia3": dict(finetuning_type="ia3"),
     "vera": dict(finetuning_type="vera", adapter_args='{"r": 6, "vera_dropout": 0.1}'), "loha": dict(finetuning_type="loha", adapter_args='{"r": 2}', rank_pattern='{"q_proj": 3}'),
     "lokr": dict(finetuning_type="lokr", adapter_args='{"r": 1, "decompose_both": true}', bf16="true"),
+    "lora_bias": dict(lora_bias="true"), "lorafa": dict(use_lorafa="true", weight_decay=0.01),
+    "tokens": dict(trainable_token_indices="9,33,7"), "tokens_pissa": dict(pissa_init="true", trainable_token_indices='{"embed_tokens": [5, 40]}'),
+    "eva": dict(init_lora_weights="eva", eva_tau=0.9, eva_rho=1.5), "corda": dict(init_lora_weights="corda"),
+    "corda_kpm": dict(init_lora_weights="corda", corda_method="kpm", start_samples=3),
+    "lora_ga": dict(init_lora_weights="lora_ga", bias="all"), "lora_ga_norm": dict(init_lora_weights="lora_ga", lora_ga_direction="random", additional_target="norm"),
+    "alora": dict(alora_invocation_tokens="9", lora_dropout=0.1),
     "int8": dict(frozen_matmul="int8"), "pissa_int8": dict(frozen_matmul="int8", bf16="true", pissa_init="true"),
 }
 
@@ -46,7 +52,7 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr"):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr", "lora_bias", "tokens", "alora"):
             with self.subTest(name):
                 for level in ("false", "mlp", "true"):
                     self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
@@ -54,7 +60,7 @@ class Methods(tiny.Case):
 
     def test_merged_equals_base_and_adapter(self):
         for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside",
-                     "oft", "oft_exact", "ia3", "vera", "loha", "lokr"):
+                     "oft", "oft_exact", "ia3", "vera", "loha", "lokr", "tokens", "tokens_pissa", "eva", "corda", "lora_ga", "lora_ga_norm"):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",

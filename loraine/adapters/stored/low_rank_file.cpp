@@ -77,6 +77,8 @@ std::vector<float> stored_values(const TensorSource& source, const TensorInfo& i
 
 void name_what_is_beside(const LoraConfig& config, const std::vector<std::string>& whole, std::vector<std::string>& beside) {
   if (config.use_dora) beside.push_back("rescales the base's rows (use_dora)");
+  if (config.lora_bias) beside.push_back("adds biases (lora_bias)");
+  if (!config.alora_invocation_tokens.empty()) beside.push_back("is on from its invocation tokens on alone (alora_invocation_tokens)");
   if (changes_base(config))
     beside.push_back(fmt::format("counts over a base that its start has changed (init_lora_weights {})", config.init_lora_weights));
   if (quantises_base(config)) beside.push_back("counts over a base that its start has quantised (init_lora_weights loftq)");
@@ -126,7 +128,7 @@ LowRankFile::LowRankFile(const std::string& folder) : folder_(folder), config_(r
     if (!kind.empty()) {
       if (info.dtype != Dtype::F32 && info.dtype != Dtype::F16 && info.dtype != Dtype::BF16)
         misfit(file_.path, fmt::format("{} is stored as {}, expected F32, F16 or BF16", info.name, info.stored_as));
-      if (!kind.starts_with("lora_magnitude_vector")) take_tensor(modules[path], kind, info);
+      if (!kind.starts_with("lora_magnitude_vector") && kind != "lora_B.bias") take_tensor(modules[path], kind, info);
     } else if (!path.ends_with(".base_layer.weight")) {
       whole.push_back(path);
     }

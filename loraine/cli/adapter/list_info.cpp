@@ -92,7 +92,8 @@ std::string info_text(const AdapterFacts& f) {
       {"modules", fmt::format("{} with low-rank matrices", f.modules)}};
   if (!f.modules_to_save.empty()) lines.emplace_back("modules_to_save", some_of(f.modules_to_save, 16));
   if (!f.whole.empty()) lines.emplace_back("whole tensors", some_of(f.whole, 6));
-  for (const char* key : {"bias", "rank_pattern", "alpha_pattern", "layers_to_transform", "exclude_modules", "trainable_token_indices"})
+  for (const char* key : {"bias", "rank_pattern", "alpha_pattern", "layers_to_transform", "exclude_modules", "trainable_token_indices",
+                          "lora_bias", "alora_invocation_tokens"})
     if (!is_switched_off(f.config, key)) {
       const std::string text = f.config[key].dump();
       lines.emplace_back(key, text.size() > 200 ? text.substr(0, 200) + "…" : text);

@@ -141,6 +141,10 @@ void expand(const Tensor& y, const Tensor& saved, const LowRankPart& part, int64
   if (!in_place)
     for (int64_t m = 0; m < M; ++m) read_row(columns, m, room + m * count);
   HWY_DYNAMIC_DISPATCH(AddLowRank)(out, in_place ? columns.row_stride : count, M, p, r, part.b.f32() + first * r, count, r);
+  for (int64_t m = 0; part.bias && m < M; ++m) {
+    float* row = out + m * (in_place ? columns.row_stride : count);
+    for (int64_t n = 0; n < count; ++n) row[n] += part.scale * part.bias[first + n];
+  }
   if (!in_place)
     for (int64_t m = 0; m < M; ++m) finish_row(columns, m, room + m * count);
 }

@@ -12,6 +12,7 @@ struct LowRankPart {
   Tensor b;            // [out, r] F32, contiguous
   int64_t offset = 0;  // first column of y
   float scale = 1;
+  const float* bias = nullptr;  // [out] or nullptr
 };
 
 // A [R, in] F32, contiguous: the A matrices of the parts one below the other, R = Σ r.
@@ -25,8 +26,8 @@ struct LowRankRange {  // rows [start, start + length)
   int64_t start = 0, length = 0;
 };
 
-// For the rows of every range: saved[:, 0 .. R) = x Aᵀ, y[:, part] += scale · saved Bᵀ. y, x, saved of one type, F32 or BF16 (sums in f32);
-// saved has at least the most R of a range. Ranges do not overlap. A row's bits depend on its own x, A and B alone.
+// For the rows of every range: saved[:, 0 .. R) = x Aᵀ, y[:, part] += scale · (saved Bᵀ + bias). y, x, saved of one type, F32 or BF16 (sums
+// in f32); saved has at least the most R of a range. Ranges do not overlap. A row's bits depend on its own x, A and B alone.
 void low_rank_rows(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, std::span<const LowRankRange> ranges);
 
 }  // namespace loraine

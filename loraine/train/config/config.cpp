@@ -200,9 +200,24 @@ std::vector<SettingNote> apply_settings(TrainConfig& config, std::span<const Set
 }
 
 bool reads_key(const std::string& finetuning_type, const std::string& key) {
-  static const std::set<std::string> kLora = {
-      "use_rslora", "use_dora", "use_adalora", "init_lora_weights", "init_r",      "target_r",         "tinit", "tfinal",
-      "deltaT",     "beta1",    "beta2",       "orth_reg_weight",   "quant_aware", "quant_aware_steps"};
+  static const std::set<std::string> kLora = {"use_rslora",
+                                              "use_dora",
+                                              "use_adalora",
+                                              "init_lora_weights",
+                                              "init_r",
+                                              "target_r",
+                                              "tinit",
+                                              "tfinal",
+                                              "deltaT",
+                                              "beta1",
+                                              "beta2",
+                                              "orth_reg_weight",
+                                              "use_lorafa",
+                                              "start_samples",
+                                              "alora_invocation_tokens",
+                                              "trainable_token_indices",
+                                              "quant_aware",
+                                              "quant_aware_steps"};
   static const std::set<std::string> kAdapters = {
       "additional_target",   "bias",           "create_new_adapter",   "rank_pattern",     "alpha_pattern",     "exclude_modules",
       "layers_to_transform", "layers_pattern", "adapter_name_or_path", "quantization_bit", "quantization_type", "double_quantization",
@@ -213,7 +228,8 @@ bool reads_key(const std::string& finetuning_type, const std::string& key) {
   if (key == "adapter_args") return adapter && finetuning_type != "lora";
   if (kAdapters.contains(key)) return adapter;
   if (key == "lora_target") return adapter && finetuning_type != "oft";
-  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || kLora.contains(key))
+  if (key.starts_with("lora") || key.starts_with("pissa") || key.starts_with("loftq") || key.starts_with("eva_") ||
+      key.starts_with("corda_") || kLora.contains(key))
     return finetuning_type == "lora";
   return true;
 }
@@ -243,7 +259,7 @@ std::string config_json(const TrainConfig& config) {
           using Field = std::remove_pointer_t<decltype(field)>;
           auto store = [&](const auto& x) {
             if constexpr (std::is_same_v<std::remove_cvref_t<decltype(x)>, std::string>) {
-              record[option.name] = option.limits.json ? Value::parse(x) : Value(x);
+              record[option.name] = option.limits.json && x.starts_with('{') ? Value::parse(x) : Value(x);
             } else {
               record[option.name] = x;
             }

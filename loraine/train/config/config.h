@@ -109,7 +109,10 @@ struct TrainConfig {
   int64_t lora_rank = 8;
   std::optional<int64_t> lora_alpha;  // null: 2 * lora_rank
   double lora_dropout = 0.0;
-  std::string lora_target = "all";  // comma list of names, `all`, or a regular expression
+  std::string lora_target = "all";                     // comma list of names, `all`, or a regular expression
+  bool lora_bias = false;                              // B has a bias that is trained
+  std::optional<std::string> trainable_token_indices;  // JSON text of a list of ids, or of a map, module → such a list
+  std::optional<std::string> alora_invocation_tokens;  // comma list of ids: the adapter is on from the last such sequence
   bool use_rslora = false;
   std::optional<std::string> rank_pattern, alpha_pattern;  // JSON text of a map, name or pattern → number
   std::optional<std::string> layers_to_transform;          // comma list of layer numbers; null: all
@@ -120,7 +123,13 @@ struct TrainConfig {
   double module_dropout = 0.0;
   std::optional<std::string> adapter_args;  // JSON text of a map: PEFT's keys of that method
   bool use_dora = false;
-  std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa, loftq
+  std::string init_lora_weights = "true";  // true, gaussian, orthogonal, olora, pissa, loftq, eva, corda, lora_ga
+  std::optional<int64_t> start_samples;    // examples that a start out of the data looks at; null: 256 of corda, 64 of lora_ga, all of eva
+  double eva_rho = 2, eva_tau = 0.99;
+  bool eva_use_label_mask = true, eva_whiten = false, eva_adjust_scaling_factors = true;
+  std::string corda_method = "ipm";                                   // ipm, kpm
+  std::string lora_ga_direction = "ArB2r", lora_ga_scale = "stable";  // PEFT's words
+  double lora_ga_stable_gamma = 16;
   int64_t loftq_bits = 4, loftq_iter = 1;
   bool pissa_init = false;
   int64_t pissa_iter = 16;            // -1: exact
@@ -132,6 +141,7 @@ struct TrainConfig {
   std::optional<double> moe_aux_loss_coef;
   std::optional<double> loraplus_lr_ratio;  // null: B learns as fast as A
   double loraplus_lr_embedding = 1e-6;
+  bool use_lorafa = false;  // A stays as it starts, B's gradient is projected
   bool create_new_adapter = false;
   bool disable_shuffling = false;
   std::string train_sampling_strategy = "random";  // random, sequential, group_by_length

@@ -42,6 +42,34 @@ std::vector<int64_t> layer_numbers(const std::optional<std::string>& text) {
   return layers;
 }
 
+std::vector<int64_t> token_ids(const char* key, const std::string& text) {
+  std::vector<int64_t> ids;
+  for (const std::string& item : split_list(text)) {
+    int64_t id = 0;
+    const auto [end, failed] = std::from_chars(item.data(), item.data() + item.size(), id);
+    if (failed != std::errc() || end != item.data() + item.size() || id < 0 || id > INT32_MAX)
+      throw Error(ErrorKind::usage, fmt::format("{}: '{}' is not the id of a token", key, item), "give numbers: 5,20");
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+// A list of ids, which is the embedding's, or a map, module → list.
+std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_tokens(const std::optional<std::string>& text) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> all;
+  if (!text || text->empty()) return all;
+  if (!text->starts_with('{')) return {{"", token_ids("trainable_token_indices", *text)}};
+  const Value map = Value::parse(*text);
+  for (const auto& [module, list] : map.items()) {
+    if (!list.is_array())
+      throw Error(ErrorKind::usage, fmt::format("trainable_token_indices: {} is {}, expected a list of token ids", module, list.dump()));
+    std::string ids;
+    for (const Value& id : list) ids += (ids.empty() ? "" : ",") + id.dump();
+    all.emplace_back(module, token_ids("trainable_token_indices", ids));
+  }
+  return all;
+}
+
 }  // namespace
 
 std::vector<int64_t> llama_pro_layers(int64_t layers, int64_t count) {
@@ -77,15 +105,23 @@ LoraConfig method_config(const TrainConfig& c) {
   lora.lora_dropout = c.lora_dropout;
   lora.use_rslora = c.use_rslora;
   lora.use_dora = c.use_dora;
+  lora.lora_bias = c.lora_bias;
   lora.init_lora_weights = c.init_lora_weights;
   lora.loftq_bits = c.loftq_bits;
   lora.loftq_iter = c.loftq_iter;
+  lora.eva = {c.eva_rho, c.eva_tau, c.eva_use_label_mask, c.eva_whiten, c.eva_adjust_scaling_factors};
+  lora.corda = {c.corda_method};
+  lora.lora_ga = {c.lora_ga_direction, c.lora_ga_scale, c.lora_ga_stable_gamma};
   if (c.pissa_init) lora.init_lora_weights = c.pissa_iter < 0 ? "pissa" : fmt::format("pissa_niter_{}", c.pissa_iter);
   if (c.use_adalora)
     lora.adalora = AdaloraConfig{c.init_r, c.target_r, c.tinit, c.tfinal, c.deltaT, 0, c.beta1, c.beta2, c.orth_reg_weight, {}};
   set_targets(lora, c.finetuning_type == "oft" ? c.oft_target : c.lora_target);
   lora.modules_to_save = split_list(c.additional_target);
   lora.bias = c.bias;
+  lora.trainable_tokens = trainable_tokens(c.trainable_token_indices);
+  lora.frozen_a = c.use_lorafa;
+  for (const int64_t id : token_ids("alora_invocation_tokens", c.alora_invocation_tokens.value_or("")))
+    lora.alora_invocation_tokens.push_back(static_cast<int32_t>(id));
   if (c.exclude_modules) set_excluded(lora, *c.exclude_modules);
   lora.rank_pattern = pattern_of<int64_t>("rank_pattern", c.rank_pattern, 1, 65536);
   lora.alpha_pattern = pattern_of<double>("alpha_pattern", c.alpha_pattern, -1e9, 1e9);

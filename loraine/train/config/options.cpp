@@ -135,6 +135,14 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"additional_target", "method", &c.additional_target,
          "modules trained whole beside LoRA and saved with it (PEFT's modules_to_save), comma separated", kCommaList});
   visit({"bias", "method", &c.bias, "biases trained beside LoRA: all, or those of adapted layers", one_of({"none", "all", "lora_only"})});
+  visit({"lora_bias", "method", &c.lora_bias, "B has a bias that is trained"});
+  visit({"trainable_token_indices",
+         "method",
+         &c.trainable_token_indices,
+         "rows of the embedding that are trained beside LoRA: token ids, comma separated, or a map of module name to a list of them",
+         {.comma_list = true, .json = true}});
+  visit({"alora_invocation_tokens", "method", &c.alora_invocation_tokens,
+         "aLoRA: token ids, comma separated; the adapter is on from the last place of this sequence on, and off before", kCommaList});
   visit({"use_rslora", "method", &c.use_rslora, "scale by alpha / sqrt(r)"});
   visit({"rank_pattern",
          "method",
@@ -158,9 +166,25 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
          "of a finetuning_type other than lora, freeze and full: the method's keys in PEFT's words, a map",
          {.json = true}});
   visit({"use_dora", "method", &c.use_dora, "DoRA: a trained magnitude per row of the weight"});
-  visit({"init_lora_weights", "method", &c.init_lora_weights,
-         "how A and B start; olora and pissa take their start out of the base, loftq quantises the base",
-         one_of({"true", "gaussian", "orthogonal", "olora", "pissa", "loftq"})});
+  visit(
+      {"init_lora_weights", "method", &c.init_lora_weights,
+       "how A and B start; olora and pissa take their start out of the base, loftq quantises the base, eva, corda and lora_ga look at the "
+       "data",
+       one_of({"true", "gaussian", "orthogonal", "olora", "pissa", "loftq", "eva", "corda", "lora_ga"})});
+  visit({"start_samples", "method", &c.start_samples,
+         "eva, corda, lora_ga: examples that the start looks at; null: 256 of corda, 64 of lora_ga, all of eva", between(1, kMost)});
+  visit({"eva_rho", "method", &c.eva_rho, "EVA: a layer's rank becomes at most so many times its own", between(1, 1000)});
+  visit({"eva_tau", "method", &c.eva_tau, "EVA: cosine between two batches from which on a direction counts as settled", between(0, 1)});
+  visit({"eva_use_label_mask", "method", &c.eva_use_label_mask, "EVA: only tokens that are trained count"});
+  visit({"eva_whiten", "method", &c.eva_whiten, "EVA: directions divided by the roots of their singular values"});
+  visit({"eva_adjust_scaling_factors", "method", &c.eva_adjust_scaling_factors, "EVA: alphas go with the ranks, so that scales stay"});
+  visit({"corda_method", "method", &c.corda_method,
+         "CorDA: train the largest directions (ipm) or the smallest, which keeps what the model knows (kpm)", one_of({"ipm", "kpm"})});
+  visit({"lora_ga_direction", "method", &c.lora_ga_direction, "LoRA-GA: which singular vectors of the gradient A and B get",
+         one_of({"ArBr", "A2rBr", "ArB2r", "random"})});
+  visit(
+      {"lora_ga_scale", "method", &c.lora_ga_scale, "LoRA-GA: how they are scaled", one_of({"stable", "weight_svd", "gd_scale", "unit"})});
+  visit({"lora_ga_stable_gamma", "method", &c.lora_ga_stable_gamma, "LoRA-GA: gamma of lora_ga_scale: stable", between(1e-6, 1e6)});
   visit({"loftq_bits", "method", &c.loftq_bits, "LoftQ: what the base is quantised to, 4 (NF4) or 8", {.numbers = {4, 8}}});
   visit({"loftq_iter", "method", &c.loftq_iter, "LoftQ: times that codes and product are made in turn", between(1, 1000)});
   visit({"pissa_init", "method", &c.pissa_init, "PiSSA: A and B start as the largest singular vectors of the weight"});
@@ -185,6 +209,7 @@ void describe_method(TrainConfig& c, const OptionVisitor& visit) {
   visit({"loraplus_lr_ratio", "method", &c.loraplus_lr_ratio, "LoRA+: the learning rate of B over that of A; null: the same",
          between(0, 1e6)});
   visit({"loraplus_lr_embedding", "method", &c.loraplus_lr_embedding, "LoRA+: peak learning rate of B of an embedding", between(0, 1e6)});
+  visit({"use_lorafa", "method", &c.use_lorafa, "LoRA-FA: A stays as it starts, and the gradient of B is projected"});
   visit({"create_new_adapter", "method", &c.create_new_adapter, "merge the given adapters first and train a new one"});
   visit({"disable_shuffling", "method", &c.disable_shuffling, "examples in the order of the files"});
   visit({"train_sampling_strategy", "method", &c.train_sampling_strategy,

@@ -48,9 +48,10 @@ void check_quantised_training(const TrainConfig& c) {
   const char* what = !trains_adapter(c) ? "a finetuning_type that trains weights of the base"
                      : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora"
                          ? "a start from the base's singular vectors"
-                     : c.create_new_adapter                          ? "create_new_adapter"
-                     : split_list(c.adapter_name_or_path).size() > 1 ? "merging adapters into the base"
-                                                                     : nullptr;
+                     : c.init_lora_weights == "corda" || c.init_lora_weights == "lora_ga" ? "a start that changes the base (corda, lora_ga)"
+                     : c.create_new_adapter                                               ? "create_new_adapter"
+                     : split_list(c.adapter_name_or_path).size() > 1                      ? "merging adapters into the base"
+                                                                                          : nullptr;
   if (what)
     broken_rule(fmt::format("quantization_bit is {}, and {} needs the base as it is", *c.quantization_bit, what), "leave one of them out");
 }
@@ -74,7 +75,10 @@ void check_quant_aware(const TrainConfig& c) {
                      : c.device == "cuda"                                           ? "device: cuda"
                      : c.bf16_full_eval && !c.bf16                                  ? "bf16_full_eval"
                      : c.bias != "none" || !split_list(c.additional_target).empty() ? "whole tensors (bias, additional_target)"
-                     : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora" || c.init_lora_weights == "loftq"
+                     : c.lora_bias || c.trainable_token_indices || c.alora_invocation_tokens
+                         ? "lora_bias, trainable_token_indices and alora_invocation_tokens"
+                     : c.pissa_init || c.init_lora_weights == "pissa" || c.init_lora_weights == "olora" || c.init_lora_weights == "loftq" ||
+                             c.init_lora_weights == "corda" || c.init_lora_weights == "lora_ga"
                          ? "a start that changes the base"
                      : split_list(c.adapter_name_or_path).size() > 1 || c.create_new_adapter ? "merging adapters into the base"
                                                                                              : nullptr;
@@ -124,7 +128,8 @@ void check_loss(const TrainConfig& c) {
   if (c.stage != "sft" && !given.empty() && given[0] != "label_smoothing_factor")
     broken_rule(fmt::format("{} goes with stage sft only, and it is {}", given[0], c.stage), "leave it out");
   const std::string start = c.pissa_init ? "pissa" : c.init_lora_weights;
-  if (c.use_asft_loss && (start == "pissa" || start == "olora" || start == "loftq"))
+  const bool moved = start == "pissa" || start == "olora" || start == "loftq" || start == "corda" || start == "lora_ga";
+  if (c.use_asft_loss && moved)
     broken_rule(fmt::format("use_asft_loss compares with the base, and the start {} of the adapter is taken out of it", start),
                 "leave one of them out");
 }
@@ -206,8 +211,31 @@ void check_loftq(const TrainConfig& c) {
                 "set quantization_type: nf4");
 }
 
+// EVA, CorDA and LoRA-GA.
+void check_data_start(const TrainConfig& c) {
+  const std::string& start = c.init_lora_weights;
+  if (start != "eva" && start != "corda" && start != "lora_ga") return;
+  const auto excludes = [&](bool given, const std::string& other, const char* hint) {
+    if (given) broken_rule(fmt::format("init_lora_weights: {} and {} exclude each other", start, other), hint);
+  };
+  if (c.stage != "sft" && c.stage != "pt")
+    throw Error(ErrorKind::unsupported, fmt::format("init_lora_weights: {} is built for stages sft and pt, and it is {}", start, c.stage),
+                "use another start");
+  excludes(c.streaming, "streaming", "a start out of the data reads them before the run: leave streaming out");
+  excludes(c.use_dora, "use_dora", "leave one of the two out");
+  for (const std::string& name : split_list(c.lora_target))
+    if (name == "embed_tokens" || name == "lm_head" || name.starts_with("experts"))
+      throw Error(ErrorKind::unsupported, fmt::format("init_lora_weights: {} is built for layers, and lora_target names {}", start, name),
+                  "leave it out of lora_target");
+  excludes(start != "eva" && c.alora_invocation_tokens.has_value(), "alora_invocation_tokens",
+           "before its invocation the base has to be as it was: leave one of the two out");
+  excludes(start != "eva" && c.use_rslora && (c.rank_pattern || c.alpha_pattern), "use_rslora with rank_pattern or alpha_pattern",
+           "such an adapter cannot be written for the base as it was: leave one of them out");
+}
+
 void check_method(const TrainConfig& c) {
   check_loftq(c);
+  check_data_start(c);
   if (c.pissa_init && c.init_lora_weights != "true" && c.init_lora_weights != "pissa")
     broken_rule("pissa_init and init_lora_weights: " + c.init_lora_weights + " are two different starts", "leave one of the two out");
   if (c.pissa_convert.value_or(false) && !c.create_new_adapter && !split_list(c.adapter_name_or_path).empty())
@@ -275,10 +303,12 @@ void check_train_config(const TrainConfig& c) {
           "leave them out");
   }
   if (c.finetuning_type != "lora") {
-    if (c.use_rslora || c.use_dora || c.use_adalora || c.pissa_init || c.init_lora_weights != "true" || c.loraplus_lr_ratio)
+    if (c.use_rslora || c.use_dora || c.use_adalora || c.pissa_init || c.init_lora_weights != "true" || c.loraplus_lr_ratio ||
+        c.lora_bias || c.trainable_token_indices || c.use_lorafa || c.alora_invocation_tokens)
       broken_rule(
           fmt::format(
-              "use_rslora, use_dora, use_adalora, pissa_init, init_lora_weights and loraplus_lr_ratio go with finetuning_type lora only, "
+              "use_rslora, use_dora, use_adalora, pissa_init, init_lora_weights, loraplus_lr_ratio, lora_bias, trainable_token_indices, "
+              "use_lorafa and alora_invocation_tokens go with finetuning_type lora only, "
               "and it is {}",
               c.finetuning_type),
           "leave them out");

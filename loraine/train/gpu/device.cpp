@@ -32,13 +32,18 @@ std::string settings_without_gpu(const TrainConfig& c) {
   if (c.finetuning_type != "lora") return "finetuning_type: " + c.finetuning_type;
   if (c.quantization_bit) return fmt::format("quantization_bit: {}", *c.quantization_bit);
   if (c.frozen_matmul != "exact") return "frozen_matmul: " + c.frozen_matmul;
-  if (c.init_lora_weights == "loftq") return "init_lora_weights: loftq";
+  for (const char* start : {"loftq", "eva", "corda", "lora_ga"})
+    if (c.init_lora_weights == start) return fmt::format("init_lora_weights: {}", start);
   if (c.bias != "none") return "bias: " + c.bias;
   if (!split_list(c.additional_target).empty()) return "additional_target: " + *c.additional_target;
   for (const std::string& name : split_list(c.lora_target))
     if (name == "lm_head" || name == "embed_tokens" || name.starts_with("experts")) return "lora_target: " + name;
   const std::pair<const char*, bool> switches[] = {{"use_dora", c.use_dora},
                                                    {"use_adalora", c.use_adalora},
+                                                   {"use_lorafa", c.use_lorafa},
+                                                   {"lora_bias", c.lora_bias},
+                                                   {"trainable_token_indices", c.trainable_token_indices.has_value()},
+                                                   {"alora_invocation_tokens", c.alora_invocation_tokens.has_value()},
                                                    {"use_eaft_loss", c.use_eaft_loss},
                                                    {"use_asft_loss", c.use_asft_loss},
                                                    {"neftune_noise_alpha", c.neftune_noise_alpha.value_or(0) > 0},
@@ -92,6 +97,8 @@ DeviceChoice device_for(const TrainConfig& c, const ModelFiles& files, std::stri
 
 DeviceChoice choose_device(const TrainConfig& c, const ModelFiles& files) { return device_for(c, files, settings_without_gpu(c)); }
 
-DeviceChoice choose_device_of_answers(const TrainConfig& c, const ModelFiles& files) { return device_for(c, files, answers_without_gpu(c)); }
+DeviceChoice choose_device_of_answers(const TrainConfig& c, const ModelFiles& files) {
+  return device_for(c, files, answers_without_gpu(c));
+}
 
 }  // namespace loraine

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "loraine/core/error.h"
+#include "loraine/train/optimizers/lorafa.h"
 #include "loraine/train/optimizers/loraplus.h"
 #include "loraine/train/optimizers/model_order.h"
 #include "loraine/train/optimizers/optim_args.h"
@@ -264,6 +265,7 @@ Recipe recipe_of(const TrainConfig& c, const ModelConfig& model, std::span<const
 
 void check_optimizer(const TrainConfig& c) {
   check_switches(c);
+  check_lorafa(c);
   if (is_switched(c)) return;
   by_name(c, {}, 0);  // reads optim_args
   const std::string form = optimizer_form(c.optim);

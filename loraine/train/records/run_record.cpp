@@ -102,6 +102,13 @@ Value in_one_form(Value s) {
   const std::string type = s["finetuning_type"].is_string() ? s["finetuning_type"].get<std::string>() : "";
   if (s["init_lora_weights"] != "loftq")
     for (const char* key : {"loftq_bits", "loftq_iter"}) s.erase(key);
+  const std::string start = s["init_lora_weights"].is_string() ? s["init_lora_weights"].get<std::string>() : "";
+  std::vector<std::string> of_other_starts;
+  for (const auto& [key, value] : s.items())
+    for (const char* own : {"eva", "corda", "lora_ga"})
+      if (key.starts_with(std::string(own) + "_") && start != own) of_other_starts.push_back(key);
+  if (start != "eva" && start != "corda" && start != "lora_ga") of_other_starts.push_back("start_samples");
+  for (const std::string& key : of_other_starts) s.erase(key);
   std::vector<std::string> unread;
   for (const auto& [key, value] : s.items())
     if (!reads_key(type, key)) unread.push_back(key);

@@ -6,8 +6,10 @@
 #include <set>
 #include <unordered_map>
 
+#include "loraine/adapters/data_start.h"
 #include "loraine/adapters/dense.h"
 #include "loraine/adapters/peft_files.h"
+#include "loraine/adapters/start.h"
 #include "loraine/io/files/mapped_file.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/tensors/turned_source.h"
@@ -103,6 +105,11 @@ void attach_whole(Run& run) {
 }
 
 void write_trained(const Run& run, const std::string& folder) {
+  if (run.config.finetuning_type == "lora" && moves_base_by_data(run.lora)) {
+    LoraConfig doubled = run.lora;
+    const AdapterSet converted = over_whole_base(run.adapter, run.data_start, run.model.sites(), doubled);
+    return write_peft(converted, doubled, folder);
+  }
   if (trains_adapter(run.config)) return write_peft(run.adapter, run.lora, folder);
   const TensorSource& source = *run.model.source;
   std::unordered_map<std::string, Tensor> all_trained;
@@ -133,6 +140,7 @@ void read_trained(Run& run, const std::string& folder) {
     run.ranks->read_state(folder);
     return run.adapter.refresh(run.ctx);
   }
+  if (run.config.finetuning_type == "lora" && moves_base_by_data(run.lora)) return read_from_whole_base(run, folder);
   if (trains_adapter(run.config)) return read_lora_tensors(run.adapter, folder);
   const std::shared_ptr<TensorSource> source = turned_source(open_tensor_source(folder), run.model.config.names.turned);
   for (const StoredTensor& stored : run.adapter.dense->in_files) {
