@@ -264,7 +264,8 @@ int run_trace(const std::vector<std::string>& args) {
     if (gradients && !adapters.sets.empty()) {
       decoder_backward(ctx, model, batch, pass, adapters.sets[0], d);
       adapters.sets[0].finish_gradients(ctx);
-      for (const Parameter& p : adapters.sets[0].parameters()) out.push_back({"grad." + p.name, p.gradient});
+      for (const Parameter& p : adapters.sets[0].parameters())
+        if (p.gradient.data) out.push_back({"grad." + p.name, p.gradient});
     }
   }
   std::vector<int64_t> generated(static_cast<size_t>(in.rows * new_tokens), -1);
