@@ -300,7 +300,8 @@ int run_trace(const std::vector<std::string>& args) {
   if (!in.labels.empty()) {
     out.push_back({"loss", Tensor(&loss, Dtype::F32, {1})});
     if (gradients && !sets.empty())
-      for (const Parameter& p : adapters.sets[0].parameters()) out.push_back({"grad." + p.name, p.gradient});
+      for (const Parameter& p : adapters.sets[0].parameters())
+        if (p.gradient.data) out.push_back({"grad." + p.name, p.gradient});
   }
   std::vector<int64_t> generated(static_cast<size_t>(in.rows * new_tokens), -1);
   if (new_tokens > 0) {

@@ -44,8 +44,8 @@ class Ia3Output : public Adapter {
   Ia3Output(int64_t out, int64_t in, std::vector<LoraPart> parts, bool trained)
       : out_(out), parts_(std::move(parts)), vectors_(parts_, in, false, trained) {}
   int64_t saved_width() const override { return out_; }  // the base's output
-  void forward(Context& ctx, const Tensor& y, const Tensor&, const Tensor& saved, bool training, Arena&) const override {
-    if (training) convert_rows(ctx, saved, y);
+  void forward(Context& ctx, const Tensor& y, const Tensor&, const Tensor& saved, bool, Arena&) const override {
+    convert_rows(ctx, saved, y);
     for (size_t i = 0; i < parts_.size(); ++i) scale_columns(ctx, columns(y, i), columns(y, i), vectors_.values(i));
   }
   void backward(Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, Arena&) override {

@@ -89,10 +89,11 @@ void choose_method(LoraConfig& lora, const TrainConfig& c) {
   const PeftMethodKind* kind = find_peft_setting(c.finetuning_type);
   if (!kind) return;
   nlohmann::ordered_json keys = c.adapter_args ? nlohmann::ordered_json::parse(*c.adapter_args) : nlohmann::ordered_json::object();
-  if (c.finetuning_type == "oft")
-    for (const auto& [key, value] :
-         nlohmann::ordered_json({{"r", c.oft_rank}, {"oft_block_size", c.oft_block_size}, {"module_dropout", c.module_dropout}}).items())
+  if (c.finetuning_type == "oft") {
+    const nlohmann::ordered_json own = {{"r", c.oft_rank}, {"oft_block_size", c.oft_block_size}, {"module_dropout", c.module_dropout}};
+    for (const auto& [key, value] : own.items())
       if (!keys.contains(key)) keys[key] = value;
+  }
   set_peft_method(*kind, keys, "adapter_args", lora);
 }
 
