@@ -87,7 +87,7 @@ TEST(Start, KnowsItsNames) {
   for (const char* good : {"true", "false", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16", "pissa_niter_0", "loftq"})
     EXPECT_TRUE(known_start(good)) << good;
   for (const char* bad :
-       {"", "eva", "pissa_niter_", "pissa_niter_x", "pissa_niter_-1", "pissa_niter_16 ", "pissa_niter_99999999999999999999", "loft"})
+       {"", "mica", "pissa_niter_", "pissa_niter_x", "pissa_niter_-1", "pissa_niter_16 ", "pissa_niter_99999999999999999999", "loft"})
     EXPECT_FALSE(known_start(bad)) << bad;
 }
 
