@@ -27,7 +27,10 @@ REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full
                    "hf_hub_token": "two words", "ms_hub_token": "two words", "hub_token": "two words", "hub_model_id": "a/b/c", "hub_private_repo": "perhaps", "hub_revision": "../x",
                    "hub_strategy": "sometimes"}  # what those of hubs do, hub_test.py shows
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
-REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe"}
+REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe",
+                      ("export", "export_quantization_bit"): 5, ("export", "export_quantization_method"): "klingon", ("export", "export_quantization_dataset"): "texts.jsonl",
+                      ("export", "export_quantization_nsamples"): 0, ("export", "export_quantization_maxlen"): 1, ("export", "export_quantization_group_size"): 33,
+                      ("export", "gguf_imatrix"): "imatrix.gguf"}  # quantised_export_test.py
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
 NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buffer_size"), ("train", "dataloader_num_workers"), ("data", "allow_data_change"),  # a tiny model's answers hold no thoughts
              *(("train", name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")), ("data", "max_prompt_length")}  # of stage grpo: grpo_test.py
