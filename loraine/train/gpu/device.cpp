@@ -92,6 +92,8 @@ DeviceChoice device_for(const TrainConfig& c, const ModelFiles& files, std::stri
 
 DeviceChoice choose_device(const TrainConfig& c, const ModelFiles& files) { return device_for(c, files, settings_without_gpu(c)); }
 
-DeviceChoice choose_device_of_answers(const TrainConfig& c, const ModelFiles& files) { return device_for(c, files, answers_without_gpu(c)); }
+DeviceChoice choose_device_of_answers(const TrainConfig& c, const ModelFiles& files) {
+  return device_for(c, files, answers_without_gpu(c));
+}
 
 }  // namespace loraine
