@@ -53,7 +53,7 @@ def loraine(*arguments, cwd=None):
     if "emulated GPU: " in done.stderr and " touches " in done.stderr:
         raise RuntimeError(f"loraine {arguments[0]} touched memory of the GPU that it may not")
     if done.returncode and "has no GPU code" in done.stderr:
-        raise NoGpuCode(re.search(r"(?:device: cuda: )?([^\n]*?),? (?:which )?has no GPU code", done.stderr)[1])
+        raise NoGpuCode(re.search(r"(?:error: )?(?:device: cuda: )?(?:model_type \w+: )?([^\n]*?),? (?:which )?has no GPU code", done.stderr)[1])
     if done.returncode:
         raise RuntimeError(f"loraine {arguments[0]} ended with {done.returncode}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
 

@@ -104,9 +104,8 @@ class Gpu(tiny.Case):
         self.assertTrue(math.isclose(*results, rel_tol=1e-4), results)
 
     def test_levels_of_recomputing_have_the_same_bits(self):
-        words = {"false": "activations", "mlp": "gate and up", "true": "blocks"}
         files = set()
-        for level in words:
+        for level in ("false", "mlp", "true"):
             out = self.train(f"level_{level}", device="cuda", max_steps=2, lora_dropout=0.1, gradient_checkpointing=level)
             files.add((out / "adapter_model.safetensors").read_bytes())
         self.assertEqual(len(files), 1)
@@ -116,13 +115,19 @@ class Gpu(tiny.Case):
             os.environ["LORAINE_GPU_BYTES"] = str(free)
             return tiny.run(*self.arguments(device="cuda", gradient_checkpointing=level, dry_run="true"))
 
-        self.refused(dry("false", 1 << 20), 4, "MiB of GPU memory", "gradient_checkpointing: auto")
-        seen, free = [], 40 << 20  # less and less, until nothing fits
-        while (answer := dry("auto", free))[0] == 0:
-            level = next(name for name in ("blocks", "gate and up", "nothing") if name in answer[1])
-            seen += [level] if level not in seen else []
-            free -= 1 << 12
-        self.assertEqual(seen, ["nothing", "gate and up", "blocks"], answer)
+        def need(level):  # within 1 KiB
+            few, enough = 1 << 20, 1 << 26
+            while enough - few > 1024:
+                middle = (few + enough) // 2
+                few, enough = (few, middle) if dry(level, middle)[0] == 0 else (middle, enough)
+            return enough
+
+        kept, blocks = need("false"), need("true")
+        self.assertLess(blocks, kept)
+        for free, words in ((kept, "nothing"), (kept - 1024, "gate and up"), (blocks, "blocks")):
+            self.assertIn(words, self.good(dry("auto", free)))
+        self.refused(dry("auto", blocks - 1024), 4, "MiB of GPU memory")
+        self.refused(dry("false", blocks), 4, "MiB of GPU memory", "gradient_checkpointing: auto")
 
     def test_answers_are_those_of_the_cpu(self):
         tiny.write_tokenizer(self.model)
