@@ -32,7 +32,8 @@ REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_ch
                       ("export", "export_quantization_nsamples"): 0, ("export", "export_quantization_maxlen"): 1, ("export", "export_quantization_group_size"): 33,
                       ("export", "gguf_imatrix"): "imatrix.gguf"}  # quantised_export_test.py
 # Said by people who come from LLaMA-Factory: eval evaluates anyway.
-NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buffer_size"), ("train", "dataloader_num_workers"), ("data", "allow_data_change"),  # a tiny model's answers hold no thoughts
+NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buffer_size"), ("train", "module_dropout"),  # PEFT writes it down and has no use for it
+             ("train", "dataloader_num_workers"), ("data", "allow_data_change"),  # a tiny model's answers hold no thoughts
              *(("train", name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")), ("data", "max_prompt_length")}  # of stage grpo: grpo_test.py
 
 QUANTISED = {"quantization_bit": 4}
@@ -49,6 +50,7 @@ TWO = {"dataset": "talk,texts"}
 LOFTQ = {"init_lora_weights": "loftq"}
 FULL = {"finetuning_type": "full"}
 OFT = {"finetuning_type": "oft"}
+EVA, CORDA, LORA_GA = ({"init_lora_weights": start, "start_samples": 6} for start in ("eva", "corda", "lora_ga"))
 GALORE = {**FULL, "use_galore": "true", "galore_rank": 2, "galore_update_interval": 1}
 APOLLO = {**FULL, "use_apollo": "true", "apollo_rank": 2, "apollo_update_interval": 1}
 BADAM = {**FULL, "use_badam": "true", "badam_switch_interval": 1}
@@ -96,7 +98,10 @@ TRAIN = {
     "layers_pattern": ("blocks", {"layers_to_transform": "0"}), "exclude_modules": ("q_proj", {}), "init_lora_weights": ("gaussian", {}),
     "loftq_bits": (8, LOFTQ), "loftq_iter": (3, LOFTQ), "pissa_iter": (-1, {"pissa_init": "true", "pissa_iter": 1}), "pissa_convert": ("false", {"pissa_init": "true"}),
     "oft_rank": (2, OFT | {"oft_block_size": 0, "oft_rank": 4}), "oft_block_size": (4, OFT), "oft_target": ("q_proj", OFT), "module_dropout": (0.5, OFT),
-    "adapter_args": ('{{"block_share": true}}', OFT), "init_r": (5, ADALORA), "target_r": (1, ADALORA), "tinit": (3, ADALORA), "tfinal": (3, ADALORA), "deltaT": (3, ADALORA), "beta1": (0.1, ADALORA),
+    "adapter_args": ('{{"block_share": true}}', OFT | {"oft_block_size": 4}),
+    "start_samples": (2, EVA), "eva_rho": (2, EVA | {"eva_rho": 1}), "eva_tau": (0.1, EVA), "eva_use_label_mask": ("false", EVA), "eva_whiten": ("true", EVA),
+    "eva_adjust_scaling_factors": ("false", EVA | {"eva_rho": 2}), "corda_method": ("kpm", CORDA), "lora_ga_direction": ("ArBr", LORA_GA), "lora_ga_scale": ("weight_svd", LORA_GA),
+    "lora_ga_stable_gamma": (3, LORA_GA), "init_r": (5, ADALORA), "target_r": (1, ADALORA), "tinit": (3, ADALORA), "tfinal": (3, ADALORA), "deltaT": (3, ADALORA), "beta1": (0.1, ADALORA),
     "beta2": (0.1, ADALORA), "orth_reg_weight": (9, ADALORA), "neftune_noise_alpha": (5, {}), "loraplus_lr_ratio": (8, {}),
     "loraplus_lr_embedding": (0.1, {"loraplus_lr_ratio": 8, "lora_target": "q_proj,embed_tokens"}), "create_new_adapter": ("true", {"adapter_name_or_path": "{adapter}"}),
     "early_stopping_steps": (1, {**BEST, "max_steps": 6}), "compute_accuracy": ("true", EVALUATED), "include_num_input_tokens_seen": ("all", {}),

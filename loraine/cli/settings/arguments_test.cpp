@@ -102,7 +102,12 @@ TEST(Arguments, EveryRecordedKeyIsKnownWithItsDefault) {
       if (option.name != name) continue;
       std::vector<std::string> choices = option.limits.choices;
       if (name == "stage") std::erase_if(choices, [](const std::string& own) { return own == "grpo" || own == "decision"; });
-      EXPECT_EQ(Value(choices), one["choices"]) << name;
+      std::vector<std::string> theirs = one["choices"];
+      if (name == "finetuning_type") {  // here with PEFT's other methods, which the list of them names in its order
+        std::erase_if(choices, [&](const std::string& own) { return std::ranges::find(theirs, own) == theirs.end(); });
+        std::ranges::sort(choices), std::ranges::sort(theirs);
+      }
+      EXPECT_EQ(choices, theirs) << name;
     }
   }
   EXPECT_GT(fields, 70u);
@@ -178,8 +183,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word :
-       {"export_quantization_bit=4", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "finetuning_type=oft", "fp8=true"}) {
+  for (const char* word : {"export_quantization_bit=4", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "fp8=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
       FAIL() << word;

@@ -61,6 +61,7 @@ const std::vector<Beside>& besides() {
   static const std::vector<Beside> all = {
       {{"init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight"}, "use_adalora", "false"},
       {{"pissa_iter", "pissa_convert"}, "pissa_init", "false"},
+      {{"quant_aware_steps"}, "quant_aware", "null"},
       {{"loraplus_lr_embedding"}, "loraplus_lr_ratio", "null"},
       {{"quantization_type", "double_quantization"}, "quantization_bit", "null"},
       {{"galore_target", "galore_rank", "galore_update_interval", "galore_scale", "galore_proj_type", "galore_layerwise"},

@@ -64,12 +64,16 @@ TEST(RunRecord, EveryOptionIsLookedAt) {
   was.loraplus_lr_ratio = 4;
   was.quantization_bit = 4;
   was.init_lora_weights = "loftq";
+  was.quant_aware = "q8_0";
   was.use_galore = was.use_apollo = was.use_badam = true;
   for (const Option& option : options_of(was)) {
     if (option.name == "finetuning_type" || option.name == "warmup_ratio") continue;  // then others are read
     TrainConfig base = was;
     if (option.name.starts_with("freeze_")) base.finetuning_type = "freeze";
     if (option.name.starts_with("oft_") || option.name == "module_dropout" || option.name == "adapter_args") base.finetuning_type = "oft";
+    for (const char* start : {"eva", "corda", "lora_ga"})
+      if (option.name.starts_with(std::string(start) + "_")) base.init_lora_weights = start;
+    if (option.name == "start_samples") base.init_lora_weights = "eva";
     TrainConfig now = base;
     for (const Option& other : options_of(now))
       if (other.name == option.name) change(other);
