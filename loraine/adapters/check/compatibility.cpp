@@ -193,8 +193,9 @@ ProgramVerdict judge_sglang(const AdapterFacts& facts) {
                  "any such file "
                  "(remove it where the base has those tokens)");
   const int64_t r = rank_needed(facts);
-  judge.note(fmt::format(
-      "the pool takes what it was started for: --max-lora-rank {} or more, and these names in --lora-target-modules (or `all`)", r));
+  if (r > 0)
+    judge.note(fmt::format(
+        "the pool takes what it was started for: --max-lora-rank {} or more, and these names in --lora-target-modules (or `all`)", r));
   return judge.verdict();
 }
 

@@ -41,7 +41,7 @@ std::vector<Option> check_options(CheckSettings& s) {
 std::string rank_text(const AdapterFacts& facts) {
   if (facts.least_rank != facts.largest_rank) return fmt::format("{}–{}", facts.least_rank, facts.largest_rank);
   if (facts.largest_rank > 0) return std::to_string(facts.largest_rank);
-  return facts.r ? std::to_string(*facts.r) : "–";
+  return facts.r.value_or(0) > 0 ? std::to_string(*facts.r) : "–";
 }
 
 std::string some_of(const std::vector<std::string>& items, size_t most) {
@@ -89,7 +89,7 @@ std::string info_text(const AdapterFacts& f) {
       {"rank", f.least_rank == f.largest_rank ? rank_text(f) : fmt::format("{} (r: {})", rank_text(f), f.r.value_or(0))},
       {"alpha", f.alpha ? fmt::format("{}", *f.alpha) : "–"},
       {f.target_pattern ? "targets (pattern)" : "targets", some_of(all_targets(f), 16)},
-      {"modules", fmt::format("{} with low-rank matrices", f.modules)}};
+      {"modules", f.largest_rank > 0 ? fmt::format("{} with low-rank matrices", f.modules) : fmt::format("{}", f.modules)}};
   if (!f.modules_to_save.empty()) lines.emplace_back("modules_to_save", some_of(f.modules_to_save, 16));
   if (!f.whole.empty()) lines.emplace_back("whole tensors", some_of(f.whole, 6));
   for (const char* key : {"bias", "rank_pattern", "alpha_pattern", "layers_to_transform", "exclude_modules", "trainable_token_indices",
