@@ -104,8 +104,8 @@ class AwqLayer {
     for (auto& [name, matrix] : matrices_) {
       const bool cut = name != "q_proj" && name != "k_proj";  // autoawq: what meets in softmax stays whole
       GroupCodes codes;
-      report.error += error_of(ctx, matrix, matrix.f32, [&](const Tensor& w) {
-        if (cut) awq_clip(w, matrix.seen->hessian, what_.scheme);
+      report.error += error_of(ctx, matrix, matrix.f32, [&, &seen = *matrix.seen](const Tensor& w) {
+        if (cut) awq_clip(w, seen.hessian, what_.scheme);
         codes = round_with_zeros(w, what_.scheme);
       });
       report.of_nearest += nearest.at(name);
