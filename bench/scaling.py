@@ -113,4 +113,5 @@ def main():
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
