@@ -63,11 +63,6 @@ void row_as_f32(float* out, const Tensor& source, int64_t row, int64_t cols, boo
     for (int64_t i = 0; i < cols; ++i) out[i] += 1;
 }
 
-void store_row(void* out, Dtype type, const float* values, int64_t cols, const float* importance = nullptr) {
-  if (is_packed(type)) quantise(out, type, values, cols, importance);
-  else convert(out, type, values, Dtype::F32, cols);
-}
-
 // The rows of one matrix of a source, or of all matrices of a stack, as the file has them. first_matrix: of the stack, where each has a
 // source.
 void write_rows(const GgufOutput& output, const GgufEntry& entry, const Tensor& source, Dtype type, const ImportanceMatrix* importance,
@@ -81,7 +76,7 @@ void write_rows(const GgufOutput& output, const GgufEntry& entry, const Tensor& 
     row_as_f32(values.data(), source, 0, cols, output.plus_one);
     for (size_t i = 0; i < values.size(); ++i) ordered[static_cast<size_t>(output.order[i])] = values[i];
     Buffer memory(static_cast<size_t>(loraine::bytes_of(type, cols)));
-    store_row(memory.data(), type, ordered.data(), cols);
+    store_gguf_row(memory.data(), type, ordered.data(), cols);
     return write(memory.data(), memory.bytes());
   }
   const auto row_bytes = static_cast<size_t>(loraine::bytes_of(type, cols));
@@ -98,14 +93,19 @@ void write_rows(const GgufOutput& output, const GgufEntry& entry, const Tensor& 
         row_as_f32(values.data(), source, matrix * source_rows + output.first_row + row, cols, output.plus_one);
         const int64_t at = output.order.empty() ? row : output.order[static_cast<size_t>(row)];
         const std::vector<float>& own = weights[static_cast<size_t>(matrix)];
-        store_row(static_cast<char*>(memory.data()) + row_bytes * static_cast<size_t>(matrix * rows + at), type, values.data(), cols,
-                  own.empty() ? nullptr : own.data());
+        store_gguf_row(static_cast<char*>(memory.data()) + row_bytes * static_cast<size_t>(matrix * rows + at), type, values.data(), cols,
+                       own.empty() ? nullptr : own.data());
       },
       (1 << 14) / cols + 1);
   write(memory.data(), memory.bytes());
 }
 
 }  // namespace
+
+void store_gguf_row(void* out, Dtype type, const float* values, int64_t cols, const float* importance) {
+  if (is_packed(type)) quantise(out, type, values, cols, importance);
+  else convert(out, type, values, Dtype::F32, cols);
+}
 
 MergedBytes merged_bytes(const WeightToWrite& weight) {
   const Tensor shape(nullptr, weight.entry.dtype, weight.entry.shape);

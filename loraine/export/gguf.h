@@ -58,6 +58,9 @@ std::map<std::string, GgufTypeReport> check_gguf(const GgufPlan& plan, const std
 // What the type of most matrices may do to the mean KL of a model's answers, in nats; more is an error.
 double tolerated_kl(const GgufRecipe& recipe);
 
+// A row of values in a type of the file: in blocks, whose errors count as `importance` says (quantise), or converted.
+void store_gguf_row(void* out, Dtype type, const float* values, int64_t cols, const float* importance = nullptr);
+
 // The merged tensor in the type of the merge: [rows, …] as in a folder.
 struct MergedBytes {
   Buffer memory;

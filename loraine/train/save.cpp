@@ -272,11 +272,11 @@ void finish(Run& run) {
     read_trained(run, *s.best_model_checkpoint);
     run.objective->read_files(*s.best_model_checkpoint);
     if (run.gpu) run.gpu->put();
-    if (run.quant_aware) run.quant_aware->refresh(run.ctx, s.global_step, true);
+    if (run.quant_aware) run.quant_aware->refresh(s.global_step, true);
   } else {
     calibrate(run);
   }
-  if (run.quant_aware) run.quant_aware->refresh(run.ctx, s.global_step);
+  if (run.quant_aware) run.quant_aware->refresh(s.global_step);
   if (run.ranks) run.lora.adalora->rank_pattern = run.ranks->pattern();
   StagedFiles files(c.output_dir);
   const std::string& out = files.path();

@@ -40,14 +40,14 @@ bool after_update(Run& run, bool epoch_end) {
                   ((c.eval_strategy == "steps" && (s.global_step % run.eval_steps == 0 || last)) ||
                    (c.eval_strategy == "epoch" && (epoch_end || last)));
   int64_t best_before = s.best_global_step.value_or(-1);
-  if (run.quant_aware && (eval_due || s.global_step % c.quant_aware_steps == 0)) run.quant_aware->refresh(run.ctx, s.global_step);
+  if (run.quant_aware && (eval_due || s.global_step % c.quant_aware_steps == 0)) run.quant_aware->refresh(s.global_step);
   if (eval_due) evaluate_and_note(run);
   bool save_due = (c.save_strategy == "steps" && (s.global_step % run.save_steps == 0 || last)) ||
                   (c.save_strategy == "epoch" && (epoch_end || last)) ||
                   (c.save_strategy == "best" && eval_due && s.best_global_step.value_or(-1) != best_before);
   s.should_training_stop = last || run.stopping;
   const bool saves = save_due || stop || (run.stopping && c.save_strategy != "no");
-  if (saves && run.quant_aware) run.quant_aware->refresh(run.ctx, s.global_step);  // as a run that goes on from it begins
+  if (saves && run.quant_aware) run.quant_aware->refresh(s.global_step);  // as a run that goes on from it begins
   if (saves) save_checkpoint(run);
   return !last && !stop && !run.stopping;
 }
@@ -187,7 +187,7 @@ void round_frozen(Run& run) {
 void round_for_export(Run& run) {
   const std::string& type = *run.config.quant_aware;
   run.quant_aware = std::make_unique<QuantAware>(run.model, run.adapter, run.input.files, type);
-  run.quant_aware->refresh(run.ctx, run.state.global_step);
+  run.quant_aware->refresh(run.state.global_step);
   if (run.screen.message)
     run.screen.message(fmt::format(
         "quant_aware: {} matrices are codes of {}, made anew every {} updates; evaluations are those of the file that `loraine export "
@@ -257,7 +257,7 @@ TrainEnd train(TrainInput& input, const TrainScreen& screen) {
   write_start(run);  // of a resumed run too: it is the same, and what is at the end may be gone
   if (!resume_folder.empty()) resume(run, resume_folder);
   else if (c.overwrite_output_dir) remove_checkpoints(c.output_dir);
-  if (run.quant_aware && !resume_folder.empty()) run.quant_aware->refresh(run.ctx, run.state.global_step, true);
+  if (run.quant_aware && !resume_folder.empty()) run.quant_aware->refresh(run.state.global_step, true);
   if (run.gpu && !resume_folder.empty()) run.gpu->put();
   write_run_record(c.output_dir, run.record);
   const bool nothing_left = !resume_folder.empty() && (run.state.global_step >= run.state.max_steps || stopped_early(run.state));

@@ -8,8 +8,8 @@
 #include <random>
 
 #include "loraine/adapters/peft_methods/loha.h"
-#include "loraine/kernels/products/kronecker.h"
 #include "loraine/kernels/products/matmul.h"
+#include "loraine/kernels/structured/kronecker.h"
 
 namespace loraine {
 namespace {

@@ -9,7 +9,7 @@
 #include "loraine/adapters/peft_methods/cayley.h"
 #include "loraine/adapters/peft_methods/input_adapter.h"
 #include "loraine/core/parallel.h"
-#include "loraine/kernels/products/diagonal_blocks.h"
+#include "loraine/kernels/structured/diagonal_blocks.h"
 
 namespace loraine {
 namespace {

@@ -13,11 +13,6 @@ namespace {
 
 constexpr int64_t kBlock32 = 32;
 
-void put_half(unsigned char* at, float value) {
-  const f16 half = f32_to_f16(value);
-  std::memcpy(at, &half, sizeof half);
-}
-
 float inverse(float d) { return d != 0 ? 1.0f / d : 0.0f; }
 
 // d = max |x| / 127; codes by the unrounded d, half away from zero.
@@ -69,6 +64,11 @@ void block_from_least(unsigned char* out, const float* x, int bits) {
 }
 
 }  // namespace
+
+void put_half(unsigned char* at, float value) {
+  const f16 half = f32_to_f16(value);
+  std::memcpy(at, &half, sizeof half);
+}
 
 void put_codes_of_32(unsigned char* codes, unsigned char* fifths, const unsigned char* q) {
   uint32_t word = 0;

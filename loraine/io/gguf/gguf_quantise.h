@@ -17,6 +17,17 @@ void quantise_k(void* blocks, Dtype dtype, const float* values, int64_t n);
 // Every type but Q8_0, whose blocks importance does not change (gguf_quantise_weighted.cpp).
 void quantise_weighted(void* blocks, Dtype dtype, const float* values, int64_t n, const float* importance);
 
+// What both search with. A half at `at`; to nearest even, for |x| < 2^22.
+void put_half(unsigned char* at, float value);
+int nearest_whole(float x);
+struct ScaleAndMinimum {
+  float scale = 0, minimum = 0;  // x ≈ scale · code − minimum
+};
+// x [n ≤ 32], weights [n] → codes 0 … last. Minimum and scale by weighted least squares for each of `trials` + 1 steps, the first of them
+// `first` off and each `by` further; the smallest weighted square wins.
+ScaleAndMinimum search_scale_minimum(int n, int last, const float* x, const float* weights, unsigned char* codes, float first, float by,
+                                     int trials);
+
 // How blocks are laid out, for both. Two codes of 4 bits in a byte: of value i and of value i + 16; the fifth bits, where there are any, in
 // a word.
 void put_codes_of_32(unsigned char* codes, unsigned char* fifths, const unsigned char* q);

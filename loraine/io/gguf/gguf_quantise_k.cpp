@@ -12,87 +12,10 @@ namespace {
 constexpr int kSuper = 256;
 constexpr float kNothing = 1e-15f;  // below which a group counts as zeros
 
-void put_half_k(unsigned char* at, float value) {
-  const f16 half = f32_to_f16(value);
-  std::memcpy(at, &half, sizeof half);
-}
 float half_k(const unsigned char* at) {
   f16 half;
   std::memcpy(&half, at, sizeof half);
   return f16_to_f32(half);
-}
-
-// To nearest even, for |x| < 2^22: adding 1.5 · 2^23 leaves the whole number in the mantissa.
-int nearest_whole(float x) {
-  const float shifted = x + 12582912.0f;
-  int bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  return (bits & 0x007fffff) - 0x00400000;
-}
-
-struct ScaleAndMinimum {
-  float scale = 0, minimum = 0;  // x ≈ scale · code − minimum
-};
-
-// x [n], weights [n] → codes 0 … last. Minimum and scale by weighted least squares for each of `trials` steps; the smallest weighted square
-// wins.
-ScaleAndMinimum search_scale_minimum(int n, int last, const float* x, const float* weights, unsigned char* codes, float first, int trials) {
-  float least = x[0], most = x[0], sum_w = weights[0], sum_x = sum_w * x[0];
-  for (int i = 1; i < n; ++i) {
-    if (x[i] < least) least = x[i];
-    if (x[i] > most) most = x[i];
-    const float w = weights[i];
-    sum_w += w;
-    sum_x += w * x[i];
-  }
-  if (least > 0) least = 0;
-  if (most == least) {
-    std::fill_n(codes, n, static_cast<unsigned char>(0));
-    return {0, -least};
-  }
-  float step = static_cast<float>(last) / (most - least), scale = 1 / step, best = 0;
-  const auto code_at = [&](float inverse, float minimum, int i) {
-    return std::max(0, std::min(last, nearest_whole(inverse * (x[i] - minimum))));
-  };
-  for (int i = 0; i < n; ++i) {
-    codes[i] = static_cast<unsigned char>(code_at(step, least, i));
-    const float apart = scale * static_cast<float>(codes[i]) + least - x[i];
-    best += weights[i] * (apart * apart);
-  }
-  unsigned char tried[32];
-  float minimum = least;
-  for (int trial = 0; trial <= trials; ++trial) {
-    // The range is measured from the best minimum so far, as ggml does.
-    step = (first + 0.1f * static_cast<float>(trial) + static_cast<float>(last)) / (most - minimum);
-    float sum_l = 0, sum_l2 = 0, sum_xl = 0;
-    for (int i = 0; i < n; ++i) {
-      const int code = code_at(step, minimum, i);
-      tried[i] = static_cast<unsigned char>(code);
-      const float w = weights[i], l = static_cast<float>(code);
-      sum_l += w * l;
-      sum_l2 += w * l * l;
-      sum_xl += w * l * x[i];
-    }
-    const float determinant = sum_w * sum_l2 - sum_l * sum_l;
-    if (!(determinant > 0)) continue;
-    float this_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant, this_minimum = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
-    if (this_minimum > 0) {
-      this_minimum = 0;
-      this_scale = sum_xl / sum_l2;
-    }
-    float error = 0;
-    for (int i = 0; i < n; ++i) {
-      const float apart = this_scale * static_cast<float>(tried[i]) + this_minimum - x[i];
-      error += weights[i] * (apart * apart);
-    }
-    if (error < best) {
-      std::copy_n(tried, n, codes);
-      best = error;
-      scale = this_scale;
-      minimum = this_minimum;
-    }
-  }
-  return {scale, -minimum};
 }
 
 // Q4_K and Q5_K: 8 sub-blocks of 32, value = d · scale · code − dmin · minimum, scales and minima of 6 bits.
@@ -107,7 +30,7 @@ void super_block_minima(unsigned char* out, const float* x, int bits) {
     for (int i = 0; i < 32; ++i) sum += part[i] * part[i];
     const float average = std::sqrt(sum / 32);
     for (int i = 0; i < 32; ++i) weights[i] = average + std::fabs(part[i]);
-    found[j] = search_scale_minimum(32, last, part, weights, codes + 32 * j, bits == 4 ? -1.0f : -0.5f, bits == 4 ? 20 : 15);
+    found[j] = search_scale_minimum(32, last, part, weights, codes + 32 * j, bits == 4 ? -1.0f : -0.5f, 0.1f, bits == 4 ? 20 : 15);
     largest_scale = std::max(largest_scale, found[j].scale);
     largest_minimum = std::max(largest_minimum, found[j].minimum);
   }
@@ -167,6 +90,74 @@ void super_block_q6(unsigned char* out, const float* x) {
 
 }  // namespace
 
+// Adding 1.5 · 2^23 leaves the whole number in the mantissa.
+int nearest_whole(float x) {
+  const float shifted = x + 12582912.0f;
+  int bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  return (bits & 0x007fffff) - 0x00400000;
+}
+
+ScaleAndMinimum search_scale_minimum(int n, int last, const float* x, const float* weights, unsigned char* codes, float first, float by,
+                                     int trials) {
+  float least = x[0], most = x[0], sum_w = weights[0], sum_x = sum_w * x[0];
+  for (int i = 1; i < n; ++i) {
+    if (x[i] < least) least = x[i];
+    if (x[i] > most) most = x[i];
+    const float w = weights[i];
+    sum_w += w;
+    sum_x += w * x[i];
+  }
+  if (least > 0) least = 0;
+  if (most == least) {
+    std::fill_n(codes, n, static_cast<unsigned char>(0));
+    return {0, -least};
+  }
+  float step = static_cast<float>(last) / (most - least), scale = 1 / step, best = 0;
+  const auto code_at = [&](float inverse, float minimum, int i) {
+    return std::max(0, std::min(last, nearest_whole(inverse * (x[i] - minimum))));
+  };
+  for (int i = 0; i < n; ++i) {
+    codes[i] = static_cast<unsigned char>(code_at(step, least, i));
+    const float apart = scale * static_cast<float>(codes[i]) + least - x[i];
+    best += weights[i] * (apart * apart);
+  }
+  unsigned char tried[32];
+  float minimum = least;
+  for (int trial = 0; trial <= trials; ++trial) {
+    // The range is measured from the best minimum so far, as ggml does.
+    step = (first + by * static_cast<float>(trial) + static_cast<float>(last)) / (most - minimum);
+    float sum_l = 0, sum_l2 = 0, sum_xl = 0;
+    for (int i = 0; i < n; ++i) {
+      const int code = code_at(step, minimum, i);
+      tried[i] = static_cast<unsigned char>(code);
+      const float w = weights[i], l = static_cast<float>(code);
+      sum_l += w * l;
+      sum_l2 += w * l * l;
+      sum_xl += w * l * x[i];
+    }
+    const float determinant = sum_w * sum_l2 - sum_l * sum_l;
+    if (!(determinant > 0)) continue;
+    float this_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant, this_minimum = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
+    if (this_minimum > 0) {
+      this_minimum = 0;
+      this_scale = sum_xl / sum_l2;
+    }
+    float error = 0;
+    for (int i = 0; i < n; ++i) {
+      const float apart = this_scale * static_cast<float>(tried[i]) + this_minimum - x[i];
+      error += weights[i] * (apart * apart);
+    }
+    if (error < best) {
+      std::copy_n(tried, n, codes);
+      best = error;
+      scale = this_scale;
+      minimum = this_minimum;
+    }
+  }
+  return {scale, -minimum};
+}
+
 void put_super_block_minima(unsigned char* out, const float* x, int bits, unsigned char* codes, const unsigned char* scales,
                             const unsigned char* minima, float d_of_scales, float d_of_minima) {
   const int last = (1 << bits) - 1;
@@ -183,8 +174,8 @@ void put_super_block_minima(unsigned char* out, const float* x, int bits, unsign
       packed[j] = static_cast<unsigned char>(packed[j] | (m >> 4) << 6);
     }
   }
-  put_half_k(out, d_of_scales);
-  put_half_k(out + 2, d_of_minima);
+  put_half(out, d_of_scales);
+  put_half(out + 2, d_of_minima);
   for (int j = 0; j < 8; ++j) {
     const float d = half_k(out) * static_cast<float>(scales[j]);
     if (d == 0) continue;
@@ -212,7 +203,7 @@ void put_super_block_q6(unsigned char* out, const float* x, signed char* codes, 
     return;
   }
   const float step = -128.0f / largest;
-  put_half_k(out + 208, 1 / step);
+  put_half(out + 208, 1 / step);
   for (int j = 0; j < 16; ++j) {
     const int scale = std::min(127, nearest_whole(step * scales[j]));
     packed[j] = static_cast<unsigned char>(static_cast<signed char>(scale));

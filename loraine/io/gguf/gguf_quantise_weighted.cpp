@@ -11,19 +11,6 @@ namespace {
 
 constexpr float kNothingAtAll = 1e-15f;  // below which a group counts as zeros
 
-void put_half_w(unsigned char* at, float value) {
-  const f16 half = f32_to_f16(value);
-  std::memcpy(at, &half, sizeof half);
-}
-
-// To nearest even, for |x| < 2^22: adding 1.5 · 2^23 leaves the whole number in the mantissa.
-int nearest_int_of(float x) {
-  const float shifted = x + 12582912.0f;
-  int bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  return (bits & 0x007fffff) - 0x00400000;
-}
-
 // x [n] → codes 0 … 2 half − 1 about `half`; the scale by weighted least squares over 19 steps.
 float weighted_scale(int n, int half, const float* x, const float* weights, signed char* codes) {
   float most = 0, value = 0;
@@ -33,7 +20,7 @@ float weighted_scale(int n, int half, const float* x, const float* weights, sign
     std::fill_n(codes, n, static_cast<signed char>(0));
     return 0;
   }
-  const auto code_at = [&](float step, int i) { return std::max(-half, std::min(half - 1, nearest_int_of(step * x[i]))); };
+  const auto code_at = [&](float step, int i) { return std::max(-half, std::min(half - 1, nearest_whole(step * x[i]))); };
   float step = static_cast<float>(-half) / value, sum_lx = 0, sum_l2 = 0;
   const auto add = [&](int code, int i) {
     const float l = static_cast<float>(code), w = weights[i];
@@ -59,62 +46,9 @@ float weighted_scale(int n, int half, const float* x, const float* weights, sign
   return scale;
 }
 
-// x [32] → codes 0 … last; minus the minimum in `minimum`. Scale and minimum by weighted least squares over 37 steps.
-float weighted_scale_minimum(int last, const float* x, const float* weights, unsigned char* codes, float& minimum) {
-  constexpr int n = 32, kSteps = 36;
-  float least = x[0], most = x[0], sum_w = weights[0], sum_x = sum_w * x[0];
-  for (int i = 1; i < n; ++i) {
-    if (x[i] < least) least = x[i];
-    if (x[i] > most) most = x[i];
-    const float w = weights[i];
-    sum_w += w;
-    sum_x += w * x[i];
-  }
-  if (least > 0) least = 0;
-  if (most <= least) {
-    std::fill_n(codes, n, static_cast<unsigned char>(0));
-    minimum = -least;
-    return 0;
-  }
-  float step = static_cast<float>(last) / (most - least), scale = 1 / step, best = 0;
-  const auto code_at = [&](float by, int i) { return std::max(0, std::min(last, nearest_int_of(by * (x[i] - least)))); };
-  for (int i = 0; i < n; ++i) {
-    codes[i] = static_cast<unsigned char>(code_at(step, i));
-    const float apart = scale * static_cast<float>(codes[i]) + least - x[i];
-    best += weights[i] * (apart * apart);
-  }
-  unsigned char tried[n];
-  for (int trial = 0; trial <= kSteps; ++trial) {
-    step = (-0.9f + 0.05f * static_cast<float>(trial) + static_cast<float>(last)) / (most - least);
-    float sum_l = 0, sum_l2 = 0, sum_xl = 0;
-    for (int i = 0; i < n; ++i) {
-      const int code = code_at(step, i);
-      tried[i] = static_cast<unsigned char>(code);
-      const float w = weights[i], l = static_cast<float>(code);
-      sum_l += w * l;
-      sum_l2 += w * l * l;
-      sum_xl += w * l * x[i];
-    }
-    const float determinant = sum_w * sum_l2 - sum_l * sum_l;
-    if (!(determinant > 0)) continue;
-    float this_scale = (sum_w * sum_xl - sum_x * sum_l) / determinant, this_least = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
-    if (this_least > 0) {
-      this_least = 0;
-      this_scale = sum_xl / sum_l2;
-    }
-    float error = 0;
-    for (int i = 0; i < n; ++i) {
-      const float apart = this_scale * static_cast<float>(tried[i]) + this_least - x[i];
-      error += weights[i] * (apart * apart);
-    }
-    if (!(error < best)) continue;
-    std::copy_n(tried, n, codes);
-    best = error;
-    scale = this_scale;
-    least = this_least;  // the next trials measure from it
-  }
-  minimum = -least;
-  return scale;
+// x [32] → codes 0 … last, over ggml's 37 steps.
+ScaleAndMinimum weighted_scale_minimum(int last, const float* x, const float* weights, unsigned char* codes) {
+  return search_scale_minimum(32, last, x, weights, codes, -0.9f, 0.05f, 36);
 }
 
 // x [8], none below zero, → codes 0 … 63 and their scale, by weighted squares: first over 9 steps, then each code by itself.
@@ -129,7 +63,7 @@ float weighted_positive(const float* x, unsigned char* codes, const float* weigh
   float step = static_cast<float>(kLast) / most, best = 0;
   const float scale = 1 / step;
   for (int i = 0; i < n; ++i) {
-    codes[i] = static_cast<unsigned char>(nearest_int_of(step * x[i]));
+    codes[i] = static_cast<unsigned char>(nearest_whole(step * x[i]));
     const float apart = x[i] - scale * static_cast<float>(codes[i]);
     best += weights[i] * apart * apart;
   }
@@ -138,7 +72,7 @@ float weighted_positive(const float* x, unsigned char* codes, const float* weigh
     const float this_step = (0.1f * static_cast<float>(trial) + static_cast<float>(kLast)) / most, this_scale = 1 / this_step;
     float error = 0;
     for (int i = 0; i < n; ++i) {
-      const int code = std::min(kLast, nearest_int_of(this_step * x[i]));
+      const int code = std::min(kLast, nearest_whole(this_step * x[i]));
       const float apart = x[i] - this_scale * static_cast<float>(code);
       error += weights[i] * apart * apart;
     }
@@ -148,7 +82,7 @@ float weighted_positive(const float* x, unsigned char* codes, const float* weigh
   }
   float sum_lx = 0, sum_l2 = 0;
   for (int i = 0; i < n; ++i) {
-    const int code = std::min(kLast, nearest_int_of(step * x[i]));
+    const int code = std::min(kLast, nearest_whole(step * x[i]));
     codes[i] = static_cast<unsigned char>(code);
     const float w = weights[i], l = static_cast<float>(code);
     sum_lx += w * x[i] * l;
@@ -160,7 +94,7 @@ float weighted_positive(const float* x, unsigned char* codes, const float* weigh
       const float w = weights[i], old = static_cast<float>(codes[i]);
       float lx = sum_lx - w * x[i] * old, l2 = sum_l2 - w * old * old;
       if (!(lx > 0 && l2 > 0)) continue;
-      const int code = std::min(kLast, nearest_int_of(x[i] * l2 / lx));
+      const int code = std::min(kLast, nearest_whole(x[i] * l2 / lx));
       if (code == codes[i]) continue;
       const float l = static_cast<float>(code);
       lx += w * x[i] * l;
@@ -188,14 +122,14 @@ void weighted_block_of_32(unsigned char* out, Dtype dtype, const float* x, const
   const bool five = dtype == Dtype::Q5_0 || dtype == Dtype::Q5_1;
   if (dtype == Dtype::Q4_0 || dtype == Dtype::Q5_0) {
     signed char codes[32];
-    put_half_w(out, weighted_scale(32, five ? 16 : 8, x, weights, codes));
+    put_half(out, weighted_scale(32, five ? 16 : 8, x, weights, codes));
     std::copy_n(codes, 32, q);
     put_codes_of_32(out + (five ? 6 : 2), five ? out + 2 : nullptr, q);
     return;
   }
-  float minimum = 0;
-  put_half_w(out, weighted_scale_minimum(five ? 31 : 15, x, weights, q, minimum));
-  put_half_w(out + 2, -minimum);
+  const ScaleAndMinimum found = weighted_scale_minimum(five ? 31 : 15, x, weights, q);
+  put_half(out, found.scale);
+  put_half(out + 2, -found.minimum);
   put_codes_of_32(out + (five ? 8 : 4), five ? out + 4 : nullptr, q);
 }
 
@@ -215,7 +149,9 @@ void weighted_super_block(unsigned char* out, Dtype dtype, const float* x, const
     fill_weights(weights, x + 32 * j, importance + 32 * j, 32, size2);
     sums[j] = 0;
     for (int i = 0; i < 32; ++i) sums[j] += weights[i];
-    scales[j] = weighted_scale_minimum(dtype == Dtype::Q5_K ? 31 : 15, x + 32 * j, weights, codes + 32 * j, minima[j]);
+    const ScaleAndMinimum found = weighted_scale_minimum(dtype == Dtype::Q5_K ? 31 : 15, x + 32 * j, weights, codes + 32 * j);
+    scales[j] = found.scale;
+    minima[j] = found.minimum;
   }
   const float d = weighted_positive(scales, scale_codes, sums), dmin = weighted_positive(minima, minimum_codes, sums);
   put_super_block_minima(out, x, dtype == Dtype::Q5_K ? 5 : 4, codes, scale_codes, minimum_codes, d, dmin);

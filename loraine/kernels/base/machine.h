@@ -14,7 +14,7 @@ std::string instruction_set();  // "AVX2", "AVX-512", "AVX-512 BF16", …: what 
 bool has_bf16_instructions();   // AVX-512 BF16: it can multiply bf16 by bf16 into f32, and rounds to bf16 by one instruction
 inline const bool has_bf16_rounding = has_bf16_instructions();
 // Whether products of bf16 run in bf16: where these instructions are faster than f32's. Those of AMX are, and AMD's; Intel's vdpbf16ps
-// takes two cycles where two f32 multiply-adds of as many lanes take one (one core, 2.7 GHz: 88 GFLOP/s against 176), so that without AMX
+// takes two cycles where two f32 multiply-adds of as many lanes take one (one core: 88 GFLOP/s against 176), so that without AMX
 // its processors widen and multiply in f32, as those without the instructions do.
 bool has_bf16_products();
 

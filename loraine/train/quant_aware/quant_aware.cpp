@@ -6,9 +6,8 @@
 #include <map>
 
 #include "loraine/core/error.h"
+#include "loraine/core/parallel.h"
 #include "loraine/io/gguf/gguf.h"
-#include "loraine/io/gguf/gguf_quantise.h"
-#include "loraine/kernels/base/parallel.h"
 #include "loraine/model/attach.h"
 #include "loraine/model/layer.h"
 #include "loraine/train/quant_aware/rounded_base_lora.h"
@@ -112,14 +111,13 @@ void QuantAware::make(Coded& coded) {
         void* to = static_cast<char*>(coded.memory.data()) + row_bytes * static_cast<size_t>(row);
         convert(values.data(), Dtype::F32, static_cast<const char*>(merged.tensor.data) + bytes_of(merged.tensor.dtype, row * columns),
                 merged.tensor.dtype, columns);
-        if (is_packed(coded.codes.dtype)) quantise(to, coded.codes.dtype, values.data(), columns);
-        else convert(to, coded.codes.dtype, values.data(), Dtype::F32, columns);
+        store_gguf_row(to, coded.codes.dtype, values.data(), columns);
       },
       (1 << 14) / columns + 1);
   coded.made = true;
 }
 
-void QuantAware::refresh(Context&, int64_t step, bool changed) {
+void QuantAware::refresh(int64_t step, bool changed) {
   if (step == step_ && !changed) return;
   for (Coded& coded : coded_)
     if (coded.adapted || !coded.made) make(coded);

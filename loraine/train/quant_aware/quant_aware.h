@@ -23,7 +23,7 @@ class QuantAware {
   QuantAware(Model& model, AdapterSet& set, const ModelFiles& files, const std::string& type);
   ~QuantAware();
   // The codes of base and adapter as it is now. step: nothing happens twice in the same one, but with `changed`.
-  void refresh(Context& ctx, int64_t step, bool changed = false);
+  void refresh(int64_t step, bool changed = false);
   int64_t matrices() const { return static_cast<int64_t>(coded_.size()); }
 
  private:

@@ -1,3 +1,4 @@
+// Two low ranks, one added and one taken off.
 #include "loraine/train/quant_aware/rounded_base_lora.h"
 
 #include <cstring>

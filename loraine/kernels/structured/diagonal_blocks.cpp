@@ -1,5 +1,5 @@
 // Checks of the products with diagonal blocks, and the choice of device.
-#include "loraine/kernels/products/diagonal_blocks.h"
+#include "loraine/kernels/structured/diagonal_blocks.h"
 
 #include <fmt/format.h>
 

@@ -1,5 +1,5 @@
 // Products with w₁ ⊗ w₂ against the whole matrix in double; gradients against differences of it; bf16.
-#include "loraine/kernels/products/kronecker.h"
+#include "loraine/kernels/structured/kronecker.h"
 
 #include "tests/support/op_check.h"
 

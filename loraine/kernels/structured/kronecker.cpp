@@ -1,5 +1,5 @@
 // Checks of the Kronecker products and the choice of device.
-#include "loraine/kernels/products/kronecker.h"
+#include "loraine/kernels/structured/kronecker.h"
 
 #include "loraine/kernels/base/dispatch.h"
 

@@ -1,5 +1,5 @@
 // Products with diagonal blocks against sums in double, both ways round, shared and not, in f32 and bf16; gradients against differences.
-#include "loraine/kernels/products/diagonal_blocks.h"
+#include "loraine/kernels/structured/diagonal_blocks.h"
 
 #include "tests/support/op_check.h"
 
