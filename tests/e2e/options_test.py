@@ -28,6 +28,8 @@ REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full
                    "hub_strategy": "sometimes"}  # what those of hubs do, hub_test.py shows
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
 REFUSED_INSTEAD_IN = {("chat", "tool_format"): "klingon", ("bench", "gradient_checkpointing"): "maybe", ("bench", "double_quantization"): "maybe", ("chat", "double_quantization"): "maybe",
+                      **{(command, name): value for command in ("bench", "chat") for name, value in (("quantization_method", "gptq"), ("hqq_axis", 2), ("hqq_group_size", 4))},
+                      ("export", "quantization_method"): "gptq",
                       ("export", "export_quantization_bit"): 5, ("export", "export_quantization_method"): "klingon", ("export", "export_quantization_dataset"): "texts.jsonl",
                       ("export", "export_quantization_nsamples"): 0, ("export", "export_quantization_maxlen"): 1, ("export", "export_quantization_group_size"): 33,
                       ("export", "gguf_imatrix"): "imatrix.gguf"}  # quantised_export_test.py

@@ -103,8 +103,8 @@ bool command_reads(const std::string& command, const Option& option) {
            name == "max_steps" || name == "max_prompt_length";
   if (command == "trace") return kModel.contains(name) || kCompute.contains(name) || name == "max_new_tokens";
   if (command == "export")
-    return changes_model || kModel.contains(name) || kLoftqStart.contains(name) || group == "export" || kUpload.contains(name) ||
-           name == "infer_dtype" || name == "template" || name == "overwrite_output_dir";
+    return changes_model || (kModel.contains(name) && !name.starts_with("hqq_")) || kLoftqStart.contains(name) || group == "export" ||
+           kUpload.contains(name) || name == "infer_dtype" || name == "template" || name == "overwrite_output_dir";
   if (command == "upload") return kUpload.contains(name) || name == "hub_model_id" || name == "hf_hub_token" || name == "ms_hub_token";
   if (command == "bench")
     return (kModel.contains(name) && !name.starts_with("adapter_") && name != "strict") || name == "frozen_matmul" ||
