@@ -1,5 +1,5 @@
 """Checkpoints in other quantisers' formats (tests/golden/make_quantised_cases.py): dequantised weights to the bit, as export writes them; the base's loss;
-logits, loss and gradients with an adapter; what is merged, in float32; the losses of a run. Called by golden.py."""
+logits, loss and gradients with an adapter (all this of models that are quantised while they are loaded, too); what is merged, in float32; the losses of a run. Called by golden.py."""
 import array
 import hashlib
 import json
@@ -33,16 +33,18 @@ def write_rows(top, data):
 def run_case(case, work):
     """Yields (kind, figure)."""
     model, adapter, recorded, wanted = case / "model", case.parent / "lora", read_tensors(case / "out.safetensors"), json.loads((case / "case.json").read_text())
-    weights = exported(model, work / "dequantised")
-    yield "dequantised weights apart", sum(digest(weights[name]) != value for name, value in wanted["weights"].items())
+    load = [word for key, value in wanted.get("load", {}).items() for word in (f"--{key}", value)]
+    if not load:  # what is quantised while it is loaded is not written
+        weights = exported(model, work / "dequantised")
+        yield "dequantised weights apart", sum(digest(weights[name]) != value for name, value in wanted["weights"].items())
 
     def trace(name, *arguments):
         loraine("trace", "--batch", case / "out.safetensors", "--output", work / name, *arguments)
         return read_tensors(work / name)
 
     mask = recorded["attention_mask"]
-    yield "loss", abs(trace("base", "--model_name_or_path", model)["loss"][1][0] - recorded["base_loss"][1][0])
-    with_adapter = ["--model_name_or_path", model, "--adapter_name_or_path", adapter]
+    yield "loss", abs(trace("base", "--model_name_or_path", model, *load)["loss"][1][0] - recorded["base_loss"][1][0])
+    with_adapter = ["--model_name_or_path", model, "--adapter_name_or_path", adapter, *load]
     out = trace("lora", *with_adapter, "--gradients", "true")
     yield "logits", logits_apart(out["logits"], recorded["logits"], mask)
     yield "loss", abs(out["loss"][1][0] - recorded["loss"][1][0])
@@ -51,8 +53,9 @@ def run_case(case, work):
         if name.startswith("grad."):
             yield "gradients", apart(ours[name], recorded[name], True)
 
-    exported(model, work / "merged", "--adapter_name_or_path", adapter)
-    yield "logits", logits_apart(trace("merged_out", "--model_name_or_path", work / "merged")["logits"], recorded["logits"], mask)
+    if not load:
+        exported(model, work / "merged", "--adapter_name_or_path", adapter)
+        yield "logits", logits_apart(trace("merged_out", "--model_name_or_path", work / "merged")["logits"], recorded["logits"], mask)
 
     write_rows(case.parent, work / "data")
     loraine(

@@ -374,11 +374,11 @@ void add_to_weight(WeightPart& part, const std::function<void(const Tensor& sum)
   add(f32);
   convert(stored.data, stored.dtype, f32.data, Dtype::F32, f32.numel());
   release_if_mapped(part.weight.data, part.weight.bytes());
-  const Dtype codes = part.weight.dtype;
+  const Quantisation how = part.quant_state ? quantisation_of(part.weight) : Quantisation();
   const std::unique_ptr<QuantState> before = std::move(part.quant_state);
   part.weight = stored;
   part.owned = std::move(memory);
-  if (before && keep_codes) quantise_part(part, {codes, codes != Dtype::INT8 && !before->absmax}, before->values);
+  if (before && keep_codes) quantise_part(part, how, before->values);
 }
 
 void merge_into_weights(const std::vector<Weight*>& sites, const AdapterSet& set) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "loraine/adapters/attach.h"
-#include "loraine/quant/bitsandbytes.h"
+#include "loraine/quant/quantise.h"
 
 namespace loraine {
 

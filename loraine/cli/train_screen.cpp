@@ -21,6 +21,7 @@
 #include "loraine/data/examples/batcher.h"
 #include "loraine/data/examples/item.h"
 #include "loraine/kernels/base/machine.h"
+#include "loraine/train/config/load_options.h"
 #include "loraine/train/config/method.h"
 
 namespace loraine {
@@ -65,11 +66,7 @@ std::string type_text(const TrainConfig& c, const ModelFiles& files) {
   for (const TensorInfo& info : files.tensors->tensors()) elements[info.stored_as] += Tensor(nullptr, info.dtype, info.shape).numel();
   const auto most = std::max_element(elements.begin(), elements.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   std::string text = most == elements.end() ? "" : most->first;
-  if (c.quantization_bit) {
-    const bool four = *c.quantization_bit == 4;
-    text += fmt::format(", the frozen layers as {}",
-                        four ? c.quantization_type + (c.double_quantization ? ", scales quantised too" : "") : "int8");
-  }
+  if (const auto how = load_options(c).quantisation) text += ", the frozen layers as " + quantisation_text(*how);
   if (c.quant_aware) text += ", the matrices as codes of " + *c.quant_aware;
   if (c.frozen_matmul == "int8") text += ", the frozen layers multiplied in int8";
   return text + (c.bf16 ? "; computed in bf16" : "; computed in f32");

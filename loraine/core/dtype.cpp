@@ -8,11 +8,11 @@
 namespace loraine {
 
 const char* name_of(Dtype dtype) {
-  static constexpr const char* kNames[] = {"F32",    "F16",    "BF16",  "F64",   "I64",     "I32",    "I16",   "I8",      "U8",
-                                           "BOOL",   "Q4_0",   "Q4_1",  "Q5_0",  "Q5_1",    "Q8_0",   "Q4_K",  "Q5_K",    "Q6_K",
-                                           "Q2_K",   "Q3_K",   "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
-                                           "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",   "NF4",    "FP4",   "MXFP4",   "INT8",
-                                           "INT2",   "INT3",   "INT4",  "INT8",  "INT8",    "FP8",    "E2M1"};
+  static constexpr const char* kNames[] = {"F32",   "F16",   "BF16",    "F64",    "I64",   "I32",     "I16",   "I8",     "U8",     "BOOL",
+                                           "Q4_0",  "Q4_1",  "Q5_0",    "Q5_1",   "Q8_0",  "Q4_K",    "Q5_K",  "Q6_K",   "Q2_K",   "Q3_K",
+                                           "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0",
+                                           "TQ2_0", "MXFP4", "NF4",     "FP4",    "MXFP4", "INT8",    "AQLM",  "AQLM",   "INT1",   "INT2",
+                                           "INT3",  "INT4",  "INT8",    "INT8",   "FP8",   "E2M1"};
   return kNames[static_cast<int>(dtype)];
 }
 

@@ -8,8 +8,8 @@
 namespace loraine {
 
 // From Q4_0 on: quantised weights, which stand only for whole matrices of a frozen base: ggml's blocks (core/packed.h), then codes whose
-// scales lie apart (core/quant_state.h): bitsandbytes' and, as MXFP4_CODES, those of gpt-oss; last codes with scales of groups
-// (core/grouped_codes.h), whole numbers of 2 to 8 bits and floats of 8 and 4.
+// scales lie apart (core/quant_state.h): bitsandbytes' and, as MXFP4_CODES, those of gpt-oss; codes of whole vectors (core/vector_codes.h);
+// last codes with scales of groups (core/grouped_codes.h), whole numbers of 1 to 8 bits and floats of 8 and 4.
 enum class Dtype : uint8_t {
   F32,
   F16,
@@ -47,6 +47,9 @@ enum class Dtype : uint8_t {
   FP4,
   MXFP4_CODES,
   INT8,
+  V1X16,
+  V2X8,
+  U1_GROUPS,
   U2_GROUPS,
   U3_GROUPS,
   U4_GROUPS,
@@ -58,7 +61,8 @@ enum class Dtype : uint8_t {
 
 constexpr bool is_packed(Dtype dtype) { return dtype >= Dtype::Q4_0; }
 constexpr bool has_quant_state(Dtype dtype) { return dtype >= Dtype::NF4; }
-constexpr bool in_groups(Dtype dtype) { return dtype >= Dtype::U2_GROUPS; }
+constexpr bool of_vectors(Dtype dtype) { return dtype == Dtype::V1X16 || dtype == Dtype::V2X8; }
+constexpr bool in_groups(Dtype dtype) { return dtype >= Dtype::U1_GROUPS; }
 [[noreturn]] void no_element_size(Dtype dtype);
 constexpr size_t size_of(Dtype dtype) {  // bytes of one element; throws internal for a packed type
   constexpr uint8_t kSizes[] = {4, 2, 2, 8, 8, 4, 2, 1, 1, 1};
@@ -71,8 +75,8 @@ struct BlockSize {
 constexpr BlockSize block_of(Dtype dtype) {  // {1, size} for plain types
   constexpr BlockSize kBlocks[] = {{32, 18},   {32, 20},  {32, 22},  {32, 24},  {32, 34},  {256, 144}, {256, 176}, {256, 210}, {256, 84},
                                    {256, 110}, {256, 50}, {256, 56}, {256, 66}, {256, 74}, {256, 82},  {256, 98},  {256, 110}, {32, 18},
-                                   {256, 136}, {256, 54}, {256, 66}, {32, 17},  {2, 1},    {2, 1},     {2, 1},     {1, 1},     {4, 1},
-                                   {8, 3},     {2, 1},    {1, 1},    {1, 1},    {1, 1},    {2, 1}};
+                                   {256, 136}, {256, 54}, {256, 66}, {32, 17},  {2, 1},    {2, 1},     {2, 1},     {1, 1},     {8, 2},
+                                   {8, 2},     {8, 1},    {4, 1},    {8, 3},    {2, 1},    {1, 1},     {1, 1},     {1, 1},     {2, 1}};
   static_assert(sizeof(kBlocks) / sizeof(kBlocks[0]) == static_cast<size_t>(Dtype::F4_GROUPS) - static_cast<size_t>(Dtype::Q4_0) + 1);
   if (is_packed(dtype)) return kBlocks[static_cast<int>(dtype) - static_cast<int>(Dtype::Q4_0)];
   return {1, static_cast<int>(size_of(dtype))};

@@ -9,6 +9,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/grouped_codes.h"
 #include "loraine/core/tensor.h"
+#include "loraine/core/vector_codes.h"
 
 namespace loraine {
 
@@ -77,6 +78,7 @@ void dequantise(float* out, const Tensor& view) {
   if (!q || !has_quant_state(view.dtype) || !view.contiguous())
     throw Error(ErrorKind::internal, "dequantise: not a contiguous view of codes with scales");
   if (in_groups(view.dtype)) return dequantise_groups(out, view);
+  if (of_vectors(view.dtype)) return dequantise_vectors(out, view);
   const auto *codes = static_cast<const uint8_t*>(view.data), *first = static_cast<const uint8_t*>(q->codes);
   if (view.dtype == Dtype::INT8) {
     for (int64_t i = 0; i < view.numel(); ++i)

@@ -1,5 +1,6 @@
-// The side tables of codes whose scales lie apart: what the codes of an NF4, FP4, INT8 or MXFP4_CODES tensor, or of one in groups, mean.
-// Held by whoever owns the codes (quant/bitsandbytes, io/quantised); a Tensor points to it, and so does every view of its rows and columns.
+// The side tables of codes whose scales lie apart: what the codes of an NF4, FP4, INT8 or MXFP4_CODES tensor, or of one in groups or of
+// vectors, mean. Held by whoever owns the codes (quant/bitsandbytes, io/quantised); a Tensor points to it, and so does every view of its
+// rows and columns.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -10,6 +11,7 @@ namespace loraine {
 
 struct GroupedCodes;
 struct Tensor;
+struct VectorCodes;
 
 struct QuantState {
   const void* codes = nullptr;  // of element 0; a view's place among the blocks follows from its own data
@@ -28,8 +30,10 @@ struct QuantState {
   const float* row_absmax = nullptr;
   // MXFP4_CODES: blocks of 32, in which the low half of a byte comes first. Element i is kMxfp4Map[code] · 2^(exponents[i / 32] − 127).
   const uint8_t* exponents = nullptr;
-  // U2_GROUPS and all after it.
+  // U1_GROUPS and all after it.
   const GroupedCodes* groups = nullptr;
+  // V1X16 and V2X8.
+  const VectorCodes* vectors = nullptr;
 
   float scale(int64_t block) const {
     if (absmax) return absmax[block];

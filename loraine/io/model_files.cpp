@@ -17,6 +17,7 @@
 #include "loraine/io/hub/hub.h"
 #include "loraine/io/open_tensors.h"
 #include "loraine/io/quantised/quantised_checkpoint.h"
+#include "loraine/io/torch/torch_file.h"
 #include "loraine/io/vocabulary_files.h"
 
 namespace loraine {
@@ -71,6 +72,17 @@ void apply_special_tokens_map(ModelFiles& files) {
     if (std::find(all.begin(), all.end(), token) == all.end()) all.push_back(token);
 }
 
+// qmodel.pt is the file of the hqq library, whose config.json does not name it.
+std::shared_ptr<TensorSource> open_weights(const std::string& path, const Json& config) {
+  const std::string qmodel = path + "/qmodel.pt";
+  if (!exists(qmodel) || exists(path + "/model.safetensors") || exists(path + "/model.safetensors.index.json"))
+    return with_quantised(open_tensor_source(path), config, path);
+  Json values, named = config;
+  std::unique_ptr<TensorSource> source = open_torch_state(qmodel, values);
+  named["quantization_config"] = {{"quant_method", "hqq"}, {"qmodel", std::move(values)}};
+  return with_quantised(std::move(source), named, path);
+}
+
 ModelFiles open_folder(const std::string& path, bool text_only) {
   ModelFiles files;
   files.path = path;
@@ -89,7 +101,7 @@ ModelFiles open_folder(const std::string& path, bool text_only) {
   apply_special_tokens_map(files);
   read_chat_templates(files);
   if (!files.tokenizer_json) tokenizer_from_vocabulary(files);
-  if (!text_only) files.tensors = with_quantised(open_tensor_source(path), files.config, path);
+  if (!text_only) files.tensors = open_weights(path, files.config);
   return files;
 }
 

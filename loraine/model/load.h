@@ -2,7 +2,7 @@
 #pragma once
 #include "loraine/io/model_files.h"
 #include "loraine/model/model.h"
-#include "loraine/quant/bitsandbytes.h"
+#include "loraine/quant/quantise.h"
 
 namespace loraine {
 

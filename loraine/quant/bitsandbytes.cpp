@@ -194,7 +194,7 @@ void quantise_int8(int8_t* codes, float* row_absmax, const Tensor& weight, bool 
 
 }  // namespace
 
-QuantisedWeight quantise(const Tensor& weight, Quantisation how, Dtype values) {
+QuantisedWeight quantise_as_bitsandbytes(const Tensor& weight, Quantisation how, Dtype values) {
   if (how.type != Dtype::INT8 && weight.cols() % 2 != 0)
     throw Error(ErrorKind::unsupported,
                 fmt::format("a weight of shape {} has an odd number of columns, which four bits do not hold", weight.shape_text()));

@@ -6,7 +6,7 @@
 
 #include "loraine/core/context.h"
 #include "loraine/core/tensor.h"
-#include "loraine/quant/bitsandbytes.h"
+#include "loraine/quant/quantise.h"
 
 namespace loraine {
 

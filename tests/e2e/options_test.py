@@ -23,7 +23,7 @@ import tiny_model as tiny
 # Where the harness itself looks for what a run writes: were such an option without effect, no run would be found.
 READ_BY_THE_HARNESS = {"output_dir", "export_dir", "output", "json", "save_dir"}
 # Values that give the same by intent, or too little of other text to be told; what is seen instead: a value outside is refused.
-REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "device": "tpu", "export_size": 0, "quantization_method": "gptq", "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon",
+REFUSED_INSTEAD = {"init_special_tokens": "klingon", "fp16": "maybe", "fp16_full_eval": "maybe", "auto_find_batch_size": "maybe", "apollo_scale_front": "maybe", "export_device": "cuda", "device": "tpu", "export_size": 0, "repeats": 0, "batch_size": 0, "lang": "fr", "language": "klingon",
                    "hf_hub_token": "two words", "ms_hub_token": "two words", "hub_token": "two words", "hub_model_id": "a/b/c", "hub_private_repo": "perhaps", "hub_revision": "../x",
                    "hub_strategy": "sometimes"}  # what those of hubs do, hub_test.py shows
 # The same where a command shows too little: bench times, chat words that a small change of the logits need not change.
@@ -37,6 +37,7 @@ NO_MATTER = {("eval", "do_eval"), ("chat", "preserve_thinking"), ("train", "buff
              *(("train", name) for name in ("temperature", "top_p", "top_k", "repetition_penalty")), ("data", "max_prompt_length")}  # of stage grpo: grpo_test.py
 
 QUANTISED = {"quantization_bit": 4}
+HQQ = {"quantization_bit": 4, "quantization_method": "hqq", "hqq_group_size": 8}
 ADALORA = {"use_adalora": "true", "max_steps": 8, "init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 1, "lora_rank": 6}
 EVALUATED = {"val_size": 5, "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 2}
 SAVED = {"save_strategy": "steps", "save_steps": 1}
@@ -69,6 +70,7 @@ COMMON = {
     "quantization_type": ("fp4", QUANTISED),
     "quantization_bit": (4, {}),
     "double_quantization": ("false", QUANTISED),
+    "quantization_method": ("hqq", QUANTISED), "hqq_axis": (0, HQQ), "hqq_group_size": (16, HQQ),
     "infer_dtype": ("bfloat16", {}),
     "frozen_matmul": ("int8", {}),
     "strict": ("true", {"adapter_name_or_path": "{foreign_adapter}"}),

@@ -76,7 +76,7 @@ class QuantisedFolders(tiny.Case):
     def test_what_is_not_read_is_named(self):
         packed, _ = self.folders("gptq")
         config = json.loads((packed / "config.json").read_text())
-        for change, text in ((dict(quant_method="quip"), "gptq, awq, fp8"), (dict(checkpoint_format="marlin"), "gptq_v2"), (dict(bits=3), "bits")):
+        for change, text in ((dict(quant_method="quip"), "gptq, awq, hqq, aqlm, fp8"), (dict(checkpoint_format="marlin"), "gptq_v2"), (dict(bits=3), "bits")):
             (packed / "config.json").write_text(json.dumps(config | {"quantization_config": config["quantization_config"] | change}))
             code, said = tiny.run("trace", "--model_name_or_path", packed, "--batch", self.work / "batch.safetensors", "--output", self.work / "no")
             self.assertEqual(code, 3, said)

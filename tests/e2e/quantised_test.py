@@ -136,10 +136,11 @@ class Quantised(tiny.Case):
                          dict(create_new_adapter="true", adapter_name_or_path=self.work / "first"), dict(quantization_type="nf5")):
             done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "out", **(dict(quantization_bit=4) | settings)))
             self.assertEqual(done[0], 2, f"{settings}: {done[1]}")
-        for settings in (dict(quantization_bit=3), dict(quantization_bit=4, quantization_method="hqq")):
+        for settings in (dict(quantization_bit=3), dict(quantization_bit=4, quantization_method="eetq"), dict(quantization_bit=5, quantization_method="hqq"),
+                         *(dict(quantization_bit=4, quantization_method="hqq") | more for more in (dict(init_lora_weights="loftq"), dict(frozen_matmul="int8"), dict(hqq_group_size=12)))):
             done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "out", **settings))
             self.assertNotEqual(done[0], 0, f"{settings}: {done[1]}")
-        for more in (("--adapter_name_or_path", self.work / "first"), ("--export_legacy_format", "true")):
+        for more in (("--adapter_name_or_path", self.work / "first"), ("--export_legacy_format", "true"), ("--quantization_method", "hqq")):
             done = tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / "e", "--quantization_bit", 4, *more)
             self.assertEqual(done[0], 2, done[1])
 

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Checkpoints in the formats of other quantisers, and what transformers + PEFT compute with their dequantised weights, for tools/golden.py. Run by hand:
-needs torch, transformers, peft and compressed-tensors.
+needs torch, transformers, peft, and compressed-tensors, hqq and aqlm for the cases of theirs.
 
-usage: make_quantised_cases.py OUT_DIR [SEED]        float32, CPU, one thread, eager attention
+usage: make_quantised_cases.py OUT_DIR [SEED [NAME...]]        float32, CPU, one thread, eager attention; only the cases of these names
 Per case: model/ (config.json with its quantization_config, model.safetensors), out.safetensors (a batch; `base_loss`; with the adapter ../lora `logits`,
 `loss` and some of the gradients), case.json (SHA-256 of each dequantised weight as float32, and the losses of a run over three batches).
-GPTQ, AWQ and FP8 are packed here, by the formats' definitions; compressed-tensors' own library packs and unpacks its formats.
+GPTQ, AWQ, FP8 and AQLM are packed here, by the formats' definitions; compressed-tensors' and HQQ's own libraries pack and unpack their formats, aqlm unpacks
+AQLM's. A case whose config is none is the model in full, in model/, to be quantised while it is loaded with the settings in case.json's `load`.
 """
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -15,13 +17,10 @@ import shutil
 import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-import compressed_tensors
 import numpy
 import peft
 import torch
 import transformers
-from compressed_tensors.compressors import BaseCompressor
-from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme
 from safetensors.torch import save_file
 
 transformers.logging.set_verbosity_error()
@@ -114,6 +113,9 @@ def fp8(block, static=False):
 
 def compressed(form, activations=None, scale_type=torch.float32, **weights):
     """By compressed-tensors itself: scales are found here, the library quantises, packs and unpacks."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme
+
     args = QuantizationArgs(**weights)
     scheme = QuantizationScheme(targets=["Linear"], weights=args, input_activations=activations, format=form)
     compressor = BaseCompressor.get_value_from_registry(form)
@@ -162,25 +164,82 @@ def compressed(form, activations=None, scale_type=torch.float32, **weights):
     return pack, config, torch.bfloat16
 
 
+def hqq(bits, group_size, axis, scale_type=torch.float32, view_as_float=False, full=False, qmodel=False):
+    """By HQQ itself, on the CPU. full: the model stays as it is, and these settings make the same of it. qmodel: in the library's own file."""
+    from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
+
+    def pack(module, weight):
+        linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        linear.weight.data = weight.clone()
+        settings = BaseQuantizeConfig(nbits=bits, group_size=group_size, axis=axis, view_as_float=view_as_float)
+        layer = HQQLinear(linear, settings, compute_dtype=scale_type, device="cpu")
+        meta = layer.meta
+        codes = layer.unpack(dtype=torch.float32) if not view_as_float else type(layer).unpack(_viewed(layer), dtype=torch.float32)
+        codes = codes[: group_size if axis == 0 else weight.numel() // group_size]  # 3 bits are filled up
+        dequantised = ((codes - meta["zero"].float()) * meta["scale"].float()).reshape(weight.shape)
+        assert torch.allclose(layer.dequantize().float(), dequantised, rtol=0.02, atol=0.02)
+        if scale_type == torch.float32:
+            assert torch.equal(layer.dequantize(), dequantised)
+        if full:
+            return {f"{module}.weight": weight}, dequantised
+        return {f"{module}.{name}": tensor.data.contiguous() for name, tensor in layer.state_dict().items() if isinstance(tensor, torch.Tensor)}, dequantised
+
+    def _viewed(layer):
+        bytes_of = type("Bytes", (), {})()
+        bytes_of.ready, bytes_of.meta, bytes_of.W_q, bytes_of.compute_dtype = True, layer.meta, layer.W_q.data.view(layer.meta["unpack_view_dtype"]), layer.compute_dtype
+        return bytes_of
+
+    if qmodel:
+        return pack, dict(qmodel=BaseQuantizeConfig(nbits=bits, group_size=group_size, axis=axis)), torch.float32
+    if full:
+        return pack, dict(quantization_bit=bits, quantization_method="hqq", hqq_axis=axis, hqq_group_size=group_size), torch.float32
+    quant_config = json.loads(json.dumps(BaseQuantizeConfig(nbits=bits, group_size=group_size, axis=axis, view_as_float=view_as_float)))
+    return pack, dict(quant_method="hqq", quant_config=quant_config, skip_modules=["lm_head"]), scale_type
+
+
+def aqlm(books, bits):
+    """Codes and books at random; the aqlm package's own function makes weights of them."""
+    from aqlm.utils import _dequantize_weight, pack_int_data
+
+    def pack(module, weight):
+        rows, columns = weight.shape
+        codes = torch.randint(2**bits, (rows, columns // 8, books))
+        codebooks = (torch.randn(books, 2**bits, 1, 8) * 0.2).half()
+        scales = (torch.rand(rows, 1, 1, 1) + 0.5).half()
+        dequantised = _dequantize_weight(codes, codebooks.float(), scales.float())
+        return {f"{module}.codes": pack_int_data(codes.clone(), bits), f"{module}.codebooks": codebooks, f"{module}.scales": scales}, dequantised
+
+    config = dict(quant_method="aqlm", in_group_size=8, out_group_size=1, num_codebooks=books, nbits_per_codebook=bits, linear_weights_not_to_quantize=["lm_head.weight"])
+    return pack, config, torch.float16
+
+
 def cases():
     tokens = dict(num_bits=8, type="int", strategy="token", dynamic=True)
     return {
-        "gptq_4": gptq(4, 32),  # 48 columns are a group and half a one
-        "gptq_8_v2": gptq(8, -1, symmetric=False, version=2),
-        "gptq_4_act_order": gptq(4, 16, symmetric=False, act_order=True),
-        "gptq_2": gptq(2, 16, symmetric=False),
-        "gptq_3": (*gptq(3, 32), attention),  # sizes are multiples of 32
-        "awq": awq(16),
-        "fp8_block": fp8((24, 20)),
-        "fp8_tensor": fp8(None, static=True),
-        "int4_group": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=16, symmetric=True, scale_type=torch.bfloat16),
-        "int4_zeros": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=16, symmetric=False),
-        "int8_channel": compressed("pack-quantized", num_bits=8, type="int", strategy="channel", symmetric=True),
-        "int8_activations": compressed("int-quantized", tokens, num_bits=8, type="int", strategy="channel", symmetric=False),
-        "fp8_channel": compressed("float-quantized", {**tokens, "type": "float"}, num_bits=8, type="float", strategy="channel", symmetric=True, scale_type=torch.bfloat16),
-        "fp8_naive": compressed("naive-quantized", num_bits=8, type="float", strategy="block", block_structure=[16, 16], symmetric=True),
-        "nvfp4": compressed("nvfp4-pack-quantized", num_bits=4, type="float", strategy="tensor_group", group_size=16, symmetric=True),
-        "mxfp4": (*compressed("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32, symmetric=True), [*attention, *mlp[:2]]),
+        "gptq_4": lambda: gptq(4, 32),  # 48 columns are a group and half a one
+        "gptq_8_v2": lambda: gptq(8, -1, symmetric=False, version=2),
+        "gptq_4_act_order": lambda: gptq(4, 16, symmetric=False, act_order=True),
+        "gptq_2": lambda: gptq(2, 16, symmetric=False),
+        "gptq_3": lambda: (*gptq(3, 32), attention),  # sizes are multiples of 32
+        "awq": lambda: awq(16),
+        "fp8_block": lambda: fp8((24, 20)),
+        "fp8_tensor": lambda: fp8(None, static=True),
+        "int4_group": lambda: compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=16, symmetric=True, scale_type=torch.bfloat16),
+        "int4_zeros": lambda: compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=16, symmetric=False),
+        "int8_channel": lambda: compressed("pack-quantized", num_bits=8, type="int", strategy="channel", symmetric=True),
+        "int8_activations": lambda: compressed("int-quantized", tokens, num_bits=8, type="int", strategy="channel", symmetric=False),
+        "fp8_channel": lambda: compressed("float-quantized", {**tokens, "type": "float"}, num_bits=8, type="float", strategy="channel", symmetric=True, scale_type=torch.bfloat16),
+        "fp8_naive": lambda: compressed("naive-quantized", num_bits=8, type="float", strategy="block", block_structure=[16, 16], symmetric=True),
+        "hqq_4": lambda: hqq(4, 16, 1, torch.bfloat16),
+        "hqq_3": lambda: hqq(3, 16, 0),
+        "hqq_2": lambda: hqq(2, 32, 1, torch.float16),  # of 48 columns: groups go over the ends of rows
+        "hqq_1": lambda: hqq(1, 8, 1, view_as_float=True),
+        "hqq_2_qmodel": lambda: hqq(2, 16, 1, qmodel=True),
+        "hqq_4_at_load": lambda: hqq(4, 16, 1, full=True),
+        "hqq_2_at_load": lambda: hqq(2, 16, 0, full=True),
+        "aqlm_2x8": lambda: (*aqlm(2, 8), [*attention[:2], mlp[2]]),
+        "nvfp4": lambda: compressed("nvfp4-pack-quantized", num_bits=4, type="float", strategy="tensor_group", group_size=16, symmetric=True),
+        "mxfp4": lambda: (*compressed("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32, symmetric=True), [*attention, *mlp[:2]]),
     }
 
 
@@ -219,10 +278,20 @@ def record(folder, base, lora, batches, pack, config, plain_type, only=(*attenti
             stored[name] = tensor.to(plain_type)
             weights[name] = stored[name].float()
     settings = transformers.LlamaConfig(**shape).to_diff_dict()
-    settings.update(architectures=["LlamaForCausalLM"], dtype=str(plain_type).removeprefix("torch."), quantization_config=config)
+    load = config if "quantization_bit" in config else None
+    qmodel = config.get("qmodel")
+    settings.update(architectures=["LlamaForCausalLM"], dtype=str(plain_type).removeprefix("torch."), quantization_config=None if load or qmodel else config)
     (folder / "model").mkdir(parents=True)
     (folder / "model/config.json").write_text(json.dumps({k: v for k, v in settings.items() if v is not None}, separators=(",", ":")) + "\n")
-    save_file(stored, folder / "model/model.safetensors", {"format": "pt"})
+    if qmodel:
+        from hqq.models.hf.base import AutoHQQHFModel
+
+        library = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape)).float()
+        library.load_state_dict(base)
+        AutoHQQHFModel.quantize_model(library, qmodel, compute_dtype=torch.float32, device="cpu")
+        AutoHQQHFModel.save_weights(AutoHQQHFModel.serialize_weights(library), folder / "model")
+    else:
+        save_file(stored, folder / "model/model.safetensors", {"format": "pt"})
 
     model = adapted(weights, lora)
     with torch.no_grad(), model.disable_adapter():
@@ -244,11 +313,12 @@ def record(folder, base, lora, batches, pack, config, plain_type, only=(*attenti
         optimizer.step()
         optimizer.zero_grad()
     hashes = {name: digest(tensor) for name, tensor in weights.items() if tensor.dim() == 2}
-    (folder / "case.json").write_text(json.dumps({"weights": hashes, "losses": losses}, indent=0) + "\n")
+    recorded = {"weights": hashes, "losses": losses} | ({"load": load} if load else {})
+    (folder / "case.json").write_text(json.dumps(recorded, indent=0) + "\n")
 
 
 def main():
-    out, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 21
+    out, seed, names = pathlib.Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 21, sys.argv[3:]
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     base = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape)).float().state_dict()
@@ -266,12 +336,20 @@ def main():
     batches = [draw_batch() for _ in range(3)]
     save_file({f"{key}{i}": value for i, batch in enumerate(batches) for key, value in batch.items()}, out / "batches.safetensors")
     for name, case in cases().items():
+        if names and name not in names:
+            continue
         torch.manual_seed(seed + 1)
         shutil.rmtree(out / name, ignore_errors=True)
-        record(out / name, base, out / "lora", batches, *case)
+        record(out / name, base, out / "lora", batches, *case())
         print(name)
-    versions = {m.__name__: m.__version__ for m in (torch, transformers, peft, compressed_tensors)} | {"seed": seed}
-    (out / "versions.json").write_text(json.dumps(versions) + "\n")
+    file = out / "versions.json"
+    versions = json.loads(file.read_text()) if file.exists() else {}
+    for name in ("torch", "transformers", "peft", "compressed_tensors", "hqq", "aqlm"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # none of its cases are made
+            continue
+    file.write_text(json.dumps(versions | {"seed": seed}) + "\n")
 
 
 main()

@@ -67,6 +67,21 @@ std::string bias_of(const AdapterFacts& facts) {
 
 int64_t rank_needed(const AdapterFacts& facts) { return std::max(facts.largest_rank, facts.r.value_or(0)); }
 
+bool is_oft_of_the_series(const AdapterFacts& facts) {
+  const auto at = facts.config.find("use_cayley_neumann");
+  return facts.method == "oft" && at != facts.config.end() && *at == true;
+}
+
+// Releases before 0.18 write no peft_version.
+bool is_before_018(const AdapterFacts& facts) {
+  int major = 0, minor = 0;
+  return std::sscanf(facts.peft_version.c_str(), "%d.%d", &major, &minor) != 2 || (major == 0 && minor < 18);
+}
+
+constexpr const char* kOldSeries =
+    "OFT's Cayley-Neumann series changed with PEFT 0.18, and this adapter was written before: its rotations come out a little otherwise; "
+    "train it again, or merge it with the release that wrote it";
+
 ProgramVerdict judge_loraine(const AdapterFacts& facts) {
   Judge judge("loraine", "this one");
   try {
@@ -74,6 +89,7 @@ ProgramVerdict judge_loraine(const AdapterFacts& facts) {
     if (!config.unknown_keys.empty())
       judge.differs(fmt::format("keys that loraine does not know are left out of account: {}", listed(config.unknown_keys)));
     if (searches_at_random(config)) judge.differs(random_start_text(config, facts.folder));
+    if (is_oft_of_the_series(facts) && is_before_018(facts)) judge.differs(kOldSeries);
   } catch (const Error& error) { judge.refuses(error.what()); }
   return judge.verdict();
 }
@@ -88,7 +104,7 @@ constexpr PeftKey kPeftKeys[] = {{"alora_invocation_tokens", "0.18"}, {"arrow_co
                                  {"monteclora_config", "0.20"},       {"kasa_config", "0.21"},  {"target_parameters", "0.17"}};
 
 ProgramVerdict judge_peft(const AdapterFacts& facts) {
-  const char* since = "0.17";
+  const char* since = is_oft_of_the_series(facts) && !is_before_018(facts) ? "0.18" : "0.17";
   std::vector<std::string> why;
   for (const PeftKey& key : kPeftKeys)
     if (!is_switched_off(facts.config, key.key)) {
@@ -97,6 +113,9 @@ ProgramVerdict judge_peft(const AdapterFacts& facts) {
     }
   Judge judge("peft", fmt::format("{} to 0.21", since));
   for (std::string& reason : why) judge.note(std::move(reason));
+  if (is_oft_of_the_series(facts) && is_before_018(facts)) judge.differs(kOldSeries);
+  else if (is_oft_of_the_series(facts))
+    judge.note("OFT's Cayley-Neumann series changed with PEFT 0.18: releases before compute it otherwise");
   int major = 0, minor = 0;
   const bool dated = std::sscanf(facts.peft_version.c_str(), "%d.%d", &major, &minor) == 2;
   if (!facts.target_parameters.empty() && (!dated || (major == 0 && minor < 19)))

@@ -109,6 +109,18 @@ TEST_F(Compatibility, VersionsAndOtherMethods) {
   EXPECT_EQ(on(loha, "vllm").verdict, LoadVerdict::refuses);
   EXPECT_EQ(on(loha, "loraine").verdict, LoadVerdict::loads);
   EXPECT_EQ(on(facts({{"peft_type", "BOFT"}}), "loraine").verdict, LoadVerdict::refuses);
+  AdapterFacts oft = facts({{"peft_type", "OFT"}, {"use_cayley_neumann", true}});
+  oft.method = "oft";
+  oft.peft_version = "0.18.1";
+  EXPECT_EQ(on(oft, "peft").verdict, LoadVerdict::loads);
+  EXPECT_EQ(on(oft, "peft").version, "0.18 to 0.21");
+  for (const char* before : {"", "0.17.1"}) {
+    oft.peft_version = before;
+    EXPECT_EQ(on(oft, "peft").verdict, LoadVerdict::differs) << before;
+    EXPECT_NE(on(oft, "peft").reasons[0].find("0.18"), std::string::npos);
+  }
+  oft.config["use_cayley_neumann"] = false;  // the exact form has not changed
+  EXPECT_EQ(on(oft, "peft").verdict, LoadVerdict::loads);
   EXPECT_THROW(check_compatibility(loha, {"ollama"}), Error);
   const AdapterFacts tokens = facts({{"trainable_token_indices", {1, 2}}}, {"model.embed_tokens.token_adapter.trainable_tokens_delta"});
   EXPECT_EQ(on(tokens, "vllm").verdict, LoadVerdict::refuses);

@@ -43,6 +43,38 @@ std::string refusal(const std::function<void()>& call) {
   return "";
 }
 
+// DoRA's magnitudes and tensors trained whole stay; a bias of B takes the scale.
+TEST_F(Decompose, ResizeKeepsWhatCountsOverAnyRank) {
+  const std::string path = "model.layers.0.self_attn.q_proj";
+  std::vector<float> magnitudes = {1, 2, 3, 4, 5, 6}, bias = {1, 1, 2, 2, 3, 3}, norm = {7, 8, 9};
+  WrittenLowRank written;
+  written.modules = {known(path, {4, 2, 1}, 6, 5, 0.5)};
+  written.like = LoraConfig();
+  written.like->use_dora = written.like->lora_bias = true;
+  written.like->modules_to_save = {"norm"};
+  written.whole = {{"base_model.model." + path + ".lora_magnitude_vector", Tensor(magnitudes.data(), Dtype::F32, {6})},
+                   {"base_model.model." + path + ".lora_B.bias", Tensor(bias.data(), Dtype::F32, {6})},
+                   {"base_model.model.model.norm.weight", Tensor(norm.data(), Dtype::F32, {3})}};
+  write_low_rank(written, at("dora"), false);
+  write_low_rank(resize_adapter(at("dora"), {2, {}}, false).written, at("smaller"), false);
+  const LoraConfig config = read_lora_config(at("smaller"));
+  EXPECT_TRUE(config.use_dora && config.lora_bias);
+  EXPECT_EQ(config.modules_to_save, (std::vector<std::string>{"norm"}));
+  EXPECT_EQ(config.r, 2);
+  const auto file = open_safetensors(at("smaller") + "/adapter_model.safetensors");
+  EXPECT_EQ(file->tensors().size(), 5u);
+  const auto values = [&](const std::string& name) {
+    const TensorInfo* info = file->find("base_model.model." + name);
+    std::vector<float> all(info ? static_cast<size_t>(info->shape[0]) : 0);
+    if (info) file->read(*info, Tensor(all.data(), Dtype::F32, info->shape));
+    return all;
+  };
+  EXPECT_EQ(values(path + ".lora_magnitude_vector"), magnitudes);
+  EXPECT_EQ(values("model.norm.weight"), norm);
+  for (float& x : bias) x *= 0.5f;
+  EXPECT_EQ(values(path + ".lora_B.bias"), bias);
+}
+
 TEST_F(Decompose, ResizeKeepsTheLargestAndSaysHowMuch) {
   WrittenLowRank written;
   written.modules = {known("model.layers.0.self_attn.q_proj", {4, 2, 1}, 6, 5, 0.5),

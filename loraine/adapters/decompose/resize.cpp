@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "loraine/adapters/stored/facts.h"
 #include "loraine/core/error.h"
 
 namespace loraine {
@@ -30,14 +31,27 @@ ResizedAdapter all_resized(const LowRankFile& file, const RankChoice& choice, co
   return out;
 }
 
+// What counts over any rank. A bias of B had the adapter's scale, which is 1 from now on.
+void keep_others(ResizedAdapter& out, const LowRankFile& file) {
+  out.written.like = file.config();
+  for (const TensorInfo* info : file.others()) {
+    const Tensor values = file.read_other(*info, out.memory.emplace_back());
+    const auto [path, kind] = adapter_tensor_name(info->name);
+    if (const LowRankPlace* place = kind == "lora_B.bias" ? file.find(path) : nullptr)
+      for (int64_t i = 0; i < values.numel(); ++i) values.f32()[i] *= static_cast<float>(place->scale);
+    out.written.whole.emplace_back(info->name, values);
+  }
+}
+
 }  // namespace
 
 ResizedAdapter resize_adapter(const std::string& folder, const RankChoice& choice, bool uniform,
                               const std::function<void(int64_t, int64_t)>& done) {
   check_choice(choice);
   const LowRankFile file(folder);
-  refuse_beside(file, "resized");
+  refuse_changed_base(file, "resized");
   ResizedAdapter out = all_resized(file, choice, done);
+  keep_others(out, file);
   int64_t largest = choice.energy ? 0 : *choice.rank;
   if (choice.energy && uniform)
     for (const LowRankModule& m : out.written.modules) largest = std::max(largest, m.r);

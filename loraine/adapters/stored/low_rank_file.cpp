@@ -128,9 +128,11 @@ LowRankFile::LowRankFile(const std::string& folder) : folder_(folder), config_(r
     if (!kind.empty()) {
       if (info.dtype != Dtype::F32 && info.dtype != Dtype::F16 && info.dtype != Dtype::BF16)
         misfit(file_.path, fmt::format("{} is stored as {}, expected F32, F16 or BF16", info.name, info.stored_as));
-      if (!kind.starts_with("lora_magnitude_vector") && kind != "lora_B.bias") take_tensor(modules[path], kind, info);
+      if (kind.starts_with("lora_magnitude_vector") || kind == "lora_B.bias") others_.push_back(&info);
+      else take_tensor(modules[path], kind, info);
     } else if (!path.ends_with(".base_layer.weight")) {
       whole.push_back(path);
+      others_.push_back(&info);
     }
   }
   const LoraConfig named = with_named_targets(config_, modules);
@@ -156,12 +158,30 @@ LowRankModule LowRankFile::read(const LowRankPlace& place) const {
   return out;
 }
 
+Tensor LowRankFile::read_other(const TensorInfo& info, Buffer& memory) const {
+  const std::vector<float> values = stored_values(*file_.tensors, info);
+  memory = Buffer(values.size() * sizeof(float));
+  std::ranges::copy(values, static_cast<float*>(memory.data()));
+  return {memory.data(), Dtype::F32, info.shape};
+}
+
+void refuse_changed_base(const LowRankFile& file, const std::string& what) {
+  const LoraConfig& c = file.config();
+  if (!changes_base(c) && !quantises_base(c)) return;
+  throw Error(ErrorKind::unsupported,
+              fmt::format("the adapter {} began with values of its base (init_lora_weights {}), which its own rank says, so that it cannot "
+                          "be {}",
+                          file.folder(), c.init_lora_weights, what),
+              "merge it into its base with loraine export; one of PiSSA or OLoRA can be trained with pissa_convert: true");
+}
+
 void refuse_beside(const LowRankFile& file, const std::string& what) {
   if (file.beside().empty()) return;
   throw Error(ErrorKind::unsupported,
               fmt::format("the adapter {} {}, so that it cannot be {}: what it does is more than a sum of low-rank products", file.folder(),
                           fmt::join(file.beside(), ", and "), what),
-              "merge it into its base with loraine export; one of PiSSA or OLoRA can be trained with pissa_convert: true");
+              "merge it into its base with loraine export, which loraine adapter extract takes a low-rank adapter out of; one of PiSSA or "
+              "OLoRA can be trained with pissa_convert: true");
 }
 
 }  // namespace loraine

@@ -41,6 +41,9 @@ class LowRankFile {
   // most.
   const std::vector<std::string>& beside() const { return beside_; }
   LowRankModule read(const LowRankPlace& place) const;  // bad_data for values that are not finite
+  // Tensors beside A and B that count over any rank: DoRA's magnitudes, biases of B, what is trained whole. By the names of the file.
+  const std::vector<const TensorInfo*>& others() const { return others_; }
+  Tensor read_other(const TensorInfo& info, Buffer& memory) const;  // as F32
 
  private:
   std::string folder_;
@@ -48,8 +51,11 @@ class LowRankFile {
   AdapterFile file_;
   std::vector<LowRankPlace> modules_;
   std::vector<std::string> beside_;
+  std::vector<const TensorInfo*> others_;
 };
 
+// Throws unsupported for an adapter whose start changed or quantised its base, in which its first rank counts.
+void refuse_changed_base(const LowRankFile& file, const std::string& what);
 // Throws unsupported naming what the adapter does beside low-rank products; `what`: "merged", "resized", …
 void refuse_beside(const LowRankFile& file, const std::string& what);
 

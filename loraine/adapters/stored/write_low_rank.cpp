@@ -48,6 +48,15 @@ LoraConfig config_for(const WrittenLowRank& written) {
   LoraConfig config;
   config.base_model_name_or_path = written.base;
   config.modules_to_save = written.modules_to_save;
+  if (written.like) {
+    config.use_dora = written.like->use_dora;
+    config.lora_bias = written.like->lora_bias;
+    config.bias = written.like->bias;
+    config.modules_to_save = written.like->modules_to_save;
+    config.trainable_tokens = written.like->trainable_tokens;
+    config.alora_invocation_tokens = written.like->alora_invocation_tokens;
+    config.ensure_weight_tying = written.like->ensure_weight_tying;
+  }
   const LowRankModule* first = nullptr;
   for (const LowRankModule& module : written.modules)
     if (!first || module.r > first->r) first = &module;

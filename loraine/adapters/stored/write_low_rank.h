@@ -16,6 +16,7 @@ struct WrittenLowRank {
   // Tensors that are stored whole, under the names of modules_to_save.
   std::vector<std::pair<std::string, Tensor>> whole;
   std::vector<std::string> modules_to_save;
+  std::optional<LoraConfig> like;  // the method, biases and tokens of an adapter whose other tensors are in `whole`
 };
 
 // r, lora_alpha and the patterns that give each module its rank and scale: r is the largest rank. A rank of 0 is left out.

@@ -59,9 +59,9 @@ bool is_flag(const std::string& word) { return word.size() > 2 && word.starts_wi
 // The options that a command reads, in `loraine COMMAND --help`; for the others it says that it does not.
 bool command_reads(const std::string& command, const Option& option) {
   using Names = std::set<std::string>;
-  static const Names kModel = {"model_name_or_path", "adapter_name_or_path", "model_revision",      "quantization_bit",
-                               "quantization_type",  "double_quantization",  "quantization_method", "strict",
-                               "cache_dir",          "adapter_folder",       "hf_hub_token",        "ms_hub_token"};
+  static const Names kModel = {"model_name_or_path",  "adapter_name_or_path", "model_revision", "quantization_bit", "quantization_type",
+                               "double_quantization", "quantization_method",  "hqq_axis",       "hqq_group_size",   "strict",
+                               "cache_dir",           "adapter_folder",       "hf_hub_token",   "ms_hub_token"};
   static const Names kTokens = {"resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config", "init_special_tokens"};
   static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "preserve_thinking",

@@ -183,7 +183,7 @@ TEST(Arguments, UnknownKeysNameTheirPlace) {
 
 TEST(Arguments, KeysThatAreNotBuilt) {
   TrainConfig config;
-  for (const char* word : {"export_quantization_bit=4", "quantization_method=hqq", "shift_attn=true", "stage=ppo", "fp8=true"}) {
+  for (const char* word : {"export_quantization_bit=4", "quantization_method=eetq", "shift_attn=true", "stage=ppo", "fp8=true"}) {
     try {
       apply_settings(config, read_arguments({word}));
       FAIL() << word;

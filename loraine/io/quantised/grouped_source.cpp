@@ -95,7 +95,8 @@ class GroupedSource final : public TensorSource {
     QuantState state;
     state.codes = codes;
     state.cols = place.weight.cols;
-    state.groups = &place.tables.groups;
+    if (of_vectors(place.weight.codes)) state.vectors = &place.tables.vectors;
+    else state.groups = &place.tables.groups;
     return state;
   }
   static Tensor view(const Place& place, const uint8_t* codes) {

@@ -1,5 +1,5 @@
 // What a reader of a quantised format is given and what it finds: weights that a folder holds as codes with scales of groups
-// (core/grouped_codes.h). Each format is a function from the one to the other (formats.h).
+// (core/grouped_codes.h) or as codes of vectors (core/vector_codes.h). Each format is a function from the one to the other (formats.h).
 #pragma once
 #include <functional>
 #include <initializer_list>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "loraine/core/grouped_codes.h"
+#include "loraine/core/vector_codes.h"
 #include "loraine/io/files/json_file.h"
 #include "loraine/io/tensors/tensor_source.h"
 
@@ -18,7 +19,8 @@ inline constexpr int64_t kLargestSize = INT32_MAX;  // of what a config may say
 // Scales and zeros as products read them.
 struct GroupTables {
   GroupedCodes groups;
-  Buffer scales, zeros;  // empty where they lie in the file as they are
+  VectorCodes vectors;          // with their types of codes
+  Buffer scales, zeros, books;  // empty where they lie in the file as they are
   std::vector<int32_t> column_group;
 };
 

@@ -22,8 +22,8 @@ struct Method {
   const char* name;  // quant_method
   FindWeights find;  // nullptr: tensors say all (bitsandbytes_source, mxfp4_source)
 };
-constexpr Method kMethods[] = {{"gptq", gptq_weights},    {"awq", awq_weights},
-                               {"fp8", fp8_weights},      {"compressed-tensors", compressed_tensors_weights},
+constexpr Method kMethods[] = {{"gptq", gptq_weights},    {"awq", awq_weights}, {"hqq", hqq_weights},
+                               {"aqlm", aqlm_weights},    {"fp8", fp8_weights}, {"compressed-tensors", compressed_tensors_weights},
                                {"bitsandbytes", nullptr}, {"mxfp4", nullptr}};
 
 const Method& method_of(const QuantisedFolder& folder) {
@@ -52,7 +52,7 @@ std::unique_ptr<QuantisedFolder> quantised_folder(std::shared_ptr<TensorSource> 
 
 // A module that is to be left as it is, and is not.
 void check_left_as_they_are(const QuantisedFolder& folder, const std::vector<GroupedWeight>& weights) {
-  for (const char* key : {"modules_to_not_convert", "ignored_layers", "ignore"}) {
+  for (const char* key : {"modules_to_not_convert", "ignored_layers", "ignore", "skip_modules"}) {
     const auto list = folder.config.find(key);
     if (list == folder.config.end() || !list->is_array()) continue;
     for (const Json& entry : *list) {

@@ -146,7 +146,7 @@ TEST(QuantisedCheckpoint, GptqIsRefusedByName) {
   EXPECT_NE(refused([](Folder& f) { f.config["checkpoint_format"] = "marlin"; }).find("marlin"), std::string::npos);
   EXPECT_NE(refused([](Folder& f) { f.config["group_size"] = 4; }).find("expected [4, 8]"), std::string::npos);
   EXPECT_NE(refused([](Folder& f) { f.config["group_size"] = 0; }).find("group_size 0"), std::string::npos);
-  EXPECT_NE(refused([](Folder& f) { f.config["quant_method"] = "aqlm"; }).find("gptq, awq, fp8"), std::string::npos);
+  EXPECT_NE(refused([](Folder& f) { f.config["quant_method"] = "quip"; }).find("gptq, awq, hqq, aqlm, fp8"), std::string::npos);
   EXPECT_NE(refused([](Folder& f) { f.config["modules_to_not_convert"] = {"a"}; }).find("stored quantised"), std::string::npos);
   EXPECT_NE(refused([](Folder& f) { f.drop("a.qzeros"); }).find("a.qzeros is missing"), std::string::npos);
   EXPECT_NE(refused([](Folder& f) { f.of("a.scales").type = "I16"; }).find("expected F16"), std::string::npos);
@@ -283,6 +283,110 @@ TEST(QuantisedCheckpoint, CompressedTensors) {
   zero.of("x.four.weight_global_scale") = stored<float>("x.four.weight_global_scale", "F32", {1}, {0});
   const auto opened = zero.open();
   EXPECT_THROW(values_of(*opened, "x.four.weight"), Error);
+}
+
+// [4, 8] in 4 bits, groups of 8 along axis 1 or of 2 along axis 0: element i has code (3 i) % 16, group g the zero g + 0.5 and the scale
+// 2^-g.
+Folder hqq(int32_t axis) {
+  Folder folder;
+  folder.config = {{"quant_method", "hqq"}, {"quant_config", Json::object()}, {"skip_modules", {"lm_head"}}};
+  const int32_t group_size = axis == 1 ? 8 : 2, groups = 32 / group_size;
+  std::vector<uint8_t> codes(16);
+  for (uint8_t i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>(3 * i % 16 << 4 | 3 * (i + 16) % 16);  // the first half in the high bits
+  std::vector<float> scale, zero;
+  for (int g = 0; g < groups; ++g) scale.push_back(std::ldexp(1.0f, -g)), zero.push_back(static_cast<float>(g) + 0.5f);
+  const std::vector<int64_t> tables = axis == 1 ? std::vector<int64_t>{groups, 1} : std::vector<int64_t>{1, groups};
+  folder.tensors = {stored("a.W_q", "U8", {axis == 1 ? 2 : 1, axis == 1 ? 8 : 16}, codes),
+                    stored("a.scale", "F32", tables, scale),
+                    stored("a.zero", "F32", tables, zero),
+                    stored<int64_t>("a.shape", "I64", {2}, {4, 8}),
+                    stored<int32_t>("a.nbits", "I32", {}, {4}),
+                    stored<int32_t>("a.group_size", "I32", {}, {group_size}),
+                    stored<int32_t>("a.axis", "I32", {}, {axis}),
+                    stored<uint8_t>("a.packing", "U8", {7}, {'4', 'b', 'i', 't', '_', 'u', '8'}),
+                    stored<uint8_t>("a.quant_zero", "U8", {}, {0}),
+                    stored<float>("a.bias", "F32", {4}, {1, 2, 3, 4})};
+  return folder;
+}
+
+TEST(QuantisedCheckpoint, Hqq) {
+  for (const int axis : {0, 1}) {
+    const auto source = hqq(axis).open();
+    EXPECT_EQ(source->tensors().size(), 2u);  // the weight and its bias
+    const std::vector<float> values = values_of(*source, "a.weight");
+    ASSERT_EQ(values.size(), 32u);
+    for (int i = 0; i < 32; ++i) {
+      const int group = axis == 1 ? i / 8 : i % 16;
+      EXPECT_EQ(values[static_cast<size_t>(i)],
+                (static_cast<float>(3 * i % 16) - (static_cast<float>(group) + 0.5f)) * std::ldexp(1.0f, -group))
+          << axis << " " << i;
+    }
+  }
+  const auto refused = [&](const std::function<void(Folder&)>& change) {
+    Folder folder = hqq(1);
+    change(folder);
+    return folder.refusal();
+  };
+  const auto has = [](const std::string& text, const char* part) { EXPECT_NE(text.find(part), std::string::npos) << text; };
+  has(refused([](Folder& f) { f.of("a.nbits") = stored<int32_t>("a.nbits", "I32", {}, {7}); }), "7 bits");
+  has(refused([](Folder& f) { f.of("a.axis") = stored<int32_t>("a.axis", "I32", {}, {2}); }), "axis 2");
+  has(refused([](Folder& f) { f.of("a.group_size") = stored<int32_t>("a.group_size", "I32", {}, {0}); }), "group_size 0");
+  has(refused([](Folder& f) { f.of("a.group_size") = stored<int32_t>("a.group_size", "I32", {}, {7}); }), "does not divide");
+  has(refused([](Folder& f) { f.of("a.shape") = stored<int64_t>("a.shape", "I64", {2}, {4, -8}); }), "two sizes");
+  has(refused([](Folder& f) { f.of("a.shape") = stored<int64_t>("a.shape", "I64", {2}, {8, 8}); }), "16 bytes, expected 32");
+  has(refused([](Folder& f) { f.of("a.quant_zero") = stored<uint8_t>("a.quant_zero", "U8", {}, {1}); }), "quant_zero");
+  has(refused([](Folder& f) { f.of("a.zero") = stored<f16>("a.zero", "F16", {4, 1}, {0, 0, 0, 0}); }), "its scales as F32");
+  has(refused([](Folder& f) { f.of("a.scale") = stored<float>("a.scale", "F32", {3, 1}, {1, 1, 1}); }), "each of 4 groups");
+  has(refused([](Folder& f) { f.drop("a.nbits"); }), "a.nbits is not there");
+  has(refused([](Folder& f) { f.drop("a.zero"); }), "a.zero is missing");
+  has(refused([](Folder& f) { f.config["skip_modules"] = {"a"}; }), "skip_modules");
+}
+
+// [2, 16]: 1x16, the book's vector v being v + 0, v + 1, … / 8, and 2x8, whose second book is a thousandth of the first.
+Folder aqlm(bool two) {
+  Folder folder;
+  folder.config = {{"quant_method", "aqlm"},
+                   {"in_group_size", 8},
+                   {"out_group_size", 1},
+                   {"num_codebooks", two ? 2 : 1},
+                   {"nbits_per_codebook", two ? 8 : 16}};
+  const int64_t books = two ? 2 : 1, size = two ? 256 : 65536;
+  std::vector<float> book;
+  for (int64_t b = 0; b < books; ++b)
+    for (int64_t v = 0; v < size; ++v)
+      for (int64_t j = 0; j < 8; ++j) book.push_back(static_cast<float>(8 * v + j) / (b ? 1024.0f : 8.0f));
+  folder.tensors = {two ? stored<int8_t>("a.codes", "I8", {2, 2, 2}, {0, 1, -1, 2, 5, -128, 127, 0})
+                        : stored<int16_t>("a.codes", "I16", {2, 2, 1}, {0, -1, 300, -32768}),
+                    stored("a.codebooks", "F32", {books, size, 1, 8}, book),
+                    stored<f16>("a.scales", "F16", {2, 1, 1, 1}, {0x3c00, 0x3800})};
+  return folder;
+}
+
+TEST(QuantisedCheckpoint, Aqlm) {
+  for (const bool two : {false, true}) {
+    const std::vector<float> values = values_of(*aqlm(two).open(), "a.weight");
+    ASSERT_EQ(values.size(), 32u);
+    const int codes[] = {0, 65535, 300, 32768}, first[] = {0, 255, 5, 127}, second[] = {1, 2, 128, 0};
+    for (int i = 0; i < 32; ++i) {
+      const int g = i / 8, j = i % 8;
+      const float sum = two ? static_cast<float>(8 * first[g] + j) / 8 + static_cast<float>(8 * second[g] + j) / 1024
+                            : static_cast<float>(8 * codes[g] + j) / 8;
+      EXPECT_EQ(values[static_cast<size_t>(i)], sum * (i < 16 ? 1.0f : 0.5f)) << two << " " << i;
+    }
+  }
+  const auto refused = [&](const std::function<void(Folder&)>& change) {
+    Folder folder = aqlm(true);
+    change(folder);
+    return folder.refusal();
+  };
+  const auto has = [](const std::string& text, const char* part) { EXPECT_NE(text.find(part), std::string::npos) << text; };
+  has(refused([](Folder& f) { f.config["in_group_size"] = 16; }), "groups of 1 x 16");
+  has(refused([](Folder& f) { f.config["num_codebooks"] = 4; }), "4 code books of 8 bits");
+  has(refused([](Folder& f) { f.drop("a.scales"); }), "a.scales is missing");
+  has(refused([](Folder& f) { f.of("a.codes").type = "U8"; }), "expected I8");
+  has(refused([](Folder& f) { f.of("a.codes").shape = {2, 4, 1}; }), "expected [out, in / 8, 2]");
+  has(refused([](Folder& f) { f.of("a.scales").shape = {1, 2, 1, 1}; }), "expected [2, 1, 1, 1]");
+  has(refused([](Folder& f) { f.of("a.codebooks").shape = {2, 256, 8, 1}; }), "expected [2, 256, 1, 8]");
 }
 
 }  // namespace

@@ -75,6 +75,19 @@ TEST(TorchFile, StateOfAnOptimizer) {
   EXPECT_TRUE(values["state"]["0"]["exp_avg"].is_null());
 }
 
+// As hqq's qmodel.pt has them beside its tensors.
+TEST(TorchFile, ShapesAndTypesInANestedState) {
+  const std::string pickle = "\x80\x02}(X\x05\0\0\0shapectorch\nSize\nK\x03K\x04\x86\x85RX\x04\0\0\0typectorch\nfloat16\nu."s;
+  nlohmann::json values;
+  EXPECT_TRUE(read_nested_state("f", reinterpret_cast<const unsigned char*>(pickle.data()), pickle.size(), values).empty());
+  EXPECT_EQ(values, nlohmann::json({{"shape", {3, 4}}, {"type", "float16"}}));
+  for (const std::string& other : {"load"s, "float99"s}) {
+    const std::string bad = "\x80\x02}X\x01\0\0\0actorch\n"s + other + "\ns.";
+    expect_in("was not run",
+              refusal([&] { read_nested_state("f", reinterpret_cast<const unsigned char*>(bad.data()), bad.size(), values); }));
+  }
+}
+
 TEST(TorchFile, NestedStatesThatCannotBeShown) {
   const auto refused = [](const std::string& pickle) {
     nlohmann::json values;

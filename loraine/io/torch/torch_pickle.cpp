@@ -29,6 +29,10 @@ constexpr StorageType kStorageTypes[] = {{"torch FloatStorage", Dtype::F32},    
 constexpr const char* kOrderedDict = "collections OrderedDict";
 constexpr const char* kRebuildTensor = "torch._utils _rebuild_tensor_v2";
 constexpr const char* kRebuildParameter = "torch._utils _rebuild_parameter";
+// In a nested state: a shape, which is its tuple, and types, which are their names.
+constexpr const char* kSize = "torch Size";
+constexpr std::string_view kTypeNames[] = {"torch float16", "torch bfloat16", "torch float32", "torch float64", "torch uint8",
+                                           "torch int8",    "torch int16",    "torch int32",   "torch int64",   "torch bool"};
 
 const StorageType* storage_type(std::string_view global) {
   for (const StorageType& type : kStorageTypes)
@@ -73,11 +77,13 @@ class StateDict : private PickleMachine {
 
   const std::string& file_;
   std::vector<PickledTensor> tensors_;
+  bool nested_ = false;
   size_t shown_ = 0;  // values that were made of a nested state
 };
 
 PickleMachine::Index StateDict::global(std::string name) {
-  if (name != kOrderedDict && name != kRebuildTensor && name != kRebuildParameter && !storage_type(name)) {
+  const bool setting = nested_ && (name == kSize || std::ranges::find(kTypeNames, name) != std::end(kTypeNames));
+  if (!setting && name != kOrderedDict && name != kRebuildTensor && name != kRebuildParameter && !storage_type(name)) {
     std::replace(name.begin(), name.end(), ' ', '.');
     refuse("names " + in_quotes(name.substr(0, 200)) + ", which is no part of a state dict; it was not run");
   }
@@ -148,6 +154,10 @@ PickleMachine::Index StateDict::call(Index callable, Index given) {
     return add({Kind::dict, 0, {}, {}});
   }
   if (name == kRebuildTensor) return rebuild_tensor(arguments);
+  if (name == kSize && arguments.size() == 1) {
+    get(arguments[0], Kind::tuple, "a shape");
+    return arguments[0];
+  }
   if (name != kRebuildParameter) refuse(in_quotes(name) + " is called");
   if (arguments.size() != 3) refuse("a parameter is built from 3 values");  // (tensor, requires_grad, hooks)
   made(arguments[0], tensor, "the tensor of a parameter");
@@ -170,6 +180,7 @@ std::vector<PickledTensor> StateDict::tensors() {
 
 std::vector<PickledTensor> StateDict::nested(nlohmann::json& values) {
   std::vector<PickledTensor> found;
+  nested_ = true;
   values = value_of(whole(), "", 0, found);
   return found;
 }
@@ -207,7 +218,9 @@ nlohmann::json StateDict::value_of(Index index, const std::string& path, int dep
       found.push_back(tensors_[static_cast<size_t>(one.integer)]);
       found.back().name = path;
       return nullptr;
-    case Kind::global: break;
+    case Kind::global:
+      if (std::ranges::find(kTypeNames, one.text) == std::end(kTypeNames)) break;
+      return one.text.substr(one.text.find(' ') + 1);
   }
   refuse("a value is neither a number, a text, a list nor a tensor");
 }

@@ -24,7 +24,8 @@ struct PickledTensor {
 std::vector<PickledTensor> read_state_dict(const std::string& file, const unsigned char* data, size_t size);
 
 // The same of dictionaries and lists within each other, as torch saves the state of an optimizer: the tensors, named by the way to them
-// ("state.0.exp_avg"), and in `values` everything, null in the place of a tensor; a number as a key becomes text.
+// ("state.0.exp_avg"), and in `values` everything, null in the place of a tensor; a number as a key
+// becomes text, and so does a type ("float16"), a shape a list.
 std::vector<PickledTensor> read_nested_state(const std::string& file, const unsigned char* data, size_t size, nlohmann::json& values);
 
 // The pickle of an OrderedDict of contiguous tensors, each with a storage of its own named by its index; loads with weights_only=True.

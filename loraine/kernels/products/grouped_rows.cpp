@@ -57,6 +57,15 @@ HWY_INLINE const uint8_t* expand_nibbles(const uint8_t* codes, uint8_t* room, Ch
   return room;
 }
 
+struct U1 {
+  static constexpr int64_t kBytes = 4;
+  static HWY_INLINE const uint8_t* expand(const uint8_t* codes, uint8_t* room) {
+    for (int64_t i = 0; i < kBytes; ++i)
+      for (int j = 0; j < 8; ++j) room[8 * i + j] = codes[i] >> j & 1;
+    return room;
+  }
+  static HWY_INLINE V value(const uint8_t* bytes) { return unsigned_value(bytes); }
+};
 struct U2 {
   static constexpr int64_t kBytes = 8;
   static HWY_INLINE const uint8_t* expand(const uint8_t* codes, uint8_t* room) {
@@ -120,6 +129,7 @@ struct E2M1 {
 template <class Use>
 HWY_INLINE void for_codes(Dtype dtype, Use&& use) {
   switch (dtype) {
+    case Dtype::U1_GROUPS: return use(U1());
     case Dtype::U2_GROUPS: return use(U2());
     case Dtype::U3_GROUPS: return use(U3());
     case Dtype::U4_GROUPS: return use(U4());
@@ -155,9 +165,20 @@ HWY_INLINE void piece(float* out, Dtype dtype, const GroupedCodes& g, const Grou
     }
     return one_by_one(out, dtype, g, p, i);
   }
-  const bool whole_vectors = p.c % kLanes == 0 && (g.group_cols % kLanes == 0 || g.groups == 1);
+  if (g.period) {  // a scale and a zero for each element
+    for (; i + kChunk <= p.n; i += kChunk, codes += F::kBytes) {
+      const uint8_t* bytes = F::expand(codes, room);
+      for (int v = 0; v < kVectors; ++v) {
+        const V zero = hn::LoadU(D(), p.zeros + i + v * kLanes), scale = hn::LoadU(D(), p.scales + i + v * kLanes);
+        hn::StoreU(hn::Mul(hn::Sub(F::value(bytes + v * kLanes), zero), scale), D(), out + i + v * kLanes);
+      }
+    }
+    return one_by_one(out, dtype, g, p, i);
+  }
+  const bool one_group = g.groups == 1 && !g.flat;
+  const bool whole_vectors = p.c % kLanes == 0 && (g.group_cols % kLanes == 0 || one_group);
   if (!whole_vectors) return one_by_one(out, dtype, g, p, 0);
-  const int64_t length = g.groups == 1 ? p.c + p.n : g.group_cols;
+  const int64_t length = one_group ? p.c + p.n : g.group_cols;
   int64_t left = length - p.c % length, group = 0;  // left: of the group at hand
   V zero = hn::Set(D(), p.zeros[0]), scale = hn::Set(D(), p.scales[0]);
   for (; i + kChunk <= p.n; i += kChunk, codes += F::kBytes) {
@@ -225,7 +246,7 @@ bool GroupedDots(float* sums, const Tensor& w, const float* x) {
   const auto [elements, bytes] = block_of(w.dtype);
   const int64_t first = (static_cast<const uint8_t*>(w.data) - static_cast<const uint8_t*>(w.quant->codes)) / bytes * elements;
   const int64_t row = first / w.quant->cols, col = first % w.quant->cols;
-  if (g.column_group || w.cols() % kChunk != 0 || w.row_stride % kChunk != 0 || (g.groups > 1 && g.group_cols % kChunk != 0) ||
+  if (g.flat || g.column_group || w.cols() % kChunk != 0 || w.row_stride % kChunk != 0 || (g.groups > 1 && g.group_cols % kChunk != 0) ||
       col % kChunk != 0)
     return false;
   for_codes(w.dtype, [&](auto format) { dots_in_groups<decltype(format)>(sums, w, g, row, col, x); });
@@ -249,19 +270,22 @@ void grouped_row(float* out, const Tensor& in) {
   const auto *codes = static_cast<const uint8_t*>(in.data), *first = static_cast<const uint8_t*>(in.quant->codes);
   const int64_t start = (codes - first) / bytes * elements, cols = in.quant->cols, n = in.numel();
   thread_local Buffer memory;
-  const size_t room = static_cast<size_t>(2 * g.groups) * sizeof(float);
+  const int64_t most = g.flat ? (g.period ? cols : cols / g.group_cols + 2) : g.groups;
+  const size_t room = static_cast<size_t>(2 * most) * sizeof(float);
   if (memory.bytes() < room) memory = Buffer(room);
-  auto *scales = static_cast<float*>(memory.data()), *zeros = scales + g.groups;
+  auto *scales = static_cast<float*>(memory.data()), *zeros = scales + most;
   for (int64_t done = 0; done < n;) {  // a view may cross rows
     const int64_t row = (start + done) / cols, c = (start + done) % cols, count = std::min(n - done, cols - c);
-    const int64_t group = g.column_group ? 0 : c / g.group_cols;
-    const int64_t groups = g.column_group ? g.groups : (c + count - 1) / g.group_cols - group + 1;
+    const int64_t place = g.flat ? start + done : c;  // that groups are counted by
+    const int64_t group = g.column_group ? 0 : place / g.group_cols;
+    const int64_t groups = g.column_group ? g.groups : (place + count - 1) / g.group_cols - group + 1;
+    const int64_t before = g.flat ? group : row / g.group_rows * g.groups + group;
     for (int64_t i = 0; i < groups; ++i) {
-      const int64_t place = row / g.group_rows * g.groups + group + i;
-      scales[i] = g.scale(place);
-      zeros[i] = g.zero_of(place);
+      const int64_t at = g.period ? (before + i) % g.period : before + i;
+      scales[i] = g.scale(at);
+      zeros[i] = g.zero_of(at);
     }
-    const GroupedRowPiece piece{codes + done / elements * bytes, c, count, scales, zeros};
+    const GroupedRowPiece piece{codes + done / elements * bytes, place, count, scales, zeros};
     HWY_DYNAMIC_DISPATCH(GroupedPiece)(out + done, in.dtype, g, piece);
     done += count;
   }

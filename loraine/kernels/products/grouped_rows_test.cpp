@@ -15,19 +15,31 @@
 namespace loraine::grouped_rows_test {
 namespace {
 
-constexpr Dtype kTypes[] = {Dtype::U2_GROUPS, Dtype::U3_GROUPS, Dtype::U4_GROUPS, Dtype::U8_GROUPS,
-                            Dtype::I8_GROUPS, Dtype::F8_GROUPS, Dtype::F4_GROUPS};
+constexpr Dtype kTypes[] = {Dtype::U1_GROUPS, Dtype::U2_GROUPS, Dtype::U3_GROUPS, Dtype::U4_GROUPS,
+                            Dtype::U8_GROUPS, Dtype::I8_GROUPS, Dtype::F8_GROUPS, Dtype::F4_GROUPS};
 constexpr ScaleType kScales[] = {ScaleType::f32, ScaleType::f16, ScaleType::bf16, ScaleType::e4m3, ScaleType::e8m0};
 
 struct Shape {
   int64_t group_rows, group_cols;
   bool zeros = false, chosen = false;  // chosen: columns choose their groups
+  bool broken = false, flat = false,
+       across = false;  // zeros that are no whole numbers; groups of the flattened matrix, along and across it
 };
 // group_cols 0: the whole row
-constexpr Shape kShapes[] = {{1, 32, true}, {1, 128}, {1, 64, true, true}, {1, 0, true}, {1000, 0}, {128, 128}, {1, 16}, {1, 24, true}};
+constexpr Shape kShapes[] = {{1, 32, true},
+                             {1, 128},
+                             {1, 64, true, true},
+                             {1, 0, true},
+                             {1000, 0},
+                             {128, 128},
+                             {1, 16},
+                             {1, 24, true},
+                             {1, 64, false, false, true},
+                             {1, 40, false, false, true, true},
+                             {1, 1, false, false, true, true, true}};
 
 struct Coded {
-  std::vector<uint8_t> codes, scales, zeros;
+  std::vector<uint8_t> codes, scales, zeros, broken_zeros;
   std::vector<int32_t> column_group;
   GroupedCodes groups;
   QuantState state;
@@ -43,6 +55,11 @@ struct Coded {
     groups.group_rows = shape.group_rows;
     groups.group_cols = shape.group_cols ? shape.group_cols : cols;
     groups.groups = (cols + groups.group_cols - 1) / groups.group_cols;
+    if (shape.flat) {
+      groups.flat = true;
+      groups.period = shape.across ? 3 * cols + 8 : 0;
+      groups.groups = 4 * cols;  // enough for either
+    }
     const auto count = static_cast<size_t>((rows + shape.group_rows - 1) / shape.group_rows * groups.groups);
     scales.resize(4 * count);
     for (size_t i = 0; i < count; ++i) {
@@ -63,6 +80,12 @@ struct Coded {
       for (uint8_t& zero : zeros) zero = static_cast<uint8_t>(random() % (type == Dtype::U2_GROUPS ? 4 : 256));
       groups.zeros = zeros.data();
     }
+    if (shape.broken && scale != ScaleType::e4m3 && scale != ScaleType::e8m0) {
+      const size_t width = scale == ScaleType::f32 ? 4 : 2;
+      broken_zeros.resize(width * count);
+      for (size_t i = 0; i < count; ++i) std::memcpy(&broken_zeros[width * i], &scales[width * (count - 1 - i)], width);
+      groups.broken_zeros = broken_zeros.data();
+    }
     if (shape.chosen) {
       for (int64_t c = 0; c < cols; ++c) column_group.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(groups.groups)));
       groups.column_group = column_group.data();
@@ -80,6 +103,8 @@ struct Coded {
 TEST(GroupedRows, CodesByHand) {
   const uint8_t bytes[] = {0xe4, 0x1b, 0x53, 0x80};
   const auto value = [&](Dtype type, int64_t i) { return code_value(type, bytes, i); };
+  const float bits[] = {0, 0, 1, 0, 0, 1, 1, 1, 1, 1, 0, 1};  // 0xe4, 0x1b
+  for (int64_t i = 0; i < 12; ++i) EXPECT_EQ(value(Dtype::U1_GROUPS, i), bits[i]);
   for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(value(Dtype::U2_GROUPS, i), static_cast<float>(i));
   EXPECT_EQ(value(Dtype::U3_GROUPS, 0), 4.0f);
   EXPECT_EQ(value(Dtype::U3_GROUPS, 2), 7.0f);  // 0x1be4: bits 6 to 8

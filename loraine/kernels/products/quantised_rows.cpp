@@ -15,6 +15,7 @@
 #include "loraine/kernels/base/lines_ahead.h"
 #include "loraine/kernels/products/grouped_rows.h"
 #include "loraine/kernels/products/row_dots.h"
+#include "loraine/kernels/products/vector_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace loraine {
@@ -234,12 +235,14 @@ HWY_EXPORT(Int8Dots);
 void dequantise_row(float* out, const Tensor& in) {
   if (!in.quant || !in.contiguous()) throw Error(ErrorKind::internal, "dequantise_row: not a contiguous view with scales");
   if (in_groups(in.dtype)) return grouped_row(out, in);
+  if (of_vectors(in.dtype)) return vector_row(out, in);
   if (in.dtype == Dtype::INT8) return HWY_DYNAMIC_DISPATCH(Int8Row)(out, in);
   if (!HWY_DYNAMIC_DISPATCH(FourBitChunks)(out, in)) dequantise(out, in);  // rows that begin or end inside a chunk
 }
 
 void quantised_dots(float* sums, const Tensor& w, const float* x) {
   const bool done = in_groups(w.dtype)       ? grouped_dots(sums, w, x)
+                    : of_vectors(w.dtype)    ? false
                     : w.dtype == Dtype::INT8 ? HWY_DYNAMIC_DISPATCH(Int8Dots)(sums, w, x)
                                              : HWY_DYNAMIC_DISPATCH(FourBitDots)(sums, w, x);
   if (done) return;

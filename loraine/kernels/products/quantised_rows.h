@@ -1,4 +1,4 @@
-// Rows of bitsandbytes' NF4, FP4 and INT8 (core/quant_state.h) against a row of activations, and back to f32. Called by packed_rows.
+// Rows of codes whose scales lie apart (core/quant_state.h) against a row of activations, and back to f32. Called by packed_rows.
 #pragma once
 #include "loraine/core/tensor.h"
 

@@ -218,10 +218,22 @@ bool reads_key(const std::string& finetuning_type, const std::string& key) {
                                               "trainable_token_indices",
                                               "quant_aware",
                                               "quant_aware_steps"};
-  static const std::set<std::string> kAdapters = {
-      "additional_target",   "bias",           "create_new_adapter",   "rank_pattern",     "alpha_pattern",     "exclude_modules",
-      "layers_to_transform", "layers_pattern", "adapter_name_or_path", "quantization_bit", "quantization_type", "double_quantization",
-      "frozen_matmul"};
+  static const std::set<std::string> kAdapters = {"additional_target",
+                                                  "bias",
+                                                  "create_new_adapter",
+                                                  "rank_pattern",
+                                                  "alpha_pattern",
+                                                  "exclude_modules",
+                                                  "layers_to_transform",
+                                                  "layers_pattern",
+                                                  "adapter_name_or_path",
+                                                  "quantization_bit",
+                                                  "quantization_type",
+                                                  "double_quantization",
+                                                  "frozen_matmul",
+                                                  "quantization_method",
+                                                  "hqq_axis",
+                                                  "hqq_group_size"};
   if (key.starts_with("freeze_")) return finetuning_type == "freeze";
   if (key.starts_with("oft_") || key == "module_dropout") return finetuning_type == "oft";
   const bool adapter = finetuning_type != "full" && finetuning_type != "freeze";

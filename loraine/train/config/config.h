@@ -44,10 +44,11 @@ struct TrainConfig {
   std::optional<std::string> cache_dir, adapter_folder;   // of downloads; within an adapter's folder
   std::optional<std::string> hf_hub_token, ms_hub_token;  // secrets: shown and kept nowhere
   std::string infer_dtype = "auto";         // auto, float16, bfloat16, float32: what answers are computed in, and what export writes
-  std::optional<int64_t> quantization_bit;  // 4, 8; null: the base as it is
+  std::optional<int64_t> quantization_bit;  // 4, 8; of HQQ 1, 2, 3 too; null: the base as it is
   std::string quantization_type = "nf4";    // nf4, fp4
   bool double_quantization = true;
-  std::string quantization_method = "bnb";
+  std::string quantization_method = "bnb";  // bnb, hqq
+  int64_t hqq_axis = 1, hqq_group_size = 64;
   bool split_special_tokens = false;
   bool train_from_scratch = false;
   bool resize_vocab = false;                                  // the embedding grows to the tokenizer

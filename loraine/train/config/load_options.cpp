@@ -1,9 +1,10 @@
-// quantization_bit and its kin to the types of quant/bitsandbytes.
+// quantization_bit and its kin to what quant/quantise makes.
 #include "loraine/train/config/load_options.h"
 
 #include <fmt/format.h>
 
 #include "loraine/core/error.h"
+#include "loraine/core/grouped_codes.h"
 #include "loraine/train/config/hub_access.h"
 #include "loraine/train/config/named_adapters.h"
 
@@ -12,14 +13,21 @@ namespace loraine {
 LoadOptions load_options(const TrainConfig& c) {
   LoadOptions options{c.bf16};
   if (!c.quantization_bit) return options;
-  if (*c.quantization_bit == 8) options.quantisation = {Dtype::INT8, false};
-  else options.quantisation = {c.quantization_type == "fp4" ? Dtype::FP4 : Dtype::NF4, c.double_quantization};
+  if (c.quantization_method == "hqq") {
+    options.quantisation = Quantisation{codes_of_bits(*c.quantization_bit), false, false, c.hqq_group_size, c.hqq_axis};
+    options.quantisation->scales = c.bf16 ? Dtype::BF16 : Dtype::F32;
+  } else if (*c.quantization_bit == 8) {
+    options.quantisation = {Dtype::INT8, false};
+  } else {
+    options.quantisation = {c.quantization_type == "fp4" ? Dtype::FP4 : Dtype::NF4, c.double_quantization};
+  }
   return options;
 }
 
 LoadOptions answer_load_options(const TrainConfig& c) {
   LoadOptions options = load_options(c);
   if (c.infer_dtype != "auto") options.bf16 = c.infer_dtype == "bfloat16";
+  if (options.quantisation) options.quantisation->scales = options.bf16 ? Dtype::BF16 : Dtype::F32;
   return options;
 }
 

@@ -40,12 +40,22 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"quantization_bit",
          "model",
          &c.quantization_bit,
-         "the frozen linear layers in 4 bits (QLoRA) or 8 (LLM.int8); null: as they are",
-         {.numbers = {4, 8}}});
+         "the frozen linear layers in 4 bits (QLoRA) or 8 (LLM.int8), with quantization_method: hqq in 1, 2 or 3 too; null: as they are",
+         {.numbers = {1, 2, 3, 4, 8}}});
   visit({"quantization_type", "model", &c.quantization_type, "code book of 4 bits", one_of({"fp4", "nf4"})});
   visit({"double_quantization", "model", &c.double_quantization, "4 bits: the scales of blocks are quantised too"});
   visit({"quantization_method", "model", &c.quantization_method, "how it is quantised",
-         one_of({"bnb", "gptq", "awq", "aqlm", "quanto", "eetq", "hqq", "mxfp4", "fp8"}, {"bnb"})});
+         one_of({"bnb", "gptq", "awq", "aqlm", "quanto", "eetq", "hqq", "mxfp4", "fp8"}, {"bnb", "hqq"})});
+  visit({"hqq_axis",
+         "model",
+         &c.hqq_axis,
+         "quantization_method hqq: groups along the rows of a weight (1, as transformers has it) or across them (0, LLaMA-Factory)",
+         {.numbers = {0, 1}}});
+  visit({"hqq_group_size",
+         "model",
+         &c.hqq_group_size,
+         "quantization_method hqq: weights that share a scale and a zero, a multiple of 8",
+         {.lowest = 8, .highest = 1 << 20}});
   visit({"split_special_tokens", "model", &c.split_special_tokens, "the spelling of special tokens inside the text is plain text"});
   visit({"language", "model", &c.language, "of tables and messages: English, Chinese; auto: as LC_ALL, LC_MESSAGES or LANG says",
          one_of({"auto", "en", "zh"})});

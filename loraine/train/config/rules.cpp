@@ -30,6 +30,14 @@ void check_model(const TrainConfig& c) {
     broken_rule(
         fmt::format("quantization_bit is {}, and frozen_matmul: {} multiplies weights of 8 bits", *c.quantization_bit, c.frozen_matmul),
         "set quantization_bit to 8, or leave one of them out");
+  if (c.hqq_group_size % 8 != 0) broken_rule(fmt::format("hqq_group_size is {}, expected a multiple of 8", c.hqq_group_size));
+  const bool hqq = c.quantization_method == "hqq";
+  if (hqq && c.quantization_bit && c.frozen_matmul != "exact")
+    broken_rule(fmt::format("quantization_method is hqq, and frozen_matmul: {} multiplies codes of its own", c.frozen_matmul),
+                "leave one of them out");
+  if (!hqq && c.quantization_bit && *c.quantization_bit != 4 && *c.quantization_bit != 8)
+    broken_rule(fmt::format("quantization_bit is {}, and quantization_method {} has 4 and 8", *c.quantization_bit, c.quantization_method),
+                "set quantization_method: hqq, or 4 or 8 bits");
 }
 
 void check_gpu(const TrainConfig& c, const std::string& lacks) {
@@ -202,6 +210,8 @@ void check_sampling(const TrainConfig& c) {
 void check_loftq(const TrainConfig& c) {
   if (c.init_lora_weights != "loftq") return;
   if (!c.quantization_bit) return;
+  if (c.quantization_method == "hqq")
+    broken_rule("quantization_method is hqq, and the codes that LoftQ makes are bitsandbytes'", "leave quantization_method out");
   if (*c.quantization_bit != c.loftq_bits)
     broken_rule(fmt::format("quantization_bit is {} and loftq_bits {}, and the base is held in the codes that LoftQ makes",
                             *c.quantization_bit, c.loftq_bits),
@@ -406,6 +416,9 @@ void check_export_config(const TrainConfig& c) {
   if (c.quantization_bit && !split_list(c.adapter_name_or_path).empty())
     broken_rule("quantization_bit and adapter_name_or_path are both given, and adapters are not merged into a quantised model",
                 "merge them first, and quantise the result");
+  if (c.quantization_bit && c.quantization_method == "hqq")
+    broken_rule("quantization_method is hqq, whose codes are made while a model is loaded, and not written",
+                "leave quantization_method out for bitsandbytes' codes, or use export_quantization_bit");
   if (c.quantization_bit && c.export_legacy_format)
     broken_rule("quantization_bit and export_legacy_format are both given, and quantised weights are written as safetensors only",
                 "leave export_legacy_format out");

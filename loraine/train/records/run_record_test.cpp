@@ -38,7 +38,6 @@ bool of_the_call(const Option& option) {
   static const std::set<std::string> kNames = {"model_name_or_path",
                                                "infer_dtype",
                                                "device",
-                                               "quantization_method",
                                                "model_revision",
                                                "language",
                                                "strict",
@@ -63,6 +62,7 @@ TEST(RunRecord, EveryOptionIsLookedAt) {
   was.use_adalora = was.pissa_init = true;
   was.loraplus_lr_ratio = 4;
   was.quantization_bit = 4;
+  was.quantization_method = "hqq";
   was.init_lora_weights = "loftq";
   was.quant_aware = "q8_0";
   was.use_galore = was.use_apollo = was.use_badam = true;
