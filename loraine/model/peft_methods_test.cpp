@@ -1,6 +1,7 @@
 // PEFT's methods beside LoRA over tiny models, as PEFT computed them (tests/golden/make_method_cases.py): logits, loss, gradients of all
 // parameters, weights with the adapter merged in, runs of 12 steps; of rows in one batch each with its own adapter, or none.
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -272,7 +273,7 @@ TEST(PeftMethods, StartsAtTheBase) {
     start_adapter(set, model, config, 7);
     const MethodPass plain(model, c, {nullptr}, false), with(model, c, {&set}, false);
     EXPECT_LT(apart(with.logits, plain.logits), 1e-6) << name;
-    if (config.method->kind->setting != std::string("oft") && config.method->kind->setting != std::string("ia3")) continue;
+    if (const std::string method = config.method->kind->setting; method != "oft" && method != "ia3") continue;
     const auto init = open_tensor_source((c.folder / "init/adapter_model.safetensors").string());
     for (const Parameter& p : set.parameters()) {
       std::vector<float> theirs(static_cast<size_t>(p.value.numel()));
@@ -311,11 +312,12 @@ TEST(PeftMethods, OverCodes) {
       EXPECT_LT(apart(ours.logits, theirs.logits), 1e-5) << name;
       const std::vector<Parameter> a = one.parameters(), b = two.parameters();
       for (size_t i = 0; i < a.size(); ++i)
-        if (a[i].gradient.data)
+        if (a[i].gradient.data) {
           EXPECT_LT(apart({a[i].gradient.f32(), a[i].gradient.f32() + a[i].gradient.numel()},
                           {b[i].gradient.f32(), b[i].gradient.f32() + b[i].gradient.numel()}),
                     2e-5)
               << name << " " << a[i].name;
+        }
     }
 }
 
@@ -337,6 +339,26 @@ TEST(PeftMethods, InBf16) {
         size += std::pow(static_cast<double>(b[i].gradient.f32()[k]), 2);
       }
     EXPECT_LT(std::sqrt(apart / size), 0.05) << name;
+  }
+}
+
+// Logits and gradients have the same bits on any number of threads.
+TEST(PeftMethods, OnAnyNumberOfThreads) {
+  const int threads = omp_get_max_threads();
+  for (const std::string& name : all_cases()) {
+    const MethodCase c(name);
+    Model model = c.model();
+    const auto bits = [&](int n) {
+      omp_set_num_threads(n);
+      AdapterSet set = load_adapter_to_train(model, (c.folder / "adapter").string());
+      std::vector<float> all = MethodPass(model, c, {&set}, true).logits;
+      for (const Parameter& p : set.parameters())
+        if (p.gradient.data) all.insert(all.end(), p.gradient.f32(), p.gradient.f32() + p.gradient.numel());
+      omp_set_num_threads(threads);
+      return all;
+    };
+    const std::vector<float> alone = bits(1);
+    for (const int n : {2, 3, 5}) EXPECT_EQ(bits(n), alone) << name << " " << n;
   }
 }
 

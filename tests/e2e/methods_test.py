@@ -52,7 +52,8 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr", "lora_bias", "tokens", "alora"):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr", 
+                     "lora_bias", "tokens", "alora"):
             with self.subTest(name):
                 for level in ("false", "mlp", "true"):
                     self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
@@ -307,7 +308,8 @@ class Methods(tiny.Case):
             (["oft_block_size", "0"], dict(finetuning_type="oft", oft_rank=4)), (["use_dora", "oft"], dict(finetuning_type="oft", use_dora="true")),
             (["alfa", "alpha"], dict(finetuning_type="loha", adapter_args='{"alfa": 2}')), (["layers_to_transform", "IA3"], dict(finetuning_type="ia3", layers_to_transform="0")),
             (["rank_dropout"], dict(finetuning_type="lokr", adapter_args='{"rank_dropout": 0.5}')), (["OFT", "lm_head"], dict(finetuning_type="oft", oft_target="lm_head")),
-            (["frozen_matmul", "finetuning_type"], dict(finetuning_type="oft", frozen_matmul="int8")), (["boft"], dict(finetuning_type="boft")), (["no linear layer"], dict(exclude_modules=".*")),
+            (["exclude_modules", "VERA"], dict(finetuning_type="vera", exclude_modules="q_proj")),
+            (["frozen_matmul", "finetuning_type"], dict(finetuning_type="oft", frozen_matmul="int8")), (["lily"], dict(finetuning_type="lily")), (["no linear layer"], dict(exclude_modules=".*")),
         ]:
             with self.subTest(settings):
                 done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "refused", **settings))

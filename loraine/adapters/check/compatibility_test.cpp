@@ -108,7 +108,7 @@ TEST_F(Compatibility, VersionsAndOtherMethods) {
   const AdapterFacts loha = facts({{"peft_type", "LOHA"}});
   EXPECT_EQ(on(loha, "vllm").verdict, LoadVerdict::refuses);
   EXPECT_EQ(on(loha, "loraine").verdict, LoadVerdict::loads);
-  EXPECT_EQ(on(facts({{"peft_type", "BOFT"}}), "loraine").verdict, LoadVerdict::refuses);
+  EXPECT_EQ(on(facts({{"peft_type", "XLORA"}}), "loraine").verdict, LoadVerdict::refuses);
   EXPECT_THROW(check_compatibility(loha, {"ollama"}), Error);
   const AdapterFacts tokens = facts({{"trainable_token_indices", {1, 2}}}, {"model.embed_tokens.token_adapter.trainable_tokens_delta"});
   EXPECT_EQ(on(tokens, "vllm").verdict, LoadVerdict::refuses);

@@ -16,13 +16,13 @@
 namespace loraine {
 
 const std::vector<PeftMethodKind>& peft_methods() {
-  // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains
+  // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains, its reader; false where it excludes no modules
   static const std::vector<PeftMethodKind> all = {
       {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
       {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
       {"OFT", "oft", ".oft_", "oft_only", true, false, true, read_oft},
-      {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera},
+      {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera, false},
   };
   return all;
 }
@@ -76,6 +76,7 @@ void set_peft_method(const PeftMethodKind& kind, const nlohmann::ordered_json& j
   if (!kind.chooses_layers && !config.layers_to_transform.empty()) refuse("layers_to_transform");
   if (!kind.has_patterns && !config.rank_pattern.empty()) refuse("rank_pattern");
   if (!kind.has_patterns && !config.alpha_pattern.empty()) refuse("alpha_pattern");
+  if (!kind.excludes && !(config.exclude_modules.empty() && config.exclude_regex.empty())) refuse("exclude_modules");
   if (!kind.bias_word && config.bias != "none") refuse("bias");
   for (const auto& [key, value] : json.items()) {
     if (std::ranges::find(known, key) != known.end()) continue;
@@ -93,7 +94,6 @@ nlohmann::ordered_json peft_method_config(const LoraConfig& config) {
   nlohmann::json json = {
       {"auto_mapping", nullptr},
       {"base_model_name_or_path", config.base_model_name_or_path},
-      {"exclude_modules", config.exclude_regex.empty() ? list_or_null(config.exclude_modules) : nlohmann::json(config.exclude_regex)},
       {"inference_mode", true},
       {"modules_to_save", list_or_null(config.modules_to_save)},
       {"peft_type", kind.peft_type},
@@ -101,6 +101,8 @@ nlohmann::ordered_json peft_method_config(const LoraConfig& config) {
       {"revision", nullptr},
       {"target_modules", config.target_regex.empty() ? nlohmann::json(config.target_modules) : nlohmann::json(config.target_regex)},
       {"task_type", "CAUSAL_LM"}};
+  if (kind.excludes)
+    json["exclude_modules"] = config.exclude_regex.empty() ? list_or_null(config.exclude_modules) : nlohmann::json(config.exclude_regex);
   if (kind.bias_word) json["bias"] = config.bias == "lora_only" ? kind.bias_word : config.bias;
   if (kind.chooses_layers) {
     json["layers_to_transform"] = list_or_null(config.layers_to_transform);

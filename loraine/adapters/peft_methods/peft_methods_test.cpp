@@ -79,7 +79,8 @@ TEST(PeftMethods, WrongKeysAreNamed) {
   const auto has = [](const std::string& text, const std::string& words) {
     EXPECT_NE(refusal(text).find(words), std::string::npos) << text << ": " << refusal(text);
   };
-  has(R"({"peft_type": "BOFT"})", "peft_type is \"BOFT\"");
+  has(R"({"peft_type": "XLORA"})", "peft_type is \"XLORA\"");
+  has(R"({"peft_type": "LILY"})", "Lily mixes its B by a mean over all tokens of a batch");
   has(R"({"peft_type": "OFT", "r": 8})", "oft_block_size is not given");
   has(R"({"peft_type": "OFT", "r": 8, "oft_block_size": 32})", "oft_block_size is 32");
   has(R"({"peft_type": "OFT", "r": 0, "oft_block_size": "all"})", "oft_block_size is \"all\", expected an integer");
