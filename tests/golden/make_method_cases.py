@@ -33,6 +33,8 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "vera": ("llama3", 0, lambda: peft.VeraConfig(r=6, d_initial=0.1, **whole), 0.2),
     "loha": ("llama3", 0, lambda: peft.LoHaConfig(r=3, alpha=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], rank_pattern={"down_proj": 2}), 0.2),
     "lokr": ("llama3", 0, lambda: peft.LoKrConfig(r=2, alpha=4, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]), 0.2),
+    "gralora": ("llama3", 0, lambda: peft.GraloraConfig(r=4, alpha=6, gralora_k=2, **whole), 0.2),
+    "gralora_hybrid": ("qwen2", 0, lambda: peft.GraloraConfig(r=8, alpha=16, gralora_k=4, hybrid_r=3, bias="gralora_only", target_modules=["q_proj", "k_proj", "gate_proj", "down_proj"]), 0.2),
     "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
 }
 
