@@ -29,6 +29,8 @@ methods = {
     "vera": dict(finetuning_type="vera", adapter_args='{"r": 6, "vera_dropout": 0.1}'), "loha": dict(finetuning_type="loha", adapter_args='{"r": 2}', rank_pattern='{"q_proj": 3}'),
     "lokr": dict(finetuning_type="lokr", adapter_args='{"r": 1, "decompose_both": true}', bf16="true"),
     "gralora": dict(finetuning_type="gralora", adapter_args='{"r": 4, "alpha": 8, "hybrid_r": 2, "gralora_dropout": 0.1}', lora_target="q_proj,v_proj,up_proj,down_proj"),
+    "randlora": dict(finetuning_type="randlora", adapter_args='{"r": 4, "randlora_alpha": 8, "randlora_dropout": 0.1}', lora_target="q_proj,k_proj,down_proj"),
+    "randlora_sparse": dict(finetuning_type="randlora", adapter_args='{"r": 6, "randlora_alpha": 8, "sparse": true}', lora_target="v_proj,gate_proj", bf16="true"),
     "lora_bias": dict(lora_bias="true"), "lorafa": dict(use_lorafa="true", weight_decay=0.01),
     "tokens": dict(trainable_token_indices="9,33,7"), "tokens_pissa": dict(pissa_init="true", trainable_token_indices='{"embed_tokens": [5, 40]}'),
     "eva": dict(init_lora_weights="eva", eva_tau=0.9, eva_rho=1.5), "corda": dict(init_lora_weights="corda"),
@@ -53,7 +55,7 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr", "gralora", 
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr", "gralora", "randlora", 
                      "lora_bias", "tokens", "alora"):
             with self.subTest(name):
                 for level in ("false", "mlp", "true"):
@@ -62,7 +64,7 @@ class Methods(tiny.Case):
 
     def test_merged_equals_base_and_adapter(self):
         for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside",
-                     "oft", "oft_exact", "ia3", "vera", "loha", "lokr", "gralora", "tokens", "tokens_pissa", "eva", "corda", "lora_ga", "lora_ga_norm"):
+                     "oft", "oft_exact", "ia3", "vera", "loha", "lokr", "gralora", "randlora", "tokens", "tokens_pissa", "eva", "corda", "lora_ga", "lora_ga_norm"):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",

@@ -35,6 +35,8 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "lokr": ("llama3", 0, lambda: peft.LoKrConfig(r=2, alpha=4, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]), 0.2),
     "gralora": ("llama3", 0, lambda: peft.GraloraConfig(r=4, alpha=6, gralora_k=2, **whole), 0.2),
     "gralora_hybrid": ("qwen2", 0, lambda: peft.GraloraConfig(r=8, alpha=16, gralora_k=4, hybrid_r=3, bias="gralora_only", target_modules=["q_proj", "k_proj", "gate_proj", "down_proj"]), 0.2),
+    "randlora": ("llama3", 0, lambda: peft.RandLoraConfig(r=5, randlora_alpha=10, **whole), 0.02),
+    "randlora_sparse": ("qwen2", 0, lambda: peft.RandLoraConfig(r=6, randlora_alpha=6, sparse=True, projection_prng_key=3, target_modules=["q_proj", "v_proj", "up_proj", "down_proj"]), 0.02),
     "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
 }
 
@@ -53,6 +55,12 @@ def make_base(top):
                                       max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1, tie_word_embeddings=True)
     transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(top / "in_64/model")
     shutil.copyfile(top / "llama3/batches.safetensors", top / "in_64/batches.safetensors")
+
+
+def without_repetitions(folder):
+    """Leaves out the bases of RandLoRA that PEFT writes once more for every module: the cases stay small, and are compared tensor by tensor."""
+    file = folder / "adapter_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(file).items() if not (name.startswith("base_model.model.") and name.endswith(("randlora_A", "randlora_B")))}, file, {"format": "pt"})
 
 
 def near(tensor, size, seed):
@@ -87,6 +95,8 @@ def record(top, name, base, bits, config, size):
     adapted.save_pretrained(case / "init")
     log = train(adapted, batches, 12)
     adapted.save_pretrained(case / "final")
+    for folder in (case / "init", case / "final"):
+        without_repetitions(folder)
     (case / "train.json").write_text(json.dumps({"log": log}, indent=0))
     (case / "base.txt").write_text(f"{base} {bits}\n")
     for card in case.rglob("README.md"):

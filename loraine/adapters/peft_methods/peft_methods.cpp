@@ -10,6 +10,7 @@
 #include "loraine/adapters/peft_methods/lokr.h"
 #include "loraine/adapters/peft_methods/oft.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
+#include "loraine/adapters/peft_methods/randlora.h"
 #include "loraine/adapters/peft_methods/vera.h"
 #include "loraine/core/describe.h"
 #include "loraine/core/error.h"
@@ -24,6 +25,7 @@ const std::vector<PeftMethodKind>& peft_methods() {
       {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
       {"OFT", "oft", ".oft_", "oft_only", true, false, true, read_oft},
+      {"RANDLORA", "randlora", ".randlora_", "randlora_only", true, false, true, read_randlora, false},
       {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera, false},
   };
   return all;
