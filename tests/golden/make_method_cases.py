@@ -37,6 +37,9 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "gralora_hybrid": ("qwen2", 0, lambda: peft.GraloraConfig(r=8, alpha=16, gralora_k=4, hybrid_r=3, bias="gralora_only", target_modules=["q_proj", "k_proj", "gate_proj", "down_proj"]), 0.2),
     "randlora": ("llama3", 0, lambda: peft.RandLoraConfig(r=5, randlora_alpha=10, **whole), 0.02),
     "randlora_sparse": ("qwen2", 0, lambda: peft.RandLoraConfig(r=6, randlora_alpha=6, sparse=True, projection_prng_key=3, target_modules=["q_proj", "v_proj", "up_proj", "down_proj"]), 0.02),
+    "fourierft": ("llama3", 0, lambda: peft.FourierFTConfig(n_frequency=40, scaling=20.0, init_weights=True, **whole), 0.5),
+    "fourierft_pattern": ("qwen2", 0, lambda: peft.FourierFTConfig(n_frequency=30, n_frequency_pattern={"k_proj": 12, "down.*": 50}, random_loc_seed=5, scaling=20.0, init_weights=True,
+                                                                   target_modules=["q_proj", "k_proj", "down_proj"]), 0.5),
     "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
 }
 
