@@ -155,7 +155,7 @@ std::string without_default(std::string name) {
 
 TEST(PeftMethods, LogitsLossAndGradients) {
   const std::vector<std::string> names = all_cases();
-  EXPECT_GE(names.size(), 18u);
+  EXPECT_GE(names.size(), 20u);
   for (const std::string& name : names) {
     const MethodCase c(name);
     Model model = c.model();
@@ -273,7 +273,7 @@ TEST(PeftMethods, StartsAtTheBase) {
     start_adapter(set, model, config, 7);
     const MethodPass plain(model, c, {nullptr}, false), with(model, c, {&set}, false);
     EXPECT_LT(apart(with.logits, plain.logits), 1e-6) << name;
-    if (const std::string method = config.method->kind->setting; method != "oft" && method != "ia3") continue;
+    if (const std::string method = config.method->kind->setting; method != "oft" && method != "ia3" && method != "boft") continue;
     const auto init = open_tensor_source((c.folder / "init/adapter_model.safetensors").string());
     for (const Parameter& p : set.parameters()) {
       std::vector<float> theirs(static_cast<size_t>(p.value.numel()));
@@ -285,7 +285,7 @@ TEST(PeftMethods, StartsAtTheBase) {
 
 // Each method over a base in codes is that over the values that the codes stand for.
 TEST(PeftMethods, OverCodes) {
-  for (const std::string name : {"ia3_inputs", "oft", "oft_shared", "vera", "loha", "lokr", "gralora", "randlora", "fourierft"})
+  for (const std::string name : {"ia3_inputs", "oft", "oft_shared", "vera", "loha", "lokr", "gralora", "randlora", "fourierft", "boft"})
     for (const Quantisation how : {Quantisation{Dtype::NF4, true}, Quantisation{Dtype::FP4, false}, Quantisation{Dtype::INT8, false}}) {
       const MethodCase c(name);
       Model codes = c.model(how), whole = c.model();

@@ -20,6 +20,17 @@ from peft_run import train
 from safetensors.torch import load_file, save_file
 
 transformers.logging.set_verbosity_error()
+class DiagonalBlocks:
+    """What PEFT's kernel for BOFT's blocks computes, which it compiles where there is CUDA; without it PEFT leaves out all butterfly factors but the first."""
+
+    def forward(self, blocks):
+        return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
+
+    def backward(self, gradient, blocks):
+        size = blocks.shape[-1]
+        return [torch.stack([gradient[:, i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(blocks.shape[1])], 1)]
+
+
 whole = dict(target_modules="all-linear")
 cases = {  # the base, its bits, PEFT's config, how far the adapter is from its start
     "ia3": ("qwen2", 0, lambda: peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]), 0.3),
@@ -40,6 +51,8 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "fourierft": ("llama3", 0, lambda: peft.FourierFTConfig(n_frequency=40, scaling=20.0, init_weights=True, **whole), 0.5),
     "fourierft_pattern": ("qwen2", 0, lambda: peft.FourierFTConfig(n_frequency=30, n_frequency_pattern={"k_proj": 12, "down.*": 50}, random_loc_seed=5, scaling=20.0, init_weights=True,
                                                                    target_modules=["q_proj", "k_proj", "down_proj"]), 0.5),
+    "boft": ("llama3", 0, lambda: peft.BOFTConfig(boft_block_size=8, **whole), 0.2),
+    "boft_butterfly": ("qwen2", 0, lambda: peft.BOFTConfig(boft_block_size=2, boft_n_butterfly_factor=3, bias="boft_only", target_modules=["q_proj", "v_proj", "up_proj", "down_proj"]), 0.2),
     "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
 }
 
@@ -49,6 +62,10 @@ def open_model(folder, bits):
     if bits:
         more["quantization_config"] = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32)
     return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **more)
+
+
+def with_butterflies():
+    peft.tuners.boft.layer._FBD_CUDA = DiagonalBlocks()
 
 
 def make_base(top):
@@ -115,6 +132,7 @@ def record(top, name, base, bits, config, size):
 def main():
     top = pathlib.Path(sys.argv[1])
     torch.set_num_threads(1)
+    with_butterflies()
     if not (top / "in_64").exists():
         make_base(top)
     for name, case in cases.items():

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/peft_methods/boft.h"
 #include "loraine/adapters/peft_methods/fourierft.h"
 #include "loraine/adapters/peft_methods/gralora.h"
 #include "loraine/adapters/peft_methods/ia3.h"
@@ -21,6 +22,7 @@ namespace loraine {
 const std::vector<PeftMethodKind>& peft_methods() {
   // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains, its reader; false where it excludes no modules
   static const std::vector<PeftMethodKind> all = {
+      {"BOFT", "boft", ".boft_", "boft_only", true, false, true, read_boft},
       {"FOURIERFT", "fourierft", ".fourierft_", "fourier_only", true, false, true, read_fourierft},
       {"GRALORA", "gralora", ".gralora_", "gralora_only", true, false, true, read_gralora, false},
       {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
