@@ -36,6 +36,7 @@ std::vector<Parameter> AdapterSet::parameters() const {
 }
 
 void AdapterSet::refresh(Context& ctx) const {
+  if (shared) shared->refresh(ctx);
   for (const auto& site : sites)
     if (site) site->refresh(ctx);
   for (const auto& one : experts)

@@ -158,6 +158,9 @@ LoraConfig read_lora_config(const std::string& folder) {
     throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
   const bool adalora = json["peft_type"] == "ADALORA";
   const PeftMethodKind* method = json["peft_type"].is_string() ? find_peft_type(json["peft_type"].get<std::string>()) : nullptr;
+  if (json["peft_type"] == "LILY")
+    wrong(file, "peft_type", json["peft_type"],
+          "a method in which a token depends on itself and on those before it: Lily mixes its B by a mean over all tokens of a batch");
   if (json["peft_type"] != "LORA" && !adalora && !method)
     wrong(file, "peft_type", json["peft_type"], fmt::format("LORA, ADALORA or one of {}: others are not built", peft_type_names()));
   LoraConfig config;
@@ -394,6 +397,7 @@ void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
     }
   }
   for (const Parameter& p : set.beside) left.erase(p.name);
+  if (set.shared) std::erase_if(left, [&](const std::string& name) { return set.shared->repeats(name); });
   for (const std::string& name : left) {
     const TensorInfo* info = source->find(name);
     const bool empty = std::ranges::find(info->shape, 0) != info->shape.end();  // of a module whose ranks were all cut

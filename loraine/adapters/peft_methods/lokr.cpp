@@ -115,7 +115,7 @@ class LoKr : public Adapter {
   const LokrFactor& w1(size_t i) const { return factors_[2 * i]; }
   const LokrFactor& w2(size_t i) const { return factors_[2 * i + 1]; }
   int64_t inner_width(size_t i) const { return w1(i).value.cols() * w2(i).value.rows(); }
-  size_t number(int part) const { return static_cast<size_t>(std::ranges::find(parts_, part, &LoraPart::part) - parts_.begin()); }
+  size_t number(int part) const { return part_number(parts_, part); }
   float element(size_t i, int64_t o, int64_t c) const {
     const Tensor &a = w1(i).value, &b = w2(i).value;
     return a.f32()[o / b.rows() * a.cols() + c / b.cols()] * b.f32()[o % b.rows() * b.cols() + c % b.cols()];

@@ -67,6 +67,19 @@ std::vector<std::string> MethodKeys::names(const char* key, std::vector<std::str
   return out;
 }
 
+std::vector<std::pair<std::string, int64_t>> MethodKeys::counts(const char* key, int64_t lowest, int64_t highest) {
+  const auto* value = find(key);
+  std::vector<std::pair<std::string, int64_t>> out;
+  if (!value) return out;
+  const std::string expected = fmt::format("an object of name: integer from {} to {}", lowest, highest);
+  if (!value->is_object()) wrong(key, expected);
+  for (const auto& [name, count] : value->items()) {
+    if (!count.is_number_integer() || count.get<int64_t>() < lowest || count.get<int64_t>() > highest) wrong(key, expected);
+    out.emplace_back(name, count.get<int64_t>());
+  }
+  return out;
+}
+
 void MethodKeys::only(const char* key, const nlohmann::ordered_json& built, const char* why) {
   const auto* value = find(key);
   if (value && *value != built) wrong(key, fmt::format("{}: {}", built.dump(), why));

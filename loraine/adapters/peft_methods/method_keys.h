@@ -17,6 +17,8 @@ class MethodKeys {
   int64_t integer(const char* key, int64_t otherwise, int64_t lowest, int64_t highest);
   double number(const char* key, double otherwise, double lowest, double highest);
   bool boolean(const char* key, bool otherwise);
+  // An object of name: integer, in its order.
+  std::vector<std::pair<std::string, int64_t>> counts(const char* key, int64_t lowest, int64_t highest);
   std::vector<std::string> names(const char* key, std::vector<std::string> otherwise);
   // A share of something that is dropped while training: from 0 to below 1.
   double share(const char* key);

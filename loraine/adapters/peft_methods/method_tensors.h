@@ -1,5 +1,6 @@
 // Tensors of an adapter under PEFT's names, each with its gradient where it is trained. Used by the methods of this room.
 #pragma once
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,11 @@ namespace loraine {
 
 class MethodTensors {
  public:
+  virtual ~MethodTensors() = default;
+  // As Adapter::refresh, where the tensors are those that all sites of a set share.
+  virtual void refresh(Context&) {}
+  // Whether PEFT's files have one of the tensors once more under this name.
+  virtual bool repeats(const std::string&) const { return false; }
   // Zero-filled, F32. name: as PEFT's file has it, with "base_model.model.". Gives its number. trained: it gets a gradient.
   size_t add(std::string name, std::initializer_list<int64_t> shape, bool trained) {
     const auto memory = [&](std::vector<Buffer>& buffers) {
@@ -28,6 +34,11 @@ class MethodTensors {
   std::vector<Buffer> memory_;
   std::vector<Parameter> parameters_;
 };
+
+// The number among `parts` of the one that is the site's part `part`; how many they are where none is.
+inline size_t part_number(const std::vector<LoraPart>& parts, int part) {
+  return static_cast<size_t>(std::ranges::find(parts, part, &LoraPart::part) - parts.begin());
+}
 
 // "base_model.model.model.layers.0.self_attn.q_proj" + kind
 inline std::string peft_name(const LoraPart& part, const char* kind) { return "base_model.model." + part.name + kind; }

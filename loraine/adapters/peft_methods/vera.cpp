@@ -101,7 +101,7 @@ class Vera : public Adapter {
   Tensor b(size_t i) const { return shared_->value(1).row_range(0, parts_[i].out); }
   const float* lambda_b(size_t i) const { return tensors_.value(2 * i).f32(); }
   const float* lambda_d(size_t i) const { return tensors_.value(2 * i + 1).f32(); }
-  size_t number(int part) const { return static_cast<size_t>(std::ranges::find(parts_, part, &LoraPart::part) - parts_.begin()); }
+  size_t number(int part) const { return part_number(parts_, part); }
 
   // B (λ_d ∘ A x) of a part, in scratch [T, out]
   Tensor output_before_b(Context& ctx, const Tensor& ax, size_t i, Arena& scratch) const {
