@@ -171,6 +171,7 @@ using namespace cuda;
 void activate_cuda(GpuStream& stream, const Tensor& h, const Tensor& x, const ActivationShape& shape) {
   with_type(h, [&]<class T>(T) {
     auto kernel = whole_vectors(h, x) ? activate_kernel<true, T> : activate_kernel<false, T>;
+    stream.moves(bytes_in(h, x));
     launch("activate", kernel, grid_of(h), row_threads(h.cols()), 0, stream, rows_of<T>(h), rows_of<const T>(x), h.cols(), curve_of(shape));
   });
 }
@@ -178,6 +179,7 @@ void activate_cuda(GpuStream& stream, const Tensor& h, const Tensor& x, const Ac
 void activate_backward_cuda(GpuStream& stream, const Tensor& d_x, const Tensor& d_h, const Tensor& x, const ActivationShape& shape) {
   with_type(d_h, [&]<class T>(T) {
     auto kernel = whole_vectors(d_x, d_h, x) ? activate_backward_kernel<true, T> : activate_backward_kernel<false, T>;
+    stream.moves(bytes_in(d_x, d_h, x));
     launch("activate_backward", kernel, grid_of(d_h), row_threads(d_h.cols()), 0, stream, rows_of<T>(d_x), rows_of<const T>(d_h),
            rows_of<const T>(x), d_h.cols(), curve_of(shape));
   });
@@ -186,6 +188,7 @@ void activate_backward_cuda(GpuStream& stream, const Tensor& d_x, const Tensor& 
 void xielu_slopes_cuda(GpuStream& stream, const Tensor& sums, const Tensor& d_h, const Tensor& x) {
   with_type(d_h, [&]<class T>(T) {
     auto kernel = whole_vectors(d_h, x) ? xielu_slopes_kernel<true, T> : xielu_slopes_kernel<false, T>;
+    stream.moves(bytes_in(sums, d_h, x));
     launch("xielu_slopes", kernel, static_cast<unsigned>(x.rows()), row_threads(x.cols()), sizeof(SlopesRoom), stream, rows_of<float>(sums),
            rows_of<const T>(d_h), rows_of<const T>(x), x.cols());
   });
@@ -194,6 +197,7 @@ void xielu_slopes_cuda(GpuStream& stream, const Tensor& sums, const Tensor& d_h,
 void gated_activate_cuda(GpuStream& stream, const Tensor& h, const Tensor& gate_up, const ActivationShape& shape) {
   with_type(h, [&]<class T>(T) {
     auto kernel = whole_halves(gate_up, h) ? gated_activate_kernel<true, T> : gated_activate_kernel<false, T>;
+    stream.moves(bytes_in(h, gate_up));
     launch("gated_activate", kernel, grid_of(h), row_threads(h.cols()), 0, stream, rows_of<T>(h), rows_of<const T>(gate_up), h.cols(),
            curve_of(shape));
   });
@@ -204,6 +208,7 @@ void gated_activate_backward_cuda(GpuStream& stream, const Tensor& d_gate_up, co
   with_type(d_h, [&]<class T>(T) {
     auto kernel = whole_halves(gate_up, d_h) && whole_halves(d_gate_up, d_h) ? gated_activate_backward_kernel<true, T>
                                                                              : gated_activate_backward_kernel<false, T>;
+    stream.moves(bytes_in(d_gate_up, d_h, gate_up));
     launch("gated_activate_backward", kernel, grid_of(d_h), row_threads(d_h.cols()), 0, stream, rows_of<T>(d_gate_up),
            rows_of<const T>(d_h), rows_of<const T>(gate_up), d_h.cols(), curve_of(shape));
   });

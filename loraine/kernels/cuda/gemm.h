@@ -10,7 +10,8 @@ namespace loraine {
 
 class Gemm {
  public:
-  Gemm();  // throws unsupported that says which library is missing
+  // Throws unsupported that says which library is missing; of a stream that only counts, it opens none.
+  explicit Gemm(bool only_counts = false);
   ~Gemm();
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
@@ -28,5 +29,7 @@ struct GemmShape {
   int64_t M, N, K;
 };
 GemmShape gemm_shape(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w);
+// Counts it; whether it is to be done.
+bool begin_product(GpuStream& stream, const GemmShape& shape, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate);
 
 }  // namespace loraine

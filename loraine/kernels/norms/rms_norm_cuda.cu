@@ -121,6 +121,7 @@ using namespace cuda;
 void rms_norm_cuda(GpuStream& stream, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& weight, float eps, float offset) {
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x, weight) ? rms_norm_kernel<true, Y, X> : rms_norm_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, rstd, x, weight));
     launch("rms_norm", kernel, blocks_of(x), row_threads(x.cols()), sizeof(WarpRoom), stream, rows_of<Y>(y), rstd.f32(),
            rows_of<const X>(x), floats_of(weight), row_of(x, rstd, eps, offset));
   });
@@ -131,6 +132,7 @@ void add_rms_norm_cuda(GpuStream& stream, const Tensor& y, const Tensor& rstd, c
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     with_type(rounded, [&]<class R>(R) {
       auto kernel = whole_vectors(y, sum, rounded, x, weight) ? add_rms_norm_kernel<true, Y, R, X> : add_rms_norm_kernel<false, Y, R, X>;
+      stream.moves(bytes_in(y, rstd, sum, sum, rounded, x, weight));
       launch("add_rms_norm", kernel, blocks_of(x), row_threads(x.cols()), sizeof(WarpRoom), stream, rows_of<Y>(y), rstd.f32(),
              rows_of<float>(sum), rows_of<R>(rounded), rows_of<const X>(x), floats_of(weight), row_of(x, rstd, eps, offset));
     });
@@ -140,6 +142,7 @@ void add_rms_norm_cuda(GpuStream& stream, const Tensor& y, const Tensor& rstd, c
 void rms_norm_rebuild_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, const Tensor& rstd, const Tensor& weight, float offset) {
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x, weight) ? rms_norm_rebuild_kernel<true, Y, X> : rms_norm_rebuild_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, x, rstd, weight));
     launch("rms_norm_rebuild", kernel, blocks_of(x), row_threads(x.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), rstd.f32(),
            floats_of(weight), row_of(x, rstd, 0, offset));
   });
@@ -150,6 +153,7 @@ void rms_norm_backward_cuda(GpuStream& stream, const Tensor& d_x, const Tensor& 
   with_types(d_y, x, [&]<class G, class X>(G, X) {
     with_type(d_x, [&]<class D>(D) {
       auto kernel = whole_vectors(d_x, d_y, x, weight) ? rms_norm_backward_kernel<true, D, G, X> : rms_norm_backward_kernel<false, D, G, X>;
+      stream.moves(bytes_in(d_x, d_y, x, rstd, weight) + (accumulate ? bytes_in(d_x) : 0));
       launch("rms_norm_backward", kernel, blocks_of(x), row_threads(x.cols()), sizeof(WarpRoom), stream, rows_of<D>(d_x),
              rows_of<const G>(d_y), rows_of<const X>(x), rstd.f32(), floats_of(weight), row_of(x, rstd, 0, offset), accumulate);
     });

@@ -63,15 +63,18 @@ int64_t gradient_norm_room(int64_t count, int64_t most) { return count * blocks_
 
 void gradient_norm_cuda(GpuStream& stream, GradientNorm* out, const GradientItem* items, int64_t count, int64_t most, double max_norm,
                         double* partial) {
+  stream.moves(4.0 * static_cast<double>(count * most));
   launch("gradient_squares", gradient_squares_kernel, dim3(blocks_for(most, kNormBlock), static_cast<unsigned>(count)), kUpdateThreads,
          sizeof(RoomOf<double>), stream, partial, items);
+  stream.moves(8.0 * static_cast<double>(gradient_norm_room(count, most)));
   launch("gradient_norm", gradient_norm_kernel, 1, kUpdateThreads, sizeof(RoomOf<double>), stream, out, partial,
          gradient_norm_room(count, most), max_norm);
 }
 
-void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, const AdamWScalars* scalars,
+void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, int64_t all, const AdamWScalars* scalars,
                 const GradientNorm* norm) {
-  constexpr int64_t kEach = 4;  // elements of a thread
+  constexpr int64_t kEach = 4;                    // elements of a thread
+  stream.moves(28.0 * static_cast<double>(all));  // four read, three written
   launch("adamw", adamw_kernel, dim3(blocks_for(most, kUpdateThreads * kEach), static_cast<unsigned>(count)), kUpdateThreads, 0, stream,
          items, scalars, norm);
 }

@@ -48,8 +48,8 @@ struct AdamWItem {
   double weight_decay;  // decimal_of
 };
 // The update of adamw.h of all items at once, gradients times norm->scale. What changes from step to step lies in device memory, so that a
-// graph of the step can be replayed.
-void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, const AdamWScalars* scalars,
+// graph of the step can be replayed. items [count] of at most `most` elements, `all` together.
+void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, int64_t all, const AdamWScalars* scalars,
                 const GradientNorm* norm);
 
 }  // namespace loraine

@@ -149,7 +149,7 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
     for (const auto& t : tensors) t->reset(s);
     copy.clear(s);
     gradient_norm_cuda(s, norm.data(), of_norm.data(), count, most, max_norm, partial.data());
-    adamw_cuda(s, on_device.data(), count, most, scalars.data(), norm.data());
+    adamw_cuda(s, on_device.data(), count, most, 21037, scalars.data(), norm.data());
     std::vector<float> all;
     for (size_t i = 0; i < sizes.size(); ++i)
       for (size_t k = 1; k < 4; ++k) all = joined(all, tensors[4 * i + k]->get(s));

@@ -19,7 +19,9 @@ class GpuBatch {
   const int32_t* tokens() const { return device<int32_t>(kTokens); }        // [rows]
   const int32_t* positions() const { return device<int32_t>(kPositions); }  // [rows]
   AttentionBatch sequences() const {
-    return {device<GpuSequence>(kSequences), most_pages_ > 0 ? device<int32_t>(kPages) : nullptr, sequences_, longest_};
+    const auto count = static_cast<int64_t>(sequences_.sequences.size());
+    return {device<GpuSequence>(kSequences), most_pages_ > 0 ? device<int32_t>(kPages) : nullptr, count, sequences_.longest,
+            sequences_.sequences};
   }
   const int64_t* cache_rows() const { return device<int64_t>(kCacheRows); }  // [rows] where their keys and values go
   const std::vector<int64_t>& labelled() const { return labelled_; }         // rows with a label, ascending
@@ -34,7 +36,8 @@ class GpuBatch {
     return reinterpret_cast<const T*>(static_cast<const char*>(memory_) + begins_[array]);
   }
 
-  int64_t most_rows_, most_pages_, rows_ = 0, sequences_ = 0, longest_ = 0;
+  int64_t most_rows_, most_pages_, rows_ = 0;
+  GpuSequences sequences_;
   size_t begins_[kArrays], bytes_ = 0;
   void* memory_ = nullptr;
   GpuMemory staging_;

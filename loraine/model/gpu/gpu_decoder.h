@@ -57,6 +57,8 @@ class GpuDecoder {
   GpuDecoder(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows, GpuStream& stream, Recompute recompute = Recompute::none);
   // Without one: nothing is kept, and the rows of a batch may run with several adapters or none.
   GpuDecoder(const GpuModel& model, const GpuAskedShape& shape, GpuStream& stream);
+  // Without memory, of model and adapter that have none either: for a stream that only counts.
+  static GpuDecoder shapes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows, GpuStream& stream, Recompute recompute);
   // Of device memory, beside those of model, adapter and cache.
   static size_t bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute = Recompute::none);
   static size_t bytes(const GpuModel& model, const GpuAskedShape& shape);

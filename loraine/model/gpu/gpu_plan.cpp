@@ -196,6 +196,7 @@ size_t GpuDecoder::bytes(const GpuModel& model, const GpuAskedShape& shape) {
 
 GpuDecoder::GpuDecoder(const GpuModel& model, const Shape& shape, GpuStream& stream, GpuArena memory)
     : model_(model), shape_(shape), stream_(stream), memory_(std::move(memory)), batch_(memory_, shape.rows, shape.pages()) {
+  if (stream.dry()) gemm_.emplace(true);
   plan();
 }
 
@@ -209,6 +210,10 @@ GpuDecoder::GpuDecoder(const GpuModel& model, const GpuAskedShape& shape, GpuStr
     : GpuDecoder(model, Shape{shape.rows, nullptr, Recompute::none, shape}, stream,
                  GpuArena(planned_bytes(model, {shape.rows, nullptr, Recompute::none, shape}, stream))) {
   gemm_.emplace();
+}
+
+GpuDecoder GpuDecoder::shapes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows, GpuStream& stream, Recompute recompute) {
+  return {model, {most_rows, &adapter, recompute, {}}, stream, GpuArena()};
 }
 
 void GpuKvCache::lay_out(const GpuModel& model, int64_t pages, GpuArena& arena) {

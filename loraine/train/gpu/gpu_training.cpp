@@ -49,13 +49,15 @@ GpuTraining::Bytes GpuTraining::bytes(const Model& model, const AdapterSet& set,
 }
 
 GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
-                         Recompute recompute)
+                         Recompute recompute, GpuCosts* only_count)
     : config_(config),
       optimizer_(optimizer),
-      model_(model, stream_),
-      adapter_(set, stream_),
-      decoder_(model_, adapter_, most_rows, stream_, recompute),
-      memory_(update_bytes(adapter_)) {
+      stream_(only_count ? GpuStream(*only_count) : GpuStream()),
+      model_(only_count ? GpuModel::shapes(model) : GpuModel(model, stream_)),
+      adapter_(set, stream_, only_count != nullptr),
+      decoder_(only_count ? GpuDecoder::shapes(model_, adapter_, most_rows, stream_, recompute)
+                          : GpuDecoder(model_, adapter_, most_rows, stream_, recompute)),
+      memory_(only_count ? GpuArena() : GpuArena(update_bytes(adapter_))) {
   std::vector<AdamWItem> items;
   for (const GpuAdapter::Place& place : adapter_.places()) {
     const auto at = [&](GpuAdapter::Kind kind) { return adapter_.data(kind) + place.offset; };
@@ -72,6 +74,7 @@ GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const Ad
   norm_ = memory_.take_array<GradientNorm>(2);
   of_values_ = norm_ + 1;
   partial_ = memory_.take_array<double>(gradient_norm_room(1, adapter_.elements()));
+  if (only_count) return;
   staging_ = GpuMemory(std::max({items.size() * sizeof(AdamWItem), sizeof all, sizeof(AdamWScalars), sizeof(GradientNorm)}),
                        GpuMemoryKind::pinned);
   const auto move = [&](void* to, const void* from, size_t bytes) {
@@ -109,6 +112,7 @@ double GpuTraining::norm_of(const float* values, double max_norm) {
   gradient_norm_cuda(stream_, out, gradients ? all_ : all_ + 1, 1, adapter_.elements(), max_norm, partial_);
   stream_.copy(staging_.data(), out, sizeof(GradientNorm));
   stream_.synchronise();
+  if (stream_.dry()) return 0;
   GradientNorm norm;
   std::memcpy(&norm, staging_.data(), sizeof norm);
   return norm.norm;
@@ -126,9 +130,9 @@ void GpuTraining::update(double rate, int64_t step) {
                       0,
                       step};
   const AdamWScalars scalars = adamw_scalars(options);
-  std::memcpy(staging_.data(), &scalars, sizeof scalars);
+  if (!stream_.dry()) std::memcpy(staging_.data(), &scalars, sizeof scalars);
   stream_.copy(scalars_, staging_.data(), sizeof scalars);
-  adamw_cuda(stream_, items_, static_cast<int64_t>(adapter_.places().size()), most_, scalars_, norm_);
+  adamw_cuda(stream_, items_, static_cast<int64_t>(adapter_.places().size()), most_, adapter_.elements(), scalars_, norm_);
 }
 
 }  // namespace loraine

@@ -15,7 +15,12 @@ class GpuTraining {
  public:
   // Moves the base; the rest is put there by `put`. most_rows: of the largest batch. All of them outlive it.
   GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
-              Recompute recompute = Recompute::none);
+              Recompute recompute = Recompute::none)
+      : GpuTraining(config, model, set, optimizer, most_rows, recompute, nullptr) {}
+  // The same of shapes alone: what it would ask of the GPU is counted, and there is neither memory nor a card.
+  GpuTraining(GpuCosts& costs, const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer,
+              int64_t most_rows, Recompute recompute)
+      : GpuTraining(config, model, set, optimizer, most_rows, recompute, &costs) {}
   // Planned device memory, by what the table of a run shows.
   struct Bytes {
     size_t base, adapter, decoder, other;
@@ -34,8 +39,11 @@ class GpuTraining {
   double gradient_norm();                  // and what it clips the gradients with at the next update
   void update(double rate, int64_t step);  // AdamW; step from 1
   bool values_finite();
+  GpuStream& stream() { return stream_; }
 
  private:
+  GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
+              Recompute recompute, GpuCosts* only_count);
   double norm_of(const float* values, double max_norm);
 
   const TrainConfig& config_;

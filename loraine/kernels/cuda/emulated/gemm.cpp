@@ -39,13 +39,13 @@ void multiply_rows(ProductForm form, const Tensor& y, const Tensor& x, const Ten
 }  // namespace
 
 struct Gemm::State {};
-Gemm::Gemm() = default;
+Gemm::Gemm(bool /*only_counts*/) {}
 Gemm::~Gemm() = default;
 
 void Gemm::multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const GemmShape shape = gemm_shape(form, y, x, w);
-  if (shape.M == 0 || shape.N == 0) return;
-  enqueue_emulated(stream, "gemm", [=] { multiply_rows(form, y, x, w, accumulate, shape); });
+  if (!begin_product(stream, shape, y, x, w, accumulate)) return;
+  enqueue_emulated(stream, "product", [=] { multiply_rows(form, y, x, w, accumulate, shape); });
 }
 
 }  // namespace loraine

@@ -124,13 +124,13 @@ struct Gemm::State {
   ~State() { blas().destroy(handle); }
 };
 
-Gemm::Gemm() : state_(std::make_unique<State>()) {}
+Gemm::Gemm(bool only_counts) : state_(only_counts ? nullptr : std::make_unique<State>()) {}
 Gemm::~Gemm() = default;
 
 // Rows of y are columns of yᵀ = wᵀ xᵀ, which is what the library is asked for.
 void Gemm::multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
   const GemmShape shape = gemm_shape(form, y, x, w);
-  if (shape.M == 0 || shape.N == 0) return;
+  if (!begin_product(stream, shape, y, x, w, accumulate)) return;
   const BlasLayout of_w(w), of_x(x), of_y(y);
   const BlasProduct product(form == ProductForm::nt, form == ProductForm::tn);
   const uint32_t a = row_alignment(w), b = row_alignment(x), c = row_alignment(y);
