@@ -94,6 +94,7 @@ struct Counted {
   GpuCosts costs;
   GpuCosts::Op parts[static_cast<int>(Part::kParts)];
   int64_t launches = 0, products = 0;  // ours and the library's
+  int64_t forward = 0, backward = 0;   // ours, without those of losses and the update
   const GpuCosts::Op& of(Part part) const { return parts[static_cast<int>(part)]; }
 };
 
@@ -115,12 +116,18 @@ Counted count_step() {
   GpuTraining training(counted.costs, config, model, set, optimizer, batch.rows(), Recompute::none);
   counted.costs = {};  // of making it
   training.zero_gradients();
+  const auto ours = [&] {
+    int64_t launches = 0;
+    for (const auto& [name, op] : counted.costs.ops) launches += name.starts_with("product") ? 0 : op.launches;
+    return launches;
+  };
   training.forward({}, batch, true);
-  training.losses(batch, {}, 1e-4f);
+  counted.forward = ours();
+  training.losses_later({}, 1e-4f, 1e4);
+  counted.backward = -ours();
   training.backward();
-  training.gradient_norm();
+  counted.backward += ours();
   training.update(1e-4, 1);
-  training.values_finite();
   for (const auto& [name, op] : counted.costs.ops) {
     counted.parts[static_cast<int>(part_of(name))].add(op);
     (name.starts_with("product") ? counted.products : counted.launches) += op.launches;
@@ -150,8 +157,9 @@ double tokens_a_second(const Counted& counted, const Card& card) {
 // What the shapes say, a token: weights of the blocks, elements that sites read and write.
 constexpr double kWeights = kLayers * (kHidden * (kQ + 2 * kKv) + kQ * kHidden + 3 * kHidden * kInner);
 constexpr double kIns = kHidden + kQ + kHidden + kInner, kOuts = (kQ + 2 * kKv) + kHidden + 2 * kInner + kHidden;
-// Elements of A and B, with q, k and v and gate and up each an adapter of its own.
-constexpr double kParameters = kLayers * kRank * (3 * kHidden + kQ + 2 * kKv + kQ + kHidden + 2 * kHidden + 2 * kInner + kInner + kHidden);
+// Elements of A and of B (q, k and v and gate and up have an adapter each), and of the columns of a site's matrix in which its Bs lie.
+constexpr double kOfA = kLayers * kRank * (3 * kHidden + kQ + 2 * kHidden + kInner), kOfB = kLayers * kRank * kOuts;
+constexpr double kOfBlocks = kLayers * kRank * (3 * (kQ + 2 * kKv) + kHidden + 2 * 2 * kInner + kHidden);
 // Bytes that no step does without, of BF16 activations, an F32 gradient of the residual stream, and a stream that is read and written as
 // BF16: per block twice a sum with its norm, rotation, SwiGLU; back SwiGLU and its output, twice a norm into the stream's gradient,
 // rotation.
@@ -189,7 +197,16 @@ TEST(StepCosts, OfLlama3At8BAreCounted) {
   near(counted.of(Part::base).matrix, 4 * kWeights * kRows);
   near(counted.of(Part::head).matrix, 4 * kVocabulary * kHidden * kRows);
   near(counted.of(Part::attention).matrix, kLayers * kRows * kLength * kQ * (2 + 7));
-  near(counted.of(Part::adapters).matrix + counted.of(Part::adapters).scalar, 6 * kRows * kParameters);
+  near(counted.of(Part::adapters).matrix, 2 * kRows * (2 * kOfA + kOfB + kOfBlocks));
+  // What docs/cuda.md says of it.
+  const double bytes = counted.of(Part::rows).bytes + counted.of(Part::adapters).bytes + counted.of(Part::loss).bytes;
+  EXPECT_LT(bytes / kFewest, 1.21);
+  EXPECT_EQ(counted.forward, 8 * 32 + 2);  // kernels of ours: of blocks, the embedding and the last norm
+  EXPECT_EQ(counted.backward, 7 * 32 + 1);
+  EXPECT_EQ(counted.products, (8 + 19) * 32 + 2 * 16 - 1);  // nothing is trained below the first layer
+  EXPECT_EQ(counted.costs.waits, 1);
+  EXPECT_GT(tokens_a_second(counted, kH100), 16800);
+  EXPECT_GT(tokens_a_second(counted, kH200), 17900);
 }
 
 }  // namespace

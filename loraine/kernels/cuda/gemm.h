@@ -15,9 +15,10 @@ class Gemm {
   ~Gemm();
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
-  // y = x · w in the forms of products_cuda.h, or with accumulate y += that. x and w both F32 or both BF16, y either; sums in f32 (no
-  // TF32), one rounding of y. Rows may be strided; y is none of the others. Tensors lie in device memory.
-  void multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate = false);
+  // y = alpha · x · w in the forms of products_cuda.h, or with accumulate y += that. x and w both F32 or both BF16, y either; sums in f32
+  // (no TF32), one rounding of y. Rows may be strided; y is none of the others. Tensors lie in device memory.
+  void multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate = false,
+                float alpha = 1);
 
  private:
   struct State;

@@ -1,4 +1,6 @@
 // AdamW over all tensors of a set in one launch, and the norm of their gradients in two. With the order of operations of adamw_cpu.cpp.
+#include <cmath>
+
 #include "loraine/kernels/cuda/device.h"
 #include "loraine/kernels/training/training_cuda.h"
 
@@ -39,6 +41,7 @@ __global__ void __launch_bounds__(kUpdateThreads)
     adamw_kernel(const AdamWItem* items, const AdamWScalars* scalars, const GradientNorm* norm) {
   const AdamWItem item = items[blockIdx.y];
   const AdamWScalars s = *scalars;
+  if (!(norm->norm < INFINITY)) return;
   const float grad_scale = norm->scale, decay = static_cast<float>(1 - s.learning_rate * item.weight_decay);
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kUpdateThreads + threadIdx.x; i < item.n;
        i += static_cast<int64_t>(gridDim.x) * kUpdateThreads) {
@@ -48,7 +51,7 @@ __global__ void __launch_bounds__(kUpdateThreads)
     const float value = item.value[i] * decay - s.step_size * (m / (sqrtf(v) / s.denominator + s.epsilon));
     item.m[i] = m, item.v[i] = v, item.value[i] = value;
     if (item.copy)
-      item.copy[i / item.copy_cols * item.copy_stride + i % item.copy_cols] = static_cast<uint16_t>(pack_bf16(value, 0) & 0xffffu);
+      write_element({item.copy, item.copy_stride, item.copy_narrow}, i / item.copy_cols, i % item.copy_cols, value * item.copy_scale);
   }
 }
 

@@ -18,7 +18,7 @@ GpuBatch::GpuBatch(GpuArena& arena, int64_t most_rows, int64_t pages) : most_row
   }
   bytes_ += sizeof(DropoutStep);
   memory_ = arena.take_bytes(bytes_);
-  if (!arena.dry()) staging_ = GpuMemory(bytes_, GpuMemoryKind::pinned);
+  if (!arena.dry()) stagings_.emplace_back(bytes_, GpuMemoryKind::pinned);
 }
 
 void GpuBatch::upload(GpuStream& stream, const Batch& batch, DropoutStep dropout) {
@@ -40,14 +40,16 @@ void GpuBatch::upload(GpuStream& stream, const Batch& batch, DropoutStep dropout
   std::vector<int32_t> labels;
   for (size_t t = 0; t < batch.labels.size(); ++t)
     if (batch.labels[t] != kIgnoreLabel) labelled_.push_back(static_cast<int64_t>(t)), labels.push_back(batch.labels[t]);
-  stream.synchronise();  // the staging memory is free
+  constexpr size_t kMostStagings = 16;
+  if (next_ == kMostStagings) stream.synchronise(), next_ = 0;
+  if (next_ == stagings_.size() && !stream.dry()) stagings_.emplace_back(bytes_, GpuMemoryKind::pinned);
+  char* staging = stream.dry() ? nullptr : static_cast<char*>(stagings_[next_++].data());
   const auto put = [&](Array array, const auto& values) {
-    if (!values.empty() && staging_.data())
-      std::memcpy(static_cast<char*>(staging_.data()) + begins_[array], values.data(), values.size() * sizeof(values[0]));
+    if (!values.empty() && staging) std::memcpy(staging + begins_[array], values.data(), values.size() * sizeof(values[0]));
   };
   put(kTokens, batch.tokens), put(kPositions, batch.positions), put(kSequences, sequences_.sequences), put(kLabelled, labelled_);
   put(kLabels, labels), put(kCacheRows, cache_rows), put(kPages, sequences_.pages), put(kDropout, std::vector<DropoutStep>{dropout});
-  stream.copy(memory_, staging_.data(), bytes_);
+  stream.copy(memory_, staging, bytes_);
 }
 
 }  // namespace loraine

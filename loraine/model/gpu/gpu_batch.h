@@ -12,7 +12,9 @@ class GpuBatch {
  public:
   // pages: most that the sequences of a batch have in a cache, together; 0: there is none, and sequences are whole.
   GpuBatch(GpuArena& arena, int64_t most_rows, int64_t pages = 0);
-  // The batch, and where dropout draws from. Throws internal for sequences that share rows. What was uploaded before must have been used.
+  // The batch, and where dropout draws from. Throws internal for sequences that share rows. What was uploaded before need not have been
+  // used yet: each has pinned memory of its own, until all_done says that the host has waited for all of them.
+  void all_done() { next_ = 0; }
   void upload(GpuStream& stream, const Batch& batch, DropoutStep dropout);
 
   int64_t rows() const { return rows_; }
@@ -40,7 +42,8 @@ class GpuBatch {
   GpuSequences sequences_;
   size_t begins_[kArrays], bytes_ = 0;
   void* memory_ = nullptr;
-  GpuMemory staging_;
+  std::vector<GpuMemory> stagings_;
+  size_t next_ = 0;
   std::vector<int64_t> labelled_;
 };
 
