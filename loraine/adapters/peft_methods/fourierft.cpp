@@ -11,6 +11,7 @@
 #include <mutex>
 #include <random>
 
+#include "loraine/adapters/fill_values.h"
 #include "loraine/core/error.h"
 #include "loraine/core/parallel.h"
 #include "loraine/core/torch_random.h"
@@ -135,9 +136,9 @@ class Fourier : public Adapter {
   // PEFT's default: numbers of a standard normal, so that a new adapter changes the model.
   void initialise(Context& ctx, uint64_t seed) override {
     std::mt19937_64 random(seed * 1000003 + site_);
-    std::normal_distribution<float> normal;
     for (const Parameter& p : tensors_.parameters())
-      for (int64_t k = 0; k < p.value.numel(); ++k) p.value.f32()[k] = keys_.zeros ? 0.0f : normal(random);
+      if (keys_.zeros) std::fill_n(p.value.f32(), p.value.numel(), 0.0f);
+      else fill_normal(p.value, 1, random);
     refresh(ctx);
   }
   void refresh(Context&) override {

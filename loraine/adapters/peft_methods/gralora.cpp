@@ -4,9 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <random>
 
+#include "loraine/adapters/dropped_input.h"
+#include "loraine/adapters/fill_values.h"
 #include "loraine/core/error.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/rows/elementwise.h"
@@ -139,10 +140,8 @@ class Gralora : public Adapter {
   // PEFT's: right factors as nn.Linear's, left ones zero.
   void initialise(Context& ctx, uint64_t seed) override {
     std::mt19937_64 random(seed * 1000003 + site_);
-    const auto fill = [&](const Tensor& right, const Tensor& left, int64_t fan_in) {
-      const float bound = 1.0f / std::sqrt(static_cast<float>(fan_in));
-      std::uniform_real_distribution<float> uniform(-bound, bound);
-      for (int64_t e = 0; e < right.numel(); ++e) right.f32()[e] = uniform(random);
+    const auto fill = [&](const Tensor& right, const Tensor& left, int64_t inputs) {
+      fill_uniform(right, inputs, random);
       std::fill_n(left.f32(), left.numel(), 0.0f);
     };
     for (size_t i = 0; i < parts_.size(); ++i) {
@@ -153,11 +152,7 @@ class Gralora : public Adapter {
   }
   void refresh(Context&) override {
     for (size_t t = 0; t < 2 * parts_.size(); ++t)
-      for (int64_t n = 0; n < keys_.k; ++n) {
-        const Tensor from = matrix_of(tensors_.value(t), n), to = matrix_of(turned_.value(t), n);
-        for (int64_t row = 0; row < from.rows(); ++row)
-          for (int64_t c = 0; c < from.cols(); ++c) to.f32()[c * from.rows() + row] = from.f32()[row * from.cols() + c];
-      }
+      for (int64_t n = 0; n < keys_.k; ++n) copy_turned(matrix_of(turned_.value(t), n), matrix_of(tensors_.value(t), n));
   }
 
  private:
@@ -173,10 +168,7 @@ class Gralora : public Adapter {
   Tensor left_of(size_t i, int64_t n) const { return matrix_of(turned_.value(2 * i + 1), n); }  // [out / k, r]
   size_t number(int part) const { return part_number(parts_, part); }
   Tensor dropped(Context& ctx, const Tensor& x, Arena& scratch) const {
-    if (keys_.dropout == 0) return x;
-    const Tensor input = scratch.take(x.dtype, {x.rows(), in_});
-    dropout(ctx, input, x, static_cast<float>(keys_.dropout), site_);
-    return input;
+    return dropped_input(ctx, x, static_cast<float>(keys_.dropout), site_, scratch);
   }
 
   GraloraKeys keys_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "loraine/adapters/adapter.h"
+#include "loraine/core/parallel.h"
 
 namespace loraine {
 
@@ -34,6 +35,15 @@ class MethodTensors {
   std::vector<Buffer> memory_;
   std::vector<Parameter> parameters_;
 };
+
+// to [cols, rows] = fromᵀ, both F32 and contiguous.
+inline void copy_turned(const Tensor& to, const Tensor& from) {
+  const int64_t rows = from.rows(), cols = from.cols();
+  const auto copy = [&](int64_t c) {
+    for (int64_t row = 0; row < rows; ++row) to.f32()[c * rows + row] = from.f32()[row * cols + c];
+  };
+  parallel_for(cols, copy, 16384 / (rows + 1) + 1);
+}
 
 // The number among `parts` of the one that is the site's part `part`; how many they are where none is.
 inline size_t part_number(const std::vector<LoraPart>& parts, int part) {

@@ -109,7 +109,7 @@ nlohmann::ordered_json peft_method_config(const LoraConfig& config) {
       {"revision", nullptr},
       {"target_modules", config.target_regex.empty() ? nlohmann::json(config.target_modules) : nlohmann::json(config.target_regex)},
       {"task_type", "CAUSAL_LM"}};
-  if (kind.excludes)
+  if (kind.excludes || !config.exclude_modules.empty() || !config.exclude_regex.empty())
     json["exclude_modules"] = config.exclude_regex.empty() ? list_or_null(config.exclude_modules) : nlohmann::json(config.exclude_regex);
   if (kind.bias_word) json["bias"] = config.bias == "lora_only" ? kind.bias_word : config.bias;
   if (kind.chooses_layers) {

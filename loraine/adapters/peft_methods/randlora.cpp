@@ -7,7 +7,7 @@
 #include <cmath>
 #include <random>
 
-#include "loraine/core/parallel.h"
+#include "loraine/adapters/dropped_input.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/rows/columns.h"
 #include "loraine/kernels/rows/elementwise.h"
@@ -36,10 +36,7 @@ class RandloraBases : public MethodTensors {
   Tensor b_turned() const { return Tensor(memory_.data(), Dtype::F32, {b().cols(), b().rows()}); }
   void refresh(Context&) override {
     if (memory_.bytes() == 0) return;
-    const Tensor from = b(), to = b_turned();
-    parallel_for(to.rows(), [&](int64_t c) {
-      for (int64_t row = 0; row < from.rows(); ++row) to.f32()[c * from.rows() + row] = from.f32()[row * from.cols() + c];
-    });
+    copy_turned(b_turned(), b());
   }
   // PEFT's modules each name the bases, and its files have them once for every module.
   bool repeats(const std::string& name) const override { return name.ends_with(".randlora_A") || name.ends_with(".randlora_B"); }
@@ -70,7 +67,7 @@ class Randlora : public Adapter {
 
   void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const override {
     const size_t mark = scratch.mark();
-    const Tensor input = training ? dropped(ctx, x, scratch) : x;
+    const Tensor input = training ? dropped_input(ctx, x, dropout_, site_, scratch) : x;
     for (size_t i = 0; i < parts_.size(); ++i) {
       const size_t inner = scratch.mark();
       const Tensor own = saved_of(saved, i), to = y.col_range(parts_[i].offset, parts_[i].out),
@@ -99,7 +96,7 @@ class Randlora : public Adapter {
 
   void backward(Context& ctx, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& saved, Arena& scratch) override {
     const size_t mark = scratch.mark();
-    const Tensor input = dropped(ctx, x, scratch);
+    const Tensor input = dropped_input(ctx, x, dropout_, site_, scratch);
     const Tensor d_input = d_x.data ? scratch.take(Dtype::F32, {x.rows(), in_}) : Tensor();
     for (size_t i = 0; i < parts_.size(); ++i) {
       const size_t inner = scratch.mark();
@@ -147,9 +144,7 @@ class Randlora : public Adapter {
   void refresh(Context&) override {
     for (size_t i = 0; i < parts_.size(); ++i) {
       if (by_input(i)) continue;
-      const Tensor from = gamma(i), to = turned_.value(i);
-      for (int64_t n = 0; n < from.rows(); ++n)
-        for (int64_t c = 0; c < from.cols(); ++c) to.f32()[c * from.rows() + n] = from.f32()[n * from.cols() + c];
+      copy_turned(turned_.value(i), gamma(i));
     }
   }
 
@@ -216,12 +211,6 @@ class Randlora : public Adapter {
     return saved.col_range(first, r_ * bases(i));
   }
   size_t number(int part) const { return part_number(parts_, part); }
-  Tensor dropped(Context& ctx, const Tensor& x, Arena& scratch) const {
-    if (dropout_ == 0) return x;
-    const Tensor input = scratch.take(x.dtype, {x.rows(), in_});
-    dropout(ctx, input, x, dropout_, site_);
-    return input;
-  }
 
   float dropout_;
   int64_t r_, in_, width_ = 0, most_ = 0;
