@@ -34,6 +34,10 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "loha": ("llama3", 0, lambda: peft.LoHaConfig(r=3, alpha=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], rank_pattern={"down_proj": 2}), 0.2),
     "lokr": ("llama3", 0, lambda: peft.LoKrConfig(r=2, alpha=4, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]), 0.2),
     "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
+    "miss": ("llama3", 0, lambda: peft.MissConfig(r=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.2),
+    "miss_bat": ("qwen2", 0, lambda: peft.MissConfig(r=4, init_weights="bat", target_modules=["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.1),
+    "miss_mini": ("qwen2", 0, lambda: peft.MissConfig(r=6, mini_r=4, init_weights="mini", bias="MiSS_only", target_modules=["q_proj", "k_proj", "v_proj", "down_proj"]), 0.2),
+    "miss_nf4": ("in_64", 4, lambda: peft.MissConfig(r=16, init_weights="bat", target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.1),
 }
 
 

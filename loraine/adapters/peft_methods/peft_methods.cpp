@@ -7,6 +7,7 @@
 #include "loraine/adapters/peft_methods/ia3.h"
 #include "loraine/adapters/peft_methods/loha.h"
 #include "loraine/adapters/peft_methods/lokr.h"
+#include "loraine/adapters/peft_methods/miss.h"
 #include "loraine/adapters/peft_methods/oft.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/adapters/peft_methods/vera.h"
@@ -21,6 +22,7 @@ const std::vector<PeftMethodKind>& peft_methods() {
       {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
       {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
+      {"MISS", "miss", ".miss_", "MiSS_only", true, false, true, read_miss},
       {"OFT", "oft", ".oft_", "oft_only", true, false, true, read_oft},
       {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera},
   };
