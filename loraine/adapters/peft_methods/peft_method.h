@@ -26,6 +26,8 @@ class PeftMethod {
   virtual void start_shared(MethodTensors&, uint64_t) const {}  // first values of a new adapter; sites have Adapter::initialise
   // The method's own keys of adapter_config.json, in PEFT's words.
   virtual void write_keys(nlohmann::json& json, const LoraConfig& config) const = 0;
+  // Whether PEFT's config of the method has exclude_modules.
+  virtual bool knows_exclude_modules() const { return true; }
   virtual std::string words() const = 0;  // for people: "OFT, blocks of 32"
   const PeftMethodKind* kind = nullptr;   // its line in the list
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/peft_methods/c3a.h"
 #include "loraine/adapters/peft_methods/ia3.h"
 #include "loraine/adapters/peft_methods/loha.h"
 #include "loraine/adapters/peft_methods/lokr.h"
@@ -19,6 +20,7 @@ namespace loraine {
 const std::vector<PeftMethodKind>& peft_methods() {
   // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains
   static const std::vector<PeftMethodKind> all = {
+      {"C3A", "c3a", ".c3a_", "c3a_only", true, false, true, read_c3a},
       {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
       {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
@@ -79,6 +81,8 @@ void set_peft_method(const PeftMethodKind& kind, const nlohmann::ordered_json& j
   if (!kind.has_patterns && !config.rank_pattern.empty()) refuse("rank_pattern");
   if (!kind.has_patterns && !config.alpha_pattern.empty()) refuse("alpha_pattern");
   if (!kind.bias_word && config.bias != "none") refuse("bias");
+  if (!config.method->knows_exclude_modules() && !(config.exclude_modules.empty() && config.exclude_regex.empty()))
+    refuse("exclude_modules");
   for (const auto& [key, value] : json.items()) {
     if (std::ranges::find(known, key) != known.end()) continue;
     const std::string near = nearest_word(key, known);
@@ -113,6 +117,7 @@ nlohmann::ordered_json peft_method_config(const LoraConfig& config) {
     for (const auto& [name, r] : config.rank_pattern) json["rank_pattern"][name] = r;
     for (const auto& [name, alpha] : config.alpha_pattern) json["alpha_pattern"][name] = alpha;
   }
+  if (!config.method->knows_exclude_modules()) json.erase("exclude_modules");
   config.method->write_keys(json, config);
   return nlohmann::ordered_json(json);
 }
