@@ -51,6 +51,9 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "miss_nf4": ("in_64", 4, lambda: peft.MissConfig(r=16, init_weights="bat", target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.1),
     "c3a": ("llama3", 0, lambda: peft.C3AConfig(block_size=8, block_size_pattern={"o_proj": 2, "mlp.down_proj": 4}, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.5),
     "c3a_zero": ("qwen2", 0, lambda: peft.C3AConfig(block_size=4, block_size_pattern={"q_proj": 12, "1.self_attn.v_proj": 6}, init_weights=True, bias="c3a_only", target_modules=["q_proj", "v_proj", "down_proj"]), 0.5),
+    "hira": ("llama3", 0, lambda: peft.HiraConfig(r=3, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.3),
+    "hira_gaussian": ("qwen2", 0, lambda: peft.HiraConfig(r=4, init_weights="gaussian", target_modules=["q_proj", "v_proj", "down_proj"]), 0.3),
+    "hira_nf4": ("in_64", 4, lambda: peft.HiraConfig(r=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.3),
 }
 
 

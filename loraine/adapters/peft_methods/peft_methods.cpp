@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_methods/c3a.h"
+#include "loraine/adapters/peft_methods/hira.h"
 #include "loraine/adapters/peft_methods/ia3.h"
 #include "loraine/adapters/peft_methods/loha.h"
 #include "loraine/adapters/peft_methods/lokr.h"
@@ -21,6 +22,7 @@ const std::vector<PeftMethodKind>& peft_methods() {
   // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains
   static const std::vector<PeftMethodKind> all = {
       {"C3A", "c3a", ".c3a_", "c3a_only", true, false, true, read_c3a},
+      {"HIRA", "hira", ".hira_", nullptr, true, false, true, read_hira},
       {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
       {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
