@@ -154,7 +154,7 @@ std::string without_default(std::string name) {
 
 TEST(PeftMethods, LogitsLossAndGradients) {
   const std::vector<std::string> names = all_cases();
-  EXPECT_GE(names.size(), 21u);
+  EXPECT_GE(names.size(), 23u);
   for (const std::string& name : names) {
     const MethodCase c(name);
     Model model = c.model();
@@ -295,7 +295,7 @@ TEST(PeftMethods, StartsAtTheBase) {
 // Each method over a base in codes is that over the values that the codes stand for.
 TEST(PeftMethods, OverCodes) {
   for (const std::string name :
-       {"ia3_inputs", "oft", "oft_shared", "vera", "loha", "lokr", "miss", "miss_mini", "miss_bat", "c3a", "hira"})
+       {"ia3_inputs", "oft", "oft_shared", "vera", "loha", "lokr", "miss", "miss_mini", "miss_bat", "c3a", "hira", "shira"})
     for (const Quantisation how : {Quantisation{Dtype::NF4, true}, Quantisation{Dtype::FP4, false}, Quantisation{Dtype::INT8, false}}) {
       const MethodCase c(name);
       Model codes = c.model(how), whole = c.model();

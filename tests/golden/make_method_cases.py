@@ -54,6 +54,8 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "hira": ("llama3", 0, lambda: peft.HiraConfig(r=3, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.3),
     "hira_gaussian": ("qwen2", 0, lambda: peft.HiraConfig(r=4, init_weights="gaussian", target_modules=["q_proj", "v_proj", "down_proj"]), 0.3),
     "hira_nf4": ("in_64", 4, lambda: peft.HiraConfig(r=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.3),
+    "shira": ("llama3", 0, lambda: peft.ShiraConfig(r=2, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.2),
+    "shira_seed": ("qwen2", 0, lambda: peft.ShiraConfig(r=1, random_seed=11, target_modules=["q_proj", "v_proj", "down_proj"]), 0.2),
 }
 
 

@@ -12,6 +12,7 @@
 #include "loraine/adapters/peft_methods/miss.h"
 #include "loraine/adapters/peft_methods/oft.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
+#include "loraine/adapters/peft_methods/shira.h"
 #include "loraine/adapters/peft_methods/vera.h"
 #include "loraine/core/describe.h"
 #include "loraine/core/error.h"
@@ -28,6 +29,7 @@ const std::vector<PeftMethodKind>& peft_methods() {
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
       {"MISS", "miss", ".miss_", "MiSS_only", true, false, true, read_miss},
       {"OFT", "oft", ".oft_", "oft_only", true, false, true, read_oft},
+      {"SHIRA", "shira", ".shira_", nullptr, false, false, true, read_shira},
       {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera},
   };
   return all;
