@@ -384,8 +384,9 @@ void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
     const std::string kind = tensor_kind(p.name);
     const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || (kind.starts_with(".lora_B") && kind != ".lora_B.bias");
     const int64_t r = is_a ? p.value.rows() : p.value.cols();
-    if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
-      problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", p.name, info->stored_as));
+    const bool whole_numbers = p.value.dtype == Dtype::I32;
+    if (whole_numbers ? info->dtype != Dtype::I32 : info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
+      problem(fmt::format("{}: stored as {}, expected {}", p.name, info->stored_as, whole_numbers ? "I32" : "F32, F16 or BF16"));
     else if (has_rank && info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
       problem(fmt::format("{}: has rank {}, adapter_config.json says {}", p.name, info->shape[is_a ? 0 : 1], r));
     else if (stored.shape_text() != p.value.shape_text())
@@ -393,7 +394,7 @@ void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
                           vocabulary_text(p.name, info->shape, p.value)));
     else {
       source->read(*info, p.value);
-      if (!finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
+      if (!whole_numbers && !finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
     }
   }
   for (const Parameter& p : set.beside) left.erase(p.name);

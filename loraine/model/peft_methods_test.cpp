@@ -155,7 +155,7 @@ std::string without_default(std::string name) {
 
 TEST(PeftMethods, LogitsLossAndGradients) {
   const std::vector<std::string> names = all_cases();
-  EXPECT_GE(names.size(), 20u);
+  EXPECT_GE(names.size(), 31u);
   for (const std::string& name : names) {
     const MethodCase c(name);
     Model model = c.model();
@@ -263,7 +263,8 @@ TEST(PeftMethods, TrainsAsPeft) {
   }
 }
 
-// A new adapter of each method changes nothing, and starts where PEFT's does where that draws no numbers.
+// A new adapter of each method changes nothing (but C3A's default start does, as in PEFT), and starts where PEFT's does where that draws no
+// numbers, or draws whole ones.
 TEST(PeftMethods, StartsAtTheBase) {
   for (const std::string& name : all_cases()) {
     const MethodCase c(name);
@@ -272,10 +273,19 @@ TEST(PeftMethods, StartsAtTheBase) {
     AdapterSet set = attach_adapter(model, config, true);
     start_adapter(set, model, config, 7);
     const MethodPass plain(model, c, {nullptr}, false), with(model, c, {&set}, false);
-    EXPECT_LT(apart(with.logits, plain.logits), 1e-6) << name;
-    if (const std::string method = config.method->kind->setting; method != "oft" && method != "ia3" && method != "boft") continue;
+    const double change = apart(with.logits, plain.logits);
+    EXPECT_TRUE(name == "c3a" ? change > 1e-3 : change < 1e-6) << name << " " << change;
+    const std::string setting = config.method->kind->setting;
+    if (setting != "oft" && setting != "ia3" && setting != "miss" && setting != "shira" && setting != "boft") continue;
     const auto init = open_tensor_source((c.folder / "init/adapter_model.safetensors").string());
     for (const Parameter& p : set.parameters()) {
+      if (p.value.dtype == Dtype::I32) {
+        std::vector<int32_t> theirs(static_cast<size_t>(p.value.numel()));
+        init->read(*init->find(p.name), Tensor(theirs.data(), Dtype::I32, init->find(p.name)->shape));
+        const int32_t* ours = static_cast<const int32_t*>(p.value.data);
+        EXPECT_EQ(std::vector<int32_t>(ours, ours + p.value.numel()), theirs) << name << " " << p.name;
+        continue;
+      }
       std::vector<float> theirs(static_cast<size_t>(p.value.numel()));
       init->read(*init->find(p.name), Tensor(theirs.data(), Dtype::F32, init->find(p.name)->shape));
       EXPECT_EQ(std::vector<float>(p.value.f32(), p.value.f32() + p.value.numel()), theirs) << name << " " << p.name;
@@ -285,7 +295,8 @@ TEST(PeftMethods, StartsAtTheBase) {
 
 // Each method over a base in codes is that over the values that the codes stand for.
 TEST(PeftMethods, OverCodes) {
-  for (const std::string name : {"ia3_inputs", "oft", "oft_shared", "vera", "loha", "lokr", "gralora", "randlora", "fourierft", "boft"})
+  for (const std::string name : {"ia3_inputs", "oft", "oft_shared", "vera", "loha", "lokr", "miss", "miss_mini", "miss_bat", "c3a", "hira",
+                                 "shira", "gralora", "randlora", "fourierft", "boft"})
     for (const Quantisation how : {Quantisation{Dtype::NF4, true}, Quantisation{Dtype::FP4, false}, Quantisation{Dtype::INT8, false}}) {
       const MethodCase c(name);
       Model codes = c.model(how), whole = c.model();

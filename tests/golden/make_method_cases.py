@@ -16,10 +16,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import peft
 import torch
 import transformers
+from peft.tuners.c3a.utils import BlockCircularConvolution
 from peft_run import train
 from safetensors.torch import load_file, save_file
+from torch.fft import fft, ifft
 
 transformers.logging.set_verbosity_error()
+
+
 class DiagonalBlocks:
     """What PEFT's kernel for BOFT's blocks computes, which it compiles where there is CUDA; without it PEFT leaves out all butterfly factors but the first."""
 
@@ -31,6 +35,13 @@ class DiagonalBlocks:
         return [torch.stack([gradient[:, i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(blocks.shape[1])], 1)]
 
 
+def products(x, w):
+    """PEFT's forward of C3A's products, with torch's own gradient: up to 0.21 the gradient of x that PEFT wrote by hand is that of another function."""
+    x = x.reshape(*x.shape[:-1], *w.shape[1:])
+    return fft(torch.einsum("...nb,mnb->...mb", ifft(x), fft(w))).real.flatten(-2)
+
+
+BlockCircularConvolution.apply = products
 whole = dict(target_modules="all-linear")
 cases = {  # the base, its bits, PEFT's config, how far the adapter is from its start
     "ia3": ("qwen2", 0, lambda: peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]), 0.3),
@@ -54,6 +65,17 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "boft": ("llama3", 0, lambda: peft.BOFTConfig(boft_block_size=8, **whole), 0.2),
     "boft_butterfly": ("qwen2", 0, lambda: peft.BOFTConfig(boft_block_size=2, boft_n_butterfly_factor=3, bias="boft_only", target_modules=["q_proj", "v_proj", "up_proj", "down_proj"]), 0.2),
     "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
+    "miss": ("llama3", 0, lambda: peft.MissConfig(r=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.2),
+    "miss_bat": ("qwen2", 0, lambda: peft.MissConfig(r=4, init_weights="bat", target_modules=["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.1),
+    "miss_mini": ("qwen2", 0, lambda: peft.MissConfig(r=6, mini_r=4, init_weights="mini", bias="MiSS_only", target_modules=["q_proj", "k_proj", "v_proj", "down_proj"]), 0.2),
+    "miss_nf4": ("in_64", 4, lambda: peft.MissConfig(r=16, init_weights="bat", target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.1),
+    "c3a": ("llama3", 0, lambda: peft.C3AConfig(block_size=8, block_size_pattern={"o_proj": 2, "mlp.down_proj": 4}, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.5),
+    "c3a_zero": ("qwen2", 0, lambda: peft.C3AConfig(block_size=4, block_size_pattern={"q_proj": 12, "1.self_attn.v_proj": 6}, init_weights=True, bias="c3a_only", target_modules=["q_proj", "v_proj", "down_proj"]), 0.5),
+    "hira": ("llama3", 0, lambda: peft.HiraConfig(r=3, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.3),
+    "hira_gaussian": ("qwen2", 0, lambda: peft.HiraConfig(r=4, init_weights="gaussian", target_modules=["q_proj", "v_proj", "down_proj"]), 0.3),
+    "hira_nf4": ("in_64", 4, lambda: peft.HiraConfig(r=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.3),
+    "shira": ("llama3", 0, lambda: peft.ShiraConfig(r=2, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.2),
+    "shira_seed": ("qwen2", 0, lambda: peft.ShiraConfig(r=1, random_seed=11, target_modules=["q_proj", "v_proj", "down_proj"]), 0.2),
 }
 
 

@@ -16,10 +16,11 @@ class MethodTensors {
   virtual void refresh(Context&) {}
   // Whether PEFT's files have one of the tensors once more under this name.
   virtual bool repeats(const std::string&) const { return false; }
-  // Zero-filled, F32. name: as PEFT's file has it, with "base_model.model.". Gives its number. trained: it gets a gradient.
-  size_t add(std::string name, std::initializer_list<int64_t> shape, bool trained) {
+  // Zero-filled; F32, or I32 for what is not trained. name: as PEFT's file has it, with "base_model.model.". Gives its number. trained: it
+  // gets a gradient.
+  size_t add(std::string name, std::initializer_list<int64_t> shape, bool trained, Dtype type = Dtype::F32) {
     const auto memory = [&](std::vector<Buffer>& buffers) {
-      Tensor t(nullptr, Dtype::F32, shape);
+      Tensor t(nullptr, type, shape);
       t.data = buffers.emplace_back(t.bytes(), true).data();
       return t;
     };

@@ -5,14 +5,18 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_methods/boft.h"
+#include "loraine/adapters/peft_methods/c3a.h"
 #include "loraine/adapters/peft_methods/fourierft.h"
 #include "loraine/adapters/peft_methods/gralora.h"
+#include "loraine/adapters/peft_methods/hira.h"
 #include "loraine/adapters/peft_methods/ia3.h"
 #include "loraine/adapters/peft_methods/loha.h"
 #include "loraine/adapters/peft_methods/lokr.h"
+#include "loraine/adapters/peft_methods/miss.h"
 #include "loraine/adapters/peft_methods/oft.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
 #include "loraine/adapters/peft_methods/randlora.h"
+#include "loraine/adapters/peft_methods/shira.h"
 #include "loraine/adapters/peft_methods/vera.h"
 #include "loraine/core/describe.h"
 #include "loraine/core/error.h"
@@ -23,13 +27,17 @@ const std::vector<PeftMethodKind>& peft_methods() {
   // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains, its reader; false where it excludes no modules
   static const std::vector<PeftMethodKind> all = {
       {"BOFT", "boft", ".boft_", "boft_only", true, false, true, read_boft},
+      {"C3A", "c3a", ".c3a_", "c3a_only", true, false, true, read_c3a, false},
       {"FOURIERFT", "fourierft", ".fourierft_", "fourier_only", true, false, true, read_fourierft},
       {"GRALORA", "gralora", ".gralora_", "gralora_only", true, false, true, read_gralora, false},
+      {"HIRA", "hira", ".hira_", nullptr, true, false, true, read_hira},
       {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
       {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
+      {"MISS", "miss", ".miss_", "MiSS_only", true, false, true, read_miss},
       {"OFT", "oft", ".oft_", "oft_only", true, false, true, read_oft},
       {"RANDLORA", "randlora", ".randlora_", "randlora_only", true, false, true, read_randlora, false},
+      {"SHIRA", "shira", ".shira_", nullptr, false, false, true, read_shira, false},
       {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera, false},
   };
   return all;

@@ -93,6 +93,10 @@ TEST(PeftMethods, WrongKeysAreNamed) {
   has(R"({"peft_type": "LOKR", "decompose_factor": 0})", "decompose_factor is 0");
   has(R"({"peft_type": "LOKR", "rank_dropout": 1.0})", "rank_dropout is 1.0");
   has(R"({"peft_type": "IA3", "feedforward_modules": [3]})", "feedforward_modules is [3]");
+  has(R"({"peft_type": "MISS", "init_weights": 1})", "init_weights is 1");
+  has(R"({"peft_type": "C3A", "block_size_pattern": [2]})", "block_size_pattern is [2]");
+  has(R"({"peft_type": "HIRA", "rank_pattern": {"q_proj": 2}})", "rank_pattern is");
+  has(R"({"peft_type": "SHIRA", "mask_type": "mine"})", "mask_type is");
   EXPECT_EQ(read_text(R"({"peft_type": "IA3", "brand_new": 3})").unknown_keys.size(), 1u);
 }
 
@@ -101,6 +105,10 @@ TEST(PeftMethods, ConfigsAreWrittenAsTheyWereRead) {
       const char* text :
       {R"({"peft_type": "OFT", "r": 3, "oft_block_size": 0, "block_share": true, "use_cayley_neumann": false, "bias": "oft_only", "target_modules": ["q_proj"]})",
        R"({"peft_type": "IA3", "target_modules": ["v_proj", "fc2"], "feedforward_modules": ["fc2"]})",
+       R"({"peft_type": "MISS", "r": 6, "mini_r": 4, "init_weights": "mini", "miss_dropout": 0.5, "bias": "MiSS_only", "target_modules": ["q_proj"]})",
+       R"({"peft_type": "C3A", "block_size": 16, "block_size_pattern": {"o_proj": 4}, "init_weights": true, "target_modules": ["q_proj"]})",
+       R"({"peft_type": "HIRA", "r": 6, "hira_dropout": 0.5, "init_weights": "gaussian", "layers_to_transform": [1], "target_modules": ["q_proj"]})",
+       R"({"peft_type": "SHIRA", "r": 6, "random_seed": 3, "init_weights": false, "target_modules": ["q_proj"]})",
        R"({"peft_type": "VERA", "r": 16, "vera_dropout": 0.5, "d_initial": 0.25, "target_modules": ["q_proj"]})",
        R"({"peft_type": "GRALORA", "r": 6, "alpha": 5, "hybrid_r": 2, "gralora_k": 3, "gralora_dropout": 0.25, "bias": "gralora_only", "target_modules": ["q_proj"]})",
        R"({"peft_type": "RANDLORA", "r": 6, "randlora_alpha": 9, "randlora_dropout": 0.25, "very_sparse": true, "projection_prng_key": 4, "target_modules": ["q_proj"]})",
@@ -111,6 +119,8 @@ TEST(PeftMethods, ConfigsAreWrittenAsTheyWereRead) {
     const nlohmann::json given = nlohmann::json::parse(text), written = nlohmann::json(peft_config(read_text(text)));
     for (const auto& [key, value] : given.items()) EXPECT_EQ(written.value(key, nlohmann::json()), value) << key << " of " << text;
     EXPECT_EQ(nlohmann::json(peft_config(read_text(written.dump()))), written);
+    const bool excludes = given["peft_type"] != "C3A" && given["peft_type"] != "SHIRA";  // PEFT's configs of those have no such key
+    EXPECT_EQ(written.contains("exclude_modules"), excludes) << text;
   }
 }
 
