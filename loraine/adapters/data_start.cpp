@@ -118,6 +118,13 @@ LoraConfig eva_config(const LoraConfig& config, const std::vector<EvaLayer>& lay
   return made;
 }
 
+namespace {
+[[noreturn]] void refuse_singular() {
+  throw Error(ErrorKind::numeric, "a matrix of inputs has directions in which there is nothing, and cannot be inverted",
+              "let the start see more samples: start_samples");
+}
+}  // namespace
+
 void corda_start(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& w, const std::vector<double>& covariance, float s,
                  const CordaConfig& config) {
   const int64_t in = w.cols(), out = w.rows(), r = a.rows();
@@ -136,6 +143,7 @@ void corda_start(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& w
   std::vector<float> narrow;
   if (smallest) {  // the largest of the pseudo-inverse [in, out], the other way round
     const std::vector<double> inverse = pseudo_inverse(product, out, in);
+    if (inverse.empty()) refuse_singular();
     narrow.assign(inverse.begin(), inverse.end());
     const Factors g = largest_singular(ctx, Tensor(narrow.data(), Dtype::F32, {in, out}), r);
     f.left.resize(static_cast<size_t>(out * r));
@@ -151,7 +159,7 @@ void corda_start(Context& ctx, const Tensor& a, const Tensor& b, const Tensor& w
     narrow.assign(product.begin(), product.end());
     f = largest_singular(ctx, Tensor(narrow.data(), Dtype::F32, {out, in}), r);
   }
-  factor_cholesky(fixed, in);
+  if (!factor_cholesky(fixed, in)) refuse_singular();
   for (int64_t k = 0; k < r; ++k) {
     const double root = std::sqrt(static_cast<double>(f.values[static_cast<size_t>(k)]) / static_cast<double>(s));
     std::vector<double> row(f.right.begin() + k * in, f.right.begin() + (k + 1) * in);

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "loraine/core/error.h"
 #include "loraine/kernels/base/parallel.h"
 
 namespace loraine {
@@ -26,19 +25,19 @@ void product_nt(std::vector<double>& out, const std::vector<double>& a, const st
   });
 }
 
-void factor_cholesky(std::vector<double>& m, int64_t n) {
+bool factor_cholesky(std::vector<double>& m, int64_t n) {
   for (int64_t j = 0; j < n; ++j) {
     double* const row = m.data() + j * n;
     const double square = row[j] - dot_of(row, row, j);
-    if (!(square > 0))
-      throw Error(ErrorKind::numeric, "a matrix of inputs has directions in which there is nothing, and cannot be inverted",
-                  "let the start see more samples: start_samples");
+    if (!(square > 0)) return false;
     const double root = row[j] = std::sqrt(square);
-    parallel_for(n - j - 1, [&](int64_t i) {
+    const auto divide = [&](int64_t i) {
       double* const below = m.data() + (j + 1 + i) * n;
       below[j] = (below[j] - dot_of(below, row, j)) / root;
-    });
+    };
+    parallel_for(n - j - 1, divide, 16384 / (j + 1) + 1);
   }
+  return true;
 }
 
 void solve_cholesky(const std::vector<double>& l, std::vector<double>& x, int64_t n) {
@@ -59,7 +58,7 @@ std::vector<double> pseudo_inverse(const std::vector<double>& m, int64_t rows, i
   std::vector<double> square(static_cast<size_t>(n * n));
   if (wide) product_nt(square, m, m, n, n, cols);
   else product_nt(square, turned, turned, n, n, rows);
-  factor_cholesky(square, n);
+  if (!factor_cholesky(square, n)) return {};
   // wide: row j of the result solves (m mᵀ) x = column j of m; else column i solves (mᵀ m) x = row i of m.
   parallel_for(wide ? cols : rows, [&](int64_t i) {
     const std::vector<double>& from = wide ? turned : m;

@@ -2,9 +2,9 @@
 #include "loraine/adapters/expert_lora.h"
 
 #include <algorithm>
-#include <cmath>
 #include <random>
 
+#include "loraine/adapters/fill_values.h"
 #include "loraine/core/error.h"
 #include "loraine/kernels/experts/grouped_product.h"
 #include "loraine/kernels/products/matmul.h"
@@ -63,18 +63,9 @@ void ExpertLora::take_other_order(const Tensor& a, const Tensor& b) {
 
 // As torch's Linear layers begin: A within ±1/√(its columns), B at zero.
 void ExpertLora::initialise(const std::string& init, std::mt19937_64& random) {
-  const auto uniform = [&](const Tensor& t) {
-    const float bound = 1.0f / std::sqrt(static_cast<float>(t.cols()));
-    std::uniform_real_distribution<float> values(-bound, bound);
-    for (int64_t i = 0; i < t.numel(); ++i) t.f32()[i] = values(random);
-  };
-  if (init == "gaussian") {
-    std::normal_distribution<float> values(0, 1.0f / static_cast<float>(shape_.r));
-    for (int64_t i = 0; i < a_.numel(); ++i) a_.f32()[i] = values(random);
-  } else {
-    uniform(a_);
-  }
-  if (init == "false") uniform(b_);
+  if (init == "gaussian") fill_normal(a_, 1.0f / static_cast<float>(shape_.r), random);
+  else fill_uniform(a_, a_.cols(), random);
+  if (init == "false") fill_uniform(b_, b_.cols(), random);
   else std::fill_n(b_.f32(), b_.numel(), 0.0f);
   refresh();
 }

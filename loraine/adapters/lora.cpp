@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "loraine/adapters/dense.h"
+#include "loraine/adapters/dropped_input.h"
 #include "loraine/adapters/embedding_lora.h"
 #include "loraine/adapters/expert_lora.h"
 #include "loraine/adapters/methods.h"
@@ -36,6 +37,7 @@ std::vector<Parameter> AdapterSet::parameters() const {
 }
 
 void AdapterSet::refresh(Context& ctx) const {
+  if (shared) shared->refresh(ctx);
   for (const auto& site : sites)
     if (site) site->refresh(ctx);
   for (const auto& one : experts)
@@ -98,11 +100,7 @@ Lora::Lora(int64_t in, std::vector<LoraPart> parts, float dropout, uint64_t site
 
 void Lora::forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const {
   size_t mark = scratch.mark();
-  Tensor input = x;
-  if (training && dropout_ > 0) {
-    input = scratch.take(x.dtype, {x.rows(), in_});
-    dropout(ctx, input, x, dropout_, site_);
-  }
+  const Tensor input = training ? dropped_input(ctx, x, dropout_, site_, scratch) : x;
   matmul_nt(ctx, saved, input, a_);
   for (size_t i = 0; i < parts_.size(); ++i) {
     const LoraPart& part = parts_[i];

@@ -158,6 +158,9 @@ LoraConfig read_lora_config(const std::string& folder) {
     throw Error(ErrorKind::bad_data, file + ": no peft_type, so this is not a PEFT adapter");
   const bool adalora = json["peft_type"] == "ADALORA";
   const PeftMethodKind* method = json["peft_type"].is_string() ? find_peft_type(json["peft_type"].get<std::string>()) : nullptr;
+  if (json["peft_type"] == "LILY")
+    wrong(file, "peft_type", json["peft_type"],
+          "a method in which a token depends on itself and on those before it: Lily mixes its B by a mean over all tokens of a batch");
   if (json["peft_type"] != "LORA" && !adalora && !method)
     wrong(file, "peft_type", json["peft_type"], fmt::format("LORA, ADALORA or one of {}: others are not built", peft_type_names()));
   LoraConfig config;
@@ -381,8 +384,9 @@ void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
     const std::string kind = tensor_kind(p.name);
     const bool is_a = kind.starts_with(".lora_A"), has_rank = is_a || (kind.starts_with(".lora_B") && kind != ".lora_B.bias");
     const int64_t r = is_a ? p.value.rows() : p.value.cols();
-    if (info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
-      problem(fmt::format("{}: stored as {}, expected F32, F16 or BF16", p.name, info->stored_as));
+    const bool whole_numbers = p.value.dtype == Dtype::I32;
+    if (whole_numbers ? info->dtype != Dtype::I32 : info->dtype != Dtype::F32 && info->dtype != Dtype::F16 && info->dtype != Dtype::BF16)
+      problem(fmt::format("{}: stored as {}, expected {}", p.name, info->stored_as, whole_numbers ? "I32" : "F32, F16 or BF16"));
     else if (has_rank && info->shape.size() == 2 && info->shape[is_a ? 0 : 1] != r)
       problem(fmt::format("{}: has rank {}, adapter_config.json says {}", p.name, info->shape[is_a ? 0 : 1], r));
     else if (stored.shape_text() != p.value.shape_text())
@@ -390,10 +394,11 @@ void read_lora_tensors(const AdapterSet& set, const AdapterFile& file) {
                           vocabulary_text(p.name, info->shape, p.value)));
     else {
       source->read(*info, p.value);
-      if (!finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
+      if (!whole_numbers && !finite(p.value)) problem(p.name + ": holds values that are not finite numbers");
     }
   }
   for (const Parameter& p : set.beside) left.erase(p.name);
+  if (set.shared) std::erase_if(left, [&](const std::string& name) { return set.shared->repeats(name); });
   for (const std::string& name : left) {
     const TensorInfo* info = source->find(name);
     const bool empty = std::ranges::find(info->shape, 0) != info->shape.end();  // of a module whose ranks were all cut

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <random>
 
+#include "loraine/adapters/fill_values.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/adapters/low_rank.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
@@ -25,25 +26,6 @@ int64_t iterations_of(const std::string& init) {
   const char* last = init.data() + init.size();
   const auto [end, failed] = std::from_chars(init.data() + kIterated.size(), last, n);
   return failed == std::errc() && end == last && n <= 10000 ? n : -1;
-}
-
-void fill_normal(const Tensor& t, float deviation, std::mt19937_64& random) {
-  std::normal_distribution<float> normal(0, deviation);
-  for (int64_t i = 0; i < t.numel(); ++i) t.f32()[i] = normal(random);
-}
-
-// nn.Linear's start, which is Kaiming uniform with a = √5: U(−1/√in, 1/√in)
-void fill_uniform(const Tensor& t, std::mt19937_64& random) {
-  const float bound = 1.0f / std::sqrt(static_cast<float>(t.cols()));
-  std::uniform_real_distribution<float> uniform(-bound, bound);
-  for (int64_t i = 0; i < t.numel(); ++i) t.f32()[i] = uniform(random);
-}
-
-// nn.Linear's start of a bias behind r inputs: U(−1/√r, 1/√r)
-void fill_uniform_bias(const Tensor& bias, int64_t r, std::mt19937_64& random) {
-  const float bound = 1.0f / std::sqrt(static_cast<float>(r));
-  std::uniform_real_distribution<float> uniform(-bound, bound);
-  for (int64_t i = 0; i < bias.numel(); ++i) bias.f32()[i] = uniform(random);
 }
 
 // Rows of an orthogonal matrix go to A and B in turn, so that B A is 0 although neither is.
@@ -117,10 +99,10 @@ void init_lora(AdapterSet& set, const std::vector<const Weight*>& sites, const L
       fill_orthogonal(ctx, m.a, m.b, m.part.name, random);
     } else {
       if (init == "gaussian") fill_normal(m.a, 1.0f / static_cast<float>(m.part.r), random);
-      else fill_uniform(m.a, random);
-      if (init == "false") fill_uniform(m.b, random);
+      else fill_uniform(m.a, m.a.cols(), random);
+      if (init == "false") fill_uniform(m.b, m.b.cols(), random);
       else std::fill_n(m.b.f32(), m.b.numel(), 0.0f);
-      if (m.bias.data && init == "false") fill_uniform_bias(m.bias, m.part.r, random);
+      if (m.bias.data && init == "false") fill_uniform(m.bias, m.part.r, random);
     }
   }
 }

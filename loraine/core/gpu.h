@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
+
+#include "loraine/core/gpu_costs.h"
 
 namespace loraine {
 
@@ -55,7 +58,8 @@ class GpuStream {
  public:
   struct State;
   GpuStream();
-  ~GpuStream();  // after its work
+  explicit GpuStream(GpuCosts& costs);  // counts what is asked of it, and does nothing: no card is needed
+  ~GpuStream();                         // after its work
   GpuStream(const GpuStream&) = delete;
   GpuStream& operator=(const GpuStream&) = delete;
   void copy(void* to, const void* from, size_t bytes);
@@ -69,8 +73,19 @@ class GpuStream {
   void* handle() const;  // cudaStream_t
   State& state() const { return *state_; }
 
+  void count(GpuCosts* costs) { costs_ = costs; }  // from now on what is asked of it is counted there too; nullptr: no more
+  bool counts() const { return costs_ != nullptr; }
+  bool dry() const { return dry_; }
+  // What the next launch moves and computes: every op says it, with the bytes of each operand once.
+  void moves(double bytes, double matrix = 0, double scalar = 0) { next_ = {1, bytes, matrix, scalar}, said_ = true; }
+  bool begins(std::string_view name);  // a launch is counted; false: it is not to be done
+
  private:
+  bool copies(size_t bytes), fills(size_t bytes), waits();  // the same
   std::unique_ptr<State> state_;
+  GpuCosts* costs_ = nullptr;
+  bool dry_ = false, said_ = false;
+  GpuCosts::Op next_;
 };
 
 // "what: name of the error, its text", as a device error (out_of_memory where it is one).

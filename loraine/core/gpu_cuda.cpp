@@ -97,23 +97,30 @@ GpuStream::GpuStream() : state_(std::make_unique<State>()) {
   open_gpu();
   check_cuda("stream", cudaStreamCreateWithFlags(&state_->stream, cudaStreamNonBlocking));
 }
+GpuStream::GpuStream(GpuCosts& costs) : costs_(&costs), dry_(true) {}
 GpuStream::~GpuStream() {
+  if (!state_) return;
   cudaStreamSynchronize(state_->stream);
   cudaStreamDestroy(state_->stream);
 }
 void GpuStream::copy(void* to, const void* from, size_t bytes) {
-  check_cuda("copy", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, state_->stream));
+  if (copies(bytes)) check_cuda("copy", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, state_->stream));
 }
-void GpuStream::fill(void* at, unsigned char byte, size_t bytes) { check_cuda("fill", cudaMemsetAsync(at, byte, bytes, state_->stream)); }
+void GpuStream::fill(void* at, unsigned char byte, size_t bytes) {
+  if (fills(bytes)) check_cuda("fill", cudaMemsetAsync(at, byte, bytes, state_->stream));
+}
 GpuEvent GpuStream::record() {
+  if (dry_) return {};
   GpuEvent event{std::make_shared<GpuEvent::State>()};
   check_cuda("event", cudaEventRecord(event.state->event, state_->stream));
   return event;
 }
 void GpuStream::wait(const GpuEvent& event) {
-  if (event.state) check_cuda("wait", cudaStreamWaitEvent(state_->stream, event.state->event));
+  if (event.state && !dry_) check_cuda("wait", cudaStreamWaitEvent(state_->stream, event.state->event));
 }
-void GpuStream::synchronise() { check_cuda("work of the GPU", cudaStreamSynchronize(state_->stream)); }
+void GpuStream::synchronise() {
+  if (waits()) check_cuda("work of the GPU", cudaStreamSynchronize(state_->stream));
+}
 void GpuStream::begin_capture() { check_cuda("capture", cudaStreamBeginCapture(state_->stream, cudaStreamCaptureModeThreadLocal)); }
 GpuGraph GpuStream::end_capture() {
   cudaGraph_t captured = nullptr;
@@ -124,7 +131,10 @@ GpuGraph GpuStream::end_capture() {
   check_cuda("graph", error);
   return graph;
 }
-void GpuStream::launch(const GpuGraph& graph) { check_cuda("graph", cudaGraphLaunch(graph.state->graph, state_->stream)); }
+void GpuStream::launch(const GpuGraph& graph) {
+  if (costs_) ++costs_->graphs;
+  if (!dry_) check_cuda("graph", cudaGraphLaunch(graph.state->graph, state_->stream));
+}
 void* GpuStream::handle() const { return state_->stream; }
 
 void throw_gpu_error(const char* what, int error) {

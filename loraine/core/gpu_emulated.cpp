@@ -212,7 +212,9 @@ GpuMemory& GpuMemory::operator=(GpuMemory&& other) noexcept {
 }
 
 GpuStream::GpuStream() : state_(std::make_unique<State>()) {}
+GpuStream::GpuStream(GpuCosts& costs) : costs_(&costs), dry_(true) {}
 GpuStream::~GpuStream() {
+  if (!state_) return;
   if (state_->capture) --captures;
   try {
     while (state_->last && !state_->last->done) do_any();
@@ -233,29 +235,33 @@ void enqueue_emulated(GpuStream& stream, const char* name, std::function<void()>
     return;
   }
   pending.push_back(work);
-  if (!order.late) stream.synchronise();
+  if (!order.late)
+    while (!work->done) do_any();
 }
 
 void GpuStream::copy(void* to, const void* from, size_t bytes) {
+  if (!copies(bytes)) return;
   enqueue_emulated(*this, "copy", [=] {
     if (bytes > 0) std::memcpy(to, from, bytes);
   });
 }
 void GpuStream::fill(void* at, unsigned char byte, size_t bytes) {
+  if (!fills(bytes)) return;
   enqueue_emulated(*this, "fill", [=] {
     if (bytes > 0) std::memset(at, byte, bytes);
   });
 }
-GpuEvent GpuStream::record() { return {state_->last}; }
+GpuEvent GpuStream::record() { return {dry_ ? nullptr : state_->last}; }
 void GpuStream::wait(const GpuEvent& event) {
-  if (event.state) state_->waits.push_back(event.state);
+  if (event.state && !dry_) state_->waits.push_back(event.state);
 }
 void GpuStream::synchronise() {
+  if (!waits()) return;
   if (captures) throw Error(ErrorKind::internal, "emulated GPU: synchronised while a stream is captured");
   while (state_->last && !state_->last->done) do_any();
 }
 void GpuStream::begin_capture() {
-  synchronise();
+  while (state_->last && !state_->last->done) do_any();
   ++captures;
   state_->capture = std::make_shared<GpuGraph::State>();
   state_->last = nullptr;
@@ -267,6 +273,8 @@ GpuGraph GpuStream::end_capture() {
   return {std::exchange(state_->capture, nullptr)};
 }
 void GpuStream::launch(const GpuGraph& graph) {
+  if (costs_) ++costs_->graphs;
+  if (dry_) return;
   enqueue_emulated(*this, "graph", [held = graph.state] { replay(*held); });
 }
 void* GpuStream::handle() const { return nullptr; }

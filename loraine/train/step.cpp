@@ -236,7 +236,11 @@ void update(Run& run, double loss) {
   const TrainConfig& c = run.config;
   TrainerState& s = run.state;
   check_mapped_files();
-  double norm = run.gpu ? run.gpu->gradient_norm() : run.optimizer->gradient_norm(run.ctx), rate = run.schedule->rate(s.global_step);
+  const double rate = run.schedule->rate(s.global_step);
+  GpuTraining::Updated on_gpu{};  // where it takes place there: values stay where the norm is not finite
+  if (run.gpu) on_gpu = run.gpu->update(rate, s.global_step + 1);
+  loss += on_gpu.loss;
+  const double norm = run.gpu ? on_gpu.norm : run.optimizer->gradient_norm(run.ctx);
   if (!std::isfinite(loss) || !std::isfinite(norm)) {
     if (run.gpu) run.gpu->fetch();
     std::string culprit = "the loss";
@@ -249,8 +253,7 @@ void update(Run& run, double loss) {
   }
   bool finite = false;  // seen already
   if (run.gpu) {
-    run.gpu->update(rate, s.global_step + 1);
-    finite = run.gpu->values_finite();
+    finite = on_gpu.values_finite;
     if (!finite) run.gpu->fetch();
   } else {
     run.optimizer->step(run.ctx, rate, norm, c.max_grad_norm);

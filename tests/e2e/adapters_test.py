@@ -330,7 +330,7 @@ class Adapters(tiny.Case):
         self.changed_config(adapter, 3, ["model.layers.0.self_attn.q_proj"], rank_pattern={"q_proj": 8})
         self.changed_config(adapter, 3, ["rank", "1000000000000"], rank_pattern={"q_proj": 10**12})
         self.changed_config(adapter, 3, ["rank_pattern", "integer"], rank_pattern={"q_proj": 4.5})
-        self.changed_config(adapter, 3, ["peft_type", "BOFT"], peft_type="BOFT")
+        self.changed_config(adapter, 3, ["peft_type", "XLORA"], peft_type="XLORA")
         self.changed_config(adapter, 3, ["lora_magnitude_vector", "missing"], named="adapter_model.safetensors", use_dora=True)
         self.changed_config(adapter, 3, ["no module 'embeddings'"], modules_to_save=["embeddings"])
         self.changed_config(adapter, 3, ["bias"], bias="some")

@@ -28,6 +28,15 @@ methods = {
     "oft_codes": dict(finetuning_type="oft", quantization_bit=4, oft_rank=2, oft_block_size=0, additional_target="norm"), "ia3": dict(finetuning_type="ia3"),
     "vera": dict(finetuning_type="vera", adapter_args='{"r": 6, "vera_dropout": 0.1}'), "loha": dict(finetuning_type="loha", adapter_args='{"r": 2}', rank_pattern='{"q_proj": 3}'),
     "lokr": dict(finetuning_type="lokr", adapter_args='{"r": 1, "decompose_both": true}', bf16="true"),
+    "miss": dict(finetuning_type="miss", adapter_args='{"r": 4, "miss_dropout": 0.1}'), "miss_mini": dict(finetuning_type="miss", adapter_args='{"r": 4, "mini_r": 4, "init_weights": "mini"}'),
+    "miss_bat": dict(finetuning_type="miss", adapter_args='{"r": 4, "init_weights": "bat"}', quantization_bit=4),
+    "c3a": dict(finetuning_type="c3a", adapter_args='{"block_size": 4}'), "hira": dict(finetuning_type="hira", adapter_args='{"r": 2, "hira_dropout": 0.1}', bf16="true"),
+    "shira": dict(finetuning_type="shira", adapter_args='{"r": 1}', additional_target="norm"),
+    "gralora": dict(finetuning_type="gralora", adapter_args='{"r": 4, "alpha": 8, "hybrid_r": 2, "gralora_dropout": 0.1}', lora_target="q_proj,v_proj,up_proj,down_proj"),
+    "randlora": dict(finetuning_type="randlora", adapter_args='{"r": 4, "randlora_alpha": 8, "randlora_dropout": 0.1}', lora_target="q_proj,k_proj,down_proj"),
+    "randlora_sparse": dict(finetuning_type="randlora", adapter_args='{"r": 6, "randlora_alpha": 8, "sparse": true}', lora_target="v_proj,gate_proj", bf16="true"),
+    "fourierft": dict(finetuning_type="fourierft", adapter_args='{"n_frequency": 30, "n_frequency_pattern": {"v_proj": 9}, "scaling": 5}', quantization_bit=4),
+    "boft": dict(finetuning_type="boft", adapter_args='{"boft_block_size": 2, "boft_n_butterfly_factor": 2}'),
     "lora_bias": dict(lora_bias="true"), "lorafa": dict(use_lorafa="true", weight_decay=0.01),
     "tokens": dict(trainable_token_indices="9,33,7"), "tokens_pissa": dict(pissa_init="true", trainable_token_indices='{"embed_tokens": [5, 40]}'),
     "eva": dict(init_lora_weights="eva", eva_tau=0.9, eva_rho=1.5), "corda": dict(init_lora_weights="corda"),
@@ -52,7 +61,8 @@ class Methods(tiny.Case):
                 self.assertEqual(self.tensors(f"{name}_whole"), self.tensors(f"{name}_part"))
 
     def test_recomputing_changes_no_bit(self):
-        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr", "lora_bias", "tokens", "alora"):
+        for name in ("dora", "dora_dropout", "adalora", "pissa", "dora_whole", "pissa_int8", "oft", "ia3", "vera", "lokr", "miss", "miss_mini", "c3a", "hira", "shira", "gralora", "randlora", "fourierft", "boft",
+                     "lora_bias", "tokens", "alora"):
             with self.subTest(name):
                 for level in ("false", "mlp", "true"):
                     self.train(f"{name}_{level}", gradient_checkpointing=level, **methods[name])
@@ -60,7 +70,7 @@ class Methods(tiny.Case):
 
     def test_merged_equals_base_and_adapter(self):
         for name in ("dora", "adalora", "pissa", "olora", "loftq", "loftq_8bit", "loftq_codes", "loftq_dora", "dora_whole", "adalora_whole", "pissa_whole", "outside",
-                     "oft", "oft_exact", "ia3", "vera", "loha", "lokr", "tokens", "tokens_pissa", "eva", "corda", "lora_ga", "lora_ga_norm"):
+                     "oft", "oft_exact", "ia3", "vera", "loha", "lokr", "miss", "miss_mini", "miss_bat", "c3a", "hira", "shira", "gralora", "randlora", "boft", "tokens", "tokens_pissa", "eva", "corda", "lora_ga", "lora_ga_norm"):
             with self.subTest(name):
                 self.train(name, learning_rate="3e-2", **methods[name])
                 said = self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", self.work / name, "--export_dir",
@@ -307,7 +317,12 @@ class Methods(tiny.Case):
             (["oft_block_size", "0"], dict(finetuning_type="oft", oft_rank=4)), (["use_dora", "oft"], dict(finetuning_type="oft", use_dora="true")),
             (["alfa", "alpha"], dict(finetuning_type="loha", adapter_args='{"alfa": 2}')), (["layers_to_transform", "IA3"], dict(finetuning_type="ia3", layers_to_transform="0")),
             (["rank_dropout"], dict(finetuning_type="lokr", adapter_args='{"rank_dropout": 0.5}')), (["OFT", "lm_head"], dict(finetuning_type="oft", oft_target="lm_head")),
-            (["frozen_matmul", "finetuning_type"], dict(finetuning_type="oft", frozen_matmul="int8")), (["boft"], dict(finetuning_type="boft")), (["no linear layer"], dict(exclude_modules=".*")),
+            (["gralora_k 5"], dict(finetuning_type="gralora", adapter_args='{"r": 5, "gralora_k": 5}')), (["exclude_modules", "VERA"], dict(finetuning_type="vera", exclude_modules="q_proj")),
+            (["boft_dropout 0.5"], dict(finetuning_type="boft", adapter_args='{"boft_dropout": 0.5}')), (["boft_block_num 7"], dict(finetuning_type="boft", adapter_args='{"boft_block_size": 0, "boft_block_num": 7}')),
+            (["n_frequency is 99999"], dict(finetuning_type="fourierft", adapter_args='{"n_frequency": 99999}')),
+            (["frozen_matmul", "finetuning_type"], dict(finetuning_type="oft", frozen_matmul="int8")), (["block_size", "C3A"], dict(finetuning_type="c3a", adapter_args='{"block_size": 7}')),
+            (["exclude_modules", "SHIRA"], dict(finetuning_type="shira", adapter_args='{"r": 1}', exclude_modules="q_proj")), (["mini_r"], dict(finetuning_type="miss", adapter_args='{"r": 4, "mini_r": 5, "init_weights": "mini"}')),
+            (["lily"], dict(finetuning_type="lily")), (["no linear layer"], dict(exclude_modules=".*")),
         ]:
             with self.subTest(settings):
                 done = tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "refused", **settings))

@@ -538,7 +538,7 @@ class Ends(Served):
         runs = server.open_stream()
         self.assertIn(b"data: ", runs.recv(65536))
         idle = socket.create_connection(("127.0.0.1", server.port), timeout=patience)
-        idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # answered, so it was accepted: otherwise its end is a reset
+        idle.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")  # answered, so it was accepted: otherwise its end is a reset
         self.assertTrue(idle.recv(65536).startswith(b"HTTP/1.1 200"))
         server.process.send_signal(signal.SIGINT)
         rest = b""

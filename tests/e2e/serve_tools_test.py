@@ -208,6 +208,8 @@ class Tools(Taught):
 
 
 class Parsers(Taught):
+    sizes = Taught.sizes | dict(positions=2048)
+
     @classmethod
     def more(cls):
         return ("--tool_call_parser", "json", "--reasoning_parser", "none")
@@ -216,6 +218,10 @@ class Parsers(Taught):
         self.assertEqual(text_of(self.good(self.ask("hello"))), "<think>Hm.</think>Hi there.")
         made = self.good(self.ask("zzz", tools=[pick], tool_choice="required", parallel_tool_calls=False))["choices"][0]["message"]["tool_calls"]
         self.assertEqual(made[0]["function"]["name"], "pick")
+        self.refused(self.ask("hello", thinking_token_budget=5), 400, "thinking_token_budget")
+        status, _, answer = self.server.ask("POST", "/v1/messages", dict(model="taught", max_tokens=2000, thinking=dict(type="enabled", budget_tokens=1024), messages=[dict(role="user", content="hello")]))
+        self.assertEqual((status, [part["type"] for part in answer.get("content", [])]), (200, ["text"]), answer)
+        self.assertIn("budget_tokens: the marks of this model's thoughts are not known", self.server.said())
 
 
 class Shapes(Taught):

@@ -16,10 +16,32 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import peft
 import torch
 import transformers
+from peft.tuners.c3a.utils import BlockCircularConvolution
 from peft_run import train
 from safetensors.torch import load_file, save_file
+from torch.fft import fft, ifft
 
 transformers.logging.set_verbosity_error()
+
+
+class DiagonalBlocks:
+    """What PEFT's kernel for BOFT's blocks computes, which it compiles where there is CUDA; without it PEFT leaves out all butterfly factors but the first."""
+
+    def forward(self, blocks):
+        return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
+
+    def backward(self, gradient, blocks):
+        size = blocks.shape[-1]
+        return [torch.stack([gradient[:, i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(blocks.shape[1])], 1)]
+
+
+def products(x, w):
+    """PEFT's forward of C3A's products, with torch's own gradient: up to 0.21 the gradient of x that PEFT wrote by hand is that of another function."""
+    x = x.reshape(*x.shape[:-1], *w.shape[1:])
+    return fft(torch.einsum("...nb,mnb->...mb", ifft(x), fft(w))).real.flatten(-2)
+
+
+BlockCircularConvolution.apply = products
 whole = dict(target_modules="all-linear")
 cases = {  # the base, its bits, PEFT's config, how far the adapter is from its start
     "ia3": ("qwen2", 0, lambda: peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]), 0.3),
@@ -33,7 +55,27 @@ cases = {  # the base, its bits, PEFT's config, how far the adapter is from its 
     "vera": ("llama3", 0, lambda: peft.VeraConfig(r=6, d_initial=0.1, **whole), 0.2),
     "loha": ("llama3", 0, lambda: peft.LoHaConfig(r=3, alpha=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], rank_pattern={"down_proj": 2}), 0.2),
     "lokr": ("llama3", 0, lambda: peft.LoKrConfig(r=2, alpha=4, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]), 0.2),
+    "gralora": ("llama3", 0, lambda: peft.GraloraConfig(r=4, alpha=6, gralora_k=2, **whole), 0.2),
+    "gralora_hybrid": ("qwen2", 0, lambda: peft.GraloraConfig(r=8, alpha=16, gralora_k=4, hybrid_r=3, bias="gralora_only", target_modules=["q_proj", "k_proj", "gate_proj", "down_proj"]), 0.2),
+    "randlora": ("llama3", 0, lambda: peft.RandLoraConfig(r=5, randlora_alpha=10, **whole), 0.02),
+    "randlora_sparse": ("qwen2", 0, lambda: peft.RandLoraConfig(r=6, randlora_alpha=6, sparse=True, projection_prng_key=3, target_modules=["q_proj", "v_proj", "up_proj", "down_proj"]), 0.02),
+    "fourierft": ("llama3", 0, lambda: peft.FourierFTConfig(n_frequency=40, scaling=20.0, init_weights=True, **whole), 0.5),
+    "fourierft_pattern": ("qwen2", 0, lambda: peft.FourierFTConfig(n_frequency=30, n_frequency_pattern={"k_proj": 12, "down.*": 50}, random_loc_seed=5, scaling=20.0, init_weights=True,
+                                                                   target_modules=["q_proj", "k_proj", "down_proj"]), 0.5),
+    "boft": ("llama3", 0, lambda: peft.BOFTConfig(boft_block_size=8, **whole), 0.2),
+    "boft_butterfly": ("qwen2", 0, lambda: peft.BOFTConfig(boft_block_size=2, boft_n_butterfly_factor=3, bias="boft_only", target_modules=["q_proj", "v_proj", "up_proj", "down_proj"]), 0.2),
     "lokr_both": ("qwen2", 0, lambda: peft.LoKrConfig(r=1, alpha=2, decompose_both=True, decompose_factor=4, target_modules=["q_proj", "k_proj", "up_proj", "down_proj"]), 0.2),
+    "miss": ("llama3", 0, lambda: peft.MissConfig(r=5, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.2),
+    "miss_bat": ("qwen2", 0, lambda: peft.MissConfig(r=4, init_weights="bat", target_modules=["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.1),
+    "miss_mini": ("qwen2", 0, lambda: peft.MissConfig(r=6, mini_r=4, init_weights="mini", bias="MiSS_only", target_modules=["q_proj", "k_proj", "v_proj", "down_proj"]), 0.2),
+    "miss_nf4": ("in_64", 4, lambda: peft.MissConfig(r=16, init_weights="bat", target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.1),
+    "c3a": ("llama3", 0, lambda: peft.C3AConfig(block_size=8, block_size_pattern={"o_proj": 2, "mlp.down_proj": 4}, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.5),
+    "c3a_zero": ("qwen2", 0, lambda: peft.C3AConfig(block_size=4, block_size_pattern={"q_proj": 12, "1.self_attn.v_proj": 6}, init_weights=True, bias="c3a_only", target_modules=["q_proj", "v_proj", "down_proj"]), 0.5),
+    "hira": ("llama3", 0, lambda: peft.HiraConfig(r=3, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.3),
+    "hira_gaussian": ("qwen2", 0, lambda: peft.HiraConfig(r=4, init_weights="gaussian", target_modules=["q_proj", "v_proj", "down_proj"]), 0.3),
+    "hira_nf4": ("in_64", 4, lambda: peft.HiraConfig(r=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]), 0.3),
+    "shira": ("llama3", 0, lambda: peft.ShiraConfig(r=2, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]), 0.2),
+    "shira_seed": ("qwen2", 0, lambda: peft.ShiraConfig(r=1, random_seed=11, target_modules=["q_proj", "v_proj", "down_proj"]), 0.2),
 }
 
 
@@ -44,6 +86,10 @@ def open_model(folder, bits):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **more)
 
 
+def with_butterflies():
+    peft.tuners.boft.layer._FBD_CUDA = DiagonalBlocks()
+
+
 def make_base(top):
     """A model whose rows are multiples of 64: bitsandbytes computes others otherwise on CPUs with AVX-512."""
     torch.manual_seed(3)
@@ -51,6 +97,12 @@ def make_base(top):
                                       max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1, tie_word_embeddings=True)
     transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(top / "in_64/model")
     shutil.copyfile(top / "llama3/batches.safetensors", top / "in_64/batches.safetensors")
+
+
+def without_repetitions(folder):
+    """Leaves out the bases of RandLoRA that PEFT writes once more for every module: the cases stay small, and are compared tensor by tensor."""
+    file = folder / "adapter_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(file).items() if not (name.startswith("base_model.model.") and name.endswith(("randlora_A", "randlora_B")))}, file, {"format": "pt"})
 
 
 def near(tensor, size, seed):
@@ -85,6 +137,8 @@ def record(top, name, base, bits, config, size):
     adapted.save_pretrained(case / "init")
     log = train(adapted, batches, 12)
     adapted.save_pretrained(case / "final")
+    for folder in (case / "init", case / "final"):
+        without_repetitions(folder)
     (case / "train.json").write_text(json.dumps({"log": log}, indent=0))
     (case / "base.txt").write_text(f"{base} {bits}\n")
     for card in case.rglob("README.md"):
@@ -100,6 +154,7 @@ def record(top, name, base, bits, config, size):
 def main():
     top = pathlib.Path(sys.argv[1])
     torch.set_num_threads(1)
+    with_butterflies()
     if not (top / "in_64").exists():
         make_base(top)
     for name, case in cases.items():

@@ -98,7 +98,7 @@ Result on_cpu(const Model& model, AdapterSet& set, const std::vector<Batch>& bat
 
 // In all orders, whose bits are the same.
 Result on_gpu(const Model& model, AdapterSet& set, const std::vector<Batch>& batches, const TokenLoss& token,
-              Recompute recompute = Recompute::none) {
+              Recompute recompute = Recompute::none, bool joined = true) {
   std::vector<double> losses;
   const std::vector<float> gradients = in_all_orders([&](GpuStream& stream) {
     losses.clear();
@@ -106,9 +106,10 @@ Result on_gpu(const Model& model, AdapterSet& set, const std::vector<Batch>& bat
     const auto host = [&](Tensor Parameter::*which) {
       return [&parameters, which](const std::string& name) { return (*std::ranges::find(parameters, name, &Parameter::name)).*which; };
     };
-    const GpuModel base(model, stream);
+    const GpuModel base(model, stream, joined ? &set : nullptr);
     GpuAdapter adapter(set, stream);
     adapter.put(GpuAdapter::kValues, host(&Parameter::value));
+    base.join(stream, adapter);
     GpuDecoder decoder(base, adapter, 40, stream, recompute);
     Context ctx;
     for (const Batch& batch : batches) {
@@ -180,6 +181,18 @@ TEST(GpuDecoder, DropoutAndOtherLosses) {
   compare(small("llama"), false, 0, {.weight = TokenWeight::probability});
 }
 
+TEST(GpuDecoder, AnAdapterBesideTheBaseIsTheSameAsOneProduct) {
+  for (const double dropout : {0.0, 0.3}) {
+    const Model model = any_model(small("qwen3"));
+    AdapterSet set = random_adapter(model, dropout);
+    const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1)};
+    const Result one = on_gpu(model, set, batches, {}), two = on_gpu(model, set, batches, {}, Recompute::none, false);
+    EXPECT_LT(apart(one.gradients, two.gradients), 1e-5);
+    ASSERT_EQ(one.losses.size(), two.losses.size());
+    for (size_t i = 0; i < one.losses.size(); ++i) EXPECT_NEAR(one.losses[i], two.losses[i], 1e-4);
+  }
+}
+
 TEST(GpuDecoder, WhatIsComputedOnceMoreHasTheSameBits) {
   for (const bool bf16 : {false, true}) {
     const Model model = any_model(small("qwen3"), {bf16});
@@ -200,7 +213,7 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
   const Model model = any_model(small("qwen3"));
   TrainConfig config;
   config.weight_decay = 0.1, config.max_grad_norm = 0.05;
-  const Batch batch = batch_of_lengths({11, 7}, 3);
+  const std::vector<Batch> batches = {batch_of_lengths({11, 7}, 3), batch_of_lengths({4, 9}, 5)};
   const auto run = [&](bool gpu) {
     AdapterSet set = random_adapter(model, 0);
     std::vector<Parameter> parameters = set.parameters();
@@ -209,7 +222,7 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
     if (!gpu) {
       Context ctx;
       for (int step = 0; step < 3; ++step) {
-        on_cpu(model, set, {batch}, {});
+        on_cpu(model, set, batches, {});
         optimizer.step(ctx, 1e-2, optimizer.gradient_norm(ctx), config.max_grad_norm);
       }
       return values_of(set);
@@ -220,12 +233,14 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
     training.put();
     for (int step = 0; step < 3; ++step) {
       training.zero_gradients();
-      training.forward(ctx, batch, true);
-      training.losses(batch, {}, kScale);
-      training.backward();
-      EXPECT_TRUE(std::isfinite(training.gradient_norm()));
-      training.update(1e-2, step + 1);
-      EXPECT_TRUE(training.values_finite());
+      for (const Batch& batch : batches) {
+        training.forward(ctx, batch, true);
+        training.losses_later({}, kScale, 2);
+        training.backward();
+      }
+      const GpuTraining::Updated updated = training.update(1e-2, step + 1);
+      EXPECT_TRUE(std::isfinite(updated.norm) && updated.values_finite);
+      EXPECT_GT(updated.loss, 1);
     }
     training.fetch();
     std::vector<float> all = values_of(set);
@@ -247,7 +262,7 @@ TEST(GpuDecoder, PlannedMemoryIsWhatIsTaken) {
     const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, 40, level);
     GpuStream stream;
     const size_t before = free_gpu_bytes();
-    const GpuModel base(model, stream);
+    const GpuModel base(model, stream, &set);
     const GpuAdapter adapter(set, stream);
     const GpuDecoder decoder(base, adapter, 40, stream, level);
     EXPECT_EQ(before - free_gpu_bytes(), planned.base + planned.adapter + planned.decoder);

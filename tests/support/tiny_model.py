@@ -74,14 +74,14 @@ def llama_tensors(seed=1, vocab=vocab, channels=channels, inner=inner, layers=la
     return tensors
 
 
-def write_model(folder, seed=1, **sizes):
+def write_model(folder, seed=1, positions=None, **sizes):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
     size = dict(vocab=vocab, channels=channels, inner=inner, layers=layers, heads=heads, kv_heads=kv_heads) | sizes
     config = dict(
         architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=size["vocab"], hidden_size=size["channels"],
         intermediate_size=size["inner"], num_hidden_layers=size["layers"], num_attention_heads=size["heads"],
-        num_key_value_heads=size["kv_heads"], max_position_embeddings=1024 if sizes else 128, rms_norm_eps=1e-6,
+        num_key_value_heads=size["kv_heads"], max_position_embeddings=positions or (1024 if sizes else 128), rms_norm_eps=1e-6,
         rope_theta=10000.0, tie_word_embeddings=False, hidden_act="silu", bos_token_id=1, eos_token_id=2, pad_token_id=0, torch_dtype="float32",
     )
     (folder / "config.json").write_text(json.dumps(config))

@@ -108,7 +108,7 @@ TEST_F(Compatibility, VersionsAndOtherMethods) {
   const AdapterFacts loha = facts({{"peft_type", "LOHA"}});
   EXPECT_EQ(on(loha, "vllm").verdict, LoadVerdict::refuses);
   EXPECT_EQ(on(loha, "loraine").verdict, LoadVerdict::loads);
-  EXPECT_EQ(on(facts({{"peft_type", "BOFT"}}), "loraine").verdict, LoadVerdict::refuses);
+  EXPECT_EQ(on(facts({{"peft_type", "XLORA"}}), "loraine").verdict, LoadVerdict::refuses);
   AdapterFacts oft = facts({{"peft_type", "OFT"}, {"use_cayley_neumann", true}});
   oft.method = "oft";
   oft.peft_version = "0.18.1";

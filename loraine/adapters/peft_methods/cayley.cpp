@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "loraine/core/error.h"
+#include "loraine/adapters/dense_solve.h"
 
 namespace loraine {
 namespace {
@@ -52,39 +52,32 @@ void add_skew_gradient(float* d_v, const Number* d_q, int64_t b) {
     for (int64_t j = i + 1; j < b; ++j, ++at) d_v[at] += static_cast<float>(d_q[i * b + j] - d_q[j * b + i]);
 }
 
-}  // namespace
-
-void inverse_of_one_plus(double* inverse, const float* v, int64_t b) {
-  std::vector<double> a(static_cast<size_t>(b * b));
-  fill_skew(a.data(), v, b);
-  std::fill_n(inverse, b * b, 0.0);
-  for (int64_t i = 0; i < b; ++i) a[static_cast<size_t>(i * b + i)] = inverse[i * b + i] = 1;
-  for (int64_t k = 0; k < b; ++k) {
-    int64_t pivot = k;
-    for (int64_t i = k + 1; i < b; ++i)
-      if (std::abs(a[static_cast<size_t>(i * b + k)]) > std::abs(a[static_cast<size_t>(pivot * b + k)])) pivot = i;
-    for (int64_t j = 0; pivot != k && j < b; ++j) {
-      std::swap(a[static_cast<size_t>(k * b + j)], a[static_cast<size_t>(pivot * b + j)]);
-      std::swap(inverse[k * b + j], inverse[pivot * b + j]);
-    }
-    const double one_over = 1 / a[static_cast<size_t>(k * b + k)];  // I + Q has no eigenvalue below 1 in size
-    for (int64_t j = 0; j < b; ++j) a[static_cast<size_t>(k * b + j)] *= one_over, inverse[k * b + j] *= one_over;
-    for (int64_t i = 0; i < b; ++i) {
-      const double factor = a[static_cast<size_t>(i * b + k)];
-      if (i == k || factor == 0) continue;
-      for (int64_t j = 0; j < b; ++j) {
-        a[static_cast<size_t>(i * b + j)] -= factor * a[static_cast<size_t>(k * b + j)];
-        inverse[i * b + j] -= factor * inverse[k * b + j];
-      }
-    }
+// (I + Q)⁻¹ [b, b], as (I − Q)(I + Q Qᵀ)⁻¹: what is inverted is symmetric, and no eigenvalue is below 1. NaN of a Q that is not finite.
+std::vector<double> inverse_of_one_plus(const float* v, int64_t b) {
+  const size_t n = static_cast<size_t>(b * b), side = static_cast<size_t>(b);
+  std::vector<double> less(n), square(n), rows(n), inverse(n);
+  fill_skew(less.data(), v, b);
+  product_nt(square, less, less, b, b, b);
+  for (size_t i = 0; i < n; ++i) less[i] = -less[i];
+  for (size_t i = 0; i < side; ++i) less[i * side + i] = 1, square[i * side + i] += 1;
+  if (!factor_cholesky(square, b)) return std::vector<double>(n, std::nan(""));
+  for (size_t i = 0; i < side; ++i) {
+    std::vector<double> row(side);
+    row[i] = 1;
+    solve_cholesky(square, row, b);
+    std::ranges::copy(row, rows.begin() + static_cast<int64_t>(i * side));
   }
+  product_nt(inverse, less, rows, b, b, b);
+  return inverse;
 }
+
+}  // namespace
 
 void cayley(float* r, const float* v, int64_t b, int64_t terms) {
   const size_t n = static_cast<size_t>(b * b);
   if (terms == 0) {
-    std::vector<double> inverse(n), less(n), out(n);
-    inverse_of_one_plus(inverse.data(), v, b);
+    const std::vector<double> inverse = inverse_of_one_plus(v, b);
+    std::vector<double> less(n), out(n);
     fill_skew(less.data(), v, b);
     for (size_t i = 0; i < n; ++i) less[i] = -less[i];
     for (int64_t i = 0; i < b; ++i) less[static_cast<size_t>(i * b + i)] = 1;
@@ -111,8 +104,8 @@ void cayley(float* r, const float* v, int64_t b, int64_t terms) {
 void cayley_backward(float* d_v, const float* d_r, const float* r, const float* v, int64_t b, int64_t terms) {
   const size_t n = static_cast<size_t>(b * b);
   if (terms == 0) {  // dR = −(I + R) dQ (I + Q)⁻¹, so that d_Q = −(I + R)ᵀ G (I + Q)⁻ᵀ
-    std::vector<double> inverse(n), one_plus(n), g(d_r, d_r + n), half(n), d_q(n);
-    inverse_of_one_plus(inverse.data(), v, b);
+    const std::vector<double> inverse = inverse_of_one_plus(v, b);
+    std::vector<double> one_plus(n), g(d_r, d_r + n), half(n), d_q(n);
     for (size_t i = 0; i < n; ++i) one_plus[i] = -static_cast<double>(r[i]);
     for (int64_t i = 0; i < b; ++i) one_plus[static_cast<size_t>(i * b + i)] -= 1;
     add_square_product(half.data(), turned_square(one_plus, b).data(), g.data(), b);

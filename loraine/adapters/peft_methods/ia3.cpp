@@ -82,7 +82,7 @@ class Ia3Output : public Adapter {
 
  private:
   Tensor columns(const Tensor& t, size_t i) const { return t.col_range(parts_[i].offset, parts_[i].out); }
-  size_t number(int part) const { return static_cast<size_t>(std::ranges::find(parts_, part, &LoraPart::part) - parts_.begin()); }
+  size_t number(int part) const { return part_number(parts_, part); }
 
   int64_t out_;
   std::vector<LoraPart> parts_;
@@ -109,16 +109,16 @@ class Ia3Input : public InputAdapter {
   void initialise(Context&, uint64_t) override { vectors_.start(); }
 
  protected:
-  void change(Context& ctx, const Tensor& out, const Tensor& x, size_t i) const override { scale_columns(ctx, out, x, vectors_.values(i)); }
-  void change_backward(Context& ctx, const Tensor& d_x, const Tensor& d_out, const Tensor& x, size_t i, bool accumulate) override {
+  void change(Context& ctx, const Tensor& out, const Tensor& x, size_t i, Arena&) const override {
+    scale_columns(ctx, out, x, vectors_.values(i));
+  }
+  void change_backward(Context& ctx, const Tensor& d_x, const Tensor& d_out, const Tensor& x, size_t i, bool accumulate, Arena&) override {
     column_dots(ctx, vectors_.gradients(i), d_out, x, vectors_.ones());
     if (d_x.data) scale_columns(ctx, d_x, d_out, vectors_.values(i), nullptr, accumulate);
   }
 
  private:
-  const float* values_of(int part) const {
-    return vectors_.values(static_cast<size_t>(std::ranges::find(parts(), part, &LoraPart::part) - parts().begin()));
-  }
+  const float* values_of(int part) const { return vectors_.values(part_number(parts(), part)); }
   Ia3Vectors vectors_;
 };
 

@@ -3,9 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 #include <random>
 
+#include "loraine/adapters/fill_values.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/core/error.h"
 
@@ -46,9 +47,8 @@ class LoHa : public Adapter {
     std::mt19937_64 random(seed * 1000003 + site_);
     for (size_t i = 0; i < 4 * parts_.size(); ++i) {
       const Tensor t = tensors_.value(i);
-      const float bound = i % 4 == 3 ? 0.0f : 1.0f / std::sqrt(static_cast<float>(t.cols()));
-      std::uniform_real_distribution<float> uniform(-bound, bound);
-      for (int64_t k = 0; k < t.numel(); ++k) t.f32()[k] = bound > 0 ? uniform(random) : 0.0f;
+      if (i % 4 == 3) std::fill_n(t.f32(), t.numel(), 0.0f);
+      else fill_uniform(t, t.cols(), random);
     }
     refresh(ctx);
   }

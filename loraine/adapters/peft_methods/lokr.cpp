@@ -7,6 +7,7 @@
 #include <cmath>
 #include <random>
 
+#include "loraine/adapters/fill_values.h"
 #include "loraine/adapters/peft_methods/loha.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/structured/kronecker.h"
@@ -91,10 +92,8 @@ class LoKr : public Adapter {
     for (const LokrFactor& f : factors_)
       for (size_t t = f.first; t < f.first + (f.whole ? 1 : 2); ++t) {
         const Tensor value = tensors_.value(t);
-        const bool zero = t == f.first && (&f - factors_.data()) % 2 == 0;
-        const float bound = 1.0f / std::sqrt(static_cast<float>(value.cols()));
-        std::uniform_real_distribution<float> uniform(-bound, bound);
-        for (int64_t i = 0; i < value.numel(); ++i) value.f32()[i] = zero ? 0.0f : uniform(random);
+        if (t == f.first && (&f - factors_.data()) % 2 == 0) std::fill_n(value.f32(), value.numel(), 0.0f);
+        else fill_uniform(value, value.cols(), random);
       }
     refresh(ctx);
   }
@@ -115,7 +114,7 @@ class LoKr : public Adapter {
   const LokrFactor& w1(size_t i) const { return factors_[2 * i]; }
   const LokrFactor& w2(size_t i) const { return factors_[2 * i + 1]; }
   int64_t inner_width(size_t i) const { return w1(i).value.cols() * w2(i).value.rows(); }
-  size_t number(int part) const { return static_cast<size_t>(std::ranges::find(parts_, part, &LoraPart::part) - parts_.begin()); }
+  size_t number(int part) const { return part_number(parts_, part); }
   float element(size_t i, int64_t o, int64_t c) const {
     const Tensor &a = w1(i).value, &b = w2(i).value;
     return a.f32()[o / b.rows() * a.cols() + c / b.cols()] * b.f32()[o % b.rows() * b.cols() + c % b.cols()];

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace loraine {
@@ -65,6 +66,33 @@ std::vector<std::string> MethodKeys::names(const char* key, std::vector<std::str
     out.push_back(item.get<std::string>());
   }
   return out;
+}
+
+std::vector<std::pair<std::string, int64_t>> MethodKeys::counts(const char* key, int64_t lowest, int64_t highest) {
+  const auto* value = find(key);
+  std::vector<std::pair<std::string, int64_t>> out;
+  if (!value) return out;
+  const std::string expected = fmt::format("an object of name: integer from {} to {}", lowest, highest);
+  if (!value->is_object()) wrong(key, expected);
+  for (const auto& [name, count] : value->items()) {
+    if (!count.is_number_integer() || count.get<int64_t>() < lowest || count.get<int64_t>() > highest) wrong(key, expected);
+    out.emplace_back(name, count.get<int64_t>());
+  }
+  return out;
+}
+
+std::string MethodKeys::word(const char* key, const std::string& otherwise, const std::vector<std::string>& words) {
+  const auto* value = find(key);
+  if (!value) return otherwise;
+  const std::string found = value->is_boolean()  ? (value->get<bool>() ? "true" : "false")
+                            : value->is_string() ? value->get<std::string>()
+                                                 : "";
+  if (std::ranges::find(words, found) == words.end()) wrong(key, fmt::format("one of {}", fmt::join(words, ", ")));
+  return found;
+}
+
+nlohmann::json word_json(const std::string& word) {
+  return word == "true" ? nlohmann::json(true) : word == "false" ? nlohmann::json(false) : nlohmann::json(word);
 }
 
 void MethodKeys::only(const char* key, const nlohmann::ordered_json& built, const char* why) {

@@ -17,7 +17,11 @@ class MethodKeys {
   int64_t integer(const char* key, int64_t otherwise, int64_t lowest, int64_t highest);
   double number(const char* key, double otherwise, double lowest, double highest);
   bool boolean(const char* key, bool otherwise);
+  // An object of name: integer, in its order.
+  std::vector<std::pair<std::string, int64_t>> counts(const char* key, int64_t lowest, int64_t highest);
   std::vector<std::string> names(const char* key, std::vector<std::string> otherwise);
+  // One of `words`; a boolean is "true" or "false", where these are among them.
+  std::string word(const char* key, const std::string& otherwise, const std::vector<std::string>& words);
   // A share of something that is dropped while training: from 0 to below 1.
   double share(const char* key);
   // A key that changes the maths at any other value than `built`, and is not built there.
@@ -36,5 +40,8 @@ class MethodKeys {
   ErrorKind kind_;
   std::vector<std::string> known_;
 };
+
+// A word as PEFT writes it: true and false are booleans.
+nlohmann::json word_json(const std::string& word);
 
 }  // namespace loraine

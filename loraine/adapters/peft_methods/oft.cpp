@@ -42,24 +42,7 @@ class Oft : public InputAdapter {
     for (int64_t o = 0; o < w.rows(); ++o) std::copy_n(out.f32() + o * w.cols(), w.cols(), w.f32() + o * w.row_stride);
   }
   MergeRow exact_merge(int part) const override {
-    const Tensor rotation = rotations_.value(number(part));
-    return [rotation, b = block_](std::span<double> w, int64_t) {
-      std::vector<double> before(w.begin(), w.end());
-      double most = 0;
-      for (size_t i = 0; i < w.size(); ++i) {
-        const int64_t k = static_cast<int64_t>(i) / b, j = static_cast<int64_t>(i) % b;
-        const float* row = rotation.f32() + ((rotation.shape[0] == 1 ? 0 : k) * b + j) * b;
-        double sum = 0, size = 0;
-        for (int64_t c = 0; c < b; ++c) {
-          const double product = before[static_cast<size_t>(k * b + c)] * static_cast<double>(row[c]);
-          sum += product;
-          size += std::abs(product);
-        }
-        w[i] = sum;
-        most = std::max(most, size);
-      }
-      return static_cast<double>(b + 4) * 0x1p-24 * most;
-    };
+    return [rotation = rotations_.value(number(part))](std::span<double> w, int64_t) { return rotate_exactly(w, rotation); };
   }
   void initialise(Context&, uint64_t) override { rebuild(); }  // all zero: R is the identity
   void refresh(Context&) override { rebuild(); }
@@ -75,16 +58,16 @@ class Oft : public InputAdapter {
   }
 
  protected:
-  void change(Context& ctx, const Tensor& out, const Tensor& x, size_t i) const override {
+  void change(Context& ctx, const Tensor& out, const Tensor& x, size_t i, Arena&) const override {
     multiply_blocks(ctx, out, x, rotations_.value(i), false, false);
   }
-  void change_backward(Context& ctx, const Tensor& d_x, const Tensor& d_out, const Tensor& x, size_t i, bool accumulate) override {
+  void change_backward(Context& ctx, const Tensor& d_x, const Tensor& d_out, const Tensor& x, size_t i, bool accumulate, Arena&) override {
     multiply_blocks_gradient(ctx, rotations_.gradient(i), x, d_out);
     if (d_x.data) multiply_blocks(ctx, d_x, d_out, rotations_.value(i), true, accumulate);
   }
 
  private:
-  size_t number(int part) const { return static_cast<size_t>(std::ranges::find(parts(), part, &LoraPart::part) - parts().begin()); }
+  size_t number(int part) const { return part_number(parts(), part); }
 
   void rebuild() {
     for (size_t i = 0; i < parts().size(); ++i) {
@@ -145,6 +128,25 @@ int64_t nearest_divisor(int64_t columns, int64_t wanted) {
   while (columns % above) ++above;
   while (columns % below) --below;
   return wanted - below <= above - wanted ? below : above;
+}
+
+double rotate_exactly(std::span<double> w, const Tensor& blocks) {
+  const std::vector<double> before(w.begin(), w.end());
+  const int64_t b = blocks.shape[1];
+  double most = 0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const int64_t k = static_cast<int64_t>(i) / b, j = static_cast<int64_t>(i) % b;
+    const float* row = blocks.f32() + ((blocks.shape[0] == 1 ? 0 : k) * b + j) * b;
+    double sum = 0, size = 0;
+    for (int64_t c = 0; c < b; ++c) {
+      const double product = before[static_cast<size_t>(k * b + c)] * static_cast<double>(row[c]);
+      sum += product;
+      size += std::abs(product);
+    }
+    w[i] = sum;
+    most = std::max(most, size);
+  }
+  return static_cast<double>(b + 4) * 0x1p-24 * most;
 }
 
 std::shared_ptr<PeftMethod> read_oft(MethodKeys& keys, LoraConfig&) {

@@ -40,6 +40,7 @@ struct PeftMethodKind {
   bool trains;            // false: it is run and merged, and training is refused by name
   // Reads the method's own keys; config.r, lora_alpha, lora_dropout are to be set where the method has such.
   std::shared_ptr<PeftMethod> (*read)(MethodKeys& keys, LoraConfig& config);
+  bool excludes = true;  // it has exclude_modules
 };
 
 const std::vector<PeftMethodKind>& peft_methods();

@@ -4,11 +4,19 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "loraine/adapters/peft_methods/boft.h"
+#include "loraine/adapters/peft_methods/c3a.h"
+#include "loraine/adapters/peft_methods/fourierft.h"
+#include "loraine/adapters/peft_methods/gralora.h"
+#include "loraine/adapters/peft_methods/hira.h"
 #include "loraine/adapters/peft_methods/ia3.h"
 #include "loraine/adapters/peft_methods/loha.h"
 #include "loraine/adapters/peft_methods/lokr.h"
+#include "loraine/adapters/peft_methods/miss.h"
 #include "loraine/adapters/peft_methods/oft.h"
 #include "loraine/adapters/peft_methods/peft_method.h"
+#include "loraine/adapters/peft_methods/randlora.h"
+#include "loraine/adapters/peft_methods/shira.h"
 #include "loraine/adapters/peft_methods/vera.h"
 #include "loraine/core/describe.h"
 #include "loraine/core/error.h"
@@ -16,13 +24,21 @@
 namespace loraine {
 
 const std::vector<PeftMethodKind>& peft_methods() {
-  // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains
+  // peft_type, setting, names of tensors, bias word, chooses layers, has patterns, trains, its reader; false where it excludes no modules
   static const std::vector<PeftMethodKind> all = {
+      {"BOFT", "boft", ".boft_", "boft_only", true, false, true, read_boft},
+      {"C3A", "c3a", ".c3a_", "c3a_only", true, false, true, read_c3a, false},
+      {"FOURIERFT", "fourierft", ".fourierft_", "fourier_only", true, false, true, read_fourierft},
+      {"GRALORA", "gralora", ".gralora_", "gralora_only", true, false, true, read_gralora, false},
+      {"HIRA", "hira", ".hira_", nullptr, true, false, true, read_hira},
       {"IA3", "ia3", ".ia3_", nullptr, false, false, true, read_ia3},
       {"LOHA", "loha", ".hada_", nullptr, true, true, true, read_loha},
       {"LOKR", "lokr", ".lokr_", nullptr, true, true, true, read_lokr},
+      {"MISS", "miss", ".miss_", "MiSS_only", true, false, true, read_miss},
       {"OFT", "oft", ".oft_", "oft_only", true, false, true, read_oft},
-      {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera},
+      {"RANDLORA", "randlora", ".randlora_", "randlora_only", true, false, true, read_randlora, false},
+      {"SHIRA", "shira", ".shira_", nullptr, false, false, true, read_shira, false},
+      {"VERA", "vera", ".vera_", "vera_only", true, false, true, read_vera, false},
   };
   return all;
 }
@@ -76,6 +92,7 @@ void set_peft_method(const PeftMethodKind& kind, const nlohmann::ordered_json& j
   if (!kind.chooses_layers && !config.layers_to_transform.empty()) refuse("layers_to_transform");
   if (!kind.has_patterns && !config.rank_pattern.empty()) refuse("rank_pattern");
   if (!kind.has_patterns && !config.alpha_pattern.empty()) refuse("alpha_pattern");
+  if (!kind.excludes && !(config.exclude_modules.empty() && config.exclude_regex.empty())) refuse("exclude_modules");
   if (!kind.bias_word && config.bias != "none") refuse("bias");
   for (const auto& [key, value] : json.items()) {
     if (std::ranges::find(known, key) != known.end()) continue;
@@ -93,7 +110,6 @@ nlohmann::ordered_json peft_method_config(const LoraConfig& config) {
   nlohmann::json json = {
       {"auto_mapping", nullptr},
       {"base_model_name_or_path", config.base_model_name_or_path},
-      {"exclude_modules", config.exclude_regex.empty() ? list_or_null(config.exclude_modules) : nlohmann::json(config.exclude_regex)},
       {"inference_mode", true},
       {"modules_to_save", list_or_null(config.modules_to_save)},
       {"peft_type", kind.peft_type},
@@ -101,6 +117,8 @@ nlohmann::ordered_json peft_method_config(const LoraConfig& config) {
       {"revision", nullptr},
       {"target_modules", config.target_regex.empty() ? nlohmann::json(config.target_modules) : nlohmann::json(config.target_regex)},
       {"task_type", "CAUSAL_LM"}};
+  if (kind.excludes || !config.exclude_modules.empty() || !config.exclude_regex.empty())
+    json["exclude_modules"] = config.exclude_regex.empty() ? list_or_null(config.exclude_modules) : nlohmann::json(config.exclude_regex);
   if (kind.bias_word) json["bias"] = config.bias == "lora_only" ? kind.bias_word : config.bias;
   if (kind.chooses_layers) {
     json["layers_to_transform"] = list_or_null(config.layers_to_transform);

@@ -79,15 +79,24 @@ TEST(PeftMethods, WrongKeysAreNamed) {
   const auto has = [](const std::string& text, const std::string& words) {
     EXPECT_NE(refusal(text).find(words), std::string::npos) << text << ": " << refusal(text);
   };
-  has(R"({"peft_type": "BOFT"})", "peft_type is \"BOFT\"");
+  has(R"({"peft_type": "XLORA"})", "peft_type is \"XLORA\"");
+  has(R"({"peft_type": "LILY"})", "Lily mixes its B by a mean over all tokens of a batch");
   has(R"({"peft_type": "OFT", "r": 8})", "oft_block_size is not given");
   has(R"({"peft_type": "OFT", "r": 8, "oft_block_size": 32})", "oft_block_size is 32");
   has(R"({"peft_type": "OFT", "r": 0, "oft_block_size": "all"})", "oft_block_size is \"all\", expected an integer");
   has(R"({"peft_type": "VERA", "r": 4, "save_projection": false})", "save_projection is false");
   has(R"({"peft_type": "LOHA", "r": 0})", "r is 0, expected an integer from 1");
+  has(R"({"peft_type": "GRALORA", "r": 6, "gralora_k": 4})", "gralora_k is 4, expected a number that divides r, which is 6");
+  has(R"({"peft_type": "FOURIERFT", "n_frequency_pattern": {"q_proj": 0}})", "n_frequency_pattern is {\"q_proj\":0}");
+  has(R"({"peft_type": "BOFT", "boft_block_size": 4, "boft_block_num": 2})", "boft_block_size is 4");
+  has(R"({"peft_type": "RANDLORA", "r": 4, "save_projection": false})", "save_projection is false");
   has(R"({"peft_type": "LOKR", "decompose_factor": 0})", "decompose_factor is 0");
   has(R"({"peft_type": "LOKR", "rank_dropout": 1.0})", "rank_dropout is 1.0");
   has(R"({"peft_type": "IA3", "feedforward_modules": [3]})", "feedforward_modules is [3]");
+  has(R"({"peft_type": "MISS", "init_weights": 1})", "init_weights is 1");
+  has(R"({"peft_type": "C3A", "block_size_pattern": [2]})", "block_size_pattern is [2]");
+  has(R"({"peft_type": "HIRA", "rank_pattern": {"q_proj": 2}})", "rank_pattern is");
+  has(R"({"peft_type": "SHIRA", "mask_type": "mine"})", "mask_type is");
   EXPECT_EQ(read_text(R"({"peft_type": "IA3", "brand_new": 3})").unknown_keys.size(), 1u);
 }
 
@@ -96,12 +105,22 @@ TEST(PeftMethods, ConfigsAreWrittenAsTheyWereRead) {
       const char* text :
       {R"({"peft_type": "OFT", "r": 3, "oft_block_size": 0, "block_share": true, "use_cayley_neumann": false, "bias": "oft_only", "target_modules": ["q_proj"]})",
        R"({"peft_type": "IA3", "target_modules": ["v_proj", "fc2"], "feedforward_modules": ["fc2"]})",
+       R"({"peft_type": "MISS", "r": 6, "mini_r": 4, "init_weights": "mini", "miss_dropout": 0.5, "bias": "MiSS_only", "target_modules": ["q_proj"]})",
+       R"({"peft_type": "C3A", "block_size": 16, "block_size_pattern": {"o_proj": 4}, "init_weights": true, "target_modules": ["q_proj"]})",
+       R"({"peft_type": "HIRA", "r": 6, "hira_dropout": 0.5, "init_weights": "gaussian", "layers_to_transform": [1], "target_modules": ["q_proj"]})",
+       R"({"peft_type": "SHIRA", "r": 6, "random_seed": 3, "init_weights": false, "target_modules": ["q_proj"]})",
        R"({"peft_type": "VERA", "r": 16, "vera_dropout": 0.5, "d_initial": 0.25, "target_modules": ["q_proj"]})",
+       R"({"peft_type": "GRALORA", "r": 6, "alpha": 5, "hybrid_r": 2, "gralora_k": 3, "gralora_dropout": 0.25, "bias": "gralora_only", "target_modules": ["q_proj"]})",
+       R"({"peft_type": "RANDLORA", "r": 6, "randlora_alpha": 9, "randlora_dropout": 0.25, "very_sparse": true, "projection_prng_key": 4, "target_modules": ["q_proj"]})",
+       R"({"peft_type": "FOURIERFT", "n_frequency": 12, "n_frequency_pattern": {"q_proj": 3}, "scaling": 9.5, "random_loc_seed": 3, "init_weights": true, "exclude_modules": ["v_proj"], "target_modules": ["q_proj"]})",
+       R"({"peft_type": "BOFT", "boft_block_size": 0, "boft_block_num": 2, "boft_n_butterfly_factor": 2, "boft_dropout": 0.5, "bias": "boft_only", "target_modules": ["q_proj"]})",
        R"({"peft_type": "LOHA", "r": 3, "alpha": 5, "rank_pattern": {"q_proj": 2}, "target_modules": ["q_proj"]})",
        R"({"peft_type": "LOKR", "r": 3, "alpha": 5, "decompose_both": true, "decompose_factor": 4, "target_modules": ["q_proj"]})"}) {
     const nlohmann::json given = nlohmann::json::parse(text), written = nlohmann::json(peft_config(read_text(text)));
     for (const auto& [key, value] : given.items()) EXPECT_EQ(written.value(key, nlohmann::json()), value) << key << " of " << text;
     EXPECT_EQ(nlohmann::json(peft_config(read_text(written.dump()))), written);
+    const bool excludes = given["peft_type"] != "C3A" && given["peft_type"] != "SHIRA";  // PEFT's configs of those have no such key
+    EXPECT_EQ(written.contains("exclude_modules"), excludes) << text;
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <random>
 
+#include "loraine/adapters/dropped_input.h"
 #include "loraine/kernels/products/matmul.h"
 #include "loraine/kernels/rows/columns.h"
 #include "loraine/kernels/rows/elementwise.h"
@@ -32,11 +33,7 @@ class Vera : public Adapter {
 
   void forward(Context& ctx, const Tensor& y, const Tensor& x, const Tensor& saved, bool training, Arena& scratch) const override {
     const size_t mark = scratch.mark();
-    Tensor input = x;
-    if (training && dropout_ > 0) {
-      input = scratch.take(x.dtype, {x.rows(), in_});
-      dropout(ctx, input, x, dropout_, site_);
-    }
+    const Tensor input = training ? dropped_input(ctx, x, dropout_, site_, scratch) : x;
     matmul_nt(ctx, saved, input, a());
     for (size_t i = 0; i < parts_.size(); ++i) {
       const size_t inner = scratch.mark();
@@ -101,7 +98,7 @@ class Vera : public Adapter {
   Tensor b(size_t i) const { return shared_->value(1).row_range(0, parts_[i].out); }
   const float* lambda_b(size_t i) const { return tensors_.value(2 * i).f32(); }
   const float* lambda_d(size_t i) const { return tensors_.value(2 * i + 1).f32(); }
-  size_t number(int part) const { return static_cast<size_t>(std::ranges::find(parts_, part, &LoraPart::part) - parts_.begin()); }
+  size_t number(int part) const { return part_number(parts_, part); }
 
   // B (λ_d ∘ A x) of a part, in scratch [T, out]
   Tensor output_before_b(Context& ctx, const Tensor& ax, size_t i, Arena& scratch) const {

@@ -1,4 +1,4 @@
-// torch.randperm, numpy's PCG64 and MT19937 orders, repeated bit for bit. Called through orders.h.
+// numpy's PCG64 and MT19937 orders, repeated bit for bit. Called through orders.h.
 #include "loraine/data/order/orders.h"
 
 #include <fmt/format.h>
@@ -23,21 +23,10 @@ std::vector<int64_t> ascending(int64_t n) {
 
 void check_count(int64_t n, int64_t limit) {
   if (n < 0 || n >= limit)
-    throw Error(ErrorKind::unsupported, fmt::format("data set: {} rows, at most {} can be shuffled as torch and numpy do", n, limit - 1));
+    throw Error(ErrorKind::unsupported, fmt::format("data set: {} rows, at most {} can be shuffled as numpy does", n, limit - 1));
 }
 
 }  // namespace
-
-std::vector<int64_t> torch_randperm(int64_t n, uint64_t seed) {
-  check_count(n, 0xffffffffll / 20);  // torch changes its method there
-  std::mt19937 generator(static_cast<uint32_t>(seed));
-  auto order = ascending(n);
-  for (int64_t i = 0; i + 1 < n; ++i) {
-    const int64_t other = i + static_cast<int64_t>(generator() % static_cast<uint32_t>(n - i));
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(other)]);
-  }
-  return order;
-}
 
 std::vector<int64_t> numpy_permutation(int64_t n, uint64_t seed) {
   check_count(n, 0xffffffffll);

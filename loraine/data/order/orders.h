@@ -1,4 +1,5 @@
-// Orders of samples that depend on a seed, equal to torch.randperm and numpy.random. Called by data/dataset and train.
+// Orders of samples that depend on a seed, equal to numpy.random; torch's (core/torch_random), of which an epoch e of training takes
+// seed + e. Called by data/dataset and train.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -7,10 +8,9 @@
 #include <string>
 #include <vector>
 
-namespace loraine {
+#include "loraine/core/torch_random.h"
 
-// torch.randperm(n) of a CPU generator seeded with `seed`. An epoch e of training takes seed + e.
-std::vector<int64_t> torch_randperm(int64_t n, uint64_t seed);
+namespace loraine {
 
 // numpy.random.default_rng(seed).permutation(n)  (SeedSequence, PCG64).
 std::vector<int64_t> numpy_permutation(int64_t n, uint64_t seed);

@@ -104,23 +104,25 @@ __global__ void __launch_bounds__(256) gated_activate_kernel(Rows<T> h, Rows<con
 // d_gate_up may be gate_up: each thread reads what it overwrites.
 template <bool kWhole, class T>
 __global__ void __launch_bounds__(256)
-    gated_activate_backward_kernel(Rows<T> d_gate_up, Rows<const T> d_h, Rows<const T> gate_up, int64_t F, Curve curve) {
+    gated_activate_backward_kernel(Rows<T> d_gate_up, Rows<const T> d_h, Rows<const T> gate_up, int64_t F, Curve curve, Rows<T> h) {
   const int64_t c = first_column();
   if (c >= F) return;
   const T* gate = gate_up.data + blockIdx.x * gate_up.stride;
   T* out = d_gate_up.data + blockIdx.x * d_gate_up.stride;
-  float v[8], up[8], g[8];
+  float v[8], up[8], g[8], gave[8];
   load_eight<kWhole>(v, gate, c, F);
   load_eight<kWhole>(up, gate + F, c, F);
   load_eight<kWhole>(g, d_h.data + blockIdx.x * d_h.stride, c, F);
   UNROLL
   for (int i = 0; i < 8; ++i) {
     const ValueAndSlope at = curve_at(curve, v[i]);
+    gave[i] = at.value * up[i];
     v[i] = g[i] * up[i] * at.slope;
     up[i] = g[i] * at.value;
   }
   store_eight<kWhole>(out, c, F, v);
   store_eight<kWhole>(out + F, c, F, up);
+  if (h.data) store_eight<kWhole>(h.data + blockIdx.x * h.stride, c, F, gave);
 }
 
 struct SlopesRoom {
@@ -171,6 +173,7 @@ using namespace cuda;
 void activate_cuda(GpuStream& stream, const Tensor& h, const Tensor& x, const ActivationShape& shape) {
   with_type(h, [&]<class T>(T) {
     auto kernel = whole_vectors(h, x) ? activate_kernel<true, T> : activate_kernel<false, T>;
+    stream.moves(bytes_in(h, x));
     launch("activate", kernel, grid_of(h), row_threads(h.cols()), 0, stream, rows_of<T>(h), rows_of<const T>(x), h.cols(), curve_of(shape));
   });
 }
@@ -178,6 +181,7 @@ void activate_cuda(GpuStream& stream, const Tensor& h, const Tensor& x, const Ac
 void activate_backward_cuda(GpuStream& stream, const Tensor& d_x, const Tensor& d_h, const Tensor& x, const ActivationShape& shape) {
   with_type(d_h, [&]<class T>(T) {
     auto kernel = whole_vectors(d_x, d_h, x) ? activate_backward_kernel<true, T> : activate_backward_kernel<false, T>;
+    stream.moves(bytes_in(d_x, d_h, x));
     launch("activate_backward", kernel, grid_of(d_h), row_threads(d_h.cols()), 0, stream, rows_of<T>(d_x), rows_of<const T>(d_h),
            rows_of<const T>(x), d_h.cols(), curve_of(shape));
   });
@@ -186,6 +190,7 @@ void activate_backward_cuda(GpuStream& stream, const Tensor& d_x, const Tensor& 
 void xielu_slopes_cuda(GpuStream& stream, const Tensor& sums, const Tensor& d_h, const Tensor& x) {
   with_type(d_h, [&]<class T>(T) {
     auto kernel = whole_vectors(d_h, x) ? xielu_slopes_kernel<true, T> : xielu_slopes_kernel<false, T>;
+    stream.moves(bytes_in(sums, d_h, x));
     launch("xielu_slopes", kernel, static_cast<unsigned>(x.rows()), row_threads(x.cols()), sizeof(SlopesRoom), stream, rows_of<float>(sums),
            rows_of<const T>(d_h), rows_of<const T>(x), x.cols());
   });
@@ -194,18 +199,20 @@ void xielu_slopes_cuda(GpuStream& stream, const Tensor& sums, const Tensor& d_h,
 void gated_activate_cuda(GpuStream& stream, const Tensor& h, const Tensor& gate_up, const ActivationShape& shape) {
   with_type(h, [&]<class T>(T) {
     auto kernel = whole_halves(gate_up, h) ? gated_activate_kernel<true, T> : gated_activate_kernel<false, T>;
+    stream.moves(bytes_in(h, gate_up));
     launch("gated_activate", kernel, grid_of(h), row_threads(h.cols()), 0, stream, rows_of<T>(h), rows_of<const T>(gate_up), h.cols(),
            curve_of(shape));
   });
 }
 
 void gated_activate_backward_cuda(GpuStream& stream, const Tensor& d_gate_up, const Tensor& d_h, const Tensor& gate_up,
-                                  const ActivationShape& shape) {
+                                  const ActivationShape& shape, const Tensor& h) {
   with_type(d_h, [&]<class T>(T) {
-    auto kernel = whole_halves(gate_up, d_h) && whole_halves(d_gate_up, d_h) ? gated_activate_backward_kernel<true, T>
-                                                                             : gated_activate_backward_kernel<false, T>;
+    auto kernel = whole_halves(gate_up, d_h) && whole_halves(d_gate_up, d_h) && whole_vectors(h) ? gated_activate_backward_kernel<true, T>
+                                                                                                 : gated_activate_backward_kernel<false, T>;
+    stream.moves(bytes_in(d_gate_up, d_h, gate_up, h));
     launch("gated_activate_backward", kernel, grid_of(d_h), row_threads(d_h.cols()), 0, stream, rows_of<T>(d_gate_up),
-           rows_of<const T>(d_h), rows_of<const T>(gate_up), d_h.cols(), curve_of(shape));
+           rows_of<const T>(d_h), rows_of<const T>(gate_up), d_h.cols(), curve_of(shape), rows_of<T>(h));
   });
 }
 

@@ -62,6 +62,13 @@ TEST(ActivationCuda, PlainAndGated) {
                       return gg.get(s);
                     }),
                     d_gate_up, tolerance, "d_gate_up");
+        expect_near(in_all_orders([&](GpuStream& s) {
+                      gg.reset(s);
+                      gh.reset(s);
+                      gated_activate_backward_cuda(s, gg.tensor(), gdh.tensor(), gg.tensor(), shape, gh.tensor());
+                      return gh.get(s);
+                    }),
+                    gated, tolerance, "h of the gradient");
         std::vector<float> cpu_h(n), cpu_d(2 * n);
         Context ctx;
         gated_activate(ctx, matrix(cpu_h, T, F), matrix(gate_up, T, 2 * F), shape);

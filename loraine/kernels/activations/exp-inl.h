@@ -24,8 +24,8 @@ HWY_INLINE V exp_polynomial(D d, V r) {
   return hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
 }
 
-// The polynomial on x − n · ln 2. The limits come first in Min and Max: with a NaN they give their second argument (x86) or the
-// NaN (Arm). At −88 the power of two is 2⁻¹²⁷, whose bits are those of 0.
+// The polynomial on x − n · ln 2. The limits come first in Min and Max: with a NaN they give their second argument on x86; ARM's give the
+// number, so a NaN is put back there. At −88 the power of two is 2⁻¹²⁷, whose bits are those of 0.
 HWY_INLINE V exp_of(D d, V in) {
   const hn::RebindToSigned<D> di;
   V x = hn::Max(hn::Set(d, -88.0f), hn::Min(hn::Set(d, 88.3f), in));
@@ -37,7 +37,8 @@ HWY_INLINE V exp_of(D d, V in) {
   V p = exp_polynomial(d, r);
   p = hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(d, 1.0f));
   const auto power = hn::Add(hn::ShiftLeft<23>(hn::BitCast(di, shifted)), hn::Set(di, 0x3f800000));
-  return hn::Mul(p, hn::BitCast(d, power));
+  const V e = hn::Mul(p, hn::BitCast(d, power));
+  return HWY_ARCH_ARM ? hn::IfThenElse(hn::IsNaN(in), in, e) : e;
 }
 
 template <class T>

@@ -302,11 +302,26 @@ GpuSequences gpu_sequences(std::span<const Sequence> sequences) {
   return out;
 }
 
+double attended_pairs(const AttentionBatch& batch, const AttentionShape& shape) {
+  double pairs = 0;
+  for (const GpuSequence& s : batch.on_host)
+    for (int64_t place = s.kv_length - s.length; place < s.kv_length; ++place) {
+      int64_t first = shape.window > 0 ? std::max<int64_t>(0, place + 1 - shape.window) : 0;
+      if (shape.chunk > 0) first = std::max(first, place / shape.chunk * shape.chunk);
+      pairs += static_cast<double>(place + 1 - first);
+    }
+  return pairs;
+}
+
 void attention_cuda(GpuStream& stream, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                     const AttentionBatch& batch, const AttentionShape& shape) {
   check_widths("attention", shape);
   if (batch.count == 0) return;
-  if (takes_attention_tiles(q, k, v, batch, shape)) return attention_in_tiles(stream, o, lse, q, k, v, batch, shape);
+  const double flops =
+      stream.counts() ? 2 * attended_pairs(batch, shape) * static_cast<double>(shape.heads * (shape.head_dim + shape.value_width())) : 0;
+  const bool in_tiles = takes_attention_tiles(q, k, v, batch, shape);
+  stream.moves(bytes_in(o, lse, q, k, v), in_tiles ? flops : 0, in_tiles ? 0 : flops);
+  if (in_tiles) return attention_in_tiles(stream, o, lse, q, k, v, batch, shape);
   with_dims(q, shape.value_width(), [&]<class Dims, class T>(Dims, T) {
     launch("attention_rows", attention_rows_kernel<Dims::value, T>, grid_of(batch, shape.heads), kThreads, sizeof(RowRoom), stream,
            any_rows(o), lse.data ? lse.f32() : nullptr, data_of<T>(q), data_of<T>(k), data_of<T>(v),
@@ -321,26 +336,34 @@ void attention_backward_cuda(GpuStream& stream, const Tensor& d_q, const Tensor&
   if (batch.count == 0) return;
   const HeadShape heads = head_shape(shape);
   with_types(d_o, o, [&]<class T, class O>(T, O) {
+    stream.moves(bytes_in(delta, d_o, o));
     launch("attention_delta", attention_delta_kernel<T, O>, static_cast<unsigned>(q.rows()), kThreads, 0, stream, delta.f32(),
            data_of<T>(d_o), d_o.row_stride, data_of<O>(o), o.row_stride, heads);
   });
+  const double of_pair = stream.counts() ? 2 * attended_pairs(batch, shape) * static_cast<double>(shape.heads) : 0,
+               of_d_q = of_pair * static_cast<double>(2 * shape.head_dim + shape.value_width()),
+               of_d_kv = of_pair * static_cast<double>(2 * shape.head_dim + 2 * shape.value_width());  // scores and d_p once more
+  const double in_bytes = bytes_in(d_o, lse, delta, q, k, v);
   if (takes_attention_tiles(q, k, v, batch, shape) && whole_vectors(d_o)) {
     attention_backward_in_tiles(stream, d_q, d_k, d_v, d_o, lse, delta, q, k, v, batch, shape);
   } else {
     const Sides sides = sides_of(q, k, v, o, lse, d_o, shape);
     const Gradient in{lse.f32(), delta.f32(), d_o.row_stride};
     with_dims(q, shape.head_dim, [&]<class Dims, class T>(Dims, T) {
+      stream.moves(in_bytes + bytes_in(d_q), 0, of_d_q);
       launch("attention_d_q", attention_d_q_kernel<Dims::value, T>, grid_of(batch, shape.heads), kThreads, sizeof(RowRoom), stream,
              any_rows(d_q), data_of<T>(d_o), data_of<T>(q), data_of<T>(k), data_of<T>(v), sides, in, batch.sequences, heads);
     });
     with_dims(q, std::max(shape.head_dim, shape.value_width()), [&]<class Dims, class T>(Dims, T) {
+      stream.moves(in_bytes + bytes_in(d_k, d_v), 0, of_d_kv);
       launch("attention_d_kv", attention_d_kv_kernel<Dims::value, T>, grid_of(batch, shape.kv_heads), kThreads, sizeof(RowRoom), stream,
              any_rows(d_k), any_rows(d_v), data_of<T>(d_o), data_of<T>(q), data_of<T>(k), data_of<T>(v), sides, in, batch.sequences, heads);
     });
   }
-  if (d_sinks)
-    launch("attention_d_sinks", attention_d_sinks_kernel, static_cast<unsigned>(shape.heads), kThreads, sizeof(SinkRoom), stream, d_sinks,
-           lse.f32(), lse.row_stride, delta.f32(), batch.sequences, static_cast<int>(batch.count), heads);
+  if (!d_sinks) return;
+  stream.moves(bytes_in(lse, delta));
+  launch("attention_d_sinks", attention_d_sinks_kernel, static_cast<unsigned>(shape.heads), kThreads, sizeof(SinkRoom), stream, d_sinks,
+         lse.f32(), lse.row_stride, delta.f32(), batch.sequences, static_cast<int>(batch.count), heads);
 }
 
 }  // namespace loraine

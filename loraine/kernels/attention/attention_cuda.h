@@ -31,7 +31,10 @@ struct AttentionBatch {
   const GpuSequence* sequences = nullptr;
   const int32_t* pages = nullptr;  // nullptr: no sequence has any
   int64_t count = 0, longest = 0;
+  std::span<const GpuSequence> on_host = {};  // the same, where it is counted what attention computes
 };
+// Pairs of a query and a key that it sees, of one head, over all sequences of the batch.
+double attended_pairs(const AttentionBatch& batch, const AttentionShape& shape);
 
 // Heads are at most 576 wide. BF16 with keys and values of one width, 64 or 128, in rows without pages runs on the matrix units.
 void attention_cuda(GpuStream& stream, const Tensor& o, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,

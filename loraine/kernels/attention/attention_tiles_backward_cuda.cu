@@ -200,8 +200,12 @@ void attention_backward_in_tiles(GpuStream& stream, const Tensor& d_q, const Ten
   };
   auto data = [](const Tensor& t) { return static_cast<const Bf16*>(t.data); };
   auto go = [&](auto of_q, auto of_kv, size_t bytes) {
+    const double pair = stream.counts() ? 2 * attended_pairs(batch, shape) * static_cast<double>(shape.heads * shape.head_dim) : 0,
+                 in_bytes = bytes_in(d_o, lse, delta, q, k, v);
+    stream.moves(in_bytes + bytes_in(d_q), 3 * pair);  // scores, d_p and d_q
     launch("attention_tiles_d_q", of_q, grid(shape.heads), kBackThreads, bytes, stream, any_rows(d_q), data(d_o), lse.f32(), delta.f32(),
            data(q), data(k), data(v), strides, batch.sequences, heads);
+    stream.moves(in_bytes + bytes_in(d_k, d_v), 4 * pair);  // scores and d_p once more, d_k and d_v
     launch("attention_tiles_d_kv", of_kv, grid(shape.kv_heads), kBackThreads, bytes, stream, any_rows(d_k), any_rows(d_v), data(d_o),
            lse.f32(), delta.f32(), data(q), data(k), data(v), strides, batch.sequences, heads);
   };

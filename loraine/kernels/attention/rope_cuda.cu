@@ -49,6 +49,7 @@ void rope_cuda(GpuStream& stream, const Tensor& x, int64_t head_dim, const int32
                         layout == RopeLayout::half};
   const unsigned threads = frequencies <= 32 ? 32 : frequencies <= 64 ? 64 : 128;
   with_type(x, [&]<class T>(T) {
+    stream.moves(2.0 * static_cast<double>(x.rows() * (x.cols() / head_dim) * 2 * frequencies) * static_cast<double>(size_of(x.dtype)));
     launch("rope", rope_kernel<T>, static_cast<unsigned>(x.rows()), dim3(threads, kHeadLanes), 0, stream, rows_of<T>(x), positions,
            inverse_frequencies, shape);
   });

@@ -110,6 +110,12 @@ __device__ __forceinline__ float block_sum(float x, WarpRoom& room) {
 
 // --- on the host ---
 
+// Of device memory, each tensor once; those without data none. For GpuStream::moves.
+template <class... T>
+double bytes_in(const T&... tensors) {
+  return ((tensors.data ? static_cast<double>(tensors.bytes()) : 0.0) + ...);
+}
+
 // Threads of a block that goes over one row of C elements, eight a thread at a time: fewer for short rows.
 inline unsigned row_threads(int64_t C) { return C <= 256 ? 32 : C <= 1024 ? 128 : 256; }
 

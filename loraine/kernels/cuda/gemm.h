@@ -10,13 +10,15 @@ namespace loraine {
 
 class Gemm {
  public:
-  Gemm();  // throws unsupported that says which library is missing
+  // Throws unsupported that says which library is missing; of a stream that only counts, it opens none.
+  explicit Gemm(bool only_counts = false);
   ~Gemm();
   Gemm(const Gemm&) = delete;
   Gemm& operator=(const Gemm&) = delete;
-  // y = x · w in the forms of products_cuda.h, or with accumulate y += that. x and w both F32 or both BF16, y either; sums in f32 (no
-  // TF32), one rounding of y. Rows may be strided; y is none of the others. Tensors lie in device memory.
-  void multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate = false);
+  // y = alpha · x · w in the forms of products_cuda.h, or with accumulate y += that. x and w both F32 or both BF16, y either; sums in f32
+  // (no TF32), one rounding of y. Rows may be strided; y is none of the others. Tensors lie in device memory.
+  void multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate = false,
+                float alpha = 1);
 
  private:
   struct State;
@@ -28,5 +30,7 @@ struct GemmShape {
   int64_t M, N, K;
 };
 GemmShape gemm_shape(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w);
+// Counts it; whether it is to be done.
+bool begin_product(GpuStream& stream, const GemmShape& shape, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate);
 
 }  // namespace loraine

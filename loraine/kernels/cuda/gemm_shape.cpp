@@ -20,4 +20,13 @@ GemmShape gemm_shape(ProductForm form, const Tensor& y, const Tensor& x, const T
   return shape;
 }
 
+bool begin_product(GpuStream& stream, const GemmShape& shape, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+  if (shape.M == 0 || shape.N == 0) return false;
+  if (!stream.counts()) return stream.begins("product");
+  const double flops = 2.0 * static_cast<double>(shape.M) * static_cast<double>(shape.N) * static_cast<double>(shape.K);
+  const bool narrow = x.dtype == Dtype::BF16;
+  stream.moves(static_cast<double>(x.bytes() + w.bytes() + (accumulate ? 2 : 1) * y.bytes()), narrow ? flops : 0, narrow ? 0 : flops);
+  return stream.begins("product " + std::to_string(shape.M) + "x" + std::to_string(shape.N) + "x" + std::to_string(shape.K));
+}
+
 }  // namespace loraine

@@ -108,6 +108,7 @@ void layer_norm_cuda(GpuStream& stream, const Tensor& y, const Tensor& mean, con
                      const Tensor& bias, float eps, float offset) {
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x, weight, bias) ? layer_norm_kernel<true, Y, X> : layer_norm_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, mean, rstd, x, weight, bias));
     launch("layer_norm", kernel, blocks_of(x), row_threads(x.cols()), sizeof(LayerRoom), stream, rows_of<Y>(y), mean.f32(), rstd.f32(),
            rows_of<const X>(x), floats_of(weight), floats_of(bias), row_of(x, mean, rstd, eps, offset));
   });
@@ -117,6 +118,7 @@ void layer_norm_rebuild_cuda(GpuStream& stream, const Tensor& y, const Tensor& x
                              const Tensor& weight, const Tensor& bias, float offset) {
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x, weight, bias) ? layer_norm_rebuild_kernel<true, Y, X> : layer_norm_rebuild_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, x, mean, rstd, weight, bias));
     launch("layer_norm_rebuild", kernel, blocks_of(x), row_threads(x.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), mean.f32(),
            rstd.f32(), floats_of(weight), floats_of(bias), row_of(x, mean, rstd, 0, offset));
   });
@@ -128,6 +130,7 @@ void layer_norm_backward_cuda(GpuStream& stream, const Tensor& d_x, const Tensor
     with_type(d_x, [&]<class D>(D) {
       auto kernel =
           whole_vectors(d_x, d_y, x, weight) ? layer_norm_backward_kernel<true, D, G, X> : layer_norm_backward_kernel<false, D, G, X>;
+      stream.moves(bytes_in(d_x, d_y, x, mean, rstd, weight) + (accumulate ? bytes_in(d_x) : 0));
       launch("layer_norm_backward", kernel, blocks_of(x), row_threads(x.cols()), sizeof(LayerRoom), stream, rows_of<D>(d_x),
              rows_of<const G>(d_y), rows_of<const X>(x), mean.f32(), rstd.f32(), floats_of(weight), row_of(x, mean, rstd, 0, offset),
              accumulate);

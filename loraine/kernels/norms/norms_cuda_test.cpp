@@ -85,6 +85,19 @@ TEST(NormsCuda, RmsNorm) {
           });
           if (c.C > 1) expect_near(d_x, accumulate ? plus(want.d_x, before) : want.d_x, rounding(in), "d_x");
         }
+        // With the rounding of a gradient in F32, and what the norm gave.
+        DeviceMatrix sum(Dtype::F32, c.T, c.C, before, c.pad), rounded(in, c.T, c.C, {}, c.pad), h(in, c.T, c.C, {}, c.pad);
+        const std::vector<float> all = in_all_orders([&](GpuStream& s) {
+          sum.reset(s);
+          rms_norm_backward_cuda(s, sum.tensor(), gdy.tensor(), gx.tensor(), gr.tensor(), w, true, c.offset, rounded.tensor(), h.tensor());
+          return joined(sum.get(s), joined(rounded.get(s), h.get(s)));
+        });
+        const std::vector<float> d_x(all.begin(), all.begin() + static_cast<int64_t>(n));
+        if (c.C > 1) expect_near(d_x, plus(want.d_x, before), rounding(Dtype::F32), "d_x of F32");
+        EXPECT_EQ(std::vector<float>(all.begin() + static_cast<int64_t>(n), all.begin() + static_cast<int64_t>(2 * n)), as_stored(d_x, in));
+        const std::vector<float> again(all.begin() + static_cast<int64_t>(2 * n), all.end());
+        expect_near(again, want.y, rounding(in), "h");
+        if (in == out) { EXPECT_EQ(again, y); }
       }
 }
 
@@ -127,10 +140,60 @@ TEST(NormsCuda, SumAndNormInOne) {
         });
         GpuStream s;
         EXPECT_EQ(gs.get(s), sum);
+        // Nothing to add: the sum is there, and stays.
+        add_rms_norm_cuda(s, gy.tensor(), gr.tensor(), gs.tensor(), keeps_rounded ? gk.tensor() : Tensor(), {}, gw.tensor(), kEps, 0);
+        EXPECT_EQ(joined(gy.get(s), gr.get(s)), got);
+        EXPECT_EQ(gs.get(s), sum);
         if (keeps_rounded) { EXPECT_EQ(gk.get(s), kept); }
         expect_near(std::vector<float>(got.begin(), got.begin() + T * C), y, rounding(type), "y");
         expect_near(std::vector<float>(got.begin() + T * C, got.end()), want_rstd, 1e-6, "rstd");
       }
+}
+
+// Heads of q and k with a weight each, v as one piece without; against the same norms one after the other.
+TEST(NormsCuda, OfHeads) {
+  for (auto [D, pad] : {std::pair<int64_t, int64_t>{16, 0}, {7, 3}, {264, 8}})
+    for (Dtype type : kTypes) {
+      const int64_t T = 3, columns = 6 * D + 8;
+      const std::vector<float> x = as_stored(random_floats(T * columns, 1), type), d_y = as_stored(random_floats(T * columns, 2), type),
+                               weights = random_floats(2 * D, 3);
+      DeviceMatrix gx(type, T, columns, x, pad), gb(type, T, columns, {}, pad), gd(type, T, columns, d_y, pad),
+          gq(Dtype::F32, 1, D, {weights.begin(), weights.begin() + D}), gk(Dtype::F32, 1, D, {weights.begin() + D, weights.end()}),
+          gr(Dtype::F32, 6, T, {}, 2);
+      const std::vector<HeadNormGroup> groups = {
+          {0, 3, D, gq.tensor().f32(), kEps, 0.0f}, {3 * D, 2, D, gk.tensor().f32(), kEps, 1.0f}, {5 * D + 8, 1, D, nullptr, 1e-3f, 0.0f}};
+      std::vector<double> want(x.begin(), x.end()), want_d(d_y.begin(), d_y.end()), want_rstd(static_cast<size_t>(6 * T));
+      int64_t piece = 0;
+      for (const HeadNormGroup& group : groups)
+        for (int64_t h = 0; h < group.count; ++h, ++piece)
+          for (int64_t t = 0; t < T; ++t) {
+            const int64_t at = t * columns + group.first + h * D;
+            double squares = 0, dot = 0;
+            const auto factor = [&](int64_t c) {
+              return group.weight ? static_cast<double>(group.offset) + weights[static_cast<size_t>(group.first > 0 ? D + c : c)] : 1.0;
+            };
+            for (int64_t c = 0; c < D; ++c) squares += static_cast<double>(x[static_cast<size_t>(at + c)]) * x[static_cast<size_t>(at + c)];
+            const double r = 1 / std::sqrt(squares / static_cast<double>(D) + group.eps);
+            want_rstd[static_cast<size_t>(piece * T + t)] = r;
+            for (int64_t c = 0; c < D; ++c)
+              dot += d_y[static_cast<size_t>(at + c)] * factor(c) * x[static_cast<size_t>(at + c)] * r / static_cast<double>(D);
+            for (int64_t c = 0; c < D; ++c) {
+              const auto i = static_cast<size_t>(at + c);
+              want[i] = x[i] * r * factor(c);
+              want_d[i] = r * (d_y[i] * factor(c) - x[i] * r * dot);
+            }
+          }
+      const std::vector<float> got = in_all_orders([&](GpuStream& s) {
+        gx.reset(s), gd.reset(s);
+        head_norms_cuda(s, gx.tensor(), gb.tensor(), gr.tensor(), groups);
+        head_norms_backward_cuda(s, gd.tensor(), gb.tensor(), gr.tensor(), groups);
+        return joined(joined(gx.get(s), gd.get(s)), gr.get(s));
+      });
+      const auto n = static_cast<int64_t>(x.size());
+      expect_near(std::vector<float>(got.begin(), got.begin() + n), want, rounding(type), "y");
+      expect_near(std::vector<float>(got.begin() + n, got.begin() + 2 * n), want_d, rounding(type), "d");
+      expect_near(std::vector<float>(got.begin() + 2 * n, got.end()), want_rstd, 1e-6, "rstd");
+    }
 }
 
 TEST(NormsCuda, LayerNorm) {

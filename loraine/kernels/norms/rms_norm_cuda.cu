@@ -41,10 +41,12 @@ __global__ void __launch_bounds__(256)
   for_columns(row.C, [&](int64_t c) {
     float v[8], more[8];
     load_eight<kWhole>(v, stream, c, row.C);
-    load_eight<kWhole>(more, x.data + blockIdx.x * x.stride, c, row.C);
-    UNROLL
-    for (int i = 0; i < 8; ++i) v[i] += more[i];
-    store_eight<kWhole>(stream, c, row.C, v);
+    if (x.data) {
+      load_eight<kWhole>(more, x.data + blockIdx.x * x.stride, c, row.C);
+      UNROLL
+      for (int i = 0; i < 8; ++i) v[i] += more[i];
+      store_eight<kWhole>(stream, c, row.C, v);
+    }
     if (rounded.data) store_eight<kWhole>(rounded.data + blockIdx.x * rounded.stride, c, row.C, v);
     UNROLL
     for (int i = 0; i < 8; ++i) {
@@ -80,8 +82,9 @@ __global__ void __launch_bounds__(256)
 
 // With n = x · rstd and g = d_y · weight: d_x = rstd · (g − n · mean(g · n)). d_x may be d_y: each thread reads what it overwrites.
 template <bool kWhole, class D, class G, class X>
-__global__ void __launch_bounds__(256) rms_norm_backward_kernel(Rows<D> d_x, Rows<const G> d_y, Rows<const X> x, const float* rstd,
-                                                                const float* weight, RmsRow row, bool accumulate) {
+__global__ void __launch_bounds__(256)
+    rms_norm_backward_kernel(Rows<D> d_x, Rows<const G> d_y, Rows<const X> x, const float* rstd, const float* weight, RmsRow row,
+                             bool accumulate, Rows<X> rounded, Rows<X> h) {
   const X* in = x.data + blockIdx.x * x.stride;
   const G* gradient = d_y.data + blockIdx.x * d_y.stride;
   D* out = d_x.data + blockIdx.x * d_x.stride;
@@ -105,6 +108,12 @@ __global__ void __launch_bounds__(256) rms_norm_backward_kernel(Rows<D> d_x, Row
     UNROLL
     for (int i = 0; i < 8; ++i) d[i] += g[i] * w[i] * r - v[i] * back;
     store_eight<kWhole>(out, c, row.C, d);
+    if (rounded.data) store_eight<kWhole>(rounded.data + blockIdx.x * rounded.stride, c, row.C, d);
+    if (h.data) {
+      UNROLL
+      for (int i = 0; i < 8; ++i) v[i] = v[i] * r * w[i];
+      store_eight<kWhole>(h.data + blockIdx.x * h.stride, c, row.C, v);
+    }
   });
 }
 
@@ -121,6 +130,7 @@ using namespace cuda;
 void rms_norm_cuda(GpuStream& stream, const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& weight, float eps, float offset) {
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x, weight) ? rms_norm_kernel<true, Y, X> : rms_norm_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, rstd, x, weight));
     launch("rms_norm", kernel, blocks_of(x), row_threads(x.cols()), sizeof(WarpRoom), stream, rows_of<Y>(y), rstd.f32(),
            rows_of<const X>(x), floats_of(weight), row_of(x, rstd, eps, offset));
   });
@@ -131,8 +141,9 @@ void add_rms_norm_cuda(GpuStream& stream, const Tensor& y, const Tensor& rstd, c
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     with_type(rounded, [&]<class R>(R) {
       auto kernel = whole_vectors(y, sum, rounded, x, weight) ? add_rms_norm_kernel<true, Y, R, X> : add_rms_norm_kernel<false, Y, R, X>;
-      launch("add_rms_norm", kernel, blocks_of(x), row_threads(x.cols()), sizeof(WarpRoom), stream, rows_of<Y>(y), rstd.f32(),
-             rows_of<float>(sum), rows_of<R>(rounded), rows_of<const X>(x), floats_of(weight), row_of(x, rstd, eps, offset));
+      stream.moves(bytes_in(y, rstd, sum, rounded, weight) + (x.data ? bytes_in(sum, x) : 0));
+      launch("add_rms_norm", kernel, blocks_of(sum), row_threads(sum.cols()), sizeof(WarpRoom), stream, rows_of<Y>(y), rstd.f32(),
+             rows_of<float>(sum), rows_of<R>(rounded), rows_of<const X>(x), floats_of(weight), row_of(sum, rstd, eps, offset));
     });
   });
 }
@@ -140,18 +151,22 @@ void add_rms_norm_cuda(GpuStream& stream, const Tensor& y, const Tensor& rstd, c
 void rms_norm_rebuild_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, const Tensor& rstd, const Tensor& weight, float offset) {
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x, weight) ? rms_norm_rebuild_kernel<true, Y, X> : rms_norm_rebuild_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, x, rstd, weight));
     launch("rms_norm_rebuild", kernel, blocks_of(x), row_threads(x.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), rstd.f32(),
            floats_of(weight), row_of(x, rstd, 0, offset));
   });
 }
 
 void rms_norm_backward_cuda(GpuStream& stream, const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& rstd,
-                            const Tensor& weight, bool accumulate, float offset) {
+                            const Tensor& weight, bool accumulate, float offset, const Tensor& rounded, const Tensor& h) {
   with_types(d_y, x, [&]<class G, class X>(G, X) {
     with_type(d_x, [&]<class D>(D) {
-      auto kernel = whole_vectors(d_x, d_y, x, weight) ? rms_norm_backward_kernel<true, D, G, X> : rms_norm_backward_kernel<false, D, G, X>;
+      auto kernel = whole_vectors(d_x, d_y, x, weight, rounded, h) ? rms_norm_backward_kernel<true, D, G, X>
+                                                                   : rms_norm_backward_kernel<false, D, G, X>;
+      stream.moves(bytes_in(d_x, d_y, x, rstd, weight, rounded, h) + (accumulate ? bytes_in(d_x) : 0));
       launch("rms_norm_backward", kernel, blocks_of(x), row_threads(x.cols()), sizeof(WarpRoom), stream, rows_of<D>(d_x),
-             rows_of<const G>(d_y), rows_of<const X>(x), rstd.f32(), floats_of(weight), row_of(x, rstd, 0, offset), accumulate);
+             rows_of<const G>(d_y), rows_of<const X>(x), rstd.f32(), floats_of(weight), row_of(x, rstd, 0, offset), accumulate,
+             rows_of<X>(rounded), rows_of<X>(h));
     });
   });
 }

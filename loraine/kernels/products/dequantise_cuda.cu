@@ -76,6 +76,7 @@ using namespace cuda;
 
 void dequantise_cuda(GpuStream& stream, const Tensor& out, Dtype type, const QuantState& state, int64_t first) {
   const unsigned blocks = static_cast<unsigned>((out.numel() + kCodeThreads * 8 - 1) / (kCodeThreads * 8));
+  stream.moves(bytes_in(out) + static_cast<double>(bytes_of(type, out.numel())));
   with_type(out, [&]<class T>(T) {
     T* to = static_cast<T*>(out.data);
     if (type == Dtype::INT8)

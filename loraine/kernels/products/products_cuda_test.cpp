@@ -18,7 +18,7 @@ void check_product(ProductForm form, int64_t M, int64_t N, int64_t K, Dtype of_x
                 w_rows = form == ProductForm::nt ? N : K, w_cols = form == ProductForm::nt ? K : N;
   std::vector<float> x = as_stored(random_floats(x_rows * x_cols, 1), of_x), w = as_stored(random_floats(w_rows * w_cols, 2), of_w),
                      y = as_stored(random_floats(M * N, 3), of_y);
-  const float alpha = whole ? 1.0f : 0.75f;
+  const float alpha = 0.75f;
   std::vector<double> want(static_cast<size_t>(M * N));
   for (int64_t m = 0; m < M; ++m)
     for (int64_t n = 0; n < N; ++n) {
@@ -33,7 +33,7 @@ void check_product(ProductForm form, int64_t M, int64_t N, int64_t K, Dtype of_x
   const DeviceArray<float> partial(static_cast<size_t>(thin_product_room(M, N, K)));
   const std::vector<float> got = in_all_orders([&](GpuStream& s) {
     gy.reset(s);
-    if (whole) whole->multiply(s, form, gy.tensor(), gx.tensor(), gw.tensor(), accumulate);
+    if (whole) whole->multiply(s, form, gy.tensor(), gx.tensor(), gw.tensor(), accumulate, alpha);
     else thin_product_cuda(s, form, gy.tensor(), gx.tensor(), gw.tensor(), alpha, accumulate, partial.data());
     return gy.get(s);
   });

@@ -166,7 +166,10 @@ void thin_product_cuda(GpuStream& stream, ProductForm form, const Tensor& y, con
   const int64_t M = y.rows(), N = y.cols(), K = form == ProductForm::tn ? x.rows() : x.cols(), pieces = pieces_of(M, N, K);
   const int64_t depth = ((K + pieces - 1) / pieces + 63) / 64 * 64;
   const ProductShape shape{M, N, K, depth, alpha, accumulate};
-  const bool on_matrix_units = takes_matrix_units(form, x, w);
+  const bool on_matrix_units = takes_matrix_units(form, x, w), in_pieces = on_matrix_units || pieces > 1;
+  const double flops = 2.0 * static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K),
+               of_pieces = 4.0 * static_cast<double>(pieces * M * N), of_y = bytes_in(y) * (accumulate ? 2 : 1);
+  stream.moves(bytes_in(x, w) + (in_pieces ? of_pieces : of_y), on_matrix_units ? flops : 0, on_matrix_units ? 0 : flops);
   if (on_matrix_units) {
     auto go = [&](auto kernel, size_t bytes) {
       launch("rank_product", kernel, dim3(blocks_for(M, kRankRows), static_cast<unsigned>(pieces)), kRankThreads, bytes, stream, partial,
@@ -188,9 +191,10 @@ void thin_product_cuda(GpuStream& stream, ProductForm form, const Tensor& y, con
       else go(thin_product_kernel<64, 64, X, W>, 64, 64, sizeof(ProductRoom<64, 64>));
     });
   }
-  if (on_matrix_units || pieces > 1)
-    launch("add_pieces", add_pieces_kernel, blocks_for(M * N, kProductThreads), kProductThreads, 0, stream, any_rows(y), partial, pieces,
-           shape);
+  if (!in_pieces) return;
+  stream.moves(of_pieces + of_y);
+  launch("add_pieces", add_pieces_kernel, blocks_for(M * N, kProductThreads), kProductThreads, 0, stream, any_rows(y), partial, pieces,
+         shape);
 }
 
 }  // namespace loraine

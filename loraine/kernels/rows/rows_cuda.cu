@@ -101,6 +101,7 @@ dim3 grid_of(int64_t rows, int64_t C, int64_t each) {
 
 template <class From, class To>
 void move_rows(const char* name, GpuStream& stream, const Tensor& y, const Tensor& x, const From* from, const To* to, int64_t rows) {
+  stream.moves(static_cast<double>(rows * x.cols()) * static_cast<double>(size_of(x.dtype) + size_of(y.dtype)));
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x) ? move_rows_kernel<true, Y, X, From, To> : move_rows_kernel<false, Y, X, From, To>;
     launch(name, kernel, grid_of(rows, x.cols(), 8), row_threads(x.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), from, to,
@@ -119,6 +120,7 @@ void add_cuda(GpuStream& stream, const Tensor& y, const Tensor& a, const Tensor&
   with_types(a, b, [&]<class A, class B>(A, B) {
     with_type(y, [&]<class Y>(Y) {
       auto kernel = whole_vectors(y, a, b) ? add_kernel<true, Y, A, B> : add_kernel<false, Y, A, B>;
+      stream.moves(bytes_in(y, a) + (b.row_stride > 0 ? bytes_in(b) : bytes_in(b.row_range(0, 1))));
       launch("add", kernel, grid_of(y.rows(), y.cols(), 8), row_threads(y.cols()), 0, stream, rows_of<Y>(y), rows_of<const A>(a),
              rows_of<const B>(b), y.cols());
     });
@@ -142,6 +144,7 @@ void embedding_cuda(GpuStream& stream, const Tensor& y, const Tensor& table, con
     return move_rows("embedding", stream, y, table, tokens, none, y.rows());
   }
   with_type(y, [&]<class Y>(Y) {
+    stream.moves(static_cast<double>(y.numel()) * static_cast<double>(size_of(y.dtype) + 2));
     launch("embedding", half_embedding_kernel<Y>, grid_of(y.rows(), y.cols(), 8), row_threads(y.cols()), 0, stream, rows_of<Y>(y),
            rows_of<const Half>(table), tokens, y.cols());
   });
@@ -161,6 +164,7 @@ void dropout_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, float p, 
   const DropoutShape shape{site, static_cast<uint64_t>(std::ldexp(static_cast<double>(p), 32)), 1.0f / (1.0f - p)};
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x) ? dropout_kernel<true, Y, X> : dropout_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, x));
     launch("dropout", kernel, grid_of(x.rows(), x.cols(), 8), row_threads(x.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), step,
            x.cols(), shape);
   });
@@ -186,12 +190,14 @@ RowsByToken rows_by_token(std::span<const int32_t> tokens) {
 void embedding_gradient_cuda(GpuStream& stream, const Tensor& d_table, const Tensor& d_y, const int32_t* tokens, const int32_t* starts,
                              const int32_t* rows, int64_t groups) {
   if (groups == 0) return;
+  stream.moves(bytes_in(d_y) + 8.0 * static_cast<double>(groups * d_y.cols()));
   launch("embedding_gradient", embedding_gradient_kernel, grid_of(groups, d_y.cols(), 1), row_threads(d_y.cols()), 0, stream,
          rows_of<float>(d_table), rows_of<const float>(d_y), tokens, starts, rows, d_y.cols());
 }
 
 void argmax_rows_cuda(GpuStream& stream, int32_t* best, const Tensor& x) {
   with_type(x, [&]<class X>(X) {
+    stream.moves(bytes_in(x));
     launch("argmax_rows", argmax_kernel<X>, static_cast<unsigned>(x.rows()), row_threads(x.cols()), sizeof(RoomOf<Best>), stream, best,
            rows_of<const X>(x), x.cols());
   });

@@ -61,18 +61,21 @@ using namespace cuda;
 void scale_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, float factor) {
   with_types(y, x, [&]<class Y, class X>(Y, X) {
     auto kernel = whole_vectors(y, x) ? scale_kernel<true, Y, X> : scale_kernel<false, Y, X>;
+    stream.moves(bytes_in(y, x));
     launch("scale", kernel, scaled_grid(y), row_threads(y.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), y.cols(), factor);
   });
 }
 
 void soft_cap_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, float cap) {
   auto kernel = whole_vectors(y, x) ? soft_cap_kernel<true> : soft_cap_kernel<false>;
+  stream.moves(bytes_in(y, x));
   launch("soft_cap", kernel, scaled_grid(y), row_threads(y.cols()), 0, stream, rows_of<float>(y), rows_of<const float>(x), y.cols(), cap);
 }
 
 void soft_cap_backward_cuda(GpuStream& stream, const Tensor& d, const Tensor& y, float cap) {
   with_type(d, [&]<class D>(D) {
     auto kernel = whole_vectors(d, y) ? soft_cap_backward_kernel<true, D> : soft_cap_backward_kernel<false, D>;
+    stream.moves(bytes_in(d, d, y));
     launch("soft_cap_backward", kernel, scaled_grid(d), row_threads(d.cols()), 0, stream, rows_of<D>(d), rows_of<const float>(y), d.cols(),
            cap);
   });

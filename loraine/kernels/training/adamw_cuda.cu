@@ -1,4 +1,6 @@
 // AdamW over all tensors of a set in one launch, and the norm of their gradients in two. With the order of operations of adamw_cpu.cpp.
+#include <cmath>
+
 #include "loraine/kernels/cuda/device.h"
 #include "loraine/kernels/training/training_cuda.h"
 
@@ -39,6 +41,7 @@ __global__ void __launch_bounds__(kUpdateThreads)
     adamw_kernel(const AdamWItem* items, const AdamWScalars* scalars, const GradientNorm* norm) {
   const AdamWItem item = items[blockIdx.y];
   const AdamWScalars s = *scalars;
+  if (!(norm->norm < INFINITY)) return;
   const float grad_scale = norm->scale, decay = static_cast<float>(1 - s.learning_rate * item.weight_decay);
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kUpdateThreads + threadIdx.x; i < item.n;
        i += static_cast<int64_t>(gridDim.x) * kUpdateThreads) {
@@ -48,7 +51,7 @@ __global__ void __launch_bounds__(kUpdateThreads)
     const float value = item.value[i] * decay - s.step_size * (m / (sqrtf(v) / s.denominator + s.epsilon));
     item.m[i] = m, item.v[i] = v, item.value[i] = value;
     if (item.copy)
-      item.copy[i / item.copy_cols * item.copy_stride + i % item.copy_cols] = static_cast<uint16_t>(pack_bf16(value, 0) & 0xffffu);
+      write_element({item.copy, item.copy_stride, item.copy_narrow}, i / item.copy_cols, i % item.copy_cols, value * item.copy_scale);
   }
 }
 
@@ -63,15 +66,18 @@ int64_t gradient_norm_room(int64_t count, int64_t most) { return count * blocks_
 
 void gradient_norm_cuda(GpuStream& stream, GradientNorm* out, const GradientItem* items, int64_t count, int64_t most, double max_norm,
                         double* partial) {
+  stream.moves(4.0 * static_cast<double>(count * most));
   launch("gradient_squares", gradient_squares_kernel, dim3(blocks_for(most, kNormBlock), static_cast<unsigned>(count)), kUpdateThreads,
          sizeof(RoomOf<double>), stream, partial, items);
+  stream.moves(8.0 * static_cast<double>(gradient_norm_room(count, most)));
   launch("gradient_norm", gradient_norm_kernel, 1, kUpdateThreads, sizeof(RoomOf<double>), stream, out, partial,
          gradient_norm_room(count, most), max_norm);
 }
 
-void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, const AdamWScalars* scalars,
+void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, int64_t all, const AdamWScalars* scalars,
                 const GradientNorm* norm) {
-  constexpr int64_t kEach = 4;  // elements of a thread
+  constexpr int64_t kEach = 4;                    // elements of a thread
+  stream.moves(28.0 * static_cast<double>(all));  // four read, three written
   launch("adamw", adamw_kernel, dim3(blocks_for(most, kUpdateThreads * kEach), static_cast<unsigned>(count)), kUpdateThreads, 0, stream,
          items, scalars, norm);
 }

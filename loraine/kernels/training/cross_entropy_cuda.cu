@@ -108,6 +108,7 @@ using namespace cuda;
 void add_logits_cuda(GpuStream& stream, LossState* states, const Tensor& logits, const int32_t* labels, int64_t first) {
   with_type(logits, [&]<class X>(X) {
     auto kernel = whole_vectors(logits) ? add_logits_kernel<true, X> : add_logits_kernel<false, X>;
+    stream.moves(bytes_in(logits));
     launch("add_logits", kernel, static_cast<unsigned>(logits.rows()), row_threads(logits.cols()), sizeof(LossRoom), stream, states,
            rows_of<const X>(logits), labels, first, logits.cols());
   });
@@ -115,6 +116,7 @@ void add_logits_cuda(GpuStream& stream, LossState* states, const Tensor& logits,
 
 void losses_cuda(GpuStream& stream, double* losses, uint8_t* correct, const LossState* states, const int32_t* labels, int64_t n, int64_t V,
                  const TokenLoss& loss) {
+  stream.moves(static_cast<double>(n) * (sizeof(LossState) + sizeof(double)));
   launch("losses", losses_kernel, static_cast<unsigned>((n + kLossThreads - 1) / kLossThreads), kLossThreads, 0, stream, losses, correct,
          states, labels, n, loss_shape("losses", V, loss));
 }
@@ -125,6 +127,7 @@ void logit_gradient_cuda(GpuStream& stream, const Tensor& d_logits, const Tensor
   const dim3 grid(static_cast<unsigned>(logits.rows()), static_cast<unsigned>((logits.cols() + per_block - 1) / per_block));
   with_types(d_logits, logits, [&]<class D, class X>(D, X) {
     auto kernel = whole_vectors(d_logits, logits) ? logit_gradient_kernel<true, D, X> : logit_gradient_kernel<false, D, X>;
+    stream.moves(bytes_in(d_logits, logits));
     launch("logit_gradient", kernel, grid, row_threads(logits.cols()), 0, stream, rows_of<D>(d_logits), rows_of<const X>(logits), states,
            labels, first, logits.cols(), grad_scale, loss_shape("logit_gradient", V, loss));
   });

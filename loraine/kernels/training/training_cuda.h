@@ -43,13 +43,15 @@ int64_t gradient_norm_room(int64_t count, int64_t most);
 struct AdamWItem {
   float *value, *m, *v;
   const float* gradient;
-  uint16_t* copy;  // nullptr, or the value in bf16: rows of copy_cols elements, copy_stride from one to the next
+  void* copy;  // nullptr, or copy_scale · value in BF16 (else F32): rows of copy_cols elements, copy_stride from one to the next
   int64_t n, copy_cols, copy_stride;
   double weight_decay;  // decimal_of
+  float copy_scale = 1;
+  bool copy_narrow = true;
 };
-// The update of adamw.h of all items at once, gradients times norm->scale. What changes from step to step lies in device memory, so that a
-// graph of the step can be replayed.
-void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, const AdamWScalars* scalars,
+// The update of adamw.h of all items at once, gradients times norm->scale; none where the norm is not finite. What changes from step to
+// step lies in device memory, so that a graph of the step can be replayed. items [count] of at most `most` elements, `all` together.
+void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, int64_t all, const AdamWScalars* scalars,
                 const GradientNorm* norm);
 
 }  // namespace loraine

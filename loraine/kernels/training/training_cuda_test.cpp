@@ -127,6 +127,7 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
   const double max_norm = 0.5 * std::sqrt(sum);
   const float scale = static_cast<float>(max_norm / (std::sqrt(sum) + 1e-6));
   DeviceArray<bf16> copy(static_cast<size_t>(100 * stride));  // of the first tensor, in rows of 10
+  DeviceArray<float> tripled(37);                             // of the second
   for (size_t i = 0; i < sizes.size(); ++i) {
     const uint32_t seed = static_cast<uint32_t>(10 * i);
     std::vector<float> g = random_floats(sizes[i], seed + 1), p = random_floats(sizes[i], seed + 2), m = random_floats(sizes[i], seed + 3),
@@ -135,6 +136,7 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
     for (const auto& values : {g, p, m, v}) tensors.push_back(std::make_unique<DeviceMatrix>(Dtype::F32, 1, sizes[i], values));
     auto at = [&](size_t k) { return tensors[4 * i + k]->tensor().f32(); };
     items.push_back({at(1), at(2), at(3), at(0), i == 0 ? copy.data() : nullptr, sizes[i], cols, stride, decimal_of(options.weight_decay)});
+    if (i == 1) items[1].copy = tripled.data(), items[1].copy_cols = 37, items[1].copy_scale = 3, items[1].copy_narrow = false;
     gradients.push_back({at(0), sizes[i]});
     Context ctx;
     adamw(ctx, matrix(p, 1, sizes[i]), matrix(m, 1, sizes[i]), matrix(v, 1, sizes[i]), matrix(g, 1, sizes[i]), scale, options);
@@ -149,7 +151,7 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
     for (const auto& t : tensors) t->reset(s);
     copy.clear(s);
     gradient_norm_cuda(s, norm.data(), of_norm.data(), count, most, max_norm, partial.data());
-    adamw_cuda(s, on_device.data(), count, most, scalars.data(), norm.data());
+    adamw_cuda(s, on_device.data(), count, most, 21037, scalars.data(), norm.data());
     std::vector<float> all;
     for (size_t i = 0; i < sizes.size(); ++i)
       for (size_t k = 1; k < 4; ++k) all = joined(all, tensors[4 * i + k]->get(s));
@@ -169,12 +171,16 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
   for (size_t r = 0; r < 100; ++r)
     for (size_t c = 0; c < static_cast<size_t>(stride); ++c)
       EXPECT_EQ(copied[r * static_cast<size_t>(stride) + c], c < 10 ? f32_to_bf16(got[r * 10 + c]) : 0xffff) << r << " " << c;
+  const std::vector<float> three = tripled.get(s);
+  for (size_t i = 0; i < 37; ++i) EXPECT_EQ(three[i], 3 * got[3000 + i]);
   gradient_norm_cuda(s, norm.data(), of_norm.data(), count, most, 0, partial.data());
   EXPECT_EQ(norm.get(s)[0].scale, 1);
   const DeviceMatrix bad(Dtype::F32, 1, 1, {std::numeric_limits<float>::quiet_NaN()});
   const DeviceArray<GradientItem> with_nan(std::vector<GradientItem>{{bad.tensor().f32(), 1}});
   gradient_norm_cuda(s, norm.data(), with_nan.data(), 1, 1, 1, partial.data());
   EXPECT_TRUE(std::isnan(norm.get(s)[0].norm));
+  adamw_cuda(s, on_device.data(), count, most, 21037, scalars.data(), norm.data());  // nothing changes
+  EXPECT_EQ(tensors[1]->get(s), std::vector<float>(got.begin(), got.begin() + 1000));
 }
 
 }  // namespace

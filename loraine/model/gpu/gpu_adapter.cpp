@@ -60,7 +60,8 @@ GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alo
     out->a = view(kValues, rank, in), out->d_a = view(kGradients, rank, in);
     int64_t rank_offset = 0;
     for (const LoraPart& part : lora.parts()) {
-      places_.push_back({"base_model.model." + part.name + ".lora_A.weight", offset + rank_offset * in, part.r * in});
+      places_.push_back({"base_model.model." + part.name + ".lora_A.weight", offset + rank_offset * in, part.r * in,
+                         static_cast<int64_t>(sites_.size()) - 1, out->parts.size(), false});
       out->parts.push_back({part.offset, part.out, part.r, rank_offset, part.scale, {}, {}});
       rank_offset += part.r;
     }
@@ -68,7 +69,8 @@ GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alo
     for (size_t i = 0; i < lora.parts().size(); ++i) {
       const LoraPart& part = lora.parts()[i];
       out->parts[i].b = view(kValues, part.out, part.r), out->parts[i].d_b = view(kGradients, part.out, part.r);
-      places_.push_back({"base_model.model." + part.name + ".lora_B.weight", offset, part.out * part.r});
+      places_.push_back({"base_model.model." + part.name + ".lora_B.weight", offset, part.out * part.r,
+                         static_cast<int64_t>(sites_.size()) - 1, i, true});
       offset += rounded(part.out * part.r);
     }
   }
@@ -88,6 +90,12 @@ std::unique_ptr<GpuAdapter> GpuAdapter::values_of(const AdapterSet& set, GpuStre
   size_t next = 0;
   adapter->put(kValues, [&](const std::string&) { return host.at(next++); });
   return adapter;
+}
+
+int64_t GpuAdapter::rank_at(const AdapterSet& set, int64_t site) {
+  const auto at = static_cast<size_t>(site);
+  const Lora* lora = site >= 0 && at < set.sites.size() && set.sites[at] ? set.sites[at]->as_lora() : nullptr;
+  return lora ? rank_of(*lora) : 0;
 }
 
 int64_t GpuAdapter::rank_columns() const {

@@ -18,6 +18,9 @@ struct GpuLoraPart {
   Tensor b, d_b;  // [out, r]
 };
 
+// Columns and rows that a joined site (gpu_model) has for the ranks of its LoRA: so many that rows still begin at 16 bytes.
+inline int64_t joined_ranks(int64_t rank) { return (rank + 7) / 8 * 8; }
+
 struct GpuLora {  // of one site, as adapters/lora.h has it
   Tensor a, d_a;  // [R, in], those of its parts stacked
   std::vector<GpuLoraPart> parts;
@@ -40,6 +43,9 @@ class GpuAdapter {
   struct Place {
     std::string name;
     int64_t offset, n;
+    int64_t site;  // the model's number
+    size_t part;   // of the site
+    bool is_b;
   };
   const std::vector<Place>& places() const { return places_; }
   enum Kind { kValues, kGradients, kFirstMoments, kSecondMoments, kKinds };
@@ -51,7 +57,8 @@ class GpuAdapter {
   using HostTensor = std::function<Tensor(const std::string& name)>;
   void put(Kind kind, const HostTensor& host);
   void fetch(Kind kind, const HostTensor& host) const;
-  int64_t rank_columns() const;  // of the widest site
+  int64_t rank_columns() const;                                 // of the widest site
+  static int64_t rank_at(const AdapterSet& set, int64_t site);  // of LoRA's parts there together; 0: there is no LoRA
 
  private:
   GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds);

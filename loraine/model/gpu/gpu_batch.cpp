@@ -18,7 +18,7 @@ GpuBatch::GpuBatch(GpuArena& arena, int64_t most_rows, int64_t pages) : most_row
   }
   bytes_ += sizeof(DropoutStep);
   memory_ = arena.take_bytes(bytes_);
-  if (!arena.dry()) staging_ = GpuMemory(bytes_, GpuMemoryKind::pinned);
+  if (!arena.dry()) stagings_.emplace_back(bytes_, GpuMemoryKind::pinned);
 }
 
 void GpuBatch::upload(GpuStream& stream, const Batch& batch, DropoutStep dropout) {
@@ -33,23 +33,23 @@ void GpuBatch::upload(GpuStream& stream, const Batch& batch, DropoutStep dropout
     if (s.start != static_cast<int64_t>(cache_rows.size())) throw Error(ErrorKind::internal, "rows of a batch outside of all sequences");
     for (int64_t r = s.kv_length - s.length; r < s.kv_length; ++r) cache_rows.push_back(s.kv_row(r));
   }
-  const GpuSequences sequences = gpu_sequences(batch.sequences);
-  if (static_cast<int64_t>(sequences.pages.size()) > most_pages_)
+  sequences_ = gpu_sequences(batch.sequences);
+  if (static_cast<int64_t>(sequences_.pages.size()) > most_pages_)
     throw Error(ErrorKind::internal, "sequences of a batch have more pages than the GPU's memory was planned for");
-  sequences_ = static_cast<int64_t>(sequences.sequences.size());
-  longest_ = sequences.longest;
   labelled_.clear();
   std::vector<int32_t> labels;
   for (size_t t = 0; t < batch.labels.size(); ++t)
     if (batch.labels[t] != kIgnoreLabel) labelled_.push_back(static_cast<int64_t>(t)), labels.push_back(batch.labels[t]);
-  stream.synchronise();  // the staging memory is free
+  constexpr size_t kMostStagings = 16;
+  if (next_ == kMostStagings) stream.synchronise(), next_ = 0;
+  if (next_ == stagings_.size() && !stream.dry()) stagings_.emplace_back(bytes_, GpuMemoryKind::pinned);
+  char* staging = stream.dry() ? nullptr : static_cast<char*>(stagings_[next_++].data());
   const auto put = [&](Array array, const auto& values) {
-    if (!values.empty())
-      std::memcpy(static_cast<char*>(staging_.data()) + begins_[array], values.data(), values.size() * sizeof(values[0]));
+    if (!values.empty() && staging) std::memcpy(staging + begins_[array], values.data(), values.size() * sizeof(values[0]));
   };
-  put(kTokens, batch.tokens), put(kPositions, batch.positions), put(kSequences, sequences.sequences), put(kLabelled, labelled_);
-  put(kLabels, labels), put(kCacheRows, cache_rows), put(kPages, sequences.pages), put(kDropout, std::vector<DropoutStep>{dropout});
-  stream.copy(memory_, staging_.data(), bytes_);
+  put(kTokens, batch.tokens), put(kPositions, batch.positions), put(kSequences, sequences_.sequences), put(kLabelled, labelled_);
+  put(kLabels, labels), put(kCacheRows, cache_rows), put(kPages, sequences_.pages), put(kDropout, std::vector<DropoutStep>{dropout});
+  stream.copy(memory_, staging, bytes_);
 }
 
 }  // namespace loraine

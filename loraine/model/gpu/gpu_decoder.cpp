@@ -16,6 +16,10 @@ Tensor q_of(const AttentionConfig& c, const Tensor& qkv) { return qkv.col_range(
 Tensor k_of(const AttentionConfig& c, const Tensor& qkv) { return qkv.col_range(c.q_size(), c.kv_size()); }
 Tensor v_of(const AttentionConfig& c, const Tensor& qkv) { return qkv.col_range(c.q_size() + c.kv_size(), c.kv_size()); }
 
+// Columns behind those of t, which it was planned with.
+Tensor right_of(const Tensor& t, int64_t n) { return t.col_range(t.cols(), n); }
+Tensor with_right(const Tensor& t, int64_t n) { return t.col_range(0, t.cols() + n); }
+
 AttentionShape shape_of(const AttentionConfig& c) {
   return {.heads = c.heads,
           .kv_heads = c.kv_heads,
@@ -32,10 +36,15 @@ void GpuDecoder::thin(ProductForm form, const Tensor& y, const Tensor& x, const 
   thin_product_cuda(stream_, form, y, x, w, alpha, accumulate, partial_);
 }
 
-// y = W x + bias + LoRA; columns [T, R] take A x.
-void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
-  gemm_->multiply(stream_, ProductForm::nt, y, x, site.weight);
+// y = W x + bias + LoRA, or y += that; columns [T, R] take A x.
+void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns, bool accumulate) {
+  const bool joined = takes_joined(site);
+  if (joined) adapter_columns(columns, x, site);
+  const int64_t ranks = joined ? site.ranks() : 0;
+  const Tensor weight = joined ? site.joined.row_range(0, site.weight.rows()) : site.weight;
+  gemm_->multiply(stream_, ProductForm::nt, y, with_right(x, ranks), weight, accumulate);
   if (site.bias) add_bias_cuda(stream_, y, site.bias);
+  if (joined) return;
   adapter_columns(columns, x, site);
   for (const auto& [start, length, adapter] : adapters_) {
     const GpuLora* lora = adapter->at(site.index);
@@ -46,7 +55,7 @@ void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, c
   }
 }
 
-// A x of each adapter, over its rows.
+// A x of each adapter, over its rows; of a joined site right of x too.
 void GpuDecoder::adapter_columns(const Tensor& columns, const Tensor& x, const GpuSite& site) {
   for (const auto& [start, length, adapter] : adapters_) {
     const GpuLora* lora = adapter->at(site.index);
@@ -56,33 +65,60 @@ void GpuDecoder::adapter_columns(const Tensor& columns, const Tensor& x, const G
       input = adapter_x_.row_range(start, length).col_range(0, x.cols());
       dropout_cuda(stream_, input, x.row_range(start, length), lora->dropout, batch_.dropout(), lora->site);
     }
-    thin(ProductForm::nt, columns.row_range(start, length).col_range(0, lora->rank()), input, lora->a, 1, false);
+    if (!takes_joined(site)) {
+      thin(ProductForm::nt, columns.row_range(start, length).col_range(0, lora->rank()), input, lora->a, 1, false);
+      continue;
+    }
+    const Tensor right = right_of(x, site.ranks());
+    gemm_->multiply(stream_, ProductForm::nt, right, input, site.a());
+    if (columns.data != right.data) convert_rows_cuda(stream_, columns, right.col_range(0, columns.cols()));
   }
 }
 
-// d_x = d_y W + that of LoRA; without data nothing of it. Gradients of A and B are added up.
-void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
-  if (d_x.data) gemm_->multiply(stream_, ProductForm::nn, d_x, d_y, site.weight);
+// d_x = d_y W + that of LoRA; without data nothing of it. The gradient of B is added up; what that of A takes is left beside it.
+void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const GpuSite& site, const Tensor& columns) {
   const GpuLora* lora = shape_.trained->at(site.index);
+  const bool joined = takes_joined(site), dropped = lora && lora->dropout > 0 && training_;
+  const int64_t ranks = joined ? site.ranks() : 0;
+  if (joined) gemm_->multiply(stream_, ProductForm::nn, right_of(d_y, ranks), d_y, site.b());
+  if (d_x.data) {
+    const bool once = joined && !dropped;
+    gemm_->multiply(stream_, ProductForm::nn, d_x, once ? with_right(d_y, ranks) : d_y,
+                    once ? site.joined.col_range(0, site.weight.cols()) : site.weight);
+  }
   if (!lora) return;
-  const Tensor g = now(adapter_g_).col_range(0, lora->rank());  // s · dY B
   for (const GpuLoraPart& part : lora->parts) {
-    const Tensor d_part = d_y.col_range(part.offset, part.out);
-    thin(ProductForm::nn, g.col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
-    thin(ProductForm::tn, part.d_b, d_part, columns.col_range(part.rank_offset, part.r), part.scale, true);
+    const Tensor d_part = d_y.col_range(part.offset, part.out), of_part = columns.col_range(part.rank_offset, part.r);
+    if (joined) {
+      gemm_->multiply(stream_, ProductForm::tn, part.d_b, d_part, of_part, true, part.scale);
+      continue;
+    }
+    thin(ProductForm::nn, now(adapter_g_).col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
+    thin(ProductForm::tn, part.d_b, d_part, of_part, part.scale, true);
   }
-  if (lora->dropout == 0 || !training_) {
-    thin(ProductForm::tn, lora->d_a, g, x, 1, true);
-    if (d_x.data) thin(ProductForm::nn, d_x, g, lora->a, 1, true);
-    return;
-  }
-  const Tensor t = now(adapter_x_).col_range(0, x.cols());
-  dropout_cuda(stream_, t, x, lora->dropout, batch_.dropout(), lora->site);
-  thin(ProductForm::tn, lora->d_a, g, t, 1, true);
-  if (!d_x.data) return;
-  thin(ProductForm::nn, t, g, lora->a, 1, false);
+  if (!d_x.data || (joined && !dropped)) return;
+  const Tensor g = joined ? right_of(d_y, ranks) : now(adapter_g_).col_range(0, lora->rank());
+  if (!dropped) return thin(ProductForm::nn, d_x, g, lora->a, 1, true);
+  const Tensor t = now(adapter_x_).col_range(0, d_x.cols());
+  if (joined) gemm_->multiply(stream_, ProductForm::nn, t, g, site.a());
+  else thin(ProductForm::nn, t, g, lora->a, 1, false);
   dropout_cuda(stream_, t, t, lora->dropout, batch_.dropout(), lora->site);
   add_cuda(stream_, d_x, d_x, t);
+}
+
+// The gradient of A, behind linear_backward of the same d_y: of what that leaves beside it (s · d_y B) and of x.
+void GpuDecoder::linear_backward_a(const Tensor& d_y, const Tensor& x, const GpuSite& site) {
+  const GpuLora* lora = shape_.trained->at(site.index);
+  if (!lora) return;
+  const bool joined = takes_joined(site);
+  const Tensor g = joined ? right_of(d_y, lora->rank()) : now(adapter_g_).col_range(0, lora->rank());
+  Tensor input = x;
+  if (lora->dropout > 0 && training_) {
+    input = now(adapter_x_).col_range(0, x.cols());
+    dropout_cuda(stream_, input, x, lora->dropout, batch_.dropout(), lora->site);
+  }
+  if (joined) gemm_->multiply(stream_, ProductForm::tn, lora->d_a, g, input, true);
+  else thin(ProductForm::tn, lora->d_a, g, input, 1, true);
 }
 
 // One row of a norm's statistics, [T].
@@ -101,33 +137,24 @@ void GpuDecoder::norm_rebuild(const Tensor& y, const Tensor& x, const Tensor& st
   layer_norm_rebuild_cuda(stream_, y, x, statistic(statistics, 1), rstd, norm.weight, norm.bias, norm.offset);
 }
 void GpuDecoder::norm_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& statistics, const GpuNorm& norm,
-                               bool accumulate) {
+                               bool accumulate, const Tensor& rounded, const Tensor& h) {
   const Tensor rstd = statistic(statistics, 0);
-  if (norm.kind == NormKind::rms) return rms_norm_backward_cuda(stream_, d_x, d_y, x, rstd, norm.weight, accumulate, norm.offset);
+  if (norm.kind == NormKind::rms)
+    return rms_norm_backward_cuda(stream_, d_x, d_y, x, rstd, norm.weight, accumulate, norm.offset, rounded, h);
   layer_norm_backward_cuda(stream_, d_x, d_y, x, statistic(statistics, 1), rstd, norm.weight, norm.offset, accumulate);
 }
 
 void GpuDecoder::norm_heads(const GpuBranch& branch, const Kept& kept) {
-  if (branch.head_norms.empty()) return;
-  const Tensor qkv = now(kept.inner), before = now(kept.before);
-  convert_rows_cuda(stream_, before, qkv.col_range(0, before.cols()));
-  for (size_t i = 0; i < branch.head_norms.size(); ++i) {
-    const GpuHeadNorm& one = branch.head_norms[i];
-    const Tensor rstd(static_cast<float*>(kept.head_rstd.data) + static_cast<int64_t>(i) * kept.head_rstd.row_stride, Dtype::F32,
-                      {batch_.rows()});
-    rms_norm_cuda(stream_, qkv.col_range(one.first, one.width), rstd, before.col_range(one.first, one.width), one.norm.weight, one.norm.eps,
-                  one.norm.offset);
-  }
+  if (!branch.head_norms.empty())
+    head_norms_cuda(stream_, now(kept.inner), now(kept.before), head_statistics(branch, kept), branch.head_norms);
 }
 void GpuDecoder::norm_heads_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_qkv) {
-  const Tensor before = branch.head_norms.empty() ? Tensor() : now(kept.before);
-  for (size_t i = 0; i < branch.head_norms.size(); ++i) {
-    const GpuHeadNorm& one = branch.head_norms[i];
-    const Tensor rstd(static_cast<float*>(kept.head_rstd.data) + static_cast<int64_t>(i) * kept.head_rstd.row_stride, Dtype::F32,
-                      {batch_.rows()});
-    const Tensor d = d_qkv.col_range(one.first, one.width);
-    rms_norm_backward_cuda(stream_, d, d, before.col_range(one.first, one.width), rstd, one.norm.weight, false, one.norm.offset);
-  }
+  if (!branch.head_norms.empty())
+    head_norms_backward_cuda(stream_, d_qkv, now(kept.before), head_statistics(branch, kept), branch.head_norms);
+}
+// [heads, T], of the rows of this batch
+Tensor GpuDecoder::head_statistics(const GpuBranch& branch, const Kept& kept) const {
+  return kept.head_rstd.row_range(0, branch.normed_heads()).col_range(0, batch_.rows());
 }
 
 void GpuDecoder::rotate(const GpuBranch& branch, const Tensor& qkv, float direction) {
@@ -153,9 +180,9 @@ void GpuDecoder::attention_inside(const GpuBranch& branch, const Kept& kept, con
   }
   attention_cuda(stream_, o, now(kept.lse), q_of(c, qkv), k, v, batch_.sequences(), shape_of(c));
 }
-void GpuDecoder::attention_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+void GpuDecoder::attention_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h, bool accumulate) {
   attention_inside(branch, kept, h);
-  linear(y, now(kept.o), branch.out, now(kept.out_columns));
+  linear(y, now(kept.o), branch.out, now(kept.out_columns), accumulate);
 }
 void GpuDecoder::attention_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h) {
   const AttentionConfig& c = *branch.attention;
@@ -165,13 +192,14 @@ void GpuDecoder::attention_backward(const GpuBranch& branch, const Kept& kept, c
     attention_inside(branch, kept, h);
     adapter_columns(now(kept.out_columns), o, branch.out);
   }
-  linear_backward(d_o, d_y, o, branch.out, now(kept.out_columns));
+  linear_backward(d_o, d_y, branch.out, now(kept.out_columns));
+  linear_backward_a(d_y, o, branch.out);
   loraine::attention_backward_cuda(stream_, q_of(c, d_qkv), k_of(c, d_qkv), v_of(c, d_qkv), d_o, o, now(kept.lse), q_of(c, qkv),
                                    k_of(c, qkv), v_of(c, qkv), batch_.sequences(), shape_of(c), now(delta_).col_range(0, c.heads), nullptr);
   if (c.norm_after_rope) norm_heads_backward(branch, kept, d_qkv);
   rotate(branch, d_qkv, -1);
   if (!c.norm_after_rope) norm_heads_backward(branch, kept, d_qkv);
-  linear_backward(d_h, d_qkv, h, branch.in, now(kept.in_columns));
+  linear_backward(d_h, d_qkv, branch.in, now(kept.in_columns));
 }
 
 void GpuDecoder::activate(const GpuBranch& branch, const Tensor& f, const Tensor& inner) {
@@ -187,9 +215,9 @@ Tensor GpuDecoder::mlp_inside(const GpuBranch& branch, const Kept& kept, const T
   activate(branch, f, inner);
   return f;
 }
-void GpuDecoder::mlp_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h) {
+void GpuDecoder::mlp_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h, bool accumulate) {
   const Tensor f = mlp_inside(branch, kept, h);
-  linear(y, f, branch.out, now(kept.out_columns));
+  linear(y, f, branch.out, now(kept.out_columns), accumulate);
 }
 // What is kept becomes its gradient.
 void GpuDecoder::mlp_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h) {
@@ -198,14 +226,15 @@ void GpuDecoder::mlp_backward(const GpuBranch& branch, const Kept& kept, const T
   if (shape_.shares(branch)) {
     mlp_inside(branch, kept, h);
     adapter_columns(now(kept.out_columns), f, branch.out);
-  } else {
+  } else if (!branch.mlp->gated) {
     activate(branch, f, inner);
   }
-  linear_backward(d_f, d_y, f, branch.out, now(kept.out_columns));
+  linear_backward(d_f, d_y, branch.out, now(kept.out_columns));
   const ActivationShape shape{branch.mlp->activation};
-  if (branch.mlp->gated) gated_activate_backward_cuda(stream_, inner, d_f, inner, shape);
+  if (branch.mlp->gated) gated_activate_backward_cuda(stream_, inner, d_f, inner, shape, shape_.shares(branch) ? Tensor() : f);
   else activate_backward_cuda(stream_, inner, d_f, inner, shape);
-  linear_backward(d_h, inner, h, branch.in, now(kept.in_columns));
+  linear_backward_a(d_y, f, branch.out);
+  linear_backward(d_h, inner, branch.in, now(kept.in_columns));
 }
 
 void GpuDecoder::forward(const Context& ctx, const Batch& batch, bool training) {
@@ -222,12 +251,30 @@ void GpuDecoder::forward(const Batch& batch, std::span<const GpuAdapterRows> ada
   run_layers();
 }
 
+// What its first product reads: of a joined site with room for more columns.
+Tensor GpuDecoder::input_of(const GpuBranch& branch, const Tensor& x) {
+  const Tensor h = now(h_);
+  if (branch.before) return h;
+  if (!takes_joined(branch.in)) return x;
+  convert_rows_cuda(stream_, h, x);
+  return h;
+}
+
 void GpuDecoder::run_layers() {
   const bool rounded = model_.type != Dtype::F32;
   const Tensor first = now(kept_.front().front().x), sum = rounded ? now(sum_) : first, h = now(h_), y = now(y_);
   embedding_cuda(stream_, sum, model_.embedding, batch_.tokens());
   if (model_.config.embedding_scale != 1) scale_cuda(stream_, sum, sum, model_.config.embedding_scale);
-  if (rounded) convert_rows_cuda(stream_, first, sum);
+  bool pending = rounded;  // sum has what the next x, its rounding, has not yet
+  const auto enter = [&](const Tensor& normed, const Tensor& statistics, const Tensor& x, const GpuNorm& by) {
+    if (pending && by.kind == NormKind::rms)
+      add_rms_norm_cuda(stream_, normed, statistic(statistics, 0), sum, x, {}, by.weight, by.eps, by.offset);
+    else {
+      if (pending) convert_rows_cuda(stream_, x, sum);
+      if (by) norm(normed, statistics, x, by);
+    }
+    pending = false;
+  };
   for (size_t layer = 0; layer < kept_.size(); ++layer)
     for (size_t b = 0; b < kept_[layer].size(); ++b) {
       const GpuBranch& branch = model_.layers[layer][b];
@@ -236,19 +283,20 @@ void GpuDecoder::run_layers() {
       const Tensor x = now(kept.x), next = now(!ends                       ? kept_[layer][b + 1].sum
                                                : layer + 1 == kept_.size() ? x_last_
                                                                            : kept_[layer + 1].front().x);
-      if (branch.before) norm(h, kept.statistics, x, branch.before);
-      const Tensor& read = branch.before ? h : x;
-      if (branch.attention) attention_forward(branch, kept, y, read);
-      else mlp_forward(branch, kept, y, read);
+      enter(h, kept.statistics, x, branch.before);
+      const Tensor read = input_of(branch, x);
+      const bool into_sum = rounded && !branch.after && branch.scale == 1;  // its product is added to the stream
+      if (branch.attention) attention_forward(branch, kept, into_sum ? sum : y, read, into_sum);
+      else mlp_forward(branch, kept, into_sum ? sum : y, read, into_sum);
       if (branch.after) {
         convert_rows_cuda(stream_, now(kept.given), y);
         norm(y, kept.after, now(kept.given), branch.after);
       }
       if (branch.scale != 1) scale_cuda(stream_, y, y, branch.scale);
-      add_cuda(stream_, rounded ? sum : next, rounded ? sum : now(kept.sum), y);
-      if (rounded && (ends || !model_.layers[layer][b + 1].beside)) convert_rows_cuda(stream_, next, sum);
+      if (!into_sum) add_cuda(stream_, rounded ? sum : next, rounded ? sum : now(kept.sum), y);
+      pending = rounded && (ends || !model_.layers[layer][b + 1].beside);
     }
-  norm(now(hidden_), last_statistics_, now(x_last_), model_.final_norm);
+  enter(now(hidden_), last_statistics_, now(x_last_), model_.final_norm);
 }
 
 void GpuDecoder::head_logits(const Tensor& logits, const Tensor& x) {
@@ -263,6 +311,7 @@ void GpuDecoder::logits(const Tensor& logits, std::span<const int64_t> rows) {
   if (n > loss_x_.rows()) throw Error(ErrorKind::internal, "logits of more rows than the GPU's memory was planned for");
   const Tensor x = loss_x_.row_range(0, n), out = logits_.row_range(0, n);
   stream_.synchronise();  // the staging memory is free
+  batch_.all_done();
   if (logit_staging_.bytes() == 0)
     logit_staging_ = GpuMemory(std::max(logits_.bytes(), static_cast<size_t>(logits_.rows()) * sizeof(int64_t)), GpuMemoryKind::pinned);
   std::memcpy(logit_staging_.data(), rows.data(), rows.size_bytes());
@@ -274,7 +323,7 @@ void GpuDecoder::logits(const Tensor& logits, std::span<const int64_t> rows) {
   std::memcpy(logits.f32(), logit_staging_.data(), out.bytes());
 }
 
-GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain) {
+void GpuDecoder::run_losses(const TokenLoss& token, float grad_scale, bool plain) {
   const auto n = static_cast<int64_t>(batch_.labelled().size());
   const int64_t V = model_.config.vocab_size, most = loss_x_.rows(), all = shape_.rows;
   if (grad_scale != 0) {
@@ -300,6 +349,33 @@ GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plai
     gemm_->multiply(stream_, ProductForm::nn, d_x, d_logits, model_.head.weight);
     put_rows_cuda(stream_, d_hidden_, d_x, rows);
   }
+}
+
+void GpuDecoder::losses_later(const TokenLoss& token, float grad_scale, double divisor) {
+  run_losses(token, grad_scale, false);
+  const auto n = static_cast<int64_t>(batch_.labelled().size());
+  later_.push_back({n, divisor});
+  if (later_.size() > later_staging_.size() && !stream_.dry())
+    later_staging_.emplace_back(static_cast<size_t>(shape_.rows) * sizeof(double), GpuMemoryKind::pinned);
+  stream_.copy(stream_.dry() ? nullptr : later_staging_[later_.size() - 1].data(), loss_values_, static_cast<size_t>(n) * sizeof(double));
+}
+
+double GpuDecoder::take_losses() {
+  batch_.all_done();
+  double all = 0;
+  for (size_t i = 0; i < later_.size() && !stream_.dry(); ++i) {
+    const auto* values = static_cast<const double*>(later_staging_[i].data());
+    double sum = 0;
+    for (int64_t row = 0; row < later_[i].rows; ++row) sum += values[row];
+    all += sum / later_[i].divisor;
+  }
+  later_.clear();
+  return all;
+}
+
+GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain) {
+  run_losses(token, grad_scale, plain);
+  const auto n = static_cast<int64_t>(batch_.labelled().size()), all = shape_.rows;
   const auto size = static_cast<size_t>(n);
   auto* values = static_cast<double*>(loss_staging_.data());
   auto* correct = reinterpret_cast<uint8_t*>(values + 2 * all);
@@ -307,6 +383,8 @@ GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plai
   if (plain) stream_.copy(values + all, loss_values_ + all, size * sizeof(double));
   stream_.copy(correct, correct_, size);
   stream_.synchronise();
+  batch_.all_done();
+  if (stream_.dry()) return {std::vector<double>(size), std::vector<double>(plain ? size : 0), std::vector<uint8_t>(size)};
   GpuLosses out{{values, values + n}, {}, {correct, correct + n}};
   if (plain) out.plain.assign(values + all, values + all + n);
   return out;
@@ -323,8 +401,10 @@ int64_t GpuDecoder::first_trained_layer() const {
 void GpuDecoder::backward() {
   const Tensor d = now(d_hidden_), h = now(h_), d_h = now(d_h_), d_given = now(y_);
   const int64_t first = first_trained_layer();
-  norm_backward(d, d, now(x_last_), last_statistics_, model_.final_norm, false);
-  Tensor d_sum = d;  // of the sum after branches that read the same x
+  const Tensor of_y = now(d_y_);
+  norm_backward(d, d, now(x_last_), last_statistics_, model_.final_norm, false, of_y);
+  bool there = model_.final_norm.kind == NormKind::rms;  // d_y_ has what d has
+  Tensor d_sum = d;                                      // of the sum after branches that read the same x
   for (auto layer = static_cast<int64_t>(kept_.size()) - 1; layer >= first; --layer) {
     const std::vector<GpuBranch>& branches = model_.layers[static_cast<size_t>(layer)];
     for (size_t b = branches.size(); b-- > 0;) {
@@ -338,19 +418,28 @@ void GpuDecoder::backward() {
           convert_rows_cuda(stream_, d_sum, d);
         }
       }
-      if (branch.before) norm_rebuild(h, x, kept.statistics, branch.before);
+      const bool reads_input = kept.x.data == kept_[static_cast<size_t>(layer)][0].x.data;
+      const bool below = layer > first || !reads_input;                                             // whether something is trained there
+      const bool h_later = below && branch.before.kind == NormKind::rms && !shape_.shares(branch);  // made by the norm's backward
+      if (branch.before && !h_later) norm_rebuild(h, x, kept.statistics, branch.before);
       Tensor d_y = d_sum;
       if (branch.scale != 1) scale_cuda(stream_, d_given, d_y, branch.scale), d_y = d_given;
       if (branch.after) norm_backward(d_given, d_y, now(kept.given), kept.after, branch.after, false), d_y = d_given;
-      if (model_.type != Dtype::F32) convert_rows_cuda(stream_, now(d_y_), d_y), d_y = now(d_y_);
-      const bool reads_input = kept.x.data == kept_[static_cast<size_t>(layer)][0].x.data;
-      const bool below = layer > first || !reads_input;  // whether something is trained there
-      const Tensor d_in = below ? d_h : Tensor();
-      if (branch.attention) attention_backward(branch, kept, d_in, d_y, branch.before ? h : x);
-      else mlp_backward(branch, kept, d_in, d_y, branch.before ? h : x);
+      if (!there || d_y.data != d.data) convert_rows_cuda(stream_, of_y, d_y);
+      there = false;
+      const Tensor d_in = below ? d_h : Tensor(), read = shape_.shares(branch) ? input_of(branch, x) : branch.before ? h : x;
+      const Tensor d_inner = branch.mlp ? now(kept.inner) : now(d_inner_).col_range(0, branch.in.weight.rows());
+      if (branch.attention) attention_backward(branch, kept, d_in, of_y, read);
+      else mlp_backward(branch, kept, d_in, of_y, read);
+      if (!h_later) linear_backward_a(d_inner, read, branch.in);
       if (!below) continue;
-      if (branch.before) norm_backward(d, d_h, x, kept.statistics, branch.before, true);
-      else add_cuda(stream_, d, d, d_h);
+      if (branch.before) {
+        norm_backward(d, d_h, x, kept.statistics, branch.before, true, of_y, h_later ? h : Tensor());
+        there = branch.before.kind == NormKind::rms;
+      } else {
+        add_cuda(stream_, d, d, d_h);
+      }
+      if (h_later) linear_backward_a(d_inner, h, branch.in);
     }
   }
 }

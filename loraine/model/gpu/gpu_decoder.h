@@ -57,6 +57,8 @@ class GpuDecoder {
   GpuDecoder(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows, GpuStream& stream, Recompute recompute = Recompute::none);
   // Without one: nothing is kept, and the rows of a batch may run with several adapters or none.
   GpuDecoder(const GpuModel& model, const GpuAskedShape& shape, GpuStream& stream);
+  // Without memory, of model and adapter that have none either: for a stream that only counts.
+  static GpuDecoder shapes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows, GpuStream& stream, Recompute recompute);
   // Of device memory, beside those of model, adapter and cache.
   static size_t bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute = Recompute::none);
   static size_t bytes(const GpuModel& model, const GpuAskedShape& shape);
@@ -71,6 +73,10 @@ class GpuDecoder {
   int64_t logit_rows() const { return logits_.rows(); }
   // The losses of its labelled rows, which the host waits for; with grad_scale != 0 also d_hidden, of grad_scale · loss.
   GpuLosses losses(const TokenLoss& token, float grad_scale, bool plain);
+  // The same without a wait. Their sum over the divisor is in what take_losses gives, of all batches since it was called last, once the
+  // host has waited for the stream.
+  void losses_later(const TokenLoss& token, float grad_scale, double divisor);
+  double take_losses();
   // From d_hidden to the gradients of the adapter, which are added up.
   void backward();
   Tensor d_hidden() const { return d_hidden_; }                               // [most rows, C] F32
@@ -107,23 +113,30 @@ class GpuDecoder {
   Tensor now(const Tensor& t) const { return t.row_range(0, batch_.rows()); }  // its rows of this batch
 
   void run_layers();
-  void linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns);
+  // Whether adapter and base of the site are one product here.
+  bool takes_joined(const GpuSite& site) const { return shape_.trained && site.ranks() > 0; }
+  Tensor input_of(const GpuBranch& branch, const Tensor& x);
+  void linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns, bool accumulate = false);
   void adapter_columns(const Tensor& columns, const Tensor& x, const GpuSite& site);
-  void linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns);
+  void linear_backward(const Tensor& d_x, const Tensor& d_y, const GpuSite& site, const Tensor& columns);
+  void linear_backward_a(const Tensor& d_y, const Tensor& x, const GpuSite& site);
   void thin(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, bool accumulate);
   void norm(const Tensor& y, const Tensor& statistics, const Tensor& x, const GpuNorm& norm);
   void norm_rebuild(const Tensor& y, const Tensor& x, const Tensor& statistics, const GpuNorm& norm);
-  void norm_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& statistics, const GpuNorm& norm, bool accumulate);
+  void norm_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& statistics, const GpuNorm& norm, bool accumulate,
+                     const Tensor& rounded = {}, const Tensor& h = {});
   Tensor statistic(const Tensor& statistics, int64_t which) const;
+  Tensor head_statistics(const GpuBranch& branch, const Kept& kept) const;
   void head_logits(const Tensor& logits, const Tensor& x);
+  void run_losses(const TokenLoss& token, float grad_scale, bool plain);
   void norm_heads(const GpuBranch& branch, const Kept& kept);
   void norm_heads_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_qkv);
   void rotate(const GpuBranch& branch, const Tensor& qkv, float direction);
   void attention_inside(const GpuBranch& branch, const Kept& kept, const Tensor& h);
-  void attention_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h);
+  void attention_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h, bool accumulate);
   void attention_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h);
   Tensor mlp_inside(const GpuBranch& branch, const Kept& kept, const Tensor& h);
-  void mlp_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h);
+  void mlp_forward(const GpuBranch& branch, const Kept& kept, const Tensor& y, const Tensor& h, bool accumulate);
   void mlp_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_h, const Tensor& d_y, const Tensor& h);
   void activate(const GpuBranch& branch, const Tensor& f, const Tensor& inner);
   int64_t first_trained_layer() const;
@@ -141,7 +154,8 @@ class GpuDecoder {
   Tensor x_last_, last_statistics_, hidden_;  // *
   Tensor sum_;                                // [T, C] F32: the residual stream, with BF16 activations
   Tensor d_hidden_;
-  // Room of a step. Of a branch: * its input, F32 what it gives and the gradient of its input, * that of what it gives.
+  // Room of a step. Of a branch: * its input, F32 what it gives, * the gradients of its input and of what it gives. Of joined sites what
+  // is multiplied (h_, f_, o, d_y_, d_inner_) has room for more columns.
   Tensor h_, y_, d_h_, d_y_;
   Tensor d_group_;                                // F32, where branches lie beside each other: the gradient of their sum
   Tensor d_inner_, f_, d_f_, d_o_, delta_;        // * but for delta [T, heads] F32
@@ -154,6 +168,12 @@ class GpuDecoder {
   double* loss_values_ = nullptr;  // [T] losses, [T] plain ones; then [T] correct
   uint8_t* correct_ = nullptr;
   GpuMemory loss_staging_, logit_staging_;
+  struct Later {
+    int64_t rows;
+    double divisor;
+  };
+  std::vector<Later> later_;              // batches whose losses nobody has taken yet
+  std::vector<GpuMemory> later_staging_;  // pinned, of each
 };
 
 }  // namespace loraine

@@ -4,10 +4,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "loraine/kernels/rows/scaled_cuda.h"
+
 namespace loraine {
 
 struct GpuModel::Piece {
-  Tensor from, to;  // of one shape; `from` F32, F16 or BF16, without data: zeros
+  Tensor from, to;    // of one shape; `from` F32, F16 or BF16, without data: zeros
+  int64_t width = 0;  // not 0: up to it rows of `to` are filled with zeros, from one to the next
+  int64_t row() const { return width ? width : to.cols(); }
 };
 
 namespace {
@@ -20,13 +24,13 @@ float stored_value(const Tensor& t, int64_t at) {
   return f16_to_f32(static_cast<const f16*>(t.data)[at]);
 }
 
-// Rows [first, first + count) of `from` in the type of `to`.
-void convert_to(void* out, Dtype type, const Tensor& from, int64_t first, int64_t count) {
+// Rows [first, first + count) of `from` in that type, with zeros up to the width.
+void convert_to(void* out, Dtype type, int64_t width, const Tensor& from, int64_t first, int64_t count) {
   for (int64_t r = 0; r < count; ++r)
-    for (int64_t c = 0; c < from.cols(); ++c) {
-      const float value = from.data ? stored_value(from, (first + r) * from.row_stride + c) : 0.0f;
-      if (type == Dtype::BF16) static_cast<bf16*>(out)[r * from.cols() + c] = f32_to_bf16(value);
-      else static_cast<float*>(out)[r * from.cols() + c] = value;
+    for (int64_t c = 0; c < width; ++c) {
+      const float value = from.data && c < from.cols() ? stored_value(from, (first + r) * from.row_stride + c) : 0.0f;
+      if (type == Dtype::BF16) static_cast<bf16*>(out)[r * width + c] = f32_to_bf16(value);
+      else static_cast<float*>(out)[r * width + c] = value;
     }
 }
 
@@ -36,22 +40,35 @@ Tensor as_row(const float* values, int64_t n) { return {const_cast<float*>(value
 
 int64_t GpuBranch::normed_columns() const {
   int64_t columns = 0;
-  for (const GpuHeadNorm& one : head_norms) columns = std::max(columns, one.first + one.width);
+  for (const HeadNormGroup& one : head_norms) columns = std::max(columns, one.first + one.count * one.width);
   return columns;
+}
+
+int64_t GpuBranch::normed_heads() const {
+  int64_t heads = 0;
+  for (const HeadNormGroup& one : head_norms) heads += one.count;
+  return heads;
 }
 
 GpuSite GpuModel::site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const {
   GpuSite out;
   out.index = site.index;
   const Weight& weight = site.weight;
-  out.weight = arena.take(type, {weight.out(), weight.in()});
+  if (const int64_t rank = joined_ ? joined_ranks(GpuAdapter::rank_at(*joined_, site.index)) : 0; rank > 0) {
+    out.joined = arena.take(type, {weight.out() + rank, weight.in() + rank});
+    out.weight = out.joined.row_range(0, weight.out()).col_range(0, weight.in());
+    const Tensor below = out.joined.row_range(weight.out(), rank);
+    pieces.push_back({Tensor(nullptr, Dtype::F32, {rank, below.cols()}), below});
+  } else {
+    out.weight = arena.take(type, {weight.out(), weight.in()});
+  }
   bool biased = false;
   for (const WeightPart& part : weight.parts) biased = biased || part.bias;
   const Tensor bias = biased ? arena.take(Dtype::F32, {1, weight.out()}) : Tensor();
   int64_t first = 0;
   for (const WeightPart& part : weight.parts) {
     const int64_t rows = part.weight.rows();
-    pieces.push_back({part.weight, out.weight.row_range(first, rows)});
+    pieces.push_back({part.weight, out.weight.row_range(first, rows), out.joined.data ? out.weight.row_stride : 0});
     if (biased) pieces.push_back({as_row(part.bias, rows), bias.col_range(first, rows)});
     first += rows;
   }
@@ -97,8 +114,9 @@ GpuBranch GpuModel::branch(Branch& branch, const BranchConfig& config, GpuArena&
     const Vector none;
     const Vector& weight = norm_config.has_weight ? *parts.vectors.at(next++) : none;  // the model's own, which pieces point to
     const GpuNorm one = norm(norm_config, weight, {}, arena, pieces);
-    if (c.head_norms == HeadNorms::whole) return out.head_norms.push_back({first, heads * c.head_dim, one});
-    for (int64_t h = 0; h < heads; ++h) out.head_norms.push_back({first + h * c.head_dim, c.head_dim, one});
+    const bool whole = c.head_norms == HeadNorms::whole;
+    out.head_norms.push_back({first, whole ? 1 : heads, whole ? heads * c.head_dim : c.head_dim, static_cast<const float*>(one.weight.data),
+                              one.eps, one.offset});
   };
   add(c.q_norm, 0, c.heads);
   add(c.k_norm, c.q_size(), c.kv_heads);
@@ -124,28 +142,47 @@ std::vector<GpuModel::Piece> GpuModel::lay_out(const Model& model, GpuArena& are
   return pieces;
 }
 
-GpuModel GpuModel::shapes(const Model& model) {
-  GpuModel out(model);
+GpuModel GpuModel::shapes(const Model& model, const AdapterSet* joined) {
+  GpuModel out(model, joined);
   out.lay_out(model, out.memory_);
   return out;
 }
 
-GpuModel::GpuModel(const Model& model, GpuStream& stream) : GpuModel(model) {
-  memory_ = GpuArena(shapes(model).bytes());
+GpuModel::GpuModel(const Model& model, GpuStream& stream, const AdapterSet* joined) : GpuModel(model, joined) {
+  memory_ = GpuArena(shapes(model, joined).bytes());
   const std::vector<Piece> pieces = lay_out(model, memory_);
   int64_t widest = 0;
-  for (const Piece& piece : pieces) widest = std::max(widest, piece.to.cols() * static_cast<int64_t>(size_of(piece.to.dtype)));
+  for (const Piece& piece : pieces) widest = std::max(widest, piece.row() * static_cast<int64_t>(size_of(piece.to.dtype)));
   const GpuMemory staging(static_cast<size_t>(std::max(kStagingBytes, widest)), GpuMemoryKind::pinned);
   for (const Piece& piece : pieces) {
-    const int64_t row_bytes = piece.to.cols() * static_cast<int64_t>(size_of(piece.to.dtype));
+    const int64_t row_bytes = piece.row() * static_cast<int64_t>(size_of(piece.to.dtype));
     const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(staging.bytes()) / std::max<int64_t>(1, row_bytes));
     for (int64_t first = 0; first < piece.to.rows(); first += most) {
       const int64_t count = std::min(most, piece.to.rows() - first);
-      convert_to(staging.data(), piece.to.dtype, piece.from, first, count);
+      convert_to(staging.data(), piece.to.dtype, piece.row(), piece.from, first, count);
       stream.copy(piece.to.row_range(first, count).data, staging.data(), static_cast<size_t>(count * row_bytes));
       stream.synchronise();  // before the staging memory takes the next rows
     }
   }
+}
+
+void GpuModel::join(GpuStream& stream, const GpuAdapter& adapter) const {
+  for (const GpuAdapter::Place& place : adapter.places())
+    if (const std::optional<Copy> copy = copy_of(adapter, place))
+      scale_cuda(stream, copy->at, Tensor(adapter.data(GpuAdapter::kValues) + place.offset, Dtype::F32, {copy->at.rows(), copy->at.cols()}),
+                 copy->scale);
+}
+
+std::optional<GpuModel::Copy> GpuModel::copy_of(const GpuAdapter& adapter, const GpuAdapter::Place& place) const {
+  for (const auto& layer : layers)
+    for (const GpuBranch& branch : layer)
+      for (const GpuSite* site : {&branch.in, &branch.out}) {
+        if (site->index != place.site || site->ranks() == 0) continue;
+        const GpuLoraPart& part = adapter.at(place.site)->parts.at(place.part);
+        if (place.is_b) return Copy{site->b().row_range(part.offset, part.out).col_range(part.rank_offset, part.r), part.scale};
+        return Copy{site->a().row_range(part.rank_offset, part.r), 1};
+      }
+  return std::nullopt;
 }
 
 }  // namespace loraine

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "loraine/core/gpu_arena.h"
+#include "loraine/kernels/norms/norms_cuda.h"
+#include "loraine/model/gpu/gpu_adapter.h"
 #include "loraine/model/layer.h"
 #include "loraine/model/mixers/attention.h"
 #include "loraine/model/mixers/mlp.h"
@@ -13,9 +15,15 @@
 namespace loraine {
 
 struct GpuSite {
-  Tensor weight;                // [out, in], in the activations' type
+  Tensor weight;  // [out, in], in the activations' type
+  // Where an adapter trains that has R = joined_ranks columns there: [out + R, in + R], whose upper left is the weight; s · B lies right of
+  // it and A below. So one product gives base and adapter, forward over in + R and back over out + R. Without data elsewhere.
+  Tensor joined;
   const float* bias = nullptr;  // [out], or nullptr
   int64_t index = -1;           // the model's number of the site
+  int64_t ranks() const { return joined.data ? joined.rows() - weight.rows() : 0; }
+  Tensor a() const { return joined.row_range(weight.rows(), ranks()).col_range(0, weight.cols()); }  // [R, in]
+  Tensor b() const { return joined.row_range(0, weight.rows()).col_range(weight.cols(), ranks()); }  // [out, R]
 };
 
 struct GpuNorm {
@@ -26,27 +34,32 @@ struct GpuNorm {
   int64_t statistics() const { return kind == NormKind::layer ? 2 : 1; }  // rows of F32 that it leaves: 1/deviation, mean
 };
 
-struct GpuHeadNorm {  // of columns [first, first + width) of q, k and v
-  int64_t first, width;
-  GpuNorm norm;
-};
-
 struct GpuBranch {  // attention or an MLP between its norms
   GpuNorm before, after;
   float scale = 1;
   bool beside = false;  // reads what the branch before it reads
   const AttentionConfig* attention = nullptr;
   const MlpConfig* mlp = nullptr;
-  GpuSite in, out;  // qkv and output, or gate | up and down
-  std::vector<GpuHeadNorm> head_norms;
-  const float* frequencies = nullptr;  // of the rotation
-  int64_t normed_columns() const;      // of q, k and v, up to the last that a norm takes
+  GpuSite in, out;                        // qkv and output, or gate | up and down
+  std::vector<HeadNormGroup> head_norms;  // of q, k and v
+  const float* frequencies = nullptr;     // of the rotation
+  int64_t normed_columns() const;         // of q, k and v, up to the last that a norm takes
+  int64_t normed_heads() const;
 };
 
 class GpuModel {
  public:
-  GpuModel(const Model& model, GpuStream& stream);  // of a model that gpu_lacks nothing; moves all of it
-  static GpuModel shapes(const Model& model);       // the same without memory: its tensors lie nowhere
+  // Of a model that gpu_lacks nothing; moves all of it. joined: sites have room for this set's LoRA.
+  GpuModel(const Model& model, GpuStream& stream, const AdapterSet* joined = nullptr);
+  static GpuModel shapes(const Model& model, const AdapterSet* joined = nullptr);  // the same without memory: its tensors lie nowhere
+  // Values of the adapter, which was joined, into the sites.
+  void join(GpuStream& stream, const GpuAdapter& adapter) const;
+  // Where the values of one tensor of the adapter lie there, times the scale; nothing where its site is not joined.
+  struct Copy {
+    Tensor at;
+    float scale;
+  };
+  std::optional<Copy> copy_of(const GpuAdapter& adapter, const GpuAdapter::Place& place) const;
   size_t bytes() const { return memory_.used(); }
 
   ModelConfig config;  // whose mixers' settings the branches point to
@@ -58,12 +71,13 @@ class GpuModel {
 
  private:
   struct Piece;  // one tensor of the host and its place
-  explicit GpuModel(const Model& model) : config(model.config), type(model.activation_dtype()) {}
+  GpuModel(const Model& model, const AdapterSet* joined) : config(model.config), type(model.activation_dtype()), joined_(joined) {}
   std::vector<Piece> lay_out(const Model& model, GpuArena& arena);
   GpuSite site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const;
   GpuNorm norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena, std::vector<Piece>& pieces) const;
   GpuBranch branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const;
 
+  const AdapterSet* joined_;  // while it is made
   GpuArena memory_;
 };
 

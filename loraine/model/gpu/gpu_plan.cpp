@@ -34,7 +34,7 @@ int64_t room_of(const GpuModel& model, const GpuAdapter& adapter, int64_t rows) 
     for (const GpuBranch& branch : layer)
       for (const GpuSite* site : {&branch.in, &branch.out}) {
         const GpuLora* lora = adapter.at(site->index);
-        if (!lora) continue;
+        if (!lora || site->ranks() > 0) continue;
         std::vector<int64_t> shape = {lora->a.cols()};
         for (const GpuLoraPart& part : lora->parts) shape.push_back(part.out), shape.push_back(part.r);
         if (seen.insert(shape).second) room = std::max(room, adapter_room(*lora, rows));
@@ -64,12 +64,12 @@ void GpuDecoder::plan_kept() {
   for (const auto& layer : model_.layers)
     for (const GpuBranch& branch : layer) {
       if (!shape_.shares(branch)) continue;
-      inner = std::max(inner, branch.in.weight.rows());
+      inner = std::max(inner, branch.in.weight.rows() + (branch.mlp ? branch.in.ranks() : 0));
       in_rank = std::max(in_rank, rank(branch.in)), out_rank = std::max(out_rank, rank(branch.out));
       if (branch.mlp) continue;
       before = std::max(before, branch.normed_columns());
-      norms = std::max(norms, static_cast<int64_t>(branch.head_norms.size()));
-      o = std::max(o, branch.attention->q_size()), heads = std::max(heads, branch.attention->heads);
+      norms = std::max(norms, branch.normed_heads());
+      o = std::max(o, branch.attention->q_size() + branch.out.ranks()), heads = std::max(heads, branch.attention->heads);
     }
   Kept room;  // without what a mixer has none of
   const auto take_some = [&](Dtype dtype, int64_t n, int64_t cols) { return cols > 0 && n > 0 ? take(dtype, n, cols) : Tensor(); };
@@ -88,8 +88,9 @@ void GpuDecoder::plan_kept() {
       const GpuBranch& branch = model_.layers[l][b];
       Kept& kept = here.emplace_back();
       const bool shares = shape_.shares(branch);
-      const auto own = [&](const Tensor& shared, Dtype dtype, int64_t cols) {
-        return shares ? first_columns(shared, cols) : take_some(dtype, rows, cols);
+      const auto own = [&](const Tensor& shared, Dtype dtype, int64_t cols, int64_t right = 0) {
+        const Tensor all = shares ? first_columns(shared, cols + right) : take_some(dtype, rows, cols + right);
+        return right > 0 ? all.col_range(0, cols) : all;
       };
       const bool trained = shape_.trained != nullptr;
       kept.x = !trained ? room.x : branch.beside ? here[b - 1].x : take(type, rows, C);
@@ -100,16 +101,18 @@ void GpuDecoder::plan_kept() {
         kept.given = trained ? take(type, rows, C) : room.given;
         kept.after = trained ? take(Dtype::F32, branch.after.statistics(), rows) : room.statistics;
       }
-      kept.inner = own(room.inner, type, branch.in.weight.rows());
+      kept.inner = own(room.inner, type, branch.in.weight.rows(), branch.mlp ? branch.in.ranks() : 0);
       kept.in_columns = own(room.in_columns, type, rank(branch.in));
-      kept.out_columns = own(room.out_columns, type, rank(branch.out));
+      const bool beside_o = branch.attention && branch.out.ranks() > 0 && trained;
+      if (!beside_o) kept.out_columns = own(room.out_columns, type, rank(branch.out));
       if (branch.mlp) continue;
-      kept.o = own(room.o, type, branch.attention->q_size());
+      kept.o = own(room.o, type, branch.attention->q_size(), trained ? branch.out.ranks() : 0);
+      if (beside_o) kept.out_columns = Tensor(kept.o).col_range(kept.o.cols(), rank(branch.out));
       kept.lse = own(room.lse, Dtype::F32, branch.attention->heads);
       if (shape_.asked.cache) kept.cache = &shape_.asked.cache->layers[l][b];
       if (branch.head_norms.empty()) continue;
       kept.before = own(room.before, type, branch.normed_columns());
-      kept.head_rstd = shares ? room.head_rstd : take(Dtype::F32, static_cast<int64_t>(branch.head_norms.size()), rows);
+      kept.head_rstd = shares ? room.head_rstd : take(Dtype::F32, branch.normed_heads(), rows);
     }
   }
   x_last_ = shape_.trained ? take(type, rows, C) : room.x;
@@ -139,19 +142,20 @@ void GpuDecoder::plan() {
   plan_kept();
   hidden_ = take(type, rows, C);
   last_statistics_ = take(Dtype::F32, model_.final_norm.statistics(), rows);
-  int64_t inner = 0, f = 0, o = 0, heads = 0;
+  int64_t inner = 0, f = 0, o = 0, heads = 0, in_ranks = 0, out_ranks = 0;
   for (const auto& layer : model_.layers)
     for (const GpuBranch& branch : layer) {
-      inner = std::max(inner, branch.in.weight.rows());
-      if (branch.mlp) f = std::max(f, branch.out.weight.cols());
+      in_ranks = std::max(in_ranks, branch.in.ranks()), out_ranks = std::max(out_ranks, branch.out.ranks());
+      inner = std::max(inner, branch.in.weight.rows() + branch.in.ranks());
+      if (branch.mlp) f = std::max(f, branch.out.weight.cols() + branch.out.ranks());
       else o = std::max(o, branch.attention->q_size()), heads = std::max(heads, branch.attention->heads);
     }
   if (type != Dtype::F32) sum_ = take(Dtype::F32, rows, C);
-  h_ = take(type, rows, C), y_ = take(Dtype::F32, rows, C), f_ = take(type, rows, f);
+  h_ = take(type, rows, C + in_ranks).col_range(0, C), y_ = take(Dtype::F32, rows, C), f_ = take(type, rows, f);
   plan_head();
   if (!shape_.trained) return;
-  if (type != Dtype::F32) d_y_ = take(type, rows, C);
-  d_hidden_ = take(Dtype::F32, rows, C), d_h_ = take(Dtype::F32, rows, C);
+  d_y_ = take(type, rows, C + out_ranks).col_range(0, C);
+  d_hidden_ = take(Dtype::F32, rows, C), d_h_ = take(type, rows, C);
   if (has_branch(model_, [](const GpuBranch& branch) { return branch.beside; })) d_group_ = take(Dtype::F32, rows, C);
   d_inner_ = take(type, rows, inner), d_f_ = take(type, rows, f);
   d_o_ = take(type, rows, o), delta_ = take(Dtype::F32, rows, heads);
@@ -184,7 +188,7 @@ size_t GpuDecoder::planned_bytes(const GpuModel& model, const Shape& shape, GpuS
 
 size_t GpuDecoder::bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute) {
   GpuStream none;
-  const GpuModel shapes = GpuModel::shapes(model);
+  const GpuModel shapes = GpuModel::shapes(model, &set);
   const GpuAdapter adapter(set, none, true);
   return planned_bytes(shapes, {most_rows, &adapter, recompute, {}}, none);
 }
@@ -196,6 +200,7 @@ size_t GpuDecoder::bytes(const GpuModel& model, const GpuAskedShape& shape) {
 
 GpuDecoder::GpuDecoder(const GpuModel& model, const Shape& shape, GpuStream& stream, GpuArena memory)
     : model_(model), shape_(shape), stream_(stream), memory_(std::move(memory)), batch_(memory_, shape.rows, shape.pages()) {
+  if (stream.dry()) gemm_.emplace(true);
   plan();
 }
 
@@ -209,6 +214,10 @@ GpuDecoder::GpuDecoder(const GpuModel& model, const GpuAskedShape& shape, GpuStr
     : GpuDecoder(model, Shape{shape.rows, nullptr, Recompute::none, shape}, stream,
                  GpuArena(planned_bytes(model, {shape.rows, nullptr, Recompute::none, shape}, stream))) {
   gemm_.emplace();
+}
+
+GpuDecoder GpuDecoder::shapes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows, GpuStream& stream, Recompute recompute) {
+  return {model, {most_rows, &adapter, recompute, {}}, stream, GpuArena()};
 }
 
 void GpuKvCache::lay_out(const GpuModel& model, int64_t pages, GpuArena& arena) {

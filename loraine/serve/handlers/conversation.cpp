@@ -81,10 +81,20 @@ std::shared_ptr<const grammar::TokenGrammar> grammar_of(Service& service, const 
   return find_grammar(service, std::move(wanted), asked, adapter);
 }
 
-// None where the answer has no thoughts, or the model's thoughts have no marks that are known.
-std::shared_ptr<const ThoughtLimit> thought_limit(Service& service, const Asked& asked, const ServedAdapter* adapter,
+// None where the answer has no thoughts. Where their marks are not known a budget that was named is refused; Anthropic's clients send
+// theirs to every model, so the log says it.
+std::shared_ptr<const ThoughtLimit> thought_limit(Service& service, const Call& call, const Asked& asked, const ServedAdapter* adapter,
                                                   const ReplyReading& reading) {
-  if (!asked.thought_tokens || !reading.format.thoughts || begins_behind_thought(reading)) return nullptr;
+  if (!asked.thought_tokens) return nullptr;
+  if (!reading.format.thoughts) {
+    const std::string why =
+        "the marks of this model's thoughts are not known, so thoughts have no budget; reasoning_parser of the server names them";
+    if (!asked.thought_tokens_by_habit)
+      throw ApiError{400, "thinking_token_budget: " + why + ", or leave it out", "thinking_token_budget", "unsupported_parameter"};
+    log_line(fmt::format("{}: budget_tokens: {}", call.request_id, why));
+    return nullptr;
+  }
+  if (begins_behind_thought(reading)) return nullptr;
   const ThoughtMarks& marks = *reading.format.thoughts;
   return std::make_shared<ThoughtLimit>(ThoughtLimit{service.grammars->vocabulary(ends_of(service, adapter)), marks,
                                                      service.loaded->text.tokenizer->encode(marks.close, false), *asked.thought_tokens,
@@ -142,7 +152,7 @@ void start_conversation(Service& service, Call& call, AskedChat chat, std::strin
     } else {
       start.reading = reading_of(service, chat.asked, start.adapter.get(), std::move(prompt.text));
       start.grammar = grammar_of(service, chat.asked, start.adapter.get(), start.reading);
-      start.thoughts = thought_limit(service, chat.asked, start.adapter.get(), start.reading);
+      start.thoughts = thought_limit(service, call, chat.asked, start.adapter.get(), start.reading);
     }
     start.reading.in_pieces = start.grammar && chat.asked.stream;
   }

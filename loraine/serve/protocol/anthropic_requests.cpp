@@ -160,6 +160,7 @@ void read_thinking(Fields& fields, AskedChat& chat) {
       inner.fail("budget_tokens", fmt::format("less than max_tokens, {}", *chat.asked.max_tokens));
     chat.kwargs["enable_thinking"] = true;
     chat.asked.thought_tokens = budget;
+    chat.asked.thought_tokens_by_habit = true;
   } else if (type == "disabled") {
     chat.kwargs["enable_thinking"] = false;
   } else if (type != "adaptive") {

@@ -30,6 +30,7 @@ struct Asked {
   bool echo = false, return_token_ids = false, skip_special_tokens = true;
   bool include_reasoning = true;               // thoughts are in the answer
   std::optional<int64_t> thought_tokens = {};  // most of them
+  bool thought_tokens_by_habit = false;        // clients of the protocol name them whatever the model is
   std::string cache_salt = {};                 // the beginning of a prompt is shared with requests of the same salt alone
   AskedTools tools = {};
   AskedShape shape = {};

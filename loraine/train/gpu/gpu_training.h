@@ -15,7 +15,12 @@ class GpuTraining {
  public:
   // Moves the base; the rest is put there by `put`. most_rows: of the largest batch. All of them outlive it.
   GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
-              Recompute recompute = Recompute::none);
+              Recompute recompute = Recompute::none)
+      : GpuTraining(config, model, set, optimizer, most_rows, recompute, nullptr) {}
+  // The same of shapes alone: what it would ask of the GPU is counted, and there is neither memory nor a card.
+  GpuTraining(GpuCosts& costs, const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer,
+              int64_t most_rows, Recompute recompute)
+      : GpuTraining(config, model, set, optimizer, most_rows, recompute, &costs) {}
   // Planned device memory, by what the table of a run shows.
   struct Bytes {
     size_t base, adapter, decoder, other;
@@ -31,13 +36,20 @@ class GpuTraining {
   LossSums losses(const Batch& batch, const TokenLoss& token, float grad_scale);  // as loss_and_head_gradient
   void backward() { decoder_.backward(); }
   Tensor d_hidden() const { return decoder_.d_hidden(); }
-  double gradient_norm();                  // and what it clips the gradients with at the next update
-  void update(double rate, int64_t step);  // AdamW; step from 1
-  bool values_finite();
+  // The same while training: without a wait. `update` gives the loss.
+  void losses_later(const TokenLoss& token, float grad_scale, double divisor) { decoder_.losses_later(token, grad_scale, divisor); }
+  struct Updated {
+    double loss;         // of all micro-batches since the last update
+    double norm;         // of the gradients
+    bool values_finite;  // after the update
+  };
+  // Clips and AdamW, step from 1; where the norm is not finite, values stay. The one wait of the host in an update.
+  Updated update(double rate, int64_t step);
+  GpuStream& stream() { return stream_; }
 
  private:
-  double norm_of(const float* values, double max_norm);
-
+  GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
+              Recompute recompute, GpuCosts* only_count);
   const TrainConfig& config_;
   Optimizer& optimizer_;
   GpuStream stream_;
@@ -50,7 +62,7 @@ class GpuTraining {
   AdamWItem* items_ = nullptr;
   GradientItem* all_ = nullptr;  // [2] gradients, values
   AdamWScalars* scalars_ = nullptr;
-  GradientNorm *norm_ = nullptr, *of_values_ = nullptr;
+  GradientNorm* norm_ = nullptr;  // [2] of gradients, of values
   double* partial_ = nullptr;
 };
 

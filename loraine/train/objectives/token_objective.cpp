@@ -32,6 +32,10 @@ double TokenObjective::loss(const ObjectivePass& pass) {
   LossOptions options{pass.set, pass.training(), token_};
   if (token_.divergence != 0) options.reference = pass.side->hidden(pass.ctx, pass.batch);
   const float scale = pass.training() ? static_cast<float>(1 / divisor) : 0.0f;
+  if (pass.gpu && pass.training()) {
+    pass.gpu->losses_later(token_, scale, divisor);
+    return 0;  // what it is comes with the update
+  }
   const LossSums sums =
       pass.gpu ? pass.gpu->losses(pass.batch, token_, scale)
                : loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, scale, options, pass.scratch);

@@ -47,6 +47,7 @@ constexpr int max(int a, int b) { return a > b ? a : b; }
 // When the stream's turn comes; the arguments are those of now.
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, GpuStream& stream, A&&... arguments) {
+  if (!stream.begins(name)) return;
   std::tuple<std::decay_t<P>...> values(static_cast<std::decay_t<P>>(arguments)...);
   enqueue_emulated(stream, name, [=] { emulate::launch(name, kernel, grid, block, shared_bytes, values); });
 }

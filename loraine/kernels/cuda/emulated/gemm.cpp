@@ -14,7 +14,7 @@ float gemm_element(const Tensor& t, int64_t row, int64_t col) {
   return t.dtype == Dtype::BF16 ? bf16_to_f32(static_cast<const bf16*>(t.data)[at]) : static_cast<const float*>(t.data)[at];
 }
 
-void multiply_rows(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate, GemmShape shape) {
+void multiply_rows(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate, float alpha, GemmShape shape) {
   std::vector<float> right(static_cast<size_t>(shape.K * shape.N));  // [K, N]
   for (int64_t k = 0; k < shape.K; ++k)
     for (int64_t n = 0; n < shape.N; ++n)
@@ -28,7 +28,7 @@ void multiply_rows(ProductForm form, const Tensor& y, const Tensor& x, const Ten
       for (size_t n = 0; n < sums.size(); ++n) sums[n] += left * row[n];
     }
     for (int64_t n = 0; n < shape.N; ++n) {
-      const float value = sums[static_cast<size_t>(n)] + (accumulate ? gemm_element(y, m, n) : 0.0f);
+      const float value = alpha * sums[static_cast<size_t>(n)] + (accumulate ? gemm_element(y, m, n) : 0.0f);
       const int64_t at = m * y.row_stride + n;
       if (y.dtype == Dtype::BF16) static_cast<bf16*>(y.data)[at] = f32_to_bf16(value);
       else static_cast<float*>(y.data)[at] = value;
@@ -39,13 +39,13 @@ void multiply_rows(ProductForm form, const Tensor& y, const Tensor& x, const Ten
 }  // namespace
 
 struct Gemm::State {};
-Gemm::Gemm() = default;
+Gemm::Gemm(bool /*only_counts*/) {}
 Gemm::~Gemm() = default;
 
-void Gemm::multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+void Gemm::multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate, float alpha) {
   const GemmShape shape = gemm_shape(form, y, x, w);
-  if (shape.M == 0 || shape.N == 0) return;
-  enqueue_emulated(stream, "gemm", [=] { multiply_rows(form, y, x, w, accumulate, shape); });
+  if (!begin_product(stream, shape, y, x, w, accumulate)) return;
+  enqueue_emulated(stream, "product", [=] { multiply_rows(form, y, x, w, accumulate, alpha, shape); });
 }
 
 }  // namespace loraine

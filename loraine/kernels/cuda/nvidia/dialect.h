@@ -18,6 +18,7 @@ namespace loraine::cuda {
 
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, GpuStream& stream, A&&... arguments) {
+  if (!stream.begins(name)) return;
   cudaError_t error = cudaSuccess;
   if (shared_bytes > 48 * 1024)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));

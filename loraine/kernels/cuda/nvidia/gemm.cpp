@@ -124,13 +124,13 @@ struct Gemm::State {
   ~State() { blas().destroy(handle); }
 };
 
-Gemm::Gemm() : state_(std::make_unique<State>()) {}
+Gemm::Gemm(bool only_counts) : state_(only_counts ? nullptr : std::make_unique<State>()) {}
 Gemm::~Gemm() = default;
 
 // Rows of y are columns of yᵀ = wᵀ xᵀ, which is what the library is asked for.
-void Gemm::multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate) {
+void Gemm::multiply(GpuStream& stream, ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, bool accumulate, float alpha) {
   const GemmShape shape = gemm_shape(form, y, x, w);
-  if (shape.M == 0 || shape.N == 0) return;
+  if (!begin_product(stream, shape, y, x, w, accumulate)) return;
   const BlasLayout of_w(w), of_x(x), of_y(y);
   const BlasProduct product(form == ProductForm::nt, form == ProductForm::tn);
   const uint32_t a = row_alignment(w), b = row_alignment(x), c = row_alignment(y);
@@ -161,7 +161,7 @@ void Gemm::multiply(GpuStream& stream, ProductForm form, const Tensor& y, const 
     if (count == 0) throw Error(ErrorKind::device, "cuBLASLt: no algorithm for " + y.shape_text() + " of " + x.shape_text());
     found = state_->chosen.emplace(key, result.algo).first;
   }
-  const float alpha = 1, beta = accumulate ? 1.0f : 0.0f;
+  const float beta = accumulate ? 1.0f : 0.0f;
   check_blas("product", blas().matmul(state_->handle, product.desc, &alpha, w.data, of_w.layout, x.data, of_x.layout, &beta, y.data,
                                       of_y.layout, y.data, of_y.layout, &found->second, state_->workspace.data(), state_->workspace.bytes(),
                                       static_cast<cudaStream_t>(stream.handle())));
