@@ -37,7 +37,7 @@ if(NOT LORAINE_SANITIZE)
   # That the tests above test: kernels with planted faults, compiled when the test runs.
   set(planted ${CMAKE_BINARY_DIR}/planted_faults.json)
   string(REPLACE ";" "\",\"" libraries "${HWY_LINK_LIBRARIES}")
-  file(GENERATE OUTPUT ${planted} CONTENT "{\"compiler\": \"${CMAKE_CXX_COMPILER}\",
+  file(GENERATE OUTPUT ${planted} CONTENT "{\"compiler\": \"${CMAKE_CXX_COMPILER}\", \"folder\": \"${CMAKE_BINARY_DIR}\", \"cuda\": \"${LORAINE_CUDA}\",
 \"kernels\": [\"$<JOIN:$<TARGET_OBJECTS:gpu_emulated_kernels>,\", \">\"],
 \"objects\": [\"$<JOIN:$<TARGET_OBJECTS:gpu_emulator>,\", \">\", \"$<JOIN:$<TARGET_OBJECTS:gpu_op_tests>,\", \">\", \"$<TARGET_OBJECTS:gpu_orders>\"],
 \"libraries\": [\"$<TARGET_FILE:loraine_kernels>\", \"$<TARGET_FILE:loraine_core>\", \"$<TARGET_LINKER_FILE:DNNL::dnnl>\", \"$<TARGET_LINKER_FILE:fmt::fmt>\",

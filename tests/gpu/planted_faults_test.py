@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plants faults in GPU kernels, one at a time, and sees that the tests of the emulated GPU fail: that they test. A part of them by default,
+"""Plants faults in GPU kernels and in the host's part, one at a time, and sees that the tests of the emulated GPU fail: that they test. A part of them by default,
 LORAINE_PLANTED_FAULTS=all for all. Argument: the file that cmake/gpu.cmake writes, with the compiler, the objects and the libraries."""
 import json
 import os
@@ -54,6 +54,53 @@ MORE = [
 ]
 
 
+# Of the host's part, by the tests of the decoder on the GPU. In them two micro-batches make an update, and there are three.
+BATCH, TRAINING, ADAPTER = "loraine/model/gpu/gpu_batch.cpp", "loraine/train/gpu/gpu_training.cpp", "loraine/model/gpu/gpu_adapter.cpp"
+BASE, PLAN = "loraine/model/gpu/gpu_model.cpp", "loraine/model/gpu/gpu_plan.cpp"
+UPDATES = "GpuDecoder.UpdatesEqualTheCpu"
+HOST_FAULTS = [
+    ("a batch's pinned memory is filled while its copy waits", BATCH, "stagings_[next_++].data()", "stagings_[0].data()", UPDATES),
+    ("losses and norms are read before they are there", TRAINING, "  stream_.synchronise();\n  if (!stream_.dry()) std::memcpy(norms",
+     "  if (!stream_.dry()) std::memcpy(norms", UPDATES),
+]
+MORE_HOST_FAULTS = [
+    ("the host reads device memory", TRAINING, "std::memcpy(norms, staging_.data(), sizeof norms)", "std::memcpy(norms, norm_, sizeof norms)", UPDATES),
+    ("scalars of the first update stay", TRAINING, "  stream_.copy(scalars_, staging_.data(), sizeof scalars);", "  if (step == 1) stream_.copy(scalars_, staging_.data(), sizeof scalars);",
+     UPDATES),
+    ("A and B beside the base stay as they were", TRAINING, "item.copy = copy->at.data, ", "", UPDATES),
+    ("gradients of the last update stay", ADAPTER, "void GpuAdapter::zero_gradients() { stream_.fill(data_[kGradients], 0, static_cast<size_t>(elements_) * sizeof(float)); }",
+     "void GpuAdapter::zero_gradients() {}", UPDATES),
+    ("pinned memory is let go of before its copy", ADAPTER, "  stream_.copy(data_[kind], all, staging.bytes());\n  stream_.synchronise();",
+     "  stream_.copy(data_[kind], all, staging.bytes());", UPDATES),
+    ("the base's pinned memory takes the next rows too early", BASE, "      stream.synchronise();  // before the staging memory takes the next rows\n", "", UPDATES),
+    ("no room for the adapter's columns", PLAN, "take(type, rows, C + in_ranks).col_range(0, C)", "take(type, rows, C)", UPDATES),
+]
+
+
+def fails(program, tests, name):
+    run = subprocess.run([program, f"--gtest_filter={tests}"], capture_output=True, text=True, timeout=300)
+    assert "0 tests from 0" not in run.stdout, f"{name}: no test is called {tests}"
+    return run.returncode != 0
+
+
+# The changed file is compiled with those that the build compiles beside it, and stands before the libraries, whose own of the same names is not taken.
+def noticed_on_the_host(name, file, old, new, tests):
+    text = (ROOT / file).read_text()
+    assert text.count(old) == 1, f"{name}: the text it changes is not in {file} any more"
+    folder_of_build = pathlib.Path(BUILD["folder"])
+    link = subprocess.run(["ninja", "-t", "commands", "gpu_decoder_tests"], cwd=folder_of_build, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    together = [u.read_text() for u in folder_of_build.glob("CMakeFiles/*/Unity/*.cxx") if str(ROOT / file) in u.read_text()]
+    with tempfile.TemporaryDirectory() as folder:
+        changed, source, compiled, program = f"{folder}/changed.cpp", f"{folder}/source.cpp", f"{folder}/source.o", f"{folder}/tests"
+        pathlib.Path(changed).write_text(text.replace(old, new))
+        pathlib.Path(source).write_text(together[0].replace(str(ROOT / file), changed) if together else f'#include "{changed}"\n')
+        subprocess.run([BUILD["compiler"], "-std=c++20", "-O0", "-w", f"-I{ROOT}", "-c", source, "-o", compiled], check=True)
+        assert " -o gpu_decoder_tests " in link, link
+        link = link.replace(" -o gpu_decoder_tests ", f" {compiled} -Wl,--allow-multiple-definition -o {program} ")
+        subprocess.run(link, shell=True, cwd=folder_of_build, check=True)
+        return fails(program, tests, name)
+
+
 def noticed(name, file, old, new, tests, kernel=None):
     text = (ROOT / file).read_text()
     assert text.count(old) >= 1, f"{name}: the text it changes is not in {file} any more"
@@ -67,9 +114,7 @@ def noticed(name, file, old, new, tests, kernel=None):
         subprocess.run([BUILD["compiler"], "-std=c++20", "-O0", "-w", "-ffp-contract=off", *include, "-x", "c++", "-c", source, "-o", compiled], check=True)
         others = [o for o in BUILD["kernels"] if not o.endswith("/" + (kernel or file).rsplit("/", 1)[1] + ".o")]
         subprocess.run([BUILD["compiler"], compiled, *others, *BUILD["objects"], *BUILD["libraries"], "-o", program], check=True)
-        run = subprocess.run([program, f"--gtest_filter={tests}"], capture_output=True, text=True, timeout=300)
-        assert "0 tests from 0" not in run.stdout, f"{name}: no test is called {tests}"
-        return run.returncode != 0
+        return fails(program, tests, name)
 
 
 class PlantedFaults(unittest.TestCase):
@@ -78,8 +123,14 @@ class PlantedFaults(unittest.TestCase):
             with self.subTest(fault[0]):
                 self.assertTrue(noticed(*fault), f"{fault[1]}: {fault[0]}: all tests pass")
 
+    @unittest.skipIf(BUILD["cuda"] == "ON", "the host's part is tested on the emulated GPU, which a build with LORAINE_CUDA has not")
+    def test_each_of_the_host_is_noticed(self):
+        for fault in HOST_FAULTS + (MORE_HOST_FAULTS if os.environ.get("LORAINE_PLANTED_FAULTS") == "all" else []):
+            with self.subTest(fault[0]):
+                self.assertTrue(noticed_on_the_host(*fault), f"{fault[1]}: {fault[0]}: all tests pass")
+
     def test_their_places_are_there(self):
-        for _, file, old, *_ in FAULTS + MORE:
+        for _, file, old, *_ in FAULTS + MORE + HOST_FAULTS + MORE_HOST_FAULTS:
             self.assertIn(old, (ROOT / file).read_text())
 
 

@@ -31,7 +31,7 @@ __device__ __forceinline__ HeadPiece piece_at(const NormedHeads& norms, int64_t 
 
 // Each lane reads again only what it has written itself.
 template <bool kWhole, class T>
-__global__ void __launch_bounds__(kHeadThreads) head_norms_kernel(Rows<T> x, Rows<T> before, Rows<float> rstd, NormedHeads norms) {
+__global__ void __launch_bounds__(kHeadThreads, 1) head_norms_kernel(Rows<T> x, Rows<T> before, Rows<float> rstd, NormedHeads norms) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int piece = warp; piece < norms.pieces; piece += static_cast<int>(blockDim.x) / kWarp) {
     const HeadPiece at = piece_at(norms, piece);
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kHeadThreads) head_norms_kernel(Rows<T> x, Row
 }
 
 template <bool kWhole, class T>
-__global__ void __launch_bounds__(kHeadThreads)
+__global__ void __launch_bounds__(kHeadThreads, 1)
     head_norms_backward_kernel(Rows<T> d, Rows<const T> before, Rows<const float> rstd, NormedHeads norms) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int piece = warp; piece < norms.pieces; piece += static_cast<int>(blockDim.x) / kWarp) {
