@@ -131,9 +131,10 @@ double apart(const std::vector<float>& a, const std::vector<float>& b) {
   return worst / largest;
 }
 
-void compare(const nlohmann::json& config, bool bf16, double dropout = 0, const TokenLoss& token = {}) {
+void compare(const nlohmann::json& config, const LoadOptions& options, double dropout = 0, const TokenLoss& token = {}) {
+  const bool bf16 = options.bf16;
   SCOPED_TRACE(config.dump() + (bf16 ? " bf16" : ""));
-  const Model model = any_model(config, {bf16});
+  const Model model = any_model(config, options);
   ASSERT_EQ(gpu_lacks(model.config), "");
   AdapterSet set = random_adapter(model, dropout);
   const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1), batch_of_lengths({5, 16}, 2)};
@@ -146,38 +147,67 @@ void compare(const nlohmann::json& config, bool bf16, double dropout = 0, const 
 }
 
 TEST(GpuDecoder, FamiliesEqualTheCpu) {
-  compare(small("llama", {{"attention_bias", true}, {"mlp_bias", true}}), false);
-  compare(small("llama", {{"tie_word_embeddings", true}, {"hidden_act", "gelu_pytorch_tanh"}}), false);
-  compare(small("mistral", {{"sliding_window", 5}}), false);
-  compare(small("qwen2"), false);
-  compare(small("qwen3"), false);
-  compare(small("phi3", {{"pad_token_id", 0}}), false);
+  compare(small("llama", {{"attention_bias", true}, {"mlp_bias", true}}), {false});
+  compare(small("llama", {{"tie_word_embeddings", true}, {"hidden_act", "gelu_pytorch_tanh"}}), {false});
+  compare(small("mistral", {{"sliding_window", 5}}), {false});
+  compare(small("qwen2"), {false});
+  compare(small("qwen3"), {false});
+  compare(small("phi3", {{"pad_token_id", 0}}), {false});
 }
 
 TEST(GpuDecoder, FamiliesWithOtherNormsScalesAndCaps) {
   const nlohmann::json gemma2 = {
       {"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}};
-  compare(small("gemma2", gemma2), false);
-  compare(small("gemma2", gemma2), true);
+  compare(small("gemma2", gemma2), {false});
+  compare(small("gemma2", gemma2), {true});
   compare(small("granite",
                 {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
-          false);
-  compare(small("olmo2"), false);
-  compare(small("cohere", {{"logit_scale", 0.3}}), false);  // LayerNorm, attention and MLP side by side
-  compare(small("cohere", {{"logit_scale", 0.3}}), true);
-  compare(small("phi", {{"num_key_value_heads", 4}}), false);  // the same with biases, of the head too
-  compare(small("starcoder2", {{"sliding_window", 7}}), false);
+          {false});
+  compare(small("olmo2"), {false});
+  compare(small("cohere", {{"logit_scale", 0.3}}), {false});  // LayerNorm, attention and MLP side by side
+  compare(small("cohere", {{"logit_scale", 0.3}}), {true});
+  compare(small("phi", {{"num_key_value_heads", 4}}), {false});  // the same with biases, of the head too
+  compare(small("starcoder2", {{"sliding_window", 7}}), {false});
 }
 
 TEST(GpuDecoder, Bf16) {
-  compare(small("llama"), true);
-  compare(small("qwen3", {{"head_dim", 64}, {"hidden_size", 64}}), true);  // attention on the matrix units
+  compare(small("llama"), {true});
+  compare(small("qwen3", {{"head_dim", 64}, {"hidden_size", 64}}), {true});  // attention on the matrix units
+}
+
+// Codes in device memory, unpacked for each product: with the bits that the CPU multiplies.
+TEST(GpuDecoder, PackedBases) {
+  const nlohmann::json config = small("qwen3");
+  for (const Quantisation how : {Quantisation{Dtype::NF4, true}, {Dtype::FP4, false}, {Dtype::INT8}}) {
+    compare(config, {false, how});
+    compare(config, {true, how});
+  }
+  const Model full = any_model(config), packed = any_model(config, {false, Quantisation{Dtype::NF4}});
+  EXPECT_LT(GpuModel::shapes(packed).bytes(), GpuModel::shapes(full).bytes());
+}
+
+// A site with a part that stays as it is, and parts that are rows of one tensor of codes.
+TEST(GpuDecoder, PartsOfPackedSites) {
+  Model model = any_model(small("llama", {{"attention_bias", true}}), {false, Quantisation{Dtype::NF4}});
+  const Model full = any_model(small("llama", {{"attention_bias", true}}));
+  Parts parts = model.layers[0]->branches[0].mixer->parts(), whole = full.layers[0]->branches[0].mixer->parts();
+  const WeightPart& plain = whole.sites.at(0)->weight.parts.at(1);
+  parts.sites.at(0)->weight.parts.at(1).weight = plain.weight;
+  WeightPart& q = parts.sites.at(0)->weight.parts.at(0);
+  std::vector<float> values(60 * 24);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i * i));
+  const QuantisedWeight joined = quantise(Tensor(values.data(), Dtype::F32, {60, 24}), {Dtype::NF4, true}, Dtype::F32);
+  q.weight = joined.weight.row_range(20, q.weight.rows());  // which begins within a block
+  AdapterSet set = random_adapter(model, 0);
+  const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1)};
+  const Result cpu = on_cpu(model, set, batches, {}), gpu = on_gpu(model, set, batches, {});
+  EXPECT_LT(apart(gpu.gradients, cpu.gradients), 1e-5);
 }
 
 TEST(GpuDecoder, DropoutAndOtherLosses) {
-  compare(small("qwen2"), false, 0.3);
-  compare(small("llama"), false, 0, {.smoothing = 0.1f});
-  compare(small("llama"), false, 0, {.weight = TokenWeight::probability});
+  compare(small("qwen2"), {false}, 0.3);
+  compare(small("llama"), {false}, 0, {.smoothing = 0.1f});
+  compare(small("llama"), {false}, 0, {.weight = TokenWeight::probability});
 }
 
 TEST(GpuDecoder, WhatIsComputedOnceMoreHasTheSameBits) {

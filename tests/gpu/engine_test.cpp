@@ -117,6 +117,14 @@ TEST(GpuEngine, Bf16) {
   same_as_the_cpu(model, {{prompt_of(12, 1), &set, options_of(4)}}, 64, 1);
 }
 
+TEST(GpuEngine, PackedBases) {
+  for (const Quantisation how : {Quantisation{Dtype::NF4, true}, {Dtype::INT8}}) {
+    const Model model = any_model(small("qwen3"), {false, how});
+    const AdapterSet set = random_adapter(model, 2, 3);
+    same_as_the_cpu(model, {{prompt_of(12, 1), &set, options_of(4)}, {prompt_of(5, 2), nullptr, options_of(4)}}, 64, 2);
+  }
+}
+
 TEST(GpuEngine, Beams) {
   const Model model = any_model(small("qwen2"));
   same_as_the_cpu(model, {{prompt_of(9, 4), nullptr, options_of(5, false, 3)}}, 3 * 64, 1);

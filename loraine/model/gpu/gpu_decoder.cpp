@@ -32,9 +32,16 @@ void GpuDecoder::thin(ProductForm form, const Tensor& y, const Tensor& x, const 
   thin_product_cuda(stream_, form, y, x, w, alpha, accumulate, partial_);
 }
 
+Tensor GpuDecoder::weight_of(const GpuSite& site) {
+  if (site.packed.empty()) return site.weight;
+  const Tensor out(unpacked_.data, model_.type, {site.weight.rows(), site.weight.cols()});
+  for (const GpuPackedPart& part : site.packed) unpack(stream_, out.row_range(part.row, part.weight.rows()), part);
+  return out;
+}
+
 // y = W x + bias + LoRA; columns [T, R] take A x.
 void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
-  gemm_->multiply(stream_, ProductForm::nt, y, x, site.weight);
+  gemm_->multiply(stream_, ProductForm::nt, y, x, weight_of(site));
   if (site.bias) add_bias_cuda(stream_, y, site.bias);
   adapter_columns(columns, x, site);
   for (const auto& [start, length, adapter] : adapters_) {
@@ -62,7 +69,7 @@ void GpuDecoder::adapter_columns(const Tensor& columns, const Tensor& x, const G
 
 // d_x = d_y W + that of LoRA; without data nothing of it. Gradients of A and B are added up.
 void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
-  if (d_x.data) gemm_->multiply(stream_, ProductForm::nn, d_x, d_y, site.weight);
+  if (d_x.data) gemm_->multiply(stream_, ProductForm::nn, d_x, d_y, weight_of(site));
   const GpuLora* lora = shape_.trained->at(site.index);
   if (!lora) return;
   const Tensor g = now(adapter_g_).col_range(0, lora->rank());  // s · dY B
@@ -252,7 +259,7 @@ void GpuDecoder::run_layers() {
 }
 
 void GpuDecoder::head_logits(const Tensor& logits, const Tensor& x) {
-  gemm_->multiply(stream_, ProductForm::nt, logits, x, model_.head.weight);
+  gemm_->multiply(stream_, ProductForm::nt, logits, x, weight_of(model_.head));
   if (model_.head.bias) add_bias_cuda(stream_, logits, model_.head.bias);
   if (model_.config.logit_scale != 1) scale_cuda(stream_, logits, logits, model_.config.logit_scale);
   if (model_.config.logit_softcap != 0) soft_cap_cuda(stream_, logits, logits, model_.config.logit_softcap);
@@ -297,7 +304,7 @@ GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plai
     if (model_.config.logit_softcap != 0) soft_cap_backward_cuda(stream_, d_logits, logits, model_.config.logit_softcap);
     if (model_.config.logit_scale != 1) scale_cuda(stream_, d_logits, d_logits, model_.config.logit_scale);
     const Tensor d_x = d_loss_x_.row_range(0, count);
-    gemm_->multiply(stream_, ProductForm::nn, d_x, d_logits, model_.head.weight);
+    gemm_->multiply(stream_, ProductForm::nn, d_x, d_logits, weight_of(model_.head));
     put_rows_cuda(stream_, d_hidden_, d_x, rows);
   }
   const auto size = static_cast<size_t>(n);

@@ -107,6 +107,7 @@ class GpuDecoder {
   Tensor now(const Tensor& t) const { return t.row_range(0, batch_.rows()); }  // its rows of this batch
 
   void run_layers();
+  Tensor weight_of(const GpuSite& site);  // unpacked where it is packed: good until the next one is
   void linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns);
   void adapter_columns(const Tensor& columns, const Tensor& x, const GpuSite& site);
   void linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns);
@@ -145,6 +146,7 @@ class GpuDecoder {
   Tensor h_, y_, d_h_, d_y_;
   Tensor d_group_;                                // F32, where branches lie beside each other: the gradient of their sum
   Tensor d_inner_, f_, d_f_, d_o_, delta_;        // * but for delta [T, heads] F32
+  Tensor unpacked_;                               // * [1, most], of a packed weight
   Tensor adapter_x_, adapter_g_;                  // * [T, in] after dropout, [T, R] gradient of the columns
   float* partial_ = nullptr;                      // of thin products: planned, or asked_room_
   GpuMemory asked_room_;                          // grows with the adapters

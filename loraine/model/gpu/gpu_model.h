@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "loraine/core/gpu_arena.h"
+#include "loraine/model/gpu/gpu_packed.h"
 #include "loraine/model/layer.h"
 #include "loraine/model/mixers/attention.h"
 #include "loraine/model/mixers/mlp.h"
@@ -13,9 +14,10 @@
 namespace loraine {
 
 struct GpuSite {
-  Tensor weight;                // [out, in], in the activations' type
-  const float* bias = nullptr;  // [out], or nullptr
-  int64_t index = -1;           // the model's number of the site
+  Tensor weight;                      // [out, in], in the activations' type; of a packed one the shape alone
+  const float* bias = nullptr;        // [out], or nullptr
+  int64_t index = -1;                 // the model's number of the site
+  std::vector<GpuPackedPart> packed;  // all its parts, where one is packed: its products unpack them into room of their own
 };
 
 struct GpuNorm {
@@ -57,12 +59,11 @@ class GpuModel {
   std::vector<std::vector<GpuBranch>> layers;
 
  private:
-  struct Piece;  // one tensor of the host and its place
   explicit GpuModel(const Model& model) : config(model.config), type(model.activation_dtype()) {}
-  std::vector<Piece> lay_out(const Model& model, GpuArena& arena);
-  GpuSite site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const;
-  GpuNorm norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena, std::vector<Piece>& pieces) const;
-  GpuBranch branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const;
+  std::vector<GpuPiece> lay_out(const Model& model, GpuArena& arena);
+  GpuSite site(const Site& site, GpuArena& arena, std::vector<GpuPiece>& pieces) const;
+  GpuNorm norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena, std::vector<GpuPiece>& pieces) const;
+  GpuBranch branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<GpuPiece>& pieces) const;
 
   GpuArena memory_;
 };

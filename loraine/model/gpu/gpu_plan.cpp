@@ -47,6 +47,18 @@ bool has_branch(const GpuModel& model, Has&& has) {
   return std::ranges::any_of(model.layers, [&](const auto& layer) { return std::ranges::any_of(layer, has); });
 }
 
+// Elements of the largest weight that is unpacked.
+int64_t most_unpacked(const GpuModel& model) {
+  int64_t most = 0;
+  const auto see = [&](const GpuSite& site) {
+    if (!site.packed.empty()) most = std::max(most, site.weight.numel());
+  };
+  see(model.head);
+  for (const auto& layer : model.layers)
+    for (const GpuBranch& branch : layer) see(branch.in), see(branch.out);
+  return most;
+}
+
 Tensor first_columns(const Tensor& room, int64_t cols) { return {room.data, room.dtype, {room.rows(), cols}}; }
 
 }  // namespace
@@ -148,6 +160,7 @@ void GpuDecoder::plan() {
     }
   if (type != Dtype::F32) sum_ = take(Dtype::F32, rows, C);
   h_ = take(type, rows, C), y_ = take(Dtype::F32, rows, C), f_ = take(type, rows, f);
+  if (const int64_t most = most_unpacked(model_); most > 0) unpacked_ = take(type, 1, most);
   plan_head();
   if (!shape_.trained) return;
   if (type != Dtype::F32) d_y_ = take(type, rows, C);
