@@ -41,13 +41,19 @@ MicroBatch micro_batch(const Objective& objective, std::span<const Item> items) 
 ObjectivePass objective_pass(Run& run, std::span<const Item> items, const ItemsBatch& micro, const Pass& pass, const Tensor& d_hidden,
                              LoggedFigures& figures) {
   const Batch& batch = micro.batch;
-  return {run.ctx,        run.model,
-          &run.adapter,   items,
-          batch,          pass.activations->hidden.row_range(0, batch.rows()),
-          d_hidden,       *pass.scratch,
-          run.side.get(), run.reference ? &run.reference->pass() : nullptr,
-          figures,        micro.trained_rows,
-          run.gpu.get()};
+  return {run.ctx,
+          run.model,
+          &run.adapter,
+          items,
+          batch,
+          pass.activations->hidden.row_range(0, batch.rows()),
+          d_hidden,
+          *pass.scratch,
+          run.side.get(),
+          run.reference ? &run.reference->pass() : nullptr,
+          figures,
+          micro.trained_rows,
+          run.gpu ? &run.gpu->decoder() : nullptr};
 }
 
 void forward(Run& run, const Batch& batch, Pass& pass) {

@@ -252,7 +252,7 @@ class Gpu(tiny.Case):
 
     def test_what_has_no_gpu_code_is_refused(self):
         for changes, word in (
-            ({"stage": "dpo"}, "stage: dpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 8, "frozen_matmul": "int8"}, "frozen_matmul: int8"),
+            ({"stage": "grpo", "reward_file": "checks.json"}, "stage: grpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 8, "frozen_matmul": "int8"}, "frozen_matmul: int8"),
             ({"use_dora": "true"}, "use_dora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"), ({"neftune_noise_alpha": 5}, "neftune_noise_alpha"),
             ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"),
             ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"loraplus_lr_ratio": 4}, "loraplus_lr_ratio"), ({"share_prefixes": "true"}, "share_prefixes: true"),
@@ -267,7 +267,7 @@ class Gpu(tiny.Case):
         given = ["--model_name_or_path", self.model, "--device", "cuda"]
         out = ["--output_dir", self.work / "evaluated"]
         for words, word in ((["chat", "--adapter_name_or_path", dora], "DoRA"), (["chat", "--frozen_matmul", "int8"], "frozen_matmul: int8"),
-                            (["serve", "--port", 0], "device: cuda"), (["eval", "--stage", "dpo", "--eval_dataset", "rows", *out], "stage: dpo")):
+                            (["serve", "--port", 0], "device: cuda")):
             tiny.write_tokenizer(self.model)
             self.refused(tiny.run(*words, *given), 2, "device: cuda", word)
         self.refused(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / "merged", "--device", "cuda"), 2, "device")

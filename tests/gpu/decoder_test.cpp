@@ -7,6 +7,7 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/gpu/gpu_answers.h"
 #include "loraine/model/gpu/gpu_support.h"
+#include "loraine/train/gpu/gpu_losses.h"
 #include "loraine/train/gpu/gpu_training.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizers/recipe.h"
@@ -246,12 +247,12 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
     }
     Context ctx;
     ctx.step = 1;
-    GpuTraining training(config, model, set, optimizer, 40);
+    GpuTraining training(config, model, set, optimizer, {40});
     training.put();
     for (int step = 0; step < 3; ++step) {
       training.zero_gradients();
       training.forward(ctx, batch, true);
-      training.losses(batch, {}, kScale);
+      losses_on_gpu(training.decoder(), batch, {}, kScale);
       training.backward();
       EXPECT_TRUE(std::isfinite(training.gradient_norm()));
       training.update(1e-2, step + 1);
@@ -274,7 +275,7 @@ TEST(GpuDecoder, PlannedMemoryIsWhatIsTaken) {
   const AdapterSet set = random_adapter(model, 0.1);
   if (!open_gpu().emulated) GTEST_SKIP() << "a card's own memory is not counted to the byte";
   for (const Recompute level : {Recompute::none, Recompute::mlp, Recompute::block}) {
-    const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, 40, level);
+    const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, {40, level});
     GpuStream stream;
     const size_t before = free_gpu_bytes();
     const GpuModel base(model, stream);

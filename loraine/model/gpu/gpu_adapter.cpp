@@ -25,7 +25,7 @@ int64_t rank_of(const Lora& lora) {
 
 int64_t rounded(int64_t elements) { return (elements + kFloatAlignment - 1) / kFloatAlignment * kFloatAlignment; }
 
-int64_t elements_of(const AdapterSet& set) {
+int64_t elements_of(const AdapterSet& set, std::span<const Parameter> beside) {
   int64_t elements = 0;
   for (const auto& site : set.sites) {
     if (!site) continue;
@@ -33,13 +33,14 @@ int64_t elements_of(const AdapterSet& set) {
     elements += rounded(rank_of(lora) * lora.a(0).cols());
     for (const LoraPart& part : lora.parts()) elements += rounded(part.out * part.r);
   }
+  for (const Parameter& parameter : beside) elements += rounded(parameter.value.numel());
   return elements;
 }
 
 }  // namespace
 
-GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds)
-    : stream_(stream), elements_(elements_of(set)) {
+GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds, std::span<const Parameter> beside)
+    : stream_(stream), elements_(elements_of(set, beside)) {
   const size_t bytes = static_cast<size_t>(elements_) * sizeof(float);
   if (!shapes_alone) memory_ = GpuArena(static_cast<size_t>(kinds) * bytes);
   if (set.dense || set.embedding || set.head())
@@ -71,6 +72,10 @@ GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alo
       places_.push_back({"base_model.model." + part.name + ".lora_B.weight", offset, part.out * part.r});
       offset += rounded(part.out * part.r);
     }
+  }
+  for (const Parameter& parameter : beside) {
+    places_.push_back({parameter.name, offset, parameter.value.numel()});
+    offset += rounded(parameter.value.numel());
   }
   if (shapes_alone) return;
   for (int kind = 0; kind < kinds; ++kind) stream_.fill(data_[kind], 0, bytes);  // what lies between tensors too

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,9 @@ struct GpuLora {  // of one site, as adapters/lora.h has it
 class GpuAdapter {
  public:
   // Of a set that has LoRA at sites and nothing else (internal otherwise), trained. All is zero until it is put there.
-  // shapes_alone: without memory, its tensors lie nowhere.
-  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone = false) : GpuAdapter(set, stream, shapes_alone, kKinds) {}
+  // shapes_alone: without memory, its tensors lie nowhere. beside: what else is updated with it, whose places come last.
+  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone = false, std::span<const Parameter> beside = {})
+      : GpuAdapter(set, stream, shapes_alone, kKinds, beside) {}
   // Its values alone, put there: to be asked.
   static std::unique_ptr<GpuAdapter> values_of(const AdapterSet& set, GpuStream& stream);
   size_t bytes() const { return memory_.used(); }
@@ -54,7 +56,7 @@ class GpuAdapter {
   int64_t rank_columns() const;  // of the widest site
 
  private:
-  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds);
+  GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds, std::span<const Parameter> beside = {});
   GpuStream& stream_;
   GpuArena memory_;
   int64_t elements_ = 0;

@@ -265,15 +265,62 @@ void GpuDecoder::head_logits(const Tensor& logits, const Tensor& x) {
   if (model_.config.logit_softcap != 0) soft_cap_cuda(stream_, logits, logits, model_.config.logit_softcap);
 }
 
+// Their numbers on their way to asked_rows_, as many as logits are there at a time.
+void GpuDecoder::ask_rows(std::span<const int64_t> rows) {
+  stream_.synchronise();  // the staging memory is free
+  if (logit_staging_.bytes() == 0) {
+    const size_t of_states = static_cast<size_t>(logits_.rows() * model_.config.hidden_size) * sizeof(float);
+    logit_staging_ =
+        GpuMemory(std::max({logits_.bytes(), of_states, static_cast<size_t>(logits_.rows()) * sizeof(int64_t)}), GpuMemoryKind::pinned);
+  }
+  std::memcpy(logit_staging_.data(), rows.data(), rows.size_bytes());
+  stream_.copy(asked_rows_, logit_staging_.data(), rows.size_bytes());
+}
+
+void GpuDecoder::states(const Tensor& states, std::span<const int64_t> rows) {
+  const int64_t most = loss_x_.rows(), C = states.cols();
+  for (int64_t first = 0; first < states.rows(); first += most) {
+    const int64_t count = std::min(most, states.rows() - first);
+    const Tensor x = loss_x_.row_range(0, count);
+    ask_rows(rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
+    gather_rows_cuda(stream_, x, hidden_, asked_rows_);
+    stream_.copy(logit_staging_.data(), x.data, x.bytes());
+    stream_.synchronise();
+    for (int64_t t = 0; t < count; ++t)
+      convert(states.f32() + (first + t) * states.row_stride, Dtype::F32,
+              static_cast<const char*>(logit_staging_.data()) + static_cast<size_t>(t * C) * size_of(x.dtype), x.dtype, C);
+  }
+}
+
+void GpuDecoder::put_gradients(const Tensor& d, std::span<const int64_t> rows) {
+  const int64_t most = d_loss_x_.rows(), C = d.cols();
+  const Tensor all = now(d_hidden_);
+  stream_.fill(all.data, 0, all.bytes());
+  for (int64_t first = 0; first < d.rows(); first += most) {
+    const int64_t count = std::min(most, d.rows() - first);
+    const Tensor d_x = d_loss_x_.row_range(0, count);
+    ask_rows(rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
+    stream_.synchronise();
+    for (int64_t t = 0; t < count; ++t)
+      std::memcpy(static_cast<float*>(logit_staging_.data()) + t * C, d.f32() + (first + t) * d.row_stride,
+                  static_cast<size_t>(C) * sizeof(float));
+    stream_.copy(d_x.data, logit_staging_.data(), d_x.bytes());
+    put_rows_cuda(stream_, d_hidden_, d_x, asked_rows_);
+  }
+}
+
+void GpuDecoder::scale_gradients(std::span<const float> of_rows) {
+  stream_.synchronise();  // the staging memory is free
+  std::memcpy(loss_staging_.data(), of_rows.data(), of_rows.size_bytes());
+  stream_.copy(row_factors_, loss_staging_.data(), of_rows.size_bytes());
+  scale_rows_cuda(stream_, now(d_hidden_), row_factors_);
+}
+
 void GpuDecoder::logits(const Tensor& logits, std::span<const int64_t> rows) {
   const auto n = static_cast<int64_t>(rows.size());
   if (n > loss_x_.rows()) throw Error(ErrorKind::internal, "logits of more rows than the GPU's memory was planned for");
   const Tensor x = loss_x_.row_range(0, n), out = logits_.row_range(0, n);
-  stream_.synchronise();  // the staging memory is free
-  if (logit_staging_.bytes() == 0)
-    logit_staging_ = GpuMemory(std::max(logits_.bytes(), static_cast<size_t>(logits_.rows()) * sizeof(int64_t)), GpuMemoryKind::pinned);
-  std::memcpy(logit_staging_.data(), rows.data(), rows.size_bytes());
-  stream_.copy(asked_rows_, logit_staging_.data(), rows.size_bytes());
+  ask_rows(rows);
   gather_rows_cuda(stream_, x, hidden_, asked_rows_);
   head_logits(out, x);
   stream_.copy(logit_staging_.data(), out.data, out.bytes());
@@ -281,7 +328,7 @@ void GpuDecoder::logits(const Tensor& logits, std::span<const int64_t> rows) {
   std::memcpy(logits.f32(), logit_staging_.data(), out.bytes());
 }
 
-GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain) {
+GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain, bool logit_means) {
   const auto n = static_cast<int64_t>(batch_.labelled().size());
   const int64_t V = model_.config.vocab_size, most = loss_x_.rows(), all = shape_.rows;
   if (grad_scale != 0) {
@@ -309,12 +356,15 @@ GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plai
   }
   const auto size = static_cast<size_t>(n);
   auto* values = static_cast<double*>(loss_staging_.data());
-  auto* correct = reinterpret_cast<uint8_t*>(values + 2 * all);
+  auto* states = reinterpret_cast<LossState*>(values + 2 * all);
+  auto* correct = reinterpret_cast<uint8_t*>(states + all);
   stream_.copy(values, loss_values_, size * sizeof(double));
   if (plain) stream_.copy(values + all, loss_values_ + all, size * sizeof(double));
+  if (logit_means) stream_.copy(states, states_, size * sizeof(LossState));
   stream_.copy(correct, correct_, size);
   stream_.synchronise();
-  GpuLosses out{{values, values + n}, {}, {correct, correct + n}};
+  GpuLosses out{{values, values + n}, {}, {}, {correct, correct + n}};
+  for (int64_t i = 0; logit_means && i < n; ++i) out.logit_means.push_back(static_cast<double>(states[i].all) / static_cast<double>(V));
   if (plain) out.plain.assign(values + all, values + all + n);
   return out;
 }

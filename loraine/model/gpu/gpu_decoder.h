@@ -16,6 +16,7 @@ namespace loraine {
 // Of each labelled row of a batch, in their order.
 struct GpuLosses {
   std::vector<double> losses, plain;  // plain: −log p, where it was asked for
+  std::vector<double> logit_means;    // over the vocabulary, where they were asked for
   std::vector<uint8_t> correct;
 };
 
@@ -60,6 +61,8 @@ class GpuDecoder {
   // Of device memory, beside those of model, adapter and cache.
   static size_t bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute = Recompute::none);
   static size_t bytes(const GpuModel& model, const GpuAskedShape& shape);
+  // What make_room_for takes of it for one adapter.
+  static size_t room_bytes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows);
 
   // Fills the hidden states. ctx: seed and step of dropout, which is on while training.
   void forward(const Context& ctx, const Batch& batch, bool training);
@@ -70,7 +73,12 @@ class GpuDecoder {
   void logits(const Tensor& logits, std::span<const int64_t> rows);
   int64_t logit_rows() const { return logits_.rows(); }
   // The losses of its labelled rows, which the host waits for; with grad_scale != 0 also d_hidden, of grad_scale · loss.
-  GpuLosses losses(const TokenLoss& token, float grad_scale, bool plain);
+  GpuLosses losses(const TokenLoss& token, float grad_scale, bool plain, bool logit_means = false);
+  // d_hidden of each row of the batch times its factor.
+  void scale_gradients(std::span<const float> of_rows);
+  // Hidden states in those rows, F32 [n, C] in the host's memory; and d_hidden = d in them and 0 elsewhere.
+  void states(const Tensor& states, std::span<const int64_t> rows);
+  void put_gradients(const Tensor& d, std::span<const int64_t> rows);
   // From d_hidden to the gradients of the adapter, which are added up.
   void backward();
   Tensor d_hidden() const { return d_hidden_; }                               // [most rows, C] F32
@@ -117,6 +125,7 @@ class GpuDecoder {
   void norm_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& statistics, const GpuNorm& norm, bool accumulate);
   Tensor statistic(const Tensor& statistics, int64_t which) const;
   void head_logits(const Tensor& logits, const Tensor& x);
+  void ask_rows(std::span<const int64_t> rows);
   void norm_heads(const GpuBranch& branch, const Kept& kept);
   void norm_heads_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_qkv);
   void rotate(const GpuBranch& branch, const Tensor& qkv, float direction);
@@ -150,7 +159,8 @@ class GpuDecoder {
   Tensor adapter_x_, adapter_g_;                  // * [T, in] after dropout, [T, R] gradient of the columns
   float* partial_ = nullptr;                      // of thin products: planned, or asked_room_
   GpuMemory asked_room_;                          // grows with the adapters
-  int64_t* asked_rows_ = nullptr;                 // whose logits are asked for
+  int64_t* asked_rows_ = nullptr;                 // whose logits or states are asked for
+  float* row_factors_ = nullptr;                  // [T]
   Tensor loss_x_, logits_, d_logits_, d_loss_x_;  // of a chunk of labelled rows
   LossState* states_ = nullptr;
   double* loss_values_ = nullptr;  // [T] losses, [T] plain ones; then [T] correct

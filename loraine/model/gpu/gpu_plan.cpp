@@ -134,6 +134,7 @@ void GpuDecoder::plan_head() {
   const int64_t chunk = std::min(rows, shape_.trained ? kLossRows : shape_.asked.logit_rows);
   loss_x_ = take(type, chunk, C), logits_ = take(Dtype::F32, chunk, V);
   if (shape_.trained) {
+    row_factors_ = memory_.take_array<float>(rows);
     d_loss_x_ = take(Dtype::F32, chunk, C);
     d_logits_ = type == Dtype::F32 && model_.config.logit_softcap == 0 ? logits_ : take(type, chunk, V);  // a cap's needs the logits
   }
@@ -142,7 +143,7 @@ void GpuDecoder::plan_head() {
   loss_values_ = memory_.take_array<double>(2 * rows);
   correct_ = memory_.take_array<uint8_t>(rows);
   if (memory_.dry()) return;
-  loss_staging_ = GpuMemory(static_cast<size_t>(rows) * (2 * sizeof(double) + 1), GpuMemoryKind::pinned);
+  loss_staging_ = GpuMemory(static_cast<size_t>(rows) * (2 * sizeof(double) + sizeof(LossState) + 1), GpuMemoryKind::pinned);
 }
 
 void GpuDecoder::plan() {
@@ -180,10 +181,14 @@ void GpuDecoder::plan() {
   partial_ = memory_.take_array<float>(room_of(model_, *shape_.trained, rows));
 }
 
+size_t GpuDecoder::room_bytes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows) {
+  return static_cast<size_t>(room_of(model, adapter, most_rows)) * sizeof(float);
+}
+
 void GpuDecoder::make_room_for(const GpuAdapter& adapter) {
   if (adapter.rank_columns() > shape_.asked.rank_columns)
     throw Error(ErrorKind::internal, "an adapter on the GPU is wider than its memory was planned for");
-  const size_t bytes = static_cast<size_t>(room_of(model_, adapter, shape_.rows)) * sizeof(float);
+  const size_t bytes = room_bytes(model_, adapter, shape_.rows);
   if (bytes <= asked_room_.bytes()) return;
   stream_.synchronise();  // nobody uses the old one
   asked_room_ = GpuMemory();

@@ -30,7 +30,7 @@ std::string model_without_gpu(const ModelFiles& files) {
 }  // namespace
 
 std::string settings_without_gpu(const TrainConfig& c) {
-  if (c.stage != "sft" && c.stage != "pt") return "stage: " + c.stage;
+  if (c.stage == "grpo" || c.stage == "decision") return "stage: " + c.stage;
   if (c.finetuning_type != "lora") return "finetuning_type: " + c.finetuning_type;
   if (c.frozen_matmul != "exact") return "frozen_matmul: " + c.frozen_matmul;
   for (const char* start : {"eva", "corda", "lora_ga"})

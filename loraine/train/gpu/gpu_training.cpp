@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "loraine/core/error.h"
+#include "loraine/train/gpu/gpu_losses.h"
 #include "loraine/train/optimizers/recipe.h"
 
 namespace loraine {
@@ -39,23 +40,40 @@ GpuAdapter::HostTensor state_by_name(const std::vector<OptimizerState>& states, 
   };
 }
 
+constexpr int64_t kSideLogitRows = 256;  // at a time, in passes beside
+
+GpuAskedShape side_shape(const GpuAdapter& adapter, int64_t rows) { return {rows, adapter.rank_columns(), std::min(rows, kSideLogitRows)}; }
+
 }  // namespace
 
-GpuTraining::Bytes GpuTraining::bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute) {
+GpuTraining::Bytes GpuTraining::bytes(const Model& model, const AdapterSet& set, const GpuTrainingShape& shape) {
   GpuStream none;
-  const GpuAdapter adapter(set, none, true);
-  return {GpuModel::shapes(model).bytes(), adapter.bytes(), GpuDecoder::bytes(model, set, most_rows, recompute),
+  const GpuAdapter adapter(set, none, true, shape.beside);
+  const GpuModel base = GpuModel::shapes(model);
+  size_t side = 0;
+  if (shape.side_rows > 0)
+    side = GpuDecoder::bytes(base, side_shape(adapter, shape.side_rows)) + GpuDecoder::room_bytes(base, adapter, shape.side_rows) +
+           kProductRoom;
+  return {base.bytes(), adapter.bytes(), GpuDecoder::bytes(model, set, shape.rows, shape.recompute) + side,
           update_bytes(adapter) + kProductRoom};
 }
 
-GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
-                         Recompute recompute)
+GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer,
+                         const GpuTrainingShape& shape)
     : config_(config),
       optimizer_(optimizer),
       model_(model, stream_),
-      adapter_(set, stream_),
-      decoder_(model_, adapter_, most_rows, stream_, recompute),
+      adapter_(set, stream_, false, shape.beside),
+      decoder_(model_, adapter_, shape.rows, stream_, shape.recompute),
+      beside_(shape.beside),
       memory_(update_bytes(adapter_)) {
+  if (shape.side_rows > 0) {
+    side_.emplace(model_, side_shape(adapter_, shape.side_rows), stream_);
+    side_->make_room_for(adapter_);
+  }
+  size_t of_beside = 0;
+  for (const Parameter& parameter : beside_) of_beside += parameter.value.bytes();
+  if (of_beside > 0) beside_staging_ = GpuMemory(of_beside, GpuMemoryKind::pinned);
   std::vector<AdamWItem> items;
   for (const GpuAdapter::Place& place : adapter_.places()) {
     const auto at = [&](GpuAdapter::Kind kind) { return adapter_.data(kind) + place.offset; };
@@ -98,9 +116,26 @@ void GpuTraining::fetch() {
   adapter_.fetch(GpuAdapter::kSecondMoments, state_by_name(states, ".v"));
 }
 
-LossSums GpuTraining::losses(const Batch& batch, const TokenLoss& token, float grad_scale) {
-  GpuLosses losses = decoder_.losses(token, grad_scale, grad_scale == 0 && !token.plain());
-  return sum_losses(batch, decoder_.labelled(), std::move(losses.losses), std::move(losses.plain), losses.correct);
+// The host's tensor of each parameter beside the adapter, its place in device memory, and that in the staging memory.
+template <class Move>
+void GpuTraining::each_beside(GpuAdapter::Kind kind, const Move& move) {
+  auto* staged = static_cast<float*>(beside_staging_.data());
+  for (const Parameter& parameter : beside_) {
+    const auto place = std::ranges::find(adapter_.places(), parameter.name, &GpuAdapter::Place::name);
+    move(parameter, adapter_.data(kind) + place->offset, staged);
+    staged += parameter.value.numel();
+  }
+}
+
+void GpuTraining::zero_gradients() {
+  adapter_.zero_gradients();
+  for (const Parameter& parameter : beside_) std::memset(parameter.gradient.data, 0, parameter.gradient.bytes());
+}
+
+LossSums GpuTraining::side_losses(const Batch& batch, bool adapted) {
+  const GpuAdapterRows all{0, batch.rows(), &adapter_};
+  side_->forward(batch, adapted ? std::span(&all, 1) : std::span<const GpuAdapterRows>());
+  return losses_on_gpu(*side_, batch, {}, 0);
 }
 
 double GpuTraining::norm_of(const float* values, double max_norm) {
@@ -114,7 +149,14 @@ double GpuTraining::norm_of(const float* values, double max_norm) {
   return norm.norm;
 }
 
-double GpuTraining::gradient_norm() { return norm_of(adapter_.data(GpuAdapter::kGradients), config_.max_grad_norm); }
+double GpuTraining::gradient_norm() {
+  if (!beside_.empty()) stream_.synchronise();  // the staging memory is free
+  each_beside(GpuAdapter::kGradients, [&](const Parameter& parameter, float* device, float* staged) {
+    std::memcpy(staged, parameter.gradient.data, parameter.gradient.bytes());
+    stream_.copy(device, staged, parameter.gradient.bytes());
+  });
+  return norm_of(adapter_.data(GpuAdapter::kGradients), config_.max_grad_norm);
+}
 
 bool GpuTraining::values_finite() { return std::isfinite(norm_of(adapter_.data(GpuAdapter::kValues), 0)); }
 
@@ -129,6 +171,14 @@ void GpuTraining::update(double rate, int64_t step) {
   std::memcpy(staging_.data(), &scalars, sizeof scalars);
   stream_.copy(scalars_, staging_.data(), sizeof scalars);
   adamw_cuda(stream_, items_, static_cast<int64_t>(adapter_.places().size()), most_, scalars_, norm_);
+  if (beside_.empty()) return;
+  each_beside(GpuAdapter::kValues, [&](const Parameter& parameter, const float* device, float* staged) {
+    stream_.copy(staged, device, parameter.value.bytes());
+  });
+  stream_.synchronise();
+  each_beside(GpuAdapter::kValues, [](const Parameter& parameter, const float*, const float* staged) {
+    std::memcpy(parameter.value.data, staged, parameter.value.bytes());
+  });
 }
 
 }  // namespace loraine

@@ -11,25 +11,33 @@
 
 namespace loraine {
 
+struct GpuTrainingShape {
+  int64_t rows = 0;  // of the largest batch
+  Recompute recompute = Recompute::none;
+  int64_t side_rows = 0;               // of the largest that goes by beside, without a gradient; 0: there is none
+  std::vector<Parameter> beside = {};  // whose gradients the host computes, and which are updated with the adapter
+};
+
 class GpuTraining {
  public:
-  // Moves the base; the rest is put there by `put`. most_rows: of the largest batch. All of them outlive it.
-  GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, int64_t most_rows,
-              Recompute recompute = Recompute::none);
+  // Moves the base; the rest is put there by `put`. All of them outlive it.
+  GpuTraining(const TrainConfig& config, const Model& model, const AdapterSet& set, Optimizer& optimizer, const GpuTrainingShape& shape);
   // Planned device memory, by what the table of a run shows.
   struct Bytes {
-    size_t base, adapter, decoder, other;
+    size_t base, adapter, decoder, other;  // decoder: with that of passes beside
     size_t all() const { return base + adapter + decoder + other; }
   };
-  static Bytes bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute = Recompute::none);
+  static Bytes bytes(const Model& model, const AdapterSet& set, const GpuTrainingShape& shape);
 
   void put();    // values and moments, from the host's tensors
   void fetch();  // the same and gradients, to them
 
-  void zero_gradients() { adapter_.zero_gradients(); }
+  void zero_gradients();
   void forward(const Context& ctx, const Batch& batch, bool training) { decoder_.forward(ctx, batch, training); }
-  LossSums losses(const Batch& batch, const TokenLoss& token, float grad_scale);  // as loss_and_head_gradient
+  GpuDecoder& decoder() { return decoder_; }  // for losses, and what objectives do with the states
   void backward() { decoder_.backward(); }
+  // −log p of the batch's labels without a gradient, what the last forward kept stays: of the base alone, or with the adapter.
+  LossSums side_losses(const Batch& batch, bool adapted);
   Tensor d_hidden() const { return decoder_.d_hidden(); }
   double gradient_norm();                  // and what it clips the gradients with at the next update
   void update(double rate, int64_t step);  // AdamW; step from 1
@@ -37,6 +45,8 @@ class GpuTraining {
 
  private:
   double norm_of(const float* values, double max_norm);
+  template <class Move>
+  void each_beside(GpuAdapter::Kind kind, const Move& move);
 
   const TrainConfig& config_;
   Optimizer& optimizer_;
@@ -44,6 +54,9 @@ class GpuTraining {
   GpuModel model_;
   GpuAdapter adapter_;
   GpuDecoder decoder_;
+  std::optional<GpuDecoder> side_;
+  std::vector<Parameter> beside_;
+  GpuMemory beside_staging_;
   GpuArena memory_;
   GpuMemory staging_;
   int64_t most_ = 0;  // elements of the largest tensor

@@ -5,7 +5,7 @@
 
 #include "loraine/data/examples/batcher.h"
 #include "loraine/train/evaluation/evaluate.h"
-#include "loraine/train/gpu/gpu_training.h"
+#include "loraine/train/gpu/gpu_losses.h"
 
 namespace loraine {
 namespace {
@@ -33,7 +33,7 @@ double TokenObjective::loss(const ObjectivePass& pass) {
   if (token_.divergence != 0) options.reference = pass.side->hidden(pass.ctx, pass.batch);
   const float scale = pass.training() ? static_cast<float>(1 / divisor) : 0.0f;
   const LossSums sums =
-      pass.gpu ? pass.gpu->losses(pass.batch, token_, scale)
+      pass.gpu ? losses_on_gpu(*pass.gpu, pass.batch, token_, scale)
                : loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, scale, options, pass.scratch);
   if (accuracy_ && !pass.training())
     for (const SequenceLoss& one : by_example(samples_of(*this, pass.items), sums.by_sequence))
