@@ -57,7 +57,7 @@ ObjectivePass objective_pass(Run& run, std::span<const Item> items, const ItemsB
 }
 
 void forward(Run& run, const Batch& batch, Pass& pass) {
-  if (run.gpu) run.gpu->forward(run.ctx, batch, pass.training);
+  if (run.gpu) run.gpu->forward(run.ctx, batch, pass.training, pass.embedding_noise);
   else decoder_forward(run.ctx, run.model, batch, pass);
 }
 

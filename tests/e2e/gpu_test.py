@@ -63,7 +63,8 @@ class Gpu(tiny.Case):
     def test_a_run_is_that_of_the_cpu(self):
         evaluated = dict(val_size=5, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=2, compute_accuracy="true", weight_decay=0.1)
         for name, changes, limit in (("f32", evaluated, 1e-4), ("dropout", {"lora_dropout": 0.2}, 1e-4), ("bf16", {"bf16": "true"}, 2e-2), ("nf4", {"quantization_bit": 4}, 1e-4),
-                                     ("loftq", {"init_lora_weights": "loftq"}, 1e-4)):
+                                     ("loftq", {"init_lora_weights": "loftq"}, 1e-4), ("loraplus", {"loraplus_lr_ratio": 4, "weight_decay": 0.1}, 1e-4),
+                                     ("neftune", {"neftune_noise_alpha": 5}, 1e-4)):
             with self.subTest(name):
                 cpu, gpu = self.train(f"{name}_cpu", device="cpu", **changes), self.train(f"{name}_gpu", device="cuda", **changes)
                 self.same_figures(gpu, cpu, limit)
@@ -253,9 +254,9 @@ class Gpu(tiny.Case):
     def test_what_has_no_gpu_code_is_refused(self):
         for changes, word in (
             ({"stage": "grpo", "reward_file": "checks.json"}, "stage: grpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 8, "frozen_matmul": "int8"}, "frozen_matmul: int8"),
-            ({"use_dora": "true"}, "use_dora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"), ({"neftune_noise_alpha": 5}, "neftune_noise_alpha"),
+            ({"use_dora": "true"}, "use_dora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"),
             ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"),
-            ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"loraplus_lr_ratio": 4}, "loraplus_lr_ratio"), ({"share_prefixes": "true"}, "share_prefixes: true"),
+            ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"share_prefixes": "true"}, "share_prefixes: true"),
         ):
             self.refused(tiny.run(*self.arguments(device="cuda", **changes)), 2, "device: cuda", word, "has no GPU code")
         self.assertFalse(self.out.exists())
@@ -267,7 +268,7 @@ class Gpu(tiny.Case):
         given = ["--model_name_or_path", self.model, "--device", "cuda"]
         out = ["--output_dir", self.work / "evaluated"]
         for words, word in ((["chat", "--adapter_name_or_path", dora], "DoRA"), (["chat", "--frozen_matmul", "int8"], "frozen_matmul: int8"),
-                            (["serve", "--port", 0], "device: cuda")):
+                            (["serve", "--port", 0, "--frozen_matmul", "int8"], "frozen_matmul: int8")):
             tiny.write_tokenizer(self.model)
             self.refused(tiny.run(*words, *given), 2, "device: cuda", word)
         self.refused(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / "merged", "--device", "cuda"), 2, "device")

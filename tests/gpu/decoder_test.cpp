@@ -251,7 +251,7 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
     training.put();
     for (int step = 0; step < 3; ++step) {
       training.zero_gradients();
-      training.forward(ctx, batch, true);
+      training.forward(ctx, batch, true, 0);
       losses_on_gpu(training.decoder(), batch, {}, kScale);
       training.backward();
       EXPECT_TRUE(std::isfinite(training.gradient_norm()));

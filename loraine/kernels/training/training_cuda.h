@@ -46,9 +46,10 @@ struct AdamWItem {
   uint16_t* copy;  // nullptr, or the value in bf16: rows of copy_cols elements, copy_stride from one to the next
   int64_t n, copy_cols, copy_stride;
   double weight_decay;  // decimal_of
+  int32_t rate = 0;     // which of the scalars
 };
 // The update of adamw.h of all items at once, gradients times norm->scale. What changes from step to step lies in device memory, so that a
-// graph of the step can be replayed.
+// graph of the step can be replayed. scalars: one for each rate that the items have.
 void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, const AdamWScalars* scalars,
                 const GradientNorm* norm);
 

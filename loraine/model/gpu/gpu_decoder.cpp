@@ -7,6 +7,7 @@
 #include "loraine/kernels/activations/activations_cuda.h"
 #include "loraine/kernels/norms/norms_cuda.h"
 #include "loraine/kernels/rows/scaled_cuda.h"
+#include "loraine/kernels/training/noise.h"
 
 namespace loraine {
 
@@ -215,9 +216,9 @@ void GpuDecoder::mlp_backward(const GpuBranch& branch, const Kept& kept, const T
   linear_backward(d_h, inner, h, branch.in, now(kept.in_columns));
 }
 
-void GpuDecoder::forward(const Context& ctx, const Batch& batch, bool training) {
-  training_ = training;
-  batch_.upload(stream_, batch, {ctx.seed, ctx.step});
+void GpuDecoder::forward(const Context& ctx, const Batch& batch, bool training, float embedding_noise) {
+  training_ = training, noisy_ = training && embedding_noise > 0;
+  batch_.upload(stream_, batch, {ctx.seed, ctx.step, embedding_noise});
   adapters_ = {{0, batch.rows(), shape_.trained}};
   run_layers();
 }
@@ -234,6 +235,7 @@ void GpuDecoder::run_layers() {
   const Tensor first = now(kept_.front().front().x), sum = rounded ? now(sum_) : first, h = now(h_), y = now(y_);
   embedding_cuda(stream_, sum, model_.embedding, batch_.tokens());
   if (model_.config.embedding_scale != 1) scale_cuda(stream_, sum, sum, model_.config.embedding_scale);
+  if (noisy_) add_noise_cuda(stream_, sum, batch_.dropout(), kEmbeddingNoise);
   if (rounded) convert_rows_cuda(stream_, first, sum);
   for (size_t layer = 0; layer < kept_.size(); ++layer)
     for (size_t b = 0; b < kept_[layer].size(); ++b) {

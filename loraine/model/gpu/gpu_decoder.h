@@ -64,8 +64,9 @@ class GpuDecoder {
   // What make_room_for takes of it for one adapter.
   static size_t room_bytes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows);
 
-  // Fills the hidden states. ctx: seed and step of dropout, which is on while training.
-  void forward(const Context& ctx, const Batch& batch, bool training);
+  // Fills the hidden states. ctx: seed and step of dropout, which is on while training, and of noise of at most that size on the
+  // embeddings.
+  void forward(const Context& ctx, const Batch& batch, bool training, float embedding_noise = 0);
   // The same without a backward: each adapter has been made room for before.
   void forward(const Batch& batch, std::span<const GpuAdapterRows> adapters);
   void make_room_for(const GpuAdapter& adapter);
@@ -145,7 +146,7 @@ class GpuDecoder {
   GpuArena memory_;
   GpuBatch batch_;
   std::vector<GpuAdapterRows> adapters_;  // of this batch
-  bool training_ = false;
+  bool training_ = false, noisy_ = false;
 
   std::vector<std::vector<Kept>> kept_;
   Tensor x_last_, last_statistics_, hidden_;  // *

@@ -47,8 +47,6 @@ std::string settings_without_gpu(const TrainConfig& c) {
                                                    {"alora_invocation_tokens", c.alora_invocation_tokens.has_value()},
                                                    {"use_eaft_loss", c.use_eaft_loss},
                                                    {"use_asft_loss", c.use_asft_loss},
-                                                   {"neftune_noise_alpha", c.neftune_noise_alpha.value_or(0) > 0},
-                                                   {"loraplus_lr_ratio", c.loraplus_lr_ratio.has_value()},
                                                    {"optim_args", c.optim_args.has_value()},
                                                    {"use_galore", c.use_galore},
                                                    {"use_apollo", c.use_apollo},

@@ -14,11 +14,13 @@ namespace {
 
 constexpr size_t kProductRoom = size_t{32} << 20;  // workspace of the library of products
 
+constexpr int64_t kMostRates = 8;
+
 size_t update_bytes(const GpuAdapter& adapter) {
   GpuArena dry;
   dry.take_array<AdamWItem>(static_cast<int64_t>(adapter.places().size()));
   dry.take_array<GradientItem>(2);
-  dry.take_array<AdamWScalars>(1);
+  dry.take_array<AdamWScalars>(kMostRates);
   dry.take_array<GradientNorm>(2);
   dry.take_array<double>(gradient_norm_room(1, adapter.elements()));
   return dry.used();
@@ -77,20 +79,28 @@ GpuTraining::GpuTraining(const TrainConfig& config, const Model& model, const Ad
   std::vector<AdamWItem> items;
   for (const GpuAdapter::Place& place : adapter_.places()) {
     const auto at = [&](GpuAdapter::Kind kind) { return adapter_.data(kind) + place.offset; };
-    const auto decay = static_cast<float>(decays(place.name) ? config.weight_decay : 0);
+    const auto parameter = std::ranges::find(optimizer.parameters(), place.name, &Parameter::name);
+    if (parameter == optimizer.parameters().end())
+      throw Error(ErrorKind::internal, "the GPU has a parameter that the run has not: " + place.name);
+    const Part& part = optimizer.part(static_cast<size_t>(parameter - optimizer.parameters().begin()));
+    auto rate = std::ranges::find(rate_factors_, part.rate_factor);
+    if (rate == rate_factors_.end()) rate = rate_factors_.insert(rate, part.rate_factor);
     items.push_back({at(GpuAdapter::kValues), at(GpuAdapter::kFirstMoments), at(GpuAdapter::kSecondMoments), at(GpuAdapter::kGradients),
-                     nullptr, place.n, 0, 0, decimal_of(decay)});
+                     nullptr, place.n, 0, 0, decimal_of(static_cast<float>(part.decay)),
+                     static_cast<int32_t>(rate - rate_factors_.begin())});
     most_ = std::max(most_, place.n);
   }
+  if (static_cast<int64_t>(rate_factors_.size()) > kMostRates)
+    throw Error(ErrorKind::internal, "more learning rates than the GPU's memory was planned for");
   const GradientItem all[2] = {{adapter_.data(GpuAdapter::kGradients), adapter_.elements()},
                                {adapter_.data(GpuAdapter::kValues), adapter_.elements()}};
   items_ = memory_.take_array<AdamWItem>(static_cast<int64_t>(items.size()));
   all_ = memory_.take_array<GradientItem>(2);
-  scalars_ = memory_.take_array<AdamWScalars>(1);
+  scalars_ = memory_.take_array<AdamWScalars>(kMostRates);
   norm_ = memory_.take_array<GradientNorm>(2);
   of_values_ = norm_ + 1;
   partial_ = memory_.take_array<double>(gradient_norm_room(1, adapter_.elements()));
-  staging_ = GpuMemory(std::max({items.size() * sizeof(AdamWItem), sizeof all, sizeof(AdamWScalars), sizeof(GradientNorm)}),
+  staging_ = GpuMemory(std::max({items.size() * sizeof(AdamWItem), sizeof all, kMostRates * sizeof(AdamWScalars), sizeof(GradientNorm)}),
                        GpuMemoryKind::pinned);
   const auto move = [&](void* to, const void* from, size_t bytes) {
     std::memcpy(staging_.data(), from, bytes);
@@ -161,15 +171,12 @@ double GpuTraining::gradient_norm() {
 bool GpuTraining::values_finite() { return std::isfinite(norm_of(adapter_.data(GpuAdapter::kValues), 0)); }
 
 void GpuTraining::update(double rate, int64_t step) {
-  const AdamW options{static_cast<float>(rate),
-                      static_cast<float>(config_.adam_beta1),
-                      static_cast<float>(config_.adam_beta2),
-                      static_cast<float>(config_.adam_epsilon),
-                      0,
-                      step};
-  const AdamWScalars scalars = adamw_scalars(options);
-  std::memcpy(staging_.data(), &scalars, sizeof scalars);
-  stream_.copy(scalars_, staging_.data(), sizeof scalars);
+  std::vector<AdamWScalars> scalars;
+  for (const double factor : rate_factors_)
+    scalars.push_back(adamw_scalars({static_cast<float>(factor == 1 ? rate : rate * factor), static_cast<float>(config_.adam_beta1),
+                                     static_cast<float>(config_.adam_beta2), static_cast<float>(config_.adam_epsilon), 0, step}));
+  std::memcpy(staging_.data(), scalars.data(), scalars.size() * sizeof(AdamWScalars));
+  stream_.copy(scalars_, staging_.data(), scalars.size() * sizeof(AdamWScalars));
   adamw_cuda(stream_, items_, static_cast<int64_t>(adapter_.places().size()), most_, scalars_, norm_);
   if (beside_.empty()) return;
   each_beside(GpuAdapter::kValues, [&](const Parameter& parameter, const float* device, float* staged) {

@@ -33,7 +33,9 @@ class GpuTraining {
   void fetch();  // the same and gradients, to them
 
   void zero_gradients();
-  void forward(const Context& ctx, const Batch& batch, bool training) { decoder_.forward(ctx, batch, training); }
+  void forward(const Context& ctx, const Batch& batch, bool training, float embedding_noise) {
+    decoder_.forward(ctx, batch, training, embedding_noise);
+  }
   GpuDecoder& decoder() { return decoder_; }  // for losses, and what objectives do with the states
   void backward() { decoder_.backward(); }
   // −log p of the batch's labels without a gradient, what the last forward kept stays: of the base alone, or with the adapter.
@@ -61,8 +63,9 @@ class GpuTraining {
   GpuMemory staging_;
   int64_t most_ = 0;  // elements of the largest tensor
   AdamWItem* items_ = nullptr;
-  GradientItem* all_ = nullptr;  // [2] gradients, values
-  AdamWScalars* scalars_ = nullptr;
+  GradientItem* all_ = nullptr;       // [2] gradients, values
+  AdamWScalars* scalars_ = nullptr;   // one for each of
+  std::vector<double> rate_factors_;  // LoRA+
   GradientNorm *norm_ = nullptr, *of_values_ = nullptr;
   double* partial_ = nullptr;
 };
