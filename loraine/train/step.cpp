@@ -265,7 +265,7 @@ void update(Run& run, double loss) {
     if (!finite && !std::isfinite(sum_of_squares(run.ctx, p.value)))
       not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));
   if (run.ranks) run.ranks->after_update(s.global_step + 1, Optimizer::clip_scale(norm, c.max_grad_norm));
-  run.adapter.refresh(run.ctx);
+  if (!run.gpu) run.adapter.refresh(run.ctx);
   ++s.global_step;
   ++run.own_steps;
   run.loss_total += loss;

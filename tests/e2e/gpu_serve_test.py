@@ -20,7 +20,7 @@ class GpuServe(tiny.Case):
             self.skipTest("a build with CUDA code has no emulated GPU")
         tiny.write_tokenizer(self.model)
         (self.work / "adapters").mkdir()
-        for name, more in (("one", {}), ("two", dict(lora_rank=2)), ("dora", dict(use_dora="true"))):
+        for name, more in (("one", {}), ("two", dict(lora_rank=2)), ("dora", dict(use_dora="true")), ("whole", dict(additional_target="norm"))):
             out = self.work / "adapters" / name
             self.good(tiny.run(*tiny.train_arguments(self.model, self.data, out, max_steps=3, learning_rate="5e-2", seed=len(name), **more)))
         rows = [{"instruction": "say", "chosen": "abc", "rejected": "cba"}]
@@ -29,7 +29,7 @@ class GpuServe(tiny.Case):
         self.good(tiny.run(*tiny.train_arguments(self.model, self.data, self.work / "adapters/reward", stage="rm", dataset="prefer", template="default", max_steps=2)))
 
     def serve(self, device):
-        adapters = ",".join(f"{name}={self.work}/adapters/{name}" for name in ("one", "two", "reward"))
+        adapters = ",".join(f"{name}={self.work}/adapters/{name}" for name in ("one", "two", "dora", "reward"))
         return Server(self.work, "--model_name_or_path", self.model, "--adapter_name_or_path", adapters, "--device", device, "--adapter_dir", self.work / "adapters", "--max_seqs", 4,
                       "--max_model_len", 96, environment={"LORAINE_GPU": "emulated"})
 
@@ -41,7 +41,7 @@ class GpuServe(tiny.Case):
 
         base = server.ask("GET", "/v1/models")[2]["data"][0]["id"]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            replies = list(pool.map(chat, [base, "one", "two", "one"]))
+            replies = list(pool.map(chat, [base, "one", "two", "dora"]))
         replies.append(server.ask("POST", "/v1/completions", {"model": "two", "prompt": "abc", "max_tokens": 5, "seed": 3, "temperature": 1}))
         replies.append(server.ask("POST", "/v1/embeddings", {"model": base, "input": ["abc", "hello there"]}))
         replies.append(server.ask("POST", "/v1/score/evaluation", {"model": "reward", "messages": ["abc", "cba"]}))
@@ -70,10 +70,10 @@ class GpuServe(tiny.Case):
             try:
                 self.assertEqual("device: emulated GPU" in server.said(), device == "cuda")
                 replies.append(self.asked(server))
-                status, _, reply = server.ask("POST", "/v1/load_lora_adapter", {"lora_name": "dora", "lora_path": "dora"})
+                status, _, reply = server.ask("POST", "/v1/load_lora_adapter", {"lora_name": "whole", "lora_path": "whole"})
                 self.assertEqual(status == 200, device == "cpu", reply)
                 if device == "cuda":
-                    self.assertIn("DoRA", json.dumps(reply))
+                    self.assertIn("trained whole", json.dumps(reply))
                     self.near(self.asked(server), replies[-1])  # the adapters were let go of meanwhile
                 self.assertNotIn("emulated GPU: ", server.said().replace("device: emulated GPU", ""))
             finally:

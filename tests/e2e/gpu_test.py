@@ -64,7 +64,7 @@ class Gpu(tiny.Case):
         evaluated = dict(val_size=5, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=2, compute_accuracy="true", weight_decay=0.1)
         for name, changes, limit in (("f32", evaluated, 1e-4), ("dropout", {"lora_dropout": 0.2}, 1e-4), ("bf16", {"bf16": "true"}, 2e-2), ("nf4", {"quantization_bit": 4}, 1e-4),
                                      ("loftq", {"init_lora_weights": "loftq"}, 1e-4), ("loraplus", {"loraplus_lr_ratio": 4, "weight_decay": 0.1}, 1e-4),
-                                     ("neftune", {"neftune_noise_alpha": 5}, 1e-4)):
+                                     ("dora", {"use_dora": "true", "lora_dropout": 0.1}, 1e-4), ("neftune", {"neftune_noise_alpha": 5}, 1e-4)):
             with self.subTest(name):
                 cpu, gpu = self.train(f"{name}_cpu", device="cpu", **changes), self.train(f"{name}_gpu", device="cuda", **changes)
                 self.same_figures(gpu, cpu, limit)
@@ -254,7 +254,7 @@ class Gpu(tiny.Case):
     def test_what_has_no_gpu_code_is_refused(self):
         for changes, word in (
             ({"stage": "grpo", "reward_file": "checks.json"}, "stage: grpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 8, "frozen_matmul": "int8"}, "frozen_matmul: int8"),
-            ({"use_dora": "true"}, "use_dora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"),
+            ({"use_adalora": "true"}, "use_adalora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"),
             ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"),
             ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"share_prefixes": "true"}, "share_prefixes: true"),
         ):
@@ -264,10 +264,10 @@ class Gpu(tiny.Case):
         (self.model / "config.json").write_text(json.dumps(config | {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}))
         self.refused(tiny.run(*self.arguments(device="cuda")), 2, "model_type llama", "rotations that depend on the length")
         (self.model / "config.json").write_text(json.dumps(config))
-        dora = self.train("dora", device="cpu", use_dora="true", max_steps=1)
+        whole = self.train("whole", device="cpu", additional_target="norm", max_steps=1)
         given = ["--model_name_or_path", self.model, "--device", "cuda"]
         out = ["--output_dir", self.work / "evaluated"]
-        for words, word in ((["chat", "--adapter_name_or_path", dora], "DoRA"), (["chat", "--frozen_matmul", "int8"], "frozen_matmul: int8"),
+        for words, word in ((["chat", "--adapter_name_or_path", whole], "trained whole"), (["chat", "--frozen_matmul", "int8"], "frozen_matmul: int8"),
                             (["serve", "--port", 0, "--frozen_matmul", "int8"], "frozen_matmul: int8")):
             tiny.write_tokenizer(self.model)
             self.refused(tiny.run(*words, *given), 2, "device: cuda", word)

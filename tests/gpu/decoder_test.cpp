@@ -42,16 +42,19 @@ Batch batch_of_lengths(const std::vector<int64_t>& lengths, int32_t salt) {
   return batch;
 }
 
-AdapterSet random_adapter(const Model& model, double dropout) {
+AdapterSet random_adapter(const Model& model, double dropout, bool dora = false) {
   LoraConfig config;
   config.r = 3, config.lora_alpha = 6, config.lora_dropout = dropout;
   config.target_modules = {kAllLinear};
+  config.use_dora = dora;
   name_targets(config, model);
   AdapterSet set = attach_adapter(model, config, true);
   std::mt19937 random(5);
   std::normal_distribution<float> normal(0, 0.1f);
   for (const Parameter& p : set.parameters())
-    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random);
+    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random) + (p.name.ends_with("vector") ? 1.0f : 0.0f);
+  Context ctx;
+  set.refresh(ctx);
   return set;
 }
 
@@ -132,16 +135,16 @@ double apart(const std::vector<float>& a, const std::vector<float>& b) {
   return worst / largest;
 }
 
-void compare(const nlohmann::json& config, const LoadOptions& options, double dropout = 0, const TokenLoss& token = {}) {
+void compare(const nlohmann::json& config, const LoadOptions& options, double dropout = 0, const TokenLoss& token = {}, bool dora = false) {
   const bool bf16 = options.bf16;
   SCOPED_TRACE(config.dump() + (bf16 ? " bf16" : ""));
   const Model model = any_model(config, options);
   ASSERT_EQ(gpu_lacks(model.config), "");
-  AdapterSet set = random_adapter(model, dropout);
+  AdapterSet set = random_adapter(model, dropout, dora);
   const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1), batch_of_lengths({5, 16}, 2)};
   const Result cpu = on_cpu(model, set, batches, token), gpu = on_gpu(model, set, batches, token);
   ASSERT_EQ(cpu.losses.size(), gpu.losses.size());
-  for (size_t i = 0; i < cpu.losses.size(); ++i) EXPECT_NEAR(gpu.losses[i], cpu.losses[i], bf16 ? 0.05 : 1e-4);
+  for (size_t i = 0; i < cpu.losses.size(); ++i) EXPECT_NEAR(gpu.losses[i], cpu.losses[i], bf16 ? (dora ? 0.1 : 0.05) : 1e-4);
   EXPECT_LT(apart(gpu.gradients, cpu.gradients), bf16 ? 0.05 : 1e-5);
   testing::Test::RecordProperty(config["model_type"].get<std::string>() + (bf16 ? "_bf16" : ""),
                                 std::to_string(1e9 * apart(gpu.gradients, cpu.gradients)));  // billionths
@@ -211,6 +214,21 @@ TEST(GpuDecoder, DropoutAndOtherLosses) {
   compare(small("llama"), {false}, 0, {.weight = TokenWeight::probability});
 }
 
+TEST(GpuDecoder, Dora) {
+  const nlohmann::json config = small("llama", {{"attention_bias", true}, {"mlp_bias", true}});
+  for (const double dropout : {0.0, 0.3}) {
+    compare(config, {}, dropout, {}, true);
+    compare(config, {true}, dropout, {}, true);
+  }
+  compare(small("qwen3"), {false, Quantisation{Dtype::NF4}}, 0, {}, true);
+  const Model model = any_model(config);
+  AdapterSet set = random_adapter(model, 0.3, true);
+  const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1)};
+  const Result kept = on_gpu(model, set, batches, {});
+  for (const Recompute level : {Recompute::mlp, Recompute::block})
+    EXPECT_EQ(on_gpu(model, set, batches, {}, level).gradients, kept.gradients);
+}
+
 TEST(GpuDecoder, WhatIsComputedOnceMoreHasTheSameBits) {
   for (const bool bf16 : {false, true}) {
     const Model model = any_model(small("qwen3"), {bf16});
@@ -272,7 +290,7 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
 
 TEST(GpuDecoder, PlannedMemoryIsWhatIsTaken) {
   const Model model = any_model(small("qwen3"));
-  const AdapterSet set = random_adapter(model, 0.1);
+  const AdapterSet set = random_adapter(model, 0.1, true);
   if (!open_gpu().emulated) GTEST_SKIP() << "a card's own memory is not counted to the byte";
   for (const Recompute level : {Recompute::none, Recompute::mlp, Recompute::block}) {
     const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, {40, level});

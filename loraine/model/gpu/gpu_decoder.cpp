@@ -42,16 +42,39 @@ Tensor GpuDecoder::weight_of(const GpuSite& site) {
 
 // y = W x + bias + LoRA; columns [T, R] take A x.
 void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
-  gemm_->multiply(stream_, ProductForm::nt, y, x, weight_of(site));
-  if (site.bias) add_bias_cuda(stream_, y, site.bias);
+  const Tensor w = weight_of(site);
+  gemm_->multiply(stream_, ProductForm::nt, y, x, w);
+  const bool bias_last = std::ranges::any_of(adapters_, [&](const GpuAdapterRows& rows) {  // which magnitudes leave out
+    const GpuLora* lora = rows.adapter->at(site.index);
+    return lora && lora->dora();
+  });
+  if (site.bias && !bias_last) add_bias_cuda(stream_, y, site.bias);
   adapter_columns(columns, x, site);
   for (const auto& [start, length, adapter] : adapters_) {
     const GpuLora* lora = adapter->at(site.index);
     if (!lora) continue;
     const Tensor rows = y.row_range(start, length), of_rows = columns.row_range(start, length);
-    for (const GpuLoraPart& part : lora->parts)
-      thin(ProductForm::nt, rows.col_range(part.offset, part.out), of_rows.col_range(part.rank_offset, part.r), part.b, part.scale, true);
+    if (lora->dora()) dora_forward(rows, start, w, *lora, of_rows);
+    else add_low_rank(rows, of_rows, *lora, true);
   }
+  if (site.bias && bias_last) add_bias_cuda(stream_, y, site.bias);
+}
+
+// y (+)= s B columns
+void GpuDecoder::add_low_rank(const Tensor& y, const Tensor& columns, const GpuLora& lora, bool accumulate) {
+  for (const GpuLoraPart& part : lora.parts)
+    thin(ProductForm::nt, y.col_range(part.offset, part.out), columns.col_range(part.rank_offset, part.r), part.b, part.scale, accumulate);
+}
+
+// The gradient of B, added up, and s · dY B, that of the columns.
+Tensor GpuDecoder::low_rank_backward(const Tensor& d_y, const Tensor& columns, const GpuLora& lora) {
+  const Tensor g = now(adapter_g_).col_range(0, lora.rank());
+  for (const GpuLoraPart& part : lora.parts) {
+    const Tensor d_part = d_y.col_range(part.offset, part.out);
+    thin(ProductForm::nn, g.col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
+    thin(ProductForm::tn, part.d_b, d_part, columns.col_range(part.rank_offset, part.r), part.scale, true);
+  }
+  return g;
 }
 
 // A x of each adapter, over its rows.
@@ -70,15 +93,11 @@ void GpuDecoder::adapter_columns(const Tensor& columns, const Tensor& x, const G
 
 // d_x = d_y W + that of LoRA; without data nothing of it. Gradients of A and B are added up.
 void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
-  if (d_x.data) gemm_->multiply(stream_, ProductForm::nn, d_x, d_y, weight_of(site));
   const GpuLora* lora = shape_.trained->at(site.index);
+  if (lora && lora->dora()) return dora_backward(d_x, d_y, x, weight_of(site), *lora, columns);
+  if (d_x.data) gemm_->multiply(stream_, ProductForm::nn, d_x, d_y, weight_of(site));
   if (!lora) return;
-  const Tensor g = now(adapter_g_).col_range(0, lora->rank());  // s · dY B
-  for (const GpuLoraPart& part : lora->parts) {
-    const Tensor d_part = d_y.col_range(part.offset, part.out);
-    thin(ProductForm::nn, g.col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
-    thin(ProductForm::tn, part.d_b, d_part, columns.col_range(part.rank_offset, part.r), part.scale, true);
-  }
+  const Tensor g = low_rank_backward(d_y, columns, *lora);
   if (lora->dropout == 0 || !training_) {
     thin(ProductForm::tn, lora->d_a, g, x, 1, true);
     if (d_x.data) thin(ProductForm::nn, d_x, g, lora->a, 1, true);
@@ -231,6 +250,7 @@ void GpuDecoder::forward(const Batch& batch, std::span<const GpuAdapterRows> ada
 }
 
 void GpuDecoder::run_layers() {
+  for (const GpuAdapterRows& rows : adapters_) refresh(*rows.adapter);
   const bool rounded = model_.type != Dtype::F32;
   const Tensor first = now(kept_.front().front().x), sum = rounded ? now(sum_) : first, h = now(h_), y = now(y_);
   embedding_cuda(stream_, sum, model_.embedding, batch_.tokens());

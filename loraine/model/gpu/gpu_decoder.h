@@ -118,6 +118,11 @@ class GpuDecoder {
   void run_layers();
   Tensor weight_of(const GpuSite& site);  // unpacked where it is packed: good until the next one is
   void linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns);
+  void add_low_rank(const Tensor& y, const Tensor& columns, const GpuLora& lora, bool accumulate);
+  Tensor low_rank_backward(const Tensor& d_y, const Tensor& columns, const GpuLora& lora);
+  void refresh(const GpuAdapter& adapter);
+  void dora_forward(const Tensor& y, int64_t start, const Tensor& w, const GpuLora& lora, const Tensor& columns);
+  void dora_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& w, const GpuLora& lora, const Tensor& columns);
   void adapter_columns(const Tensor& columns, const Tensor& x, const GpuSite& site);
   void linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns);
   void thin(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, bool accumulate);
@@ -158,6 +163,8 @@ class GpuDecoder {
   Tensor d_inner_, f_, d_f_, d_o_, delta_;        // * but for delta [T, heads] F32
   Tensor unpacked_;                               // * [1, most], of a packed weight
   Tensor adapter_x_, adapter_g_;                  // * [T, in] after dropout, [T, R] gradient of the columns
+  Tensor dora_z_;                                 // * [T, out] before the magnitudes, and its gradient
+  double* dora_partial_ = nullptr;                // of sums over rows
   float* partial_ = nullptr;                      // of thin products: planned, or asked_room_
   GpuMemory asked_room_;                          // grows with the adapters
   int64_t* asked_rows_ = nullptr;                 // whose logits or states are asked for

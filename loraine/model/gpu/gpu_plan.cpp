@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "loraine/kernels/rows/columns_cuda.h"
 #include "loraine/model/gpu/gpu_decoder.h"
 
 namespace loraine {
@@ -18,6 +19,9 @@ int64_t adapter_room(const GpuLora& lora, int64_t rows) {
   for (const GpuLoraPart& part : lora.parts) widths.emplace(part.out, part.r);
   const int64_t in = lora.a.cols(), R = lora.rank();
   int64_t most = 0;
+  if (lora.dora())  // its norms
+    for (const auto& [out, r] : widths)
+      most = std::max({most, thin_product_room(out, r, in), thin_product_room(r, r, in), thin_product_room(out, r, r)});
   for (int64_t T = 1; T <= rows; ++T) {
     most = std::max({most, thin_product_room(T, R, in), thin_product_room(R, in, T), thin_product_room(T, in, R)});
     for (const auto& [out, r] : widths)
@@ -35,7 +39,7 @@ int64_t room_of(const GpuModel& model, const GpuAdapter& adapter, int64_t rows) 
       for (const GpuSite* site : {&branch.in, &branch.out}) {
         const GpuLora* lora = adapter.at(site->index);
         if (!lora) continue;
-        std::vector<int64_t> shape = {lora->a.cols()};
+        std::vector<int64_t> shape = {lora->a.cols(), lora->dora()};
         for (const GpuLoraPart& part : lora->parts) shape.push_back(part.out), shape.push_back(part.r);
         if (seen.insert(shape).second) room = std::max(room, adapter_room(*lora, rows));
       }
@@ -169,15 +173,17 @@ void GpuDecoder::plan() {
   if (has_branch(model_, [](const GpuBranch& branch) { return branch.beside; })) d_group_ = take(Dtype::F32, rows, C);
   d_inner_ = take(type, rows, inner), d_f_ = take(type, rows, f);
   d_o_ = take(type, rows, o), delta_ = take(Dtype::F32, rows, heads);
-  int64_t in = 0, rank = 0;
+  int64_t in = 0, rank = 0, dora = 0;
   for (const auto& layer : model_.layers)
     for (const GpuBranch& branch : layer)
       for (const GpuSite* site : {&branch.in, &branch.out})
         if (const GpuLora* lora = shape_.trained->at(site->index)) {
           if (lora->dropout > 0) in = std::max(in, lora->a.cols());
           rank = std::max(rank, lora->rank());
+          if (lora->dora()) dora = std::max(dora, lora->out);
         }
   adapter_x_ = take(type, rows, in), adapter_g_ = take(type, rows, rank);
+  if (dora > 0) dora_z_ = take(type, rows, dora), dora_partial_ = memory_.take_array<double>(column_dots_room(rows, dora));
   partial_ = memory_.take_array<float>(room_of(model_, *shape_.trained, rows));
 }
 

@@ -39,8 +39,7 @@ std::string settings_without_gpu(const TrainConfig& c) {
   if (!split_list(c.additional_target).empty()) return "additional_target: " + *c.additional_target;
   for (const std::string& name : split_list(c.lora_target))
     if (name == "lm_head" || name == "embed_tokens" || name.starts_with("experts")) return "lora_target: " + name;
-  const std::pair<const char*, bool> switches[] = {{"use_dora", c.use_dora},
-                                                   {"use_adalora", c.use_adalora},
+  const std::pair<const char*, bool> switches[] = {{"use_adalora", c.use_adalora},
                                                    {"use_lorafa", c.use_lorafa},
                                                    {"lora_bias", c.lora_bias},
                                                    {"trainable_token_indices", c.trainable_token_indices.has_value()},

@@ -178,6 +178,7 @@ void GpuTraining::update(double rate, int64_t step) {
   std::memcpy(staging_.data(), scalars.data(), scalars.size() * sizeof(AdamWScalars));
   stream_.copy(scalars_, staging_.data(), scalars.size() * sizeof(AdamWScalars));
   adamw_cuda(stream_, items_, static_cast<int64_t>(adapter_.places().size()), most_, scalars_, norm_);
+  adapter_.values_changed();
   if (beside_.empty()) return;
   each_beside(GpuAdapter::kValues, [&](const Parameter& parameter, const float* device, float* staged) {
     stream_.copy(staged, device, parameter.value.bytes());
