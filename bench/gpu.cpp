@@ -238,7 +238,7 @@ void measure_steps(const Shape& s, int64_t rows, int64_t length, int64_t rank, R
   std::vector<Parameter> parameters = set.parameters();
   Recipe recipe = recipe_of(config, model.config, parameters, 0);
   Optimizer optimizer(std::move(parameters), std::move(recipe));
-  const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, rows, recompute);
+  const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, {rows, recompute});
   const char* levels[] = {"none", "mlp", "block"};
   nlohmann::ordered_json line = {{"kind", "step"},
                                  {"model", s.name},
@@ -251,7 +251,7 @@ void measure_steps(const Shape& s, int64_t rows, int64_t length, int64_t rank, R
     line["skipped"] = "the card has less memory free";
     return print(line);
   }
-  GpuTraining training(config, model, set, optimizer, rows, recompute);
+  GpuTraining training(config, model, set, optimizer, {rows, recompute});
   training.put();
   line["taken_gb"] = static_cast<double>(before - free_gpu_bytes()) / 1e9;
   const Batch batch = packed(rows, length, s.vocabulary);

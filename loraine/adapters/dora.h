@@ -24,6 +24,11 @@ class Dora : public Adapter {
   std::vector<AdapterMatrices> matrices() const override { return lora_.matrices(); }
   void initialise(Context& ctx, uint64_t seed) override;  // m = n
   void refresh(Context& ctx) override;                    // n and m / n
+  const Lora& lora() const { return lora_; }              // without dropout
+  float dropout_share() const { return dropout_; }
+  uint64_t dropout_site() const { return site_; }
+  int64_t out() const { return base_.out(); }
+  const float* magnitude() const { return magnitude_.data(); }  // [out]
 
  private:
   // y [T, out] over the adapted columns; the others are left.

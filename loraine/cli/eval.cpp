@@ -62,8 +62,8 @@ int run_eval(const std::vector<std::string>& args, const std::atomic<bool>& stop
   if (!read_config(args, "eval", config, own)) return 0;
   take_task(config, eval);
   check_eval_config(config, eval);
-  const std::unique_ptr<LoadedModel> loaded = load_for_answers(
-      config, {.needs_text = needs_text(config, eval), .one_template = true, .gpu = config.stage == "sft" || config.stage == "pt"});
+  const std::unique_ptr<LoadedModel> loaded =
+      load_for_answers(config, {.needs_text = needs_text(config, eval), .one_template = true, .gpu = config.stage != "decision"});
   for (const std::string& place : loaded->places) print_stderr(place + "\n");
   for (const auto& [kind, text] : loaded->warnings) print_stderr("warning: " + text + "\n");
   if (eval.ppl_file && !loaded->text.tokenizer)

@@ -23,7 +23,6 @@ int serve(const std::vector<std::string>& args, const std::string& command) {
       if (option.name == setting.key) set_option(option, setting);
   if (!read_config(args, command, start.model, own)) return 0;
   check_chat_config(start.model);
-  if (start.model.device == "cuda") throw Error(ErrorKind::unsupported, "device: cuda: the server has no GPU code", "Leave it out.");
   start.version = version_text();
   start.say = [](const std::string& line) { print_stderr(line + "\n"); };
   return run_server(std::move(start));

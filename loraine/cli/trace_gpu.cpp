@@ -42,7 +42,7 @@ double trace_on_gpu(const TraceOnGpu& trace, const Tensor& logits) {
     GpuAnswers answers(gpu, rows, widest, std::min(rows, kTracedRows));
     answers.forward(trace.batch, trace.sets);
     logits_of_all(answers, trace, logits);
-    return sum_of(answers.losses({}, false));
+    return sum_of(answers.decoder().losses({}, 0, false));
   }
   const std::vector<Parameter> parameters = trace.sets[0]->parameters();
   const auto host = [&](Tensor Parameter::*which) {

@@ -7,13 +7,17 @@
 
 #include "loraine/core/error.h"
 #include "loraine/data/examples/batcher.h"
+#include "loraine/generate/engine.h"
 #include "loraine/train/config/load_options.h"
 #include "loraine/train/evaluation/reference_model.h"
+#include "loraine/train/gpu/gpu_losses.h"
 #include "loraine/train/objectives/reward_objective.h"
 #include "loraine/train/records/python_number.h"
 
 namespace loraine {
 namespace {
+
+constexpr int64_t kBesideLogitRows = 256;  // at a time
 
 // Where the value head lies: with the last adapter, else with the model.
 std::string head_folder(const LoadedModel& loaded) {
@@ -61,14 +65,30 @@ void measure_preferences(const Subject& subject, const Dataset& set, bool predic
   Forward forward(subject, most.trained);
   std::unique_ptr<SidePass> side;
   std::unique_ptr<ReferenceModel> reference;
-  if (objective->needs_side()) {
+  std::unique_ptr<GpuAnswers> beside;
+  if (objective->needs_side() && subject.loaded.gpu) {
+    GpuBase& base = *subject.loaded.gpu;
+    const int64_t columns = subject.adapter ? rank_columns(*subject.adapter) : 1,
+                  logit_rows = std::min<int64_t>(most.beside, kBesideLogitRows);
+    check_gpu_room(GpuAnswers::bytes(base, most.beside, columns, logit_rows),
+                   "a smaller per_device_eval_batch_size or cutoff_len needs less");
+    beside = std::make_unique<GpuAnswers>(base, most.beside, columns, logit_rows);
+    side = std::make_unique<SidePass>(subject.loaded.model, [&](const Batch& batch, bool adapted) {
+      return losses_on_gpu(*beside, batch, adapted ? subject.adapter : nullptr);
+    });
+  } else if (objective->needs_side()) {
     check_room(subject, SidePass::bytes(subject.loaded.model, most.beside, subject.adapter));
     side = std::make_unique<SidePass>(subject.loaded.model, most.beside, subject.adapter);
   }
   if (c.ref_model && compares_with_reference(c)) {
     reference = std::make_unique<ReferenceModel>(c, subject.loaded.model);
-    check_room(subject, reference->pass_bytes(most.beside));
-    reference->plan_pass(most.beside);
+    if (subject.loaded.gpu) {
+      check_gpu_room(reference->gpu_bytes(most.beside), "a smaller per_device_eval_batch_size or cutoff_len needs less");
+      reference->plan_pass_on_gpu(most.beside);
+    } else {
+      check_room(subject, reference->pass_bytes(most.beside));
+      reference->plan_pass(most.beside);
+    }
   }
   Pass& pass = forward.pass();
   LoggedFigures figures;
@@ -80,14 +100,14 @@ void measure_preferences(const Subject& subject, const Dataset& set, bool predic
     const std::vector<const Example*> samples = samples_of(*objective, items);
     Batch batch = make_batch(samples);
     if (subject.adapter) batch.adapter_rows = {{0, batch.rows(), 0}};
-    decoder_forward(forward.ctx, subject.loaded.model, batch, pass);
+    forward.run(batch);
     const Tensor hidden = pass.activations->hidden.row_range(0, batch.rows());
     const double one = objective->loss({forward.ctx, subject.loaded.model, subject.adapter, items, batch, hidden, Tensor(), *pass.scratch,
-                                        side.get(), reference ? &reference->pass() : nullptr, figures});
+                                        side.get(), reference ? &reference->pass() : nullptr, figures, INT64_MAX, forward.gpu()});
     const auto weight = static_cast<double>(items.size());
     loss.add(one * weight, weight);
     if (const auto* reward = dynamic_cast<const RewardObjective*>(objective.get())) {
-      const std::vector<double> own = reward_scores(forward.ctx, reward->head(), hidden, batch, samples, *pass.scratch);
+      const std::vector<double> own = reward_scores(forward.ctx, reward->head(), hidden, batch, samples, *pass.scratch, forward.gpu());
       scores.insert(scores.end(), own.begin(), own.end());
     }
     for (const Item& item : items) item.let_go();

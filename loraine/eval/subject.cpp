@@ -3,8 +3,10 @@
 
 #include "loraine/data/examples/batcher.h"
 #include "loraine/model/gpu/gpu_answers.h"
+#include "loraine/train/gpu/gpu_losses.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/memory.h"
+#include "loraine/train/objectives/reward_objective.h"
 #include "loraine/train/token_loss.h"
 
 namespace loraine {
@@ -61,6 +63,7 @@ Forward::Forward(const Subject& subject, int64_t rows)
     const int64_t columns = subject.adapter ? rank_columns(*subject.adapter) : 1, logit_rows = std::min(rows, kGpuLogitRows);
     check_gpu_room(GpuAnswers::bytes(*gpu, rows, columns, logit_rows), "a smaller per_device_eval_batch_size or cutoff_len needs less");
     gpu_ = std::make_unique<GpuAnswers>(*gpu, rows, columns, logit_rows);
+    scratch_ = Arena(reward_scratch_bytes(model_, rows));
     return;
   }
   memory_ = Arena(checked_activation_bytes(subject, rows));
@@ -70,13 +73,19 @@ Forward::Forward(const Subject& subject, int64_t rows)
 
 Forward::~Forward() = default;
 
+void Forward::run(const Batch& batch) {
+  if (gpu_) gpu_->forward(batch, pass_.adapters);
+  else decoder_forward(ctx, model_, batch, pass_);
+}
+
+GpuDecoder* Forward::gpu() const { return gpu_ ? &gpu_->decoder() : nullptr; }
+
 EvalSums Forward::evaluate(std::span<const Example> examples, int64_t batch_size, const std::function<void(int64_t)>& on_batch,
                            const TokenLoss& loss, const std::function<Tensor(const Batch&)>& reference) {
   if (!gpu_) return evaluate_examples(ctx, model_, examples, batch_size, pass_, on_batch, loss, reference);
   return evaluate_examples(ctx, model_, examples, batch_size, pass_, on_batch, loss, reference, [&](const Batch& batch) {
     gpu_->forward(batch, pass_.adapters);
-    GpuLosses one = gpu_->losses(loss, !loss.plain());
-    return sum_losses(batch, gpu_->labelled(), std::move(one.losses), std::move(one.plain), one.correct);
+    return losses_on_gpu(gpu_->decoder(), batch, loss, 0);
   });
 }
 
@@ -87,8 +96,7 @@ std::vector<std::vector<float>> Forward::last_logits(std::span<const std::vector
   for (const Example& example : examples) picked.push_back(&example);
   Batch batch = make_batch(picked);
   if (!pass_.adapters.empty()) batch.adapter_rows = {{0, batch.rows(), 0}};
-  if (gpu_) gpu_->forward(batch, pass_.adapters);
-  else decoder_forward(ctx, model_, batch, pass_);
+  run(batch);
   std::vector<float> logits(static_cast<size_t>(model_.config.vocab_size));
   std::vector<std::vector<float>> wanted;
   for (const Sequence& sequence : batch.sequences) {

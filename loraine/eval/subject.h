@@ -18,6 +18,7 @@ struct Subject {
 };
 
 class GpuAnswers;
+class GpuDecoder;
 
 // Whether `bytes` more fit memory_limit, the cgroup and the machine; check_room throws out_of_memory when they do not.
 bool has_room(const Subject& subject, size_t bytes);
@@ -30,7 +31,10 @@ class Forward {
   ~Forward();
   Forward(const Forward&) = delete;
   Context ctx;
-  Pass& pass() { return pass_; }  // on the CPU
+  Pass& pass() { return pass_; }
+  // A batch through the decoder, to the pass's hidden states; or on the GPU, where gpu() then has them.
+  void run(const Batch& batch);
+  GpuDecoder* gpu() const;  // nullptr: it computes on the CPU
   // evaluate_examples of this model.
   EvalSums evaluate(std::span<const Example> examples, int64_t batch_size, const std::function<void(int64_t)>& on_batch,
                     const TokenLoss& loss = {}, const std::function<Tensor(const Batch&)>& reference = {});

@@ -23,10 +23,11 @@ void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first
   rows = entry.kv_length - first;
   entry.told = entry.kv_length;
   if (entry.request.on_prompt_hidden) {
-    if (gpu_) throw Error(ErrorKind::internal, "hidden states of a prompt are asked for, and the GPU keeps them");
     std::vector<float> state(static_cast<size_t>(model_.config.hidden_size));
     for (int64_t row = 0; row < rows; ++row) {
-      widen_row(state.data(), activations_.hidden.row_range(first_row + row, 1));
+      const int64_t at = first_row + row;
+      if (gpu_) gpu_->decoder().states(Tensor(state.data(), Dtype::F32, {1, model_.config.hidden_size}), {&at, 1});
+      else widen_row(state.data(), activations_.hidden.row_range(at, 1));
       entry.request.on_prompt_hidden(state);
     }
   }

@@ -15,8 +15,6 @@
 namespace loraine {
 namespace {
 
-constexpr uint64_t kEmbeddingNoise = uint64_t{1} << 40;  // a place of its own beside the sites of dropout
-
 // First layer with something trained: the backward stops there. -1: the embedding is trained too.
 int64_t first_trained_layer(const Model& model, const AdapterSet& set) {
   const bool rows = std::ranges::any_of(set.token_rows, [](const TokenRows& t) { return t.of_embedding && t.rows.gradient.data; });

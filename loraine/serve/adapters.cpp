@@ -14,6 +14,7 @@
 #include "loraine/io/hub/hash.h"
 #include "loraine/io/hub/hub.h"
 #include "loraine/model/attach.h"
+#include "loraine/model/gpu/gpu_support.h"
 #include "loraine/serve/folder_beneath.h"
 #include "loraine/train/config/hub_access.h"
 #include "loraine/train/records/calibration.h"
@@ -73,6 +74,9 @@ std::shared_ptr<ServedAdapter> AdapterRegistry::read(const std::string& name, co
       throw Error(ErrorKind::usage, path + ": LoftQ's adapters run over a base of their own, which is quantised as at their start",
                   "serve it alone, with adapter_name_or_path, or merge it with loraine export");
     adapter->set = load_adapter(loaded_.model, folder);
+    if (const std::string lacks = loaded_.gpu ? gpu_lacks(adapter->set, false) : ""; !lacks.empty())
+      throw Error(ErrorKind::usage, fmt::format("the adapter '{}' has {}, which has no GPU code", name, lacks),
+                  "serve it on the CPU (device: cpu)");
     check_mapped_files();
     adapter->set.name = name;
     read_beside(*adapter, folder, loaded_.model.config.hidden_size);

@@ -29,11 +29,11 @@ Generation::Times Generation::times() const {
   return times_;
 }
 
-EngineLoop::EngineLoop(const Model& model, const Sizes& sizes, Metrics& metrics)
+EngineLoop::EngineLoop(const Model& model, const Sizes& sizes, Metrics& metrics, GpuBase* gpu)
     : model_(model),
       sizes_(sizes),
       metrics_(metrics),
-      engine_(std::make_unique<Engine>(model, sizes.rows, sizes.columns, sizes.sequences)),
+      engine_(std::make_unique<Engine>(model, sizes.rows, sizes.columns, sizes.sequences, gpu)),
       thread_([this] { work(); }) {}
 
 EngineLoop::~EngineLoop() {

@@ -82,7 +82,7 @@ class EngineLoop {
     int64_t rows = 0, sequences = 16, columns = 1;  // of the engine
     int64_t most_queued = 256;                      // requests of which a sequence still waits
   };
-  EngineLoop(const Model& model, const Sizes& sizes, Metrics& metrics);
+  EngineLoop(const Model& model, const Sizes& sizes, Metrics& metrics, GpuBase* gpu = nullptr);  // gpu: where the engine computes
   ~EngineLoop();
 
   // From any thread.

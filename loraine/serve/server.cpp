@@ -37,7 +37,7 @@ void load(Service& service, const TrainConfig& config, const std::function<void(
   const bool with_model = opened_with_model(config, service.llama_factory);
   TrainConfig opened = config;
   if (!with_model) opened.adapter_name_or_path.reset();
-  std::unique_ptr<LoadedModel> model = load_for_answers(opened, {.needs_text = false});
+  std::unique_ptr<LoadedModel> model = load_for_answers(opened, {.needs_text = false, .gpu = true});
   if (!model->text.tokenizer) throw no_tokenizer(model->files);
   const auto tell = [&](LoadedModel& from) {
     for (const std::string& place : std::exchange(from.places, {})) say(place);

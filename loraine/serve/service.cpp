@@ -10,7 +10,9 @@
 #include <fstream>
 #include <random>
 
+#include "loraine/core/gpu.h"
 #include "loraine/io/files/mapped_file.h"
+#include "loraine/model/gpu/gpu_base.h"
 #include "loraine/serve/request_in_flight.h"
 #include "loraine/train/config/named_adapters.h"
 #include "loraine/train/memory.h"
@@ -157,7 +159,7 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
     throw Error(ErrorKind::usage, fmt::format("max_model_len is {}, and the model has {} positions", max_model_len, positions),
                 "lower max_model_len, or give rope_scaling");
   const size_t per_row = kv_cache_bytes(m, max_model_len, 1) / static_cast<size_t>(max_model_len) + 1;
-  const size_t bytes = kv_bytes(config.kv_memory, free_memory());
+  const size_t bytes = kv_bytes(config.kv_memory, loaded->gpu ? free_gpu_bytes() : free_memory());
   int64_t rows = std::min<int64_t>(config.max_seqs * max_model_len, static_cast<int64_t>(bytes / per_row));
   if (rows < max_model_len) {
     if (config.max_model_len)
@@ -170,7 +172,7 @@ void Service::open(std::unique_ptr<LoadedModel> model) {
   ++rows;  // the engine wants a row beyond the longest
   loop = std::make_unique<EngineLoop>(
       m, EngineLoop::Sizes{.rows = rows, .sequences = config.max_seqs, .columns = columns, .most_queued = config.max_queued_requests},
-      *metrics);
+      *metrics, loaded->gpu.get());
 }
 
 std::string Service::new_id(const char* prefix) { return fmt::format("{}{}{:012x}", prefix, launch, next_id_++); }

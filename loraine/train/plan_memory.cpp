@@ -312,7 +312,7 @@ void plan_memory(Run& run) {
   run.other_parameters = run.model.parameter_count() - run.model.embedding.numel() + beside;
   if (!whole && run.adapter.dense) run.other_parameters -= run.adapter.dense->embedding.value.data ? run.model.embedding.numel() : 0;
   if (run.input.device == Device::cuda)
-    return plan_gpu(run, rows,
+    return plan_gpu(run, rows, most.beside,
                     {.parameters = run.model.parameter_count() + beside,
                      .trainable = trainable,
                      .micro_batch_rows = rows,

@@ -24,6 +24,7 @@ std::string what_keeps_rows_apart(const Run& run) {
 
 void share_prefixes(Run& run) {
   const TrainConfig& c = run.config;
+  if (run.input.device == Device::cuda) return;  // whose attention takes whole sequences
   const bool answers_share = c.stage == "dpo" || c.stage == "kto" || c.stage == "rm" || c.stage == "grpo";  // a prompt, by their nature
   if (c.share_prefixes == "false" || (c.share_prefixes == "auto" && !answers_share)) return;
   if (const std::string reason = what_keeps_rows_apart(run); !reason.empty()) {

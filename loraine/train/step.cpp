@@ -41,17 +41,23 @@ MicroBatch micro_batch(const Objective& objective, std::span<const Item> items) 
 ObjectivePass objective_pass(Run& run, std::span<const Item> items, const ItemsBatch& micro, const Pass& pass, const Tensor& d_hidden,
                              LoggedFigures& figures) {
   const Batch& batch = micro.batch;
-  return {run.ctx,        run.model,
-          &run.adapter,   items,
-          batch,          pass.activations->hidden.row_range(0, batch.rows()),
-          d_hidden,       *pass.scratch,
-          run.side.get(), run.reference ? &run.reference->pass() : nullptr,
-          figures,        micro.trained_rows,
-          run.gpu.get()};
+  return {run.ctx,
+          run.model,
+          &run.adapter,
+          items,
+          batch,
+          pass.activations->hidden.row_range(0, batch.rows()),
+          d_hidden,
+          *pass.scratch,
+          run.side.get(),
+          run.reference ? &run.reference->pass() : nullptr,
+          figures,
+          micro.trained_rows,
+          run.gpu ? &run.gpu->decoder() : nullptr};
 }
 
 void forward(Run& run, const Batch& batch, Pass& pass) {
-  if (run.gpu) run.gpu->forward(run.ctx, batch, pass.training);
+  if (run.gpu) run.gpu->forward(run.ctx, batch, pass.training, pass.embedding_noise);
   else decoder_forward(run.ctx, run.model, batch, pass);
 }
 
@@ -262,7 +268,7 @@ void update(Run& run, double loss) {
     if (!finite && !std::isfinite(sum_of_squares(run.ctx, p.value)))
       not_finite(run, fmt::format("step {}: the update made {} not finite (learning rate {})", s.global_step + 1, p.name, rate));
   if (run.ranks) run.ranks->after_update(s.global_step + 1, Optimizer::clip_scale(norm, c.max_grad_norm));
-  run.adapter.refresh(run.ctx);
+  if (!run.gpu) run.adapter.refresh(run.ctx);
   ++s.global_step;
   ++run.own_steps;
   run.loss_total += loss;

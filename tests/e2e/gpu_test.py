@@ -62,7 +62,9 @@ class Gpu(tiny.Case):
 
     def test_a_run_is_that_of_the_cpu(self):
         evaluated = dict(val_size=5, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=2, compute_accuracy="true", weight_decay=0.1)
-        for name, changes, limit in (("f32", evaluated, 1e-4), ("dropout", {"lora_dropout": 0.2}, 1e-4), ("bf16", {"bf16": "true"}, 2e-2)):
+        for name, changes, limit in (("f32", evaluated, 1e-4), ("dropout", {"lora_dropout": 0.2}, 1e-4), ("bf16", {"bf16": "true"}, 2e-2), ("nf4", {"quantization_bit": 4}, 1e-4),
+                                     ("loftq", {"init_lora_weights": "loftq"}, 1e-4), ("loraplus", {"loraplus_lr_ratio": 4, "weight_decay": 0.1}, 1e-4),
+                                     ("dora", {"use_dora": "true", "lora_dropout": 0.1}, 1e-4), ("neftune", {"neftune_noise_alpha": 5}, 1e-4)):
             with self.subTest(name):
                 cpu, gpu = self.train(f"{name}_cpu", device="cpu", **changes), self.train(f"{name}_gpu", device="cuda", **changes)
                 self.same_figures(gpu, cpu, limit)
@@ -74,6 +76,32 @@ class Gpu(tiny.Case):
                 for place, out in (("cpu", cpu), ("gpu", gpu)):
                     self.good(tiny.run("export", "--model_name_or_path", self.model, "--adapter_name_or_path", out, "--export_dir", self.work / f"{name}_{place}_merged"))
                 self.assertLess(apart(*(self.work / f"{name}_{place}_merged/model.safetensors" for place in ("gpu", "cpu"))), 1e-3)
+
+    def test_checkpoints_of_codes(self):
+        """As bitsandbytes writes them: trained, traced and asked, with the figures of the same codes that are made while loading."""
+        ids = [5, 9, 33, 7, 12, 40]
+        batch = self.work / "codes.safetensors"
+        tiny.write_safetensors(batch, {"input_ids": ("I64", [1, 6], array.array("q", ids).tobytes())})
+        for name, bits in (("nf4", ["--quantization_bit", 4]), ("fp4", ["--quantization_bit", 4, "--quantization_type", "fp4", "--double_quantization", "false"]),
+                           ("int8", ["--quantization_bit", 8])):
+            with self.subTest(name):
+                base = self.work / f"{name}_base"
+                self.good(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", base, *bits))
+                settings = {word.strip("-"): value for word, value in zip(bits[::2], bits[1::2])}
+                stored = self.train(f"{name}_stored", device="cuda", model_name_or_path=base, max_steps=2)
+                loading = self.train(f"{name}_loading", device="cuda", max_steps=2, **settings)
+                cpu = self.train(f"{name}_cpu", device="cpu", max_steps=2, **settings)
+                self.assertEqual((stored / "adapter_model.safetensors").read_bytes(), (loading / "adapter_model.safetensors").read_bytes())
+                self.assertLess(apart(stored / "adapter_model.safetensors", cpu / "adapter_model.safetensors"), 1e-3)
+                traced = []
+                for device in ("cpu", "cuda"):
+                    out = self.work / f"{name}_{device}_trace"
+                    self.quiet(tiny.run("trace", "--model_name_or_path", base, "--adapter_name_or_path", cpu, "--device", device, "--batch", batch, "--output", out,
+                                        "--max_new_tokens", 4))
+                    traced.append(tiny.read_safetensors(out))
+                self.assertEqual(traced[0]["generated_ids"], traced[1]["generated_ids"])
+                for one, other in zip(traced[0]["logits"][1], traced[1]["logits"][1]):
+                    self.assertAlmostEqual(one, other, delta=1e-5)
 
     def test_every_order_has_the_same_bits(self):
         results = set()
@@ -225,10 +253,10 @@ class Gpu(tiny.Case):
 
     def test_what_has_no_gpu_code_is_refused(self):
         for changes, word in (
-            ({"stage": "dpo"}, "stage: dpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 4}, "quantization_bit: 4"),
-            ({"use_dora": "true"}, "use_dora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"), ({"neftune_noise_alpha": 5}, "neftune_noise_alpha"),
+            ({"stage": "grpo", "reward_file": "checks.json"}, "stage: grpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 8, "frozen_matmul": "int8"}, "frozen_matmul: int8"),
+            ({"use_adalora": "true"}, "use_adalora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"),
             ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"),
-            ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"loraplus_lr_ratio": 4}, "loraplus_lr_ratio"), ({"share_prefixes": "true"}, "share_prefixes: true"),
+            ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"share_prefixes": "true"}, "share_prefixes: true"),
         ):
             self.refused(tiny.run(*self.arguments(device="cuda", **changes)), 2, "device: cuda", word, "has no GPU code")
         self.assertFalse(self.out.exists())
@@ -236,11 +264,11 @@ class Gpu(tiny.Case):
         (self.model / "config.json").write_text(json.dumps(config | {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}))
         self.refused(tiny.run(*self.arguments(device="cuda")), 2, "model_type llama", "rotations that depend on the length")
         (self.model / "config.json").write_text(json.dumps(config))
-        dora = self.train("dora", device="cpu", use_dora="true", max_steps=1)
+        whole = self.train("whole", device="cpu", additional_target="norm", max_steps=1)
         given = ["--model_name_or_path", self.model, "--device", "cuda"]
         out = ["--output_dir", self.work / "evaluated"]
-        for words, word in ((["chat", "--adapter_name_or_path", dora], "DoRA"), (["chat", "--quantization_bit", 4], "quantization_bit: 4"),
-                            (["serve", "--port", 0], "device: cuda"), (["eval", "--stage", "dpo", "--eval_dataset", "rows", *out], "stage: dpo")):
+        for words, word in ((["chat", "--adapter_name_or_path", whole], "trained whole"), (["chat", "--frozen_matmul", "int8"], "frozen_matmul: int8"),
+                            (["serve", "--port", 0, "--frozen_matmul", "int8"], "frozen_matmul: int8")):
             tiny.write_tokenizer(self.model)
             self.refused(tiny.run(*words, *given), 2, "device: cuda", word)
         self.refused(tiny.run("export", "--model_name_or_path", self.model, "--export_dir", self.work / "merged", "--device", "cuda"), 2, "device")

@@ -7,6 +7,7 @@
 #include "loraine/model/attach.h"
 #include "loraine/model/gpu/gpu_answers.h"
 #include "loraine/model/gpu/gpu_support.h"
+#include "loraine/train/gpu/gpu_losses.h"
 #include "loraine/train/gpu/gpu_training.h"
 #include "loraine/train/loss.h"
 #include "loraine/train/optimizers/recipe.h"
@@ -41,16 +42,19 @@ Batch batch_of_lengths(const std::vector<int64_t>& lengths, int32_t salt) {
   return batch;
 }
 
-AdapterSet random_adapter(const Model& model, double dropout) {
+AdapterSet random_adapter(const Model& model, double dropout, bool dora = false) {
   LoraConfig config;
   config.r = 3, config.lora_alpha = 6, config.lora_dropout = dropout;
   config.target_modules = {kAllLinear};
+  config.use_dora = dora;
   name_targets(config, model);
   AdapterSet set = attach_adapter(model, config, true);
   std::mt19937 random(5);
   std::normal_distribution<float> normal(0, 0.1f);
   for (const Parameter& p : set.parameters())
-    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random);
+    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random) + (p.name.ends_with("vector") ? 1.0f : 0.0f);
+  Context ctx;
+  set.refresh(ctx);
   return set;
 }
 
@@ -132,53 +136,98 @@ double apart(const std::vector<float>& a, const std::vector<float>& b) {
   return worst / largest;
 }
 
-void compare(const nlohmann::json& config, bool bf16, double dropout = 0, const TokenLoss& token = {}) {
+void compare(const nlohmann::json& config, const LoadOptions& options, double dropout = 0, const TokenLoss& token = {}, bool dora = false) {
+  const bool bf16 = options.bf16;
   SCOPED_TRACE(config.dump() + (bf16 ? " bf16" : ""));
-  const Model model = any_model(config, {bf16});
+  const Model model = any_model(config, options);
   ASSERT_EQ(gpu_lacks(model.config), "");
-  AdapterSet set = random_adapter(model, dropout);
+  AdapterSet set = random_adapter(model, dropout, dora);
   const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1), batch_of_lengths({5, 16}, 2)};
   const Result cpu = on_cpu(model, set, batches, token), gpu = on_gpu(model, set, batches, token);
   ASSERT_EQ(cpu.losses.size(), gpu.losses.size());
-  for (size_t i = 0; i < cpu.losses.size(); ++i) EXPECT_NEAR(gpu.losses[i], cpu.losses[i], bf16 ? 0.05 : 1e-4);
+  for (size_t i = 0; i < cpu.losses.size(); ++i) EXPECT_NEAR(gpu.losses[i], cpu.losses[i], bf16 ? (dora ? 0.1 : 0.05) : 1e-4);
   EXPECT_LT(apart(gpu.gradients, cpu.gradients), bf16 ? 0.05 : 1e-5);
   testing::Test::RecordProperty(config["model_type"].get<std::string>() + (bf16 ? "_bf16" : ""),
                                 std::to_string(1e9 * apart(gpu.gradients, cpu.gradients)));  // billionths
 }
 
 TEST(GpuDecoder, FamiliesEqualTheCpu) {
-  compare(small("llama", {{"attention_bias", true}, {"mlp_bias", true}}), false);
-  compare(small("llama", {{"tie_word_embeddings", true}, {"hidden_act", "gelu_pytorch_tanh"}}), false);
-  compare(small("mistral", {{"sliding_window", 5}}), false);
-  compare(small("qwen2"), false);
-  compare(small("qwen3"), false);
-  compare(small("phi3", {{"pad_token_id", 0}}), false);
+  compare(small("llama", {{"attention_bias", true}, {"mlp_bias", true}}), {false});
+  compare(small("llama", {{"tie_word_embeddings", true}, {"hidden_act", "gelu_pytorch_tanh"}}), {false});
+  compare(small("mistral", {{"sliding_window", 5}}), {false});
+  compare(small("qwen2"), {false});
+  compare(small("qwen3"), {false});
+  compare(small("phi3", {{"pad_token_id", 0}}), {false});
 }
 
 TEST(GpuDecoder, FamiliesWithOtherNormsScalesAndCaps) {
   const nlohmann::json gemma2 = {
       {"attn_logit_softcapping", 5.0}, {"final_logit_softcapping", 3.0}, {"sliding_window", 6}, {"query_pre_attn_scalar", 12}};
-  compare(small("gemma2", gemma2), false);
-  compare(small("gemma2", gemma2), true);
+  compare(small("gemma2", gemma2), {false});
+  compare(small("gemma2", gemma2), {true});
   compare(small("granite",
                 {{"embedding_multiplier", 3.0}, {"residual_multiplier", 0.7}, {"attention_multiplier", 0.2}, {"logits_scaling", 2.0}}),
-          false);
-  compare(small("olmo2"), false);
-  compare(small("cohere", {{"logit_scale", 0.3}}), false);  // LayerNorm, attention and MLP side by side
-  compare(small("cohere", {{"logit_scale", 0.3}}), true);
-  compare(small("phi", {{"num_key_value_heads", 4}}), false);  // the same with biases, of the head too
-  compare(small("starcoder2", {{"sliding_window", 7}}), false);
+          {false});
+  compare(small("olmo2"), {false});
+  compare(small("cohere", {{"logit_scale", 0.3}}), {false});  // LayerNorm, attention and MLP side by side
+  compare(small("cohere", {{"logit_scale", 0.3}}), {true});
+  compare(small("phi", {{"num_key_value_heads", 4}}), {false});  // the same with biases, of the head too
+  compare(small("starcoder2", {{"sliding_window", 7}}), {false});
 }
 
 TEST(GpuDecoder, Bf16) {
-  compare(small("llama"), true);
-  compare(small("qwen3", {{"head_dim", 64}, {"hidden_size", 64}}), true);  // attention on the matrix units
+  compare(small("llama"), {true});
+  compare(small("qwen3", {{"head_dim", 64}, {"hidden_size", 64}}), {true});  // attention on the matrix units
+}
+
+// Codes in device memory, unpacked for each product: with the bits that the CPU multiplies.
+TEST(GpuDecoder, PackedBases) {
+  const nlohmann::json config = small("qwen3");
+  for (const Quantisation how : {Quantisation{Dtype::NF4, true}, {Dtype::FP4, false}, {Dtype::INT8}}) {
+    compare(config, {false, how});
+    compare(config, {true, how});
+  }
+  const Model full = any_model(config), packed = any_model(config, {false, Quantisation{Dtype::NF4}});
+  EXPECT_LT(GpuModel::shapes(packed).bytes(), GpuModel::shapes(full).bytes());
+}
+
+// A site with a part that stays as it is, and parts that are rows of one tensor of codes.
+TEST(GpuDecoder, PartsOfPackedSites) {
+  Model model = any_model(small("llama", {{"attention_bias", true}}), {false, Quantisation{Dtype::NF4}});
+  const Model full = any_model(small("llama", {{"attention_bias", true}}));
+  Parts parts = model.layers[0]->branches[0].mixer->parts(), whole = full.layers[0]->branches[0].mixer->parts();
+  const WeightPart& plain = whole.sites.at(0)->weight.parts.at(1);
+  parts.sites.at(0)->weight.parts.at(1).weight = plain.weight;
+  WeightPart& q = parts.sites.at(0)->weight.parts.at(0);
+  std::vector<float> values(60 * 24);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i * i));
+  const QuantisedWeight joined = quantise(Tensor(values.data(), Dtype::F32, {60, 24}), {Dtype::NF4, true}, Dtype::F32);
+  q.weight = joined.weight.row_range(20, q.weight.rows());  // which begins within a block
+  AdapterSet set = random_adapter(model, 0);
+  const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1)};
+  const Result cpu = on_cpu(model, set, batches, {}), gpu = on_gpu(model, set, batches, {});
+  EXPECT_LT(apart(gpu.gradients, cpu.gradients), 1e-5);
 }
 
 TEST(GpuDecoder, DropoutAndOtherLosses) {
-  compare(small("qwen2"), false, 0.3);
-  compare(small("llama"), false, 0, {.smoothing = 0.1f});
-  compare(small("llama"), false, 0, {.weight = TokenWeight::probability});
+  compare(small("qwen2"), {false}, 0.3);
+  compare(small("llama"), {false}, 0, {.smoothing = 0.1f});
+  compare(small("llama"), {false}, 0, {.weight = TokenWeight::probability});
+}
+
+TEST(GpuDecoder, Dora) {
+  const nlohmann::json config = small("llama", {{"attention_bias", true}, {"mlp_bias", true}});
+  for (const double dropout : {0.0, 0.3}) {
+    compare(config, {}, dropout, {}, true);
+    compare(config, {true}, dropout, {}, true);
+  }
+  compare(small("qwen3"), {false, Quantisation{Dtype::NF4}}, 0, {}, true);
+  const Model model = any_model(config);
+  AdapterSet set = random_adapter(model, 0.3, true);
+  const std::vector<Batch> batches = {batch_of_lengths({11, 1, 7}, 1)};
+  const Result kept = on_gpu(model, set, batches, {});
+  for (const Recompute level : {Recompute::mlp, Recompute::block})
+    EXPECT_EQ(on_gpu(model, set, batches, {}, level).gradients, kept.gradients);
 }
 
 TEST(GpuDecoder, AnAdapterBesideTheBaseIsTheSameAsOneProduct) {
@@ -209,13 +258,14 @@ TEST(GpuDecoder, WhatIsComputedOnceMoreHasTheSameBits) {
   }
 }
 
-TEST(GpuDecoder, UpdatesEqualTheCpu) {
-  const Model model = any_model(small("qwen3"));
+void compare_updates(const LoadOptions& options, bool dora, std::optional<double> of_b) {
+  SCOPED_TRACE(dora ? "DoRA" : "LoRA");
+  const Model model = any_model(small("qwen3"), options);
   TrainConfig config;
-  config.weight_decay = 0.1, config.max_grad_norm = 0.05;
+  config.weight_decay = 0.1, config.max_grad_norm = 0.05, config.loraplus_lr_ratio = of_b;
   const std::vector<Batch> batches = {batch_of_lengths({11, 7}, 3), batch_of_lengths({4, 9}, 5)};
   const auto run = [&](bool gpu) {
-    AdapterSet set = random_adapter(model, 0);
+    AdapterSet set = random_adapter(model, 0, dora);
     std::vector<Parameter> parameters = set.parameters();
     Recipe recipe = recipe_of(config, model.config, parameters, 0);
     Optimizer optimizer(std::move(parameters), std::move(recipe));
@@ -224,12 +274,13 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
       for (int step = 0; step < 3; ++step) {
         on_cpu(model, set, batches, {});
         optimizer.step(ctx, 1e-2, optimizer.gradient_norm(ctx), config.max_grad_norm);
+        set.refresh(ctx);
       }
       return values_of(set);
     }
     Context ctx;
     ctx.step = 1;
-    GpuTraining training(config, model, set, optimizer, 40);
+    GpuTraining training(config, model, set, optimizer, {40});
     training.put();
     for (int step = 0; step < 3; ++step) {
       training.zero_gradients();
@@ -254,19 +305,32 @@ TEST(GpuDecoder, UpdatesEqualTheCpu) {
   EXPECT_LT(apart(gpu, cpu), 1e-5);
 }
 
+TEST(GpuDecoder, UpdatesEqualTheCpu) {
+  compare_updates({false}, false, {});
+  compare_updates({false}, true, 4.0);
+  compare_updates({false, Quantisation{Dtype::NF4}}, false, 4.0);
+}
+
 TEST(GpuDecoder, PlannedMemoryIsWhatIsTaken) {
-  const Model model = any_model(small("qwen3"));
-  const AdapterSet set = random_adapter(model, 0.1);
   if (!open_gpu().emulated) GTEST_SKIP() << "a card's own memory is not counted to the byte";
-  for (const Recompute level : {Recompute::none, Recompute::mlp, Recompute::block}) {
-    const GpuTraining::Bytes planned = GpuTraining::bytes(model, set, 40, level);
-    GpuStream stream;
-    const size_t before = free_gpu_bytes();
-    const GpuModel base(model, stream, &set);
-    const GpuAdapter adapter(set, stream);
-    const GpuDecoder decoder(base, adapter, 40, stream, level);
-    EXPECT_EQ(before - free_gpu_bytes(), planned.base + planned.adapter + planned.decoder);
-  }
+  const Model model = any_model(small("qwen3")), packed = any_model(small("qwen3"), {false, Quantisation{Dtype::NF4}});
+  constexpr size_t kProductRoom = size_t{32} << 20;  // of the library: on a card, and planned here too
+  for (const Model* of : {&model, &packed})
+    for (const bool dora : {false, true})
+      for (const Recompute level : {Recompute::none, Recompute::mlp, Recompute::block}) {
+        SCOPED_TRACE(std::string(of == &packed ? "packed " : "") + (dora ? "DoRA" : "LoRA"));
+        const AdapterSet set = random_adapter(*of, 0.1, dora);
+        TrainConfig config;
+        std::vector<Parameter> parameters = set.parameters();
+        Recipe recipe = recipe_of(config, of->config, parameters, 0);
+        Optimizer optimizer(std::move(parameters), std::move(recipe));
+        for (const int64_t side_rows : {0, 24}) {
+          const GpuTraining::Bytes planned = GpuTraining::bytes(*of, set, {40, level, side_rows});
+          const size_t before = free_gpu_bytes();
+          const GpuTraining training(config, *of, set, optimizer, {40, level, side_rows});
+          EXPECT_EQ(before - free_gpu_bytes() + kProductRoom * (side_rows > 0 ? 2 : 1), planned.all());
+        }
+      }
   GpuBase base(model);
   const size_t before = free_gpu_bytes();
   const GpuAnswers answers(base, 40, 6, 8, 3, 8);

@@ -23,16 +23,19 @@ nlohmann::json small(const char* type, const nlohmann::json& own = {}) {
   return config;
 }
 
-AdapterSet random_adapter(const Model& model, int64_t r, unsigned seed) {
+AdapterSet random_adapter(const Model& model, int64_t r, unsigned seed, bool dora = false) {
   LoraConfig config;
   config.r = r, config.lora_alpha = 2 * static_cast<double>(r);
   config.target_modules = {kAllLinear};
+  config.use_dora = dora;
   name_targets(config, model);
   AdapterSet set = attach_adapter(model, config, false);
   std::mt19937 random(seed);
   std::normal_distribution<float> normal(0, 0.3f);
   for (const Parameter& p : set.parameters())
-    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random);
+    for (int64_t i = 0; i < p.value.numel(); ++i) p.value.f32()[i] = normal(random) + (p.name.ends_with("vector") ? 1.0f : 0.0f);
+  Context ctx;
+  set.refresh(ctx);
   return set;
 }
 
@@ -67,7 +70,10 @@ struct Run {
 };
 
 Run run(const Model& model, const std::vector<Job>& jobs, int64_t capacity, int64_t sequences, GpuBase* gpu) {
-  Engine engine(model, capacity, 8, sequences, gpu);
+  int64_t columns = 8;
+  for (const Job& job : jobs)
+    if (job.adapter) columns = std::max(columns, rank_columns(*job.adapter));
+  Engine engine(model, capacity, columns, sequences, gpu);
   Context ctx;
   std::vector<int64_t> numbers;
   for (const Job& job : jobs) {
@@ -115,6 +121,22 @@ TEST(GpuEngine, Bf16) {
   const Model model = any_model(small("llama"), {true});
   const AdapterSet set = random_adapter(model, 2, 3);
   same_as_the_cpu(model, {{prompt_of(12, 1), &set, options_of(4)}}, 64, 1);
+}
+
+TEST(GpuEngine, PackedBases) {
+  for (const Quantisation how : {Quantisation{Dtype::NF4, true}, {Dtype::INT8}}) {
+    const Model model = any_model(small("qwen3"), {false, how});
+    const AdapterSet set = random_adapter(model, 2, 3);
+    same_as_the_cpu(model, {{prompt_of(12, 1), &set, options_of(4)}, {prompt_of(5, 2), nullptr, options_of(4)}}, 64, 2);
+  }
+}
+
+TEST(GpuEngine, DoraBesideLora) {
+  const Model model = any_model(small("llama", {{"attention_bias", true}}));
+  const AdapterSet dora = random_adapter(model, 2, 1, true), lora = random_adapter(model, 2, 2);
+  same_as_the_cpu(
+      model, {{prompt_of(12, 1), &dora, options_of(4)}, {prompt_of(5, 2), &lora, options_of(4)}, {prompt_of(7, 3), nullptr, options_of(4)}},
+      64, 3);
 }
 
 TEST(GpuEngine, Beams) {

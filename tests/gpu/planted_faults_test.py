@@ -65,9 +65,11 @@ HOST_FAULTS = [
 ]
 MORE_HOST_FAULTS = [
     ("the host reads device memory", TRAINING, "std::memcpy(norms, staging_.data(), sizeof norms)", "std::memcpy(norms, norm_, sizeof norms)", UPDATES),
-    ("scalars of the first update stay", TRAINING, "  stream_.copy(scalars_, staging_.data(), sizeof scalars);", "  if (step == 1) stream_.copy(scalars_, staging_.data(), sizeof scalars);",
+    ("scalars of the first update stay", TRAINING, "  stream_.copy(scalars_, staging_.data(), bytes);", "  if (step == 1) stream_.copy(scalars_, staging_.data(), bytes);",
      UPDATES),
     ("A and B beside the base stay as they were", TRAINING, "item.copy = copy->at.data, ", "", UPDATES),
+    ("norms of DoRA stay as they were", TRAINING, "  adapter_.values_changed();\n", "", UPDATES),
+    ("one rate for A and B", TRAINING, "static_cast<int32_t>(rate - rate_factors_.begin())", "0", UPDATES),
     ("gradients of the last update stay", ADAPTER, "void GpuAdapter::zero_gradients() { stream_.fill(data_[kGradients], 0, static_cast<size_t>(elements_) * sizeof(float)); }",
      "void GpuAdapter::zero_gradients() {}", UPDATES),
     ("pinned memory is let go of before its copy", ADAPTER, "  stream_.copy(data_[kind], all, staging.bytes());\n  stream_.synchronise();",

@@ -113,7 +113,7 @@ Counted count_step() {
   Recipe recipe = recipe_of(config, model.config, parameters, 0);
   Optimizer optimizer(std::move(parameters), std::move(recipe));
   const Batch batch = packed_batch();
-  GpuTraining training(counted.costs, config, model, set, optimizer, batch.rows(), Recompute::none);
+  GpuTraining training(counted.costs, config, model, set, optimizer, {batch.rows()});
   counted.costs = {};  // of making it
   training.zero_gradients();
   const auto ours = [&] {

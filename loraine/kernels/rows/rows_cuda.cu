@@ -53,18 +53,38 @@ struct DropoutShape {
   uint64_t site, threshold;
   float scale;
 };
+// Of the first element of this block's row.
+__device__ __forceinline__ uint64_t row_key(const DropoutStep& at, uint64_t site, int64_t C) {
+  return mixed(mixed(mixed(at.seed + kGoldenRatio) + at.step * kGoldenRatio) + site * kGoldenRatio) + blockIdx.x * C * kGoldenRatio;
+}
+
 template <bool kWhole, class Y, class X>
 __global__ void __launch_bounds__(256) dropout_kernel(Rows<Y> y, Rows<const X> x, const DropoutStep* at, int64_t C, DropoutShape shape) {
   const int64_t c = first_column();
   if (c >= C) return;
-  const uint64_t key =
-      mixed(mixed(mixed(at->seed + kGoldenRatio) + at->step * kGoldenRatio) + shape.site * kGoldenRatio) + blockIdx.x * C * kGoldenRatio;
+  const uint64_t key = row_key(*at, shape.site, C);
   float v[8];
   load_eight<kWhole>(v, x.data + blockIdx.x * x.stride, c, C);
   UNROLL
   for (int i = 0; i < 8; ++i) {
     const uint64_t bits = mixed(key + static_cast<uint64_t>(c + i) * kGoldenRatio) >> 32;
     v[i] = bits >= shape.threshold ? v[i] * shape.scale : 0.0f;
+  }
+  store_eight<kWhole>(y.data + blockIdx.x * y.stride, c, C, v);
+}
+
+template <bool kWhole>
+__global__ void __launch_bounds__(256) noise_kernel(Rows<float> y, const DropoutStep* at, int64_t C, uint64_t site) {
+  const int64_t c = first_column();
+  if (c >= C) return;
+  const uint64_t key = row_key(*at, site, C);
+  const float size = at->noise, cell = size * 0x1p-23f;
+  float v[8];
+  load_eight<kWhole>(v, y.data + blockIdx.x * y.stride, c, C);
+  UNROLL
+  for (int i = 0; i < 8; ++i) {
+    const uint64_t bits = mixed(key + static_cast<uint64_t>(c + i) * kGoldenRatio) >> 40;
+    v[i] += (static_cast<float>(bits) + 0.5f) * cell - size;
   }
   store_eight<kWhole>(y.data + blockIdx.x * y.stride, c, C, v);
 }
@@ -168,6 +188,12 @@ void dropout_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, float p, 
     launch("dropout", kernel, grid_of(x.rows(), x.cols(), 8), row_threads(x.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), step,
            x.cols(), shape);
   });
+}
+
+void add_noise_cuda(GpuStream& stream, const Tensor& y, const DropoutStep* step, uint64_t site) {
+  auto kernel = whole_vectors(y, y) ? noise_kernel<true> : noise_kernel<false>;
+  stream.moves(2 * bytes_in(y));
+  launch("add_noise", kernel, grid_of(y.rows(), y.cols(), 8), row_threads(y.cols()), 0, stream, rows_of<float>(y), step, y.cols(), site);
 }
 
 RowsByToken rows_by_token(std::span<const int32_t> tokens) {

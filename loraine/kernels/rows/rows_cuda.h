@@ -29,12 +29,16 @@ RowsByToken rows_by_token(std::span<const int32_t> tokens);
 void embedding_gradient_cuda(GpuStream& stream, const Tensor& d_table, const Tensor& d_y, const int32_t* tokens, const int32_t* starts,
                              const int32_t* rows, int64_t groups);
 
-// Where the numbers of dropout come from at a step; in device memory, so that a graph of the step can be replayed.
+// Where the numbers of dropout and noise come from at a step; in device memory, so that a graph of the step can be replayed.
 struct DropoutStep {
   uint64_t seed, step;  // of Context
+  float noise = 0;      // the size of add_noise_cuda's
 };
 // dropout of elementwise.h: y may be x.
 void dropout_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, float p, const DropoutStep* step, uint64_t site);
+
+// add_noise of kernels/training/noise.h, of size step->noise: y [T, C] F32.
+void add_noise_cuda(GpuStream& stream, const Tensor& y, const DropoutStep* step, uint64_t site);
 
 // best[t] = the column of the largest element of row t, of several the first. x [T, C]. Greedy decoding.
 void argmax_rows_cuda(GpuStream& stream, int32_t* best, const Tensor& x);

@@ -1,10 +1,12 @@
 // Small ops on the GPU: their bits are those of the CPU's.
 #include "loraine/kernels/rows/rows_cuda.h"
 
+#include <cmath>
 #include <limits>
 
 #include "loraine/kernels/rows/elementwise.h"
 #include "loraine/kernels/training/dense_gradients.h"
+#include "loraine/kernels/training/noise.h"
 #include "tests/support/gpu_check.h"
 
 namespace loraine::rows_cuda_test {
@@ -156,6 +158,23 @@ TEST(RowsCuda, DropoutHasTheBitsOfTheCpu) {
                   }),
                   as_stored(want, type));
       }
+}
+
+TEST(RowsCuda, NoiseIsThatOfTheCpu) {
+  DeviceArray<DropoutStep> step(std::vector<DropoutStep>{{42, 7, 0.3f}});
+  Context ctx;
+  ctx.seed = 42, ctx.step = 7;
+  for (const RowsCase& c : kCases) {
+    std::vector<float> x = random_floats(c.T * c.C, 1), want = x;
+    add_noise(ctx, matrix(want, c.T, c.C), 0.3f, kEmbeddingNoise);
+    DeviceMatrix gx(Dtype::F32, c.T, c.C, x, c.pad);
+    const std::vector<float> got = in_all_orders([&](GpuStream& s) {
+      gx.reset(s);
+      add_noise_cuda(s, gx.tensor(), step.data(), kEmbeddingNoise);
+      return gx.get(s);
+    });
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 2e-7 * (1 + std::abs(want[i])));  // the CPU rounds once less
+  }
 }
 
 TEST(RowsCuda, ArgmaxTakesTheFirst) {

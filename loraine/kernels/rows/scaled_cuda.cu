@@ -20,6 +20,18 @@ __global__ void __launch_bounds__(256) scale_kernel(Rows<Y> y, Rows<const X> x, 
   store_eight<kWhole>(y.data + blockIdx.x * y.stride, c, C, v);
 }
 
+template <bool kWhole, class X>
+__global__ void __launch_bounds__(256) scale_rows_kernel(Rows<X> x, const float* factors, int64_t C) {
+  const int64_t c = scaled_column();
+  if (c >= C) return;
+  const float factor = factors[blockIdx.x];
+  float v[8];
+  load_eight<kWhole>(v, x.data + blockIdx.x * x.stride, c, C);
+  UNROLL
+  for (int i = 0; i < 8; ++i) v[i] *= factor;
+  store_eight<kWhole>(x.data + blockIdx.x * x.stride, c, C, v);
+}
+
 template <bool kWhole>
 __global__ void __launch_bounds__(256) soft_cap_kernel(Rows<float> y, Rows<const float> x, int64_t C, float cap) {
   const int64_t c = scaled_column();
@@ -63,6 +75,14 @@ void scale_cuda(GpuStream& stream, const Tensor& y, const Tensor& x, float facto
     auto kernel = whole_vectors(y, x) ? scale_kernel<true, Y, X> : scale_kernel<false, Y, X>;
     stream.moves(bytes_in(y, x));
     launch("scale", kernel, scaled_grid(y), row_threads(y.cols()), 0, stream, rows_of<Y>(y), rows_of<const X>(x), y.cols(), factor);
+  });
+}
+
+void scale_rows_cuda(GpuStream& stream, const Tensor& x, const float* factors) {
+  with_type(x, [&]<class X>(X) {
+    auto kernel = whole_vectors(x, x) ? scale_rows_kernel<true, X> : scale_rows_kernel<false, X>;
+    stream.moves(2 * bytes_in(x));
+    launch("scale_rows", kernel, scaled_grid(x), row_threads(x.cols()), 0, stream, rows_of<X>(x), factors, x.cols());
   });
 }
 

@@ -29,6 +29,23 @@ TEST(ScaledCuda, Factors) {
       }
 }
 
+TEST(ScaledCuda, FactorsOfRows) {
+  for (const ScaledCase& c : kCases)
+    for (Dtype type : kTypes) {
+      const std::vector<float> factors = random_floats(c.T, 3);
+      std::vector<float> x = as_stored(random_floats(c.T * c.C, 1), type), want = x;
+      for (size_t i = 0; i < want.size(); ++i) want[i] *= factors[i / static_cast<size_t>(c.C)];
+      DeviceMatrix gx(type, c.T, c.C, x, c.pad);
+      const DeviceArray<float> of_rows(factors);
+      EXPECT_EQ(in_all_orders([&](GpuStream& s) {
+                  gx.reset(s);
+                  scale_rows_cuda(s, gx.tensor(), of_rows.data());
+                  return gx.get(s);
+                }),
+                as_stored(want, type));
+    }
+}
+
 TEST(ScaledCuda, CapsAndTheirGradients) {
   constexpr double kCap = 1.5;
   for (const ScaledCase& c : kCases)

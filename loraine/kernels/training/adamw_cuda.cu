@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kUpdateThreads)
 __global__ void __launch_bounds__(kUpdateThreads)
     adamw_kernel(const AdamWItem* items, const AdamWScalars* scalars, const GradientNorm* norm) {
   const AdamWItem item = items[blockIdx.y];
-  const AdamWScalars s = *scalars;
+  const AdamWScalars s = scalars[item.rate];
   if (!(norm->norm < INFINITY)) return;
   const float grad_scale = norm->scale, decay = static_cast<float>(1 - s.learning_rate * item.weight_decay);
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kUpdateThreads + threadIdx.x; i < item.n;

@@ -46,11 +46,13 @@ struct AdamWItem {
   void* copy;  // nullptr, or copy_scale · value in BF16 (else F32): rows of copy_cols elements, copy_stride from one to the next
   int64_t n, copy_cols, copy_stride;
   double weight_decay;  // decimal_of
+  int32_t rate = 0;     // which of the scalars
   float copy_scale = 1;
   bool copy_narrow = true;
 };
 // The update of adamw.h of all items at once, gradients times norm->scale; none where the norm is not finite. What changes from step to
-// step lies in device memory, so that a graph of the step can be replayed. items [count] of at most `most` elements, `all` together.
+// step lies in device memory, so that a graph of the step can be replayed. items [count] of at most `most` elements, `all` together;
+// scalars: one for each rate that the items have.
 void adamw_cuda(GpuStream& stream, const AdamWItem* items, int64_t count, int64_t most, int64_t all, const AdamWScalars* scalars,
                 const GradientNorm* norm);
 

@@ -116,7 +116,9 @@ TEST(TrainingCuda, LossAgainstDifferencesInDouble) {
 TEST(TrainingCuda, GradientNormAndAdamW) {
   const std::vector<int64_t> sizes = {1000, 37, 20000};
   const int64_t most = 20000, count = static_cast<int64_t>(sizes.size()), cols = 10, stride = 13;
-  const AdamW options{1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, 3};
+  const AdamW slow{1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, 3};
+  AdamW fast = slow;
+  fast.learning_rate *= 16;  // LoRA+
   std::vector<std::unique_ptr<DeviceMatrix>> tensors;
   std::vector<AdamWItem> items;
   std::vector<GradientItem> gradients;
@@ -135,7 +137,9 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
     for (float& x : v) x = x * x;
     for (const auto& values : {g, p, m, v}) tensors.push_back(std::make_unique<DeviceMatrix>(Dtype::F32, 1, sizes[i], values));
     auto at = [&](size_t k) { return tensors[4 * i + k]->tensor().f32(); };
-    items.push_back({at(1), at(2), at(3), at(0), i == 0 ? copy.data() : nullptr, sizes[i], cols, stride, decimal_of(options.weight_decay)});
+    const AdamW& options = i == 1 ? fast : slow;
+    items.push_back({at(1), at(2), at(3), at(0), i == 0 ? copy.data() : nullptr, sizes[i], cols, stride, decimal_of(options.weight_decay),
+                     i == 1 ? 1 : 0});
     if (i == 1) items[1].copy = tripled.data(), items[1].copy_cols = 37, items[1].copy_scale = 3, items[1].copy_narrow = false;
     gradients.push_back({at(0), sizes[i]});
     Context ctx;
@@ -144,7 +148,7 @@ TEST(TrainingCuda, GradientNormAndAdamW) {
   }
   const DeviceArray<AdamWItem> on_device(items);
   const DeviceArray<GradientItem> of_norm(gradients);
-  const DeviceArray<AdamWScalars> scalars(std::vector<AdamWScalars>{adamw_scalars(options)});
+  const DeviceArray<AdamWScalars> scalars(std::vector<AdamWScalars>{adamw_scalars(slow), adamw_scalars(fast)});
   const DeviceArray<GradientNorm> norm(1);
   const DeviceArray<double> partial(static_cast<size_t>(gradient_norm_room(count, most)));
   const std::vector<float> got = in_all_orders([&](GpuStream& s) {

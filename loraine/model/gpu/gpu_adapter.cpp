@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "loraine/adapters/dora.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/core/error.h"
 
@@ -13,8 +14,9 @@ namespace {
 constexpr int64_t kFloatAlignment = 64;  // so that tensors begin where vectors can be read
 
 const Lora& lora_of(const Adapter& adapter) {
+  if (const auto* dora = dynamic_cast<const Dora*>(&adapter)) return dora->lora();
   if (const Lora* lora = adapter.as_lora()) return *lora;
-  throw Error(ErrorKind::internal, "an adapter other than LoRA on its way to the GPU");
+  throw Error(ErrorKind::internal, "an adapter other than LoRA and DoRA on its way to the GPU");
 }
 
 int64_t rank_of(const Lora& lora) {
@@ -25,57 +27,90 @@ int64_t rank_of(const Lora& lora) {
 
 int64_t rounded(int64_t elements) { return (elements + kFloatAlignment - 1) / kFloatAlignment * kFloatAlignment; }
 
-int64_t elements_of(const AdapterSet& set) {
+int64_t elements_of(const AdapterSet& set, std::span<const Parameter> beside) {
   int64_t elements = 0;
   for (const auto& site : set.sites) {
     if (!site) continue;
     const Lora& lora = lora_of(*site);
     elements += rounded(rank_of(lora) * lora.a(0).cols());
-    for (const LoraPart& part : lora.parts()) elements += rounded(part.out * part.r);
+    const bool dora = dynamic_cast<const Dora*>(site.get());
+    for (const LoraPart& part : lora.parts()) elements += rounded(part.out * part.r) + (dora ? rounded(part.out) : 0);
   }
+  for (const Parameter& parameter : beside) elements += rounded(parameter.value.numel());
   return elements;
 }
 
 }  // namespace
 
-GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds)
-    : stream_(stream), elements_(elements_of(set)) {
+GpuAdapter::GpuAdapter(const AdapterSet& set, GpuStream& stream, bool shapes_alone, int kinds, std::span<const Parameter> beside)
+    : stream_(stream), elements_(elements_of(set, beside)) {
   const size_t bytes = static_cast<size_t>(elements_) * sizeof(float);
-  if (!shapes_alone) memory_ = GpuArena(static_cast<size_t>(kinds) * bytes);
+  GpuArena dry;
+  sites_.resize(set.sites.size());
+  take_dora(set, dry);
+  if (!shapes_alone) memory_ = GpuArena(static_cast<size_t>(kinds) * bytes + dry.used());
   if (set.dense || set.embedding || set.head())
     throw Error(ErrorKind::internal, "trained tensors other than LoRA's on their way to the GPU");
   for (int kind = 0; kind < kinds; ++kind) data_[kind] = memory_.take_array<float>(elements_);
+  take_dora(set, memory_);
   int64_t offset = 0;
   const auto view = [&](Kind kind, int64_t rows, int64_t cols) {
     return data_[kind] ? Tensor(data_[kind] + offset, Dtype::F32, {rows, cols}) : Tensor();
   };
-  for (const auto& site : set.sites) {
-    std::optional<GpuLora>& out = sites_.emplace_back();
+  for (size_t i = 0; i < set.sites.size(); ++i) {
+    const auto& site = set.sites[i];
+    std::optional<GpuLora>& out = sites_[i];
     if (!site) continue;
+    const auto* dora = dynamic_cast<const Dora*>(site.get());
     const Lora& lora = lora_of(*site);
     const int64_t in = lora.a(0).cols(), rank = rank_of(lora);
-    out.emplace();
-    out->dropout = lora.dropout_share();
-    out->site = lora.dropout_site();
+    if (!out) out.emplace();
+    out->dropout = dora ? dora->dropout_share() : lora.dropout_share();
+    out->site = dora ? dora->dropout_site() : lora.dropout_site();
     out->a = view(kValues, rank, in), out->d_a = view(kGradients, rank, in);
     int64_t rank_offset = 0;
     for (const LoraPart& part : lora.parts()) {
       places_.push_back({"base_model.model." + part.name + ".lora_A.weight", offset + rank_offset * in, part.r * in,
-                         static_cast<int64_t>(sites_.size()) - 1, out->parts.size(), false});
-      out->parts.push_back({part.offset, part.out, part.r, rank_offset, part.scale, {}, {}});
+                         static_cast<int64_t>(i), out->parts.size(), false});
+      out->parts.push_back({part.offset, part.out, part.r, rank_offset, part.scale});
       rank_offset += part.r;
     }
     offset += rounded(rank * in);
-    for (size_t i = 0; i < lora.parts().size(); ++i) {
-      const LoraPart& part = lora.parts()[i];
-      out->parts[i].b = view(kValues, part.out, part.r), out->parts[i].d_b = view(kGradients, part.out, part.r);
-      places_.push_back({"base_model.model." + part.name + ".lora_B.weight", offset, part.out * part.r,
-                         static_cast<int64_t>(sites_.size()) - 1, i, true});
+    for (size_t p = 0; p < lora.parts().size(); ++p) {
+      const LoraPart& part = lora.parts()[p];
+      out->parts[p].b = view(kValues, part.out, part.r), out->parts[p].d_b = view(kGradients, part.out, part.r);
+      places_.push_back({"base_model.model." + part.name + ".lora_B.weight", offset, part.out * part.r, static_cast<int64_t>(i), p, true});
       offset += rounded(part.out * part.r);
     }
+    for (GpuLoraPart& to : out->parts) {
+      if (!dora) break;
+      const LoraPart& part = lora.parts()[static_cast<size_t>(&to - out->parts.data())];
+      to.magnitude = view(kValues, 1, part.out), to.d_magnitude = view(kGradients, 1, part.out);
+      places_.push_back({"base_model.model." + part.name + ".lora_magnitude_vector", offset, part.out});
+      offset += rounded(part.out);
+    }
+  }
+  for (const Parameter& parameter : beside) {
+    places_.push_back({parameter.name, offset, parameter.value.numel()});
+    offset += rounded(parameter.value.numel());
   }
   if (shapes_alone) return;
   for (int kind = 0; kind < kinds; ++kind) stream_.fill(data_[kind], 0, bytes);  // what lies between tensors too
+}
+
+// What follows from values, of the sites with DoRA.
+void GpuAdapter::take_dora(const AdapterSet& set, GpuArena& arena) {
+  int64_t room = 0;
+  for (size_t i = 0; i < set.sites.size(); ++i) {
+    const auto* dora = dynamic_cast<const Dora*>(set.sites[i].get());
+    if (!dora) continue;
+    GpuLora& out = sites_[i].emplace();
+    out.out = dora->out();
+    out.norm = arena.take_array<float>(out.out), out.factor = arena.take_array<float>(out.out);
+    out.factor_less_one = arena.take_array<float>(out.out), out.squares = arena.take_array<double>(out.out);
+    for (const LoraPart& part : dora->lora().parts()) room = std::max(room, 2 * part.out * part.r + part.r * part.r);
+  }
+  if (room > 0) dora_room_ = arena.take_array<float>(room);
 }
 
 std::unique_ptr<GpuAdapter> GpuAdapter::values_of(const AdapterSet& set, GpuStream& stream) {
@@ -86,6 +121,9 @@ std::unique_ptr<GpuAdapter> GpuAdapter::values_of(const AdapterSet& set, GpuStre
     const Lora& lora = lora_of(*site);
     for (size_t i = 0; i < lora.parts().size(); ++i) host.push_back(lora.a(i));
     for (size_t i = 0; i < lora.parts().size(); ++i) host.push_back(lora.b(i));
+    if (const auto* dora = dynamic_cast<const Dora*>(site.get()))
+      for (const LoraPart& part : lora.parts())
+        host.push_back({const_cast<float*>(dora->magnitude() + part.offset), Dtype::F32, {part.out}});
   }
   size_t next = 0;
   adapter->put(kValues, [&](const std::string&) { return host.at(next++); });
@@ -108,6 +146,7 @@ int64_t GpuAdapter::rank_columns() const {
 void GpuAdapter::zero_gradients() { stream_.fill(data_[kGradients], 0, static_cast<size_t>(elements_) * sizeof(float)); }
 
 void GpuAdapter::put(Kind kind, const HostTensor& host) {
+  if (kind == kValues) values_changed();
   const GpuMemory staging(static_cast<size_t>(elements_) * sizeof(float), GpuMemoryKind::pinned);
   auto* all = static_cast<float*>(staging.data());
   std::memset(all, 0, staging.bytes());

@@ -23,8 +23,7 @@ class GpuAnswers {
   // batch.adapter_rows: whose rows of `adapters`. Their values are those of the first time, until they are let go.
   void forward(const Batch& batch, std::span<const AdapterSet* const> adapters);
   void logits(const Tensor& logits, std::span<const int64_t> rows) { decoder_->logits(logits, rows); }
-  GpuLosses losses(const TokenLoss& token, bool plain) { return decoder_->losses(token, 0, plain); }
-  const std::vector<int64_t>& labelled() const { return decoder_->labelled(); }
+  GpuDecoder& decoder() { return *decoder_; }  // that the last batch ran in
   int64_t logit_rows() const { return decoder_->logit_rows(); }
   void let_go(const AdapterSet* set);
   void synchronise() { base_.stream.synchronise(); }

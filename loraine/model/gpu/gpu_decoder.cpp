@@ -7,6 +7,7 @@
 #include "loraine/kernels/activations/activations_cuda.h"
 #include "loraine/kernels/norms/norms_cuda.h"
 #include "loraine/kernels/rows/scaled_cuda.h"
+#include "loraine/kernels/training/noise.h"
 
 namespace loraine {
 
@@ -36,23 +37,58 @@ void GpuDecoder::thin(ProductForm form, const Tensor& y, const Tensor& x, const 
   thin_product_cuda(stream_, form, y, x, w, alpha, accumulate, partial_);
 }
 
-// y = W x + bias + LoRA, or y += that; columns [T, R] take A x.
+Tensor GpuDecoder::weight_of(const GpuSite& site) {
+  if (site.packed.empty()) return site.weight;
+  const Tensor out(unpacked_.data, model_.type, {site.weight.rows(), site.weight.cols()});
+  for (const GpuPackedPart& part : site.packed) unpack(stream_, out.row_range(part.row, part.weight.rows()), part);
+  return out;
+}
+
+bool GpuDecoder::runs_dora(const GpuSite& site) const {
+  return std::ranges::any_of(adapters_, [&](const GpuAdapterRows& rows) {
+    const GpuLora* lora = rows.adapter->at(site.index);
+    return lora && lora->dora();
+  });
+}
+
+// y = W x + bias + LoRA, or y += that (not with DoRA); columns [T, R] take A x.
 void GpuDecoder::linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns, bool accumulate) {
-  const bool joined = takes_joined(site);
-  if (joined) adapter_columns(columns, x, site);
-  const int64_t ranks = joined ? site.ranks() : 0;
-  const Tensor weight = joined ? site.joined.row_range(0, site.weight.rows()) : site.weight;
-  gemm_->multiply(stream_, ProductForm::nt, y, with_right(x, ranks), weight, accumulate);
-  if (site.bias) add_bias_cuda(stream_, y, site.bias);
-  if (joined) return;
+  if (takes_joined(site)) {
+    adapter_columns(columns, x, site);
+    gemm_->multiply(stream_, ProductForm::nt, y, with_right(x, site.ranks()), site.joined.row_range(0, site.weight.rows()), accumulate);
+    if (site.bias) add_bias_cuda(stream_, y, site.bias);
+    return;
+  }
+  const Tensor w = weight_of(site);
+  gemm_->multiply(stream_, ProductForm::nt, y, x, w, accumulate);
+  const bool bias_last = runs_dora(site);  // magnitudes leave it out
+  if (site.bias && !bias_last) add_bias_cuda(stream_, y, site.bias);
   adapter_columns(columns, x, site);
   for (const auto& [start, length, adapter] : adapters_) {
     const GpuLora* lora = adapter->at(site.index);
     if (!lora) continue;
     const Tensor rows = y.row_range(start, length), of_rows = columns.row_range(start, length);
-    for (const GpuLoraPart& part : lora->parts)
-      thin(ProductForm::nt, rows.col_range(part.offset, part.out), of_rows.col_range(part.rank_offset, part.r), part.b, part.scale, true);
+    if (lora->dora()) dora_forward(rows, start, w, *lora, of_rows);
+    else add_low_rank(rows, of_rows, *lora, true);
   }
+  if (site.bias && bias_last) add_bias_cuda(stream_, y, site.bias);
+}
+
+// y (+)= s B columns
+void GpuDecoder::add_low_rank(const Tensor& y, const Tensor& columns, const GpuLora& lora, bool accumulate) {
+  for (const GpuLoraPart& part : lora.parts)
+    thin(ProductForm::nt, y.col_range(part.offset, part.out), columns.col_range(part.rank_offset, part.r), part.b, part.scale, accumulate);
+}
+
+// The gradient of B, added up, and s · dY B, that of the columns.
+Tensor GpuDecoder::low_rank_backward(const Tensor& d_y, const Tensor& columns, const GpuLora& lora) {
+  const Tensor g = now(adapter_g_).col_range(0, lora.rank());
+  for (const GpuLoraPart& part : lora.parts) {
+    const Tensor d_part = d_y.col_range(part.offset, part.out);
+    thin(ProductForm::nn, g.col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
+    thin(ProductForm::tn, part.d_b, d_part, columns.col_range(part.rank_offset, part.r), part.scale, true);
+  }
+  return g;
 }
 
 // A x of each adapter, over its rows; of a joined site right of x too.
@@ -75,29 +111,26 @@ void GpuDecoder::adapter_columns(const Tensor& columns, const Tensor& x, const G
   }
 }
 
-// d_x = d_y W + that of LoRA; without data nothing of it. The gradient of B is added up; what that of A takes is left beside it.
-void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const GpuSite& site, const Tensor& columns) {
+// d_x = d_y W + that of LoRA; without data nothing of it. The gradient of B is added up; what that of A takes is left beside it. x: with
+// DoRA alone, whose gradients are all added up.
+void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns) {
   const GpuLora* lora = shape_.trained->at(site.index);
+  if (lora && lora->dora()) return dora_backward(d_x, d_y, x, weight_of(site), *lora, columns);
   const bool joined = takes_joined(site), dropped = lora && lora->dropout > 0 && training_;
   const int64_t ranks = joined ? site.ranks() : 0;
   if (joined) gemm_->multiply(stream_, ProductForm::nn, right_of(d_y, ranks), d_y, site.b());
   if (d_x.data) {
     const bool once = joined && !dropped;
     gemm_->multiply(stream_, ProductForm::nn, d_x, once ? with_right(d_y, ranks) : d_y,
-                    once ? site.joined.col_range(0, site.weight.cols()) : site.weight);
+                    once ? site.joined.col_range(0, site.weight.cols()) : weight_of(site));
   }
   if (!lora) return;
-  for (const GpuLoraPart& part : lora->parts) {
-    const Tensor d_part = d_y.col_range(part.offset, part.out), of_part = columns.col_range(part.rank_offset, part.r);
-    if (joined) {
-      gemm_->multiply(stream_, ProductForm::tn, part.d_b, d_part, of_part, true, part.scale);
-      continue;
-    }
-    thin(ProductForm::nn, now(adapter_g_).col_range(part.rank_offset, part.r), d_part, part.b, part.scale, false);
-    thin(ProductForm::tn, part.d_b, d_part, of_part, part.scale, true);
-  }
+  if (joined)
+    for (const GpuLoraPart& part : lora->parts)
+      gemm_->multiply(stream_, ProductForm::tn, part.d_b, d_y.col_range(part.offset, part.out), columns.col_range(part.rank_offset, part.r),
+                      true, part.scale);
+  const Tensor g = joined ? right_of(d_y, ranks) : low_rank_backward(d_y, columns, *lora);
   if (!d_x.data || (joined && !dropped)) return;
-  const Tensor g = joined ? right_of(d_y, ranks) : now(adapter_g_).col_range(0, lora->rank());
   if (!dropped) return thin(ProductForm::nn, d_x, g, lora->a, 1, true);
   const Tensor t = now(adapter_x_).col_range(0, d_x.cols());
   if (joined) gemm_->multiply(stream_, ProductForm::nn, t, g, site.a());
@@ -109,7 +142,7 @@ void GpuDecoder::linear_backward(const Tensor& d_x, const Tensor& d_y, const Gpu
 // The gradient of A, behind linear_backward of the same d_y: of what that leaves beside it (s · d_y B) and of x.
 void GpuDecoder::linear_backward_a(const Tensor& d_y, const Tensor& x, const GpuSite& site) {
   const GpuLora* lora = shape_.trained->at(site.index);
-  if (!lora) return;
+  if (!lora || lora->dora()) return;
   const bool joined = takes_joined(site);
   const Tensor g = joined ? right_of(d_y, lora->rank()) : now(adapter_g_).col_range(0, lora->rank());
   Tensor input = x;
@@ -192,14 +225,14 @@ void GpuDecoder::attention_backward(const GpuBranch& branch, const Kept& kept, c
     attention_inside(branch, kept, h);
     adapter_columns(now(kept.out_columns), o, branch.out);
   }
-  linear_backward(d_o, d_y, branch.out, now(kept.out_columns));
+  linear_backward(d_o, d_y, o, branch.out, now(kept.out_columns));
   linear_backward_a(d_y, o, branch.out);
   loraine::attention_backward_cuda(stream_, q_of(c, d_qkv), k_of(c, d_qkv), v_of(c, d_qkv), d_o, o, now(kept.lse), q_of(c, qkv),
                                    k_of(c, qkv), v_of(c, qkv), batch_.sequences(), shape_of(c), now(delta_).col_range(0, c.heads), nullptr);
   if (c.norm_after_rope) norm_heads_backward(branch, kept, d_qkv);
   rotate(branch, d_qkv, -1);
   if (!c.norm_after_rope) norm_heads_backward(branch, kept, d_qkv);
-  linear_backward(d_h, d_qkv, branch.in, now(kept.in_columns));
+  linear_backward(d_h, d_qkv, h, branch.in, now(kept.in_columns));
 }
 
 void GpuDecoder::activate(const GpuBranch& branch, const Tensor& f, const Tensor& inner) {
@@ -226,20 +259,20 @@ void GpuDecoder::mlp_backward(const GpuBranch& branch, const Kept& kept, const T
   if (shape_.shares(branch)) {
     mlp_inside(branch, kept, h);
     adapter_columns(now(kept.out_columns), f, branch.out);
-  } else if (!branch.mlp->gated) {
+  } else if (!branch.mlp->gated || runs_dora(branch.out)) {
     activate(branch, f, inner);
   }
-  linear_backward(d_f, d_y, branch.out, now(kept.out_columns));
+  linear_backward(d_f, d_y, f, branch.out, now(kept.out_columns));
   const ActivationShape shape{branch.mlp->activation};
   if (branch.mlp->gated) gated_activate_backward_cuda(stream_, inner, d_f, inner, shape, shape_.shares(branch) ? Tensor() : f);
   else activate_backward_cuda(stream_, inner, d_f, inner, shape);
   linear_backward_a(d_y, f, branch.out);
-  linear_backward(d_h, inner, branch.in, now(kept.in_columns));
+  linear_backward(d_h, inner, h, branch.in, now(kept.in_columns));
 }
 
-void GpuDecoder::forward(const Context& ctx, const Batch& batch, bool training) {
-  training_ = training;
-  batch_.upload(stream_, batch, {ctx.seed, ctx.step});
+void GpuDecoder::forward(const Context& ctx, const Batch& batch, bool training, float embedding_noise) {
+  training_ = training, noisy_ = training && embedding_noise > 0;
+  batch_.upload(stream_, batch, {ctx.seed, ctx.step, embedding_noise});
   adapters_ = {{0, batch.rows(), shape_.trained}};
   run_layers();
 }
@@ -261,10 +294,12 @@ Tensor GpuDecoder::input_of(const GpuBranch& branch, const Tensor& x) {
 }
 
 void GpuDecoder::run_layers() {
+  for (const GpuAdapterRows& rows : adapters_) refresh(*rows.adapter);
   const bool rounded = model_.type != Dtype::F32;
   const Tensor first = now(kept_.front().front().x), sum = rounded ? now(sum_) : first, h = now(h_), y = now(y_);
   embedding_cuda(stream_, sum, model_.embedding, batch_.tokens());
   if (model_.config.embedding_scale != 1) scale_cuda(stream_, sum, sum, model_.config.embedding_scale);
+  if (noisy_) add_noise_cuda(stream_, sum, batch_.dropout(), kEmbeddingNoise);
   bool pending = rounded;  // sum has what the next x, its rounding, has not yet
   const auto enter = [&](const Tensor& normed, const Tensor& statistics, const Tensor& x, const GpuNorm& by) {
     if (pending && by.kind == NormKind::rms)
@@ -285,7 +320,7 @@ void GpuDecoder::run_layers() {
                                                                            : kept_[layer + 1].front().x);
       enter(h, kept.statistics, x, branch.before);
       const Tensor read = input_of(branch, x);
-      const bool into_sum = rounded && !branch.after && branch.scale == 1;  // its product is added to the stream
+      const bool into_sum = rounded && !branch.after && branch.scale == 1 && !runs_dora(branch.out);  // its product is added to the stream
       if (branch.attention) attention_forward(branch, kept, into_sum ? sum : y, read, into_sum);
       else mlp_forward(branch, kept, into_sum ? sum : y, read, into_sum);
       if (branch.after) {
@@ -300,22 +335,70 @@ void GpuDecoder::run_layers() {
 }
 
 void GpuDecoder::head_logits(const Tensor& logits, const Tensor& x) {
-  gemm_->multiply(stream_, ProductForm::nt, logits, x, model_.head.weight);
+  gemm_->multiply(stream_, ProductForm::nt, logits, x, weight_of(model_.head));
   if (model_.head.bias) add_bias_cuda(stream_, logits, model_.head.bias);
   if (model_.config.logit_scale != 1) scale_cuda(stream_, logits, logits, model_.config.logit_scale);
   if (model_.config.logit_softcap != 0) soft_cap_cuda(stream_, logits, logits, model_.config.logit_softcap);
+}
+
+// Their numbers on their way to asked_rows_, as many as logits are there at a time.
+void GpuDecoder::ask_rows(std::span<const int64_t> rows) {
+  stream_.synchronise();  // the staging memory is free
+  batch_.all_done();
+  if (logit_staging_.bytes() == 0) {
+    const size_t of_states = static_cast<size_t>(logits_.rows() * model_.config.hidden_size) * sizeof(float);
+    logit_staging_ =
+        GpuMemory(std::max({logits_.bytes(), of_states, static_cast<size_t>(logits_.rows()) * sizeof(int64_t)}), GpuMemoryKind::pinned);
+  }
+  std::memcpy(logit_staging_.data(), rows.data(), rows.size_bytes());
+  stream_.copy(asked_rows_, logit_staging_.data(), rows.size_bytes());
+}
+
+void GpuDecoder::states(const Tensor& states, std::span<const int64_t> rows) {
+  const int64_t most = loss_x_.rows(), C = states.cols();
+  for (int64_t first = 0; first < states.rows(); first += most) {
+    const int64_t count = std::min(most, states.rows() - first);
+    const Tensor x = loss_x_.row_range(0, count);
+    ask_rows(rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
+    gather_rows_cuda(stream_, x, hidden_, asked_rows_);
+    stream_.copy(logit_staging_.data(), x.data, x.bytes());
+    stream_.synchronise();
+    for (int64_t t = 0; t < count; ++t)
+      convert(states.f32() + (first + t) * states.row_stride, Dtype::F32,
+              static_cast<const char*>(logit_staging_.data()) + static_cast<size_t>(t * C) * size_of(x.dtype), x.dtype, C);
+  }
+}
+
+void GpuDecoder::put_gradients(const Tensor& d, std::span<const int64_t> rows) {
+  const int64_t most = d_loss_x_.rows(), C = d.cols();
+  const Tensor all = now(d_hidden_);
+  stream_.fill(all.data, 0, all.bytes());
+  for (int64_t first = 0; first < d.rows(); first += most) {
+    const int64_t count = std::min(most, d.rows() - first);
+    const Tensor d_x = d_loss_x_.row_range(0, count);
+    ask_rows(rows.subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
+    stream_.synchronise();
+    for (int64_t t = 0; t < count; ++t)
+      std::memcpy(static_cast<float*>(logit_staging_.data()) + t * C, d.f32() + (first + t) * d.row_stride,
+                  static_cast<size_t>(C) * sizeof(float));
+    stream_.copy(d_x.data, logit_staging_.data(), d_x.bytes());
+    put_rows_cuda(stream_, d_hidden_, d_x, asked_rows_);
+  }
+}
+
+void GpuDecoder::scale_gradients(std::span<const float> of_rows) {
+  stream_.synchronise();  // the staging memory is free
+  batch_.all_done();
+  std::memcpy(loss_staging_.data(), of_rows.data(), of_rows.size_bytes());
+  stream_.copy(row_factors_, loss_staging_.data(), of_rows.size_bytes());
+  scale_rows_cuda(stream_, now(d_hidden_), row_factors_);
 }
 
 void GpuDecoder::logits(const Tensor& logits, std::span<const int64_t> rows) {
   const auto n = static_cast<int64_t>(rows.size());
   if (n > loss_x_.rows()) throw Error(ErrorKind::internal, "logits of more rows than the GPU's memory was planned for");
   const Tensor x = loss_x_.row_range(0, n), out = logits_.row_range(0, n);
-  stream_.synchronise();  // the staging memory is free
-  batch_.all_done();
-  if (logit_staging_.bytes() == 0)
-    logit_staging_ = GpuMemory(std::max(logits_.bytes(), static_cast<size_t>(logits_.rows()) * sizeof(int64_t)), GpuMemoryKind::pinned);
-  std::memcpy(logit_staging_.data(), rows.data(), rows.size_bytes());
-  stream_.copy(asked_rows_, logit_staging_.data(), rows.size_bytes());
+  ask_rows(rows);
   gather_rows_cuda(stream_, x, hidden_, asked_rows_);
   head_logits(out, x);
   stream_.copy(logit_staging_.data(), out.data, out.bytes());
@@ -346,7 +429,7 @@ void GpuDecoder::run_losses(const TokenLoss& token, float grad_scale, bool plain
     if (model_.config.logit_softcap != 0) soft_cap_backward_cuda(stream_, d_logits, logits, model_.config.logit_softcap);
     if (model_.config.logit_scale != 1) scale_cuda(stream_, d_logits, d_logits, model_.config.logit_scale);
     const Tensor d_x = d_loss_x_.row_range(0, count);
-    gemm_->multiply(stream_, ProductForm::nn, d_x, d_logits, model_.head.weight);
+    gemm_->multiply(stream_, ProductForm::nn, d_x, d_logits, weight_of(model_.head));
     put_rows_cuda(stream_, d_hidden_, d_x, rows);
   }
 }
@@ -373,19 +456,23 @@ double GpuDecoder::take_losses() {
   return all;
 }
 
-GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain) {
+GpuLosses GpuDecoder::losses(const TokenLoss& token, float grad_scale, bool plain, bool logit_means) {
   run_losses(token, grad_scale, plain);
   const auto n = static_cast<int64_t>(batch_.labelled().size()), all = shape_.rows;
   const auto size = static_cast<size_t>(n);
   auto* values = static_cast<double*>(loss_staging_.data());
-  auto* correct = reinterpret_cast<uint8_t*>(values + 2 * all);
+  auto* states = reinterpret_cast<LossState*>(values + 2 * all);
+  auto* correct = reinterpret_cast<uint8_t*>(states + all);
   stream_.copy(values, loss_values_, size * sizeof(double));
   if (plain) stream_.copy(values + all, loss_values_ + all, size * sizeof(double));
+  if (logit_means) stream_.copy(states, states_, size * sizeof(LossState));
   stream_.copy(correct, correct_, size);
   stream_.synchronise();
   batch_.all_done();
-  if (stream_.dry()) return {std::vector<double>(size), std::vector<double>(plain ? size : 0), std::vector<uint8_t>(size)};
-  GpuLosses out{{values, values + n}, {}, {correct, correct + n}};
+  if (stream_.dry()) return {std::vector<double>(size), std::vector<double>(plain ? size : 0), {}, std::vector<uint8_t>(size)};
+  GpuLosses out{{values, values + n}, {}, {}, {correct, correct + n}};
+  const auto vocabulary = static_cast<double>(model_.config.vocab_size);
+  for (int64_t i = 0; logit_means && i < n; ++i) out.logit_means.push_back(static_cast<double>(states[i].all) / vocabulary);
   if (plain) out.plain.assign(values + all, values + all + n);
   return out;
 }
@@ -419,8 +506,9 @@ void GpuDecoder::backward() {
         }
       }
       const bool reads_input = kept.x.data == kept_[static_cast<size_t>(layer)][0].x.data;
-      const bool below = layer > first || !reads_input;                                             // whether something is trained there
-      const bool h_later = below && branch.before.kind == NormKind::rms && !shape_.shares(branch);  // made by the norm's backward
+      const bool below = layer > first || !reads_input;                                               // whether something is trained there
+      const bool h_later = below && branch.before.kind == NormKind::rms && !shape_.shares(branch) &&  // made by the norm's backward
+                           !runs_dora(branch.in);
       if (branch.before && !h_later) norm_rebuild(h, x, kept.statistics, branch.before);
       Tensor d_y = d_sum;
       if (branch.scale != 1) scale_cuda(stream_, d_given, d_y, branch.scale), d_y = d_given;

@@ -16,6 +16,7 @@ namespace loraine {
 // Of each labelled row of a batch, in their order.
 struct GpuLosses {
   std::vector<double> losses, plain;  // plain: −log p, where it was asked for
+  std::vector<double> logit_means;    // over the vocabulary, where they were asked for
   std::vector<uint8_t> correct;
 };
 
@@ -62,9 +63,12 @@ class GpuDecoder {
   // Of device memory, beside those of model, adapter and cache.
   static size_t bytes(const Model& model, const AdapterSet& set, int64_t most_rows, Recompute recompute = Recompute::none);
   static size_t bytes(const GpuModel& model, const GpuAskedShape& shape);
+  // What make_room_for takes of it for one adapter.
+  static size_t room_bytes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows);
 
-  // Fills the hidden states. ctx: seed and step of dropout, which is on while training.
-  void forward(const Context& ctx, const Batch& batch, bool training);
+  // Fills the hidden states. ctx: seed and step of dropout, which is on while training, and of noise of at most that size on the
+  // embeddings.
+  void forward(const Context& ctx, const Batch& batch, bool training, float embedding_noise = 0);
   // The same without a backward: each adapter has been made room for before.
   void forward(const Batch& batch, std::span<const GpuAdapterRows> adapters);
   void make_room_for(const GpuAdapter& adapter);
@@ -72,11 +76,16 @@ class GpuDecoder {
   void logits(const Tensor& logits, std::span<const int64_t> rows);
   int64_t logit_rows() const { return logits_.rows(); }
   // The losses of its labelled rows, which the host waits for; with grad_scale != 0 also d_hidden, of grad_scale · loss.
-  GpuLosses losses(const TokenLoss& token, float grad_scale, bool plain);
+  GpuLosses losses(const TokenLoss& token, float grad_scale, bool plain, bool logit_means = false);
   // The same without a wait. Their sum over the divisor is in what take_losses gives, of all batches since it was called last, once the
   // host has waited for the stream.
   void losses_later(const TokenLoss& token, float grad_scale, double divisor);
   double take_losses();
+  // d_hidden of each row of the batch times its factor.
+  void scale_gradients(std::span<const float> of_rows);
+  // Hidden states in those rows, F32 [n, C] in the host's memory; and d_hidden = d in them and 0 elsewhere.
+  void states(const Tensor& states, std::span<const int64_t> rows);
+  void put_gradients(const Tensor& d, std::span<const int64_t> rows);
   // From d_hidden to the gradients of the adapter, which are added up.
   void backward();
   Tensor d_hidden() const { return d_hidden_; }                               // [most rows, C] F32
@@ -116,9 +125,16 @@ class GpuDecoder {
   // Whether adapter and base of the site are one product here.
   bool takes_joined(const GpuSite& site) const { return shape_.trained && site.ranks() > 0; }
   Tensor input_of(const GpuBranch& branch, const Tensor& x);
+  Tensor weight_of(const GpuSite& site);      // unpacked where it is packed: good until the next one is
+  bool runs_dora(const GpuSite& site) const;  // whether rows of this batch run with DoRA there
   void linear(const Tensor& y, const Tensor& x, const GpuSite& site, const Tensor& columns, bool accumulate = false);
+  void add_low_rank(const Tensor& y, const Tensor& columns, const GpuLora& lora, bool accumulate);
+  Tensor low_rank_backward(const Tensor& d_y, const Tensor& columns, const GpuLora& lora);
+  void refresh(const GpuAdapter& adapter);
+  void dora_forward(const Tensor& y, int64_t start, const Tensor& w, const GpuLora& lora, const Tensor& columns);
+  void dora_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const Tensor& w, const GpuLora& lora, const Tensor& columns);
   void adapter_columns(const Tensor& columns, const Tensor& x, const GpuSite& site);
-  void linear_backward(const Tensor& d_x, const Tensor& d_y, const GpuSite& site, const Tensor& columns);
+  void linear_backward(const Tensor& d_x, const Tensor& d_y, const Tensor& x, const GpuSite& site, const Tensor& columns);
   void linear_backward_a(const Tensor& d_y, const Tensor& x, const GpuSite& site);
   void thin(ProductForm form, const Tensor& y, const Tensor& x, const Tensor& w, float alpha, bool accumulate);
   void norm(const Tensor& y, const Tensor& statistics, const Tensor& x, const GpuNorm& norm);
@@ -129,6 +145,7 @@ class GpuDecoder {
   Tensor head_statistics(const GpuBranch& branch, const Kept& kept) const;
   void head_logits(const Tensor& logits, const Tensor& x);
   void run_losses(const TokenLoss& token, float grad_scale, bool plain);
+  void ask_rows(std::span<const int64_t> rows);
   void norm_heads(const GpuBranch& branch, const Kept& kept);
   void norm_heads_backward(const GpuBranch& branch, const Kept& kept, const Tensor& d_qkv);
   void rotate(const GpuBranch& branch, const Tensor& qkv, float direction);
@@ -148,7 +165,7 @@ class GpuDecoder {
   GpuArena memory_;
   GpuBatch batch_;
   std::vector<GpuAdapterRows> adapters_;  // of this batch
-  bool training_ = false;
+  bool training_ = false, noisy_ = false;
 
   std::vector<std::vector<Kept>> kept_;
   Tensor x_last_, last_statistics_, hidden_;  // *
@@ -159,10 +176,14 @@ class GpuDecoder {
   Tensor h_, y_, d_h_, d_y_;
   Tensor d_group_;                                // F32, where branches lie beside each other: the gradient of their sum
   Tensor d_inner_, f_, d_f_, d_o_, delta_;        // * but for delta [T, heads] F32
+  Tensor unpacked_;                               // * [1, most], of a packed weight
   Tensor adapter_x_, adapter_g_;                  // * [T, in] after dropout, [T, R] gradient of the columns
+  Tensor dora_z_;                                 // * [T, out] before the magnitudes, and its gradient
+  double* dora_partial_ = nullptr;                // of sums over rows
   float* partial_ = nullptr;                      // of thin products: planned, or asked_room_
   GpuMemory asked_room_;                          // grows with the adapters
-  int64_t* asked_rows_ = nullptr;                 // whose logits are asked for
+  int64_t* asked_rows_ = nullptr;                 // whose logits or states are asked for
+  float* row_factors_ = nullptr;                  // [T]
   Tensor loss_x_, logits_, d_logits_, d_loss_x_;  // of a chunk of labelled rows
   LossState* states_ = nullptr;
   double* loss_values_ = nullptr;  // [T] losses, [T] plain ones; then [T] correct

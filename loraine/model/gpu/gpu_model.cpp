@@ -8,12 +8,6 @@
 
 namespace loraine {
 
-struct GpuModel::Piece {
-  Tensor from, to;    // of one shape; `from` F32, F16 or BF16, without data: zeros
-  int64_t width = 0;  // not 0: up to it rows of `to` are filled with zeros, from one to the next
-  int64_t row() const { return width ? width : to.cols(); }
-};
-
 namespace {
 
 constexpr int64_t kStagingBytes = 8 << 20;
@@ -26,6 +20,10 @@ float stored_value(const Tensor& t, int64_t at) {
 
 // Rows [first, first + count) of `from` in that type, with zeros up to the width.
 void convert_to(void* out, Dtype type, int64_t width, const Tensor& from, int64_t first, int64_t count) {
+  if (type == Dtype::U8) {
+    std::memcpy(out, from.row_range(first, count).data, static_cast<size_t>(count));
+    return;
+  }
   for (int64_t r = 0; r < count; ++r)
     for (int64_t c = 0; c < width; ++c) {
       const float value = from.data && c < from.cols() ? stored_value(from, (first + r) * from.row_stride + c) : 0.0f;
@@ -50,11 +48,15 @@ int64_t GpuBranch::normed_heads() const {
   return heads;
 }
 
-GpuSite GpuModel::site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const {
+GpuSite GpuModel::site(const Site& site, GpuArena& arena, std::vector<GpuPiece>& pieces) const {
   GpuSite out;
   out.index = site.index;
   const Weight& weight = site.weight;
-  if (const int64_t rank = joined_ ? joined_ranks(GpuAdapter::rank_at(*joined_, site.index)) : 0; rank > 0) {
+  const bool packed = std::ranges::any_of(weight.parts, [](const WeightPart& part) { return is_packed(part.weight.dtype); });
+  const int64_t rank = joined_ && !packed ? joined_ranks(GpuAdapter::rank_at(*joined_, site.index)) : 0;
+  if (packed) {
+    out.weight = Tensor(nullptr, type, {weight.out(), weight.in()});
+  } else if (rank > 0) {
     out.joined = arena.take(type, {weight.out() + rank, weight.in() + rank});
     out.weight = out.joined.row_range(0, weight.out()).col_range(0, weight.in());
     const Tensor below = out.joined.row_range(weight.out(), rank);
@@ -68,7 +70,13 @@ GpuSite GpuModel::site(const Site& site, GpuArena& arena, std::vector<Piece>& pi
   int64_t first = 0;
   for (const WeightPart& part : weight.parts) {
     const int64_t rows = part.weight.rows();
-    pieces.push_back({part.weight, out.weight.row_range(first, rows), out.joined.data ? out.weight.row_stride : 0});
+    if (is_packed(part.weight.dtype)) {
+      out.packed.push_back(packed_part(part.weight, first, arena, pieces));
+    } else {
+      const Tensor to = packed ? arena.take(type, {rows, weight.in()}) : out.weight.row_range(first, rows);
+      pieces.push_back({part.weight, to, rank > 0 ? to.row_stride : 0});
+      if (packed) out.packed.push_back({first, to, {}, 0});
+    }
     if (biased) pieces.push_back({as_row(part.bias, rows), bias.col_range(first, rows)});
     first += rows;
   }
@@ -77,7 +85,7 @@ GpuSite GpuModel::site(const Site& site, GpuArena& arena, std::vector<Piece>& pi
 }
 
 GpuNorm GpuModel::norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena,
-                       std::vector<Piece>& pieces) const {
+                       std::vector<GpuPiece>& pieces) const {
   GpuNorm out{{}, {}, norm.eps, norm.offset, norm.kind};
   const auto put = [&](Tensor& to, const Vector& from) {
     if (from.values.empty()) return;
@@ -89,7 +97,7 @@ GpuNorm GpuModel::norm(const NormConfig& norm, const Vector& weight, const Vecto
   return out;
 }
 
-GpuBranch GpuModel::branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const {
+GpuBranch GpuModel::branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<GpuPiece>& pieces) const {
   GpuBranch out;
   out.before = norm(branch.before.config, branch.before.weight, branch.before.bias, arena, pieces);
   out.after = norm(branch.after.config, branch.after.weight, branch.after.bias, arena, pieces);
@@ -124,8 +132,8 @@ GpuBranch GpuModel::branch(Branch& branch, const BranchConfig& config, GpuArena&
   return out;
 }
 
-std::vector<GpuModel::Piece> GpuModel::lay_out(const Model& model, GpuArena& arena) {
-  std::vector<Piece> pieces;
+std::vector<GpuPiece> GpuModel::lay_out(const Model& model, GpuArena& arena) {
+  std::vector<GpuPiece> pieces;
   layers.clear();
   head = site(model.head, arena, pieces);
   if (model.head.weight.parts.at(0).weight.data == model.embedding.data) embedding = head.weight;
@@ -150,11 +158,11 @@ GpuModel GpuModel::shapes(const Model& model, const AdapterSet* joined) {
 
 GpuModel::GpuModel(const Model& model, GpuStream& stream, const AdapterSet* joined) : GpuModel(model, joined) {
   memory_ = GpuArena(shapes(model, joined).bytes());
-  const std::vector<Piece> pieces = lay_out(model, memory_);
+  const std::vector<GpuPiece> pieces = lay_out(model, memory_);
   int64_t widest = 0;
-  for (const Piece& piece : pieces) widest = std::max(widest, piece.row() * static_cast<int64_t>(size_of(piece.to.dtype)));
+  for (const GpuPiece& piece : pieces) widest = std::max(widest, piece.row() * static_cast<int64_t>(size_of(piece.to.dtype)));
   const GpuMemory staging(static_cast<size_t>(std::max(kStagingBytes, widest)), GpuMemoryKind::pinned);
-  for (const Piece& piece : pieces) {
+  for (const GpuPiece& piece : pieces) {
     const int64_t row_bytes = piece.row() * static_cast<int64_t>(size_of(piece.to.dtype));
     const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(staging.bytes()) / std::max<int64_t>(1, row_bytes));
     for (int64_t first = 0; first < piece.to.rows(); first += most) {

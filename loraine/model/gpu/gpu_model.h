@@ -7,6 +7,7 @@
 #include "loraine/core/gpu_arena.h"
 #include "loraine/kernels/norms/norms_cuda.h"
 #include "loraine/model/gpu/gpu_adapter.h"
+#include "loraine/model/gpu/gpu_packed.h"
 #include "loraine/model/layer.h"
 #include "loraine/model/mixers/attention.h"
 #include "loraine/model/mixers/mlp.h"
@@ -15,12 +16,14 @@
 namespace loraine {
 
 struct GpuSite {
-  Tensor weight;  // [out, in], in the activations' type
-  // Where an adapter trains that has R = joined_ranks columns there: [out + R, in + R], whose upper left is the weight; s · B lies right of
-  // it and A below. So one product gives base and adapter, forward over in + R and back over out + R. Without data elsewhere.
+  Tensor weight;  // [out, in], in the activations' type; of a packed one the shape alone
+  // Where LoRA trains that has R = joined_ranks columns there, and nothing is packed: [out + R, in + R], whose upper left is the weight;
+  // s · B lies right of it and A below. So one product gives base and adapter, forward over in + R and back over out + R. Without data
+  // elsewhere.
   Tensor joined;
-  const float* bias = nullptr;  // [out], or nullptr
-  int64_t index = -1;           // the model's number of the site
+  const float* bias = nullptr;        // [out], or nullptr
+  int64_t index = -1;                 // the model's number of the site
+  std::vector<GpuPackedPart> packed;  // all its parts, where one is packed: its products unpack them into room of their own
   int64_t ranks() const { return joined.data ? joined.rows() - weight.rows() : 0; }
   Tensor a() const { return joined.row_range(weight.rows(), ranks()).col_range(0, weight.cols()); }  // [R, in]
   Tensor b() const { return joined.row_range(0, weight.rows()).col_range(weight.cols(), ranks()); }  // [out, R]
@@ -70,12 +73,11 @@ class GpuModel {
   std::vector<std::vector<GpuBranch>> layers;
 
  private:
-  struct Piece;  // one tensor of the host and its place
   GpuModel(const Model& model, const AdapterSet* joined) : config(model.config), type(model.activation_dtype()), joined_(joined) {}
-  std::vector<Piece> lay_out(const Model& model, GpuArena& arena);
-  GpuSite site(const Site& site, GpuArena& arena, std::vector<Piece>& pieces) const;
-  GpuNorm norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena, std::vector<Piece>& pieces) const;
-  GpuBranch branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<Piece>& pieces) const;
+  std::vector<GpuPiece> lay_out(const Model& model, GpuArena& arena);
+  GpuSite site(const Site& site, GpuArena& arena, std::vector<GpuPiece>& pieces) const;
+  GpuNorm norm(const NormConfig& norm, const Vector& weight, const Vector& bias, GpuArena& arena, std::vector<GpuPiece>& pieces) const;
+  GpuBranch branch(Branch& branch, const BranchConfig& config, GpuArena& arena, std::vector<GpuPiece>& pieces) const;
 
   const AdapterSet* joined_;  // while it is made
   GpuArena memory_;

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "loraine/kernels/rows/columns_cuda.h"
 #include "loraine/model/gpu/gpu_decoder.h"
 
 namespace loraine {
@@ -18,6 +19,9 @@ int64_t adapter_room(const GpuLora& lora, int64_t rows) {
   for (const GpuLoraPart& part : lora.parts) widths.emplace(part.out, part.r);
   const int64_t in = lora.a.cols(), R = lora.rank();
   int64_t most = 0;
+  if (lora.dora())  // its norms
+    for (const auto& [out, r] : widths)
+      most = std::max({most, thin_product_room(out, r, in), thin_product_room(r, r, in), thin_product_room(out, r, r)});
   for (int64_t T = 1; T <= rows; ++T) {
     most = std::max({most, thin_product_room(T, R, in), thin_product_room(R, in, T), thin_product_room(T, in, R)});
     for (const auto& [out, r] : widths)
@@ -26,16 +30,16 @@ int64_t adapter_room(const GpuLora& lora, int64_t rows) {
   return most;
 }
 
-// The largest of all sites of an adapter; those of one shape need one look.
-int64_t room_of(const GpuModel& model, const GpuAdapter& adapter, int64_t rows) {
+// The largest of all sites of an adapter; those of one shape need one look. trained: where they are joined, the library has the products.
+int64_t room_of(const GpuModel& model, const GpuAdapter& adapter, int64_t rows, bool trained) {
   std::set<std::vector<int64_t>> seen;
   int64_t room = 0;
   for (const auto& layer : model.layers)
     for (const GpuBranch& branch : layer)
       for (const GpuSite* site : {&branch.in, &branch.out}) {
         const GpuLora* lora = adapter.at(site->index);
-        if (!lora || site->ranks() > 0) continue;
-        std::vector<int64_t> shape = {lora->a.cols()};
+        if (!lora || (trained && site->ranks() > 0)) continue;
+        std::vector<int64_t> shape = {lora->a.cols(), lora->dora()};
         for (const GpuLoraPart& part : lora->parts) shape.push_back(part.out), shape.push_back(part.r);
         if (seen.insert(shape).second) room = std::max(room, adapter_room(*lora, rows));
       }
@@ -45,6 +49,18 @@ int64_t room_of(const GpuModel& model, const GpuAdapter& adapter, int64_t rows) 
 template <class Has>
 bool has_branch(const GpuModel& model, Has&& has) {
   return std::ranges::any_of(model.layers, [&](const auto& layer) { return std::ranges::any_of(layer, has); });
+}
+
+// Elements of the largest weight that is unpacked.
+int64_t most_unpacked(const GpuModel& model) {
+  int64_t most = 0;
+  const auto see = [&](const GpuSite& site) {
+    if (!site.packed.empty()) most = std::max(most, site.weight.numel());
+  };
+  see(model.head);
+  for (const auto& layer : model.layers)
+    for (const GpuBranch& branch : layer) see(branch.in), see(branch.out);
+  return most;
 }
 
 Tensor first_columns(const Tensor& room, int64_t cols) { return {room.data, room.dtype, {room.rows(), cols}}; }
@@ -125,6 +141,7 @@ void GpuDecoder::plan_head() {
   const int64_t chunk = std::min(rows, shape_.trained ? kLossRows : shape_.asked.logit_rows);
   loss_x_ = take(type, chunk, C), logits_ = take(Dtype::F32, chunk, V);
   if (shape_.trained) {
+    row_factors_ = memory_.take_array<float>(rows);
     d_loss_x_ = take(Dtype::F32, chunk, C);
     d_logits_ = type == Dtype::F32 && model_.config.logit_softcap == 0 ? logits_ : take(type, chunk, V);  // a cap's needs the logits
   }
@@ -133,7 +150,7 @@ void GpuDecoder::plan_head() {
   loss_values_ = memory_.take_array<double>(2 * rows);
   correct_ = memory_.take_array<uint8_t>(rows);
   if (memory_.dry()) return;
-  loss_staging_ = GpuMemory(static_cast<size_t>(rows) * (2 * sizeof(double) + 1), GpuMemoryKind::pinned);
+  loss_staging_ = GpuMemory(static_cast<size_t>(rows) * (2 * sizeof(double) + sizeof(LossState) + 1), GpuMemoryKind::pinned);
 }
 
 void GpuDecoder::plan() {
@@ -152,6 +169,7 @@ void GpuDecoder::plan() {
     }
   if (type != Dtype::F32) sum_ = take(Dtype::F32, rows, C);
   h_ = take(type, rows, C + in_ranks).col_range(0, C), y_ = take(Dtype::F32, rows, C), f_ = take(type, rows, f);
+  if (const int64_t most = most_unpacked(model_); most > 0) unpacked_ = take(type, 1, most);
   plan_head();
   if (!shape_.trained) return;
   d_y_ = take(type, rows, C + out_ranks).col_range(0, C);
@@ -159,22 +177,28 @@ void GpuDecoder::plan() {
   if (has_branch(model_, [](const GpuBranch& branch) { return branch.beside; })) d_group_ = take(Dtype::F32, rows, C);
   d_inner_ = take(type, rows, inner), d_f_ = take(type, rows, f);
   d_o_ = take(type, rows, o), delta_ = take(Dtype::F32, rows, heads);
-  int64_t in = 0, rank = 0;
+  int64_t in = 0, rank = 0, dora = 0;
   for (const auto& layer : model_.layers)
     for (const GpuBranch& branch : layer)
       for (const GpuSite* site : {&branch.in, &branch.out})
         if (const GpuLora* lora = shape_.trained->at(site->index)) {
           if (lora->dropout > 0) in = std::max(in, lora->a.cols());
           rank = std::max(rank, lora->rank());
+          if (lora->dora()) dora = std::max(dora, lora->out);
         }
   adapter_x_ = take(type, rows, in), adapter_g_ = take(type, rows, rank);
-  partial_ = memory_.take_array<float>(room_of(model_, *shape_.trained, rows));
+  if (dora > 0) dora_z_ = take(type, rows, dora), dora_partial_ = memory_.take_array<double>(column_dots_room(rows, dora));
+  partial_ = memory_.take_array<float>(room_of(model_, *shape_.trained, rows, true));
+}
+
+size_t GpuDecoder::room_bytes(const GpuModel& model, const GpuAdapter& adapter, int64_t most_rows) {
+  return static_cast<size_t>(room_of(model, adapter, most_rows, false)) * sizeof(float);
 }
 
 void GpuDecoder::make_room_for(const GpuAdapter& adapter) {
   if (adapter.rank_columns() > shape_.asked.rank_columns)
     throw Error(ErrorKind::internal, "an adapter on the GPU is wider than its memory was planned for");
-  const size_t bytes = static_cast<size_t>(room_of(model_, adapter, shape_.rows)) * sizeof(float);
+  const size_t bytes = room_bytes(model_, adapter, shape_.rows);
   if (bytes <= asked_room_.bytes()) return;
   stream_.synchronise();  // nobody uses the old one
   asked_room_ = GpuMemory();

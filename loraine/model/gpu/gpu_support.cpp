@@ -1,6 +1,7 @@
 // Everything that gpu_decoder computes is named here by what it leaves out.
 #include "loraine/model/gpu/gpu_support.h"
 
+#include "loraine/adapters/dora.h"
 #include "loraine/adapters/lora.h"
 #include "loraine/model/mixers/attention.h"
 #include "loraine/model/mixers/mlp.h"
@@ -64,8 +65,8 @@ std::string gpu_lacks(const AdapterSet& set, bool trained) {
   for (const auto& one : set.experts)
     if (one) return "LoRA on experts";
   for (const auto& site : set.sites)
-    if (site && (trained ? !dynamic_cast<const Lora*>(site.get()) : !site->as_lora()))
-      return trained ? "a method other than LoRA (DoRA, AdaLoRA)" : "a method other than LoRA (DoRA)";
+    if (site && !dynamic_cast<const Dora*>(site.get()) && (trained ? !dynamic_cast<const Lora*>(site.get()) : !site->as_lora()))
+      return trained ? "a method other than LoRA and DoRA (AdaLoRA, …)" : "a method other than LoRA and DoRA";
   return "";
 }
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "loraine/core/error.h"
+
 namespace loraine {
 namespace {
 
@@ -34,6 +36,7 @@ size_t SidePass::bytes(const Model& model, int64_t rows, const AdapterSet* set) 
 }
 
 Tensor SidePass::hidden(Context& ctx, const Batch& batch, bool adapted) {
+  if (elsewhere_) throw Error(ErrorKind::internal, "hidden states of a pass beside the one that trains have no GPU code");
   Batch alone = batch;
   alone.adapter_rows.clear();
   if (adapted && set_) alone.adapter_rows = {{0, batch.rows(), 0}};
@@ -43,6 +46,7 @@ Tensor SidePass::hidden(Context& ctx, const Batch& batch, bool adapted) {
 }
 
 LossSums SidePass::label_losses(Context& ctx, const Batch& batch, bool adapted, double temperature) {
+  if (elsewhere_ && temperature == 1) return elsewhere_(batch, adapted);
   const Tensor states = hidden(ctx, batch, adapted);
   LossOptions options;
   options.set = adapted ? set_ : nullptr;

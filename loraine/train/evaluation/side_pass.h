@@ -1,6 +1,8 @@
 // Forwards without gradients beside the one that trains, in memory of their own: what objectives compare with. Called by objectives and by
 // evaluation.
 #pragma once
+#include <functional>
+
 #include "loraine/model/decoder.h"
 #include "loraine/train/loss.h"
 
@@ -10,6 +12,9 @@ class SidePass {
  public:
   // For batches of up to `rows` rows. set: what their rows may run with; nullptr: nothing but the base.
   SidePass(const Model& model, int64_t rows, const AdapterSet* set = nullptr);
+  // Computed elsewhere, on a GPU: losses alone, at temperature 1. adapted: as below.
+  using Elsewhere = std::function<LossSums(const Batch& batch, bool adapted)>;
+  SidePass(const Model& model, Elsewhere losses) : model_(model), set_(nullptr), elsewhere_(std::move(losses)) {}
   SidePass(const SidePass&) = delete;
   static size_t bytes(const Model& model, int64_t rows, const AdapterSet* set = nullptr);
   // Hidden states after the final norm [T, C], in the type of activations, good until the next call. adapted: all rows run with the set, as
@@ -23,6 +28,7 @@ class SidePass {
   const AdapterSet* set_;
   Arena memory_, scratch_;
   Activations activations_;
+  Elsewhere elsewhere_;
 };
 
 }  // namespace loraine

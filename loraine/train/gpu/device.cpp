@@ -8,6 +8,7 @@
 #include "loraine/core/error.h"
 #include "loraine/core/gpu.h"
 #include "loraine/kernels/cuda/gemm.h"
+#include "loraine/model/gpu/gpu_packed.h"
 #include "loraine/model/gpu/gpu_support.h"
 #include "loraine/train/optimizers/recipe.h"
 
@@ -19,7 +20,8 @@ constexpr const char* kOnTheCpu = "Run it on the CPU (device: cpu); docs/cuda.md
 // Of the model's config.json and files.
 std::string model_without_gpu(const ModelFiles& files) {
   for (const TensorInfo& info : files.tensors->tensors())
-    if (info.packed && info.shape.size() == 2) return fmt::format("weights stored as {}", name_of(*info.packed));
+    if (info.packed && !gpu_unpacks(*info.packed) && info.shape.size() == 2)
+      return fmt::format("weights stored as {}", name_of(*info.packed));
   const ModelConfig config = model_config(files.config, files.path + "/config.json");
   const std::string lacks = gpu_lacks(config);
   return lacks.empty() ? "" : fmt::format("model_type {}: {}", config.model_type, lacks);
@@ -28,26 +30,22 @@ std::string model_without_gpu(const ModelFiles& files) {
 }  // namespace
 
 std::string settings_without_gpu(const TrainConfig& c) {
-  if (c.stage != "sft" && c.stage != "pt") return "stage: " + c.stage;
+  if (c.stage == "grpo" || c.stage == "decision") return "stage: " + c.stage;
   if (c.finetuning_type != "lora") return "finetuning_type: " + c.finetuning_type;
-  if (c.quantization_bit) return fmt::format("quantization_bit: {}", *c.quantization_bit);
   if (c.frozen_matmul != "exact") return "frozen_matmul: " + c.frozen_matmul;
-  for (const char* start : {"loftq", "eva", "corda", "lora_ga"})
+  for (const char* start : {"eva", "corda", "lora_ga"})
     if (c.init_lora_weights == start) return fmt::format("init_lora_weights: {}", start);
   if (c.bias != "none") return "bias: " + c.bias;
   if (!split_list(c.additional_target).empty()) return "additional_target: " + *c.additional_target;
   for (const std::string& name : split_list(c.lora_target))
     if (name == "lm_head" || name == "embed_tokens" || name.starts_with("experts")) return "lora_target: " + name;
-  const std::pair<const char*, bool> switches[] = {{"use_dora", c.use_dora},
-                                                   {"use_adalora", c.use_adalora},
+  const std::pair<const char*, bool> switches[] = {{"use_adalora", c.use_adalora},
                                                    {"use_lorafa", c.use_lorafa},
                                                    {"lora_bias", c.lora_bias},
                                                    {"trainable_token_indices", c.trainable_token_indices.has_value()},
                                                    {"alora_invocation_tokens", c.alora_invocation_tokens.has_value()},
                                                    {"use_eaft_loss", c.use_eaft_loss},
                                                    {"use_asft_loss", c.use_asft_loss},
-                                                   {"neftune_noise_alpha", c.neftune_noise_alpha.value_or(0) > 0},
-                                                   {"loraplus_lr_ratio", c.loraplus_lr_ratio.has_value()},
                                                    {"optim_args", c.optim_args.has_value()},
                                                    {"use_galore", c.use_galore},
                                                    {"use_apollo", c.use_apollo},
@@ -67,7 +65,6 @@ std::string settings_without_gpu(const TrainConfig& c) {
 }
 
 std::string answers_without_gpu(const TrainConfig& c) {
-  if (c.quantization_bit) return fmt::format("quantization_bit: {}", *c.quantization_bit);
   if (c.frozen_matmul != "exact") return "frozen_matmul: " + c.frozen_matmul;
   if (c.use_eaft_loss) return "use_eaft_loss";
   return c.use_asft_loss ? "use_asft_loss" : "";

@@ -24,16 +24,20 @@ int64_t to_mib(size_t bytes) { return static_cast<int64_t>((bytes + (1u << 20) -
 
 }  // namespace
 
-void plan_gpu(Run& run, int64_t most_rows, TrainSummary summary) {
+void plan_gpu(Run& run, int64_t most_rows, int64_t side_rows, TrainSummary summary) {
   const TrainConfig& c = run.config;
   if (const std::string lacks = gpu_lacks(run.adapter, true); !lacks.empty())
     throw Error(ErrorKind::unsupported, fmt::format("device: cuda: the adapter has {}, which has no GPU code", lacks),
                 "Run it on the CPU (device: cpu).");
   const size_t free = free_gpu_bytes();
   const std::vector<Recompute> levels = levels_of(c.gradient_checkpointing);
+  GpuTrainingShape shape{most_rows, Recompute::none, run.objective->needs_side() ? side_rows : 0, run.objective->parameters()};
+  const size_t reference = run.reference ? run.reference->gpu_bytes(side_rows) : 0;
   GpuTraining::Bytes bytes{};
   for (const Recompute level : levels) {  // the first that fits, fastest first
-    bytes = GpuTraining::bytes(run.model, run.adapter, most_rows, summary.recompute = level);
+    shape.recompute = summary.recompute = level;
+    bytes = GpuTraining::bytes(run.model, run.adapter, shape);
+    bytes.other += reference;
     if (bytes.all() <= free) break;
   }
   summary.weight_bytes = bytes.base;
@@ -59,10 +63,14 @@ void plan_gpu(Run& run, int64_t most_rows, TrainSummary summary) {
                [](size_t) { return std::string("the base is loaded in the host's memory before it is moved; a smaller one needs less"); });
   if (c.dry_run) return;
   run.activation_memory = std::make_unique<Arena>(64);
-  run.scratch = std::make_unique<Arena>(64);
+  run.scratch = std::make_unique<Arena>(64 + run.objective->scratch_bytes_beside_gpu(run.model, most_rows));
   run.pass = {&run.activations, nullptr, {&run.adapter}, run.scratch.get(), true};
-  run.gpu = std::make_unique<GpuTraining>(c, run.model, run.adapter, *run.optimizer, most_rows, summary.recompute);
+  run.gpu = std::make_unique<GpuTraining>(c, run.model, run.adapter, *run.optimizer, shape);
   run.gpu->put();
+  if (shape.side_rows > 0)
+    run.side = std::make_unique<SidePass>(
+        run.model, [gpu = run.gpu.get()](const Batch& batch, bool adapted) { return gpu->side_losses(batch, adapted); });
+  if (run.reference) run.reference->plan_pass_on_gpu(side_rows);
   run.d_hidden = run.gpu->d_hidden();
 }
 

@@ -5,6 +5,7 @@
 
 #include "loraine/data/examples/batcher.h"
 #include "loraine/kernels/rows/row_factors.h"
+#include "loraine/train/gpu/gpu_losses.h"
 
 namespace loraine {
 
@@ -30,6 +31,7 @@ LossSums policy_losses(const ObjectivePass& pass, const LogpOptions& taken) {
   options.entropies = taken.entropies;
   options.temperature = taken.temperature;
   options.trained_rows = pass.trained_rows;
+  if (pass.gpu) return losses_on_gpu(*pass.gpu, pass.batch, {}, pass.training() ? 1.0f : 0.0f, taken.logit_means);
   const bool with_gradient = pass.training() && !changes_head(pass.set);
   return loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, with_gradient ? 1.0f : 0.0f, options,
                                 pass.scratch);
@@ -48,7 +50,8 @@ void policy_backward(const ObjectivePass& pass, std::span<const float> weights, 
   size_t i = 0;
   for (size_t t = 0; t < of_rows.size(); ++t)
     if (pass.batch.labels[t] != kIgnoreLabel) of_rows[t] = weights[i++];
-  scale_rows(pass.ctx, pass.d_hidden, of_rows);
+  if (pass.gpu) pass.gpu->scale_gradients(of_rows);
+  else scale_rows(pass.ctx, pass.d_hidden, of_rows);
 }
 
 double log_sigmoid(double x) { return std::min(x, 0.0) - std::log1p(std::exp(-std::abs(x))); }

@@ -14,7 +14,7 @@
 
 namespace loraine {
 
-class GpuTraining;
+class GpuDecoder;
 
 // Named figures, added up over micro-batches until they are logged.
 class LoggedFigures {
@@ -49,7 +49,7 @@ struct ObjectivePass {
   SidePass* other;     // over ref_model, with its adapters; nothing: the reference is the base of the model
   LoggedFigures& figures;
   int64_t trained_rows = INT64_MAX;  // only the first so many rows of the batch have a gradient
-  GpuTraining* gpu = nullptr;        // where hidden and d_hidden lie there
+  GpuDecoder* gpu = nullptr;         // where hidden and d_hidden lie there
   bool training() const { return d_hidden.data != nullptr; }
   LossSums reference_losses(const Batch& of) const { return other ? other->label_losses(ctx, of, true) : side->label_losses(ctx, of); }
 };
@@ -75,6 +75,7 @@ class Objective {
   virtual void begin(const ObjectiveStart& /*start*/) {}            // once, when the adapter is attached
   virtual std::vector<Parameter> parameters() const { return {}; }  // that it trains itself, with gradients
   virtual size_t scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) const = 0;
+  virtual size_t scratch_bytes_beside_gpu(const Model& /*model*/, int64_t /*rows*/) const { return 0; }  // where the passes are on a GPU
 
   // Of the data: the samples that an item trains on, in the order of the batch, and those that only go through passes beside.
   virtual void samples(const Item& item, std::vector<const Example*>& to) const = 0;

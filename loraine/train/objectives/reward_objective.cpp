@@ -6,6 +6,7 @@
 #include "loraine/core/error.h"
 #include "loraine/data/examples/batcher.h"
 #include "loraine/kernels/rows/elementwise.h"
+#include "loraine/model/gpu/gpu_decoder.h"
 #include "loraine/train/objectives/label_logps.h"
 
 namespace loraine {
@@ -29,10 +30,12 @@ std::vector<int64_t> last_rows(const Batch& batch) {
 }
 
 // The states in those rows, F32 [rows, C], in scratch.
-Tensor states_in(Context& ctx, const Tensor& hidden, std::span<const int64_t> rows, Arena& scratch) {
+Tensor states_in(Context& ctx, const Tensor& hidden, std::span<const int64_t> rows, int64_t C, Arena& scratch, GpuDecoder* gpu) {
   const auto n = static_cast<int64_t>(rows.size());
-  const Tensor states = scratch.take(Dtype::F32, {n, hidden.cols()});
-  if (hidden.dtype == Dtype::F32) {
+  const Tensor states = scratch.take(Dtype::F32, {n, C});
+  if (gpu) {
+    gpu->states(states, rows);
+  } else if (hidden.dtype == Dtype::F32) {
     gather_rows(ctx, states, hidden, rows);
   } else {
     const Tensor rounded = scratch.take(hidden.dtype, {n, hidden.cols()});
@@ -53,9 +56,9 @@ std::vector<double> by_sample(std::span<const Example* const> samples, std::span
 }  // namespace
 
 std::vector<double> reward_scores(Context& ctx, const ValueHead& head, const Tensor& hidden, const Batch& batch,
-                                  std::span<const Example* const> samples, Arena& scratch) {
+                                  std::span<const Example* const> samples, Arena& scratch, GpuDecoder* gpu) {
   const size_t mark = scratch.mark();
-  const Tensor states = states_in(ctx, hidden, last_rows(batch), scratch);
+  const Tensor states = states_in(ctx, hidden, last_rows(batch), head.channels(), scratch, gpu);
   std::vector<double> scores;
   for (int64_t i = 0; i < states.rows(); ++i) scores.push_back(head.score(states.f32() + i * states.row_stride));
   const std::vector<float> nothing(static_cast<size_t>(states.cols()));
@@ -69,7 +72,7 @@ void RewardObjective::begin(const ObjectiveStart& start) {
   dropout_ = static_cast<float>(summary_dropout(start.config_json));
 }
 
-size_t RewardObjective::scratch_bytes(const Model& model, int64_t rows, const AdapterSet* /*set*/) const {
+size_t reward_scratch_bytes(const Model& model, int64_t rows) {
   return static_cast<size_t>(3 * rows * model.config.hidden_size) * sizeof(float) + 3 * 64;
 }
 
@@ -77,7 +80,7 @@ double RewardObjective::loss(const ObjectivePass& pass) {
   const std::vector<const Example*> samples = samples_of(*this, pass.items);
   const auto n = static_cast<double>(pass.items.size());
   if (!pass.training()) {
-    const std::vector<double> scores = reward_scores(pass.ctx, *head_, pass.hidden, pass.batch, samples, pass.scratch);
+    const std::vector<double> scores = reward_scores(pass.ctx, *head_, pass.hidden, pass.batch, samples, pass.scratch, pass.gpu);
     double total = 0;
     for (size_t i = 0; i < scores.size(); i += 2) {
       total -= log_sigmoid(scores[i] - scores[i + 1]) / n;
@@ -87,7 +90,7 @@ double RewardObjective::loss(const ObjectivePass& pass) {
   }
   const size_t mark = pass.scratch.mark();
   const std::vector<int64_t> rows = last_rows(pass.batch);
-  const Tensor states = states_in(pass.ctx, pass.hidden, rows, pass.scratch);
+  const Tensor states = states_in(pass.ctx, pass.hidden, rows, head_->channels(), pass.scratch, pass.gpu);
   const Tensor d_states = pass.scratch.take(Dtype::F32, {states.rows(), states.cols()});
   if (dropout_ > 0) dropout(pass.ctx, states, states, dropout_, kDropoutSite);
   std::vector<double> scores;
@@ -106,7 +109,8 @@ double RewardObjective::loss(const ObjectivePass& pass) {
       }
   }
   if (dropout_ > 0) dropout(pass.ctx, d_states, d_states, dropout_, kDropoutSite);
-  scatter_rows(pass.ctx, pass.d_hidden, d_states, rows);
+  if (pass.gpu) pass.gpu->put_gradients(d_states, rows);
+  else scatter_rows(pass.ctx, pass.d_hidden, d_states, rows);
   pass.scratch.release(mark);
   return total;
 }

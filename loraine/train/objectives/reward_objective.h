@@ -6,15 +6,19 @@
 namespace loraine {
 
 // Scores of the last tokens of the sequences in hidden [T, C]; one without rows scores as the head's bias does. `samples`: of the batch, in
-// their order.
+// their order. gpu: whose last batch it was, in the place of hidden.
 std::vector<double> reward_scores(Context& ctx, const ValueHead& head, const Tensor& hidden, const Batch& batch,
-                                  std::span<const Example* const> samples, Arena& scratch);
+                                  std::span<const Example* const> samples, Arena& scratch, GpuDecoder* gpu = nullptr);
+size_t reward_scratch_bytes(const Model& model, int64_t rows);
 
 class RewardObjective : public Objective {
  public:
   void begin(const ObjectiveStart& start) override;
   std::vector<Parameter> parameters() const override { return head_->parameters(); }
-  size_t scratch_bytes(const Model& model, int64_t rows, const AdapterSet* set) const override;
+  size_t scratch_bytes(const Model& model, int64_t rows, const AdapterSet* /*set*/) const override {
+    return reward_scratch_bytes(model, rows);
+  }
+  size_t scratch_bytes_beside_gpu(const Model& model, int64_t rows) const override { return reward_scratch_bytes(model, rows); }
   void samples(const Item& item, std::vector<const Example*>& to) const override { to.insert(to.end(), {item.example, item.other}); }
   void begin_update(std::span<const Item> /*items*/, int64_t micro_batches) override {
     micro_batches_ = static_cast<double>(micro_batches);

@@ -5,7 +5,7 @@
 
 #include "loraine/data/examples/batcher.h"
 #include "loraine/train/evaluation/evaluate.h"
-#include "loraine/train/gpu/gpu_training.h"
+#include "loraine/train/gpu/gpu_losses.h"
 
 namespace loraine {
 namespace {
@@ -37,7 +37,7 @@ double TokenObjective::loss(const ObjectivePass& pass) {
     return 0;  // what it is comes with the update
   }
   const LossSums sums =
-      pass.gpu ? pass.gpu->losses(pass.batch, token_, scale)
+      pass.gpu ? losses_on_gpu(*pass.gpu, pass.batch, token_, scale)
                : loss_and_head_gradient(pass.ctx, pass.model, pass.batch, pass.hidden, pass.d_hidden, scale, options, pass.scratch);
   if (accuracy_ && !pass.training())
     for (const SequenceLoss& one : by_example(samples_of(*this, pass.items), sums.by_sequence))

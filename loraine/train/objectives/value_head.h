@@ -22,6 +22,7 @@ class ValueHead {
   void write(const std::string& folder) const;
   std::vector<Parameter> parameters() const;  // "v_head.summary.bias" [1] and "v_head.summary.weight" [1, C], with gradients
 
+  int64_t channels() const { return weight_.cols(); }
   double score(const float* state) const;  // state [C]
   // Adds d · state to the gradients; d_state [C] = d · weight.
   void backward(const float* state, double d, float* d_state);

@@ -36,6 +36,7 @@ class Optimizer {
   std::vector<OptimizerState> states() const;        // those kept now, by name
   std::string not_finite_state(Context& ctx) const;  // the first parameter with a state that is not finite, or nothing
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  const Part& part(size_t i) const { return recipe_.parts[i]; }  // of parameters()[i]
   size_t bytes() const { return memory_.bytes() + scratch_.bytes(); }
 
  private:
