@@ -72,7 +72,7 @@ COMMON = {
     "quantization_type": ("fp4", QUANTISED),
     "quantization_bit": (4, {}),
     "double_quantization": ("false", QUANTISED),
-    "quantization_method": ("hqq", QUANTISED), "hqq_axis": (0, HQQ), "hqq_group_size": (16, HQQ),
+    "quantization_method": ("hqq", QUANTISED), "hqq_axis": (1, HQQ), "hqq_group_size": (16, HQQ),
     "infer_dtype": ("bfloat16", {}),
     "frozen_matmul": ("int8", {}),
     "strict": ("true", {"adapter_name_or_path": "{foreign_adapter}"}),

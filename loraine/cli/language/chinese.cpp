@@ -292,7 +292,7 @@ constexpr Phrase kPhrases[] = {
     // quantised bases
     {"hqq_group_size is {}, expected a multiple of 8", "hqq_group_size 是 {}，应为 8 的倍数"},
     {"set quantization_method: hqq, or 4 or 8 bits", "请设 quantization_method: hqq，或用 4 或 8 位"},
-    {"quantization_bit is {}, and quantization_method {} has 4 and 8", "quantization_bit 是 {}，而 quantization_method {} 只有 4 和 8"},
+    {"quantization_bit is {}, expected was 4 or 8, which are what quantization_method {} has", "quantization_bit 是 {}，应为 4 或 8（quantization_method {} 只有这两种）"},
     {"quantization_method is hqq, and frozen_matmul: {} multiplies codes of its own", "quantization_method 是 hqq，而 frozen_matmul: {} 用自己的编码相乘"},
     {"quantization_method is hqq, and the codes that LoftQ makes are bitsandbytes'", "quantization_method 是 hqq，而 LoftQ 生成的是 bitsandbytes 的编码"},
     {"quantization_method is hqq, whose codes are made while a model is loaded, and not written", "quantization_method 是 hqq，它的编码在加载模型时生成，不会写出"},

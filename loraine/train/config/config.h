@@ -48,7 +48,7 @@ struct TrainConfig {
   std::string quantization_type = "nf4";    // nf4, fp4
   bool double_quantization = true;
   std::string quantization_method = "bnb";  // bnb, hqq
-  int64_t hqq_axis = 1, hqq_group_size = 64;
+  int64_t hqq_axis = 0, hqq_group_size = 64;
   bool split_special_tokens = false;
   bool train_from_scratch = false;
   bool resize_vocab = false;                                  // the embedding grows to the tokenizer

@@ -49,7 +49,7 @@ void describe_model_and_data(TrainConfig& c, const OptionVisitor& visit) {
   visit({"hqq_axis",
          "model",
          &c.hqq_axis,
-         "quantization_method hqq: groups along the rows of a weight (1, as transformers has it) or across them (0, LLaMA-Factory)",
+         "quantization_method hqq: groups across the rows of a weight (0, as LLaMA-Factory has it) or along them (1, transformers)",
          {.numbers = {0, 1}}});
   visit({"hqq_group_size",
          "model",
