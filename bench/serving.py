@@ -2,7 +2,7 @@
 """The speed of loraine serve, as ratios within one run: beside llama-server on one GGUF file, adapters beside one, a cached prefix beside a step of decoding,
 a busy machine beside a quiet one, and a trace of many adapters beside the same trace of one.
 
-usage: PYTHON bench/serving.py [--parts against,adapters,prefix,busy,zipf] [--gguf FILE] [--llama-server PROGRAM] [--rounds 3] [--json FILE] MODEL
+usage: PYTHON bench/serving.py [--parts against,adapters,prefix,busy,zipf] [--gguf FILE] [--llama-server PROGRAM] [--frozen_matmul int8] [--rounds 3] [--json FILE] MODEL
 
 MODEL is a folder whose config.json is Llama's; its adapters are made here, at random (rank 8, q_proj and v_proj). `against` needs --gguf and --llama-server and
 PYTHON with the gguf package. The sides take turns, round by round, so that what else runs on the machine meets both; the median of the rounds' ratios counts.
@@ -113,7 +113,8 @@ class Bench:
 
     def loraine(self, model, *more):
         port = free_port()
-        words = [program, "serve", "--model_name_or_path", model, "--port", port, "--max_seqs", "32", "--max_model_len", "2048", *more]
+        words = [program, "serve", "--model_name_or_path", model, "--port", port, "--max_seqs", "32", "--max_model_len", "2048",
+                 "--frozen_matmul", self.options.frozen_matmul, *more]
         return Server(words, port, self.work / f"loraine-{port}").ready("/ready")
 
     def prompt(self, length):
@@ -328,6 +329,7 @@ def main():
     parser.add_argument("--parts", default="against,adapters,prefix,busy,zipf")
     parser.add_argument("--gguf", type=pathlib.Path)
     parser.add_argument("--llama-server", type=pathlib.Path)
+    parser.add_argument("--frozen_matmul", default="exact", help="of loraine's side")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=2, help="of each client in a round")
     parser.add_argument("--prompt_tokens", type=int, default=32)

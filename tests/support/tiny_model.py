@@ -39,7 +39,7 @@ def write_safetensors(path, tensors):
 def read_safetensors(path):
     data = pathlib.Path(path).read_bytes()
     size = struct.unpack("<Q", data[:8])[0]
-    codes = {"F32": "f", "I64": "q", "F64": "d"}
+    codes = {"F32": "f", "I32": "i", "I64": "q", "F64": "d"}
     result = {}
     for name, entry in json.loads(data[8 : 8 + size]).items():
         if name != "__metadata__":

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "loraine/adapters/peft_methods/peft_method.h"
-#include "loraine/adapters/peft_methods/shira.h"
 #include "tests/support/op_check.h"
 
 namespace loraine::peft_gradients_test {
@@ -190,15 +189,6 @@ TEST(PeftGradients, SizesThatDoNotFitAreRefused) {
            {"shira", R"({"r": 5})", "r (in + out) = 100 places"},
            {"shira", R"({"mask_type": "mine"})", "mask_type is \"mine\""}})
     EXPECT_NE(refusal(type, keys).find(words), std::string::npos) << keys << ": " << refusal(type, keys);
-}
-
-// torch.randperm(12, generator=torch.Generator().manual_seed(42)) begins with 6, 8, 1, 7 (tests/golden/peft/methods/shira* have PEFT's
-// own).
-TEST(PeftGradients, PlacesOfShira) {
-  std::vector<int64_t> all(12);
-  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
-  EXPECT_EQ(first_of_torch_permutation(12, 12, 42), all);
-  EXPECT_EQ(first_of_torch_permutation(12, 4, 42), (std::vector<int64_t>{1, 6, 7, 8}));
 }
 
 }  // namespace

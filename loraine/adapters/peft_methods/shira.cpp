@@ -8,6 +8,7 @@
 #include <random>
 
 #include "loraine/core/error.h"
+#include "loraine/core/torch_random.h"
 #include "loraine/kernels/structured/sparse_rows.h"
 
 namespace loraine {
@@ -66,8 +67,9 @@ class Shira : public Adapter {
     for (size_t i = 0; i < parts_.size(); ++i) {
       const Tensor values = tensors_.value(2 * i);
       const int64_t count = values.numel();
-      const std::vector<int64_t> places = first_of_torch_permutation(
-          parts_[i].out * in_, count, keys_.random_seed ? static_cast<uint64_t>(*keys_.random_seed) : kTorchSeed);
+      std::vector<int64_t> places =
+          torch_randperm_first(parts_[i].out * in_, count, keys_.random_seed ? static_cast<uint64_t>(*keys_.random_seed) : kTorchSeed);
+      std::ranges::sort(places);
       int32_t* index = indices(i);
       for (int64_t k = 0; k < count; ++k) {
         index[k] = static_cast<int32_t>(places[static_cast<size_t>(k)] / in_);
@@ -148,19 +150,6 @@ class ShiraMethod : public PeftMethod {
 };
 
 }  // namespace
-
-std::vector<int64_t> first_of_torch_permutation(int64_t n, int64_t count, uint64_t seed) {
-  std::mt19937 generator(static_cast<uint32_t>(seed));
-  std::vector<int32_t> order(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) order[static_cast<size_t>(i)] = static_cast<int32_t>(i);
-  for (int64_t i = 0; i + 1 < n && i < count; ++i) {  // later swaps leave the first ones where they are
-    const int64_t other = i + static_cast<int64_t>(generator() % static_cast<uint32_t>(n - i));
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(other)]);
-  }
-  std::vector<int64_t> first(order.begin(), order.begin() + count);
-  std::ranges::sort(first);
-  return first;
-}
 
 std::shared_ptr<PeftMethod> read_shira(MethodKeys& keys, LoraConfig& config) {
   ShiraKeys k;

@@ -8,7 +8,4 @@ namespace loraine {
 
 std::shared_ptr<PeftMethod> read_shira(MethodKeys& keys, LoraConfig& config);
 
-// The first `count` of torch.randperm(n) with a generator of that seed, in ascending order. n below 2³² / 20.
-std::vector<int64_t> first_of_torch_permutation(int64_t n, int64_t count, uint64_t seed);
-
 }  // namespace loraine

@@ -57,7 +57,7 @@ TEST(Gptq, GivesWhatGptqmodelGives) {
         other_scales += std::abs(codes.scales[i] - their_scales.tensor.f32()[i]) > 1e-5f * codes.scales[i];
       EXPECT_LE(other_scales, static_cast<int64_t>(codes.scales.size()) / 50);
       const double their_error = product_error(ctx, theirs.tensor, before.tensor, hessian.tensor);
-      EXPECT_NEAR(product_error(ctx, ours.tensor, before.tensor, hessian.tensor), their_error, 0.01 * their_error);
+      EXPECT_NEAR(product_error(ctx, ours.tensor, before.tensor, hessian.tensor), their_error, 0.02 * their_error);
       // With scales as files hold them it is as good, and far better than each number by itself.
       scheme.f16_scales = true;
       std::copy_n(before.tensor.f32(), before.tensor.numel(), ours.tensor.f32());

@@ -36,7 +36,8 @@ void check_model(const TrainConfig& c) {
     broken_rule(fmt::format("quantization_method is hqq, and frozen_matmul: {} multiplies codes of its own", c.frozen_matmul),
                 "leave one of them out");
   if (!hqq && c.quantization_bit && *c.quantization_bit != 4 && *c.quantization_bit != 8)
-    broken_rule(fmt::format("quantization_bit is {}, and quantization_method {} has 4 and 8", *c.quantization_bit, c.quantization_method),
+    broken_rule(fmt::format("quantization_bit is {}, expected was 4 or 8, which are what quantization_method {} has", *c.quantization_bit,
+                            c.quantization_method),
                 "set quantization_method: hqq, or 4 or 8 bits");
 }
 

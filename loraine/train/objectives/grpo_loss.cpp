@@ -24,16 +24,17 @@ ClippedRatio clipped_ratio(const GrpoConfig& c, double log_ratio, double advanta
   return {-std::min(first, second), -d, bounded < low && advantage<0, bounded> high && advantage > 0};
 }
 
-// The entropy from which on a token counts: the (1 − share) quantile over the micro-batch, between two where it falls between them.
+// The entropy from which on a token counts: the (1 − share) quantile over the micro-batch, between two where it falls between them. Its
+// place is computed in f32, as torch.quantile does: there 0.6 · 10 is 6, so that the token itself counts, and in double it is less.
 double least_entropy(std::span<const GrpoAnswer> answers, double share) {
   std::vector<double> all;
   for (const GrpoAnswer& answer : answers) all.insert(all.end(), answer.entropies.begin(), answer.entropies.end());
   if (all.empty()) return 0;
   std::ranges::sort(all);
-  const double place = (1 - share) * static_cast<double>(all.size() - 1), below = std::floor(place);
+  const float place = static_cast<float>(1 - share) * static_cast<float>(all.size() - 1), below = std::floor(place);
   const auto at = static_cast<size_t>(below);
   const double next = all[std::min(at + 1, all.size() - 1)];
-  return all[at] + (place - below) * (next - all[at]);
+  return all[at] + static_cast<double>(place - below) * (next - all[at]);
 }
 
 // What the loss of a token of an answer with n of them is multiplied with; `labels` of them in the micro-batch.
