@@ -151,7 +151,7 @@ void check_eval_config(const TrainConfig& c, const EvalConfig& eval) {
   if (c.stage == "grpo")
     refuse("stage grpo is not evaluated by itself: its rewards come from answers, while it trains (eval_dataset of the run)",
            "set stage: sft to compare answers with references, or give eval_dataset to loraine train");
-  if (c.device == "cuda" && c.stage != "sft" && c.stage != "pt")
+  if (c.device == "cuda" && c.stage == "decision")
     throw Error(ErrorKind::unsupported, fmt::format("device: cuda: stage: {} has no GPU code", c.stage),
                 "Evaluate on the CPU (device: cpu).");
   const bool preferences = c.stage == "rm" || c.stage == "dpo" || c.stage == "kto" || c.stage == "decision";

@@ -253,7 +253,7 @@ class Gpu(tiny.Case):
 
     def test_what_has_no_gpu_code_is_refused(self):
         for changes, word in (
-            ({"stage": "grpo", "reward_file": "checks.json"}, "stage: grpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 8, "frozen_matmul": "int8"}, "frozen_matmul: int8"),
+            ({"stage": "grpo", "reward_checks": "checks.json", "num_generations": 2}, "stage: grpo"), ({"finetuning_type": "full"}, "finetuning_type: full"), ({"quantization_bit": 8, "frozen_matmul": "int8"}, "frozen_matmul: int8"),
             ({"use_adalora": "true"}, "use_adalora"), ({"optim": "lion_32bit"}, "optim: lion_32bit"),
             ({"lora_target": "q_proj,lm_head"}, "lora_target: lm_head"),
             ({"use_eaft_loss": "true"}, "use_eaft_loss"), ({"share_prefixes": "true"}, "share_prefixes: true"),

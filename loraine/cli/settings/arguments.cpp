@@ -63,7 +63,7 @@ bool command_reads(const std::string& command, const Option& option) {
                                "double_quantization", "quantization_method",  "hqq_axis",       "hqq_group_size",   "strict",
                                "cache_dir",           "adapter_folder",       "hf_hub_token",   "ms_hub_token"};
   static const Names kTokens = {"resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config", "init_special_tokens"};
-  static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul"};
+  static const Names kCompute = {"infer_dtype", "bf16", "frozen_matmul", "device"};
   static const Names kAnswers = {"split_special_tokens", "template", "default_system", "enable_thinking", "preserve_thinking",
                                  "tool_format",          "seed"};
   static const Names kNotEvaluated = {
