@@ -169,8 +169,8 @@ TEST(NormsCuda, OfHeads) {
           for (int64_t t = 0; t < T; ++t) {
             const int64_t at = t * columns + group.first + h * D;
             double squares = 0, dot = 0;
-            const auto factor = [&](int64_t c) {
-              return group.weight ? static_cast<double>(group.offset) + weights[static_cast<size_t>(group.first > 0 ? D + c : c)] : 1.0;
+            const auto factor = [&, width = D](int64_t c) {
+              return group.weight ? static_cast<double>(group.offset) + weights[static_cast<size_t>(group.first > 0 ? width + c : c)] : 1.0;
             };
             for (int64_t c = 0; c < D; ++c) squares += static_cast<double>(x[static_cast<size_t>(at + c)]) * x[static_cast<size_t>(at + c)];
             const double r = 1 / std::sqrt(squares / static_cast<double>(D) + group.eps);
