@@ -24,17 +24,18 @@ ClippedRatio clipped_ratio(const GrpoConfig& c, double log_ratio, double advanta
   return {-std::min(first, second), -d, bounded < low && advantage<0, bounded> high && advantage > 0};
 }
 
-// The entropy from which on a token counts: the (1 − share) quantile over the micro-batch, between two where it falls between them. Its
-// place is computed in f32, as torch.quantile does: there 0.6 · 10 is 6, so that the token itself counts, and in double it is less.
-double least_entropy(std::span<const GrpoAnswer> answers, double share) {
-  std::vector<double> all;
-  for (const GrpoAnswer& answer : answers) all.insert(all.end(), answer.entropies.begin(), answer.entropies.end());
+// The entropy from which on a token counts: the (1 − share) quantile over the micro-batch, between two where it falls between them. In f32,
+// as torch.quantile: where it falls on a token, the rounding decides whether that one counts.
+float least_entropy(std::span<const GrpoAnswer> answers, double share) {
+  std::vector<float> all;
+  for (const GrpoAnswer& answer : answers)
+    for (const double entropy : answer.entropies) all.push_back(static_cast<float>(entropy));
   if (all.empty()) return 0;
   std::ranges::sort(all);
-  const float place = static_cast<float>(1 - share) * static_cast<float>(all.size() - 1), below = std::floor(place);
+  const float place = static_cast<float>(1 - share) * static_cast<float>(all.size() - 1), below = std::floor(place), part = place - below;
   const auto at = static_cast<size_t>(below);
-  const double next = all[std::min(at + 1, all.size() - 1)];
-  return all[at] + static_cast<double>(place - below) * (next - all[at]);
+  const float low = all[at], high = all[std::min(at + 1, all.size() - 1)];
+  return part < 0.5f ? low + part * (high - low) : high - (high - low) * (1 - part);
 }
 
 // What the loss of a token of an answer with n of them is multiplied with; `labels` of them in the micro-batch.
@@ -46,7 +47,7 @@ double token_weight(const GrpoConfig& c, double n, double labels, double answers
 }
 
 // Of one answer.
-void add_answer(const GrpoConfig& c, const GrpoAnswer& answer, double weight, double least, GrpoLoss& sums) {
+void add_answer(const GrpoConfig& c, const GrpoAnswer& answer, double weight, float least, GrpoLoss& sums) {
   const size_t n = answer.logps.size();
   const bool by_token = c.importance_sampling_level == "token";
   const auto log_ratio = [&](size_t t) { return answer.old.empty() ? 0.0 : answer.logps[t] - answer.old[t]; };
@@ -61,7 +62,7 @@ void add_answer(const GrpoConfig& c, const GrpoAnswer& answer, double weight, do
   const size_t first = sums.d_logps.size();
   for (size_t t = 0; t < n; ++t) {
     const ClippedRatio one = by_token ? clipped_ratio(c, log_ratio(t), answer.advantage) : whole;
-    const double counts = c.top_entropy_quantile < 1 && answer.entropies[t] < least ? 0 : 1;
+    const double counts = c.top_entropy_quantile < 1 && static_cast<float>(answer.entropies[t]) < least ? 0 : 1;
     double loss = counts * one.loss, d = by_token ? counts * one.derivative : 0;
     if (!by_token) of_answer += weight * counts * one.derivative;
     if (by_token) {
@@ -87,7 +88,7 @@ GrpoLoss grpo_loss(const GrpoConfig& c, std::span<const GrpoAnswer> answers, con
   double labels = 0;
   for (const GrpoAnswer& answer : answers) labels += static_cast<double>(answer.logps.size());
   const auto n = static_cast<double>(answers.size());
-  const double least = c.top_entropy_quantile < 1 ? least_entropy(answers, c.top_entropy_quantile) : 0;
+  const float least = c.top_entropy_quantile < 1 ? least_entropy(answers, c.top_entropy_quantile) : 0;
   GrpoLoss sums;
   for (const GrpoAnswer& answer : answers)
     add_answer(c, answer, token_weight(c, static_cast<double>(answer.logps.size()), labels, n, divisors), least, sums);
