@@ -5,13 +5,13 @@ import json
 import math
 import os
 import pathlib
-import random
 import sys
 import unittest
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parent.parent / "support")]
 import tiny_model as tiny
 from gpu_test import apart
+from preference_rows import write_preferences
 
 stages = {
     "sigmoid": dict(stage="dpo", dpo_label_smoothing=0.1, pref_ftx=0.5), "ipo": dict(stage="dpo", pref_loss="ipo"), "orpo": dict(stage="dpo", pref_loss="orpo"),
@@ -30,18 +30,7 @@ class GpuPreferences(tiny.Case):
         os.environ["LORAINE_GPU"] = "emulated"
         self.addCleanup(os.environ.pop, "LORAINE_GPU", None)
         tiny.write_tokenizer(self.model)
-        draw = random.Random(5)
-        word = lambda: "".join(draw.choice("abcdefgh") for _ in range(draw.randrange(3, 7)))
-        rows = [(f"say {word()}", word() + "xxx", word()) for _ in range(8)]
-        self.write("prefer", [{"instruction": q, "chosen": good, "rejected": bad} for q, good, bad in rows], ranking=True, columns=dict(prompt="instruction", chosen="chosen", rejected="rejected"))
-        self.write("judged", [{"instruction": q, "output": good if i % 2 else bad, "good": i % 2 == 1} for i, (q, good, bad) in enumerate(rows)],
-                   columns=dict(prompt="instruction", response="output", kto_tag="good"))
-
-    def write(self, name, rows, **entry):
-        (self.data / f"{name}.json").write_text(json.dumps(rows))
-        info = json.loads((self.data / "dataset_info.json").read_text())
-        info[name] = dict(file_name=f"{name}.json", **entry)
-        (self.data / "dataset_info.json").write_text(json.dumps(info))
+        write_preferences(self.data, 8, 6)
 
     def train(self, out, **settings):
         shown = dict(dataset="prefer", template="default", lr_scheduler_type="constant", learning_rate="1e-2", warmup_steps=0, max_steps=3) | settings

@@ -5,12 +5,12 @@ import json
 import math
 import os
 import pathlib
-import random
 import sys
 import unittest
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parent.parent / "support")]
 import tiny_model as tiny
+from preference_rows import write_preferences, write_set
 from serve_test import Server
 
 stages = {
@@ -25,18 +25,7 @@ class Preferences(tiny.Case):
     def setUp(self):
         super().setUp()
         tiny.write_tokenizer(self.model)
-        draw = random.Random(5)
-        word = lambda: "".join(draw.choice("abcdefgh") for _ in range(draw.randrange(3, 9)))
-        rows = [(f"say {word()}", word() + "xxx", word()) for _ in range(24)]
-        self.write("prefer", [{"instruction": q, "chosen": good, "rejected": bad} for q, good, bad in rows], ranking=True, columns=dict(prompt="instruction", chosen="chosen", rejected="rejected"))
-        self.write("judged", [{"instruction": q, "output": good if i % 2 else bad, "good": i % 2 == 1} for i, (q, good, bad) in enumerate(rows)],
-                   columns=dict(prompt="instruction", response="output", kto_tag="good"))
-
-    def write(self, name, rows, **entry):
-        (self.data / f"{name}.json").write_text(json.dumps(rows))
-        info = json.loads((self.data / "dataset_info.json").read_text())
-        info[name] = dict(file_name=f"{name}.json", **entry)
-        (self.data / "dataset_info.json").write_text(json.dumps(info))
+        write_preferences(self.data, 24, 8)
 
     def arguments(self, out, **settings):
         shown = dict(dataset="prefer", template="default", lr_scheduler_type="constant", learning_rate="1e-2", warmup_steps=0) | settings
@@ -131,7 +120,7 @@ class Preferences(tiny.Case):
     def test_shared_system_texts(self):
         system = "you are one who says no more than is asked"
         rows = [dict(instruction=f"say {word}", output=word, system=system) for word in ("abc", "bcd", "cde", "def", "efg", "fgh", "gha", "hab")]
-        self.write("ruled", rows, columns=dict(prompt="instruction", response="output", system="system"))
+        write_set(self.data, "ruled", rows, columns=dict(prompt="instruction", response="output", system="system"))
         settings = dict(stage="sft", dataset="ruled", max_steps=4, per_device_train_batch_size=4, gradient_accumulation_steps=1)
         self.assertNotIn("tokens were computed", self.train("plain", **settings))  # not by default
         for name, more in (("shared", {}), ("packed", dict(neat_packing="true", cutoff_len=256)), ("prompts", dict(train_on_prompt="true"))):
@@ -184,7 +173,7 @@ class Preferences(tiny.Case):
         self.refused(tiny.run(*self.arguments("no", stage="dpo", ref_model=other)), 3, "vocabulary of 80", "ref_model")
 
     def test_reward_model(self):
-        self.write("held", json.loads((self.data / "prefer.json").read_text())[:6], ranking=True, columns=dict(prompt="instruction", chosen="chosen", rejected="rejected"))
+        write_set(self.data, "held", json.loads((self.data / "prefer.json").read_text())[:6], ranking=True, columns=dict(prompt="instruction", chosen="chosen", rejected="rejected"))
         self.train("reward", stage="rm", num_train_epochs=6, max_steps=-1, eval_dataset="held", do_eval="true", do_predict="true")
         out = self.work / "reward"
         head = self.values("reward", "value_head.safetensors")
