@@ -21,15 +21,19 @@ void Engine::tell_prompt(Context& ctx, Entry& entry, int64_t rows, int64_t first
   const int64_t first = std::max(entry.kv_length - rows, entry.told);
   first_row += first - (entry.kv_length - rows);
   rows = entry.kv_length - first;
+  if (rows <= 0) return;
   entry.told = entry.kv_length;
   if (entry.request.on_prompt_hidden) {
-    std::vector<float> state(static_cast<size_t>(model_.config.hidden_size));
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t at = first_row + row;
-      if (gpu_) gpu_->decoder().states(Tensor(state.data(), Dtype::F32, {1, model_.config.hidden_size}), {&at, 1});
-      else widen_row(state.data(), activations_.hidden.row_range(at, 1));
-      entry.request.on_prompt_hidden(state);
+    const int64_t width = model_.config.hidden_size;
+    std::vector<float> states(static_cast<size_t>(rows * width));
+    if (gpu_) {
+      std::vector<int64_t> places(static_cast<size_t>(rows));
+      std::iota(places.begin(), places.end(), first_row);
+      gpu_->decoder().states(Tensor(states.data(), Dtype::F32, {rows, width}), places);
+    } else {
+      for (int64_t row = 0; row < rows; ++row) widen_row(states.data() + row * width, activations_.hidden.row_range(first_row + row, 1));
     }
+    for (int64_t row = 0; row < rows; ++row) entry.request.on_prompt_hidden({states.data() + row * width, static_cast<size_t>(width)});
   }
   if (!entry.request.on_prompt_logprobs) return;
   const int64_t V = model_.config.vocab_size, most = static_cast<int64_t>(logits_.size()) / V;
